@@ -1,0 +1,160 @@
+"""The network's weights in the form that graphs and engines compute with, folded once in float64.
+
+Per layer, with a_0 = x and q[j, o] = a_j(t - o * 2^j), the multiresolution sum collapses to
+
+    a_{j+1}(t) = sum_o lowpass[o] * q[j, o]                (o = 0 .. K-1)
+    y(t)       = sum_j sum_o highpass[j][o] * q[j, o]
+
+where ``highpass[j]`` has absorbed the memory weights, the coarsest low-pass output and the weight of
+the input itself. Filters are indexed by delay: row 0 meets the newest sample. BatchNorm is absorbed
+by the convolution in front of it and by a scale and shift of the residual.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from multires_edge.models.config import ModelConfig
+    from multires_edge.models.network import MultiresNet
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A 1x1 convolution: weight (out, in), bias (out,)."""
+
+    weight: Array
+    bias: Array
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Normalisation over channels: scale and bias (d_model,)."""
+
+    scale: Array
+    bias: Array
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class ResidualAffine:
+    """What is left of a folded BatchNorm: the residual is scaled and, without an ``output``, shifted."""
+
+    scale: Array
+    shift: Array | None
+
+
+@dataclass(frozen=True)
+class FoldedLayer:
+    """One residual block.
+
+    lowpass (K, d_model) and highpass[j] (n_j, d_model) by delay in units of 2^j steps; ``mixing``
+    in front of GLU, ``output`` behind it (autoregressive models only).
+    """
+
+    lowpass: Array
+    highpass: list[Array]
+    mixing: Linear
+    output: Linear | None
+    norm: LayerNorm | ResidualAffine
+
+    @property
+    def depth(self) -> int:
+        return len(self.highpass)
+
+    def tap_weights(self) -> tuple[Array, list[Array]]:
+        """The layer's output in terms of what a stream has at hand: its input and its queues.
+
+        Returns the weight of x(t), (d_model,), and for each scale the weights (n, d_model) of
+        q[j, 1], q[j, 2], ... The a_j(t) of the coarser scales are themselves sums of these, so they
+        are substituted, coarsest first.
+        """
+        newest, *past = self.lowpass
+        reached = np.zeros_like(newest)  # total weight of a_{j+1}(t) in y(t)
+        taps: list[Array] = []
+        for highpass in reversed(self.highpass):
+            weights = np.zeros((max(len(highpass), len(self.lowpass)) - 1, len(newest)))
+            weights[: len(highpass) - 1] += highpass[1:]
+            weights[: len(past)] += np.stack(past) * reached
+            taps.append(weights)
+            reached = highpass[0] + newest * reached
+        return reached, taps[::-1]
+
+
+@dataclass(frozen=True)
+class FoldedNetwork:
+    """All weights of a network. ``encoder`` is a Linear, or a token table (n_tokens, d_model)."""
+
+    config: ModelConfig
+    encoder: Linear | Array
+    layers: list[FoldedLayer]
+    head: Linear
+
+
+def fold(net: MultiresNet) -> FoldedNetwork:
+    """Fold a network's weights in float64."""
+    state = {name: tensor.double().numpy() for name, tensor in net.state_dict().items()}
+    config = net.config
+
+    def linear(name: str) -> Linear:
+        weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+        return Linear(weight.reshape(weight.shape[:2]), bias)
+
+    head = "decoder" if config.task == "autoregressive" else "output_mapping"
+    return FoldedNetwork(
+        config=config,
+        encoder=linear("encoder") if config.encoder == "linear" else state["encoder.weight"],
+        layers=[_fold_layer(net, state, linear, i) for i in range(config.n_layers)],
+        head=linear(head),
+    )
+
+
+def _fold_layer(net: MultiresNet, state: dict[str, Array], linear: Any, i: int) -> FoldedLayer:
+    config = net.config
+    h0, h1 = (state[f"seq_layers.{i}.{h}"][:, 0, ::-1].T for h in ("h0", "h1"))
+    w = state[f"seq_layers.{i}.w"].T
+    highpass = [_highpass(h1, w[columns.start : columns.stop]) for columns in config.memory_columns()]
+    highpass[-1] = _add(highpass[-1], w[0] * h0)
+    highpass[0] = _add(highpass[0], w[-1:])
+    mixing = linear(f"mixing_layers.{i}.0")
+    output = linear(f"mixing_layers.{i}.3") if config.task == "autoregressive" else None
+    scale, bias = state[f"norms.{i}.weight"], state[f"norms.{i}.bias"]
+    epsilon = float(getattr(net.norms[i], "eps"))
+    if config.norm == "layer":
+        return FoldedLayer(h0, highpass, mixing, output, LayerNorm(scale, bias, epsilon))
+    scale = scale / np.sqrt(state[f"norms.{i}.running_var"] + epsilon)
+    shift = bias - scale * state[f"norms.{i}.running_mean"]
+    if output is not None:
+        output = Linear(scale[:, None] * output.weight, scale * output.bias + shift)
+        return FoldedLayer(h0, highpass, mixing, output, ResidualAffine(scale, None))
+    # GLU is value * sigmoid(gate): its value half takes the scale, the shift stays with the residual.
+    d = config.d_model
+    value = Linear(scale[:, None] * mixing.weight[:d], scale * mixing.bias[:d])
+    mixing = Linear(
+        np.concatenate([value.weight, mixing.weight[d:]]),
+        np.concatenate([value.bias, mixing.bias[d:]]),
+    )
+    return FoldedLayer(h0, highpass, mixing, output, ResidualAffine(scale, shift))
+
+
+def _highpass(h1: Array, memory: Array) -> Array:
+    """h1 followed by memory weights at twice its dilation, as one filter; (1, d_model) of zero if none."""
+    if not len(memory):
+        return np.zeros((1, h1.shape[1]))
+    folded = np.zeros((len(h1) + 2 * (len(memory) - 1), h1.shape[1]))
+    for k, weight in enumerate(memory):
+        folded[2 * k : 2 * k + len(h1)] += weight * h1
+    return folded
+
+
+def _add(a: Array, b: Array) -> Array:
+    total = np.zeros((max(len(a), len(b)), a.shape[1]))
+    total[: len(a)] += a
+    total[: len(b)] += b
+    return total

@@ -1,0 +1,156 @@
+"""A thin layer over ``onnx.helper``: named, documented nodes, and a model that is checked whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike, DTypeLike
+from onnx import helper, numpy_helper
+
+from multires_edge.export.targets import Target
+
+Dim = int | str
+
+
+class GraphBuilder:
+    """Collects nodes in the order they run. A value is referred to by its name, a string.
+
+    A node's name is a path such as ``layers.0/glu/gate``; its outputs carry the same name, so that a
+    viewer, a profiler and an error message all speak of the same place.
+    """
+
+    def __init__(self, name: str, target: Target, dtype: DTypeLike = np.float32) -> None:
+        self.name = name
+        self.target = target
+        self.dtype = np.dtype(dtype)
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+
+    def input(self, name: str, dtype: DTypeLike, shape: Sequence[Dim], doc: str) -> str:
+        """Declare a graph input."""
+        self._inputs.append(_value_info(name, dtype, shape, doc))
+        return name
+
+    def output(self, name: str, dtype: DTypeLike, shape: Sequence[Dim], doc: str) -> None:
+        """Declare that the value ``name`` is a graph output."""
+        self._outputs.append(_value_info(name, dtype, shape, doc))
+
+    def weight(self, name: str, array: ArrayLike) -> str:
+        """A constant in the graph's floating-point type."""
+        return self._initializer(name, np.asarray(array, dtype=self.dtype))
+
+    def integers(self, name: str, values: ArrayLike) -> str:
+        """An int64 constant."""
+        return self._initializer(name, np.asarray(values, dtype=np.int64))
+
+    def _initializer(self, name: str, array: np.ndarray[Any, Any]) -> str:
+        tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        known = self._initializers.setdefault(name, tensor)
+        if known is not tensor and known.raw_data != tensor.raw_data:
+            raise AssertionError(f"two different constants are named {name}")
+        return name
+
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        name: str,
+        *,
+        doc: str = "",
+        output: str | None = None,
+        **attributes: Any,
+    ) -> str:
+        """Add a node with one output and return that output's name."""
+        out = output or name
+        self._nodes.append(
+            helper.make_node(op, inputs, [out], name=name, doc_string=doc, **attributes)
+        )
+        return out
+
+    def split(
+        self, value: str, sizes: Sequence[int], axis: int, name: str, parts: Sequence[str], doc: str = ""
+    ) -> list[str]:
+        """Split a value along an axis; the parts are named ``name/part``. One part needs no node."""
+        if len(sizes) == 1:
+            return [value]
+        outputs = [f"{name}/{part}" for part in parts]
+        lengths = self.integers(f"{name}/sizes", sizes)
+        node = helper.make_node(
+            "Split", [value, lengths], outputs, name=name, doc_string=doc, axis=axis
+        )
+        self._nodes.append(node)
+        return outputs
+
+    def mean(self, value: str, axis: int, name: str, doc: str) -> str:
+        """Mean over one axis, which is dropped."""
+        if self.target.axes_as_input:
+            axes = self.integers(f"{name}/axes", [axis])
+            return self.node("ReduceMean", [value, axes], name, doc=doc, keepdims=0)
+        return self.node("ReduceMean", [value], name, doc=doc, axes=[axis], keepdims=0)
+
+    def gelu(self, value: str, name: str) -> str:
+        """Exact GELU, x * Phi(x)."""
+        if self.target.gelu_operator:
+            return self.node("Gelu", [value], name, doc="x * Phi(x), exact")
+        scaled = self.node(
+            "Div", [value, self.weight("gelu/sqrt_2", np.sqrt(2.0))], f"{name}/scaled"
+        )
+        erf = self.node("Erf", [scaled], f"{name}/erf")
+        phi = self.node("Add", [erf, self.weight("gelu/one", 1.0)], f"{name}/phi")
+        product = self.node("Mul", [value, phi], f"{name}/product")
+        return self.node(
+            "Mul", [product, self.weight("gelu/half", 0.5)], name, doc="x * Phi(x), exact"
+        )
+
+    def build(self, doc: str, metadata: dict[str, str]) -> onnx.ModelProto:
+        """The model: checked with full shape inference, its inferred shapes stored for viewers.
+
+        Raises AssertionError for a dead node or constant: a builder that leaves one has a bug.
+        """
+        self._refuse_dead_parts()
+        graph = helper.make_graph(
+            self._nodes,
+            self.name,
+            self._inputs,
+            self._outputs,
+            list(self._initializers.values()),
+            doc_string=doc,
+        )
+        model = helper.make_model(
+            graph,
+            producer_name="multires-edge",
+            ir_version=self.target.ir_version,
+            opset_imports=[helper.make_opsetid("", self.target.opset)],
+        )
+        helper.set_model_props(model, metadata)
+        return check_model(model)
+
+    def _refuse_dead_parts(self) -> None:
+        needed = {output.name for output in self._outputs}
+        for node in reversed(self._nodes):
+            if not needed.intersection(node.output):
+                raise AssertionError(f"nothing reads node {node.name}")
+            needed.update(node.input)
+        unread = set(self._initializers) - needed
+        if unread:
+            raise AssertionError(f"nothing reads the constants {sorted(unread)}")
+
+
+def check_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Check a model whole, and return it with the shape of every value filled in."""
+    onnx.checker.check_model(model, full_check=True)
+    return onnx.shape_inference.infer_shapes(
+        model, check_type=True, strict_mode=True, data_prop=True
+    )
+
+
+def _value_info(
+    name: str, dtype: DTypeLike, shape: Sequence[Dim], doc: str
+) -> onnx.ValueInfoProto:
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return helper.make_tensor_value_info(name, element, list(shape), doc_string=doc)

@@ -1,0 +1,158 @@
+"""The full-sequence graph: x (batch, d_input, time) to logits, or to params at every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm, Linear
+from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.targets import Target
+
+
+def build_full_graph(
+    network: FoldedNetwork, target: Target, *, lengths: bool, metadata: dict[str, str]
+) -> onnx.ModelProto:
+    """Dynamic in batch and time. With ``lengths``, row b is pooled over its first lengths[b] steps."""
+    config = network.config
+    graph = GraphBuilder("multires_full", target)
+    x = _encode(graph, network)
+    for i, layer in enumerate(network.layers):
+        x = _block(graph, x, layer, f"layers.{i}")
+    if config.task == "autoregressive":
+        shape: list[int | str] = ["batch", config.d_output, "time"]
+        params = _pointwise(graph, x, network.head, "head", output="params")
+        graph.output(params, np.float32, shape, "parameters of the distribution of each step")
+    else:
+        pooled = _pool(graph, x, lengths)
+        weight = graph.weight("head/weight", network.head.weight)
+        bias = graph.weight("head/bias", network.head.bias)
+        logits = graph.node(
+            "Gemm", [pooled, weight, bias], "head", transB=1, output="logits", doc="linear head"
+        )
+        graph.output(logits, np.float32, ["batch", config.d_output], "one logit a class")
+    return graph.build(
+        "MultiresNet over a whole sequence. With a_0 the layer's input, each scale j convolves "
+        "a_j causally at dilation 2^j: 'lowpass' gives a_{j+1}, 'highpass' its part of the layer.",
+        metadata,
+    )
+
+
+def _encode(graph: GraphBuilder, network: FoldedNetwork) -> str:
+    shift = network.config.task == "autoregressive"
+    if isinstance(network.encoder, Linear):
+        shape: list[int | str] = ["batch", network.encoder.weight.shape[1], "time"]
+        x = graph.input("x", np.float32, shape, "normalised samples, oldest first")
+        if shift:
+            x = _shift_by_one(graph, x, rank=3)
+        return _pointwise(graph, x, network.encoder, "encoder")
+    tokens = graph.input("tokens", np.int64, ["batch", "time"], "token numbers, oldest first")
+    if shift:
+        tokens = _shift_by_one(graph, tokens, rank=2)
+    table = graph.weight("encoder/table", network.encoder)
+    rows = graph.node("Gather", [table, tokens], "encoder/rows", doc="token embedding")
+    return graph.node("Transpose", [rows], "encoder", perm=[0, 2, 1], doc="to (batch, d_model, time)")
+
+
+def _shift_by_one(graph: GraphBuilder, x: str, rank: int) -> str:
+    """A zero in front and the last step dropped: step t sees only what came before it."""
+    pads = graph.integers("shift/pads", [0] * (rank - 1) + [1] + [0] * rank)
+    padded = graph.node("Pad", [x, pads], "shift/pad", doc="zero in front of the sequence")
+    starts, ends = graph.integers("shift/start", [0]), graph.integers("shift/end", [-1])
+    axis = graph.integers("shift/axis", [rank - 1])
+    return graph.node("Slice", [padded, starts, ends, axis], "shift", doc="drop the last step")
+
+
+def _pointwise(
+    graph: GraphBuilder, x: str, linear: Linear, name: str, output: str | None = None
+) -> str:
+    weight = graph.weight(f"{name}/weight", linear.weight[:, :, None])
+    bias = graph.weight(f"{name}/bias", linear.bias)
+    return graph.node(
+        "Conv", [x, weight, bias], name, kernel_shape=[1], doc="1x1 convolution", output=output
+    )
+
+
+def _depthwise(graph: GraphBuilder, x: str, filters: Any, dilation: int, name: str) -> str:
+    """Causal depthwise convolution of filters (taps, d_model) given by delay."""
+    taps, channels = filters.shape
+    weight = graph.weight(f"{name}/filters", filters[::-1].T[:, None, :])
+    return graph.node(
+        "Conv",
+        [x, weight],
+        name,
+        kernel_shape=[taps],
+        dilations=[dilation],
+        pads=[dilation * (taps - 1), 0],
+        group=channels,
+        doc=f"causal depthwise convolution, dilation {dilation}",
+    )
+
+
+def _block(graph: GraphBuilder, x: str, layer: FoldedLayer, name: str) -> str:
+    a, resolutions = x, []
+    for j, highpass in enumerate(layer.highpass):
+        # A finest scale that a uniform tree has no memory left for adds nothing.
+        if highpass.any():
+            scale = _depthwise(graph, a, highpass, 1 << j, f"{name}/scales.{j}/highpass")
+            resolutions.append(scale)
+        if j + 1 < layer.depth:
+            a = _depthwise(graph, a, layer.lowpass, 1 << j, f"{name}/scales.{j}/lowpass")
+    y = resolutions[0]
+    if len(resolutions) > 1:
+        y = graph.node("Sum", resolutions, f"{name}/sum", doc="sum over all scales")
+    y = graph.gelu(y, f"{name}/gelu")
+    mixed = _pointwise(graph, y, layer.mixing, f"{name}/mixing")
+    d = len(layer.mixing.bias) // 2
+    value, gate = graph.split(mixed, [d, d], 1, f"{name}/glu/split", ["value", "gate"])
+    gate = graph.node("Sigmoid", [gate], f"{name}/glu/sigmoid")
+    y = graph.node("Mul", [value, gate], f"{name}/glu", doc="gated linear unit over channels")
+    if layer.output is not None:
+        y = _pointwise(graph, y, layer.output, f"{name}/output")
+    return _residual(graph, x, y, layer, name)
+
+
+def _residual(graph: GraphBuilder, x: str, y: str, layer: FoldedLayer, name: str) -> str:
+    if isinstance(layer.norm, LayerNorm):
+        total = graph.node("Add", [x, y], f"{name}/residual")
+        rows = graph.node("Transpose", [total], f"{name}/norm/rows", perm=[0, 2, 1])
+        scale = graph.weight(f"{name}/norm/scale", layer.norm.scale)
+        bias = graph.weight(f"{name}/norm/bias", layer.norm.bias)
+        rows = graph.node(
+            "LayerNormalization",
+            [rows, scale, bias],
+            f"{name}/norm/normalized",
+            axis=-1,
+            epsilon=layer.norm.epsilon,
+            doc="over channels",
+        )
+        return graph.node("Transpose", [rows], f"{name}/norm", perm=[0, 2, 1])
+    scale = graph.weight(f"{name}/norm/scale", layer.norm.scale[:, None])
+    kept = graph.node("Mul", [x, scale], f"{name}/norm/scaled", doc="what is left of BatchNorm")
+    if layer.norm.shift is not None:
+        shift = graph.weight(f"{name}/norm/shift", layer.norm.shift[:, None])
+        kept = graph.node("Add", [kept, shift], f"{name}/norm/shifted")
+    return graph.node("Add", [kept, y], f"{name}/residual")
+
+
+def _pool(graph: GraphBuilder, x: str, lengths: bool) -> str:
+    if not lengths:
+        return graph.mean(x, 2, "pool", "mean over time")
+    rows = graph.input("lengths", np.int64, ["batch"], "steps of each row to pool over, 1 to time")
+    shape = graph.node("Shape", [x], "pool/time", start=2)
+    scalar = graph.node("Squeeze", [shape], "pool/steps")
+    zero, one = graph.integers("pool/zero", 0), graph.integers("pool/one", 1)
+    steps = graph.node("Range", [zero, scalar, one], "pool/step_numbers")
+    axes = graph.integers("pool/axes", [1, 2])
+    limits = graph.node("Unsqueeze", [rows, axes], "pool/limits")
+    within = graph.node("Less", [steps, limits], "pool/within", doc="(batch, 1, time)")
+    nothing = graph.weight("pool/nothing", 0.0)
+    kept = graph.node("Where", [within, x, nothing], "pool/kept")
+    axis = graph.integers("pool/axis", [2])
+    total = graph.node("ReduceSum", [kept, axis], "pool/sum", keepdims=0)
+    column = graph.integers("pool/column", [1])
+    counts = graph.node("Unsqueeze", [rows, column], "pool/counts")
+    divisor = graph.node("Cast", [counts], "pool/divisor", to=onnx.TensorProto.FLOAT)
+    return graph.node("Div", [total, divisor], "pool", doc="mean over the first lengths[b] steps")

@@ -1,0 +1,145 @@
+"""Ring queues: the past of a signal, one row a step, read at fixed delays and written in place.
+
+A ring of ``slots`` rows keeps the row of step t in slot t mod slots. It has one slot more than its
+longest delay, so the row that a step writes is never one that it reads: the order of reading and
+writing does not matter, and input and output may share their memory.
+
+Every row of a batch counts its own steps. A stream is restarted by zeroing its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.runtime.manifest import StateSpec
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A queue of rows of ``width`` values; each group of ``reads`` lists delays in steps, 1 or more."""
+
+    name: str
+    width: int
+    reads: tuple[tuple[int, ...], ...]
+    scale: int | None = None
+
+    @property
+    def slots(self) -> int:
+        return max(delay for group in self.reads for delay in group) + 1
+
+    @property
+    def state(self) -> StateSpec:
+        return StateSpec(
+            input=self.name,
+            output=f"next_{self.name}",
+            dtype="float32",
+            shape=("batch", 1, self.slots, self.width),
+            scale=self.scale,
+            dilation=None if self.scale is None else 1 << self.scale,
+            in_place=True,
+        )
+
+
+class RingSet:
+    """All rings of a step graph, on one clock: ``position``, the steps each row has seen before."""
+
+    def __init__(self, graph: GraphBuilder, rings: Sequence[Ring]) -> None:
+        self.graph = graph
+        self.rings = {ring.name: ring for ring in rings}
+        self.position = graph.input(
+            "position", np.int64, ["batch"], "steps that each row has seen before this one"
+        )
+        one = graph.integers("clock/one", 1)
+        self.steps = graph.node("Add", [self.position, one], "clock/next", output="next_position")
+        for ring in rings:
+            doc = f"rows of the last {ring.slots} steps, step t in slot t mod {ring.slots}"
+            graph.input(ring.name, np.float32, ring.state.shape, doc)
+        axes = graph.integers("clock/axes", [1, 2, 3])
+        self._ticks = graph.node("Unsqueeze", [self.position, axes], "clock/position")
+        self._reads = self._read_all()
+        self._written: dict[str, str] = {}
+        self._write_slots = (
+            {} if graph.target.queue_update == "TensorScatter" else self._scatter_indices()
+        )
+
+    def _read_all(self) -> dict[str, list[str]]:
+        """Slot numbers of all reads of all rings in one subtraction and one remainder."""
+        graph = self.graph
+        groups = [(ring, group) for ring in self.rings.values() for group in ring.reads]
+        # A row of indices is (0, slot): anything modulo 1 is the 0 for the axis of size one.
+        delays = np.array([(0, delay) for _, group in groups for delay in group])
+        slots = np.array([(1, ring.slots) for ring, group in groups for _ in group])
+        since = graph.node(
+            "Sub", [self._ticks, graph.integers("rings/delays", delays[None, None])], "rings/times"
+        )
+        indices = graph.node(
+            "Mod",
+            [since, graph.integers("rings/slots", slots[None, None])],
+            "rings/read_slots",
+            doc="slot of each delay, (batch, 1, reads, 2)",
+        )
+        sizes = [len(group) for _, group in groups]
+        parts = [f"{ring.name}.{ring.reads.index(group)}" for ring, group in groups]
+        pieces = graph.split(indices, sizes, 2, "rings/split", parts)
+        values: dict[str, list[str]] = {name: [] for name in self.rings}
+        for (ring, _), piece, part in zip(groups, pieces, parts, strict=True):
+            doc = "rows at these delays, (batch, 1, reads, width)"
+            name = f"rings/read/{part}"
+            row = graph.node("GatherND", [ring.name, piece], name, batch_dims=1, doc=doc)
+            values[ring.name].append(row)
+        return values
+
+    def read(self, name: str, group: int = 0) -> str:
+        """Rows of a ring at the delays of one of its groups: (batch, 1, delays, width)."""
+        return self._reads[name][group]
+
+    def write(self, name: str, row: str) -> StateSpec:
+        """Write this step's row (batch, 1, 1, width)."""
+        graph, ring = self.graph, self.rings[name]
+        if graph.target.queue_update == "TensorScatter":
+            length = graph.integers(f"rings/length/{name}", ring.slots)
+            slot = graph.node("Mod", [self.position, length], f"rings/write_slot/{name}")
+            graph.node(
+                "TensorScatter",
+                [name, row, slot],
+                f"rings/write/{name}",
+                output=ring.state.output,
+                axis=-2,
+                mode="linear",
+                doc="write this step's row in place",
+            )
+        else:
+            graph.node(
+                "ScatterND",
+                [name, self._write_slots[name], row],
+                f"rings/write/{name}",
+                output=ring.state.output,
+                doc="write this step's row",
+            )
+        return ring.state
+
+    def _scatter_indices(self) -> dict[str, str]:
+        """(row of the batch, 0, slot) of each ring's write, (batch, 1, 1, 3)."""
+        graph = self.graph
+        moduli = np.array([(1, 1, ring.slots) for ring in self.rings.values()])
+        slots = graph.node(
+            "Mod",
+            [self._ticks, graph.integers("rings/write_moduli", moduli[None, None])],
+            "rings/write_slots",
+        )
+        size = graph.node("Shape", [self.position], "rings/batch_shape")
+        size = graph.node("Squeeze", [size], "rings/batch_size")
+        zero, one = graph.integers("rings/zero", 0), graph.integers("clock/one", 1)
+        rows = graph.node("Range", [zero, size, one], "rings/batch_rows")
+        axes = graph.integers("clock/axes", [1, 2, 3])
+        rows = graph.node("Unsqueeze", [rows, axes], "rings/batch_column")
+        unit = graph.integers("rings/batch_axis", [[[[1, 0, 0]]]])
+        rows = graph.node("Mul", [rows, unit], "rings/batch_indices")
+        indices = graph.node("Add", [slots, rows], "rings/write_indices")
+        parts = list(self.rings)
+        pieces = graph.split(indices, [1] * len(parts), 2, "rings/write_split", parts)
+        return dict(zip(parts, pieces, strict=True))

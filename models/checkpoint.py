@@ -1,0 +1,219 @@
+"""Reading a checkpoint file without running anything that is in it.
+
+Accepted: what the published training scripts save (``{'model': ..., 'optimizer': ..., ...}`` with
+``module.`` in front of every key), a bare state dict, and ``.safetensors``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multires_edge.models.config import ModelConfig
+from multires_edge.models.inference import Overrides, infer_config
+from multires_edge.models.training_args import TrainingArgs, read_training_args
+from multires_edge.runtime.errors import CheckpointError, MissingExtraError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from multires_edge.models.network import MultiresNet
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state dict as read from a file, with what stands beside it.
+
+    ``tensors`` are on the CPU, in the file's dtypes, without the ``module.`` prefix.
+    """
+
+    path: Path
+    sha256: str
+    tensors: dict[str, Tensor]
+    training_args: TrainingArgs | None
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint file and the ``args.txt`` beside it, if there is one.
+
+    Raises CheckpointError for a file that is missing, truncated, damaged, not a checkpoint, or a
+    pickle that asks for anything but tensors and numbers (of which nothing is run).
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {what}; expected a checkpoint such as ckpt.pth")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path}: the file is empty; was its copy interrupted?")
+    if path.suffix == ".safetensors":
+        loaded = _load_safetensors(path)
+    else:
+        loaded = _load_pickle(path)
+    tensors = _state_dict(path, loaded)
+    args_path = path.with_name("args.txt")
+    args = read_training_args(args_path) if args_path.is_file() else None
+    return Checkpoint(path, sha256_of(path), tensors, args)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def load_checkpoint(path: str | Path, overrides: Overrides | None = None) -> MultiresNet:
+    """Read a checkpoint into a float32 network in evaluation mode.
+
+    ``net(x)`` takes x float32 (batch, d_input, time); a token model takes tokens int64 (batch, time)
+    and ``lengths=``. ``overrides`` gives what neither the tensors nor ``args.txt`` hold.
+    Raises CheckpointError for the file, ConfigError where an option is missing.
+    """
+    checkpoint = read_checkpoint(path)
+    return build_network(checkpoint, infer_config(checkpoint, overrides or Overrides()))
+
+
+def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
+    """The network of ``config`` with the checkpoint's weights: every tensor must fit, none may be over."""
+    import torch
+
+    from multires_edge.models.network import MultiresNet
+
+    with torch.device("meta"):
+        net = MultiresNet(config)
+    expected = net.state_dict()
+    given = checkpoint.tensors
+    # Some tools drop this counter; it has no part in evaluation.
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    missing = sorted(set(expected) - set(given) - counters)
+    unexpected = sorted(set(given) - set(expected))
+    if missing or unexpected:
+        parts = [f"missing {_listed(missing)}"] if missing else []
+        parts += [f"unexpected {_listed(unexpected)}"] if unexpected else []
+        raise CheckpointError(
+            f"{checkpoint.path}: {' and '.join(parts)} for a {config.task} network of "
+            f"{config.n_layers} layers with {config.norm} norm"
+        )
+    state = {}
+    for name, like in expected.items():
+        if name in counters:
+            state[name] = torch.zeros((), dtype=torch.int64)
+            continue
+        tensor = given[name]
+        if tensor.shape != like.shape:
+            raise CheckpointError(
+                f"{checkpoint.path}: {name} has shape {tuple(tensor.shape)}, expected "
+                f"{tuple(like.shape)}"
+            )
+        if not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{checkpoint.path}: {name} is {tensor.dtype}, expected floating point"
+            )
+        state[name] = tensor.to(torch.float32)
+        finite = torch.isfinite(state[name])
+        if not finite.all():
+            bad = int((~finite).sum())
+            raise CheckpointError(
+                f"{checkpoint.path}: {name} holds {bad} NaN or infinite values of "
+                f"{tensor.numel()}; the training diverged or the file is damaged"
+            )
+    net.load_state_dict(state, assign=True)
+    return net.eval().requires_grad_(False)
+
+
+def _listed(names: list[str], shown: int = 3) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise MissingExtraError("safetensors", "export", "reading a .safetensors file") from None
+    try:
+        return dict(load_file(path, device="cpu"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _load_pickle(path: Path) -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError("torch", "export", "reading a checkpoint") from None
+    try:
+        with torch.serialization.safe_globals(_numpy_scalar_classes()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = _refused_global(str(error))
+        if wanted:
+            raise CheckpointError(
+                f"{path}: refused, for its pickle wants {wanted}, and only tensors and numbers are "
+                "read; nothing was run. Save the state dict alone, or as .safetensors"
+            ) from error
+        raise CheckpointError(f"{path}: not a PyTorch checkpoint, or damaged") from error
+    except (
+        RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
+        AttributeError, AssertionError, OverflowError, MemoryError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        # Whatever a damaged file makes the reader stumble over, it is the file that is at fault.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{path}: not a PyTorch checkpoint, or truncated or damaged ({reason})"
+        ) from error
+
+
+def _numpy_scalar_classes() -> list[Any]:
+    """What numpy scalars such as ``val_acc`` pickle to, under the spellings of numpy 1 and 2."""
+    import numpy as np
+
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"}
+    return [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *dtypes,
+    ]
+
+
+def _refused_global(message: str) -> str | None:
+    for marker in ("GLOBAL ", "Unsupported global: GLOBAL "):
+        _, found, rest = message.partition(marker)
+        if found:
+            return rest.split()[0].rstrip(".,")
+    return "a class or function" if "class" in message.lower() else None
+
+
+def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:
+    import torch
+
+    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
+        loaded = loaded["model"]
+    if not isinstance(loaded, dict) or not loaded:
+        raise CheckpointError(
+            f"{path}: holds a {type(loaded).__name__}, expected a state dict or the dict that the "
+            "training script saves, with the state dict under 'model'"
+        )
+    tensors = {}
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise CheckpointError(
+                f"{path}: entry {key!r} is a {type(value).__name__}, expected a state dict of tensors"
+            )
+        tensors[key.removeprefix("module.")] = value.detach()
+    if len(tensors) != len(loaded):
+        raise CheckpointError(f"{path}: some names stand there both with and without 'module.'")
+    return tensors
+
+

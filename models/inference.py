@@ -1,0 +1,130 @@
+"""From tensors and training arguments to a configuration: infer what can be, ask for the rest by name."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from multires_edge.models.config import ModelConfig, TreeSelect, depth_for_length
+from multires_edge.models.training_args import TRAINING_LENGTHS
+from multires_edge.runtime.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from multires_edge.models.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a user states about a checkpoint; it wins over ``args.txt``, never over the tensors."""
+
+    tree_select: TreeSelect | None = None
+    depth: int | None = None
+    training_length: int | None = None
+
+
+def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
+    """The configuration of a checkpoint.
+
+    Raises CheckpointError where the tensors are not those of a MultiresNet, ConfigError where
+    something must be given by an option, which the message names.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
+
+    def shape(name: str, rank: int) -> tuple[int, ...]:
+        if name not in shapes:
+            raise CheckpointError(
+                f"{checkpoint.path}: not a MultiresNet checkpoint, or not a whole one: it has no "
+                f"tensor {name}"
+            )
+        if len(shapes[name]) != rank:
+            raise CheckpointError(
+                f"{checkpoint.path}: {name} has shape {shapes[name]}, expected {rank} dimensions"
+            )
+        return shapes[name]
+
+    if len(shapes.get("encoder.weight", ())) == 2:
+        n_tokens, d_model = shape("encoder.weight", 2)
+        encoder: dict[str, Any] = {"encoder": "token", "d_input": None, "n_tokens": n_tokens}
+    else:
+        d_model, d_input, _ = shape("encoder.weight", 3)
+        encoder = {"encoder": "linear", "d_input": d_input, "n_tokens": None}
+    kernel_size = shape("seq_layers.0.h0", 3)[2]
+    columns = shape("seq_layers.0.w", 2)[1]
+    layers = {int(m[1]) for name in shapes if (m := re.match(r"seq_layers\.(\d+)\.", name))}
+    task = "autoregressive" if "decoder.weight" in shapes else "classification"
+    head = (
+        shape("decoder.weight", 3)
+        if task == "autoregressive"
+        else shape("output_mapping.weight", 2)
+    )
+    tree_select = _tree_select(checkpoint, overrides, columns, kernel_size)
+    return ModelConfig(
+        task=cast(Any, task),
+        **encoder,
+        d_output=head[0],
+        d_model=d_model,
+        n_layers=len(layers),
+        kernel_size=kernel_size,
+        depth=_depth(checkpoint, overrides, tree_select, columns, kernel_size),
+        tree_select=tree_select,
+        memory_size=columns - 1 if tree_select == "uniform" else None,
+        norm="batch" if "norms.0.running_mean" in shapes else "layer",
+    )
+
+
+def _tree_select(
+    checkpoint: Checkpoint, overrides: Overrides, columns: int, kernel_size: int
+) -> TreeSelect:
+    args = checkpoint.training_args
+    if overrides.tree_select is not None:
+        return overrides.tree_select
+    if args is not None:
+        return cast(TreeSelect, args.tree_select)
+    # The tensors of both kinds look alike. The published scripts' default is the better guess,
+    # unless it means a tree that nobody trains: memory sizes are far larger than depths.
+    depth = columns - 2
+    if (kernel_size - 1) << depth > 1 << 16:
+        raise ConfigError(
+            f"{checkpoint.path}: no args.txt stands beside it, and {columns} memory weights fit no "
+            "common fading tree: give --tree-select uniform with --depth N, or --tree-select fading"
+        )
+    warnings.warn(
+        f"{checkpoint.path}: no args.txt beside it; taken as a fading tree of depth {depth}, the "
+        "training scripts' default (if it is not: --tree-select uniform --depth N)",
+        stacklevel=3,
+    )
+    return "fading"
+
+
+def _depth(
+    checkpoint: Checkpoint,
+    overrides: Overrides,
+    tree_select: TreeSelect,
+    columns: int,
+    kernel_size: int,
+) -> int:
+    args = checkpoint.training_args
+    if tree_select == "fading":
+        depth = columns - 2
+        if overrides.depth not in (None, depth):
+            raise ConfigError(
+                f"--depth {overrides.depth} contradicts the checkpoint: seq_layers.0.w has "
+                f"{columns} columns, which makes a fading tree of depth {depth}"
+            )
+        return depth
+    if overrides.depth is not None:
+        return overrides.depth
+    if kernel_size < 2:
+        raise CheckpointError(f"{checkpoint.path}: seq_layers.0.h0 has filters of {kernel_size} tap")
+    if overrides.training_length is not None:
+        return depth_for_length(overrides.training_length, kernel_size)
+    if args is not None and args.depth is not None:
+        return args.depth
+    if args is not None and args.dataset in TRAINING_LENGTHS:
+        return depth_for_length(TRAINING_LENGTHS[args.dataset], kernel_size)
+    raise ConfigError(
+        f"{checkpoint.path}: the depth of a uniform tree is not in the tensors: give --depth N, or "
+        "--training-length N for the length of the training sequences"
+    )

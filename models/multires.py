@@ -1,0 +1,51 @@
+"""The multiresolution convolution: one pair of filters, applied at every time scale of a binary tree."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from multires_edge.models.config import ModelConfig
+
+
+def causal_depthwise(x: Tensor, filters: Tensor, dilation: int) -> Tensor:
+    """Causal depthwise cross-correlation: (batch, channels, time) with (channels, 1, taps).
+
+    Tap K-1 of the filter meets the newest sample, tap 0 the one dilation * (K - 1) steps earlier.
+    """
+    padding = dilation * (filters.shape[-1] - 1)
+    return F.conv1d(F.pad(x, (padding, 0)), filters, dilation=dilation, groups=x.shape[1])
+
+
+class MultiresLayer(nn.Module):
+    """Weighted sum of all resolutions of the input, then GELU; (batch, d_model, time) to the same.
+
+    With a_0 = x, a_{j+1} = h0 * a_j and b_j = h1 * a_j at dilation 2^j (arXiv:2305.01638, eq. 5):
+    y(t) = w_0 a_depth(t) + sum_j sum_k w_{j,k} b_j(t - k 2^(j+1)) + w_last x(t).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.depth = config.depth
+        self.memory_columns = config.memory_columns()
+        scale = (2.0 / (config.kernel_size * 2)) ** 0.5
+        shape = (config.d_model, 1, config.kernel_size)
+        self.h0 = nn.Parameter(torch.empty(shape).uniform_(-scale, scale))
+        self.h1 = nn.Parameter(torch.empty(shape).uniform_(-scale, scale))
+        columns = config.n_memory_weights
+        self.w = nn.Parameter(torch.empty(config.d_model, columns).uniform_(-1, 1) / columns**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.w[:, -1:] * x
+        a = x
+        for j in range(self.depth):
+            dilation = 1 << j
+            columns = self.memory_columns[j]
+            if len(columns):
+                b = causal_depthwise(a, self.h1, dilation)
+                # The memory weights of a scale are themselves a causal filter, at twice its dilation.
+                memory = self.w[:, columns.start : columns.stop].flip(-1).unsqueeze(1)
+                y = y + causal_depthwise(b, memory, 2 * dilation)
+            a = causal_depthwise(a, self.h0, dilation)
+        return F.gelu(y + self.w[:, :1] * a)

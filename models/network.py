@@ -1,0 +1,99 @@
+"""MultiresNet in PyTorch: the reference that every exported graph is compared with.
+
+The names of its parameters are those of the published checkpoints, so a state dict loads as it is.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from multires_edge.models.config import ModelConfig
+from multires_edge.models.multires import MultiresLayer
+
+
+class MultiresNet(nn.Module):
+    """Encoder, residual stack of multiresolution layers, and a head for one of two tasks.
+
+    - classification: x (batch, d_input, time) or tokens (batch, time), optionally lengths (batch,),
+      to logits (batch, d_output).
+    - autoregressive: x (batch, d_input, time) to params (batch, d_output, time), where step t only
+      sees inputs before t.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        d = config.d_model
+        self.encoder: nn.Module
+        if config.encoder == "linear":
+            assert config.d_input is not None
+            self.encoder = nn.Conv1d(config.d_input, d, 1)
+        else:
+            assert config.n_tokens is not None
+            self.encoder = nn.Embedding(config.n_tokens, d)
+        autoregressive = config.task == "autoregressive"
+        self.seq_layers = nn.ModuleList(MultiresLayer(config) for _ in range(config.n_layers))
+        self.mixing_layers = nn.ModuleList(
+            # Index 2 is the published model's dropout, which does nothing in evaluation.
+            nn.Sequential(
+                nn.Conv1d(d, 2 * d, 1),
+                nn.GLU(dim=1),
+                nn.Identity(),
+                *([nn.Conv1d(d, d, 1)] if autoregressive else []),
+            )
+            for _ in range(config.n_layers)
+        )
+        norm = nn.LayerNorm if config.norm == "layer" else nn.BatchNorm1d
+        self.norms = nn.ModuleList(norm(d) for _ in range(config.n_layers))
+        if autoregressive:
+            self.decoder = nn.Conv1d(d, config.d_output, 1)
+        else:
+            self.output_mapping = nn.Linear(d, config.d_output)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The stack's output (batch, d_model, time), before pooling and head, without any shift."""
+        x = self.encoder(x)
+        if self.config.encoder == "token":
+            x = x.transpose(1, 2)
+        for layer, mixing, norm in zip(
+            self.seq_layers, self.mixing_layers, self.norms, strict=True
+        ):
+            x = x + mixing(layer(x))
+            if self.config.norm == "layer":
+                x = norm(x.transpose(1, 2)).transpose(1, 2)
+            else:
+                x = norm(x)
+        return x
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if self.config.task == "autoregressive":
+            if lengths is not None:
+                raise TypeError("lengths are for classification; this network is autoregressive")
+            shifted = F.pad(x[..., :-1], (1, 0))
+            return self.decoder(self.features(shifted))
+        features = self.features(x)
+        if lengths is None:
+            pooled = features.mean(-1)
+        else:
+            within = torch.arange(features.shape[-1], device=x.device) < lengths[:, None]
+            pooled = (features * within[:, None]).sum(-1) / lengths[:, None]
+        return self.output_mapping(pooled)
+
+    def stepwise(self, x: Tensor, window: int | None = None) -> Tensor:
+        """What a stream must give at every step: (batch, d_output, time).
+
+        Classification pools over everything seen so far, or over the last ``window`` steps.
+        An autoregressive stream is fed x[t-1], so ``x`` here is what is fed, unshifted.
+        """
+        features = self.features(x)
+        if self.config.task == "autoregressive":
+            return self.decoder(features)
+        total = features.cumsum(-1)
+        steps = torch.arange(1, total.shape[-1] + 1, dtype=features.dtype, device=x.device)
+        if window is not None:
+            # A difference of float64 prefix sums over one recording; nothing drifts at this length.
+            total = total - F.pad(total, (window, 0))[..., : total.shape[-1]]
+            steps = steps.clamp(max=window)
+        return self.output_mapping((total / steps).transpose(1, 2)).transpose(1, 2)

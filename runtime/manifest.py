@@ -1,0 +1,207 @@
+"""``manifest.json``: what a bundle holds, in a form that a program can read without this package."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from multires_edge.runtime.errors import BundleError
+
+FORMAT = "multires-bundle"
+VERSION = 1
+FILE_NAME = "manifest.json"
+
+Shape = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A graph's input or output; a dimension is a number, or a name where it is dynamic."""
+
+    name: str
+    dtype: str
+    shape: Shape
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> TensorSpec:
+        return cls(entry["name"], entry["dtype"], tuple(entry["shape"]))
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """A state of the step graph: feed ``output`` of one call to ``input`` of the next; zeros at first.
+
+    ``scale`` and ``dilation`` belong to queues. ``in_place`` says that both may be bound to the same
+    memory: no row that a step reads is one that it writes.
+    """
+
+    input: str
+    output: str
+    dtype: str
+    shape: Shape
+    scale: int | None = None
+    dilation: int | None = None
+    in_place: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        queue = {} if self.scale is None else {"scale": self.scale, "dilation": self.dilation}
+        return {
+            "input": self.input,
+            "output": self.output,
+            "dtype": self.dtype,
+            **queue,
+            "shape": list(self.shape),
+            "in_place": self.in_place,
+        }
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> StateSpec:
+        return cls(
+            entry["input"],
+            entry["output"],
+            entry["dtype"],
+            tuple(entry["shape"]),
+            entry.get("scale"),
+            entry.get("dilation"),
+            bool(entry.get("in_place", False)),
+        )
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One ONNX file of a bundle."""
+
+    file: str
+    sha256: str
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "file": self.file,
+            "sha256": self.sha256,
+            "opset": self.opset,
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+        }
+        if self.states:
+            entry["states"] = [spec.to_json() for spec in self.states]
+        return entry
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> GraphSpec:
+        return cls(
+            entry["file"],
+            entry["sha256"],
+            entry["opset"],
+            tuple(TensorSpec.from_json(spec) for spec in entry["inputs"]),
+            tuple(TensorSpec.from_json(spec) for spec in entry["outputs"]),
+            tuple(StateSpec.from_json(spec) for spec in entry.get("states", ())),
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle's table of contents.
+
+    ``graphs[kind][precision]`` with kind "full" or "step"; ``files`` are the digests of the other
+    files by name; ``pool`` is "cumulative", "window:N" or null for a model that does not pool.
+    """
+
+    source: dict[str, Any]
+    model: dict[str, Any]
+    graphs: dict[str, dict[str, GraphSpec]]
+    tools: dict[str, str]
+    target: str
+    pool: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    preprocessing: dict[str, Any] | None = None
+    labels: list[str] | None = None
+    card: dict[str, Any] | None = None
+
+    def graph(self, kind: str, precision: str) -> GraphSpec:
+        """Look a graph up. Raises BundleError with what there is."""
+        precisions = self.graphs.get(kind, {})
+        if precision not in precisions:
+            has = ", ".join(precisions) or "none"
+            raise BundleError(f"the bundle has no {kind} graph in {precision!r}; it has: {has}")
+        return precisions[precision]
+
+    def digests(self) -> dict[str, str]:
+        """Digest of every file that the manifest vouches for, by file name."""
+        graphs = [spec for precisions in self.graphs.values() for spec in precisions.values()]
+        return {spec.file: spec.sha256 for spec in graphs} | self.files
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "source": self.source,
+            "model": self.model,
+            "target": self.target,
+            "pool": self.pool,
+            "graphs": {
+                kind: {precision: spec.to_json() for precision, spec in precisions.items()}
+                for kind, precisions in self.graphs.items()
+            },
+            "files": self.files,
+            "preprocessing": self.preprocessing,
+            "labels": self.labels,
+            "card": self.card,
+            "tools": self.tools,
+        }
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Manifest:
+        """Read a manifest. Raises BundleError for another format or a later version."""
+        if not isinstance(entry, dict) or entry.get("format") != FORMAT:
+            raise BundleError(f"not a manifest: its format is not {FORMAT!r}")
+        if entry.get("version") != VERSION:
+            raise BundleError(
+                f"the bundle has version {entry.get('version')!r}, this release reads {VERSION}: "
+                "export it again, or install the release that wrote it"
+            )
+        try:
+            graphs = {
+                kind: {
+                    precision: GraphSpec.from_json(spec) for precision, spec in precisions.items()
+                }
+                for kind, precisions in entry["graphs"].items()
+            }
+            return cls(
+                source=entry["source"],
+                model=entry["model"],
+                graphs=graphs,
+                tools=entry["tools"],
+                target=entry["target"],
+                pool=entry["pool"],
+                files=entry["files"],
+                preprocessing=entry["preprocessing"],
+                labels=entry["labels"],
+                card=entry["card"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"the manifest is incomplete or misshapen ({error!r})") from error
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a bundle folder. Raises BundleError."""
+    path = folder / FILE_NAME
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what = "no manifest.json in it" if folder.is_dir() else "no such folder"
+        raise BundleError(f"{folder}: not a bundle, {what}") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error})") from error
+    try:
+        return Manifest.from_json(entry)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from error
