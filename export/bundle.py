@@ -1,0 +1,222 @@
+"""From a checkpoint to a bundle: read, build both graphs, prove them, write everything or nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from multires_edge.calibration.data import load_data
+from multires_edge.export.folding import fold
+from multires_edge.export.graphs.full import build_full_graph
+from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.graphs.step import build_step_graph
+from multires_edge.export.parity import Proof, prove
+from multires_edge.export.report import write_report
+from multires_edge.export.statistics import GraphStatistics
+from multires_edge.export.targets import Target, target_named
+from multires_edge.export.writing import atomic_folder, check_output
+from multires_edge.models.card import Card, read_card
+from multires_edge.models.checkpoint import build_network, read_checkpoint, sha256_of
+from multires_edge.models.config import ModelConfig
+from multires_edge.models.inference import Overrides, infer_config
+from multires_edge.runtime import golden as golden_file
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.errors import ConfigError, MultiresError
+from multires_edge.runtime.manifest import FILE_NAME, GraphSpec, Manifest, StateSpec, TensorSpec
+
+PRECISIONS = ("fp32",)
+# Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.
+_MAX_QUEUE_BYTES = (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written, and whether it was proven. ``seconds`` is the whole export's time."""
+
+    path: Path
+    manifest: Manifest
+    proof: Proof
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        return self.proof.passed
+
+
+class ParityError(MultiresError):
+    """A graph does not compute what the network does. The bundle is written all the same, and says so."""
+
+    def __init__(self, result: ExportResult) -> None:
+        failed = [check.line() for check in result.proof.checks if not check.passed]
+        super().__init__(f"{result.path}: parity failed\n" + "\n".join(failed))
+        self.result = result
+
+
+def export_bundle(
+    checkpoint: str | Path,
+    output: str | Path | None = None,
+    *,
+    precisions: Sequence[str] = ("fp32",),
+    pool: str = "cumulative",
+    target: str | None = None,
+    lengths: bool | None = None,
+    card: str | Path | None = None,
+    verify_data: str | Path | None = None,
+    overrides: Overrides | None = None,
+    force: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> ExportResult:
+    """Export a checkpoint to a bundle folder and prove it.
+
+    ``output`` None is the checkpoint's path with the suffix ``.bundle``. ``pool`` is "cumulative" or
+    "window:N"; ``target`` None is the newest that the installed ONNX Runtime runs; ``lengths`` None
+    means for token models only. Raises MultiresError (bad input, nothing written) or ParityError
+    (written, and not to be used).
+    """
+    started = time.perf_counter()
+    checkpoint = Path(checkpoint)
+    final = Path(output) if output is not None else checkpoint.with_suffix(".bundle")
+    pooling = Pooling.parse(pool)
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise ConfigError(f"precision {precision!r} is not in this release; expected {known}")
+    chosen = target_named(target)
+    check_output(final, force=force)
+
+    progress("reading the checkpoint")
+    read = read_checkpoint(checkpoint)
+    config = infer_config(read, overrides or Overrides())
+    net = build_network(read, config)
+    if lengths is None:
+        lengths = config.encoder == "token" and config.task == "classification"
+    if lengths and config.task == "autoregressive":
+        raise ConfigError("--lengths is for classification; this network is autoregressive")
+    _check_queue_sizes(config)
+    read_the_card = None if card is None else read_card(card, config)
+    dataset = None if verify_data is None else load_data(verify_data, config, read_the_card)
+
+    progress("building the graphs")
+    folded = fold(net)
+    metadata = _metadata(config, read.sha256, chosen, pooling)
+    full = build_full_graph(folded, chosen, lengths=lengths, metadata=metadata)
+    step = build_step_graph(folded, chosen, pooling, metadata)
+    del folded
+
+    with atomic_folder(final, force=force) as folder:
+        graphs = {
+            "full": {"fp32": _write_graph(folder, "full.onnx", full, ())},
+            "step": {"fp32": _write_graph(folder, "step.onnx", step.model, step.states)},
+        }
+        statistics = {"full.onnx": GraphStatistics.of(full), "step.onnx": GraphStatistics.of(step.model)}
+        del full, step
+        manifest = _manifest(
+            read.path, read.sha256, config, graphs, chosen, pooling, read_the_card
+        )
+        proof, golden = prove(
+            net, Bundle(folder, manifest), window=pooling.window, dataset=dataset, progress=progress
+        )
+        progress("writing the report")
+        golden.save(folder / golden_file.FILE_NAME)
+        _write_json(folder / "parity.json", proof.to_json())
+        write_report(folder / "report.html", manifest, proof, statistics, folder)
+        for name in (golden_file.FILE_NAME, "parity.json", "report.html"):
+            manifest.files[name] = sha256_of(folder / name)
+        _write_json(folder / FILE_NAME, manifest.to_json())
+    result = ExportResult(final, manifest, proof, time.perf_counter() - started)
+    if not result.passed:
+        raise ParityError(result)
+    return result
+
+
+def _write_graph(
+    folder: Path, name: str, model: onnx.ModelProto, states: tuple[StateSpec, ...]
+) -> GraphSpec:
+    path = folder / name
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    fed_back = {state.input for state in states} | {state.output for state in states}
+
+    def specs(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
+        return tuple(_tensor_spec(value) for value in values if value.name not in fed_back)
+
+    return GraphSpec(
+        file=name,
+        sha256=sha256_of(path),
+        opset=model.opset_import[0].version,
+        inputs=specs(model.graph.input),
+        outputs=specs(model.graph.output),
+        states=states,
+    )
+
+
+def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    return TensorSpec(value.name, str(dtype), shape)
+
+
+def _manifest(
+    source: Path,
+    sha256: str,
+    config: ModelConfig,
+    graphs: dict[str, dict[str, GraphSpec]],
+    target: Target,
+    pooling: Pooling,
+    card: Card | None,
+) -> Manifest:
+    return Manifest(
+        source={"file": source.name, "sha256": sha256},
+        model=config.to_json(),
+        graphs=graphs,
+        tools=_tools(),
+        target=target.name,
+        pool=str(pooling) if config.task == "classification" else None,
+        preprocessing=card.preprocessing if card else None,
+        labels=card.labels if card else None,
+        card=card.about if card else None,
+    )
+
+
+def _metadata(config: ModelConfig, sha256: str, target: Target, pooling: Pooling) -> dict[str, str]:
+    metadata = {
+        "producer": f"multires-edge {_tools()['multires-edge']}",
+        "source_sha256": sha256,
+        "target": target.name,
+        **{key: str(value) for key, value in config.to_json().items() if value is not None},
+    }
+    if config.task == "classification":
+        metadata["pool"] = str(pooling)
+    return metadata
+
+
+def _tools() -> dict[str, str]:
+    tools = {}
+    for name in ("multires-edge", "torch", "onnx", "onnxruntime", "numpy"):
+        try:
+            tools[name] = version(name)
+        except PackageNotFoundError:
+            tools[name] = "unknown"
+    return tools
+
+
+def _check_queue_sizes(config: ModelConfig) -> None:
+    width = config.n_layers * config.d_model * np.dtype(np.float32).itemsize
+    largest = (max(config.history()) + 1) * width
+    if largest > _MAX_QUEUE_BYTES:
+        raise ConfigError(
+            f"depth {config.depth} with kernel size {config.kernel_size} makes a queue of "
+            f"{largest:,} bytes for one stream, and a tensor holds at most {_MAX_QUEUE_BYTES:,}"
+        )
+
+
+def _write_json(path: Path, entry: dict[str, Any]) -> None:
+    path.write_text(json.dumps(entry, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,278 @@
+"""The proof: what a bundle's graphs compute is compared with the network in float64 PyTorch.
+
+Graphs are run as users run them: through the runtime with states updated in place, and through plain
+ONNX Runtime, from the manifest alone, with states copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.models.config import ModelConfig
+from multires_edge.runtime.backends.onnxruntime import open_session
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.comparison import LIMITS, Check
+from multires_edge.runtime.golden import Golden
+from multires_edge.runtime.state import StreamState
+
+if TYPE_CHECKING:
+    from multires_edge.calibration.data import Dataset
+    from multires_edge.models.network import MultiresNet
+
+SEED = 2023
+ROWS = 3
+# Multiply-adds that the longest sequence may take. Everything up to the receptive field of the whole
+# network is compared where that is cheap; where it is not, at least one layer's, which fills every
+# queue and wraps it around.
+_WORK_WANTED = 3e10
+_WORK_ALLOWED = 2e11
+_STEPS_ALLOWED = 100_000
+_STEPS_COPIED = 96  # copying every state at every step is slow, and errors do not build up
+_RECORDS = 256
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Proof:
+    """All checks of one bundle, and what they were made on."""
+
+    data: str
+    steps: int
+    config: ModelConfig
+    n_parameters: int
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """parity.json."""
+        return {
+            "passed": self.passed,
+            "reference": "PyTorch, float64",
+            "measure": "max |y - reference| / max(1, |reference|)",
+            "data": self.data,
+            "steps": self.steps,
+            "layer_receptive_field": self.config.layer_receptive_field,
+            "receptive_field": self.config.receptive_field,
+            "covers_layer_receptive_field": self.steps > self.config.layer_receptive_field,
+            "covers_receptive_field": self.steps > self.config.receptive_field,
+            "checks": [check.to_json() for check in self.checks],
+        }
+
+
+def sequence_steps(config: ModelConfig, n_parameters: int) -> int:
+    """Steps of the longest sequence to compare: past the receptive field, if that can be afforded."""
+    past = 65  # an odd stretch beyond, so that no queue ends where it began
+    network, layer = config.receptive_field + past, config.layer_receptive_field + past
+    affordable = int(_WORK_WANTED / n_parameters)
+    steps = network if network <= affordable else max(layer, min(network, affordable))
+    return min(steps, int(_WORK_ALLOWED / n_parameters), _STEPS_ALLOWED)
+
+
+def prove(
+    net: MultiresNet,
+    bundle: Bundle,
+    *,
+    window: int | None,
+    dataset: Dataset | None = None,
+    progress: Progress = lambda _: None,
+) -> tuple[Proof, Golden]:
+    """Make every check on a bundle in float32, and record golden inputs and outputs."""
+    return _Prover(net, bundle, window, dataset, progress).run()
+
+
+class _Prover:
+    def __init__(
+        self,
+        net: MultiresNet,
+        bundle: Bundle,
+        window: int | None,
+        dataset: Dataset | None,
+        progress: Progress,
+    ) -> None:
+        import torch
+
+        self.torch = torch
+        self.config = net.config
+        self.net = net.double()
+        self.bundle = bundle
+        self.window = window
+        self.dataset = dataset
+        self.progress = progress
+        self.limit = LIMITS["fp32"]
+        self.random = np.random.default_rng(SEED)
+        count = sum(p.numel() for p in net.parameters())
+        self.steps = sequence_steps(self.config, count)
+        data = f"noise of unit variance (seed {SEED})"
+        if self.config.encoder == "token":
+            data = f"uniformly random tokens (seed {SEED})"
+        if dataset is not None:
+            data += f", and {len(dataset)} records of {dataset.path.name}"
+        self.proof = Proof(data, self.steps, self.config, count)
+
+    def run(self) -> tuple[Proof, Golden]:
+        inputs = self._noise(ROWS, self.steps)
+        self._full_checks()
+        self.progress("parity: reference of every prefix")
+        stepwise = self._stepwise(inputs)
+        self._every_prefix(inputs[:1], stepwise[:1])
+        self._rows_of_their_own(inputs, stepwise)
+        self._save_and_load(inputs, stepwise)
+        self._copied(inputs, stepwise)
+        if self.dataset is not None:
+            self._records(self.dataset)
+        return self.proof, self._golden(inputs, stepwise)
+
+    def _check(self, name: str, graph: str, description: str) -> Check:
+        self.progress(f"parity: {name}")
+        check = Check(name, graph, description, self.limit)
+        self.proof.checks.append(check)
+        return check
+
+    # The reference
+
+    def _full(
+        self, inputs: NDArray[Any], lengths: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        args = [] if lengths is None else [self.torch.from_numpy(lengths)]
+        with self.torch.no_grad():
+            y: NDArray[np.float64] = self.net(self._tensor(inputs), *args).numpy()
+        return y
+
+    def _stepwise(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
+        with self.torch.no_grad():
+            y: NDArray[np.float64] = self.net.stepwise(self._tensor(inputs), self.window).numpy()
+        return y
+
+    def _tensor(self, inputs: NDArray[Any]) -> Any:
+        tensor = self.torch.from_numpy(np.ascontiguousarray(inputs))
+        return tensor if self.config.encoder == "token" else tensor.double()
+
+    def _noise(self, rows: int, steps: int) -> NDArray[Any]:
+        if self.config.encoder == "token":
+            assert self.config.n_tokens is not None
+            return self.random.integers(0, self.config.n_tokens, (rows, steps))
+        assert self.config.d_input is not None
+        shape = (rows, self.config.d_input, steps)
+        return self.random.standard_normal(shape, dtype=np.float32)
+
+    # The full graph
+
+    def _full_checks(self) -> None:
+        full = self.bundle.full(provider="cpu")
+        takes_lengths = len(self.bundle.manifest.graph("full", "fp32").inputs) > 1
+        for rows, steps, what in (
+            (1, 1, "a single step"),
+            (ROWS, self.config.kernel_size - 1, "shorter than the filters"),
+            (2, 37, "an odd length"),
+            (1, self.steps, self._reach()),
+        ):
+            name = f"full graph, {rows} x {steps}"
+            check = self._check(name, "full", f"{rows} rows of {steps} steps: {what}")
+            inputs = self._noise(rows, steps)
+            check.compare(full(inputs), self._full(inputs))
+        if takes_lengths:
+            check = self._check("full graph, lengths", "full", "rows of different lengths")
+            inputs = self._noise(5, 101)
+            lengths = np.array([1, 2, 50, 100, 101], np.int64)
+            check.compare(full(inputs, lengths), self._full(inputs, lengths))
+
+    def _reach(self) -> str:
+        if self.steps > self.config.receptive_field:
+            return f"longer than the receptive field of {self.config.receptive_field}"
+        if self.steps > self.config.layer_receptive_field:
+            return f"longer than a layer's receptive field of {self.config.layer_receptive_field}"
+        return f"shorter than a layer's receptive field of {self.config.layer_receptive_field}"
+
+    # The step graph
+
+    def _every_prefix(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+        description = f"1 stream, {self.steps} steps in place: {self._reach()}"
+        check = self._check("step graph, every prefix", "step", description)
+        stream = self.bundle.stream(1, provider="cpu")
+        check.compare(stream.run(inputs), stepwise, over_time=True)
+
+    def _rows_of_their_own(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+        """Rows restarted at different times, and so at different positions from then on."""
+        restarts = {1: self.steps // 3, 2: 2 * self.steps // 3}
+        description = ", ".join(f"row {row} restarted at step {t}" for row, t in restarts.items())
+        check = self._check("step graph, rows restarted", "step", description)
+        stream = self.bundle.stream(ROWS, provider="cpu")
+        outputs, before = [], 0
+        for row, t in sorted(restarts.items(), key=lambda item: item[1]):
+            if t > before:
+                outputs.append(stream.run(inputs[..., before:t]))
+            stream.reset(rows=[row])
+            before = t
+        outputs.append(stream.run(inputs[..., before:]))
+        y = np.concatenate(outputs, axis=-1)
+        check.compare(y[0], stepwise[0], over_time=True)
+        for row, t in restarts.items():
+            if t:
+                check.compare(y[row, :, :t], stepwise[row, :, :t], over_time=True)
+            restarted = self._stepwise(inputs[row : row + 1, ..., t:])
+            check.compare(y[row : row + 1, :, t:], restarted, start=t, over_time=True)
+
+    def _save_and_load(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+        half = self.steps // 2
+        rest = min(self.steps - half, 16 * _STEPS_COPIED)
+        check = self._check("step graph, saved and loaded", "step", f"at step {half}, as bytes")
+        first = self.bundle.stream(1, provider="cpu")
+        if half:
+            first.run(inputs[:1, ..., :half])
+        saved = StreamState.from_bytes(first.save_state().to_bytes())
+        second = self.bundle.stream(1, provider="cpu")
+        second.load_state(saved)
+        y = second.run(inputs[:1, ..., half : half + rest])
+        check.compare(y, stepwise[:1, :, half : half + rest], start=half, over_time=True)
+
+    def _copied(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+        """Plain ONNX Runtime: zeros in, outputs fed back, nothing known but the manifest."""
+        steps = min(self.steps, _STEPS_COPIED)
+        check = self._check("step graph, states copied", "step", f"{steps} steps, not in place")
+        spec = self.bundle.manifest.graph("step", "fp32")
+        session = open_session(self.bundle.path / spec.file, 1, "cpu")
+        states = {
+            state.input: np.zeros((ROWS, *map(int, state.shape[1:])), state.dtype)
+            for state in spec.states
+        }
+        names = [spec.outputs[0].name, *(state.output for state in spec.states)]
+        for t in range(steps):
+            feeds = {spec.inputs[0].name: np.ascontiguousarray(inputs[..., t]), **states}
+            y, *new = session.run(names, feeds)
+            states = dict(zip(states, new, strict=True))
+            check.compare(y[..., None], stepwise[..., t : t + 1], start=t, over_time=True)
+
+    # Real data
+
+    def _records(self, dataset: Dataset) -> None:
+        inputs = dataset.inputs[:_RECORDS]
+        affordable = int(_WORK_ALLOWED / self.proof.n_parameters / inputs.shape[-1])
+        inputs = inputs[: max(1, affordable)]
+        lengths = None if dataset.lengths is None else dataset.lengths[: len(inputs)]
+        full = self.bundle.full(provider="cpu")
+        if len(self.bundle.manifest.graph("full", "fp32").inputs) == 1:
+            lengths = None
+        check = self._check("full graph, real data", "full", f"{len(inputs)} records")
+        for i in range(0, len(inputs), 16):
+            some = inputs[i : i + 16]
+            their = None if lengths is None else lengths[i : i + 16]
+            check.compare(full(some, their), self._full(some, their))
+        rows = inputs[: min(len(inputs), 8)]
+        description = f"{len(rows)} records of {rows.shape[-1]} steps, every prefix"
+        check = self._check("step graph, real data", "step", description)
+        stream = self.bundle.stream(len(rows), provider="cpu")
+        check.compare(stream.run(rows), self._stepwise(rows), over_time=True)
+
+    def _golden(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> Golden:
+        steps = min(self.steps, self.config.layer_receptive_field + 65)
+        inputs = np.ascontiguousarray(inputs[:2, ..., :steps])
+        return Golden(inputs, stepwise[:2, :, :steps], self._full(inputs))

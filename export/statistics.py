@@ -1,0 +1,25 @@
+"""What a graph is made of, for people who read reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+
+@dataclass(frozen=True)
+class GraphStatistics:
+    """Nodes by operator, number of weights and their bytes."""
+
+    operators: dict[str, int]
+    constants: int
+    constant_bytes: int
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> GraphStatistics:
+        operators: dict[str, int] = {}
+        for node in model.graph.node:
+            operators[node.op_type] = operators.get(node.op_type, 0) + 1
+        ordered = dict(sorted(operators.items(), key=lambda item: (-item[1], item[0])))
+        sizes = [len(tensor.raw_data) for tensor in model.graph.initializer]
+        return cls(ordered, len(sizes), sum(sizes))

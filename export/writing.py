@@ -1,0 +1,113 @@
+"""Writing a folder whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from multires_edge.runtime.errors import BundleError, OutputError
+from multires_edge.runtime.manifest import FILE_NAME, read_manifest
+
+
+def check_output(final: Path, *, force: bool) -> None:
+    """Refuse early what :func:`atomic_folder` would refuse late. Raises OutputError."""
+    if final.is_symlink() or (final.exists() and not final.is_dir()):
+        raise OutputError(f"{final}: exists and is not a folder; choose another with -o")
+    if final.is_dir():
+        if not force:
+            raise OutputError(f"{final}: exists already; give --force to replace it, or -o elsewhere")
+        _check_replaceable(final)
+    if not final.parent.is_dir():
+        raise OutputError(f"{final.parent}: no such folder; create it first")
+
+
+@contextlib.contextmanager
+def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
+    """A temporary folder beside ``final`` that takes its name when the block ends well.
+
+    Everything is on the disk before the rename, so a crash or power cut leaves the old folder, the
+    new one, or none, and never half of one. Raises OutputError when the disk is full or read-only.
+    """
+    check_output(final, force=force)
+    with _disk_errors(final):
+        made = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent)
+    temporary = Path(made)
+    try:
+        with _disk_errors(final):
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            _flush(temporary)
+            _put_in_place(temporary, final, force=force)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(temporary: Path, final: Path, *, force: bool) -> None:
+    if force and final.exists():
+        _check_replaceable(final)
+        aside = temporary.with_suffix(".replaced")
+        final.rename(aside)
+        try:
+            temporary.rename(final)
+        except OSError:
+            aside.rename(final)
+            raise
+        shutil.rmtree(aside)
+    else:
+        temporary.rename(final)
+    _flush_folder(final.parent)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """--force replaces a bundle, or an empty folder, never a folder of something else."""
+    if not any(folder.iterdir()):
+        return
+    try:
+        read_manifest(folder)
+    except BundleError:
+        if not (folder / FILE_NAME).is_file():
+            raise OutputError(
+                f"{folder}: is not a bundle, so --force does not replace it; choose another with -o"
+            ) from None
+
+
+@contextlib.contextmanager
+def _disk_errors(final: Path) -> Iterator[None]:
+    """Say what the system said of the disk; anything else passes."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise OutputError(f"{final}: another process wrote it meanwhile; nothing replaced") from error
+        raise OutputError(
+            f"{final}: cannot be written ({error.strerror or error}); nothing was left behind"
+        ) from error
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    # The only way to read it is to set it.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,176 @@
+"""ONNX Runtime: every CPU, and NVIDIA GPUs through its CUDA provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.errors import BackendError, BundleError, MissingExtraError
+from multires_edge.runtime.manifest import GraphSpec, StateSpec
+
+try:
+    import onnxruntime as ort
+except ImportError:
+    raise MissingExtraError(
+        "onnxruntime", "onnxruntime", "the onnxruntime backend"
+    ) from None
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_ERRORS_ONLY = 3
+
+
+def open_session(path: Path, threads: int | None, provider: str) -> ort.InferenceSession:
+    """A session on one provider. ``threads`` is that of one operator; None is one a core.
+
+    Raises BackendError for a provider that is not here, BundleError for a graph it cannot load.
+    """
+    available = ort.get_available_providers()
+    if provider not in _PROVIDERS:
+        raise BackendError(f"provider is {provider!r}, expected one of {', '.join(_PROVIDERS)}")
+    name = _PROVIDERS[provider]
+    if name not in available:
+        raise BackendError(
+            f"provider {provider!r} needs {name}, which this onnxruntime {ort.__version__} does "
+            f"not have (it has {', '.join(available)}): pip install 'multires-edge[gpu]'"
+        )
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = threads or 0
+    if provider == "cpu":
+        options.inter_op_num_threads = 1
+    try:
+        return ort.InferenceSession(str(path), options, providers=[name])
+    except Exception as error:
+        # Its exception classes have no common base but Exception.
+        raise BundleError(
+            f"{path}: onnxruntime {ort.__version__} cannot load it ({error}); an older runtime "
+            "needs a bundle exported with --target portable"
+        ) from error
+
+
+def best_provider() -> str:
+    """The fastest provider that this installation has."""
+    return "cuda" if _PROVIDERS["cuda"] in ort.get_available_providers() else "cpu"
+
+
+class OnnxRuntimeRunner:
+    """A full graph in ONNX Runtime."""
+
+    def __init__(
+        self, path: Path, spec: GraphSpec, threads: int | None, provider: str | None
+    ) -> None:
+        self._session = open_session(path, threads, provider or best_provider())
+        self._outputs = [spec.outputs[0].name]
+
+    def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        output: NDArray[Any] = self._session.run(self._outputs, feeds)[0]
+        return output
+
+
+class OnnxRuntimeStepper:
+    """A step graph in ONNX Runtime with every state bound once and for all.
+
+    A state that may be updated in place is bound to one buffer, as input and as output; any other
+    has two buffers, which change roles at each step. So no step allocates or copies a state.
+    """
+
+    def __init__(
+        self, path: Path, spec: GraphSpec, batch: int, threads: int, provider: str | None
+    ) -> None:
+        provider = provider or "cpu"
+        self._session = open_session(path, threads, provider)
+        self._device = provider
+        self._sample = _Buffer.zeros(_concrete(spec.inputs[0].shape, batch), spec.inputs[0].dtype)
+        self._output = _Buffer.zeros(_concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)
+        self._states = [_State(state, batch, provider) for state in spec.states]
+        self._turn = 0
+        self._bindings = [self._bind(spec, turn) for turn in (0, 1)]
+
+    def _bind(self, spec: GraphSpec, turn: int) -> ort.IOBinding:
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(spec.inputs[0].name, self._sample.value)
+        binding.bind_ortvalue_output(spec.outputs[0].name, self._output.value)
+        for state in self._states:
+            binding.bind_ortvalue_input(state.spec.input, state.buffer(turn).value)
+            binding.bind_ortvalue_output(state.spec.output, state.buffer(1 - turn).value)
+        return binding
+
+    def step(self, sample: NDArray[Any]) -> NDArray[Any]:
+        self._sample.array[...] = sample
+        self._session.run_with_iobinding(self._bindings[self._turn])
+        self._turn = 1 - self._turn
+        return self._output.array
+
+    def reset(self, rows: Sequence[int] | None) -> None:
+        for state in self._states:
+            state.buffer(self._turn).zero(rows)
+
+    def read_state(self) -> dict[str, NDArray[Any]]:
+        return {state.spec.input: state.buffer(self._turn).read() for state in self._states}
+
+    def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        for state in self._states:
+            state.buffer(self._turn).write(arrays[state.spec.input])
+
+
+class _Buffer:
+    """Memory that both numpy and ONNX Runtime see; on a device, ``array`` is not kept up to date."""
+
+    def __init__(self, array: NDArray[Any], device: str = "cpu") -> None:
+        self.array = array
+        self.on_host = device == "cpu"
+        self.value = ort.OrtValue.ortvalue_from_numpy(array, device, 0)
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, ...], dtype: str, device: str = "cpu") -> _Buffer:
+        return cls(_aligned_zeros(shape, np.dtype(dtype)), device)
+
+    def read(self) -> NDArray[Any]:
+        if self.on_host:
+            return self.array.copy()
+        array: NDArray[Any] = self.value.numpy()
+        return array
+
+    def write(self, array: NDArray[Any]) -> None:
+        if self.on_host:
+            self.array[...] = array
+        else:
+            self.value.update_inplace(np.ascontiguousarray(array))
+
+    def zero(self, rows: Sequence[int] | None) -> None:
+        if self.on_host:
+            self.array[slice(None) if rows is None else list(rows)] = 0
+            return
+        array = self.read()
+        array[slice(None) if rows is None else list(rows)] = 0
+        self.write(array)
+
+
+class _State:
+    """A state's one or two buffers."""
+
+    def __init__(self, spec: StateSpec, batch: int, device: str) -> None:
+        self.spec = spec
+        count = 1 if spec.in_place else 2
+        shape = _concrete(spec.shape, batch)
+        self._buffers = [_Buffer.zeros(shape, spec.dtype, device) for _ in range(count)]
+
+    def buffer(self, turn: int) -> _Buffer:
+        return self._buffers[turn % len(self._buffers)]
+
+
+def _concrete(shape: tuple[int | str, ...], batch: int) -> tuple[int, ...]:
+    return tuple(batch if isinstance(size, str) else size for size in shape)
+
+
+def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros on a cache-line boundary, where vector loads do not straddle two lines."""
+    line = 64
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.zeros(size + line, np.uint8)
+    start = -memory.ctypes.data % line
+    return memory[start : start + size].view(dtype).reshape(shape)

@@ -1,0 +1,117 @@
+"""Opening a bundle: its manifest, its files checked against their digests, and what runs them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from multires_edge.runtime.backends import make_runner, make_stepper
+from multires_edge.runtime.errors import BundleError, InputError
+from multires_edge.runtime.full import FullGraph
+from multires_edge.runtime.manifest import Manifest, read_manifest
+from multires_edge.runtime.stream import Stream
+
+
+class Bundle:
+    """A model ready to run; made by :func:`open_bundle`."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @property
+    def labels(self) -> list[str] | None:
+        """Class names in the order of the logits, when the bundle's card gave them."""
+        return self.manifest.labels
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """Sampling rate, channels, unit, mean and std of the inputs, when the card gave them."""
+        return self.manifest.preprocessing
+
+    def full(
+        self,
+        *,
+        backend: str = "auto",
+        precision: str = "fp32",
+        threads: int | None = None,
+        provider: str | None = None,
+    ) -> FullGraph:
+        """The full-sequence graph. ``threads`` None is one a core.
+
+        ``provider`` is ONNX Runtime's, "cpu" or "cuda"; None takes the fastest that is there.
+        Raises BackendError or BundleError.
+        """
+        spec = self.manifest.graph("full", precision)
+        runner = make_runner(backend, self.path / spec.file, spec, _threads(threads), provider)
+        return FullGraph(runner, spec, self.manifest.model["n_tokens"])
+
+    def stream(
+        self,
+        batch: int = 1,
+        *,
+        backend: str = "auto",
+        precision: str = "fp32",
+        threads: int = 1,
+        provider: str | None = None,
+    ) -> Stream:
+        """``batch`` streams that start at zero.
+
+        One thread is the fastest for one stream: its operators are too small to share. ``provider``
+        is "cpu" (the default) or "cuda", which pays for large batches only.
+        Raises BackendError, BundleError or InputError.
+        """
+        if not isinstance(batch, int) or batch < 1:
+            raise InputError(f"batch is {batch!r}, expected a positive integer")
+        spec = self.manifest.graph("step", precision)
+        count = _threads(threads) or 1
+        stepper = make_stepper(backend, self.path / spec.file, spec, batch, count, provider)
+        model = f"{self.manifest.source['sha256'][:16]}/{self.manifest.pool}/{precision}"
+        return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
+
+    def parity(self) -> dict[str, Any]:
+        """The parity checks that the export made, as in parity.json."""
+        report: dict[str, Any] = json.loads((self.path / "parity.json").read_text("utf-8"))
+        return report
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a bundle folder after checking every file in it against its digest.
+
+    Raises BundleError for a missing, changed or damaged file, or a later bundle version. Warns when
+    the bundle's own parity proof failed.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    for name, digest in manifest.digests().items():
+        if Path(name).name != name:
+            raise BundleError(f"{path}: the manifest names {name!r}, which is not a file in it")
+        if _sha256(path / name) != digest:
+            raise BundleError(
+                f"{path / name}: changed since the bundle was written (its SHA-256 differs); "
+                "export it again"
+            )
+    bundle = Bundle(path, manifest)
+    if "parity.json" in manifest.files and not bundle.parity().get("passed", False):
+        warnings.warn(f"{path}: its parity proof failed; see report.html", stacklevel=2)
+    return bundle
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def _threads(threads: int | None) -> int | None:
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads is {threads!r}, expected a positive integer or None")
+    return threads

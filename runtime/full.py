@@ -1,0 +1,57 @@
+"""The full graph as a function of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.backends import Runner
+from multires_edge.runtime.checks import all_finite, check_array
+from multires_edge.runtime.errors import InputError, OverflowedError
+from multires_edge.runtime.manifest import GraphSpec
+
+
+class FullGraph:
+    """Whole sequences at once; made by :meth:`Bundle.full`. May be shared by threads."""
+
+    def __init__(self, runner: Runner, spec: GraphSpec, n_tokens: int | None) -> None:
+        self._runner = runner
+        self._input = spec.inputs[0]
+        self._takes_lengths = any(tensor.name == "lengths" for tensor in spec.inputs)
+        self._n_tokens = n_tokens
+
+    def __call__(self, x: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Run x (batch, d_input, time) float32, or tokens (batch, time) int64.
+
+        ``lengths`` int64 (batch,) are the steps of each row that count, for bundles exported with
+        them; without, every step counts. Returns logits (batch, d_output), or params
+        (batch, d_output, time) of an autoregressive model. Raises InputError, or OverflowedError
+        when finite inputs are so large that the output is not.
+        """
+        name = self._input.name
+        x = check_array(x, name, np.dtype(self._input.dtype), self._input.shape, self._n_tokens)
+        feeds = {name: np.ascontiguousarray(x)}
+        if self._takes_lengths:
+            feeds["lengths"] = self._check_lengths(lengths, x.shape[0], x.shape[-1])
+        elif lengths is not None:
+            raise InputError("this bundle's full graph takes no lengths: export it with --lengths")
+        y = self._runner.run(feeds)
+        if not all_finite(y):
+            raise OverflowedError(
+                f"{name} is finite but so large that the output is not; check its scale"
+            )
+        return y
+
+    @staticmethod
+    def _check_lengths(lengths: Any, batch: int, time: int) -> NDArray[Any]:
+        if lengths is None:
+            return np.full(batch, time, np.int64)
+        lengths = check_array(lengths, "lengths", np.dtype(np.int64), (batch,))
+        if lengths.min() < 1 or lengths.max() > time:
+            raise InputError(
+                f"lengths run from {lengths.min()} to {lengths.max()}, expected 1 to {time}, the "
+                "steps of the sequence"
+            )
+        return lengths

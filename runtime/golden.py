@@ -1,0 +1,77 @@
+"""``golden.npz``: inputs with the outputs that the float64 reference gave for them.
+
+They let any machine prove a bundle against PyTorch without PyTorch. Arrays: ``x`` float32
+(rows, d_input, time) or ``tokens`` int64 (rows, time); ``stepwise`` float64 (rows, d_output, time),
+what a stream must give at each step; ``full`` float64, what the full graph must give.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.comparison import LIMITS, Check
+from multires_edge.runtime.errors import BundleError
+from multires_edge.runtime.state import StreamState
+
+FILE_NAME = "golden.npz"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Recorded inputs and reference outputs."""
+
+    inputs: NDArray[Any]
+    stepwise: NDArray[np.float64]
+    full: NDArray[np.float64]
+
+    def save(self, path: Path) -> None:
+        name = "x" if self.inputs.dtype.kind == "f" else "tokens"
+        arrays: dict[str, Any] = {name: self.inputs, "stepwise": self.stepwise, "full": self.full}
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Golden:
+        """Read the file. Raises BundleError."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                inputs = file["x"] if "x" in file.files else file["tokens"]
+                return cls(inputs, file["stepwise"], file["full"])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise BundleError(f"{path}: cannot be read ({error})") from error
+
+
+def verify_bundle(bundle: Bundle, *, backend: str = "auto", precision: str = "fp32") -> list[Check]:
+    """Run a bundle's graphs on its recorded inputs and compare with the recorded reference."""
+    golden = Golden.load(bundle.path / FILE_NAME)
+    limit = LIMITS[precision]
+    rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
+    full = Check("full graph", "full", f"{rows} rows of {steps} steps", limit)
+    full.compare(bundle.full(backend=backend, precision=precision)(golden.inputs), golden.full)
+
+    stream = bundle.stream(rows, backend=backend, precision=precision)
+    step = Check("step graph, every prefix", "step", f"{rows} rows of {steps} steps", limit)
+    half = steps // 2
+    step.compare(stream.run(golden.inputs[..., :half]), golden.stepwise[..., :half], over_time=True)
+    saved = stream.save_state().to_bytes()
+    late = golden.stepwise[..., half:]
+    step.compare(stream.run(golden.inputs[..., half:]), late, start=half, over_time=True)
+
+    resumed = Check("step graph, resumed", "step", f"saved and loaded at step {half}", limit)
+    other = bundle.stream(rows, backend=backend, precision=precision)
+    other.load_state(StreamState.from_bytes(saved))
+    resumed.compare(other.run(golden.inputs[..., half:]), late, start=half, over_time=True)
+
+    restarted = Check("step graph, one row restarted", "step", "the other rows go on", limit)
+    last = rows - 1
+    stream.reset(rows=[last])
+    restarted.compare(
+        stream.run(golden.inputs[..., :half])[last], golden.stepwise[last][:, :half], over_time=True
+    )
+    return [full, step, resumed, restarted]

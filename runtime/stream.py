@@ -1,0 +1,150 @@
+"""A stream: feed one sample at a time for ever, at constant cost and memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.backends import Stepper
+from multires_edge.runtime.checks import all_finite, check_array
+from multires_edge.runtime.errors import InputError, OverflowedError, StateError
+from multires_edge.runtime.manifest import GraphSpec
+from multires_edge.runtime.state import StreamState
+
+
+class Stream:
+    """``batch`` independent streams in lockstep; made by :meth:`Bundle.stream`.
+
+    Each row of the batch is a stream of its own, with its own position, that can be restarted alone.
+    A stream object belongs to one thread at a time: a call from a second thread while one is running
+    raises StateError and changes nothing. Different stream objects are independent.
+    """
+
+    def __init__(
+        self, stepper: Stepper, spec: GraphSpec, batch: int, model: str, n_tokens: int | None
+    ) -> None:
+        self._stepper = stepper
+        self._states = {state.input: state for state in spec.states}
+        self._name = spec.inputs[0].name
+        self._dtype = np.dtype(spec.inputs[0].dtype)
+        self._shape = (batch, *spec.inputs[0].shape[1:])
+        self._d_output = int(spec.outputs[0].shape[1])
+        self._output_dtype = np.dtype(spec.outputs[0].dtype)
+        self._model = model
+        self._n_tokens = n_tokens
+        self._lock = threading.Lock()
+        self.batch = batch
+
+    def step(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Feed one sample: x (batch, d_input) float32, or tokens (batch,) int64.
+
+        Returns (batch, d_output) float32: classification gives the logits of everything seen so far
+        (or of the window that the bundle was exported with), an autoregressive model, fed x[t-1], the
+        parameters of step t. Raises InputError and leaves the state as it was; raises OverflowedError
+        when finite inputs are so large that the output is not, and the rows it names need a reset.
+        """
+        x = check_array(x, self._name, self._dtype, self._shape, self._n_tokens)
+        with self._owned():
+            y = self._stepper.step(x).copy()
+        self._check_output(y)
+        return y
+
+    def run(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Feed a chunk: x (batch, d_input, time), or tokens (batch, time); the state is carried on.
+
+        Returns what :meth:`step` gives for each of its steps, (batch, d_output, time).
+        """
+        x = check_array(x, self._name, self._dtype, (*self._shape, "time"), self._n_tokens)
+        samples = np.ascontiguousarray(np.moveaxis(x, -1, 0))
+        outputs = np.empty((len(samples), self.batch, self._d_output), self._output_dtype)
+        with self._owned():
+            for t, sample in enumerate(samples):
+                outputs[t] = self._stepper.step(sample)
+        self._check_output(outputs)
+        return np.ascontiguousarray(np.moveaxis(outputs, 0, -1))
+
+    def reset(self, rows: Sequence[int] | None = None) -> None:
+        """Start over: all rows of the batch, or only ``rows``, of which the others see nothing."""
+        if rows is not None:
+            for row in rows:
+                if not 0 <= row < self.batch:
+                    raise InputError(f"row is {row}, expected 0 to {self.batch - 1}")
+        with self._owned():
+            self._stepper.reset(rows)
+
+    def save_state(self) -> StreamState:
+        """A copy of the state; the stream goes on untouched."""
+        with self._owned():
+            return StreamState(self._model, self.batch, self._stepper.read_state())
+
+    def load_state(self, saved: StreamState) -> None:
+        """Go on from a saved state. Raises StateError for one of another model, pooling or batch."""
+        if not isinstance(saved, StreamState):
+            raise StateError(
+                f"state is a {type(saved).__name__}, expected a StreamState, from save_state() or "
+                "StreamState.from_bytes()"
+            )
+        if saved.model != self._model:
+            raise StateError(
+                f"the state is of another model: it is of {saved.model}, this stream runs "
+                f"{self._model}"
+            )
+        if saved.batch != self.batch:
+            raise StateError(f"the state has a batch of {saved.batch}, this stream of {self.batch}")
+        if set(saved.arrays) != set(self._states):
+            raise StateError(
+                f"the state holds {sorted(saved.arrays)}, expected {sorted(self._states)}"
+            )
+        for name, spec in self._states.items():
+            array = saved.arrays[name]
+            shape = (self.batch, *spec.shape[1:])
+            if array.shape != shape or array.dtype != np.dtype(spec.dtype):
+                raise StateError(
+                    f"state {name} is {array.dtype} {array.shape}, expected {spec.dtype} {shape}"
+                )
+        with self._owned():
+            self._stepper.write_state(saved.arrays)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of state that one row of the batch holds."""
+        return sum(
+            int(np.prod(spec.shape[1:], dtype=np.int64)) * np.dtype(spec.dtype).itemsize
+            for spec in self._states.values()
+        )
+
+    def _owned(self) -> _Ownership:
+        return _Ownership(self._lock)
+
+    def _check_output(self, y: NDArray[Any]) -> None:
+        if all_finite(y):
+            return
+        finite = np.isfinite(y)
+        axis = 1 if y.ndim == 2 else (0, 2)
+        rows = np.flatnonzero(~finite.all(axis=axis)).tolist()
+        raise OverflowedError(
+            f"rows {rows}: the inputs were finite but so large that the output is not; check their "
+            f"scale, then start these rows over with reset(rows={rows})"
+        )
+
+
+class _Ownership:
+    """Holds a stream for the length of one call; never waits."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise StateError(
+                "this stream is being used by another thread; give each thread a stream of its own"
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
