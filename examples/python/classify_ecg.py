@@ -1,0 +1,97 @@
+"""Stream 12-lead ECG through a bundle, one sample of all leads at a time, as a monitor would.
+
+    python examples/python/classify_ecg.py BUNDLE RECORDS.npz --plots FOLDER
+
+Prints the probability of each label after the last sample beside the true labels, and draws each
+record with the running probabilities under its leads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime import Bundle, open_bundle
+
+
+def classify(bundle: Bundle, x: NDArray[np.float32]) -> tuple[NDArray[Any], float]:
+    """Feed x (leads, time) sample by sample; the probabilities (labels, time), and seconds a step."""
+    stream = bundle.stream()
+    logits = np.empty((len(bundle.labels or []), x.shape[1]), np.float32)
+    started = time.perf_counter()
+    for t in range(x.shape[1]):
+        logits[:, t] = stream.step(np.ascontiguousarray(x[None, :, t]))[0]
+    seconds = (time.perf_counter() - started) / x.shape[1]
+    return 1 / (1 + np.exp(-logits)), seconds
+
+
+def draw(path: Path, bundle: Bundle, mv: NDArray[Any], chances: NDArray[Any], title: str) -> None:
+    """The leads of a record in millivolt, and under them the probability of each label over time."""
+    from matplotlib.figure import Figure
+
+    preprocessing, labels = bundle.preprocessing, bundle.labels
+    assert preprocessing is not None and labels is not None
+    seconds = np.arange(mv.shape[1]) / preprocessing["sampling_rate"]
+    figure = Figure(figsize=(11, 12), layout="constrained")
+    leads, running = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    gap = 1.2 * np.percentile(np.ptp(mv, axis=1), 75)
+    for i, (name, lead) in enumerate(zip(preprocessing["channels"], mv, strict=True)):
+        leads.plot(seconds, lead - np.median(lead) - i * gap, color="#1b1f24", linewidth=0.8)
+        leads.text(-0.15, -i * gap, name, ha="right", va="center", fontsize=10)
+    leads.plot([seconds[-1] + 0.1] * 2, [0, 1], color="#1b1f24", linewidth=2, clip_on=False)
+    leads.text(seconds[-1] + 0.15, 0.5, "1 mV", va="center", fontsize=9)
+    leads.set_yticks([])
+    leads.set_title(title)
+    leads.spines[["left", "right", "top"]].set_visible(False)
+    for label, curve in zip(labels, chances, strict=True):
+        running.plot(seconds, curve, linewidth=1.8, label=f"{label} {curve[-1]:.2f}")
+    running.set_ylim(0, 1)
+    running.set_xlim(seconds[0], seconds[-1])
+    running.set_xlabel("seconds")
+    running.set_ylabel("probability so far")
+    running.grid(alpha=0.3)
+    running.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    """Parse the arguments, classify every record, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("records", type=Path)
+    parser.add_argument("--plots", type=Path, help="folder for a picture of each record")
+    arguments = parser.parse_args()
+
+    bundle = open_bundle(arguments.bundle)
+    records = np.load(arguments.records)
+    preprocessing, labels = bundle.preprocessing, bundle.labels
+    if preprocessing is None or labels is None:
+        raise SystemExit(f"{arguments.bundle}: exported without a card (multires-export --card)")
+    mv = records["x_uv"] / 1000.0
+    x = ((mv - preprocessing["mean"]) / preprocessing["std"]).astype(np.float32)
+
+    print("record   " + "".join(f"{label:>7}" for label in labels) + "   true labels")
+    times = []
+    for i, ecg_id in enumerate(records["ecg_id"]):
+        chances, seconds = classify(bundle, x[i])
+        times.append(seconds)
+        true = [label for label, is_set in zip(labels, records["labels"][i], strict=True) if is_set]
+        row = "".join(f"{chance:7.2f}" for chance in chances[:, -1])
+        print(f"{ecg_id:<9}{row}   {', '.join(true)}")
+        if arguments.plots:
+            title = f"PTB-XL {ecg_id} (CC BY 4.0), true: {', '.join(true)}"
+            draw(arguments.plots / f"{ecg_id}.png", bundle, mv[i], chances, title)
+    step, rate = np.median(times), preprocessing["sampling_rate"]
+    print(f"{step * 1e6:.0f} microseconds a step: {1 / step / rate:.0f} times real time at {rate} Hz")
+    if arguments.plots:
+        print(f"plots: {arguments.plots}")
+
+
+if __name__ == "__main__":
+    main()

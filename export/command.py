@@ -1,0 +1,144 @@
+"""``multires-export``, also ``multires-edge export``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from multires_edge.runtime.errors import MissingExtraError
+from multires_edge.runtime.terminal import (
+    Progress,
+    command_errors,
+    human_bytes,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from multires_edge.export.bundle import ExportResult
+
+PARITY_FAILED = 1
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR",
+              help="Bundle folder to write  [default: the checkpoint's path with suffix .bundle]")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--card", type=click.Path(path_type=Path), metavar="FILE",
+              help="Card in JSON: preprocessing, labels, source, licence.")
+@click.option("--pool", default="cumulative", show_default=True, metavar="POOL",
+              help="What the step graph's logits are of: cumulative, or window:N for the last N steps.")
+@click.option("--target", metavar="NAME",
+              help="What the graphs must run on: cpu (opset 24) or portable (opset 17)  "
+                   "[default: the newest that the installed ONNX Runtime runs]")
+@click.option("--lengths/--no-lengths", default=None,
+              help="Whether the full graph takes the length of each row  [default: token models do]")
+@click.option("--precision", default="fp32", show_default=True, metavar="LIST",
+              help="Precisions to write, separated by commas.")
+@click.option("--tree-select", type=click.Choice(["fading", "uniform"]),
+              help="Kind of tree, where no args.txt says it.")
+@click.option("--depth", type=click.IntRange(1), metavar="N", help="Depth of a uniform tree.")
+@click.option("--training-length", type=click.IntRange(2), metavar="N",
+              help="Steps of a training sequence, from which the depth of a uniform tree follows.")
+@click.option("--verify-data", type=click.Path(path_type=Path), metavar="FILE",
+              help="Real data (.npz with x or tokens) to prove parity on, besides noise.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@command_errors
+def export(
+    checkpoint: Path,
+    output: Path | None,
+    force: bool,
+    card: Path | None,
+    pool: str,
+    target: str | None,
+    lengths: bool | None,
+    precision: str,
+    tree_select: str | None,
+    depth: int | None,
+    training_length: int | None,
+    verify_data: Path | None,
+    as_json: bool,
+) -> None:
+    """Turn a trained CHECKPOINT into a bundle, and prove that it computes the same.
+
+    CHECKPOINT is what the published training code saves (ckpt.pth, with args.txt beside it where
+    there is one), a bare state dict, or a .safetensors file. The bundle holds a full-sequence graph,
+    a single-step graph with one queue a scale, and the proof: every graph is compared with PyTorch in
+    float64. Exits 0 when every check passed, 1 when one failed, 2 for an error in what was given.
+    """  # fmt: skip
+    _require_export_extra()
+    from multires_edge.export.bundle import ParityError, export_bundle
+    from multires_edge.models.inference import Overrides
+
+    with Progress() as progress:
+        try:
+            result = export_bundle(
+                checkpoint,
+                output,
+                precisions=[name.strip() for name in precision.split(",")],
+                pool=pool,
+                target=target,
+                lengths=lengths,
+                card=card,
+                verify_data=verify_data,
+                overrides=Overrides(cast(Any, tree_select), depth, training_length),
+                force=force,
+                progress=progress,
+            )
+        except ParityError as error:
+            result = error.result
+    if as_json:
+        print_json(_summary(result))
+    else:
+        _print_summary(result)
+    if not result.passed:
+        sys.exit(PARITY_FAILED)
+
+
+def main() -> None:
+    """Entry point of ``multires-export``."""
+    export(prog_name="multires-export")
+
+
+def _require_export_extra() -> None:
+    from importlib.util import find_spec
+
+    for module in ("torch", "onnx", "onnxruntime", "jinja2", "matplotlib"):
+        if find_spec(module) is None:
+            raise MissingExtraError(module, "export", "exporting")
+
+
+def _summary(result: ExportResult) -> dict[str, Any]:
+    return {
+        "bundle": str(result.path),
+        "passed": result.passed,
+        "seconds": round(result.seconds, 2),
+        "target": result.manifest.target,
+        "pool": result.manifest.pool,
+        "model": result.manifest.model,
+        "files": {path.name: path.stat().st_size for path in sorted(result.path.iterdir())},
+        "parity": result.proof.to_json(),
+    }
+
+
+def _print_summary(result: ExportResult) -> None:
+    from multires_edge.export.report import state_bytes
+
+    model = result.manifest.model
+    click.echo(
+        f"{result.path}  {model['task']}, {model['n_layers']} layers of {model['d_model']}, "
+        f"{model['tree_select']} tree of depth {model['depth']}, filters of {model['kernel_size']}, "
+        f"target {result.manifest.target}"
+    )
+    for check in result.proof.checks:
+        click.echo(check.line())
+    files = sorted(result.path.iterdir())
+    print_table([(path.name, human_bytes(path.stat().st_size)) for path in files], frozenset([1]))
+    states = result.manifest.graph("step", "fp32").states
+    click.echo(f"state of one stream: {human_bytes(sum(map(state_bytes, states)))}")
+    verdict = "proven" if result.passed else "NOT PROVEN: parity failed, do not use this bundle"
+    click.echo(f"{verdict}, in {result.seconds:.1f} s")

@@ -1,0 +1,20 @@
+"""The ``multires-edge`` command. Each subcommand's heavy imports wait until it runs."""
+
+from __future__ import annotations
+
+import click
+
+from multires_edge.export.command import export
+from multires_edge.runtime.commands.doctor import doctor
+from multires_edge.runtime.commands.inspect import inspect
+from multires_edge.runtime.commands.verify import verify
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="multires-edge")
+def main() -> None:
+    """Trained MultiresNets on edge devices: export, prove, run."""
+
+
+for command in (export, verify, inspect, doctor):
+    main.add_command(command)

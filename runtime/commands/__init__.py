@@ -1,0 +1,1 @@
+"""The subcommands that need no more than the runtime."""

@@ -1,0 +1,53 @@
+"""``multires-edge inspect``: what is in a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from multires_edge.runtime.terminal import command_errors, human_bytes, print_json, print_table
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest and file sizes as JSON.")
+@command_errors
+def inspect(bundle: Path, as_json: bool) -> None:
+    """Show the model, graphs, states and preprocessing of BUNDLE, after checking its digests."""
+    from multires_edge.runtime.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
+    sizes = {path.name: path.stat().st_size for path in sorted(bundle.iterdir()) if path.is_file()}
+    if as_json:
+        print_json({"bundle": str(bundle), "sizes": sizes, "manifest": manifest.to_json()})
+        return
+    about = manifest.card or {}
+    click.echo(about.get("name") or manifest.source["file"])
+    print_table([(key, str(value)) for key, value in manifest.model.items() if value is not None])
+    click.echo(f"parity: {'proven' if opened.parity()['passed'] else 'FAILED'}")
+    click.echo(f"target: {manifest.target}" + (f", pool: {manifest.pool}" if manifest.pool else ""))
+    for kind, precisions in manifest.graphs.items():
+        for precision, spec in precisions.items():
+            click.echo(f"{kind} {precision}: {spec.file}, {human_bytes(sizes[spec.file])}, opset {spec.opset}")
+            for arrow, tensors in (("in ", spec.inputs), ("out", spec.outputs)):
+                print_table([(arrow, t.name, t.dtype, _shape(t.shape)) for t in tensors])
+            rows = [
+                ("state", s.input, s.dtype, _shape(s.shape), "in place" if s.in_place else "")
+                for s in spec.states
+            ]
+            if rows:
+                print_table(rows)
+    if manifest.preprocessing:
+        print_table([(key, _text(value)) for key, value in manifest.preprocessing.items()])
+    if manifest.labels:
+        click.echo("labels: " + ", ".join(manifest.labels))
+
+
+def _shape(shape: tuple[int | str, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
