@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -155,13 +156,15 @@ def _load_pickle(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        wanted = _refused_global(str(error))
-        if wanted:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        if wanted is None:
             raise CheckpointError(
-                f"{path}: refused, for its pickle wants {wanted}, and only tensors and numbers are "
-                "read; nothing was run. Save the state dict alone, or as .safetensors"
+                f"{path}: not a PyTorch checkpoint, or damaged; nothing was run"
             ) from error
-        raise CheckpointError(f"{path}: not a PyTorch checkpoint, or damaged") from error
+        raise CheckpointError(
+            f"{path}: refused, for its pickle wants {wanted[1]}, and only tensors and numbers are "
+            "read; nothing was run. Save the state dict alone, or as .safetensors"
+        ) from error
     except (
         RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
         AttributeError, AssertionError, OverflowError, MemoryError, zipfile.BadZipFile,
@@ -185,14 +188,6 @@ def _numpy_scalar_classes() -> list[Any]:
         np.dtype,
         *dtypes,
     ]
-
-
-def _refused_global(message: str) -> str | None:
-    for marker in ("GLOBAL ", "Unsupported global: GLOBAL "):
-        _, found, rest = message.partition(marker)
-        if found:
-            return rest.split()[0].rstrip(".,")
-    return "a class or function" if "class" in message.lower() else None
 
 
 def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:

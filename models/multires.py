@@ -43,9 +43,13 @@ class MultiresLayer(nn.Module):
             dilation = 1 << j
             columns = self.memory_columns[j]
             if len(columns):
-                b = causal_depthwise(a, self.h1, dilation)
-                # The memory weights of a scale are themselves a causal filter, at twice its dilation.
-                memory = self.w[:, columns.start : columns.stop].flip(-1).unsqueeze(1)
-                y = y + causal_depthwise(b, memory, 2 * dilation)
+                y = y + self._remember(causal_depthwise(a, self.h1, dilation), columns, dilation)
             a = causal_depthwise(a, self.h0, dilation)
         return F.gelu(y + self.w[:, :1] * a)
+
+    def _remember(self, b: Tensor, columns: range, dilation: int) -> Tensor:
+        weights = self.w[:, columns.start : columns.stop]
+        if len(columns) == 1:
+            return weights * b
+        # Several memory weights are themselves a causal filter, at twice the scale's dilation.
+        return causal_depthwise(b, weights.flip(-1).unsqueeze(1), 2 * dilation)
