@@ -58,15 +58,16 @@ class RingSet:
         for ring in rings:
             doc = f"rows of the last {ring.slots} steps, step t in slot t mod {ring.slots}"
             graph.input(ring.name, np.float32, ring.state.shape, doc)
-        axes = graph.integers("clock/axes", [1, 2, 3])
-        self._ticks = graph.node("Unsqueeze", [self.position, axes], "clock/position")
-        self._reads = self._read_all()
-        self._written: dict[str, str] = {}
-        self._write_slots = (
-            {} if graph.target.queue_update == "TensorScatter" else self._scatter_indices()
-        )
+        self._reads: dict[str, list[str]] = {}
+        self._write_slots: dict[str, str] = {}
+        if rings:
+            axes = graph.integers("clock/axes", [1, 2, 3])
+            ticks = graph.node("Unsqueeze", [self.position, axes], "clock/position")
+            self._reads = self._read_all(ticks)
+            if graph.target.queue_update == "ScatterND":
+                self._write_slots = self._scatter_indices(ticks)
 
-    def _read_all(self) -> dict[str, list[str]]:
+    def _read_all(self, ticks: str) -> dict[str, list[str]]:
         """Slot numbers of all reads of all rings in one subtraction and one remainder."""
         graph = self.graph
         groups = [(ring, group) for ring in self.rings.values() for group in ring.reads]
@@ -74,7 +75,7 @@ class RingSet:
         delays = np.array([(0, delay) for _, group in groups for delay in group])
         slots = np.array([(1, ring.slots) for ring, group in groups for _ in group])
         since = graph.node(
-            "Sub", [self._ticks, graph.integers("rings/delays", delays[None, None])], "rings/times"
+            "Sub", [ticks, graph.integers("rings/delays", delays[None, None])], "rings/times"
         )
         indices = graph.node(
             "Mod",
@@ -122,13 +123,13 @@ class RingSet:
             )
         return ring.state
 
-    def _scatter_indices(self) -> dict[str, str]:
+    def _scatter_indices(self, ticks: str) -> dict[str, str]:
         """(row of the batch, 0, slot) of each ring's write, (batch, 1, 1, 3)."""
         graph = self.graph
         moduli = np.array([(1, 1, ring.slots) for ring in self.rings.values()])
         slots = graph.node(
             "Mod",
-            [self._ticks, graph.integers("rings/write_moduli", moduli[None, None])],
+            [ticks, graph.integers("rings/write_moduli", moduli[None, None])],
             "rings/write_slots",
         )
         size = graph.node("Shape", [self.position], "rings/batch_shape")

@@ -1,0 +1,117 @@
+"""Pooling of a stream: right at every step, and after any number of steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.graphs.rings import RingSet
+from multires_edge.export.graphs.step import StepGraph
+from multires_edge.export.targets import TARGETS
+from multires_edge.runtime.errors import ConfigError
+from multires_edge.runtime.manifest import StateSpec
+from tests.export.graphs.harness import Steps
+
+
+def pooling_alone(pool: str, d_model: int = 1) -> StepGraph:
+    """A step graph that only pools its input."""
+    pooling = Pooling.parse(pool)
+    graph = GraphBuilder("pooling", TARGETS["cpu"])
+    features = graph.input("x", np.float32, ["batch", d_model], "")
+    rings = RingSet(graph, pooling.rings(d_model))
+    pooled, states = pooling.build(graph, rings, features, d_model)
+    graph.output(pooled, np.float32, ["batch", d_model], "")
+    states.append(StateSpec("position", "next_position", "int64", ("batch",)))
+    states.sort(key=lambda state: state.input)
+    for state in states:
+        graph.output(state.output, state.dtype, state.shape, "")
+    return StepGraph(graph.build("", {}), tuple(states))
+
+
+def moving_mean(x: NDArray[Any], window: int) -> NDArray[np.float64]:
+    total = np.cumsum(x.astype(np.float64), axis=-1)
+    total[..., window:] -= total[..., :-window].copy()
+    return total / np.minimum(np.arange(1, x.shape[-1] + 1), window)
+
+
+class TestParse:
+    def test_good(self) -> None:
+        assert Pooling.parse("cumulative").window is None
+        assert Pooling.parse("window:250").window == 250
+        assert str(Pooling.parse("window:250")) == "window:250"
+
+    @pytest.mark.parametrize(
+        "text", ["window:0", "window:-1", "window:", "window:1.5", "mean", "", "window:99999999999"]
+    )
+    def test_bad(self, text: str) -> None:
+        with pytest.raises(ConfigError, match="expected cumulative, or window:N"):
+            Pooling.parse(text)
+
+
+class TestCumulative:
+    def test_does_not_lose_what_float32_would(self) -> None:
+        """After 2^24 steps of 1, a float32 sum stands still; the pair of numbers does not."""
+        steps = Steps(pooling_alone("cumulative"), 1)
+        steps.states["position"][:] = 2**25
+        steps.states["pool_sum"][:] = 2.0**25
+        y = steps.run(np.full((1, 1, 1000), 3.0, np.float32))
+        assert steps.states["pool_sum"] + steps.states["pool_sum_error"].astype(float) == 2**25 + 3000
+        assert np.float32(2**25) + np.float32(1.9) == np.float32(2**25)  # what would have been lost
+        assert y[0, 0, -1] == np.float32((2**25 + 3000) / (2**25 + 1000))
+
+    def test_stays_within_rounding_over_many_steps(self) -> None:
+        x = (1 + np.random.default_rng(0).random((1, 1, 20_000))).astype(np.float32)
+        y = Steps(pooling_alone("cumulative"), 1).run(x)
+        expected = np.cumsum(x.astype(np.float64)) / np.arange(1, x.shape[-1] + 1)
+        assert np.abs(y[0, 0] - expected).max() < 2e-7 * 2
+
+
+class TestWindow:
+    @pytest.mark.parametrize("window", [1, 2, 7, 64])
+    def test_is_the_mean_of_the_last_steps(self, window: int) -> None:
+        x = np.random.default_rng(0).standard_normal((3, 2, 400), dtype=np.float32)
+        y = Steps(pooling_alone(f"window:{window}", d_model=2), 3).run(x)
+        assert np.abs(y - moving_mean(x, window)).max() < 5e-7
+
+    def test_forgets_completely(self) -> None:
+        """After two windows not a bit is left of the past, however wild: so nothing can build up."""
+        step = pooling_alone("window:16")
+        random = np.random.default_rng(1)
+        inputs = random.standard_normal((1, 1, 64), dtype=np.float32)
+        calm, wild = Steps(step, 1), Steps(step, 1)
+        calm.run(random.standard_normal((1, 1, 160), dtype=np.float32))
+        wild.run((1e30 * random.standard_normal((1, 1, 160))).astype(np.float32))
+        a, b = calm.run(inputs), wild.run(inputs)
+        assert np.array_equal(a[..., 32:], b[..., 32:])
+
+    def test_a_burst_leaves_nothing_behind_when_it_leaves_the_window(self) -> None:
+        x = np.random.default_rng(2).standard_normal((1, 1, 200), dtype=np.float32)
+        x[..., 40] = 1e7
+        y = Steps(pooling_alone("window:16"), 1).run(x)
+        assert np.abs(y - moving_mean(x, 16))[..., 56:].max() < 5e-7
+
+    @pytest.mark.parametrize("start", [10**8, 10**8 + 5, 10**12 + 3])
+    def test_after_a_hundred_million_steps(self, start: int) -> None:
+        """A stream that has run for long, with whatever states that left, is exact two windows on."""
+        random = np.random.default_rng(3)
+        steps = Steps(pooling_alone("window:16"), 1)
+        steps.states["position"][:] = start
+        for name, state in steps.states.items():
+            if name != "position":
+                state[:] = 1000 * random.standard_normal(state.shape)
+        x = random.standard_normal((1, 1, 300), dtype=np.float32)
+        y = steps.run(x)
+        assert np.abs(y - moving_mean(x, 16))[..., 32:].max() < 5e-7
+
+    def test_long_run_with_a_drift_prone_signal(self) -> None:
+        """0.1 is no float32: a sum that adds and subtracts it for ever drifts; this does not."""
+        x = np.full((1, 1, 30_000), 0.1, np.float32)
+        x[..., ::3] = 1e4
+        y = Steps(pooling_alone("window:30"), 1).run(x)
+        expected = moving_mean(x, 30)[0, 0]
+        assert np.abs(y[0, 0] / expected - 1).max() < 2e-7
