@@ -19,8 +19,10 @@ test: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@mkdir -p build/types/multires_edge
+	@for part in models export calibration runtime; do ln -sfn ../../../$$part build/types/multires_edge/$$part; done
 	$(BIN)/mypy
-	$(BIN)/mypy examples benchmarks
+	$(BIN)/mypy examples/python benchmarks
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/step_latency.py
@@ -44,4 +46,4 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OUT) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -116,11 +116,12 @@ def export_bundle(
             "full": {"fp32": _write_graph(folder, "full.onnx", full, ())},
             "step": {"fp32": _write_graph(folder, "step.onnx", step.model, step.states)},
         }
-        statistics = {"full.onnx": GraphStatistics.of(full), "step.onnx": GraphStatistics.of(step.model)}
+        statistics = {
+            "full.onnx": GraphStatistics.of(full),
+            "step.onnx": GraphStatistics.of(step.model),
+        }
         del full, step
-        manifest = _manifest(
-            read.path, read.sha256, config, graphs, chosen, pooling, read_the_card
-        )
+        manifest = _manifest(read.path, read.sha256, config, graphs, chosen, pooling, read_the_card)
         proof, golden = prove(
             net, Bundle(folder, manifest), window=pooling.window, dataset=dataset, progress=progress
         )
@@ -137,9 +138,7 @@ def export_bundle(
     return result
 
 
-def _write_graph(
-    folder: Path, name: str, model: onnx.ModelProto, states: tuple[StateSpec, ...]
-) -> GraphSpec:
+def _write_graph(folder: Path, name: str, model: onnx.ModelProto, states: tuple[StateSpec, ...]) -> GraphSpec:
     path = folder / name
     path.write_bytes(model.SerializeToString(deterministic=True))
     fed_back = {state.input for state in states} | {state.output for state in states}

@@ -25,27 +25,63 @@ PARITY_FAILED = 1
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR",
-              help="Bundle folder to write  [default: the checkpoint's path with suffix .bundle]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Bundle folder to write  [default: the checkpoint's path with suffix .bundle]",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
-@click.option("--card", type=click.Path(path_type=Path), metavar="FILE",
-              help="Card in JSON: preprocessing, labels, source, licence.")
-@click.option("--pool", default="cumulative", show_default=True, metavar="POOL",
-              help="What the step graph's logits are of: cumulative, or window:N for the last N steps.")
-@click.option("--target", metavar="NAME",
-              help="What the graphs must run on: cpu (opset 24) or portable (opset 17)  "
-                   "[default: the newest that the installed ONNX Runtime runs]")
-@click.option("--lengths/--no-lengths", default=None,
-              help="Whether the full graph takes the length of each row  [default: token models do]")
-@click.option("--precision", default="fp32", show_default=True, metavar="LIST",
-              help="Precisions to write, separated by commas.")
-@click.option("--tree-select", type=click.Choice(["fading", "uniform"]),
-              help="Kind of tree, where no args.txt says it.")
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Card in JSON: preprocessing, labels, source, licence.",
+)
+@click.option(
+    "--pool",
+    default="cumulative",
+    show_default=True,
+    metavar="POOL",
+    help="What the step graph's logits are of: cumulative, or window:N for the last N steps.",
+)
+@click.option(
+    "--target",
+    metavar="NAME",
+    help="What the graphs must run on: cpu (opset 24) or portable (opset 17)  "
+    "[default: the newest that the installed ONNX Runtime runs]",
+)
+@click.option(
+    "--lengths/--no-lengths",
+    default=None,
+    help="Whether the full graph takes the length of each row  [default: token models do]",
+)
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    metavar="LIST",
+    help="Precisions to write, separated by commas.",
+)
+@click.option(
+    "--tree-select",
+    type=click.Choice(["fading", "uniform"]),
+    help="Kind of tree, where no args.txt says it.",
+)
 @click.option("--depth", type=click.IntRange(1), metavar="N", help="Depth of a uniform tree.")
-@click.option("--training-length", type=click.IntRange(2), metavar="N",
-              help="Steps of a training sequence, from which the depth of a uniform tree follows.")
-@click.option("--verify-data", type=click.Path(path_type=Path), metavar="FILE",
-              help="Real data (.npz with x or tokens) to prove parity on, besides noise.")
+@click.option(
+    "--training-length",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Steps of a training sequence, from which the depth of a uniform tree follows.",
+)
+@click.option(
+    "--verify-data",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Real data (.npz with x or tokens) to prove parity on, besides noise.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @command_errors
 def export(
@@ -126,8 +162,6 @@ def _summary(result: ExportResult) -> dict[str, Any]:
 
 
 def _print_summary(result: ExportResult) -> None:
-    from multires_edge.export.report import state_bytes
-
     model = result.manifest.model
     click.echo(
         f"{result.path}  {model['task']}, {model['n_layers']} layers of {model['d_model']}, "
@@ -139,6 +173,6 @@ def _print_summary(result: ExportResult) -> None:
     files = sorted(result.path.iterdir())
     print_table([(path.name, human_bytes(path.stat().st_size)) for path in files], frozenset([1]))
     states = result.manifest.graph("step", "fp32").states
-    click.echo(f"state of one stream: {human_bytes(sum(map(state_bytes, states)))}")
+    click.echo(f"state of one stream: {human_bytes(sum(state.row_bytes for state in states))}")
     verdict = "proven" if result.passed else "NOT PROVEN: parity failed, do not use this bundle"
     click.echo(f"{verdict}, in {result.seconds:.1f} s")

@@ -125,7 +125,7 @@ def _fold_layer(net: MultiresNet, state: dict[str, Array], linear: Any, i: int) 
     mixing = linear(f"mixing_layers.{i}.0")
     output = linear(f"mixing_layers.{i}.3") if config.task == "autoregressive" else None
     scale, bias = state[f"norms.{i}.weight"], state[f"norms.{i}.bias"]
-    epsilon = float(getattr(net.norms[i], "eps"))
+    epsilon = net.norm_epsilon
     if config.norm == "layer":
         return FoldedLayer(h0, highpass, mixing, output, LayerNorm(scale, bias, epsilon))
     scale = scale / np.sqrt(state[f"norms.{i}.running_var"] + epsilon)

@@ -139,9 +139,7 @@ class _Prover:
 
     # The reference
 
-    def _full(
-        self, inputs: NDArray[Any], lengths: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float64]:
+    def _full(self, inputs: NDArray[Any], lengths: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         args = [] if lengths is None else [self.torch.from_numpy(lengths)]
         with self.torch.no_grad():
             y: NDArray[np.float64] = self.net(self._tensor(inputs), *args).numpy()
@@ -241,8 +239,7 @@ class _Prover:
         spec = self.bundle.manifest.graph("step", "fp32")
         session = open_session(self.bundle.path / spec.file, 1, "cpu")
         states = {
-            state.input: np.zeros((ROWS, *map(int, state.shape[1:])), state.dtype)
-            for state in spec.states
+            state.input: np.zeros((ROWS, *map(int, state.shape[1:])), state.dtype) for state in spec.states
         }
         names = [spec.outputs[0].name, *(state.output for state in spec.states)]
         for t in range(steps):

@@ -13,7 +13,7 @@ from multires_edge.export.parity import Proof
 from multires_edge.export.statistics import GraphStatistics
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime.comparison import Check
-from multires_edge.runtime.manifest import Manifest, StateSpec
+from multires_edge.runtime.manifest import Manifest
 
 _PLOTTED_POINTS = 600
 
@@ -43,18 +43,12 @@ def write_report(
         config=config,
         statistics=statistics,
         sizes={name: (folder / name).stat().st_size for name in statistics},
-        states=[(state, state_bytes(state)) for state in states],
-        state_bytes=sum(map(state_bytes, states)),
+        states=states,
+        state_bytes=sum(state.row_bytes for state in states),
         minimum_bytes=minimum_state_bytes(config),
         error_plot=_error_plot([check for check in proof.checks if check.curve]),
     )
     path.write_text(page, encoding="utf-8")
-
-
-def state_bytes(state: StateSpec) -> int:
-    """Bytes of one row of a state."""
-    count = int(np.prod([size for size in state.shape if isinstance(size, int)], dtype=np.int64))
-    return count * np.dtype(state.dtype).itemsize
 
 
 def minimum_state_bytes(config: ModelConfig) -> int:

@@ -98,17 +98,13 @@ def _check_preprocessing(entry: Any, config: ModelConfig | None) -> None:
     if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
         raise CardError("preprocessing: channels must be a list of names")
     if config is not None and config.d_input is not None and len(channels) != config.d_input:
-        raise CardError(
-            f"preprocessing: {len(channels)} channels, the network takes {config.d_input}"
-        )
+        raise CardError(f"preprocessing: {len(channels)} channels, the network takes {config.d_input}")
     _check_numbers("sampling_rate", entry["sampling_rate"], None, above=0)
     _check_numbers("mean", entry["mean"], len(channels))
     _check_numbers("std", entry["std"], len(channels), above=0)
 
 
-def _check_numbers(
-    name: str, value: Any, channels: int | None, above: float = -math.inf
-) -> None:
+def _check_numbers(name: str, value: Any, channels: int | None, above: float = -math.inf) -> None:
     values = value if isinstance(value, list) and channels else [value]
     if isinstance(value, list) and len(values) != channels:
         raise CardError(f"preprocessing: {name} must be one number or one a channel")

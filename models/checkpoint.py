@@ -110,13 +110,10 @@ def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
         tensor = given[name]
         if tensor.shape != like.shape:
             raise CheckpointError(
-                f"{checkpoint.path}: {name} has shape {tuple(tensor.shape)}, expected "
-                f"{tuple(like.shape)}"
+                f"{checkpoint.path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}"
             )
         if not tensor.is_floating_point():
-            raise CheckpointError(
-                f"{checkpoint.path}: {name} is {tensor.dtype}, expected floating point"
-            )
+            raise CheckpointError(f"{checkpoint.path}: {name} is {tensor.dtype}, expected floating point")
         state[name] = tensor.to(torch.float32)
         finite = torch.isfinite(state[name])
         if not finite.all():
@@ -158,9 +155,7 @@ def _load_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if wanted is None:
-            raise CheckpointError(
-                f"{path}: not a PyTorch checkpoint, or damaged; nothing was run"
-            ) from error
+            raise CheckpointError(f"{path}: not a PyTorch checkpoint, or damaged; nothing was run") from error
         raise CheckpointError(
             f"{path}: refused, for its pickle wants {wanted[1]}, and only tensors and numbers are "
             "read; nothing was run. Save the state dict alone, or as .safetensors"
@@ -210,5 +205,3 @@ def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:
     if len(tensors) != len(loaded):
         raise CheckpointError(f"{path}: some names stand there both with and without 'module.'")
     return tensors
-
-

@@ -69,9 +69,7 @@ class ModelConfig:
                 f"depth is {self.depth}, expected at most {MAX_DEPTH} "
                 f"(a layer would look back {self.kernel_size - 1} * 2^{self.depth} steps)"
             )
-        size, name = (
-            (self.d_input, "d_input") if self.encoder == "linear" else (self.n_tokens, "n_tokens")
-        )
+        size, name = (self.d_input, "d_input") if self.encoder == "linear" else (self.n_tokens, "n_tokens")
         if size is None or size < 1:
             raise ConfigError(f"{name} is {size!r}, expected a positive integer")
         if self.tree_select == "uniform" and (self.memory_size is None or self.memory_size < 2):

@@ -54,11 +54,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
     columns = shape("seq_layers.0.w", 2)[1]
     layers = {int(m[1]) for name in shapes if (m := re.match(r"seq_layers\.(\d+)\.", name))}
     task = "autoregressive" if "decoder.weight" in shapes else "classification"
-    head = (
-        shape("decoder.weight", 3)
-        if task == "autoregressive"
-        else shape("output_mapping.weight", 2)
-    )
+    head = shape("decoder.weight", 3) if task == "autoregressive" else shape("output_mapping.weight", 2)
     tree_select = _tree_select(checkpoint, overrides, columns, kernel_size)
     return ModelConfig(
         task=cast(Any, task),
@@ -74,9 +70,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
     )
 
 
-def _tree_select(
-    checkpoint: Checkpoint, overrides: Overrides, columns: int, kernel_size: int
-) -> TreeSelect:
+def _tree_select(checkpoint: Checkpoint, overrides: Overrides, columns: int, kernel_size: int) -> TreeSelect:
     args = checkpoint.training_args
     if overrides.tree_select is not None:
         return overrides.tree_select

@@ -5,6 +5,8 @@ The names of its parameters are those of the published checkpoints, so a state d
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,14 +54,19 @@ class MultiresNet(nn.Module):
         else:
             self.output_mapping = nn.Linear(d, config.d_output)
 
+    @property
+    def norm_epsilon(self) -> float:
+        """What keeps a normalisation from dividing by zero."""
+        epsilon = self.norms[0].eps
+        assert isinstance(epsilon, float)
+        return epsilon
+
     def features(self, x: Tensor) -> Tensor:
         """The stack's output (batch, d_model, time), before pooling and head, without any shift."""
-        x = self.encoder(x)
+        x = cast(Tensor, self.encoder(x))
         if self.config.encoder == "token":
             x = x.transpose(1, 2)
-        for layer, mixing, norm in zip(
-            self.seq_layers, self.mixing_layers, self.norms, strict=True
-        ):
+        for layer, mixing, norm in zip(self.seq_layers, self.mixing_layers, self.norms, strict=True):
             x = x + mixing(layer(x))
             if self.config.norm == "layer":
                 x = norm(x.transpose(1, 2)).transpose(1, 2)
@@ -72,14 +79,14 @@ class MultiresNet(nn.Module):
             if lengths is not None:
                 raise TypeError("lengths are for classification; this network is autoregressive")
             shifted = F.pad(x[..., :-1], (1, 0))
-            return self.decoder(self.features(shifted))
+            return self._decode(self.features(shifted))
         features = self.features(x)
         if lengths is None:
             pooled = features.mean(-1)
         else:
             within = torch.arange(features.shape[-1], device=x.device) < lengths[:, None]
             pooled = (features * within[:, None]).sum(-1) / lengths[:, None]
-        return self.output_mapping(pooled)
+        return self._classify(pooled)
 
     def stepwise(self, x: Tensor, window: int | None = None) -> Tensor:
         """What a stream must give at every step: (batch, d_output, time).
@@ -89,11 +96,17 @@ class MultiresNet(nn.Module):
         """
         features = self.features(x)
         if self.config.task == "autoregressive":
-            return self.decoder(features)
+            return self._decode(features)
         total = features.cumsum(-1)
         steps = torch.arange(1, total.shape[-1] + 1, dtype=features.dtype, device=x.device)
         if window is not None:
             # A difference of float64 prefix sums over one recording; nothing drifts at this length.
             total = total - F.pad(total, (window, 0))[..., : total.shape[-1]]
             steps = steps.clamp(max=window)
-        return self.output_mapping((total / steps).transpose(1, 2)).transpose(1, 2)
+        return self._classify((total / steps).transpose(1, 2)).transpose(1, 2)
+
+    def _decode(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.decoder(features))
+
+    def _classify(self, pooled: Tensor) -> Tensor:
+        return cast(Tensor, self.output_mapping(pooled))

@@ -91,8 +91,7 @@ def open_bundle(path: str | Path) -> Bundle:
             raise BundleError(f"{path}: the manifest names {name!r}, which is not a file in it")
         if _sha256(path / name) != digest:
             raise BundleError(
-                f"{path / name}: changed since the bundle was written (its SHA-256 differs); "
-                "export it again"
+                f"{path / name}: changed since the bundle was written (its SHA-256 differs); export it again"
             )
     bundle = Bundle(path, manifest)
     if "parity.json" in manifest.files and not bundle.parity().get("passed", False):

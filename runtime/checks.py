@@ -23,9 +23,7 @@ def check_array(
     if not isinstance(array, np.ndarray):
         raise InputError(f"{name} is a {type(array).__name__}, expected a numpy array")
     if array.dtype != dtype:
-        raise InputError(
-            f"{name} has dtype {array.dtype}, expected {dtype}: {name}.astype(numpy.{dtype})"
-        )
+        raise InputError(f"{name} has dtype {array.dtype}, expected {dtype}: {name}.astype(numpy.{dtype})")
     if len(array.shape) != len(shape) or any(
         given != expected if isinstance(expected, int) else given == 0
         for given, expected in zip(array.shape, shape, strict=True)

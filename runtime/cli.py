@@ -11,7 +11,7 @@ from multires_edge.runtime.commands.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="multires-edge")
+@click.version_option(package_name="multires-edge", prog_name="multires-edge")
 def main() -> None:
     """Trained MultiresNets on edge devices: export, prove, run."""
 

@@ -56,6 +56,5 @@ class MissingExtraError(MultiresError, ImportError):
 
     def __init__(self, module: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs {module}, which is not installed: "
-            f"pip install 'multires-edge[{extra}]'"
+            f"{purpose} needs {module}, which is not installed: pip install 'multires-edge[{extra}]'"
         )

@@ -39,19 +39,18 @@ class FullGraph:
             raise InputError("this bundle's full graph takes no lengths: export it with --lengths")
         y = self._runner.run(feeds)
         if not all_finite(y):
-            raise OverflowedError(
-                f"{name} is finite but so large that the output is not; check its scale"
-            )
+            raise OverflowedError(f"{name} is finite but so large that the output is not; check its scale")
         return y
 
     @staticmethod
     def _check_lengths(lengths: Any, batch: int, time: int) -> NDArray[Any]:
         if lengths is None:
             return np.full(batch, time, np.int64)
-        lengths = check_array(lengths, "lengths", np.dtype(np.int64), (batch,))
+        check_array(lengths, "lengths", np.dtype(np.int64), (batch,))
         if lengths.min() < 1 or lengths.max() > time:
             raise InputError(
                 f"lengths run from {lengths.min()} to {lengths.max()}, expected 1 to {time}, the "
                 "steps of the sequence"
             )
-        return lengths
+        checked: NDArray[Any] = lengths
+        return checked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,13 @@ class StateSpec:
     scale: int | None = None
     dilation: int | None = None
     in_place: bool = False
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of the batch."""
+        import numpy as np
+
+        return math.prod(int(size) for size in self.shape[1:]) * np.dtype(self.dtype).itemsize
 
     def to_json(self) -> dict[str, Any]:
         queue = {} if self.scale is None else {"scale": self.scale, "dilation": self.dilation}
@@ -170,9 +178,7 @@ class Manifest:
             )
         try:
             graphs = {
-                kind: {
-                    precision: GraphSpec.from_json(spec) for precision, spec in precisions.items()
-                }
+                kind: {precision: GraphSpec.from_json(spec) for precision, spec in precisions.items()}
                 for kind, precisions in entry["graphs"].items()
             }
             return cls(

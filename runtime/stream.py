@@ -90,15 +90,12 @@ class Stream:
             )
         if saved.model != self._model:
             raise StateError(
-                f"the state is of another model: it is of {saved.model}, this stream runs "
-                f"{self._model}"
+                f"the state is of another model: it is of {saved.model}, this stream runs {self._model}"
             )
         if saved.batch != self.batch:
             raise StateError(f"the state has a batch of {saved.batch}, this stream of {self.batch}")
         if set(saved.arrays) != set(self._states):
-            raise StateError(
-                f"the state holds {sorted(saved.arrays)}, expected {sorted(self._states)}"
-            )
+            raise StateError(f"the state holds {sorted(saved.arrays)}, expected {sorted(self._states)}")
         for name, spec in self._states.items():
             array = saved.arrays[name]
             shape = (self.batch, *spec.shape[1:])
@@ -112,10 +109,7 @@ class Stream:
     @property
     def state_bytes(self) -> int:
         """Bytes of state that one row of the batch holds."""
-        return sum(
-            int(np.prod(spec.shape[1:], dtype=np.int64)) * np.dtype(spec.dtype).itemsize
-            for spec in self._states.values()
-        )
+        return sum(spec.row_bytes for spec in self._states.values())
 
     def _owned(self) -> _Ownership:
         return _Ownership(self._lock)

@@ -21,9 +21,7 @@ DEMO = ROOT / "models" / "demo"
 RECORDED = ROOT / "tests" / "data" / "checkpoints"
 
 # Building and loading a graph takes long beside one example of most property tests.
-settings.register_profile(
-    "graphs", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+settings.register_profile("graphs", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 settings.load_profile("graphs")
 
 SMALL = ModelConfig(
@@ -47,7 +45,7 @@ def variant(**changes: Any) -> ModelConfig:
 
 
 @st.composite
-def configs(draw: st.DrawFn, max_depth: int = 10, **fixed: Any) -> ModelConfig:
+def configs(draw: st.DrawFn, /, max_depth: int = 10, **fixed: Any) -> ModelConfig:
     """Random configurations over the whole model class."""
     kernel_size = draw(st.integers(2, 8))
     # Deep trees of long filters remember tens of thousands of steps; stay within a few thousand.

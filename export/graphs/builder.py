@@ -67,22 +67,24 @@ class GraphBuilder:
     ) -> str:
         """Add a node with one output and return that output's name."""
         out = output or name
-        self._nodes.append(
-            helper.make_node(op, inputs, [out], name=name, doc_string=doc, **attributes)
-        )
+        self._nodes.append(helper.make_node(op, inputs, [out], name=name, doc_string=doc, **attributes))
         return out
 
     def split(
-        self, value: str, sizes: Sequence[int], axis: int, name: str, parts: Sequence[str], doc: str = ""
+        self,
+        value: str,
+        sizes: Sequence[int],
+        axis: int,
+        name: str,
+        parts: Sequence[str],
+        doc: str = "",
     ) -> list[str]:
         """Split a value along an axis; the parts are named ``name/part``. One part needs no node."""
         if len(sizes) == 1:
             return [value]
         outputs = [f"{name}/{part}" for part in parts]
         lengths = self.integers(f"{name}/sizes", sizes)
-        node = helper.make_node(
-            "Split", [value, lengths], outputs, name=name, doc_string=doc, axis=axis
-        )
+        node = helper.make_node("Split", [value, lengths], outputs, name=name, doc_string=doc, axis=axis)
         self._nodes.append(node)
         return outputs
 
@@ -97,15 +99,11 @@ class GraphBuilder:
         """Exact GELU, x * Phi(x)."""
         if self.target.gelu_operator:
             return self.node("Gelu", [value], name, doc="x * Phi(x), exact")
-        scaled = self.node(
-            "Div", [value, self.weight("gelu/sqrt_2", np.sqrt(2.0))], f"{name}/scaled"
-        )
+        scaled = self.node("Div", [value, self.weight("gelu/sqrt_2", np.sqrt(2.0))], f"{name}/scaled")
         erf = self.node("Erf", [scaled], f"{name}/erf")
         phi = self.node("Add", [erf, self.weight("gelu/one", 1.0)], f"{name}/phi")
         product = self.node("Mul", [value, phi], f"{name}/product")
-        return self.node(
-            "Mul", [product, self.weight("gelu/half", 0.5)], name, doc="x * Phi(x), exact"
-        )
+        return self.node("Mul", [product, self.weight("gelu/half", 0.5)], name, doc="x * Phi(x), exact")
 
     def build(self, doc: str, metadata: dict[str, str]) -> onnx.ModelProto:
         """The model: checked with full shape inference, its inferred shapes stored for viewers.
@@ -144,13 +142,9 @@ class GraphBuilder:
 def check_model(model: onnx.ModelProto) -> onnx.ModelProto:
     """Check a model whole, and return it with the shape of every value filled in."""
     onnx.checker.check_model(model, full_check=True)
-    return onnx.shape_inference.infer_shapes(
-        model, check_type=True, strict_mode=True, data_prop=True
-    )
+    return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
 
 
-def _value_info(
-    name: str, dtype: DTypeLike, shape: Sequence[Dim], doc: str
-) -> onnx.ValueInfoProto:
+def _value_info(name: str, dtype: DTypeLike, shape: Sequence[Dim], doc: str) -> onnx.ValueInfoProto:
     element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     return helper.make_tensor_value_info(name, element, list(shape), doc_string=doc)

@@ -65,14 +65,10 @@ def _shift_by_one(graph: GraphBuilder, x: str, rank: int) -> str:
     return graph.node("Slice", [padded, starts, ends, axis], "shift", doc="drop the last step")
 
 
-def _pointwise(
-    graph: GraphBuilder, x: str, linear: Linear, name: str, output: str | None = None
-) -> str:
+def _pointwise(graph: GraphBuilder, x: str, linear: Linear, name: str, output: str | None = None) -> str:
     weight = graph.weight(f"{name}/weight", linear.weight[:, :, None])
     bias = graph.weight(f"{name}/bias", linear.bias)
-    return graph.node(
-        "Conv", [x, weight, bias], name, kernel_shape=[1], doc="1x1 convolution", output=output
-    )
+    return graph.node("Conv", [x, weight, bias], name, kernel_shape=[1], doc="1x1 convolution", output=output)
 
 
 def _depthwise(graph: GraphBuilder, x: str, filters: Any, dilation: int, name: str) -> str:

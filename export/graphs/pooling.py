@@ -61,20 +61,19 @@ class Pooling:
 def _pool_cumulative(
     graph: GraphBuilder, rings: RingSet, features: str, d_model: int
 ) -> tuple[str, list[StateSpec]]:
-    """Mean of ``features`` (batch, d_model) over all steps so far, and its states."""
-    states = [_state(graph, "pool_sum", d_model), _state(graph, "pool_sum_error", d_model)]
-    total, error = _two_sum(graph, states[0], states[1], features)
-    exact = graph.node("Add", [total, error], "pool/total")
+    kept = _ExactSum.declare(graph, "pool_sum", d_model)
+    running = kept.plus(graph, features)
+    exact = graph.node("Add", [running.rounded, running.error], "pool/total")
     steps = graph.node("Cast", [rings.steps], "pool/steps", to=onnx.TensorProto.FLOAT)
     column = graph.node("Unsqueeze", [steps, graph.integers("pool/column", [1])], "pool/count")
     pooled = graph.node("Div", [exact, column], "pool", doc="mean of all steps so far")
-    return pooled, states
+    return pooled, kept.states(d_model)
 
 
 def _pool_window(
     graph: GraphBuilder, rings: RingSet, features: str, d_model: int, window: int
 ) -> tuple[str, list[StateSpec]]:
-    """Mean of ``features`` over the last ``window`` steps, and its states.
+    """Mean over the last ``window`` steps, from sums that are never older than two windows.
 
     Time is cut into blocks of ``window`` steps and only sums since a block's start are kept: a ring
     of them for the last ``window`` steps, and the total of the block before. The window is the end
@@ -85,65 +84,81 @@ def _pool_window(
     Nothing older than 2 * window steps has any part in it, so no error can build up over time; and
     each sum is kept in two numbers, so the subtraction leaves nothing behind either.
     """
-    total_states = [_state(graph, "pool_block", d_model), _state(graph, "pool_block_error", d_model)]
-    sum_states = [_state(graph, "pool_sum", d_model), _state(graph, "pool_sum_error", d_model)]
+    old_total = _ExactSum.declare(graph, "pool_block", d_model)
+    old_running = _ExactSum.declare(graph, "pool_sum", d_model)
     length = graph.integers("pool/window", window)
-    zero, nothing = graph.integers("pool/first", 0), graph.weight("pool/nothing", 0.0)
     column = graph.integers("pool/column", [1])
     within = graph.node("Mod", [rings.position, length], "pool/step_of_block")
-    first = graph.node("Equal", [within, zero], "pool/is_first")
+    first = graph.node("Equal", [within, graph.integers("pool/zero", 0)], "pool/is_first")
     first = graph.node("Unsqueeze", [first, column], "pool/starts_block")
-    before, kept = [], []
-    for done, running in zip(total_states, sum_states, strict=True):
-        last = graph.node(
-            "Where", [first, running.input, done.input], f"pool/last_block/{done.input}",
-            output=done.output, doc="at a block's start, the running sum is the last block's total",
-        )  # fmt: skip
-        before.append(last)
-        name = f"pool/this_block/{running.input}"
-        kept.append(graph.node("Where", [first, nothing, running.input], name))
-    running, error = _two_sum(graph, *sum_states, features, value=kept)
-    pair = graph.node("Concat", [running, error], "pool/pair", axis=1)
+    # At a block's start, the running sum is the last block's total, and begins anew.
+    total = old_running.where(graph, first, old_total, "pool_block", is_state=True)
+    nothing = graph.weight("pool/nothing", 0.0)
+    begun = _ExactSum(nothing, nothing).where(graph, first, old_running, "pool_sum", is_state=False)
+    running = begun.plus(graph, features)
+
+    pair = graph.node("Concat", [running.rounded, running.error], "pool/pair", axis=1)
     axes = graph.integers("pool/row_axes", [1, 2])
-    row = graph.node("Unsqueeze", [pair, axes], "pool/row")
-    ring_state = rings.write(PREFIX_RING, row)
+    ring_state = rings.write(PREFIX_RING, graph.node("Unsqueeze", [pair, axes], "pool/row"))
     old = graph.node("Squeeze", [rings.read(PREFIX_RING), axes], "pool/old_row")
-    d = [d_model, d_model]
-    old_sum, old_error = graph.split(old, d, 1, "pool/old", ["sum", "error"])
-    end = graph.node("Sub", [before[0], old_sum], "pool/end_of_last_block")
-    end_error = graph.node("Sub", [before[1], old_error], "pool/end_of_last_block_error")
-    whole = graph.node("Add", [end, running], "pool/rounded")
-    small = graph.node("Add", [end_error, error], "pool/rounding_error")
+    before = _ExactSum(*graph.split(old, [d_model] * 2, 1, "pool/before_window", ["sum", "error"]))
+
+    end = graph.node("Sub", [total.rounded, before.rounded], "pool/end_of_last_block")
+    end_error = graph.node("Sub", [total.error, before.error], "pool/end_of_last_block_error")
+    whole = graph.node("Add", [end, running.rounded], "pool/rounded")
+    small = graph.node("Add", [end_error, running.error], "pool/rounding_error")
     exact = graph.node("Add", [whole, small], "pool/total")
     count = graph.node("Min", [rings.steps, length], "pool/steps")
     count = graph.node("Cast", [count], "pool/steps_float", to=onnx.TensorProto.FLOAT)
     count = graph.node("Unsqueeze", [count, column], "pool/count")
     pooled = graph.node("Div", [exact, count], "pool", doc=f"mean of the last {window} steps")
-    return pooled, [*total_states, *sum_states, ring_state]
+    return pooled, [*old_total.states(d_model), *old_running.states(d_model), ring_state]
 
 
-def _state(graph: GraphBuilder, name: str, d_model: int) -> StateSpec:
-    shape = ("batch", d_model)
-    graph.input(name, np.float32, shape, "pooling state, zeros at the start")
-    return StateSpec(name, f"next_{name}", "float32", shape)
+@dataclass(frozen=True)
+class _ExactSum:
+    """A sum as two values, (batch, d_model) each: rounded, and what its roundings have lost."""
 
+    rounded: str
+    error: str
 
-def _two_sum(
-    graph: GraphBuilder,
-    sum_state: StateSpec,
-    error_state: StateSpec,
-    addend: str,
-    value: list[str] | None = None,
-) -> tuple[str, str]:
-    """Add to a sum and its error; ``value`` stands for the two states where they were changed first."""
-    old, old_error = value or [sum_state.input, error_state.input]
-    total = graph.node("Add", [old, addend], "pool/sum", output=sum_state.output)
-    added = graph.node("Sub", [total, old], "pool/two_sum/added")
-    had = graph.node("Sub", [total, added], "pool/two_sum/had")
-    lost_old = graph.node("Sub", [old, had], "pool/two_sum/lost_of_sum")
-    lost_new = graph.node("Sub", [addend, added], "pool/two_sum/lost_of_addend")
-    lost = graph.node(
-        "Add", [lost_old, lost_new], "pool/two_sum/lost", doc="exactly what rounding the sum lost"
-    )
-    error = graph.node("Add", [old_error, lost], "pool/sum_error", output=error_state.output)
-    return total, error
+    @classmethod
+    def declare(cls, graph: GraphBuilder, name: str, d_model: int) -> _ExactSum:
+        """A sum that is a state of the graph."""
+        declared = cls(name, f"{name}_error")
+        for state in declared.states(d_model):
+            graph.input(state.input, np.float32, state.shape, "pooling state, zeros at the start")
+        return declared
+
+    def states(self, d_model: int) -> list[StateSpec]:
+        """The states of a declared sum."""
+        return [
+            StateSpec(name, f"next_{name}", "float32", ("batch", d_model))
+            for name in (self.rounded, self.error)
+        ]
+
+    def where(
+        self, graph: GraphBuilder, condition: str, other: _ExactSum, name: str, *, is_state: bool
+    ) -> _ExactSum:
+        """This sum in the rows where ``condition`` (batch, 1) holds, ``other`` elsewhere."""
+        chosen = []
+        for mine, theirs, part in (
+            (self.rounded, other.rounded, name),
+            (self.error, other.error, f"{name}_error"),
+        ):
+            output = f"next_{part}" if is_state else None
+            node = graph.node("Where", [condition, mine, theirs], f"pool/kept/{part}", output=output)
+            chosen.append(node)
+        return _ExactSum(*chosen)
+
+    def plus(self, graph: GraphBuilder, addend: str) -> _ExactSum:
+        """Add a value by TwoSum; the result is the next state of ``pool_sum``."""
+        total = graph.node("Add", [self.rounded, addend], "pool/sum", output="next_pool_sum")
+        added = graph.node("Sub", [total, self.rounded], "pool/two_sum/added")
+        had = graph.node("Sub", [total, added], "pool/two_sum/had")
+        lost_old = graph.node("Sub", [self.rounded, had], "pool/two_sum/lost_of_sum")
+        lost_new = graph.node("Sub", [addend, added], "pool/two_sum/lost_of_addend")
+        doc = "exactly what rounding the sum lost"
+        lost = graph.node("Add", [lost_old, lost_new], "pool/two_sum/lost", doc=doc)
+        error = graph.node("Add", [self.error, lost], "pool/sum_error", output="next_pool_sum_error")
+        return _ExactSum(total, error)

@@ -74,9 +74,7 @@ class RingSet:
         # A row of indices is (0, slot): anything modulo 1 is the 0 for the axis of size one.
         delays = np.array([(0, delay) for _, group in groups for delay in group])
         slots = np.array([(1, ring.slots) for ring, group in groups for _ in group])
-        since = graph.node(
-            "Sub", [ticks, graph.integers("rings/delays", delays[None, None])], "rings/times"
-        )
+        since = graph.node("Sub", [ticks, graph.integers("rings/delays", delays[None, None])], "rings/times")
         indices = graph.node(
             "Mod",
             [since, graph.integers("rings/slots", slots[None, None])],

@@ -84,14 +84,10 @@ def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork) -> str:
     return graph.node("Gather", [table, sample], "encoder", doc="token embedding")
 
 
-def _linear(
-    graph: GraphBuilder, x: str, linear: Linear, name: str, output: str | None = None
-) -> str:
+def _linear(graph: GraphBuilder, x: str, linear: Linear, name: str, output: str | None = None) -> str:
     weight = graph.weight(f"{name}/weight", linear.weight)
     bias = graph.weight(f"{name}/bias", linear.bias)
-    return graph.node(
-        "Gemm", [x, weight, bias], name, transB=1, output=output, doc="linear over channels"
-    )
+    return graph.node("Gemm", [x, weight, bias], name, transB=1, output=output, doc="linear over channels")
 
 
 def _queues(config: ModelConfig) -> list[Ring]:
@@ -173,9 +169,7 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
     return graph.node("Add", [kept, y], f"{name}/residual")
 
 
-def _push(
-    graph: GraphBuilder, rings: RingSet, network: FoldedNetwork, inputs: list[str]
-) -> list[StateSpec]:
+def _push(graph: GraphBuilder, rings: RingSet, network: FoldedNetwork, inputs: list[str]) -> list[StateSpec]:
     """Write a_0 .. a_{depth-1} of all layers into their queues; returns the queues' states."""
     config = network.config
     lowpass = np.concatenate([layer.lowpass for layer in network.layers], axis=1)

@@ -15,9 +15,7 @@ from multires_edge.runtime.manifest import GraphSpec, StateSpec
 try:
     import onnxruntime as ort
 except ImportError:
-    raise MissingExtraError(
-        "onnxruntime", "onnxruntime", "the onnxruntime backend"
-    ) from None
+    raise MissingExtraError("onnxruntime", "onnxruntime", "the onnxruntime backend") from None
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ERRORS_ONLY = 3
@@ -60,9 +58,7 @@ def best_provider() -> str:
 class OnnxRuntimeRunner:
     """A full graph in ONNX Runtime."""
 
-    def __init__(
-        self, path: Path, spec: GraphSpec, threads: int | None, provider: str | None
-    ) -> None:
+    def __init__(self, path: Path, spec: GraphSpec, threads: int | None, provider: str | None) -> None:
         self._session = open_session(path, threads, provider or best_provider())
         self._outputs = [spec.outputs[0].name]
 
@@ -78,9 +74,7 @@ class OnnxRuntimeStepper:
     has two buffers, which change roles at each step. So no step allocates or copies a state.
     """
 
-    def __init__(
-        self, path: Path, spec: GraphSpec, batch: int, threads: int, provider: str | None
-    ) -> None:
+    def __init__(self, path: Path, spec: GraphSpec, batch: int, threads: int, provider: str | None) -> None:
         provider = provider or "cpu"
         self._session = open_session(path, threads, provider)
         self._device = provider

@@ -13,7 +13,15 @@ import click
 
 from multires_edge.runtime.terminal import command_errors, print_json, print_table
 
-_PACKAGES = ("multires-edge", "numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "tensorrt")
+_PACKAGES = (
+    "multires-edge",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnx",
+    "torch",
+    "tensorrt",
+)
 # What a MultiresNet step makes use of, as /proc/cpuinfo spells it on x86-64 and on aarch64.
 _CPU_FEATURES = (
     "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8",
@@ -51,9 +59,7 @@ def examine() -> dict[str, Any]:
         "export checkpoints": f"pip install 'multires-edge[export]' ({', '.join(export_missing)})"
         if export_missing
         else None,
-        "run bundles on the CPU": None
-        if providers
-        else "pip install 'multires-edge[onnxruntime]'",
+        "run bundles on the CPU": None if providers else "pip install 'multires-edge[onnxruntime]'",
         "run bundles on an NVIDIA GPU": _missing_for_cuda(providers, gpus),
     }
     return {

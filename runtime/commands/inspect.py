@@ -30,7 +30,9 @@ def inspect(bundle: Path, as_json: bool) -> None:
     click.echo(f"target: {manifest.target}" + (f", pool: {manifest.pool}" if manifest.pool else ""))
     for kind, precisions in manifest.graphs.items():
         for precision, spec in precisions.items():
-            click.echo(f"{kind} {precision}: {spec.file}, {human_bytes(sizes[spec.file])}, opset {spec.opset}")
+            click.echo(
+                f"{kind} {precision}: {spec.file}, {human_bytes(sizes[spec.file])}, opset {spec.opset}"
+            )
             for arrow, tensors in (("in ", spec.inputs), ("out", spec.outputs)):
                 print_table([(arrow, t.name, t.dtype, _shape(t.shape)) for t in tensors])
             rows = [

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE",
-              help="Repeat the whole proof against this checkpoint (needs the export extra).")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Repeat the whole proof against this checkpoint (needs the export extra).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @command_errors
 def verify(bundle: Path, checkpoint: Path | None, as_json: bool) -> None:

@@ -37,9 +37,7 @@ class TestUniformDepth:
         assert load_checkpoint(path, Overrides(depth=4)).config == UNIFORM
         assert load_checkpoint(path, Overrides(training_length=40)).config == UNIFORM
 
-    @pytest.mark.parametrize(
-        ("dataset", "depth"), [("ptbxl", 9), ("cifar10", 9), ("listops", 10)]
-    )
+    @pytest.mark.parametrize(("dataset", "depth"), [("ptbxl", 9), ("cifar10", 9), ("listops", 10)])
     def test_by_data_set(self, tmp_path: Path, dataset: str, depth: int) -> None:
         args = f"--tree_select=uniform\n--d_mem=7\n--dataset={dataset}"
         path = save_published(random_net(UNIFORM), tmp_path, args)

@@ -65,7 +65,9 @@ def test_equals_its_definition(config: ModelConfig) -> None:
 
 @given(configs(max_depth=6))
 @settings(max_examples=20)
-def test_depends_on_nothing_later_and_nothing_before_its_receptive_field(config: ModelConfig) -> None:
+def test_depends_on_nothing_later_and_nothing_before_its_receptive_field(
+    config: ModelConfig,
+) -> None:
     torch.manual_seed(2)
     layer = MultiresLayer(config).double()
     reach = config.layer_receptive_field

@@ -47,8 +47,6 @@ def test_two_constants_of_one_name(graph: GraphBuilder) -> None:
 
 
 def test_a_shape_that_cannot_be(graph: GraphBuilder) -> None:
-    graph.output(
-        graph.node("Add", ["x", graph.weight("w", [1.0, 2.0])], "y"), np.float32, ["batch", 3], ""
-    )
+    graph.output(graph.node("Add", ["x", graph.weight("w", [1.0, 2.0])], "y"), np.float32, ["batch", 3], "")
     with pytest.raises((onnx.shape_inference.InferenceError, onnx.checker.ValidationError)):
         graph.build("", {})

@@ -20,9 +20,7 @@ targets = st.sampled_from(list(TARGETS.values()))
 poolings = st.one_of(st.just(Pooling()), st.integers(1, 60).map(Pooling))
 
 
-def build(
-    net: MultiresNet, target: Target = TARGETS["cpu"], pooling: Pooling = Pooling()
-) -> StepGraph:
+def build(net: MultiresNet, target: Target = TARGETS["cpu"], pooling: Pooling = Pooling()) -> StepGraph:
     return build_step_graph(fold(net), target, pooling, {})
 
 

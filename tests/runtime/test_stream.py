@@ -1,0 +1,306 @@
+"""Streams: the same function at every step, strict about what they are fed, constant for ever."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from multires_edge.export import export_bundle
+from multires_edge.models import load_checkpoint
+from multires_edge.runtime import Bundle, Stream, StreamState, open_bundle
+from multires_edge.runtime.errors import (
+    BackendError,
+    InputError,
+    MultiresError,
+    OverflowedError,
+    StateError,
+)
+from tests.conftest import (
+    SMALL,
+    as_double,
+    random_inputs,
+    random_net,
+    save_published,
+    variant,
+    within_limit,
+)
+
+X = random_inputs(SMALL, 3, 60)
+
+
+@pytest.fixture(scope="module")
+def opened(exported: Path) -> Bundle:
+    return open_bundle(exported)
+
+
+@pytest.fixture
+def stream(opened: Bundle) -> Stream:
+    return opened.stream(3)
+
+
+@pytest.fixture(scope="module")
+def stepwise(exported: Path) -> np.ndarray:
+    net = load_checkpoint(exported.parent / "run" / "ckpt.pth").double()
+    return net.stepwise(as_double(X)).numpy()
+
+
+def steps(stream: Stream, x: np.ndarray) -> np.ndarray:
+    return np.stack([stream.step(np.ascontiguousarray(x[..., t])) for t in range(x.shape[-1])], -1)
+
+
+class TestStepping:
+    def test_equals_the_reference_at_every_step(self, stream: Stream, stepwise: np.ndarray) -> None:
+        assert within_limit(steps(stream, X), stepwise)
+
+    @pytest.mark.parametrize("cuts", [[], [1], [7, 8, 30], list(range(1, 60))])
+    def test_chunks_of_any_length_are_the_same(
+        self, opened: Bundle, stepwise: np.ndarray, cuts: list[int]
+    ) -> None:
+        stream = opened.stream(3)
+        chunks = [stream.run(chunk) for chunk in np.split(X, cuts, axis=-1)]
+        assert within_limit(np.concatenate(chunks, axis=-1), stepwise)
+
+    def test_full_graph_is_the_last_step(self, opened: Bundle, stream: Stream) -> None:
+        assert within_limit(stream.run(X)[..., -1], opened.full()(X))
+
+    def test_an_output_stays_what_it_was(self, stream: Stream) -> None:
+        first = stream.step(X[..., 0])
+        kept = first.copy()
+        stream.step(X[..., 1])
+        assert np.array_equal(first, kept)
+
+    def test_streams_share_nothing(self, opened: Bundle) -> None:
+        a, b = opened.stream(3), opened.stream(3)
+        a.run(X)
+        assert np.array_equal(b.run(X), opened.stream(3).run(X))
+
+    def test_threads_change_nothing_but_speed(self, opened: Bundle, stepwise: np.ndarray) -> None:
+        assert within_limit(opened.stream(3, threads=2).run(X), stepwise)
+
+
+class TestReset:
+    def test_of_all(self, stream: Stream, stepwise: np.ndarray) -> None:
+        stream.run(X[..., :13])
+        stream.reset()
+        assert within_limit(stream.run(X), stepwise)
+
+    def test_of_some_rows(self, stream: Stream, stepwise: np.ndarray) -> None:
+        stream.run(X[..., :13])
+        stream.reset(rows=[0, 2])
+        y = stream.run(np.stack([X[0, :, :20], X[1, :, 13:33], X[2, :, :20]]))
+        assert within_limit(y[[0, 2]], stepwise[[0, 2], :, :20])
+        assert within_limit(y[1], stepwise[1, :, 13:33])
+
+    def test_of_no_row_changes_nothing(self, stream: Stream, stepwise: np.ndarray) -> None:
+        stream.run(X[..., :13])
+        stream.reset(rows=[])
+        assert within_limit(stream.run(X[..., 13:]), stepwise[..., 13:])
+
+    @pytest.mark.parametrize("row", [3, -1])
+    def test_of_a_row_that_is_not_there(self, stream: Stream, row: int) -> None:
+        with pytest.raises(InputError, match="expected 0 to 2"):
+            stream.reset(rows=[row])
+
+
+class TestSavedState:
+    @pytest.mark.parametrize("at", [0, 1, 30, 31])
+    def test_goes_on_where_it_was(self, opened: Bundle, stream: Stream, at: int) -> None:
+        if at:
+            stream.run(X[..., :at])
+        saved = stream.save_state()
+        expected = stream.run(X[..., at:])
+        other = opened.stream(3)
+        other.load_state(StreamState.from_bytes(saved.to_bytes()))
+        assert np.array_equal(other.run(X[..., at:]), expected)
+
+    def test_is_a_copy(self, stream: Stream) -> None:
+        stream.run(X[..., :5])
+        saved = stream.save_state()
+        before = saved.to_bytes()
+        expected = stream.run(X)
+        assert saved.to_bytes() == before
+        stream.load_state(saved)
+        assert np.array_equal(stream.run(X), expected)
+
+    def test_of_another_model_pooling_or_batch_is_refused(
+        self, opened: Bundle, stream: Stream, tmp_path: Path
+    ) -> None:
+        path = save_published(random_net(SMALL, seed=5), tmp_path)
+        other = open_bundle(export_bundle(path).path)
+        with pytest.raises(StateError, match="of another model"):
+            stream.load_state(other.stream(3).save_state())
+        run = opened.path.parent / "run" / "ckpt.pth"
+        windowed = open_bundle(export_bundle(run, tmp_path / "windowed", pool="window:4").path)
+        with pytest.raises(StateError, match="of another model"):
+            stream.load_state(windowed.stream(3).save_state())
+        with pytest.raises(StateError, match="batch of 2, this stream of 3"):
+            stream.load_state(opened.stream(2).save_state())
+
+    def test_of_the_same_model_for_another_target_is_welcome(
+        self, opened: Bundle, stream: Stream, tmp_path: Path
+    ) -> None:
+        run = opened.path.parent / "run" / "ckpt.pth"
+        older = open_bundle(export_bundle(run, tmp_path / "older", target="portable").path)
+        stream.run(X[..., :20])
+        elsewhere = older.stream(3)
+        elsewhere.load_state(stream.save_state())
+        assert within_limit(elsewhere.run(X[..., 20:]), stream.run(X[..., 20:]))
+
+    def test_misshapen_or_no_state(self, stream: Stream) -> None:
+        saved = stream.save_state()
+        arrays = saved.arrays | {"queue_00": saved.arrays["queue_00"][..., 1:]}
+        with pytest.raises(StateError, match="state queue_00 is"):
+            stream.load_state(StreamState(saved.model, 3, arrays))
+        with pytest.raises(StateError, match="the state holds"):
+            stream.load_state(StreamState(saved.model, 3, {}))
+        with pytest.raises(StateError, match="expected a StreamState"):
+            stream.load_state(saved.arrays)  # type: ignore[arg-type]
+
+    def test_damaged_bytes(self, stream: Stream) -> None:
+        data = stream.save_state().to_bytes()
+        for damaged in (b"", b"junk", data[:100], data[:-30], data[:400] + b"\xff" + data[401:]):
+            with pytest.raises(StateError):
+                StreamState.from_bytes(damaged)
+
+
+class TestInputs:
+    @pytest.mark.parametrize(
+        ("x", "message"),
+        [
+            (X[:, :1, 0], r"shape \(3, 1\), expected \(3, 2\)"),
+            (X[:2, :, 0], r"shape \(2, 2\)"),
+            (X, r"shape \(3, 2, 60\)"),
+            (X[..., 0].astype(np.float64), "dtype float64, expected float32"),
+            (X[..., 0].astype(np.int64), "dtype int64"),
+            ([[0.0, 0.0]] * 3, "is a list, expected a numpy array"),
+            (
+                np.full((3, 2), np.nan, np.float32),
+                r"6 NaN or infinite values, the first at \(0, 0\)",
+            ),
+            (np.array([[0, 0], [0, np.inf], [0, -np.inf]], np.float32), r"the first at \(1, 1\)"),
+        ],
+    )
+    def test_bad_ones_are_refused_and_leave_the_state(
+        self, stream: Stream, stepwise: np.ndarray, x: np.ndarray, message: str
+    ) -> None:
+        stream.run(X[..., :10])
+        with pytest.raises(InputError, match=message):
+            stream.step(x)
+        assert within_limit(stream.run(X[..., 10:]), stepwise[..., 10:])
+
+    def test_an_empty_chunk(self, stream: Stream) -> None:
+        with pytest.raises(InputError, match=r"shape \(3, 2, 0\), expected \(3, 2, time\)"):
+            stream.run(X[..., :0])
+
+    def test_finite_values_whose_sum_is_not(self, stream: Stream) -> None:
+        x = np.zeros((3, 2), np.float32)
+        x[0] = 3e38
+        with pytest.raises(OverflowedError, match=r"reset\(rows=\[0\]\)"):
+            stream.step(x)
+
+    def test_an_overflowed_row_recovers_by_reset_and_the_others_go_on(
+        self, stream: Stream, stepwise: np.ndarray
+    ) -> None:
+        x = X[..., :20].copy()
+        x[1, :, 3] = 3e38
+        with pytest.raises(OverflowedError, match=r"rows \[1\]"):
+            stream.run(x)
+        stream.reset(rows=[1])
+        y = stream.run(np.stack([X[0, :, 20:40], X[1, :, :20], X[2, :, 20:40]]))
+        assert within_limit(y[[0, 2]], stepwise[[0, 2], :, 20:40])
+        assert within_limit(y[1], stepwise[1, :, :20])
+
+    def test_tokens(self, tmp_path: Path) -> None:
+        path = save_published(random_net(variant(encoder="token")), tmp_path)
+        stream = open_bundle(export_bundle(path).path).stream(2)
+        assert stream.step(np.array([0, 10])).shape == (2, 3)
+        for token in (-1, 11):
+            with pytest.raises(InputError, match=f"the token {token}, expected 0 to 10"):
+                stream.step(np.array([0, token]))
+        with pytest.raises(InputError, match="dtype float32, expected int64"):
+            stream.step(np.zeros(2, np.float32))
+
+    @pytest.mark.parametrize("batch", [0, -1, 1.5])
+    def test_a_batch_that_cannot_be(self, opened: Bundle, batch: int) -> None:
+        with pytest.raises(InputError, match="batch is"):
+            opened.stream(batch)
+
+    def test_threads_that_cannot_be(self, opened: Bundle) -> None:
+        with pytest.raises(InputError, match="threads is 0"):
+            opened.stream(threads=0)
+
+
+class TestBackends:
+    def test_one_that_is_not_there(self, opened: Bundle) -> None:
+        with pytest.raises(BackendError, match="expected auto or onnxruntime"):
+            opened.stream(backend="abacus")
+
+    def test_a_precision_that_is_not_there(self, opened: Bundle) -> None:
+        with pytest.raises(MultiresError, match=r"no step graph in 'int8'; it has: fp32"):
+            opened.stream(precision="int8")
+
+    def test_a_provider_that_is_not_there(self, opened: Bundle) -> None:
+        import onnxruntime
+
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            with pytest.raises(BackendError, match=r"multires-edge\[gpu\]"):
+                opened.stream(provider="cuda")
+        with pytest.raises(BackendError, match="expected one of cpu, cuda"):
+            opened.full(provider="npu")
+
+
+def test_a_second_thread_is_turned_away(opened: Bundle) -> None:
+    stream = opened.stream(1)
+    x = random_inputs(SMALL, 1, 100_000)
+    refused: list[Exception] = []
+    done = threading.Event()
+
+    def intrude() -> None:
+        while not refused and not done.is_set():
+            try:
+                stream.save_state()
+            except StateError as error:
+                refused.append(error)
+
+    thread = threading.Thread(target=intrude)
+    thread.start()
+    try:
+        while not refused:
+            try:
+                stream.run(x[..., :2000])
+            except StateError:
+                continue
+    finally:
+        done.set()
+        thread.join()
+    assert "another thread" in str(refused[0])
+
+
+def test_memory_does_not_grow(opened: Bundle) -> None:
+    stream = opened.stream(1)
+    x = random_inputs(SMALL, 1, 2000)
+
+    def resident() -> int:
+        gc.collect()
+        return int(psutil.Process().memory_info().rss)
+
+    for _ in range(3):
+        stream.run(x)
+    before = resident()
+    for _ in range(15):
+        stream.run(x)
+        for t in range(200):
+            stream.step(np.ascontiguousarray(x[..., t]))
+    # 33,000 steps; leaking as little as 16 bytes at each would show.
+    assert resident() - before < 33_000 * 16
+
+
+def test_bytes_of_state(opened: Bundle) -> None:
+    slots = sum(2**j + 1 for j in range(SMALL.depth))
+    queues = slots * SMALL.n_layers * SMALL.d_model * 4
+    assert opened.stream().state_bytes == queues + 8 + 2 * SMALL.d_model * 4
