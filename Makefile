@@ -25,7 +25,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy examples/python benchmarks
 
 bench: $(VENV)/.installed-bench
-	$(BIN)/python benchmarks/step_latency.py
+	$(BIN)/python -m benchmarks.step_latency
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'CPython 3.10 or later is needed: make PYTHON=...')"

@@ -1,0 +1,1 @@
+"""What people use today, each as a function that makes one step of the same network."""

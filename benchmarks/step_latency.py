@@ -1,0 +1,144 @@
+"""Latency of one step against the alternatives, in one run: one thread, batch 1, float32.
+
+    python -m benchmarks.step_latency [CHECKPOINT] [--steps 1000000]
+
+Without a checkpoint, a network of the size that the paper trains on PTB-XL, with random weights. Every
+contender is first checked against the float64 reference. Trust the ratios, not the microseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.rivals.shift_queues import ShiftQueues
+from benchmarks.rivals.tract_pulse import TractPulse
+from benchmarks.timing import time_in_turns
+from multires_edge.export import export_bundle
+from multires_edge.export.report import minimum_state_bytes
+from multires_edge.models import ModelConfig, MultiresNet, load_checkpoint
+from multires_edge.runtime import Bundle, open_bundle
+
+PAPER_SIZE = ModelConfig(
+    task="classification",
+    encoder="linear",
+    d_input=12,
+    n_tokens=None,
+    d_output=5,
+    d_model=128,
+    n_layers=6,
+    kernel_size=2,
+    depth=10,
+)
+
+
+def main() -> None:
+    """Export, check, time, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("checkpoint", type=Path, nargs="?")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="length of the long stream")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint = arguments.checkpoint or random_checkpoint(folder)
+        bundle = open_bundle(export_bundle(checkpoint, folder / "bundle").path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            net = load_checkpoint(checkpoint)
+        compare(net, bundle, folder)
+        compare_near_and_far(bundle, arguments.steps)
+        compare_state(net.config, bundle)
+
+
+def random_checkpoint(folder: Path) -> Path:
+    """A network of the paper's size, untrained: what a step costs does not depend on the weights."""
+    torch.manual_seed(0)
+    path = folder / "ckpt.pth"
+    torch.save({"model": MultiresNet(PAPER_SIZE).state_dict()}, path)
+    (folder / "args.txt").write_text("--tree_select=fading")
+    return path
+
+
+def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
+    """A table of all contenders."""
+    config = net.config
+    graph = bundle.manifest.graph("step", "fp32")
+    shift = ShiftQueues(net, folder)
+    tract = TractPulse(bundle.path / bundle.manifest.graph("full", "fp32").file, folder)
+    stream = bundle.stream()
+    x = np.random.default_rng(0).standard_normal((1, config.d_input or 1, 300), dtype=np.float32)
+    reference = net.double()
+    wanted = torch.from_numpy(x).double()
+    logits, features = reference.stepwise(wanted).numpy(), reference.features(wanted).numpy()
+    check("shift queues", shift.step, x, logits)
+    check("tract", tract.step, x, features)
+    check("ours", stream.step, x, logits)
+    sample = np.ascontiguousarray(x[..., 0])
+    timings = time_in_turns(
+        {
+            "shift queues": lambda: shift.step(sample),
+            "tract": lambda: tract.step(sample),
+            "ours": lambda: stream.step(sample),
+        }
+    )
+    ours = timings["ours"].p50
+    nodes = len(onnx.load(bundle.path / graph.file).graph.node)
+    print(
+        f"one step of d_model {config.d_model}, {config.n_layers} layers, K = {config.kernel_size}, ", end=""
+    )
+    print(f"depth {config.depth}: microseconds, one thread, batch 1, float32")
+    print(f"{'':64}{'p50':>9} {'p99':>9}   to ours")
+    for name, what in (
+        ("shift queues", f"ONNX Runtime, a shift queue a layer and scale ({shift.nodes} nodes)"),
+        ("tract", "tract, Pulse on our full graph (without pooling and head)"),
+        ("ours", f"ONNX Runtime, our step graph in place ({nodes} nodes)"),
+    ):
+        print(f"{what:64}{timings[name]}   {timings[name].p50 / ours:7.2f}")
+
+
+def check(
+    name: str,
+    step: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    x: NDArray[np.float32],
+    y: NDArray[np.float64],
+) -> None:
+    """A contender that computes something else is out of the race."""
+    outputs = np.stack([step(np.ascontiguousarray(x[..., t])) for t in range(x.shape[-1])], axis=-1)
+    error = np.abs(outputs - y).max() / max(1.0, np.abs(y).max())
+    if not error < 1e-4:
+        raise SystemExit(f"{name} computes something else: error {error:.1e}")
+
+
+def compare_near_and_far(bundle: Bundle, steps: int) -> None:
+    """The cost of a step does not depend on how long the stream has run."""
+    near, far = bundle.stream(), bundle.stream()
+    shape = bundle.manifest.graph("step", "fp32").inputs[0].shape
+    random = np.random.default_rng(1)
+    samples = random.standard_normal((1, int(shape[1]), 1000), dtype=np.float32)
+    for _ in range(steps // 1000):
+        far.run(samples)
+    near.run(samples[..., :100])
+    sample = np.ascontiguousarray(samples[..., 0])
+    timings = time_in_turns({"near": lambda: near.step(sample), "far": lambda: far.step(sample)})
+    print(f"{'cost of a step at step 100':64}{timings['near']}")
+    print(f"{f'cost of a step at step {steps:,}':64}{timings['far']}", end="   ")
+    print(f"{timings['far'].p50 / timings['near'].p50:7.2f} times that at step 100")
+
+
+def compare_state(config: ModelConfig, bundle: Bundle) -> None:
+    """Bytes of state against what no exact float32 stream can do without."""
+    held, least = bundle.stream().state_bytes, minimum_state_bytes(config)
+    print(f"{'state of one stream, bytes':64}{held:9,}   {held / least:.4f} of the least, {least:,}")
+
+
+if __name__ == "__main__":
+    main()
