@@ -80,11 +80,13 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
     wanted = torch.from_numpy(x).double()
     logits, features = reference.stepwise(wanted).numpy(), reference.features(wanted).numpy()
     check("shift queues", shift.step, x, logits)
+    check("shift queues, run", shift.step_by_run, x, logits)
     check("tract", tract.step, x, features)
     check("ours", stream.step, x, logits)
     sample = np.ascontiguousarray(x[..., 0])
     timings = time_in_turns(
         {
+            "shift queues, run": lambda: shift.step_by_run(sample),
             "shift queues": lambda: shift.step(sample),
             "tract": lambda: tract.step(sample),
             "ours": lambda: stream.step(sample),
@@ -98,7 +100,8 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
     print(f"depth {config.depth}: microseconds, one thread, batch 1, float32")
     print(f"{'':64}{'p50':>9} {'p99':>9}   to ours")
     for name, what in (
-        ("shift queues", f"ONNX Runtime, a shift queue a layer and scale ({shift.nodes} nodes)"),
+        ("shift queues, run", f"ONNX Runtime, a shift queue a layer and scale ({shift.nodes} nodes)"),
+        ("shift queues", "  the same with its states bound to buffers in turn"),
         ("tract", "tract, Pulse on our full graph (without pooling and head)"),
         ("ours", f"ONNX Runtime, our step graph in place ({nodes} nodes)"),
     ):

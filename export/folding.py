@@ -32,6 +32,14 @@ class Linear:
     weight: Array
     bias: Array
 
+    def halves(self) -> tuple[Linear, Linear]:
+        """The first and the second half of the outputs: what GLU calls value and gate."""
+        half = len(self.bias) // 2
+        return (
+            Linear(self.weight[:half], self.bias[:half]),
+            Linear(self.weight[half:], self.bias[half:]),
+        )
+
 
 @dataclass(frozen=True)
 class LayerNorm:
@@ -134,11 +142,10 @@ def _fold_layer(net: MultiresNet, state: dict[str, Array], linear: Any, i: int) 
         output = Linear(scale[:, None] * output.weight, scale * output.bias + shift)
         return FoldedLayer(h0, highpass, mixing, output, ResidualAffine(scale, None))
     # GLU is value * sigmoid(gate): its value half takes the scale, the shift stays with the residual.
-    d = config.d_model
-    value = Linear(scale[:, None] * mixing.weight[:d], scale * mixing.bias[:d])
+    value, gate = mixing.halves()
     mixing = Linear(
-        np.concatenate([value.weight, mixing.weight[d:]]),
-        np.concatenate([value.bias, mixing.bias[d:]]),
+        np.concatenate([scale[:, None] * value.weight, gate.weight]),
+        np.concatenate([scale * value.bias, gate.bias]),
     )
     return FoldedLayer(h0, highpass, mixing, output, ResidualAffine(scale, shift))
 

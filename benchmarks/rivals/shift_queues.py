@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from multires_edge.models.multires import MultiresLayer
 from multires_edge.models.network import MultiresNet
 
 
@@ -34,8 +35,9 @@ class ShiftQueueStep(nn.Module):
         net, config = self.net, self.net.config
         x = net.encoder(x[..., None])
         new, waiting = [], iter(queues)
-        layers = zip(net.seq_layers, net.mixing_layers, net.norms, strict=True)
-        for layer, mixing, norm in layers:
+        for i, (mixing, norm) in enumerate(zip(net.mixing_layers, net.norms, strict=True)):
+            layer = net.seq_layers[i]
+            assert isinstance(layer, MultiresLayer)
             a = x
             y = layer.w[:, -1:] * x
             for j in range(config.depth):
@@ -81,6 +83,7 @@ class ShiftQueues:
         self._buffers = [[np.zeros(shape, np.float32) for shape in shapes] for _ in range(2)]
         self._bindings = [self._bind(names, turn) for turn in (0, 1)]
         self._turn = 0
+        self._states = {name: np.zeros(shape, np.float32) for name, shape in zip(names, shapes, strict=True)}
 
     def _bind(self, names: list[str], turn: int) -> Any:
         binding = self.session.io_binding()
@@ -98,6 +101,13 @@ class ShiftQueues:
         self.session.run_with_iobinding(self._bindings[self._turn])
         self._turn = 1 - self._turn
         return self._logits.copy()
+
+    def step_by_run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same by ``session.run``, outputs fed back as they come: what most programs do."""
+        logits: NDArray[np.float32]
+        logits, *states = self.session.run(None, {"x": x, **self._states})
+        self._states = dict(zip(self._states, states, strict=True))
+        return logits
 
 
 def _node_count(path: Path) -> int:

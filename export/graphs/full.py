@@ -138,7 +138,7 @@ def _pool(graph: GraphBuilder, x: str, lengths: bool) -> str:
         return graph.mean(x, 2, "pool", "mean over time")
     rows = graph.input("lengths", np.int64, ["batch"], "steps of each row to pool over, 1 to time")
     shape = graph.node("Shape", [x], "pool/time", start=2)
-    scalar = graph.node("Squeeze", [shape], "pool/steps")
+    scalar = graph.node("Squeeze", [shape, graph.integers("pool/first", [0])], "pool/steps")
     zero, one = graph.integers("pool/zero", 0), graph.integers("pool/one", 1)
     steps = graph.node("Range", [zero, scalar, one], "pool/step_numbers")
     axes = graph.integers("pool/axes", [1, 2])

@@ -44,7 +44,7 @@ class Pooling:
         """The rings that this pooling reads and writes."""
         if self.window is None:
             return []
-        return [Ring(PREFIX_RING, 2 * d_model, ((self.window,),))]
+        return [Ring(PREFIX_RING, 2 * d_model, (self.window,))]
 
     def build(
         self, graph: GraphBuilder, rings: RingSet, features: str, d_model: int

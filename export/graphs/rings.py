@@ -20,16 +20,16 @@ from multires_edge.runtime.manifest import StateSpec
 
 @dataclass(frozen=True)
 class Ring:
-    """A queue of rows of ``width`` values; each group of ``reads`` lists delays in steps, 1 or more."""
+    """A queue of rows of ``width`` values, read at ``delays`` of 1 step or more."""
 
     name: str
     width: int
-    reads: tuple[tuple[int, ...], ...]
+    delays: tuple[int, ...]
     scale: int | None = None
 
     @property
     def slots(self) -> int:
-        return max(delay for group in self.reads for delay in group) + 1
+        return max(self.delays) + 1
 
     @property
     def state(self) -> StateSpec:
@@ -58,7 +58,7 @@ class RingSet:
         for ring in rings:
             doc = f"rows of the last {ring.slots} steps, step t in slot t mod {ring.slots}"
             graph.input(ring.name, np.float32, ring.state.shape, doc)
-        self._reads: dict[str, list[str]] = {}
+        self._reads: dict[str, str] = {}
         self._write_slots: dict[str, str] = {}
         if rings:
             axes = graph.integers("clock/axes", [1, 2, 3])
@@ -67,34 +67,35 @@ class RingSet:
             if graph.target.queue_update == "ScatterND":
                 self._write_slots = self._scatter_indices(ticks)
 
-    def _read_all(self, ticks: str) -> dict[str, list[str]]:
+    def _read_all(self, ticks: str) -> dict[str, str]:
         """Slot numbers of all reads of all rings in one subtraction and one remainder."""
-        graph = self.graph
-        groups = [(ring, group) for ring in self.rings.values() for group in ring.reads]
+        graph, rings = self.graph, list(self.rings.values())
         # A row of indices is (0, slot): anything modulo 1 is the 0 for the axis of size one.
-        delays = np.array([(0, delay) for _, group in groups for delay in group])
-        slots = np.array([(1, ring.slots) for ring, group in groups for _ in group])
+        delays = np.array([(0, delay) for ring in rings for delay in ring.delays])
+        slots = np.array([(1, ring.slots) for ring in rings for _ in ring.delays])
         since = graph.node("Sub", [ticks, graph.integers("rings/delays", delays[None, None])], "rings/times")
         indices = graph.node(
             "Mod",
             [since, graph.integers("rings/slots", slots[None, None])],
             "rings/read_slots",
-            doc="slot of each delay, (batch, 1, reads, 2)",
+            doc="slot of each delay, (batch, 1, delays of all rings, 2)",
         )
-        sizes = [len(group) for _, group in groups]
-        parts = [f"{ring.name}.{ring.reads.index(group)}" for ring, group in groups]
-        pieces = graph.split(indices, sizes, 2, "rings/split", parts)
-        values: dict[str, list[str]] = {name: [] for name in self.rings}
-        for (ring, _), piece, part in zip(groups, pieces, parts, strict=True):
-            doc = "rows at these delays, (batch, 1, reads, width)"
-            name = f"rings/read/{part}"
-            row = graph.node("GatherND", [ring.name, piece], name, batch_dims=1, doc=doc)
-            values[ring.name].append(row)
-        return values
+        sizes = [len(ring.delays) for ring in rings]
+        pieces = graph.split(indices, sizes, 2, "rings/split", list(self.rings))
+        return {
+            ring.name: graph.node(
+                "GatherND",
+                [ring.name, piece],
+                f"rings/read/{ring.name}",
+                batch_dims=1,
+                doc="rows at the ring's delays, (batch, 1, delays, width)",
+            )
+            for ring, piece in zip(rings, pieces, strict=True)
+        }
 
-    def read(self, name: str, group: int = 0) -> str:
-        """Rows of a ring at the delays of one of its groups: (batch, 1, delays, width)."""
-        return self._reads[name][group]
+    def read(self, name: str) -> str:
+        """Rows of a ring at its delays: (batch, 1, delays, width)."""
+        return self._reads[name]
 
     def write(self, name: str, row: str) -> StateSpec:
         """Write this step's row (batch, 1, 1, width)."""
@@ -131,7 +132,9 @@ class RingSet:
             "rings/write_slots",
         )
         size = graph.node("Shape", [self.position], "rings/batch_shape")
-        size = graph.node("Squeeze", [size], "rings/batch_size")
+        size = graph.node(
+            "Squeeze", [size, graph.integers("rings/batch_shape_axis", [0])], "rings/batch_size"
+        )
         zero, one = graph.integers("rings/zero", 0), graph.integers("clock/one", 1)
         rows = graph.node("Range", [zero, size, one], "rings/batch_rows")
         axes = graph.integers("clock/axes", [1, 2, 3])

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm, Linear
 from multires_edge.export.graphs.builder import GraphBuilder
@@ -46,13 +45,14 @@ def build_step_graph(
     queues = _queues(config)
     rings = RingSet(graph, [*queues, *(pooling.rings(config.d_model) if classifies else [])])
     x = _encode(graph, sample, network)
-    past = _weigh_taps(graph, rings, network)
+    taps = _concat(graph, [rings.read(queue.name) for queue in queues], 2, "taps")
+    past, past_of_pushed = _weigh_taps(graph, network, taps)
     inputs = []
     for i, layer in enumerate(network.layers):
         inputs.append(x)
         x = _block(graph, x, past[i], layer, f"layers.{i}")
     states = [StateSpec("position", "next_position", "int64", ("batch",))]
-    states += _push(graph, rings, network, inputs)
+    states += _push(graph, rings, network, inputs, past_of_pushed)
     if classifies:
         x, pool_states = pooling.build(graph, rings, x, config.d_model)
         states += pool_states
@@ -91,44 +91,64 @@ def _linear(graph: GraphBuilder, x: str, linear: Linear, name: str, output: str 
 
 
 def _queues(config: ModelConfig) -> list[Ring]:
-    """One ring a scale; the delays of its low-pass filter first, then any longer ones."""
+    """One ring a scale, read at every multiple of its dilation within its history."""
     width = config.n_layers * config.d_model
-    near = config.kernel_size - 1
-    rings = []
-    for j, history in enumerate(config.history()):
-        delays = [o << j for o in range(1, (history >> j) + 1)]
-        groups = tuple(tuple(group) for group in (delays[:near], delays[near:]) if group)
-        rings.append(Ring(_queue_name(j), width, groups, scale=j))
-    return rings
+    return [
+        Ring(_queue_name(j), width, tuple(range(1 << j, history + 1, 1 << j)), scale=j)
+        for j, history in enumerate(config.history())
+    ]
 
 
 def _queue_name(scale: int) -> str:
     return f"queue_{scale:02d}"
 
 
-def _weigh_taps(graph: GraphBuilder, rings: RingSet, network: FoldedNetwork) -> list[str]:
-    """The queues' part of every layer's output: n_layers values (batch, d_model)."""
+def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple[list[str], list[str]]:
+    """What the queues contribute, for all layers at once.
+
+    Returns their part of every layer's output, n_layers values (batch, d_model), and their part of
+    the rows a_1 .. a_{depth-1} to push, (batch, 1, 1, n_layers * d_model) each.
+    """
     config = network.config
-    near = config.kernel_size - 1
-    weights = [layer.tap_weights()[1] for layer in network.layers]
     # Of each scale, (taps, n_layers * d_model): the layers lie side by side, as in the queues.
-    scales = [np.concatenate([w[j] for w in weights], axis=1) for j in range(config.depth)]
-    names = [_queue_name(j) for j in range(config.depth)]
-    near_rows = _concat(graph, [rings.read(name) for name in names], 1, "taps")
-    weight = graph.weight("taps/weights", np.stack([scale[:near] for scale in scales]))
-    products = graph.node("Mul", [near_rows, weight], "taps/weighted")
-    axes = graph.integers("taps/axes", [1, 2])
-    past = graph.node("ReduceSum", [products, axes], "taps/sum", keepdims=0, doc="of all layers")
-    far = [j for j, name in enumerate(names) if len(rings.rings[name].reads) > 1]
-    if far:
-        rows = _concat(graph, [rings.read(names[j], 1) for j in far], 2, "far_taps")
-        far_weight = np.concatenate([scales[j][near:] for j in far])
-        weight = graph.weight("far_taps/weights", far_weight)
-        products = graph.node("Mul", [rows, weight], "far_taps/weighted")
-        total = graph.node("ReduceSum", [products, axes], "far_taps/sum", keepdims=0)
-        past = graph.node("Add", [past, total], "taps/all")
+    by_layer = [layer.tap_weights()[1] for layer in network.layers]
+    scales = [np.concatenate([weights[j] for weights in by_layer], axis=1) for j in range(config.depth)]
+    weight = graph.weight("taps/weights", np.concatenate(scales))
+    products = graph.node("Mul", [taps, weight], "taps/weighted")
+    # A product with ones is how ONNX Runtime adds up rows the fastest.
+    ones = graph.weight("taps/ones", np.ones((1, sum(map(len, scales)))))
+    past = graph.node("MatMul", [ones, products], "taps/sum", doc="sum over the taps, all layers")
+    past = graph.node("Squeeze", [past, graph.integers("taps/axes", [1, 2])], "taps/row")
     parts = [f"layers.{i}" for i in range(config.n_layers)]
-    return graph.split(past, [config.d_model] * config.n_layers, 1, "taps/split", parts)
+    outputs = graph.split(past, [config.d_model] * config.n_layers, 1, "taps/split", parts)
+    return outputs, _lowpass_taps(graph, network, taps, [len(scale) for scale in scales])
+
+
+def _lowpass_taps(
+    graph: GraphBuilder, network: FoldedNetwork, taps: str, taps_of_scale: list[int]
+) -> list[str]:
+    """The queues' part of a_1 .. a_{depth-1}."""
+    config = network.config
+    pushed = config.depth - 1
+    if not pushed:
+        return []
+    near = config.kernel_size - 1
+    lowpass = np.concatenate([layer.lowpass[1:] for layer in network.layers], axis=1)
+    parts = [f"a.{j + 1}" for j in range(pushed)]
+    if sum(taps_of_scale) == config.depth:
+        # One tap a scale is its own sum. The coarsest scale's pushes nothing and is not read.
+        weight = graph.weight("push/weights", lowpass)
+        total = graph.node("Mul", [taps, weight], "push/weighted")
+        return graph.split(total, [1] * config.depth, 2, "push/split", [*parts, "unread"])[:pushed]
+    weights = np.zeros((sum(taps_of_scale), lowpass.shape[1]))
+    rows_of_scale = np.zeros((pushed, len(weights)))
+    for j, first in enumerate(np.cumsum([0, *taps_of_scale[: pushed - 1]])):
+        weights[first : first + near] = lowpass
+        rows_of_scale[j, first : first + near] = 1
+    total = graph.node("Mul", [taps, graph.weight("push/weights", weights)], "push/weighted")
+    sums = graph.weight("push/rows_of_scale", rows_of_scale)
+    total = graph.node("MatMul", [sums, total], "push/sum", doc="sum over each scale's taps")
+    return graph.split(total, [1] * pushed, 2, "push/split", parts)
 
 
 def _concat(graph: GraphBuilder, values: list[str], axis: int, name: str) -> str:
@@ -142,11 +162,12 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
     now = graph.node("Mul", [x, weight], f"{name}/multires/now")
     y = graph.node("Add", [now, past], f"{name}/multires", doc="sum over all scales and taps")
     y = graph.gelu(y, f"{name}/gelu")
-    mixed = _linear(graph, y, layer.mixing, f"{name}/mixing")
-    d = len(layer.mixing.bias) // 2
-    value, gate = graph.split(mixed, [d, d], 1, f"{name}/glu/split", ["value", "gate"])
-    gate = graph.node("Sigmoid", [gate], f"{name}/glu/sigmoid")
-    y = graph.node("Mul", [value, gate], f"{name}/glu", doc="gated linear unit over channels")
+    # Two products are cheaper than one and a Split of its result.
+    value, gate = layer.mixing.halves()
+    gate_value = _linear(graph, y, gate, f"{name}/glu/gate")
+    opened = graph.node("Sigmoid", [gate_value], f"{name}/glu/sigmoid")
+    y = _linear(graph, y, value, f"{name}/glu/value")
+    y = graph.node("Mul", [y, opened], f"{name}/glu", doc="gated linear unit over channels")
     if layer.output is not None:
         y = _linear(graph, y, layer.output, f"{name}/output")
     if isinstance(layer.norm, LayerNorm):
@@ -169,36 +190,19 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
     return graph.node("Add", [kept, y], f"{name}/residual")
 
 
-def _push(graph: GraphBuilder, rings: RingSet, network: FoldedNetwork, inputs: list[str]) -> list[StateSpec]:
+def _push(
+    graph: GraphBuilder, rings: RingSet, network: FoldedNetwork, inputs: list[str], past: list[str]
+) -> list[StateSpec]:
     """Write a_0 .. a_{depth-1} of all layers into their queues; returns the queues' states."""
-    config = network.config
-    lowpass = np.concatenate([layer.lowpass for layer in network.layers], axis=1)
+    newest = np.concatenate([layer.lowpass[0] for layer in network.layers])
     x = _concat(graph, inputs, 1, "push/inputs")
     axes = graph.integers("push/axes", [1, 2])
     a = graph.node("Unsqueeze", [x, axes], "push/a.0", doc="(batch, 1, 1, n_layers * d_model)")
     states = [rings.write(_queue_name(0), a)]
-    past = _lowpass_of_queues(graph, rings, config, lowpass)
-    newest = graph.weight("push/lowpass.0", lowpass[0]) if past else ""
     for j, queued in enumerate(past):
-        now = graph.node("Mul", [a, newest], f"push/a.{j + 1}/now")
+        weight = graph.weight("push/newest", newest)
+        now = graph.node("Mul", [a, weight], f"push/a.{j + 1}/now")
         doc = f"low-pass of a_{j} at dilation {1 << j}, all layers"
         a = graph.node("Add", [now, queued], f"push/a.{j + 1}", doc=doc)
         states.append(rings.write(_queue_name(j + 1), a))
     return states
-
-
-def _lowpass_of_queues(
-    graph: GraphBuilder, rings: RingSet, config: ModelConfig, lowpass: NDArray[np.float64]
-) -> list[str]:
-    """The queues' part of a_1 .. a_{depth-1}: (batch, 1, 1, n_layers * d_model) each."""
-    scales = range(config.depth - 1)
-    if not scales:
-        return []
-    rows = _concat(graph, [rings.read(_queue_name(j)) for j in scales], 1, "push/taps")
-    weight = graph.weight("push/lowpass.past", lowpass[1:])
-    total = graph.node("Mul", [rows, weight], "push/weighted")
-    if config.kernel_size > 2:
-        axis = graph.integers("push/axis", [2])
-        total = graph.node("ReduceSum", [total, axis], "push/sum", keepdims=1)
-    parts = [f"a.{j + 1}" for j in scales]
-    return graph.split(total, [1] * len(scales), 1, "push/split", parts)

@@ -82,6 +82,7 @@ class OnnxRuntimeStepper:
         self._output = _Buffer.zeros(_concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)
         self._states = [_State(state, batch, provider) for state in spec.states]
         self._turn = 0
+        self._run = self._session.run_with_iobinding
         self._bindings = [self._bind(spec, turn) for turn in (0, 1)]
 
     def _bind(self, spec: GraphSpec, turn: int) -> ort.IOBinding:
@@ -95,7 +96,7 @@ class OnnxRuntimeStepper:
 
     def step(self, sample: NDArray[Any]) -> NDArray[Any]:
         self._sample.array[...] = sample
-        self._session.run_with_iobinding(self._bindings[self._turn])
+        self._run(self._bindings[self._turn])
         self._turn = 1 - self._turn
         return self._output.array
 
