@@ -89,6 +89,10 @@ def prove(
     return _Prover(net, bundle, window, dataset, progress).run()
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
 class _Prover:
     def __init__(
         self,
@@ -174,7 +178,7 @@ class _Prover:
             (1, self.steps, self._reach()),
         ):
             name = f"full graph, {rows} x {steps}"
-            check = self._check(name, "full", f"{rows} rows of {steps} steps: {what}")
+            check = self._check(name, "full", f"{_counted(rows, 'row')} of {_counted(steps, 'step')}: {what}")
             inputs = self._noise(rows, steps)
             check.compare(full(inputs), self._full(inputs))
         if takes_lengths:
@@ -258,13 +262,13 @@ class _Prover:
         full = self.bundle.full(provider="cpu")
         if len(self.bundle.manifest.graph("full", "fp32").inputs) == 1:
             lengths = None
-        check = self._check("full graph, real data", "full", f"{len(inputs)} records")
+        check = self._check("full graph, real data", "full", _counted(len(inputs), "record"))
         for i in range(0, len(inputs), 16):
             some = inputs[i : i + 16]
             their = None if lengths is None else lengths[i : i + 16]
             check.compare(full(some, their), self._full(some, their))
         rows = inputs[: min(len(inputs), 8)]
-        description = f"{len(rows)} records of {rows.shape[-1]} steps, every prefix"
+        description = f"{_counted(len(rows), 'record')} of {_counted(rows.shape[-1], 'step')}, every prefix"
         check = self._check("step graph, real data", "step", description)
         stream = self.bundle.stream(len(rows), provider="cpu")
         check.compare(stream.run(rows), self._stepwise(rows), over_time=True)

@@ -67,7 +67,8 @@ def _error_plot(checks: list[Check]) -> str:
     axes: Any = figure.subplots()
     for check in checks:
         steps, errors = _thinned(np.asarray(check.curve))
-        axes.plot(steps, np.maximum(errors, 1e-12), linewidth=1, label=check.name)
+        # Zero has no place on a logarithmic axis; it also stands for steps that were not compared.
+        axes.plot(steps, np.where(errors > 0, errors, np.nan), linewidth=1, label=check.name)
     if checks:
         axes.axhline(checks[0].limit, color="#b00020", linestyle="--", linewidth=1, label="limit")
         axes.legend(fontsize=8, ncols=2, loc="lower right")
