@@ -38,11 +38,13 @@ class Dataset:
 def load_data(path: str | Path, config: ModelConfig, card: Card | None = None) -> Dataset:
     """Read a data file and check it against the network. Raises DataError."""
     path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected an .npz")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not an .npz file, or damaged (an .npz is a zip archive of arrays)")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected an .npz") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not an .npz file, or damaged ({error})") from error
     try:

@@ -22,8 +22,11 @@ def check_output(final: Path, *, force: bool) -> None:
         if not force:
             raise OutputError(f"{final}: exists already; give --force to replace it, or -o elsewhere")
         _check_replaceable(final)
-    if not final.parent.is_dir():
-        raise OutputError(f"{final.parent}: no such folder; create it first")
+    for ancestor in final.absolute().parents:
+        if ancestor.exists():
+            if not ancestor.is_dir():
+                raise OutputError(f"{ancestor}: is not a folder; choose another place with -o")
+            break
 
 
 @contextlib.contextmanager
@@ -34,7 +37,9 @@ def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
     new one, or none, and never half of one. Raises OutputError when the disk is full or read-only.
     """
     check_output(final, force=force)
+    new_parents = [parent for parent in final.absolute().parents if not parent.exists()]
     with _disk_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
         made = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent)
     temporary = Path(made)
     try:
@@ -45,6 +50,10 @@ def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
             _put_in_place(temporary, final, force=force)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        for parent in new_parents:
+            # Those that a bundle went into are not empty, and stay.
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def _put_in_place(temporary: Path, final: Path, *, force: bool) -> None:

@@ -165,7 +165,7 @@ def _load_pickle(path: Path) -> Any:
         AttributeError, AssertionError, OverflowError, MemoryError, zipfile.BadZipFile,
     ) as error:  # fmt: skip
         # Whatever a damaged file makes the reader stumble over, it is the file that is at fault.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = str(error).partition(". ")[0].partition("\n")[0] or type(error).__name__
         raise CheckpointError(
             f"{path}: not a PyTorch checkpoint, or truncated or damaged ({reason})"
         ) from error

@@ -100,23 +100,23 @@ def _depth(
     kernel_size: int,
 ) -> int:
     args = checkpoint.training_args
+    stated, option = overrides.depth, f"--depth {overrides.depth}"
+    if stated is None and overrides.training_length is not None and kernel_size > 1:
+        stated = depth_for_length(overrides.training_length, kernel_size)
+        option = f"--training-length {overrides.training_length}"
     if tree_select == "fading":
         depth = columns - 2
-        if overrides.depth not in (None, depth):
+        if stated not in (None, depth):
             raise ConfigError(
-                f"--depth {overrides.depth} contradicts the checkpoint: seq_layers.0.w has "
-                f"{columns} columns, which makes a fading tree of depth {depth}"
+                f"{option} contradicts the checkpoint: seq_layers.0.w has {columns} columns, which "
+                f"makes a fading tree of depth {depth}"
             )
         return depth
-    if overrides.depth is not None:
-        return overrides.depth
-    if kernel_size < 2:
-        raise CheckpointError(f"{checkpoint.path}: seq_layers.0.h0 has filters of {kernel_size} tap")
-    if overrides.training_length is not None:
-        return depth_for_length(overrides.training_length, kernel_size)
+    if stated is not None:
+        return stated
     if args is not None and args.depth is not None:
         return args.depth
-    if args is not None and args.dataset in TRAINING_LENGTHS:
+    if args is not None and args.dataset in TRAINING_LENGTHS and kernel_size > 1:
         return depth_for_length(TRAINING_LENGTHS[args.dataset], kernel_size)
     raise ConfigError(
         f"{checkpoint.path}: the depth of a uniform tree is not in the tensors: give --depth N, or "

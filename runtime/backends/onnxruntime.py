@@ -41,25 +41,36 @@ def open_session(path: Path, threads: int | None, provider: str) -> ort.Inferenc
     if provider == "cpu":
         options.inter_op_num_threads = 1
     try:
-        return ort.InferenceSession(str(path), options, providers=[name])
+        session = ort.InferenceSession(str(path), options, providers=[name])
     except Exception as error:
         # Its exception classes have no common base but Exception.
         raise BundleError(
             f"{path}: onnxruntime {ort.__version__} cannot load it ({error}); an older runtime "
             "needs a bundle exported with --target portable"
         ) from error
+    if name not in session.get_providers():
+        raise BackendError(f"provider {provider!r}: {name} found no device that it can use")
+    return session
 
 
-def best_provider() -> str:
-    """The fastest provider that this installation has."""
-    return "cuda" if _PROVIDERS["cuda"] in ort.get_available_providers() else "cpu"
+def open_on_best_provider(path: Path, threads: int | None) -> ort.InferenceSession:
+    """A session on the GPU if there is one that works, else on the CPU."""
+    if _PROVIDERS["cuda"] in ort.get_available_providers():
+        try:
+            return open_session(path, threads, "cuda")
+        except BackendError:
+            pass  # onnxruntime-gpu is installed, but this machine has no GPU
+    return open_session(path, threads, "cpu")
 
 
 class OnnxRuntimeRunner:
     """A full graph in ONNX Runtime."""
 
     def __init__(self, path: Path, spec: GraphSpec, threads: int | None, provider: str | None) -> None:
-        self._session = open_session(path, threads, provider or best_provider())
+        if provider is None:
+            self._session = open_on_best_provider(path, threads)
+        else:
+            self._session = open_session(path, threads, provider)
         self._outputs = [spec.outputs[0].name]
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -77,7 +88,6 @@ class OnnxRuntimeStepper:
     def __init__(self, path: Path, spec: GraphSpec, batch: int, threads: int, provider: str | None) -> None:
         provider = provider or "cpu"
         self._session = open_session(path, threads, provider)
-        self._device = provider
         self._sample = _Buffer.zeros(_concrete(spec.inputs[0].shape, batch), spec.inputs[0].dtype)
         self._output = _Buffer.zeros(_concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)
         self._states = [_State(state, batch, provider) for state in spec.states]

@@ -90,12 +90,27 @@ class TestExisting:
         assert names(tmp_path / "out") == ["theirs"]
 
 
-def test_a_missing_parent(tmp_path: Path) -> None:
-    with (
-        pytest.raises(OutputError, match="no such folder"),
-        atomic_folder(tmp_path / "no" / "out", force=False),
-    ):
-        pass
+class TestMissingParents:
+    def test_are_made(self, tmp_path: Path) -> None:
+        with atomic_folder(tmp_path / "a" / "b" / "out", force=False) as folder:
+            (folder / "file").touch()
+        assert names(tmp_path / "a" / "b") == ["out"]
+
+    def test_are_gone_again_after_an_error(self, tmp_path: Path) -> None:
+        with (
+            pytest.raises(ZeroDivisionError),
+            atomic_folder(tmp_path / "a" / "b" / "out", force=False),
+        ):
+            raise ZeroDivisionError
+        assert names(tmp_path) == []
+
+    def test_cannot_be_made_in_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "a").touch()
+        with (
+            pytest.raises(OutputError, match="is not a folder"),
+            atomic_folder(tmp_path / "a" / "b" / "out", force=False),
+        ):
+            pass
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that refuses files")

@@ -68,6 +68,9 @@ def test_a_depth_that_contradicts_a_fading_tree(tmp_path: Path) -> None:
     path = save_published(random_net(variant()), tmp_path)
     with pytest.raises(ConfigError, match="--depth 5 contradicts"):
         load_checkpoint(path, Overrides(depth=5))
+    with pytest.raises(ConfigError, match="--training-length 1000 contradicts"):
+        load_checkpoint(path, Overrides(training_length=1000))
+    assert load_checkpoint(path, Overrides(training_length=8)).config.depth == 3
 
 
 class TestTrainingArgs:
