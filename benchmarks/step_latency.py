@@ -74,7 +74,8 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
     graph = bundle.manifest.graph("step", "fp32")
     shift = ShiftQueues(net, folder)
     tract = TractPulse(bundle.path / bundle.manifest.graph("full", "fp32").file, folder)
-    stream = bundle.stream()
+    stream = bundle.stream(backend="onnxruntime")
+    native = bundle.stream(backend="native")
     x = np.random.default_rng(0).standard_normal((1, config.d_input or 1, 300), dtype=np.float32)
     reference = net.double()
     wanted = torch.from_numpy(x).double()
@@ -83,6 +84,7 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
     check("shift queues, run", shift.step_by_run, x, logits)
     check("tract", tract.step, x, features)
     check("ours", stream.step, x, logits)
+    check("native", native.step, x, logits)
     sample = np.ascontiguousarray(x[..., 0])
     timings = time_in_turns(
         {
@@ -90,6 +92,7 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
             "shift queues": lambda: shift.step(sample),
             "tract": lambda: tract.step(sample),
             "ours": lambda: stream.step(sample),
+            "native": lambda: native.step(sample),
         }
     )
     ours = timings["ours"].p50
@@ -104,6 +107,7 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
         ("shift queues", "  the same with its states bound to buffers in turn"),
         ("tract", "tract, Pulse on our full graph (without pooling and head)"),
         ("ours", f"ONNX Runtime, our step graph in place ({nodes} nodes)"),
+        ("native", "our native engine, from Python"),
     ):
         print(f"{what:64}{timings[name]}   {timings[name].p50 / ours:7.2f}")
 
@@ -123,7 +127,7 @@ def check(
 
 def compare_near_and_far(bundle: Bundle, steps: int) -> None:
     """The cost of a step does not depend on how long the stream has run."""
-    near, far = bundle.stream(), bundle.stream()
+    near, far = (bundle.stream(backend="onnxruntime") for _ in range(2))
     shape = bundle.manifest.graph("step", "fp32").inputs[0].shape
     random = np.random.default_rng(1)
     samples = random.standard_normal((1, int(shape[1]), 1000), dtype=np.float32)

@@ -6,6 +6,7 @@ Recordings in microvolt (``x_uv``, as int16) are normalised with the model card.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ def load_data(path: str | Path, config: ModelConfig, card: Card | None = None) -
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        OSError, ValueError, EOFError, AttributeError, NotImplementedError, RuntimeError, MemoryError,
+        zlib.error, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
         raise DataError(f"{path}: not an .npz file, or damaged ({error})") from error
     try:
         inputs = _inputs(arrays, config, card)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
+from multires_edge.export.native import native_weights
 from multires_edge.export.parity import Proof, prove
 from multires_edge.export.report import write_report
 from multires_edge.export.statistics import GraphStatistics
@@ -30,7 +32,7 @@ from multires_edge.models.inference import Overrides, infer_config
 from multires_edge.runtime import golden as golden_file
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.errors import ConfigError, MultiresError
-from multires_edge.runtime.manifest import FILE_NAME, GraphSpec, Manifest, StateSpec, TensorSpec
+from multires_edge.runtime.manifest import FILE_NAME, FileSpec, GraphSpec, Manifest, StateSpec, TensorSpec
 
 PRECISIONS = ("fp32",)
 # Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.
@@ -83,7 +85,10 @@ def export_bundle(
     """
     started = time.perf_counter()
     checkpoint = Path(checkpoint)
-    final = Path(output) if output is not None else checkpoint.with_suffix(".bundle")
+    if not checkpoint.is_file():
+        read_checkpoint(checkpoint)  # says what is wrong with it
+    wanted = output if output is not None else checkpoint.with_suffix(".bundle")
+    final = Path(os.path.abspath(wanted))  # noqa: PTH100  (takes out '..' and follows no link)
     pooling = Pooling.parse(pool)
     for precision in precisions:
         if precision not in PRECISIONS:
@@ -100,7 +105,7 @@ def export_bundle(
         lengths = config.encoder == "token" and config.task == "classification"
     if lengths and config.task == "autoregressive":
         raise ConfigError("--lengths is for classification; this network is autoregressive")
-    _check_queue_sizes(config)
+    _check_state_sizes(config, pooling)
     read_the_card = None if card is None else read_card(card, config)
     dataset = None if verify_data is None else load_data(verify_data, config, read_the_card)
 
@@ -109,7 +114,6 @@ def export_bundle(
     metadata = _metadata(config, read.sha256, chosen, pooling)
     full = build_full_graph(folded, chosen, lengths=lengths, metadata=metadata)
     step = build_step_graph(folded, chosen, pooling, metadata)
-    del folded
 
     with atomic_folder(final, force=force) as folder:
         graphs = {
@@ -120,8 +124,9 @@ def export_bundle(
             "full.onnx": GraphStatistics.of(full),
             "step.onnx": GraphStatistics.of(step.model),
         }
-        del full, step
-        manifest = _manifest(read.path, read.sha256, config, graphs, chosen, pooling, read_the_card)
+        native = _write_native(folder, native_weights(folded, pooling))
+        del full, step, folded
+        manifest = _manifest(read.path, read.sha256, config, graphs, native, chosen, pooling, read_the_card)
         proof, golden = prove(
             net, Bundle(folder, manifest), window=pooling.window, dataset=dataset, progress=progress
         )
@@ -156,6 +161,13 @@ def _write_graph(folder: Path, name: str, model: onnx.ModelProto, states: tuple[
     )
 
 
+def _write_native(folder: Path, content: bytes) -> FileSpec:
+    path = folder / "native" / "weights.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    return FileSpec("native/weights.safetensors", sha256_of(path))
+
+
 def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     shape = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
@@ -168,12 +180,13 @@ def _manifest(
     sha256: str,
     config: ModelConfig,
     graphs: dict[str, dict[str, GraphSpec]],
+    native: FileSpec,
     target: Target,
     pooling: Pooling,
     card: Card | None,
 ) -> Manifest:
     return Manifest(
-        source={"file": source.name, "sha256": sha256},
+        source={"file": source.name.encode("utf-8", "replace").decode(), "sha256": sha256},
         model=config.to_json(),
         graphs=graphs,
         tools=_tools(),
@@ -182,6 +195,7 @@ def _manifest(
         preprocessing=card.preprocessing if card else None,
         labels=card.labels if card else None,
         card=card.about if card else None,
+        native={"fp32": native},
     )
 
 
@@ -207,9 +221,16 @@ def _tools() -> dict[str, str]:
     return tools
 
 
-def _check_queue_sizes(config: ModelConfig) -> None:
-    width = config.n_layers * config.d_model * np.dtype(np.float32).itemsize
-    largest = (max(config.history()) + 1) * width
+def _check_state_sizes(config: ModelConfig, pooling: Pooling) -> None:
+    item = np.dtype(np.float32).itemsize
+    rings = pooling.rings(config.d_model) if config.task == "classification" else []
+    for ring in rings:
+        if ring.slots * ring.width * item > _MAX_QUEUE_BYTES:
+            raise ConfigError(
+                f"--pool {pooling} keeps {ring.slots * ring.width * item:,} bytes for one stream, and a "
+                f"tensor holds at most {_MAX_QUEUE_BYTES:,}"
+            )
+    largest = (max(config.history()) + 1) * config.n_layers * config.d_model * item
     if largest > _MAX_QUEUE_BYTES:
         raise ConfigError(
             f"depth {config.depth} with kernel size {config.kernel_size} makes a queue of "

@@ -106,7 +106,7 @@ def export(
     a single-step graph with one queue a scale, and the proof: every graph is compared with PyTorch in
     float64. Exits 0 when every check passed, 1 when one failed, 2 for an error in what was given.
     """  # fmt: skip
-    _require_export_extra()
+    require_export_extra()
     from multires_edge.export.bundle import ParityError, export_bundle
     from multires_edge.models.inference import Overrides
 
@@ -140,7 +140,8 @@ def main() -> None:
     export(prog_name="multires-export")
 
 
-def _require_export_extra() -> None:
+def require_export_extra() -> None:
+    """Raise MissingExtraError unless everything that exporting needs is installed."""
     from importlib.util import find_spec
 
     for module in ("torch", "onnx", "onnxruntime", "jinja2", "matplotlib"):
@@ -156,9 +157,14 @@ def _summary(result: ExportResult) -> dict[str, Any]:
         "target": result.manifest.target,
         "pool": result.manifest.pool,
         "model": result.manifest.model,
-        "files": {path.name: path.stat().st_size for path in sorted(result.path.iterdir())},
+        "files": {name: path.stat().st_size for name, path in _files(result)},
         "parity": result.proof.to_json(),
     }
+
+
+def _files(result: ExportResult) -> list[tuple[str, Path]]:
+    paths = sorted(path for path in result.path.rglob("*") if path.is_file())
+    return [(path.relative_to(result.path).as_posix(), path) for path in paths]
 
 
 def _print_summary(result: ExportResult) -> None:
@@ -170,8 +176,8 @@ def _print_summary(result: ExportResult) -> None:
     )
     for check in result.proof.checks:
         click.echo(check.line())
-    files = sorted(result.path.iterdir())
-    print_table([(path.name, human_bytes(path.stat().st_size)) for path in files], frozenset([1]))
+    rows = [(name, human_bytes(path.stat().st_size)) for name, path in _files(result)]
+    print_table(rows, frozenset([1]))
     states = result.manifest.graph("step", "fp32").states
     click.echo(f"state of one stream: {human_bytes(sum(state.row_bytes for state in states))}")
     verdict = "proven" if result.passed else "NOT PROVEN: parity failed, do not use this bundle"

@@ -76,6 +76,10 @@ class FoldedLayer:
     def depth(self) -> int:
         return len(self.highpass)
 
+    def remembers(self, scale: int) -> bool:
+        """Whether a scale has any part in the output: scale 0 has, by the weight of the input itself."""
+        return scale == 0 or len(self.highpass[scale]) > 1
+
     def tap_weights(self) -> tuple[Array, list[Array]]:
         """The layer's output in terms of what a stream has at hand: its input and its queues.
 

@@ -32,6 +32,7 @@ ROWS = 3
 _WORK_WANTED = 3e10
 _WORK_ALLOWED = 2e11
 _STEPS_ALLOWED = 100_000
+_PAST = 65  # an odd stretch beyond, so that no queue ends where it began
 _STEPS_COPIED = 96  # copying every state at every step is slow, and errors do not build up
 _RECORDS = 256
 
@@ -46,11 +47,17 @@ class Proof:
     steps: int
     config: ModelConfig
     n_parameters: int
+    window: int | None
     checks: list[Check] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
+
+    @property
+    def covers_window(self) -> bool | None:
+        """Whether the sequence leaves the first block of a pooling window and the next; None if none."""
+        return None if self.window is None else self.steps > 2 * self.window
 
     def to_json(self) -> dict[str, Any]:
         """parity.json."""
@@ -64,17 +71,19 @@ class Proof:
             "receptive_field": self.config.receptive_field,
             "covers_layer_receptive_field": self.steps > self.config.layer_receptive_field,
             "covers_receptive_field": self.steps > self.config.receptive_field,
+            "covers_window": self.covers_window,
             "checks": [check.to_json() for check in self.checks],
         }
 
 
-def sequence_steps(config: ModelConfig, n_parameters: int) -> int:
-    """Steps of the longest sequence to compare: past the receptive field, if that can be afforded."""
-    past = 65  # an odd stretch beyond, so that no queue ends where it began
-    network, layer = config.receptive_field + past, config.layer_receptive_field + past
+def sequence_steps(config: ModelConfig, n_parameters: int, window: int | None = None) -> int:
+    """Steps of the longest sequence to compare: past the receptive field and two windows, if affordable."""
+    network, layer = config.receptive_field + _PAST, config.layer_receptive_field + _PAST
     affordable = int(_WORK_WANTED / n_parameters)
     steps = network if network <= affordable else max(layer, min(network, affordable))
-    return min(steps, int(_WORK_ALLOWED / n_parameters), _STEPS_ALLOWED)
+    if window is not None:
+        steps = max(steps, 2 * window + _PAST)
+    return max(1, min(steps, int(_WORK_ALLOWED / n_parameters), _STEPS_ALLOWED))
 
 
 def prove(
@@ -114,22 +123,21 @@ class _Prover:
         self.limit = LIMITS["fp32"]
         self.random = np.random.default_rng(SEED)
         count = sum(p.numel() for p in net.parameters())
-        self.steps = sequence_steps(self.config, count)
+        self.steps = sequence_steps(self.config, count, window)
         data = f"noise of unit variance (seed {SEED})"
         if self.config.encoder == "token":
             data = f"uniformly random tokens (seed {SEED})"
-        if dataset is not None:
-            data += f", and {len(dataset)} records of {dataset.path.name}"
-        self.proof = Proof(data, self.steps, self.config, count)
+        self.proof = Proof(data, self.steps, self.config, count, window)
 
     def run(self) -> tuple[Proof, Golden]:
         inputs = self._noise(ROWS, self.steps)
         self._full_checks()
         self.progress("parity: reference of every prefix")
         stepwise = self._stepwise(inputs)
-        self._every_prefix(inputs[:1], stepwise[:1])
-        self._rows_of_their_own(inputs, stepwise)
-        self._save_and_load(inputs, stepwise)
+        for backend, what in (("onnxruntime", "step graph"), ("native", "native engine")):
+            self._every_prefix(backend, what, inputs[:1], stepwise[:1])
+            self._rows_of_their_own(backend, what, inputs, stepwise)
+            self._save_and_load(backend, what, inputs, stepwise)
         self._copied(inputs, stepwise)
         if self.dataset is not None:
             self._records(self.dataset)
@@ -181,6 +189,9 @@ class _Prover:
             check = self._check(name, "full", f"{_counted(rows, 'row')} of {_counted(steps, 'step')}: {what}")
             inputs = self._noise(rows, steps)
             check.compare(full(inputs), self._full(inputs))
+        check = self._check("full graph, constant input", "full", "where rounding errors all go one way")
+        inputs = np.ascontiguousarray(np.repeat(self._noise(2, 1), 10_000, axis=-1)[..., : 4 * self.steps])
+        check.compare(full(inputs), self._full(inputs))
         if takes_lengths:
             check = self._check("full graph, lengths", "full", "rows of different lengths")
             inputs = self._noise(5, 101)
@@ -196,18 +207,20 @@ class _Prover:
 
     # The step graph
 
-    def _every_prefix(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
-        description = f"1 stream, {self.steps} steps in place: {self._reach()}"
-        check = self._check("step graph, every prefix", "step", description)
-        stream = self.bundle.stream(1, provider="cpu")
+    def _every_prefix(self, backend: str, what: str, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+        description = f"1 stream, {_counted(self.steps, 'step')} in place: {self._reach()}"
+        check = self._check(f"{what}, every prefix", "step", description)
+        stream = self.bundle.stream(1, backend=backend)
         check.compare(stream.run(inputs), stepwise, over_time=True)
 
-    def _rows_of_their_own(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+    def _rows_of_their_own(
+        self, backend: str, what: str, inputs: NDArray[Any], stepwise: NDArray[Any]
+    ) -> None:
         """Rows restarted at different times, and so at different positions from then on."""
         restarts = {1: self.steps // 3, 2: 2 * self.steps // 3}
         description = ", ".join(f"row {row} restarted at step {t}" for row, t in restarts.items())
-        check = self._check("step graph, rows restarted", "step", description)
-        stream = self.bundle.stream(ROWS, provider="cpu")
+        check = self._check(f"{what}, rows restarted", "step", description)
+        stream = self.bundle.stream(ROWS, backend=backend)
         outputs, before = [], 0
         for row, t in sorted(restarts.items(), key=lambda item: item[1]):
             if t > before:
@@ -223,15 +236,16 @@ class _Prover:
             restarted = self._stepwise(inputs[row : row + 1, ..., t:])
             check.compare(y[row : row + 1, :, t:], restarted, start=t, over_time=True)
 
-    def _save_and_load(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+    def _save_and_load(self, backend: str, what: str, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+        """The state through bytes into another stream, of ONNX Runtime: both keep it alike."""
         half = self.steps // 2
         rest = min(self.steps - half, 16 * _STEPS_COPIED)
-        check = self._check("step graph, saved and loaded", "step", f"at step {half}, as bytes")
-        first = self.bundle.stream(1, provider="cpu")
+        check = self._check(f"{what}, saved and loaded", "step", f"at step {half}, as bytes")
+        first = self.bundle.stream(1, backend=backend)
         if half:
             first.run(inputs[:1, ..., :half])
         saved = StreamState.from_bytes(first.save_state().to_bytes())
-        second = self.bundle.stream(1, provider="cpu")
+        second = self.bundle.stream(1, backend="onnxruntime")
         second.load_state(saved)
         y = second.run(inputs[:1, ..., half : half + rest])
         check.compare(y, stepwise[:1, :, half : half + rest], start=half, over_time=True)
@@ -255,13 +269,16 @@ class _Prover:
     # Real data
 
     def _records(self, dataset: Dataset) -> None:
-        inputs = dataset.inputs[:_RECORDS]
-        affordable = int(_WORK_ALLOWED / self.proof.n_parameters / inputs.shape[-1])
-        inputs = inputs[: max(1, affordable)]
-        lengths = None if dataset.lengths is None else dataset.lengths[: len(inputs)]
+        affordable = min(int(_WORK_ALLOWED / self.proof.n_parameters), _STEPS_ALLOWED * 4)
+        steps = max(1, min(dataset.inputs.shape[-1], affordable // 4))
+        inputs = dataset.inputs[: min(_RECORDS, max(1, affordable // steps)), ..., :steps]
+        lengths = None if dataset.lengths is None else np.minimum(dataset.lengths[: len(inputs)], steps)
+        self.proof.data += f", and {_counted(len(inputs), 'record')} of {dataset.path.name}"
+        if steps < dataset.inputs.shape[-1]:
+            self.proof.data += f" (their first {steps:,} steps)"
         full = self.bundle.full(provider="cpu")
         if len(self.bundle.manifest.graph("full", "fp32").inputs) == 1:
-            lengths = None
+            lengths = None  # a graph without lengths pools over every step
         check = self._check("full graph, real data", "full", _counted(len(inputs), "record"))
         for i in range(0, len(inputs), 16):
             some = inputs[i : i + 16]
@@ -270,10 +287,16 @@ class _Prover:
         rows = inputs[: min(len(inputs), 8)]
         description = f"{_counted(len(rows), 'record')} of {_counted(rows.shape[-1], 'step')}, every prefix"
         check = self._check("step graph, real data", "step", description)
-        stream = self.bundle.stream(len(rows), provider="cpu")
-        check.compare(stream.run(rows), self._stepwise(rows), over_time=True)
+        stepwise = self._stepwise(rows)
+        check.compare(self._run(len(rows), "onnxruntime", rows), stepwise, over_time=True)
+        check = self._check("native engine, real data", "step", description)
+        check.compare(self._run(len(rows), "native", rows), stepwise, over_time=True)
+
+    def _run(self, rows: int, backend: str, inputs: NDArray[Any]) -> NDArray[Any]:
+        return self.bundle.stream(rows, backend=backend).run(inputs)
 
     def _golden(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> Golden:
-        steps = min(self.steps, self.config.layer_receptive_field + 65)
+        longest = max(self.config.layer_receptive_field, 2 * (self.window or 0))
+        steps = min(self.steps, longest + _PAST)
         inputs = np.ascontiguousarray(inputs[:2, ..., :steps])
         return Golden(inputs, stepwise[:2, :, :steps], self._full(inputs))

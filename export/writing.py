@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import shutil
@@ -16,6 +17,15 @@ from multires_edge.runtime.manifest import FILE_NAME, read_manifest
 
 def check_output(final: Path, *, force: bool) -> None:
     """Refuse early what :func:`atomic_folder` would refuse late. Raises OutputError."""
+    with _disk_errors(final):
+        _check_output(final, force=force)
+
+
+def _check_output(final: Path, *, force: bool) -> None:
+    try:
+        str(final).encode("utf-8")
+    except UnicodeEncodeError:
+        raise OutputError(f"{str(final)!r}: is not UTF-8; choose another name with -o") from None
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise OutputError(f"{final}: exists and is not a folder; choose another with -o")
     if final.is_dir():
@@ -59,17 +69,31 @@ def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
 def _put_in_place(temporary: Path, final: Path, *, force: bool) -> None:
     if force and final.exists():
         _check_replaceable(final)
+        # One step: at every moment there is a whole bundle under the name, the old one or the new.
+        if _exchange(temporary, final):
+            _flush_folder(final.parent)
+            return  # what is now the temporary folder is removed by the caller
         aside = temporary.with_suffix(".replaced")
         final.rename(aside)
         try:
             temporary.rename(final)
-        except OSError:
-            aside.rename(final)
-            raise
-        shutil.rmtree(aside)
+        except OSError as error:
+            raise OutputError(
+                f"{final}: cannot be written ({error.strerror}); the bundle that was there is now {aside}"
+            ) from error
+        shutil.rmtree(aside, ignore_errors=True)
     else:
         temporary.rename(final)
     _flush_folder(final.parent)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swap two folders' names in one system call, where the system and the file system can."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0)
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -102,6 +126,9 @@ def _disk_errors(final: Path) -> Iterator[None]:
 
 def _flush(folder: Path) -> None:
     for path in folder.iterdir():
+        if path.is_dir():
+            _flush(path)
+            continue
         with path.open("rb") as file:
             os.fsync(file.fileno())
     _flush_folder(folder)

@@ -60,16 +60,21 @@ def read_card(path: str | Path, config: ModelConfig | None = None) -> Card:
     """Read a card and check it, against the network too if its ``config`` is given. Raises CardError."""
     path = Path(path)
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        json.dumps(entry, ensure_ascii=False).encode("utf-8")
     except FileNotFoundError:
         raise CardError(f"{path}: no such file; expected a card in JSON") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CardError(f"{path}: cannot be read as JSON ({error})") from error
     try:
         _check(entry, config)
     except CardError as error:
         raise CardError(f"{path}: {error}") from error
     return Card(entry)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _check(entry: Any, config: ModelConfig | None) -> None:
@@ -99,6 +104,8 @@ def _check_preprocessing(entry: Any, config: ModelConfig | None) -> None:
         raise CardError("preprocessing: channels must be a list of names")
     if config is not None and config.d_input is not None and len(channels) != config.d_input:
         raise CardError(f"preprocessing: {len(channels)} channels, the network takes {config.d_input}")
+    if not isinstance(entry["unit"], str):
+        raise CardError(f"preprocessing: unit is {entry['unit']!r}, expected a name such as mV")
     _check_numbers("sampling_rate", entry["sampling_rate"], None, above=0)
     _check_numbers("mean", entry["mean"], len(channels))
     _check_numbers("std", entry["std"], len(channels), above=0)
@@ -109,7 +116,7 @@ def _check_numbers(name: str, value: Any, channels: int | None, above: float = -
     if isinstance(value, list) and len(values) != channels:
         raise CardError(f"preprocessing: {name} must be one number or one a channel")
     for number in values:
-        good = isinstance(number, int | float) and math.isfinite(number) and number > above
+        good = isinstance(number, int | float) and abs(number) < 1e30 and number > above
         if not good or isinstance(number, bool):
             bound = "a finite number" if above == -math.inf else f"a finite number above {above}"
             raise CardError(f"preprocessing: {name} is {number!r}, expected {bound}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -56,8 +57,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     else:
         loaded = _load_pickle(path)
     tensors = _state_dict(path, loaded)
-    args_path = path.with_name("args.txt")
-    args = read_training_args(args_path) if args_path.is_file() else None
+    beside = [path.with_name("args.txt"), path.resolve().with_name("args.txt")]
+    found = next((candidate for candidate in beside if candidate.is_file()), None)
+    args = None if found is None else read_training_args(found)
     return Checkpoint(path, sha256_of(path), tensors, args)
 
 
@@ -112,6 +114,8 @@ def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
             raise CheckpointError(
                 f"{checkpoint.path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}"
             )
+        if tensor.is_meta or tensor.layout != torch.strided:
+            raise CheckpointError(f"{checkpoint.path}: {name} holds no dense values")
         if not tensor.is_floating_point():
             raise CheckpointError(f"{checkpoint.path}: {name} is {tensor.dtype}, expected floating point")
         state[name] = tensor.to(torch.float32)
@@ -162,7 +166,8 @@ def _load_pickle(path: Path) -> Any:
         ) from error
     except (
         RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
-        AttributeError, AssertionError, OverflowError, MemoryError, zipfile.BadZipFile,
+        AttributeError, AssertionError, OverflowError, MemoryError, NotImplementedError,
+        struct.error, zipfile.BadZipFile,
     ) as error:  # fmt: skip
         # Whatever a damaged file makes the reader stumble over, it is the file that is at fault.
         reason = str(error).partition(". ")[0].partition("\n")[0] or type(error).__name__

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from multires_edge.models.config import ModelConfig, TreeSelect, depth_for_length
-from multires_edge.models.training_args import TRAINING_LENGTHS
+from multires_edge.models.training_args import TRAINING_LENGTHS, TrainingArgs
 from multires_edge.runtime.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -55,8 +55,13 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
     layers = {int(m[1]) for name in shapes if (m := re.match(r"seq_layers\.(\d+)\.", name))}
     task = "autoregressive" if "decoder.weight" in shapes else "classification"
     head = shape("decoder.weight", 3) if task == "autoregressive" else shape("output_mapping.weight", 2)
+    if kernel_size < 2 or columns < 3:
+        raise CheckpointError(
+            f"{checkpoint.path}: filters of {kernel_size} taps and {columns} memory weights make no "
+            "MultiresNet layer, which has at least 2 and 3"
+        )
     tree_select = _tree_select(checkpoint, overrides, columns, kernel_size)
-    return ModelConfig(
+    config = ModelConfig(
         task=cast(Any, task),
         **encoder,
         d_output=head[0],
@@ -68,6 +73,28 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
         memory_size=columns - 1 if tree_select == "uniform" else None,
         norm="batch" if "norms.0.running_mean" in shapes else "layer",
     )
+    if checkpoint.training_args is not None:
+        _check_args(checkpoint, checkpoint.training_args, config)
+    return config
+
+
+def _check_args(checkpoint: Checkpoint, args: TrainingArgs, config: ModelConfig) -> None:
+    """An ``args.txt`` that contradicts the tensors belongs to another run, and its depth or tree too."""
+    memory = config.memory_size if config.tree_select == "uniform" else args.d_mem
+    for name, stated, found in (
+        ("kernel_size", args.kernel_size, config.kernel_size),
+        ("n_layers", args.n_layers, config.n_layers),
+        ("d_model", args.d_model, config.d_model),
+        ("d_mem", args.d_mem, memory),
+        ("batchnorm", args.batchnorm, config.norm == "batch"),
+        ("depth", args.depth if config.tree_select == "fading" else None, config.depth),
+    ):
+        if stated is not None and stated != found:
+            raise ConfigError(
+                f"{args.path}: says --{name} {stated}, but the tensors of {checkpoint.path.name} "
+                f"say {found}; it belongs to another run: put the right one beside the checkpoint, or "
+                "move this one away"
+            )
 
 
 def _tree_select(checkpoint: Checkpoint, overrides: Overrides, columns: int, kernel_size: int) -> TreeSelect:
@@ -75,7 +102,7 @@ def _tree_select(checkpoint: Checkpoint, overrides: Overrides, columns: int, ker
     if overrides.tree_select is not None:
         return overrides.tree_select
     if args is not None:
-        return cast(TreeSelect, args.tree_select)
+        return cast(TreeSelect, args.tree_select or "fading")
     # The tensors of both kinds look alike. The published scripts' default is the better guess,
     # unless it means a tree that nobody trains: memory sizes are far larger than depths.
     depth = columns - 2
@@ -101,7 +128,7 @@ def _depth(
 ) -> int:
     args = checkpoint.training_args
     stated, option = overrides.depth, f"--depth {overrides.depth}"
-    if stated is None and overrides.training_length is not None and kernel_size > 1:
+    if stated is None and overrides.training_length is not None:
         stated = depth_for_length(overrides.training_length, kernel_size)
         option = f"--training-length {overrides.training_length}"
     if tree_select == "fading":
@@ -116,7 +143,7 @@ def _depth(
         return stated
     if args is not None and args.depth is not None:
         return args.depth
-    if args is not None and args.dataset in TRAINING_LENGTHS and kernel_size > 1:
+    if args is not None and args.dataset in TRAINING_LENGTHS:
         return depth_for_length(TRAINING_LENGTHS[args.dataset], kernel_size)
     raise ConfigError(
         f"{checkpoint.path}: the depth of a uniform tree is not in the tensors: give --depth N, or "

@@ -101,7 +101,8 @@ class MultiresNet(nn.Module):
         steps = torch.arange(1, total.shape[-1] + 1, dtype=features.dtype, device=x.device)
         if window is not None:
             # A difference of float64 prefix sums over one recording; nothing drifts at this length.
-            total = total - F.pad(total, (window, 0))[..., : total.shape[-1]]
+            before = min(window, total.shape[-1])
+            total = total - F.pad(total, (before, 0))[..., : total.shape[-1]]
             steps = steps.clamp(max=window)
         return self._classify((total / steps).transpose(1, 2)).transpose(1, 2)
 

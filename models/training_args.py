@@ -2,74 +2,85 @@
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 from multires_edge.runtime.errors import CheckpointError
 
 # Steps of one training sequence, by the name that the scripts know the data set under.
 TRAINING_LENGTHS = {"cifar10": 1024, "listops": 2048, "ptbxl": 1000}
 
+# Known, and without effect on the trained function.
+_IGNORED = {
+    "lr", "weight_decay", "epochs", "warmup", "batch_size", "dropout", "hinit", "task", "layer",
+    "port", "seed", "num_workers", "resume", "test_every", "indep_res_init",
+}  # fmt: skip
+
+_NUMBERS = {"kernel_size", "depth", "d_mem", "n_layers", "d_model"}
+
 
 @dataclass(frozen=True)
 class TrainingArgs:
-    """What the training arguments say of the network; the scripts' defaults where they are silent."""
+    """What the training arguments state of the network; None where they are silent."""
 
     path: Path
-    tree_select: str
-    kernel_size: int | None
-    depth: int | None
-    memory_size: int | None
-    dataset: str | None
-    batchnorm: bool
-    n_layers: int
-    d_model: int
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+    tree_select: str | None = None
+    kernel_size: int | None = None
+    depth: int | None = None
+    d_mem: int | None = None
+    dataset: str | None = None
+    batchnorm: bool | None = None
+    n_layers: int | None = None
+    d_model: int | None = None
 
 
 def read_training_args(path: Path) -> TrainingArgs:
-    """Read ``args.txt``. An unknown line is a warning: public checkpoints come from edited scripts.
+    """Read ``args.txt``: ``--key=value``, ``--key value`` on one line or two, or a flag.
 
-    Raises CheckpointError for a known argument whose value cannot be.
+    An unknown line is a warning: public checkpoints come from edited scripts. Raises CheckpointError
+    for a file that is no text, or a value that cannot be.
     """
-    parser = _Parser(add_help=False)
-    for name in ("depth", "d_mem", "kernel_size"):
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--n_layers", type=int, default=4)
-    parser.add_argument("--d_model", type=int, default=128)
-    parser.add_argument("--tree_select", choices=("fading", "uniform"), default="fading")
-    parser.add_argument("--layer", choices=("multires",), default="multires")
-    parser.add_argument("--dataset")
-    parser.add_argument("--batchnorm", action="store_true")
-    # Known, and without effect on the trained function.
-    parser.add_argument("--indep_res_init", action="store_true")
-    for name in (
-        "lr", "weight_decay", "epochs", "warmup", "batch_size", "dropout", "hinit", "task",
-        "port", "seed", "num_workers", "resume", "test_every",
-    ):  # fmt: skip
-        parser.add_argument(f"--{name}")
     try:
-        text = path.read_text(encoding="utf-8")
-        known, unknown = parser.parse_known_args([line for line in text.splitlines() if line])
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    for line in unknown:
-        warnings.warn(f"{path}: unknown argument {line!r}, ignored", stacklevel=2)
-    return TrainingArgs(
-        path=path,
-        tree_select=known.tree_select,
-        kernel_size=known.kernel_size,
-        depth=known.depth,
-        memory_size=known.d_mem,
-        dataset=known.dataset,
-        batchnorm=known.batchnorm,
-        n_layers=known.n_layers,
-        d_model=known.d_model,
-    )
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as text ({error})") from error
+    stated: dict[str, Any] = {}
+    for key, value in _pairs(path, text):
+        if key == "batchnorm":
+            stated[key] = True
+        elif key == "tree_select":
+            if value not in ("fading", "uniform"):
+                raise CheckpointError(f"{path}: --tree_select is {value!r}, expected fading or uniform")
+            stated[key] = value
+        elif key == "dataset":
+            stated[key] = value
+        elif key in _NUMBERS:
+            if value is None or not value.isdecimal() or len(value) > 9:
+                raise CheckpointError(f"{path}: --{key} is {value!r}, expected a whole number")
+            stated[key] = int(value)
+        elif key not in _IGNORED:
+            given = f"--{key}" if value is None else f"--{key}={value}"
+            warnings.warn(f"{path}: unknown argument {given!r}, ignored", stacklevel=2)
+    return TrainingArgs(path, **stated)
+
+
+def _pairs(path: Path, text: str) -> list[tuple[str, str | None]]:
+    pairs: list[tuple[str, str | None]] = []
+    for line in text.splitlines():
+        word = line.strip()
+        if not word:
+            continue
+        if not word.startswith("--"):
+            # The value of the argument on the line before.
+            if pairs and pairs[-1][1] is None:
+                pairs[-1] = (pairs[-1][0], word)
+            else:
+                warnings.warn(f"{path}: unknown line {word!r}, ignored", stacklevel=3)
+            continue
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            key, _, value = key.partition(" ")
+        pairs.append((key.strip().replace("-", "_"), value.strip() or None))
+    return pairs

@@ -8,6 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from multires_edge.runtime.backends import make_runner, make_stepper
 from multires_edge.runtime.errors import BundleError, InputError
 from multires_edge.runtime.full import FullGraph
@@ -46,7 +48,7 @@ class Bundle:
         Raises BackendError or BundleError.
         """
         spec = self.manifest.graph("full", precision)
-        runner = make_runner(backend, self.path / spec.file, spec, _threads(threads), provider)
+        runner = make_runner(backend, self.path, self.manifest, precision, _threads(threads), provider)
         return FullGraph(runner, spec, self.manifest.model["n_tokens"])
 
     def stream(
@@ -60,21 +62,31 @@ class Bundle:
     ) -> Stream:
         """``batch`` streams that start at zero.
 
-        One thread is the fastest for one stream: its operators are too small to share. ``provider``
-        is "cpu" (the default) or "cuda", which pays for large batches only.
+        ``backend`` "auto" is the native engine where the bundle has its weights. Threads other than
+        one, and a ``provider`` ("cpu" or "cuda"), are ONNX Runtime's; one thread is its fastest too for
+        one stream, whose operators are too small to share.
         Raises BackendError, BundleError or InputError.
         """
-        if not isinstance(batch, int) or batch < 1:
-            raise InputError(f"batch is {batch!r}, expected a positive integer")
+        batch = _positive("batch", batch)
         spec = self.manifest.graph("step", precision)
         count = _threads(threads) or 1
-        stepper = make_stepper(backend, self.path / spec.file, spec, batch, count, provider)
+        try:
+            stepper = make_stepper(backend, self.path, self.manifest, precision, batch, count, provider)
+        except MemoryError as error:
+            each = sum(state.row_bytes for state in spec.states)
+            raise InputError(
+                f"batch is {batch:,}: with {each:,} bytes of state each, that does not fit into memory"
+            ) from error
         model = f"{self.manifest.source['sha256'][:16]}/{self.manifest.pool}/{precision}"
         return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
 
     def parity(self) -> dict[str, Any]:
         """The parity checks that the export made, as in parity.json."""
-        report: dict[str, Any] = json.loads((self.path / "parity.json").read_text("utf-8"))
+        path = self.path / "parity.json"
+        try:
+            report: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path}: cannot be read ({error})") from error
         return report
 
 
@@ -87,7 +99,7 @@ def open_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     manifest = read_manifest(path)
     for name, digest in manifest.digests().items():
-        if Path(name).name != name:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"{path}: the manifest names {name!r}, which is not a file in it")
         if _sha256(path / name) != digest:
             raise BundleError(
@@ -111,6 +123,10 @@ def _sha256(path: Path) -> str:
 
 
 def _threads(threads: int | None) -> int | None:
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads is {threads!r}, expected a positive integer or None")
-    return threads
+    return None if threads is None else _positive("threads", threads)
+
+
+def _positive(name: str, value: Any) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value < 1 << 31:
+        raise InputError(f"{name} is {value!r}, expected a positive integer")
+    return int(value)

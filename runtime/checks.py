@@ -20,8 +20,8 @@ def check_array(
     Nothing is converted silently: a float64 array is as likely to be raw millivolts as a slip.
     Raises InputError.
     """
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{name} is a {type(array).__name__}, expected a numpy array")
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray | np.matrix):
+        raise InputError(f"{name} is a {type(array).__name__}, expected a plain numpy array")
     if array.dtype != dtype:
         raise InputError(f"{name} has dtype {array.dtype}, expected {dtype}: {name}.astype(numpy.{dtype})")
     if len(array.shape) != len(shape) or any(

@@ -47,31 +47,39 @@ class Golden:
             raise BundleError(f"{path}: cannot be read ({error})") from error
 
 
-def verify_bundle(bundle: Bundle, *, backend: str = "auto", precision: str = "fp32") -> list[Check]:
-    """Run a bundle's graphs on its recorded inputs and compare with the recorded reference."""
+def verify_bundle(bundle: Bundle, *, precision: str = "fp32") -> list[Check]:
+    """Run a bundle on its recorded inputs, by every backend, and compare with the recorded reference."""
     golden = Golden.load(bundle.path / FILE_NAME)
+    rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
+    full = Check("full graph", "full", f"{rows} rows of {steps} steps", LIMITS[precision])
+    full.compare(bundle.full(precision=precision)(golden.inputs), golden.full)
+    checks = [full]
+    for backend, what in (("onnxruntime", "step graph"), ("native", "native engine")):
+        if backend != "native" or bundle.manifest.native:
+            checks += _verify_streams(bundle, golden, backend, what, precision)
+    return checks
+
+
+def _verify_streams(bundle: Bundle, golden: Golden, backend: str, what: str, precision: str) -> list[Check]:
     limit = LIMITS[precision]
     rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
-    full = Check("full graph", "full", f"{rows} rows of {steps} steps", limit)
-    full.compare(bundle.full(backend=backend, precision=precision)(golden.inputs), golden.full)
-
     stream = bundle.stream(rows, backend=backend, precision=precision)
-    step = Check("step graph, every prefix", "step", f"{rows} rows of {steps} steps", limit)
+    step = Check(f"{what}, every prefix", "step", f"{rows} rows of {steps} steps", limit)
     half = steps // 2
     step.compare(stream.run(golden.inputs[..., :half]), golden.stepwise[..., :half], over_time=True)
     saved = stream.save_state().to_bytes()
     late = golden.stepwise[..., half:]
     step.compare(stream.run(golden.inputs[..., half:]), late, start=half, over_time=True)
 
-    resumed = Check("step graph, resumed", "step", f"saved and loaded at step {half}", limit)
+    resumed = Check(f"{what}, resumed", "step", f"saved and loaded at step {half}", limit)
     other = bundle.stream(rows, backend=backend, precision=precision)
     other.load_state(StreamState.from_bytes(saved))
     resumed.compare(other.run(golden.inputs[..., half:]), late, start=half, over_time=True)
 
-    restarted = Check("step graph, one row restarted", "step", "the other rows go on", limit)
+    restarted = Check(f"{what}, one row restarted", "step", "the other rows go on", limit)
     last = rows - 1
     stream.reset(rows=[last])
     restarted.compare(
         stream.run(golden.inputs[..., :half])[last], golden.stepwise[last][:, :half], over_time=True
     )
-    return [full, step, resumed, restarted]
+    return [step, resumed, restarted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass, field
@@ -116,10 +117,22 @@ class GraphSpec:
 
 
 @dataclass(frozen=True)
+class FileSpec:
+    """A file of a bundle, by its path in it."""
+
+    file: str
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"file": self.file, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A bundle's table of contents.
 
-    ``graphs[kind][precision]`` with kind "full" or "step"; ``files`` are the digests of the other
+    ``graphs[kind][precision]`` with kind "full" or "step"; ``native[precision]`` is the
+    native engine's weights file; ``files`` are the digests of the other
     files by name; ``pool`` is "cumulative", "window:N" or null for a model that does not pool.
     """
 
@@ -133,6 +146,7 @@ class Manifest:
     preprocessing: dict[str, Any] | None = None
     labels: list[str] | None = None
     card: dict[str, Any] | None = None
+    native: dict[str, FileSpec] = field(default_factory=dict)
 
     def graph(self, kind: str, precision: str) -> GraphSpec:
         """Look a graph up. Raises BundleError with what there is."""
@@ -145,10 +159,12 @@ class Manifest:
     def digests(self) -> dict[str, str]:
         """Digest of every file that the manifest vouches for, by file name."""
         graphs = [spec for precisions in self.graphs.values() for spec in precisions.values()]
-        return {spec.file: spec.sha256 for spec in graphs} | self.files
+        native = {file.file: file.sha256 for file in self.native.values()}
+        return {spec.file: spec.sha256 for spec in graphs} | native | self.files
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        """The content of manifest.json, with a digest of itself as its last entry."""
+        entry = {
             "format": FORMAT,
             "version": VERSION,
             "source": self.source,
@@ -159,16 +175,18 @@ class Manifest:
                 kind: {precision: spec.to_json() for precision, spec in precisions.items()}
                 for kind, precisions in self.graphs.items()
             },
+            "native": {precision: spec.to_json() for precision, spec in self.native.items()},
             "files": self.files,
             "preprocessing": self.preprocessing,
             "labels": self.labels,
             "card": self.card,
             "tools": self.tools,
         }
+        return entry | {"sha256": digest_of(entry)}
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Manifest:
-        """Read a manifest. Raises BundleError for another format or a later version."""
+        """Read a manifest. Raises BundleError for another format, a later version or any change."""
         if not isinstance(entry, dict) or entry.get("format") != FORMAT:
             raise BundleError(f"not a manifest: its format is not {FORMAT!r}")
         if entry.get("version") != VERSION:
@@ -176,7 +194,13 @@ class Manifest:
                 f"the bundle has version {entry.get('version')!r}, this release reads {VERSION}: "
                 "export it again, or install the release that wrote it"
             )
+        if entry.get("sha256") != digest_of(entry):
+            raise BundleError("changed since the bundle was written (its SHA-256 differs); export it again")
         try:
+            for key in ("source", "model", "graphs", "tools", "files"):
+                if not isinstance(entry[key], dict):
+                    raise TypeError(f"{key} is no object")
+            entry["source"]["sha256"], entry["model"]["n_tokens"], entry["model"]["task"]
             graphs = {
                 kind: {precision: GraphSpec.from_json(spec) for precision, spec in precisions.items()}
                 for kind, precisions in entry["graphs"].items()
@@ -192,9 +216,20 @@ class Manifest:
                 preprocessing=entry["preprocessing"],
                 labels=entry["labels"],
                 card=entry["card"],
+                native={
+                    precision: FileSpec(spec["file"], spec["sha256"])
+                    for precision, spec in entry.get("native", {}).items()
+                },
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(f"the manifest is incomplete or misshapen ({error!r})") from error
+
+
+def digest_of(entry: dict[str, Any]) -> str:
+    """SHA-256 of a manifest without its own digest, as JSON with sorted keys and no spaces."""
+    content = {key: value for key, value in entry.items() if key != "sha256"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -205,7 +240,7 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         what = "no manifest.json in it" if folder.is_dir() else "no such folder"
         raise BundleError(f"{folder}: not a bundle, {what}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: cannot be read ({error})") from error
     try:
         return Manifest.from_json(entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,10 @@ class StreamState:
             if header["version"] != 1:
                 raise StateError(f"saved state has version {header['version']}, expected 1")
             return cls(header["model"], header["batch"], arrays)
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            ValueError, KeyError, TypeError, OSError, EOFError, NotImplementedError, RuntimeError,
+            MemoryError, zlib.error, zipfile.BadZipFile,
+        ) as error:  # fmt: skip
             if isinstance(error, StateError):
                 raise
             raise StateError(f"not a saved stream state, or damaged ({error})") from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -75,20 +76,16 @@ class Stream:
         """
         x = check_array(x, self._name, self._dtype, (*self._shape, "time"), self._n_tokens)
         samples = np.ascontiguousarray(np.moveaxis(x, -1, 0))
-        outputs = np.empty((len(samples), self.batch, self._d_output), self._output_dtype)
         with self._ownership:
-            for t, sample in enumerate(samples):
-                outputs[t] = self._stepper.step(sample)
+            outputs = self._stepper.run(samples)
         if not all_finite(outputs):
             self._refuse_output(np.moveaxis(outputs, 1, 0))
         return np.ascontiguousarray(np.moveaxis(outputs, 0, -1))
 
-    def reset(self, rows: Sequence[int] | None = None) -> None:
+    def reset(self, rows: Iterable[int] | None = None) -> None:
         """Start over: all rows of the batch, or only ``rows``, of which the others see nothing."""
         if rows is not None:
-            for row in rows:
-                if not 0 <= row < self.batch:
-                    raise InputError(f"row is {row}, expected 0 to {self.batch - 1}")
+            rows = self._row_numbers(rows)
         with self._ownership:
             self._stepper.reset(rows)
 
@@ -119,6 +116,10 @@ class Stream:
                 raise StateError(
                     f"state {name} is {array.dtype} {array.shape}, expected {spec.dtype} {shape}"
                 )
+        if (saved.arrays["position"] < 0).any() or not all(
+            all_finite(array) for array in saved.arrays.values() if array.dtype.kind == "f"
+        ):
+            raise StateError("the state holds a position below 0, NaN or infinity, so it was damaged")
         with self._ownership:
             self._stepper.write_state(saved.arrays)
 
@@ -126,6 +127,16 @@ class Stream:
     def state_bytes(self) -> int:
         """Bytes of state that one row of the batch holds."""
         return sum(spec.row_bytes for spec in self._states.values())
+
+    def _row_numbers(self, rows: Iterable[int]) -> list[int]:
+        try:
+            numbers = [-1 if isinstance(row, bool | np.bool_) else operator.index(row) for row in rows]
+        except TypeError as error:
+            raise InputError(f"rows is {rows!r}, expected a list of row numbers") from error
+        for number in numbers:
+            if not 0 <= number < self.batch:
+                raise InputError(f"rows is {rows!r}, expected row numbers from 0 to {self.batch - 1}")
+        return numbers
 
     def _refuse_output(self, y: NDArray[Any]) -> NoReturn:
         """y is (batch, ...)."""

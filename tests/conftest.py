@@ -23,6 +23,8 @@ RECORDED = ROOT / "tests" / "data" / "checkpoints"
 # Building and loading a graph takes long beside one example of most property tests.
 settings.register_profile("graphs", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 settings.load_profile("graphs")
+# Tests run side by side; threads of theirs would only stand in each other's way.
+torch.set_num_threads(1)
 
 SMALL = ModelConfig(
     task="classification",

@@ -20,7 +20,7 @@ class TractPulse:
 
     def __init__(self, full_graph: Path, folder: Path) -> None:
         model = onnx.load(full_graph)
-        features = next(node.input[0] for node in model.graph.node if node.name == "pool")
+        features = next(node.input[0] for node in model.graph.node if node.name == "pool/rough")
         dims = model.graph.input[0].type.tensor_type.shape.dim
         d_input = dims[1].dim_value
         dims[0].dim_value, dims[2].dim_param = 1, "S"

@@ -90,8 +90,8 @@ def _depthwise(graph: GraphBuilder, x: str, filters: Any, dilation: int, name: s
 def _block(graph: GraphBuilder, x: str, layer: FoldedLayer, name: str) -> str:
     a, resolutions = x, []
     for j, highpass in enumerate(layer.highpass):
-        # A finest scale that a uniform tree has no memory left for adds nothing.
-        if highpass.any():
+        # A fine scale that a uniform tree has no memory left for adds nothing.
+        if layer.remembers(j):
             scale = _depthwise(graph, a, highpass, 1 << j, f"{name}/scales.{j}/highpass")
             resolutions.append(scale)
         if j + 1 < layer.depth:
@@ -134,8 +134,15 @@ def _residual(graph: GraphBuilder, x: str, y: str, layer: FoldedLayer, name: str
 
 
 def _pool(graph: GraphBuilder, x: str, lengths: bool) -> str:
+    # Twice: a float32 mean of n equal values is off by up to n roundings, and the mean of what is left
+    # over corrects it. Constant input, as of a loose electrode, is where this shows.
+    column = graph.integers("pool/column", [2])
     if not lengths:
-        return graph.mean(x, 2, "pool", "mean over time")
+        rough = graph.mean(x, 2, "pool/rough", "mean over time")
+        centre = graph.node("Unsqueeze", [rough, column], "pool/centre")
+        rest = graph.node("Sub", [x, centre], "pool/rest")
+        correction = graph.mean(rest, 2, "pool/correction", "what rounding took from the mean")
+        return graph.node("Add", [rough, correction], "pool", doc="mean over time")
     rows = graph.input("lengths", np.int64, ["batch"], "steps of each row to pool over, 1 to time")
     shape = graph.node("Shape", [x], "pool/time", start=2)
     scalar = graph.node("Squeeze", [shape, graph.integers("pool/first", [0])], "pool/steps")
@@ -144,11 +151,18 @@ def _pool(graph: GraphBuilder, x: str, lengths: bool) -> str:
     axes = graph.integers("pool/axes", [1, 2])
     limits = graph.node("Unsqueeze", [rows, axes], "pool/limits")
     within = graph.node("Less", [steps, limits], "pool/within", doc="(batch, 1, time)")
-    nothing = graph.weight("pool/nothing", 0.0)
-    kept = graph.node("Where", [within, x, nothing], "pool/kept")
-    axis = graph.integers("pool/axis", [2])
-    total = graph.node("ReduceSum", [kept, axis], "pool/sum", keepdims=0)
-    column = graph.integers("pool/column", [1])
-    counts = graph.node("Unsqueeze", [rows, column], "pool/counts")
+    counts = graph.node("Unsqueeze", [rows, graph.integers("pool/row", [1])], "pool/counts")
     divisor = graph.node("Cast", [counts], "pool/divisor", to=onnx.TensorProto.FLOAT)
-    return graph.node("Div", [total, divisor], "pool", doc="mean over the first lengths[b] steps")
+
+    def mean_within(value: str, name: str) -> str:
+        nothing = graph.weight("pool/nothing", 0.0)
+        kept = graph.node("Where", [within, value, nothing], f"{name}/kept")
+        total = graph.node("ReduceSum", [kept, column], f"{name}/sum", keepdims=0)
+        return graph.node("Div", [total, divisor], name)
+
+    rough = mean_within(x, "pool/rough")
+    centre = graph.node("Unsqueeze", [rough, column], "pool/centre")
+    rest = graph.node("Sub", [x, centre], "pool/rest")
+    correction = mean_within(rest, "pool/correction")
+    doc = "mean over the first lengths[b] steps"
+    return graph.node("Add", [rough, correction], "pool", doc=doc)

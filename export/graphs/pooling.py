@@ -1,8 +1,8 @@
 """Pooling of a stream: the mean of all steps so far, or of the last N, exact for as long as it runs.
 
-A running float32 sum loses a little at each addition, so sums are kept as two numbers, the rounded
-sum and its exact rounding error (TwoSum; Knuth, TAOCP 2, 4.2.2; the resulting sum is as good as one
-in twice the precision: Ogita, Rump and Oishi 2005, "Accurate sum and dot product", Prop. 4.5).
+A running float32 sum loses a little at each addition, and stands still when it is 2^24 times as large as
+what is added. So sums are kept as two numbers, the rounded sum and what it lacks, renormalised at each
+step: together they have twice the precision (TwoSum and FastTwoSum; Knuth, TAOCP 2, 4.2.2; Dekker 1971).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from multires_edge.runtime.errors import ConfigError
 from multires_edge.runtime.manifest import StateSpec
 
 PREFIX_RING = "pool_prefix"
-MAX_WINDOW = 1 << 24  # counts up to here are exact in float32
+MAX_WINDOW = 1 << 20  # three hours at 100 Hz
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Pooling:
         """Read "cumulative" or "window:N". Raises ConfigError."""
         if text == "cumulative":
             return cls()
-        match = re.fullmatch(r"window:(\d+)", text)
+        match = re.fullmatch(r"window:([0-9]{1,9})", text)
         if not match or not 1 <= int(match[1]) <= MAX_WINDOW:
             raise ConfigError(
                 f"pool is {text!r}, expected cumulative, or window:N with N from 1 to {MAX_WINDOW}"
@@ -152,13 +152,21 @@ class _ExactSum:
         return _ExactSum(*chosen)
 
     def plus(self, graph: GraphBuilder, addend: str) -> _ExactSum:
-        """Add a value by TwoSum; the result is the next state of ``pool_sum``."""
-        total = graph.node("Add", [self.rounded, addend], "pool/sum", output="next_pool_sum")
+        """Add a value; the result is the next state of ``pool_sum``.
+
+        TwoSum gives the exact error of the addition. What has gathered in ``error`` is then moved into
+        the sum as far as it counts there (FastTwoSum), so that ``error`` stays below half a unit in
+        the sum's last place and never itself becomes a float32 sum that stands still.
+        """
+        total = graph.node("Add", [self.rounded, addend], "pool/two_sum/sum")
         added = graph.node("Sub", [total, self.rounded], "pool/two_sum/added")
         had = graph.node("Sub", [total, added], "pool/two_sum/had")
         lost_old = graph.node("Sub", [self.rounded, had], "pool/two_sum/lost_of_sum")
         lost_new = graph.node("Sub", [addend, added], "pool/two_sum/lost_of_addend")
         doc = "exactly what rounding the sum lost"
         lost = graph.node("Add", [lost_old, lost_new], "pool/two_sum/lost", doc=doc)
-        error = graph.node("Add", [self.error, lost], "pool/sum_error", output="next_pool_sum_error")
-        return _ExactSum(total, error)
+        owed = graph.node("Add", [self.error, lost], "pool/owed")
+        rounded = graph.node("Add", [total, owed], "pool/sum", output="next_pool_sum")
+        moved = graph.node("Sub", [rounded, total], "pool/moved")
+        error = graph.node("Sub", [owed, moved], "pool/sum_error", output="next_pool_sum_error")
+        return _ExactSum(rounded, error)

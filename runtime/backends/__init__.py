@@ -9,52 +9,99 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from multires_edge.runtime.errors import BackendError
-from multires_edge.runtime.manifest import GraphSpec
+from multires_edge.runtime.manifest import Manifest
 
-BACKENDS = ("onnxruntime",)
+BACKENDS = ("native", "onnxruntime")
 
 
 class Stepper(Protocol):
-    """A step graph with its state, for a fixed batch. Not for several threads at once."""
+    """Streams with their state, for a fixed batch. Not for several threads at once."""
 
     def step(self, sample: NDArray[Any]) -> NDArray[Any]:
-        """Feed one sample; returns the output, valid until the next call."""
+        """Feed one sample, (batch, ...); returns the output, valid until the next call."""
+
+    def run(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Feed dense samples (steps, batch, ...); returns the outputs (steps, batch, d_output)."""
 
     def reset(self, rows: Sequence[int] | None) -> None:
         """Zero the state of some rows of the batch, or of all."""
 
     def read_state(self) -> dict[str, NDArray[Any]]:
-        """Copies of all states, by input name."""
+        """Copies of all states, by the input names of the step graph."""
 
     def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Replace all states; shapes and dtypes have been checked."""
 
 
 class Runner(Protocol):
-    """A full graph. May be called by several threads at once."""
+    """Whole sequences. May be called by several threads at once."""
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        """Run a whole sequence; returns the output."""
+        """Run a whole sequence, by the full graph's input names; returns the output."""
 
 
 def make_stepper(
-    backend: str, path: Path, spec: GraphSpec, batch: int, threads: int, provider: str | None
+    backend: str,
+    folder: Path,
+    manifest: Manifest,
+    precision: str,
+    batch: int,
+    threads: int,
+    provider: str | None,
 ) -> Stepper:
-    """Make the stepper of a backend. Raises BackendError for one that is not here."""
+    """Make the stepper of a backend; "auto" is native, unless threads or a provider are asked for.
+
+    Raises BackendError for one that is not here.
+    """
     _check_name(backend)
+    plain = threads == 1 and provider is None
+    if backend == "native" or (backend == "auto" and plain and _has_native(manifest, precision)):
+        if not plain:
+            raise BackendError(
+                "the native backend runs a stream on one thread of the CPU, without a provider"
+            )
+        from multires_edge.runtime.backends.native import NativeStepper
+
+        return NativeStepper(
+            folder / _native_file(manifest, precision), manifest.graph("step", precision), batch
+        )
     from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
 
-    return OnnxRuntimeStepper(path, spec, batch, threads, provider)
+    spec = manifest.graph("step", precision)
+    return OnnxRuntimeStepper(folder / spec.file, spec, batch, threads, provider)
 
 
 def make_runner(
-    backend: str, path: Path, spec: GraphSpec, threads: int | None, provider: str | None
+    backend: str,
+    folder: Path,
+    manifest: Manifest,
+    precision: str,
+    threads: int | None,
+    provider: str | None,
 ) -> Runner:
-    """Make the runner of a backend. Raises BackendError for one that is not here."""
+    """Make the runner of a backend; "auto" is ONNX Runtime. Raises BackendError for one not here."""
     _check_name(backend)
+    if backend == "native":
+        if provider is not None or threads not in (None, 1):
+            raise BackendError("the native backend runs on one thread of the CPU, without a provider")
+        from multires_edge.runtime.backends.native import NativeRunner
+
+        return NativeRunner(folder / _native_file(manifest, precision), manifest)
     from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeRunner
 
-    return OnnxRuntimeRunner(path, spec, threads, provider)
+    spec = manifest.graph("full", precision)
+    return OnnxRuntimeRunner(folder / spec.file, spec, threads, provider)
+
+
+def _has_native(manifest: Manifest, precision: str) -> bool:
+    return precision in manifest.native
+
+
+def _native_file(manifest: Manifest, precision: str) -> str:
+    if precision not in manifest.native:
+        has = ", ".join(manifest.native) or "none"
+        raise BackendError(f"the bundle has no native weights in {precision!r}; it has: {has}")
+    return manifest.native[precision].file
 
 
 def _check_name(backend: str) -> None:

@@ -110,6 +110,12 @@ class OnnxRuntimeStepper:
         self._turn = 1 - self._turn
         return self._output.array
 
+    def run(self, samples: NDArray[Any]) -> NDArray[Any]:
+        outputs = np.empty((len(samples), *self._output.array.shape), self._output.array.dtype)
+        for t, sample in enumerate(samples):
+            outputs[t] = self.step(sample)
+        return outputs
+
     def reset(self, rows: Sequence[int] | None) -> None:
         for state in self._states:
             state.buffer(self._turn).zero(rows)

@@ -19,7 +19,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
 
     opened = open_bundle(bundle)
     manifest = opened.manifest
-    sizes = {path.name: path.stat().st_size for path in sorted(bundle.iterdir()) if path.is_file()}
+    sizes = {name: (bundle / name).stat().st_size for name in ["manifest.json", *sorted(manifest.digests())]}
     if as_json:
         print_json({"bundle": str(bundle), "sizes": sizes, "manifest": manifest.to_json()})
         return
@@ -41,6 +41,8 @@ def inspect(bundle: Path, as_json: bool) -> None:
             ]
             if rows:
                 print_table(rows)
+    for precision, file in manifest.native.items():
+        click.echo(f"native {precision}: {file.file}, {human_bytes(sizes[file.file])}")
     if manifest.preprocessing:
         print_table([(key, _text(value)) for key, value in manifest.preprocessing.items()])
     if manifest.labels:

@@ -61,6 +61,9 @@ def verify(bundle: Path, checkpoint: Path | None, as_json: bool) -> None:
 
 
 def _prove_again(bundle: Bundle, path: Path, progress: Progress) -> Sequence[Check]:
+    from multires_edge.export.command import require_export_extra
+
+    require_export_extra()
     from multires_edge.export.graphs.pooling import Pooling
     from multires_edge.export.parity import prove
     from multires_edge.models.checkpoint import build_network, read_checkpoint

@@ -164,7 +164,7 @@ class TestProof:
         parity = json.loads((exported / "parity.json").read_text())
         assert parity["passed"] and parity["covers_receptive_field"]
         names = [check["name"] for check in parity["checks"]]
-        for expected in ("every prefix", "rows restarted", "saved and loaded", "states copied"):
+        for expected in ("every prefix", "rows restarted", "saved and loaded", "states copied", "native"):
             assert any(expected in name for name in names)
         for check in parity["checks"]:
             assert 0 < check["error"] <= check["limit"] == 1e-5
@@ -215,7 +215,7 @@ class TestProof:
 class TestReport:
     def test_is_whole_and_needs_no_network(self, exported: Path) -> None:
         page = (exported / "report.html").read_text()
-        assert "all 8 checks passed" in page
+        assert "all 12 checks passed" in page
         assert page.count("<svg") == 1 and page.rstrip().endswith("</html>")
         assert "<script" not in page and "<link" not in page and "src=" not in page
 

@@ -33,7 +33,7 @@ def test_says_what_was_written_and_proven(checkpoint: Path) -> None:
     result = run(checkpoint)
     assert result.exit_code == 0
     assert result.stderr == ""
-    assert result.stdout.count("-[✓]") == 8
+    assert result.stdout.count("-[✓]") == 12
     assert "step.onnx" in result.stdout and "proven, in" in result.stdout
 
 
@@ -43,6 +43,7 @@ def test_json(checkpoint: Path, tmp_path: Path) -> None:
     assert summary["passed"] and summary["pool"] == "window:5"
     assert set(summary["files"]) == {
         "manifest.json", "full.onnx", "step.onnx", "parity.json", "report.html", "golden.npz",
+        "native/weights.safetensors",
     }  # fmt: skip
 
 

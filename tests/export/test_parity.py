@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multires_edge.export.parity import sequence_steps
+from multires_edge.export.parity import Proof, sequence_steps
 from tests.conftest import variant
 
 
@@ -19,3 +19,14 @@ def test_goes_past_a_layers_where_the_networks_is_dear() -> None:
 
 def test_stays_affordable_whatever_the_depth() -> None:
     assert sequence_steps(variant(depth=20, kernel_size=8), 1000) <= 100_000
+
+
+def test_leaves_both_blocks_of_a_pooling_window() -> None:
+    assert sequence_steps(variant(), 1000, window=5000) > 2 * 5000
+
+
+def test_says_when_a_window_could_not_be_covered() -> None:
+    proof = Proof("noise", 900, variant(), 1000, window=500)
+    assert proof.to_json()["covers_window"] is False
+    assert Proof("noise", 1001, variant(), 1000, window=500).covers_window
+    assert Proof("noise", 1001, variant(), 1000, window=None).covers_window is None

@@ -73,6 +73,25 @@ def test_a_depth_that_contradicts_a_fading_tree(tmp_path: Path) -> None:
     assert load_checkpoint(path, Overrides(training_length=8)).config.depth == 3
 
 
+@pytest.mark.parametrize(
+    "line", ["--kernel_size=4", "--n_layers=7", "--d_model=99", "--batchnorm", "--depth=9", "--d_mem=5"]
+)
+def test_args_of_another_run_are_refused(tmp_path: Path, line: str) -> None:
+    config = variant(tree_select="uniform", memory_size=9) if "d_mem" in line else variant()
+    args = f"--tree_select={config.tree_select}\n--dataset=ptbxl\n{line}"
+    path = save_published(random_net(config), tmp_path, args)
+    with pytest.raises(ConfigError, match=r"args\.txt: says .* belongs to another run"):
+        load_checkpoint(path)
+
+
+def test_a_linked_checkpoint_keeps_its_args(tmp_path: Path) -> None:
+    path = save_published(random_net(UNIFORM), tmp_path / "run")
+    link = tmp_path / "elsewhere" / "model.pth"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    assert load_checkpoint(link).config == UNIFORM
+
+
 class TestTrainingArgs:
     def read(self, tmp_path: Path, text: str) -> object:
         (tmp_path / "args.txt").write_text(text)
@@ -80,14 +99,19 @@ class TestTrainingArgs:
 
     def test_one_line_two_lines_and_flags(self, tmp_path: Path) -> None:
         args = self.read(tmp_path, "--kernel_size=4\n--warmup\n5\n--batchnorm\n--d_mem\n7\n--depth=3")
-        assert (args.kernel_size, args.memory_size, args.depth) == (4, 7, 3)  # type: ignore[attr-defined]
-        assert args.batchnorm and args.tree_select == "fading"  # type: ignore[attr-defined]
+        assert (args.kernel_size, args.d_mem, args.depth) == (4, 7, 3)  # type: ignore[attr-defined]
+        assert args.batchnorm and args.tree_select is None  # type: ignore[attr-defined]
+
+    def test_key_and_value_on_one_line_a_byte_order_mark_and_windows_line_ends(self, tmp_path: Path) -> None:
+        (tmp_path / "args.txt").write_bytes(b"\xef\xbb\xbf--tree_select uniform\r\n--depth = 7 \r\n")
+        args = read_training_args(tmp_path / "args.txt")
+        assert (args.tree_select, args.depth) == ("uniform", 7)
 
     def test_an_unknown_line_is_a_warning(self, tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="unknown argument '--wandb=on'"):
             self.read(tmp_path, "--wandb=on\n--kernel_size=4")
 
-    @pytest.mark.parametrize("text", ["--kernel_size=two", "--tree_select=tall", "--depth"])
+    @pytest.mark.parametrize("text", ["--kernel_size=two", "--tree_select=tall", "--depth", "--depth=-3"])
     def test_a_value_that_cannot_be(self, tmp_path: Path, text: str) -> None:
         with pytest.raises(CheckpointError, match=r"args\.txt"):
             self.read(tmp_path, text)

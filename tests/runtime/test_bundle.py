@@ -13,16 +13,22 @@ import pytest
 
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.errors import BundleError, InputError, OverflowedError
+from multires_edge.runtime.manifest import digest_of
 from tests.conftest import SMALL, random_inputs
 
 
 def edit_manifest(bundle: Path, **changes: Any) -> None:
+    """Change a manifest and renew its digest: a forgery, not an accident."""
     path = bundle / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    entry = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
 
 
 class TestDamage:
-    @pytest.mark.parametrize("name", ["full.onnx", "step.onnx", "golden.npz", "parity.json", "report.html"])
+    @pytest.mark.parametrize(
+        "name",
+        ["full.onnx", "step.onnx", "golden.npz", "parity.json", "report.html", "native/weights.safetensors"],
+    )
     def test_one_byte_changed(self, bundle: Path, name: str) -> None:
         data = bytearray((bundle / name).read_bytes())
         data[len(data) // 2] ^= 1
@@ -47,9 +53,30 @@ class TestDamage:
         path = bundle / "manifest.json"
         entry = json.loads(path.read_text())
         del entry[key]
-        path.write_text(json.dumps(entry))
+        path.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
         with pytest.raises(BundleError, match="incomplete or misshapen"):
             open_bundle(bundle)
+
+    def test_any_byte_of_the_manifest_changed(self, bundle: Path) -> None:
+        path = bundle / "manifest.json"
+        data, entry = path.read_bytes(), json.loads(path.read_text())
+        random = np.random.default_rng(0)
+        for where in random.integers(0, len(data), 200):
+            changed = bytearray(data)
+            changed[where] ^= 1 << int(random.integers(0, 8))
+            path.write_bytes(changed)
+            try:
+                open_bundle(bundle)
+            except BundleError:
+                continue
+            assert json.loads(path.read_text()) == entry  # white space, or a letter's other escape
+
+    @pytest.mark.parametrize("key", ["graphs", "model", "source", "files", "native"])
+    @pytest.mark.parametrize("value", [None, [], 3, "x"])
+    def test_a_forged_manifest_of_other_types(self, bundle: Path, key: str, value: Any) -> None:
+        edit_manifest(bundle, **{key: value})
+        with pytest.raises(BundleError):
+            open_bundle(bundle).stream()
 
     def test_a_later_version(self, bundle: Path) -> None:
         edit_manifest(bundle, version=2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,6 +22,7 @@ from multires_edge.runtime.errors import (
     OverflowedError,
     StateError,
 )
+from multires_edge.runtime.manifest import digest_of
 from tests.conftest import (
     SMALL,
     as_double,
@@ -38,9 +41,14 @@ def opened(exported: Path) -> Bundle:
     return open_bundle(exported)
 
 
+@pytest.fixture(params=["native", "onnxruntime"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def stream(opened: Bundle) -> Stream:
-    return opened.stream(3)
+def stream(opened: Bundle, backend: str) -> Stream:
+    return opened.stream(3, backend=backend)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +67,8 @@ class TestStepping:
 
     @pytest.mark.parametrize("cuts", [[], [1], [7, 8, 30], list(range(1, 60))])
     def test_chunks_of_any_length_are_the_same(
-        self, opened: Bundle, stepwise: np.ndarray, cuts: list[int]
+        self, stream: Stream, stepwise: np.ndarray, cuts: list[int]
     ) -> None:
-        stream = opened.stream(3)
         chunks = [stream.run(chunk) for chunk in np.split(X, cuts, axis=-1)]
         assert within_limit(np.concatenate(chunks, axis=-1), stepwise)
 
@@ -74,10 +81,10 @@ class TestStepping:
         stream.step(X[..., 1])
         assert np.array_equal(first, kept)
 
-    def test_streams_share_nothing(self, opened: Bundle) -> None:
-        a, b = opened.stream(3), opened.stream(3)
+    def test_streams_share_nothing(self, opened: Bundle, backend: str) -> None:
+        a, b, c = (opened.stream(3, backend=backend) for _ in range(3))
         a.run(X)
-        assert np.array_equal(b.run(X), opened.stream(3).run(X))
+        assert np.array_equal(b.run(X), c.run(X))
 
     def test_threads_change_nothing_but_speed(self, opened: Bundle, stepwise: np.ndarray) -> None:
         assert within_limit(opened.stream(3, threads=2).run(X), stepwise)
@@ -101,20 +108,29 @@ class TestReset:
         stream.reset(rows=[])
         assert within_limit(stream.run(X[..., 13:]), stepwise[..., 13:])
 
-    @pytest.mark.parametrize("row", [3, -1])
-    def test_of_a_row_that_is_not_there(self, stream: Stream, row: int) -> None:
-        with pytest.raises(InputError, match="expected 0 to 2"):
-            stream.reset(rows=[row])
+    def test_rows_may_come_from_anything_that_gives_numbers(
+        self, stream: Stream, stepwise: np.ndarray
+    ) -> None:
+        for rows in ((row for row in [0, 1, 2]), {0, 1, 2}, np.arange(3)):
+            stream.run(X[..., :13])
+            stream.reset(rows=rows)
+            assert within_limit(stream.run(X), stepwise)
+            stream.reset()
+
+    @pytest.mark.parametrize("rows", [[3], [-1], [True, False], [0.0], 0, "0", [None]])
+    def test_of_a_row_that_is_not_there(self, stream: Stream, rows: Any) -> None:
+        with pytest.raises(InputError, match="expected"):
+            stream.reset(rows=rows)
 
 
 class TestSavedState:
     @pytest.mark.parametrize("at", [0, 1, 30, 31])
-    def test_goes_on_where_it_was(self, opened: Bundle, stream: Stream, at: int) -> None:
+    def test_goes_on_where_it_was(self, opened: Bundle, stream: Stream, backend: str, at: int) -> None:
         if at:
             stream.run(X[..., :at])
         saved = stream.save_state()
         expected = stream.run(X[..., at:])
-        other = opened.stream(3)
+        other = opened.stream(3, backend=backend)
         other.load_state(StreamState.from_bytes(saved.to_bytes()))
         assert np.array_equal(other.run(X[..., at:]), expected)
 
@@ -126,6 +142,12 @@ class TestSavedState:
         assert saved.to_bytes() == before
         stream.load_state(saved)
         assert np.array_equal(stream.run(X), expected)
+
+    def test_with_a_position_that_cannot_be(self, stream: Stream) -> None:
+        saved = stream.save_state()
+        saved.arrays["position"][1] = -1
+        with pytest.raises(StateError, match="position below 0"):
+            stream.load_state(saved)
 
     def test_of_another_model_pooling_or_batch_is_refused(
         self, opened: Bundle, stream: Stream, tmp_path: Path
@@ -141,13 +163,14 @@ class TestSavedState:
         with pytest.raises(StateError, match="batch of 2, this stream of 3"):
             stream.load_state(opened.stream(2).save_state())
 
-    def test_of_the_same_model_for_another_target_is_welcome(
-        self, opened: Bundle, stream: Stream, tmp_path: Path
+    @pytest.mark.parametrize("to", ["native", "onnxruntime"])
+    def test_of_the_same_model_for_another_target_and_backend_is_welcome(
+        self, opened: Bundle, stream: Stream, tmp_path: Path, to: str
     ) -> None:
         run = opened.path.parent / "run" / "ckpt.pth"
         older = open_bundle(export_bundle(run, tmp_path / "older", target="portable").path)
         stream.run(X[..., :20])
-        elsewhere = older.stream(3)
+        elsewhere = older.stream(3, backend=to)
         elsewhere.load_state(stream.save_state())
         assert within_limit(elsewhere.run(X[..., 20:]), stream.run(X[..., 20:]))
 
@@ -177,7 +200,7 @@ class TestInputs:
             (X, r"shape \(3, 2, 60\)"),
             (X[..., 0].astype(np.float64), "dtype float64, expected float32"),
             (X[..., 0].astype(np.int64), "dtype int64"),
-            ([[0.0, 0.0]] * 3, "is a list, expected a numpy array"),
+            ([[0.0, 0.0]] * 3, "is a list, expected a plain numpy array"),
             (
                 np.full((3, 2), np.nan, np.float32),
                 r"6 NaN or infinite values, the first at \(0, 0\)",
@@ -215,9 +238,9 @@ class TestInputs:
         assert within_limit(y[[0, 2]], stepwise[[0, 2], :, 20:40])
         assert within_limit(y[1], stepwise[1, :, :20])
 
-    def test_tokens(self, tmp_path: Path) -> None:
+    def test_tokens(self, tmp_path: Path, backend: str) -> None:
         path = save_published(random_net(variant(encoder="token")), tmp_path)
-        stream = open_bundle(export_bundle(path).path).stream(2)
+        stream = open_bundle(export_bundle(path).path).stream(2, backend=backend)
         assert stream.step(np.array([0, 10])).shape == (2, 3)
         for token in (-1, 11):
             with pytest.raises(InputError, match=f"the token {token}, expected 0 to 10"):
@@ -237,8 +260,29 @@ class TestInputs:
 
 class TestBackends:
     def test_one_that_is_not_there(self, opened: Bundle) -> None:
-        with pytest.raises(BackendError, match="expected auto or onnxruntime"):
+        with pytest.raises(BackendError, match="expected auto or native, onnxruntime"):
             opened.stream(backend="abacus")
+
+    def test_native_is_the_default_where_nothing_else_is_asked_for(self, opened: Bundle) -> None:
+        native, other = opened.stream(3).run(X), opened.stream(3, backend="native").run(X)
+        assert np.array_equal(native, other)
+        assert not np.array_equal(native, opened.stream(3, threads=2).run(X))
+
+    def test_native_has_no_threads_and_no_provider(self, opened: Bundle) -> None:
+        with pytest.raises(BackendError, match="on one thread"):
+            opened.stream(backend="native", threads=2)
+        with pytest.raises(BackendError, match="without a provider"):
+            opened.full(backend="native", provider="cpu")
+
+    def test_a_bundle_without_native_weights(self, bundle: Path) -> None:
+        path = bundle / "manifest.json"
+        entry = json.loads(path.read_text())
+        del entry["native"]
+        path.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
+        opened = open_bundle(bundle)
+        assert opened.stream().run(X[:1]).shape == (1, 3, 60)
+        with pytest.raises(BackendError, match="no native weights in 'fp32'; it has: none"):
+            opened.stream(backend="native")
 
     def test_a_precision_that_is_not_there(self, opened: Bundle) -> None:
         with pytest.raises(MultiresError, match=r"no step graph in 'int8'; it has: fp32"):
@@ -254,8 +298,8 @@ class TestBackends:
             opened.full(provider="npu")
 
 
-def test_a_second_thread_is_turned_away(opened: Bundle) -> None:
-    stream = opened.stream(1)
+def test_a_second_thread_is_turned_away(opened: Bundle, backend: str) -> None:
+    stream = opened.stream(1, backend=backend)
     x = random_inputs(SMALL, 1, 100_000)
     refused: list[Exception] = []
     done = threading.Event()
@@ -281,8 +325,8 @@ def test_a_second_thread_is_turned_away(opened: Bundle) -> None:
     assert "another thread" in str(refused[0])
 
 
-def test_memory_does_not_grow(opened: Bundle) -> None:
-    stream = opened.stream(1)
+def test_memory_does_not_grow(opened: Bundle, backend: str) -> None:
+    stream = opened.stream(1, backend=backend)
     x = random_inputs(SMALL, 1, 2000)
 
     def resident() -> int:

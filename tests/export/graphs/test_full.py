@@ -56,6 +56,31 @@ def test_lengths_pool_over_their_steps_only(config: ModelConfig, target: Target)
         assert within_limit(y[row : row + 1], net(as_double(inputs[row : row + 1, ..., :length])))
 
 
+@pytest.mark.parametrize("lengths", [False, True])
+def test_a_constant_is_as_exact_as_noise(lengths: bool) -> None:
+    """A flat line, as of a loose electrode: every rounding of a plain float32 mean goes the same way."""
+    net = random_net(variant(depth=4)).double()
+    runner = session(build(net, lengths=lengths).SerializeToString())
+    x = np.full((1, 2, 50_000), 0.1, np.float32)
+    feeds = {"x": x, "lengths": np.array([49_000])} if lengths else {"x": x}
+    steps = 49_000 if lengths else 50_000
+    y, expected = runner.run(None, feeds)[0], net(as_double(x[..., :steps])).numpy()
+    assert within_limit(y, expected, limit=1e-6)
+
+
+@pytest.mark.parametrize("dead", ["w", "h0", "h1", "most of w"])
+def test_weights_may_be_zero(dead: str) -> None:
+    net = random_net(variant(depth=4)).double()
+    for name, tensor in net.state_dict().items():
+        if name.endswith(f".{dead}"):
+            tensor.zero_()
+        elif dead == "most of w" and name.endswith(".w"):
+            tensor[:, :-1] = 0
+    inputs = random_inputs(net.config, 2, 40)
+    y = session(build(net).SerializeToString()).run(None, {"x": inputs})[0]
+    assert within_limit(y, net(as_double(inputs)))
+
+
 class TestStructure:
     @pytest.mark.parametrize("norm", ["layer", "batch"])
     @pytest.mark.parametrize("target", TARGETS)

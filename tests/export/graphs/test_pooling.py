@@ -54,15 +54,31 @@ class TestParse:
 
 
 class TestCumulative:
-    def test_does_not_lose_what_float32_would(self) -> None:
-        """After 2^24 steps of 1, a float32 sum stands still; the pair of numbers does not."""
+    @pytest.mark.parametrize("value", [1.0, 0.1])
+    def test_never_stands_still(self, value: float) -> None:
+        """A float32 sum of 2^25 ones does not grow by another; nor would an error term left to itself."""
+        step = pooling_alone("cumulative")
+        steps = Steps(step, 1)
+        done, error = 2**27, 0.0
+        # The state that so many steps leave: the sum as float32, and what it lacks.
+        value = float(np.float32(value))
+        total = done * value
+        steps.states["position"][:] = done
+        steps.states["pool_sum"][:] = total
+        error = total - float(steps.states["pool_sum"][0, 0])
+        steps.states["pool_sum_error"][:] = error
+        y = steps.run(np.full((1, 1, 3000), value, np.float32))
+        assert np.abs(y / value - 1).max() < 2e-7
+        kept = float(steps.states["pool_sum"][0, 0]) + float(steps.states["pool_sum_error"][0, 0])
+        assert abs(kept - (done + 3000) * value) <= 3000 * value * 2**-20
+
+    def test_the_error_stays_an_error(self) -> None:
+        """It never outgrows half a unit in the sum's last place, whatever is added."""
         steps = Steps(pooling_alone("cumulative"), 1)
-        steps.states["position"][:] = 2**25
-        steps.states["pool_sum"][:] = 2.0**25
-        y = steps.run(np.full((1, 1, 1000), 3.0, np.float32))
-        assert steps.states["pool_sum"] + steps.states["pool_sum_error"].astype(float) == 2**25 + 3000
-        assert np.float32(2**25) + np.float32(1.9) == np.float32(2**25)  # what would have been lost
-        assert y[0, 0, -1] == np.float32((2**25 + 3000) / (2**25 + 1000))
+        x = (10 ** np.random.default_rng(0).uniform(-4, 4, (1, 1, 5000))).astype(np.float32)
+        steps.run(x)
+        total = steps.states["pool_sum"][0, 0]
+        assert abs(steps.states["pool_sum_error"][0, 0]) <= np.spacing(total) / 2
 
     def test_stays_within_rounding_over_many_steps(self) -> None:
         x = (1 + np.random.default_rng(0).random((1, 1, 20_000))).astype(np.float32)
@@ -107,6 +123,10 @@ class TestWindow:
         x = random.standard_normal((1, 1, 300), dtype=np.float32)
         y = steps.run(x)
         assert np.abs(y - moving_mean(x, 16))[..., 32:].max() < 5e-7
+
+    def test_a_large_window_of_a_constant(self) -> None:
+        y = Steps(pooling_alone("window:30000"), 1).run(np.full((1, 1, 70_000), 0.1, np.float32))
+        assert np.abs(y / np.float32(0.1) - 1).max() < 2e-7
 
     def test_long_run_with_a_drift_prone_signal(self) -> None:
         """0.1 is no float32: a sum that adds and subtracts it for ever drifts; this does not."""

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from multires_edge.models.checkpoint import sha256_of
 from multires_edge.runtime.cli import main
+from multires_edge.runtime.manifest import digest_of
 from tests.conftest import SMALL, random_net, save_published
 
 
@@ -24,14 +25,14 @@ class TestVerify:
     def test_a_whole_bundle(self, exported: Path) -> None:
         result = run("verify", exported)
         assert result.exit_code == 0, result.output
-        assert result.stdout.count("-[✓]") == 4
+        assert result.stdout.count("-[✓]") == 7
         assert "verified" in result.stdout
 
     def test_against_its_checkpoint(self, exported: Path) -> None:
         checkpoint = exported.parent / "run" / "ckpt.pth"
         result = run("verify", exported, "--checkpoint", checkpoint, "--json")
         entry = json.loads(result.stdout)
-        assert entry["passed"] and len(entry["checks"]) == 4 + 8
+        assert entry["passed"] and len(entry["checks"]) == 7 + 12
 
     def test_against_another_checkpoint(self, exported: Path, tmp_path: Path) -> None:
         other = save_published(random_net(SMALL, seed=9), tmp_path)
@@ -53,6 +54,7 @@ class TestVerify:
         onnx.save(model, bundle / name)
         manifest = json.loads((bundle / "manifest.json").read_text())
         manifest["graphs"][name.split(".", maxsplit=1)[0]]["fp32"]["sha256"] = sha256_of(bundle / name)
+        manifest["sha256"] = digest_of(manifest)
         (bundle / "manifest.json").write_text(json.dumps(manifest))
         result = run("verify", bundle)
         assert result.exit_code == 1

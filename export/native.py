@@ -1,0 +1,96 @@
+"""The weights file of the native engine: the folded network in safetensors, float32.
+
+Metadata (all strings): ``format`` "multires-weights", ``version`` "1", the configuration's numbers,
+``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``.
+
+| tensor | shape |
+| --- | --- |
+| ``encoder.weight``, ``.bias`` | (d_model, d_input), (d_model,) |
+| ``encoder.table`` | (n_tokens, d_model), token models instead |
+| ``layers.i.lowpass`` | (kernel_size, d_model), by delay |
+| ``layers.i.highpass.j`` | (n_j, d_model), by delay in units of 2^j steps |
+| ``layers.i.mixing.weight``, ``.bias`` | (2 * d_model, d_model), (2 * d_model,): values, then gates |
+| ``layers.i.output.weight``, ``.bias`` | (d_model, d_model), (d_model,): autoregressive models only |
+| ``layers.i.norm.scale``, ``.bias`` | (d_model,): LayerNorm |
+| ``layers.i.residual.scale``, ``.shift`` | (d_model,): what is left of BatchNorm |
+| ``head.weight``, ``.bias`` | (d_output, d_model), (d_output,) |
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.export.folding import FoldedNetwork, LayerNorm, Linear
+from multires_edge.export.graphs.pooling import Pooling
+
+VERSION = 1
+
+
+def native_weights(network: FoldedNetwork, pooling: Pooling) -> bytes:
+    """The file's content. The same network gives the same bytes."""
+    config = network.config
+    tensors: dict[str, NDArray[Any]] = {}
+
+    def put(name: str, array: NDArray[np.float64]) -> None:
+        tensors[name] = np.ascontiguousarray(array, dtype=np.float32)
+
+    def put_linear(name: str, linear: Linear) -> None:
+        put(f"{name}.weight", linear.weight)
+        put(f"{name}.bias", linear.bias)
+
+    if isinstance(network.encoder, Linear):
+        put_linear("encoder", network.encoder)
+    else:
+        put("encoder.table", network.encoder)
+    epsilon = 0.0
+    for i, layer in enumerate(network.layers):
+        name = f"layers.{i}"
+        put(f"{name}.lowpass", layer.lowpass)
+        for j, highpass in enumerate(layer.highpass):
+            put(f"{name}.highpass.{j}", highpass)
+        put_linear(f"{name}.mixing", layer.mixing)
+        if layer.output is not None:
+            put_linear(f"{name}.output", layer.output)
+        if isinstance(layer.norm, LayerNorm):
+            epsilon = layer.norm.epsilon
+            put(f"{name}.norm.scale", layer.norm.scale)
+            put(f"{name}.norm.bias", layer.norm.bias)
+        else:
+            shift = layer.norm.shift
+            put(f"{name}.residual.scale", layer.norm.scale)
+            put(f"{name}.residual.shift", np.zeros(config.d_model) if shift is None else shift)
+    put_linear("head", network.head)
+    classifies = config.task == "classification"
+    metadata = {
+        "format": "multires-weights",
+        "version": str(VERSION),
+        "d_input": str(config.d_input or 0),
+        "n_tokens": str(config.n_tokens or 0),
+        "d_output": str(config.d_output),
+        "d_model": str(config.d_model),
+        "n_layers": str(config.n_layers),
+        "kernel_size": str(config.kernel_size),
+        "depth": str(config.depth),
+        "autoregressive": str(int(not classifies)),
+        "window": str((pooling.window or 0) if classifies else 0),
+        "norm_epsilon": repr(epsilon),
+    }
+    return _safetensors(tensors, metadata)
+
+
+def _safetensors(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:
+    """The safetensors format; the library itself orders metadata differently at each call."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    offset = 0
+    for name, array in tensors.items():
+        end = offset + array.nbytes
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    data = [array.astype("<f4").tobytes() for array in tensors.values()]
+    return b"".join([len(text).to_bytes(8, "little"), text, *data])

@@ -1,0 +1,94 @@
+"""The native engine: a loop written for this network, in C++, for streams on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.errors import BackendError, BundleError
+from multires_edge.runtime.manifest import GraphSpec, Manifest
+
+try:
+    from multires_edge.runtime import _native
+except ImportError as error:
+    raise BackendError(
+        f"the native backend is not part of this installation ({error}); install multires-edge with a "
+        "C++ compiler at hand, or give backend='onnxruntime'"
+    ) from error
+
+
+def load_model(path: Path) -> _native.Model:
+    """Map a weights file and lay it out for this CPU. Raises BundleError."""
+    try:
+        return _native.Model(str(path))
+    except RuntimeError as error:
+        raise BundleError(str(error)) from error
+
+
+class NativeStepper:
+    """Streams in the native engine. The state lies in the layout of the step graph's states."""
+
+    def __init__(self, path: Path, spec: GraphSpec, batch: int) -> None:
+        self._model = load_model(path)
+        self._state = _native.State(self._model, batch)
+        self._parts: dict[str, NDArray[Any]] = self._state.parts()
+        d_output = spec.outputs[0].shape[1]
+        assert isinstance(d_output, int)
+        self._output = np.zeros((batch, d_output), np.float32)
+        takes_tokens = spec.inputs[0].dtype == "int64"
+        self._run = self._state.run_tokens if takes_tokens else self._state.run
+
+    def step(self, sample: NDArray[Any]) -> NDArray[Any]:
+        self._run(np.ascontiguousarray(sample), self._output)
+        return self._output
+
+    def run(self, samples: NDArray[Any]) -> NDArray[Any]:
+        outputs = np.empty((len(samples), *self._output.shape), np.float32)
+        self._run(samples, outputs)
+        return outputs
+
+    def reset(self, rows: Sequence[int] | None) -> None:
+        for row in [-1] if rows is None else rows:
+            self._state.reset(row)
+
+    def read_state(self) -> dict[str, NDArray[Any]]:
+        return {name: part.copy() for name, part in self._parts.items()}
+
+    def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        for name, part in self._parts.items():
+            part[...] = arrays[name]
+        self._state.changed()
+
+
+class NativeRunner:
+    """Whole sequences in the native engine, as a stream that starts at zero for each."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self._model = load_model(path)
+        self._autoregressive = manifest.model["task"] == "autoregressive"
+        if not self._autoregressive and manifest.pool != "cumulative":
+            raise BackendError(
+                f"the bundle's native weights pool over {manifest.pool}, and a full sequence over all of it; "
+                "give backend='onnxruntime'"
+            )
+        self._d_output = int(manifest.model["d_output"])
+
+    def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        inputs = feeds["tokens"] if "tokens" in feeds else feeds["x"]
+        batch = len(inputs)
+        samples = np.ascontiguousarray(np.moveaxis(inputs, -1, 0))
+        if self._autoregressive:
+            # Step t sees the inputs before t; a zero stands in front.
+            samples = np.concatenate([np.zeros_like(samples[:1]), samples[:-1]])
+        outputs = np.empty((len(samples), batch, self._d_output), np.float32)
+        state = _native.State(self._model, batch)
+        (state.run_tokens if "tokens" in feeds else state.run)(samples, outputs)
+        if self._autoregressive:
+            return np.ascontiguousarray(np.moveaxis(outputs, 0, -1))
+        ends = feeds["lengths"] - 1 if "lengths" in feeds else np.full(batch, len(samples) - 1)
+        last: NDArray[Any] = outputs[ends, np.arange(batch)]
+        return last

@@ -1,0 +1,112 @@
+/* multires.h: run a trained MultiresNet, one sample at a time, from C or any language that speaks C.
+ *
+ * Ownership: what a *_load or *_new function gives, the caller frees with the matching *_free function,
+ * once. A model is constant and may be shared by any number of states and threads. A state belongs to
+ * one thread at a time, and must be freed before its model. Strings that the library returns live as
+ * long as the object they come from; nothing else that it returns is to be freed.
+ *
+ * Real time: multires_step, multires_step_tokens and multires_reset allocate nothing, take no lock, make
+ * no system call and throw nothing. All other functions may; call them outside the real-time thread.
+ *
+ * Errors: every function that can fail returns a multires_status. With a message buffer, one line of
+ * text is written to it, cut to its size and always terminated.
+ *
+ * @code
+ *   char why[256];
+ *   multires_model* model;
+ *   if (multires_model_load("bundle/native/weights.safetensors", &model, why, sizeof why)) return fail(why);
+ *   multires_state* state;
+ *   if (multires_state_new(model, 1, &state, why, sizeof why)) return fail(why);
+ *   float sample[12], logits[5];
+ *   while (read_sample(sample)) {
+ *     multires_step(state, sample, logits);
+ *     show(logits);
+ *   }
+ *   multires_state_free(state);
+ *   multires_model_free(model);
+ * @endcode
+ */
+#ifndef MULTIRES_H
+#define MULTIRES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define MULTIRES_API
+#else
+#define MULTIRES_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum multires_status {
+  MULTIRES_OK = 0,
+  MULTIRES_IO = 1,          /* the file cannot be opened, mapped or read */
+  MULTIRES_MALFORMED = 2,   /* the file is not a whole, consistent weights file */
+  MULTIRES_UNSUPPORTED = 3, /* a version, size or kind that this release does not run */
+  MULTIRES_ARGUMENT = 4,    /* a null pointer, a row or a token out of range, the wrong kind of input */
+  MULTIRES_MEMORY = 5       /* not enough memory */
+} multires_status;
+
+typedef struct multires_model multires_model;
+typedef struct multires_state multires_state;
+
+/* What a program needs to know of a model. d_input is 0 for token models, n_tokens 0 for others. */
+typedef struct multires_info {
+  int32_t d_input, n_tokens, d_output, d_model, n_layers, kernel_size, depth;
+  int32_t autoregressive; /* 1: outputs are parameters of each step; 0: logits of everything so far */
+  int32_t window;         /* steps that logits are pooled over; 0: everything so far */
+} multires_info;
+
+/* Map a weights file, check it whole, and lay it out for this CPU. */
+MULTIRES_API multires_status multires_model_load(const char* path, multires_model** model, char* message,
+                                                 size_t message_size);
+MULTIRES_API void multires_model_free(multires_model* model);
+MULTIRES_API multires_info multires_model_info(const multires_model* model);
+
+/* The instruction set that the kernels were chosen for: "avx512", "avx2", "neon" or "baseline". */
+MULTIRES_API const char* multires_model_isa(const multires_model* model);
+
+/* `batch` independent streams in lockstep, at their start. */
+MULTIRES_API multires_status multires_state_new(const multires_model* model, int32_t batch, multires_state** state,
+                                                char* message, size_t message_size);
+MULTIRES_API void multires_state_free(multires_state* state);
+
+/* One step: x (batch, d_input) to y (batch, d_output), both row-major and dense. */
+MULTIRES_API multires_status multires_step(multires_state* state, const float* x, float* y);
+
+/* One step of a token model: tokens (batch) to y (batch, d_output). A token out of range is an error
+ * that leaves the state as it was. */
+MULTIRES_API multires_status multires_step_tokens(multires_state* state, const int64_t* tokens, float* y);
+
+/* `steps` steps at once: x (steps, batch, d_input) to y (steps, batch, d_output); the state is carried
+ * on. The same as that many calls of multires_step, and faster. */
+MULTIRES_API multires_status multires_run(multires_state* state, const float* x, int64_t steps, float* y);
+MULTIRES_API multires_status multires_run_tokens(multires_state* state, const int64_t* tokens, int64_t steps, float* y);
+
+/* Start one row of the batch over, or all of them with row -1. The others see nothing. */
+MULTIRES_API multires_status multires_reset(multires_state* state, int32_t row);
+
+/* A state's parts, by the names and in the layout of the step graph's states, so that a snapshot moves
+ * between this engine and an ONNX runtime. `data` stays valid until the state is freed. After writing to
+ * a part, call multires_state_changed. */
+typedef struct multires_part {
+  const char* name;
+  void* data;
+  size_t bytes;
+  int32_t is_int64; /* else float */
+  int32_t rank;
+  int64_t shape[4];
+} multires_part;
+
+MULTIRES_API int32_t multires_state_parts(const multires_state* state);
+MULTIRES_API multires_status multires_state_part(const multires_state* state, int32_t index, multires_part* part);
+MULTIRES_API multires_status multires_state_changed(multires_state* state);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,134 @@
+// The C interface: checks arguments, turns exceptions into status codes, and cuts calls into blocks.
+
+#include <cstdio>
+#include <memory>
+#include <new>
+
+#include "kernels.h"
+#include "model.h"
+#include "state.h"
+
+struct multires_model {
+  std::unique_ptr<multires::Model> model;
+};
+
+struct multires_state {
+  std::unique_ptr<multires::State> state;
+};
+
+namespace {
+
+template <typename Function>
+multires_status guarded(char* message, size_t size, Function function) noexcept {
+  const auto say = [&](const char* text) {
+    if (message && size) std::snprintf(message, size, "%s", text);
+  };
+  say("");
+  try {
+    function();
+    return MULTIRES_OK;
+  } catch (const multires::LoadError& error) {
+    say(error.what());
+    return error.status;
+  } catch (const std::bad_alloc&) {
+    say("not enough memory");
+    return MULTIRES_MEMORY;
+  } catch (const std::exception& error) {
+    say(error.what());
+    return MULTIRES_UNSUPPORTED;
+  }
+}
+
+multires_status run(multires_state* handle, const float* x, const int64_t* tokens, int64_t steps, float* y) noexcept {
+  if (!handle || !y || steps < 0) return MULTIRES_ARGUMENT;
+  multires::State& state = *handle->state;
+  const multires::Model& model = state.model;
+  const bool takes_tokens = model.info.n_tokens > 0;
+  if (takes_tokens ? !tokens : !x) return MULTIRES_ARGUMENT;
+  const int64_t rows = steps * state.batch;
+  if (takes_tokens)
+    for (int64_t row = 0; row < rows; ++row)
+      if (tokens[row] < 0 || tokens[row] >= model.info.n_tokens) return MULTIRES_ARGUMENT;
+  int first = 0;
+  for (int64_t row = 0; row < rows;) {
+    const int count = static_cast<int>(rows - row < multires::kBlockRows ? rows - row : multires::kBlockRows);
+    model.kernels->forward(model, state, x ? x + row * model.info.d_input : nullptr, tokens ? tokens + row : nullptr,
+                           first, count, y + row * model.info.d_output);
+    row += count;
+    first = (first + count) % state.batch;
+  }
+  return MULTIRES_OK;
+}
+
+}  // namespace
+
+extern "C" {
+
+multires_status multires_model_load(const char* path, multires_model** model, char* message, size_t message_size) {
+  if (!path || !model) return MULTIRES_ARGUMENT;
+  *model = nullptr;
+  return guarded(message, message_size, [&] {
+    std::unique_ptr<multires::Model> loaded(multires::Model::load(path));
+    *model = new multires_model{std::move(loaded)};
+  });
+}
+
+void multires_model_free(multires_model* model) { delete model; }
+
+multires_info multires_model_info(const multires_model* model) { return model ? model->model->info : multires_info{}; }
+
+const char* multires_model_isa(const multires_model* model) { return model ? model->model->kernels->isa : ""; }
+
+multires_status multires_state_new(const multires_model* model, int32_t batch, multires_state** state, char* message,
+                                   size_t message_size) {
+  if (!model || !state || batch < 1) return MULTIRES_ARGUMENT;
+  *state = nullptr;
+  return guarded(message, message_size, [&] {
+    auto made = std::make_unique<multires::State>(*model->model, batch);
+    *state = new multires_state{std::move(made)};
+  });
+}
+
+void multires_state_free(multires_state* state) { delete state; }
+
+multires_status multires_step(multires_state* state, const float* x, float* y) { return run(state, x, nullptr, 1, y); }
+
+multires_status multires_step_tokens(multires_state* state, const int64_t* tokens, float* y) {
+  return run(state, nullptr, tokens, 1, y);
+}
+
+multires_status multires_run(multires_state* state, const float* x, int64_t steps, float* y) {
+  return run(state, x, nullptr, steps, y);
+}
+
+multires_status multires_run_tokens(multires_state* state, const int64_t* tokens, int64_t steps, float* y) {
+  return run(state, nullptr, tokens, steps, y);
+}
+
+multires_status multires_reset(multires_state* state, int32_t row) {
+  if (!state || row < -1 || row >= state->state->batch) return MULTIRES_ARGUMENT;
+  for (int b = 0; b < state->state->batch; ++b)
+    if (row == -1 || row == b) state->state->zero(b);
+  return MULTIRES_OK;
+}
+
+int32_t multires_state_parts(const multires_state* state) {
+  return state ? static_cast<int32_t>(state->state->parts.size()) : 0;
+}
+
+multires_status multires_state_part(const multires_state* state, int32_t index, multires_part* part) {
+  if (!state || !part || index < 0 || index >= multires_state_parts(state)) return MULTIRES_ARGUMENT;
+  *part = state->state->parts[static_cast<size_t>(index)];
+  return MULTIRES_OK;
+}
+
+multires_status multires_state_changed(multires_state* state) {
+  if (!state) return MULTIRES_ARGUMENT;
+  multires::State& inner = *state->state;
+  for (int b = 0; b < inner.batch; ++b)
+    if (inner.position[b] < 0) return MULTIRES_ARGUMENT;
+  inner.find_heads();
+  return MULTIRES_OK;
+}
+
+}  // extern "C"

@@ -1,0 +1,29 @@
+// The arithmetic of a block of rows, compiled once for each instruction set and chosen at run time.
+#pragma once
+
+#include "model.h"
+#include "state.h"
+
+namespace multires {
+
+struct Kernels {
+  const char* isa;
+  // Rows of (time, batch), time-major, from row `first` of the batch on: x (rows, d_input) or tokens
+  // (rows), to y (rows, d_output). At most kBlockRows. Advances the state. No allocation, no lock.
+  void (*forward)(const Model& model, State& state, const float* x, const int64_t* tokens, int first, int rows,
+                  float* y);
+  // Elementwise, for tests of their error bounds.
+  void (*gelu)(const float* x, float* y, int count);
+  void (*sigmoid)(const float* x, float* y, int count);
+};
+
+// The best that this CPU runs; MULTIRES_ISA in the environment names a lesser one ("baseline", "avx2").
+const Kernels& best_kernels();
+
+extern const Kernels kBaselineKernels;
+#if defined(MULTIRES_X86)
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+#endif
+
+}  // namespace multires

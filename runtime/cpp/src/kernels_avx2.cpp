@@ -1,0 +1,7 @@
+// Compiled with -mavx2 -mfma; called only where the CPU has it.
+#define MULTIRES_KERNELS kAvx2Kernels
+#define MULTIRES_ISA_NAME "avx2"
+#define MULTIRES_VECTOR 8
+#define MULTIRES_CHUNK 4
+#define MULTIRES_ROWS 3
+#include "kernels_impl.h"

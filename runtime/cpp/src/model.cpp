@@ -1,0 +1,158 @@
+#include "model.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "kernels.h"
+
+namespace multires {
+namespace {
+
+constexpr int64_t kMaxChannels = 1 << 20;
+constexpr int64_t kMaxTaps = 1 << 20;
+
+AlignedArray<float> padded_rows(const Tensor& tensor, int rows, int channels) {
+  const int width = padded(channels);
+  AlignedArray<float> array(static_cast<size_t>(rows) * width);
+  for (int row = 0; row < rows; ++row)
+    for (int c = 0; c < channels; ++c)
+      array[static_cast<size_t>(row) * width + c] = tensor.data[static_cast<size_t>(row) * channels + c];
+  return array;
+}
+
+Panels empty_panels(int inputs, int outputs, int count) {
+  Panels panels;
+  panels.inputs = inputs;
+  panels.outputs = outputs;
+  panels.count = count;
+  panels.weights = AlignedArray<float>(static_cast<size_t>(count) * inputs * kPanel);
+  panels.bias = AlignedArray<float>(static_cast<size_t>(count) * kPanel);
+  return panels;
+}
+
+void put_row(Panels& panels, int panel, int place, const Tensor& weight, const Tensor& bias, int row) {
+  for (int i = 0; i < panels.inputs; ++i)
+    panels.weights[(static_cast<size_t>(panel) * panels.inputs + i) * kPanel + place] =
+        weight.data[static_cast<size_t>(row) * panels.inputs + i];
+  panels.bias[static_cast<size_t>(panel) * kPanel + place] = bias.data[row];
+}
+
+Panels read_panels(const WeightsFile& file, const std::string& name, int inputs, int outputs) {
+  const Tensor& weight = file.tensor(name + ".weight", {outputs, inputs});
+  const Tensor& bias = file.tensor(name + ".bias", {outputs});
+  Panels panels = empty_panels(inputs, outputs, (outputs + kPanel - 1) / kPanel);
+  for (int row = 0; row < outputs; ++row) put_row(panels, row / kPanel, row % kPanel, weight, bias, row);
+  return panels;
+}
+
+Panels read_glu_panels(const WeightsFile& file, const std::string& name, int channels) {
+  const Tensor& weight = file.tensor(name + ".weight", {2 * channels, channels});
+  const Tensor& bias = file.tensor(name + ".bias", {2 * channels});
+  Panels panels = empty_panels(channels, 2 * channels, (channels + kHalf - 1) / kHalf);
+  for (int c = 0; c < channels; ++c) {
+    put_row(panels, c / kHalf, c % kHalf, weight, bias, c);
+    put_row(panels, c / kHalf, kHalf + c % kHalf, weight, bias, channels + c);
+  }
+  return panels;
+}
+
+const Tensor& highpass(const WeightsFile& file, const multires_info& info, const std::string& layer, int scale) {
+  return file.tensor(layer + ".highpass." + std::to_string(scale), {-1, info.d_model});
+}
+
+AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, const std::string& name) {
+  const multires_info& info = model.info;
+  const int d = info.d_model, K = info.kernel_size, width = model.width;
+  const Tensor& lowpass = file.tensor(name + ".lowpass", {K, d});
+  const size_t vectors = static_cast<size_t>(model.total_taps) + static_cast<size_t>(info.depth) * K;
+  AlignedArray<float> filters(vectors * width);
+  float* out = filters.data();
+  const auto put = [&](const Tensor& rows, int row, int first) {
+    for (int c = first; c < first + kLane; ++c, ++out)
+      if (c < d && row < rows.shape[0]) *out = rows.data[static_cast<size_t>(row) * d + c];
+  };
+  for (int first = 0; first < width; first += kLane)
+    for (int j = 0; j < info.depth; ++j)
+      for (int o = 0; o < model.taps[j]; ++o) {
+        put(highpass(file, info, name, j), o, first);
+        if (o < K) put(lowpass, o, first);
+      }
+  return filters;
+}
+
+Layer read_layer(const WeightsFile& file, const Model& model, const std::string& name) {
+  const multires_info& info = model.info;
+  const int d = info.d_model;
+  Layer layer;
+  for (int j = 0; j < info.depth; ++j)
+    if (std::max(highpass(file, info, name, j).shape[0], static_cast<int64_t>(info.kernel_size)) != model.taps[j])
+      throw LoadError(MULTIRES_MALFORMED, "the layers' filters differ in length");
+  layer.filters = read_filters(file, model, name);
+  layer.mixing = read_glu_panels(file, name + ".mixing", d);
+  if (info.autoregressive) layer.output = read_panels(file, name + ".output", d, d);
+  layer.normalizes = file.has(name + ".norm.scale");
+  const std::string norm = name + (layer.normalizes ? ".norm" : ".residual");
+  layer.scale = padded_rows(file.tensor(norm + ".scale", {d}), 1, d);
+  layer.bias = padded_rows(file.tensor(norm + (layer.normalizes ? ".bias" : ".shift"), {d}), 1, d);
+  return layer;
+}
+
+float read_epsilon(const WeightsFile& file) {
+  const std::string& text = file.text("norm_epsilon");
+  char* end = nullptr;
+  const float epsilon = std::strtof(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !(epsilon >= 0.0f && epsilon < 1.0f))
+    throw LoadError(MULTIRES_MALFORMED, "metadata norm_epsilon is '" + text + "'");
+  return epsilon;
+}
+
+int to_int(int64_t value) { return static_cast<int>(value); }
+
+}  // namespace
+
+Model* Model::load(const std::string& path) {
+  const WeightsFile file(path);
+  if (file.text("format") != "multires-weights") throw LoadError(MULTIRES_MALFORMED, path + ": not a weights file");
+  if (file.text("version") != "1")
+    throw LoadError(MULTIRES_UNSUPPORTED, path + ": has version " + file.text("version") + ", this release reads 1");
+  try {
+    auto model = std::make_unique<Model>();
+    multires_info& info = model->info;
+    info.d_input = to_int(file.number("d_input", 0, kMaxChannels));
+    info.n_tokens = to_int(file.number("n_tokens", 0, kMaxChannels));
+    info.d_output = to_int(file.number("d_output", 1, kMaxChannels));
+    info.d_model = to_int(file.number("d_model", 1, kMaxChannels));
+    info.n_layers = to_int(file.number("n_layers", 1, 10000));
+    info.kernel_size = to_int(file.number("kernel_size", 2, 1000));
+    info.depth = to_int(file.number("depth", 1, 30));
+    info.window = to_int(file.number("window", 0, 1 << 24));
+    info.autoregressive = to_int(file.number("autoregressive", 0, 1));
+    if ((info.d_input > 0) == (info.n_tokens > 0))
+      throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");
+    model->width = padded(info.d_model);
+    if (info.n_tokens > 0)
+      model->table = padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}), info.n_tokens, info.d_model);
+    else
+      model->encoder = read_panels(file, "encoder", info.d_input, info.d_model);
+    const float epsilon = read_epsilon(file);
+    for (int j = 0; j < info.depth; ++j) {
+      const int64_t given = highpass(file, info, "layers.0", j).shape[0];
+      if (given > kMaxTaps) throw LoadError(MULTIRES_UNSUPPORTED, "a filter has more than 2^20 taps");
+      model->taps.push_back(std::max(to_int(given), info.kernel_size));
+      model->slots.push_back((static_cast<int64_t>(model->taps[j] - 1) << j) + 1);
+      model->total_taps += model->taps[j];
+    }
+    for (int i = 0; i < info.n_layers; ++i) {
+      model->layers.push_back(read_layer(file, *model, "layers." + std::to_string(i)));
+      model->layers.back().epsilon = epsilon;
+    }
+    model->head = read_panels(file, "head", info.d_model, info.d_output);
+    model->kernels = &best_kernels();
+    return model.release();
+  } catch (const LoadError& error) {
+    throw LoadError(error.status, path + ": " + error.what());
+  }
+}
+
+}  // namespace multires

@@ -1,0 +1,58 @@
+// The constant part of a network: weights in the layout that the kernels read.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "aligned.h"
+#include "multires.h"
+#include "weights_file.h"
+
+namespace multires {
+
+constexpr int kLane = 16;       // channels are padded to a multiple of this many floats
+constexpr int kPanel = 64;      // outputs that a matrix product forms at a time
+constexpr int kHalf = kPanel / 2;
+
+inline int padded(int channels) { return (channels + kLane - 1) / kLane * kLane; }
+
+// A matrix cut into panels of kPanel outputs; within a panel, the weights of one input lie together.
+struct Panels {
+  int inputs = 0, outputs = 0, count = 0;
+  AlignedArray<float> weights;  // (count, inputs, kPanel)
+  AlignedArray<float> bias;     // (count, kPanel)
+};
+
+struct Layer {
+  // The filters of the multiresolution sum in the order that they are used: for each block of kLane
+  // channels, each scale, each delay, kLane weights of the high-pass filter, then, at the delays that
+  // it has, kLane of the low-pass filter.
+  AlignedArray<float> filters;
+  // In front of GLU: each panel has kHalf values and the kHalf gates that belong to them.
+  Panels mixing;
+  Panels output;  // behind GLU; autoregressive models only (count 0 otherwise)
+  bool normalizes = false;
+  float epsilon = 0;
+  // LayerNorm's scale and bias; without it, those of the residual.
+  AlignedArray<float> scale, bias;
+};
+
+struct Kernels;  // kernels.h
+
+struct Model {
+  multires_info info{};
+  int width = 0;       // padded d_model
+  AlignedArray<float> table;  // token models: (n_tokens, width)
+  Panels encoder;             // others
+  std::vector<Layer> layers;
+  Panels head;
+  // Of each scale: delays that are read (0 included; at least those of the low-pass filter), ring slots.
+  std::vector<int> taps;
+  std::vector<int64_t> slots;
+  int total_taps = 0;
+  const Kernels* kernels = nullptr;
+
+  static Model* load(const std::string& path);  // throws LoadError or std::bad_alloc
+};
+
+}  // namespace multires

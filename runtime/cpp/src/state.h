@@ -1,0 +1,42 @@
+// One or several streams: what they remember, in the layout of the step graph's states.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model.h"
+
+namespace multires {
+
+constexpr int kBlockRows = 32;  // rows (a row is one step of one stream) that share a pass over the weights
+
+struct State {
+  State(const Model& model, int batch);  // throws LoadError or std::bad_alloc
+
+  const Model& model;
+  const int batch;
+
+  AlignedArray<int64_t> position;             // (batch): steps seen
+  std::vector<AlignedArray<float>> queues;    // scale j: (batch, slots, n_layers * d_model)
+  AlignedArray<float> sum, sum_error;         // (batch, d_model): of everything, or of this block
+  AlignedArray<float> block, block_error;     // (batch, d_model): of the last block; windows only
+  AlignedArray<float> prefix;                 // (batch, window + 1, 2 * d_model); windows only
+
+  std::vector<std::string> names;
+  std::vector<multires_part> parts;  // sorted by name
+
+  // position modulo the slots of each scale, (batch, depth): so that no step divides.
+  AlignedArray<int64_t> heads;
+  void find_heads();
+  void zero(int row);
+
+  // Scratch of one block of rows; no meaning between calls.
+  AlignedArray<float> x, mixed, gated;
+  AlignedArray<float> pooled;
+  std::vector<float*> taps;  // of each row, total_taps places in the rings
+
+ private:
+  void add_part(const char* name, float* data, std::vector<int64_t> shape);
+};
+
+}  // namespace multires

@@ -1,0 +1,125 @@
+#include "weights_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+#include "header_parser.h"
+
+namespace multires {
+namespace {
+
+constexpr size_t kMaxHeader = 100u << 20;  // the limit of the format
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "(";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + ")";
+}
+
+[[noreturn]] void malformed(const std::string& what) { throw LoadError(MULTIRES_MALFORMED, what); }
+
+}  // namespace
+
+WeightsFile::WeightsFile(const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) throw LoadError(MULTIRES_IO, path + ": " + std::strerror(errno));
+  struct stat status;
+  if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size < 8) {
+    close(file);
+    throw LoadError(MULTIRES_MALFORMED, path + ": not a weights file, it is too short");
+  }
+  size_ = static_cast<size_t>(status.st_size);
+  void* mapped = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
+  close(file);
+  if (mapped == MAP_FAILED) throw LoadError(MULTIRES_IO, path + ": " + std::strerror(errno));
+  bytes_ = static_cast<const unsigned char*>(mapped);
+  try {
+    parse();
+  } catch (const LoadError& error) {
+    munmap(mapped, size_);
+    throw LoadError(error.status, path + ": " + error.what());
+  } catch (...) {
+    munmap(mapped, size_);
+    throw;
+  }
+}
+
+WeightsFile::~WeightsFile() { munmap(const_cast<unsigned char*>(bytes_), size_); }
+
+void WeightsFile::parse() {
+  uint64_t header_size = 0;
+  for (int i = 7; i >= 0; --i) header_size = header_size << 8 | bytes_[i];
+  if (header_size > kMaxHeader || header_size > size_ - 8) malformed("the header is longer than the file");
+  const char* begin = reinterpret_cast<const char*>(bytes_) + 8;
+  const size_t data_size = size_ - 8 - header_size;
+  const unsigned char* data = bytes_ + 8 + header_size;
+  if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0) malformed("the data is not aligned");
+
+  size_t used = 0;
+  for (auto& [name, object] : parse_header(begin, begin + header_size)) {
+    if (name == "__metadata__") {
+      for (auto& [key, value] : object) {
+        if (!value.is_text) malformed("metadata " + key + " is not a string");
+        metadata_[key] = value.text;
+      }
+      continue;
+    }
+    const HeaderValue &dtype = object["dtype"], &shape = object["shape"], &offsets = object["data_offsets"];
+    if (object.size() != 3 || !dtype.is_text || shape.is_text || offsets.numbers.size() != 2)
+      malformed("the entry of tensor " + name + " is incomplete");
+    if (dtype.text != "F32") malformed("tensor " + name + " is " + dtype.text + ", expected F32");
+    if (shape.numbers.size() > 4) malformed("tensor " + name + " has too many dimensions");
+    size_t count = 1;
+    for (int64_t size : shape.numbers) {
+      if (size < 1 || static_cast<size_t>(size) > data_size / sizeof(float) / count)
+        malformed("tensor " + name + " is larger than the file");
+      count *= static_cast<size_t>(size);
+    }
+    const int64_t first = offsets.numbers[0], last = offsets.numbers[1];
+    if (first > last || static_cast<size_t>(last) > data_size || first % alignof(float) != 0 ||
+        static_cast<size_t>(last - first) != count * sizeof(float))
+      malformed("tensor " + name + " does not lie where the header says");
+    const float* values = reinterpret_cast<const float*>(data + first);
+    for (size_t i = 0; i < count; ++i)
+      if (!std::isfinite(values[i])) malformed("tensor " + name + " holds NaN or infinity");
+    tensors_[name] = Tensor{shape.numbers, values, count};
+    used += count * sizeof(float);
+  }
+  if (used != data_size) malformed("the tensors do not fill the file");
+}
+
+const Tensor& WeightsFile::tensor(const std::string& name, const std::vector<int64_t>& shape) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) malformed("tensor " + name + " is missing");
+  const Tensor& tensor = found->second;
+  bool fits = tensor.shape.size() == shape.size();
+  for (size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] == -1 || shape[i] == tensor.shape[i];
+  if (!fits) malformed("tensor " + name + " has shape " + shape_text(tensor.shape) + ", expected " + shape_text(shape));
+  return tensor;
+}
+
+const std::string& WeightsFile::text(const std::string& key) const {
+  const auto found = metadata_.find(key);
+  if (found == metadata_.end()) malformed("metadata " + key + " is missing");
+  return found->second;
+}
+
+int64_t WeightsFile::number(const std::string& key, int64_t low, int64_t high) const {
+  const std::string& value = text(key);
+  int64_t number = 0;
+  bool good = !value.empty() && value.size() <= 18;
+  for (char c : value) {
+    good = good && c >= '0' && c <= '9';
+    if (good) number = number * 10 + (c - '0');
+  }
+  if (!good || number < low || number > high) malformed("metadata " + key + " is '" + value + "'");
+  return number;
+}
+
+}  // namespace multires
