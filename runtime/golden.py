@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.runtime.backends import installed_backends
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.comparison import LIMITS, Check
 from multires_edge.runtime.errors import BundleError
@@ -55,7 +56,7 @@ def verify_bundle(bundle: Bundle, *, precision: str = "fp32") -> list[Check]:
     full.compare(bundle.full(precision=precision)(golden.inputs), golden.full)
     checks = [full]
     for backend, what in (("onnxruntime", "step graph"), ("native", "native engine")):
-        if backend != "native" or bundle.manifest.native:
+        if backend in installed_backends() and (backend != "native" or bundle.manifest.native):
             checks += _verify_streams(bundle, golden, backend, what, precision)
     return checks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,12 @@ from multires_edge.runtime.errors import BackendError
 from multires_edge.runtime.manifest import Manifest
 
 BACKENDS = ("native", "onnxruntime")
+
+
+def installed_backends() -> list[str]:
+    """Those that this installation can run."""
+    found = {"native": find_spec("multires_edge.runtime._native"), "onnxruntime": find_spec("onnxruntime")}
+    return [name for name in BACKENDS if found[name] is not None]
 
 
 class Stepper(Protocol):
@@ -79,8 +86,13 @@ def make_runner(
     threads: int | None,
     provider: str | None,
 ) -> Runner:
-    """Make the runner of a backend; "auto" is ONNX Runtime. Raises BackendError for one not here."""
+    """Make the runner of a backend; "auto" is ONNX Runtime, or native where that is not installed.
+
+    Raises BackendError for one that is not here.
+    """
     _check_name(backend)
+    if backend == "auto" and "onnxruntime" not in installed_backends() and provider is None:
+        backend = "native"
     if backend == "native":
         if provider is not None or threads not in (None, 1):
             raise BackendError("the native backend runs on one thread of the CPU, without a provider")

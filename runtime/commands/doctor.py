@@ -51,6 +51,8 @@ def doctor(as_json: bool) -> None:
 
 def examine() -> dict[str, Any]:
     """All findings; ``capabilities`` maps what could be done to what is missing for it, or null."""
+    from multires_edge.runtime.backends import installed_backends
+
     packages = {name: _version(name) for name in _PACKAGES}
     providers = _providers()
     gpus = _gpus()
@@ -59,8 +61,11 @@ def examine() -> dict[str, Any]:
         "export checkpoints": f"pip install 'multires-edge[export]' ({', '.join(export_missing)})"
         if export_missing
         else None,
-        "run bundles on the CPU": None if providers else "pip install 'multires-edge[onnxruntime]'",
-        "run bundles on an NVIDIA GPU": _missing_for_cuda(providers, gpus),
+        "stream on the native engine": None
+        if "native" in installed_backends()
+        else "install multires-edge with a C++ compiler at hand",
+        "run the ONNX graphs on the CPU": None if providers else "pip install 'multires-edge[onnxruntime]'",
+        "run the ONNX graphs on an NVIDIA GPU": _missing_for_cuda(providers, gpus),
     }
     return {
         "python": platform.python_version(),

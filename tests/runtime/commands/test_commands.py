@@ -91,7 +91,7 @@ class TestDoctor:
         entry = json.loads(run("doctor", "--json").stdout)
         assert entry["packages"]["numpy"] == np.__version__
         assert "CPUExecutionProvider" in entry["providers"]
-        assert entry["capabilities"]["run bundles on the CPU"] is None
+        assert entry["capabilities"]["run the ONNX graphs on the CPU"] is None
         assert entry["cpu"]["cores"] >= 1
 
     def test_says_what_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ class TestDoctor:
         monkeypatch.setattr(doctor, "_gpus", list)
         lines = run("doctor").stdout.splitlines()
         assert any("-[x] export checkpoints" in line and "[export]" in line for line in lines)
-        assert any("-[x] run bundles on the CPU" in line for line in lines)
+        assert any("-[x] run the ONNX graphs on the CPU" in line for line in lines)
         assert any("no NVIDIA GPU" in line for line in lines)
 
 
