@@ -45,8 +45,8 @@ def open_session(path: Path, threads: int | None, provider: str) -> ort.Inferenc
     except Exception as error:
         # Its exception classes have no common base but Exception.
         raise BundleError(
-            f"{path}: onnxruntime {ort.__version__} cannot load it ({error}); an older runtime "
-            "needs a bundle exported with --target portable"
+            f"{path}: onnxruntime {ort.__version__} cannot load it; an older runtime needs a bundle "
+            f"exported with --target portable ({error})"
         ) from error
     if name not in session.get_providers():
         raise BackendError(f"provider {provider!r}: {name} found no device that it can use")
