@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from multires_edge.runtime import Bundle, open_bundle
 
 
-def classify(bundle: Bundle, x: NDArray[np.float32]) -> tuple[NDArray[Any], float]:
+def classify(bundle: Bundle, backend: str, x: NDArray[np.float32]) -> tuple[NDArray[Any], float]:
     """Feed x (leads, time) sample by sample; the probabilities (labels, time), and seconds a step."""
-    stream = bundle.stream()
+    stream = bundle.stream(backend=backend)
     logits = np.empty((len(bundle.labels or []), x.shape[1]), np.float32)
     started = time.perf_counter()
     for t in range(x.shape[1]):
@@ -77,18 +77,24 @@ def main() -> None:
     x = ((mv - preprocessing["mean"]) / preprocessing["std"]).astype(np.float32)
 
     print("record   " + "".join(f"{label:>7}" for label in labels) + "   true labels")
-    times = []
+    times: dict[str, list[float]] = {"step.onnx in ONNX Runtime": [], "the native engine": []}
     for i, ecg_id in enumerate(records["ecg_id"]):
-        chances, seconds = classify(bundle, x[i])
-        times.append(seconds)
+        by_graph, by_engine = (classify(bundle, backend, x[i]) for backend in ("onnxruntime", "native"))
+        for seconds, (_, measured) in zip(times.values(), (by_graph, by_engine), strict=True):
+            seconds.append(measured)
+        chances = by_graph[0]
+        if not np.allclose(chances, by_engine[0], rtol=0, atol=1e-5):
+            raise SystemExit(f"record {ecg_id}: the two backends do not agree")
         true = [label for label, is_set in zip(labels, records["labels"][i], strict=True) if is_set]
         row = "".join(f"{chance:7.2f}" for chance in chances[:, -1])
         print(f"{ecg_id:<9}{row}   {', '.join(true)}")
         if arguments.plots:
             title = f"PTB-XL {ecg_id} (CC BY 4.0), true: {', '.join(true)}"
             draw(arguments.plots / f"{ecg_id}.png", bundle, mv[i], chances, title)
-    step, rate = np.median(times), preprocessing["sampling_rate"]
-    print(f"{step * 1e6:.0f} microseconds a step: {1 / step / rate:.0f} times real time at {rate} Hz")
+    rate = preprocessing["sampling_rate"]
+    for name, seconds in times.items():
+        step = np.median(seconds)
+        print(f"{name}: {step * 1e6:.0f} microseconds a step, {1 / step / rate:.0f} times real time")
     if arguments.plots:
         print(f"plots: {arguments.plots}")
 
