@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.native import native_weights
@@ -24,32 +22,35 @@ NETWORKS: dict[str, tuple[dict[str, Any], Pooling]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def engine_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(folder: Path) -> Path:
+    """The test program, compiled without a warning."""
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     cmake = shutil.which("cmake", path=search)
     assert cmake is not None, "cmake is part of the test extra"
-    build = tmp_path_factory.mktemp("cpp")
+    source = str(ROOT / "runtime" / "cpp")
     options = ["-DMULTIRES_TESTS=ON", "-DMULTIRES_SANITIZE=ON"]
-    source = ROOT / "runtime" / "cpp"
-    for command in ([cmake, "-S", source, "-B", build, *options], [cmake, "--build", build, "-j2"]):
+    for command in (
+        [cmake, "-S", source, "-B", str(folder), *options],
+        [cmake, "--build", str(folder), "-j2"],
+    ):
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         assert "warning:" not in result.stderr, result.stderr
-    return build / "engine_test"
+    return folder / "engine_test"
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
-def test_holds_under_sanitizers(engine_test: Path, tmp_path: Path, name: str, isa: str) -> None:
-    changes, pooling = NETWORKS[name]
-    weights = tmp_path / "weights.safetensors"
-    weights.write_bytes(native_weights(fold(random_net(variant(**changes))), pooling))
-    result = subprocess.run(
-        [engine_test, weights, tmp_path / "scratch.safetensors"],
-        env=os.environ | {"MULTIRES_ISA": isa},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+def test_holds_under_sanitizers(tmp_path: Path) -> None:
+    """One test for all, for building takes much longer than running."""
+    program = build(tmp_path / "build")
+    for name, (changes, pooling) in NETWORKS.items():
+        weights = tmp_path / "weights.safetensors"
+        weights.write_bytes(native_weights(fold(random_net(variant(**changes))), pooling))
+        for isa in ("baseline", "avx2", "avx512"):
+            result = subprocess.run(
+                [program, weights, tmp_path / "scratch.safetensors"],
+                env=os.environ | {"MULTIRES_ISA": isa},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert result.returncode == 0, f"{name}, {isa}: {result.stderr[-3000:]}"

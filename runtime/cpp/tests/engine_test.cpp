@@ -132,7 +132,7 @@ void check_damage(const std::string& weights, const std::string& scratch) {
   const std::string whole((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   std::mt19937 random(2);
   const size_t header = 8 + static_cast<unsigned char>(whole[0]) + 256 * static_cast<unsigned char>(whole[1]);
-  for (int round = 0; round < 1500; ++round) {
+  for (int round = 0; round < 400; ++round) {
     std::string damaged = whole;
     for (unsigned n = random() % 4 + 1; n > 0; --n) {
       const size_t where = random() % (round % 8 ? header : whole.size());
