@@ -26,11 +26,12 @@ from multires_edge.export.statistics import GraphStatistics
 from multires_edge.export.targets import Target, target_named
 from multires_edge.export.writing import atomic_folder, check_output
 from multires_edge.models.card import Card, read_card
-from multires_edge.models.checkpoint import build_network, read_checkpoint, sha256_of
+from multires_edge.models.checkpoint import build_network, read_checkpoint
 from multires_edge.models.config import ModelConfig
 from multires_edge.models.inference import Overrides, infer_config
 from multires_edge.runtime import golden as golden_file
 from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import ConfigError, MultiresError
 from multires_edge.runtime.manifest import FILE_NAME, FileSpec, GraphSpec, Manifest, StateSpec, TensorSpec
 

@@ -6,7 +6,6 @@ Accepted: what the published training scripts save (``{'model': ..., 'optimizer'
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import struct
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from multires_edge.models.config import ModelConfig
 from multires_edge.models.inference import Overrides, infer_config
 from multires_edge.models.training_args import TrainingArgs, read_training_args
+from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import CheckpointError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -61,15 +61,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     found = next((candidate for candidate in beside if candidate.is_file()), None)
     args = None if found is None else read_training_args(found)
     return Checkpoint(path, sha256_of(path), tensors, args)
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def load_checkpoint(path: str | Path, overrides: Overrides | None = None) -> MultiresNet:

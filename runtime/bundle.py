@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from multires_edge.runtime.backends import make_runner, make_stepper
+from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import BundleError, InputError
 from multires_edge.runtime.full import FullGraph
 from multires_edge.runtime.manifest import Manifest, read_manifest
@@ -101,7 +101,11 @@ def open_bundle(path: str | Path) -> Bundle:
     for name, digest in manifest.digests().items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"{path}: the manifest names {name!r}, which is not a file in it")
-        if _sha256(path / name) != digest:
+        try:
+            found = sha256_of(path / name)
+        except OSError as error:
+            raise BundleError(f"{path / name}: cannot be read ({error.strerror})") from error
+        if found != digest:
             raise BundleError(
                 f"{path / name}: changed since the bundle was written (its SHA-256 differs); export it again"
             )
@@ -109,17 +113,6 @@ def open_bundle(path: str | Path) -> Bundle:
     if "parity.json" in manifest.files and not bundle.parity().get("passed", False):
         warnings.warn(f"{path}: its parity proof failed; see report.html", stacklevel=2)
     return bundle
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()
 
 
 def _threads(threads: int | None) -> int | None:

@@ -99,7 +99,7 @@ class TestDamage:
 
 
 def test_an_unproven_bundle_is_said_to_be_one(bundle: Path) -> None:
-    from multires_edge.models.checkpoint import sha256_of
+    from multires_edge.runtime.digest import sha256_of
 
     path = bundle / "parity.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"passed": False}))

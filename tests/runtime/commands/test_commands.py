@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
-from multires_edge.models.checkpoint import sha256_of
 from multires_edge.runtime.cli import main
+from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.manifest import digest_of
 from tests.conftest import SMALL, random_net, save_published
 
