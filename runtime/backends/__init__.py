@@ -62,7 +62,7 @@ def make_stepper(
     """
     _check_name(backend)
     plain = threads == 1 and provider is None
-    if backend == "native" or (backend == "auto" and plain and _has_native(manifest, precision)):
+    if backend == "native" or (backend == "auto" and plain and precision in manifest.native):
         if not plain:
             raise BackendError(
                 "the native backend runs a stream on one thread of the CPU, without a provider"
@@ -103,10 +103,6 @@ def make_runner(
 
     spec = manifest.graph("full", precision)
     return OnnxRuntimeRunner(folder / spec.file, spec, threads, provider)
-
-
-def _has_native(manifest: Manifest, precision: str) -> bool:
-    return precision in manifest.native
 
 
 def _native_file(manifest: Manifest, precision: str) -> str:

@@ -43,35 +43,23 @@ struct State {
   ~State() { multires_state_free(handle); }
   State(const State&) = delete;
 
-  void run(const Floats& x, Output y) {
-    const size_t steps = x.size() / (rows * static_cast<size_t>(info.d_input));
-    expect(x.size() == steps * rows * static_cast<size_t>(info.d_input), y, steps);
-    const float* from = x.data();
-    float* to = y.data();
-    multires_status status;
-    {
-      nb::gil_scoped_release released;
-      status = multires_run(handle, from, static_cast<int64_t>(steps), to);
-    }
-    check(status);
-  }
+  void run(const Floats& x, Output y) { feed(multires_run, x, static_cast<size_t>(info.d_input), y); }
+  void run_tokens(const Tokens& tokens, Output y) { feed(multires_run_tokens, tokens, 1, y); }
 
-  void run_tokens(const Tokens& tokens, Output y) {
-    const size_t steps = tokens.size() / rows;
-    expect(tokens.size() == steps * rows, y, steps);
-    const int64_t* from = tokens.data();
-    float* to = y.data();
-    multires_status status;
-    {
-      nb::gil_scoped_release released;
-      status = multires_run_tokens(handle, from, static_cast<int64_t>(steps), to);
-    }
-    check(status);
-  }
-
-  void expect(bool input_fits, const Output& y, size_t steps) const {
-    if (!input_fits || y.size() != steps * rows * static_cast<size_t>(info.d_output))
+  // inputs: (steps, batch, each); y: (steps, batch, d_output).
+  template <typename Function, typename Inputs>
+  void feed(Function function, const Inputs& inputs, size_t each, Output& y) {
+    const size_t row = rows * each, steps = row ? inputs.size() / row : 0;
+    if (inputs.size() != steps * row || y.size() != steps * rows * static_cast<size_t>(info.d_output))
       throw std::runtime_error("an array has the wrong size");
+    const auto* from = inputs.data();
+    float* to = y.data();
+    multires_status status;
+    {
+      nb::gil_scoped_release released;
+      status = function(handle, from, static_cast<int64_t>(steps), to);
+    }
+    check(status);
   }
 
   multires_state* handle = nullptr;
