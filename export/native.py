@@ -90,9 +90,7 @@ def _card_metadata(card: Card) -> dict[str, str]:
     facts: dict[str, Any] = {"labels": card.labels, "output": card.about.get("output")}
     facts |= card.preprocessing or {}
     lines = {key: value if isinstance(value, list) else [value] for key, value in facts.items()}
-    return {
-        key: "\n".join(_line(item) for item in items) for key, items in lines.items() if items != [None]
-    }
+    return {key: "\n".join(_line(item) for item in items) for key, items in lines.items() if items != [None]}
 
 
 def _line(value: Any) -> str:

@@ -41,7 +41,8 @@ if(MULTIRES_SHARED)
     SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
   # Hidden visibility leaves the standard library's templates; nothing but the C interface shall be seen.
   set(exports ${PROJECT_SOURCE_DIR}/cmake/exports.map)
-  target_link_options(multires_shared PRIVATE LINKER:--version-script=${exports} LINKER:--no-undefined)
+  target_link_options(multires_shared PRIVATE LINKER:--version-script=${exports}
+    $<TARGET_PROPERTY:multires,INTERFACE_LINK_OPTIONS>)  # such as a sanitizer's
   set_target_properties(multires_shared PROPERTIES LINK_DEPENDS ${exports})
   list(APPEND targets multires_shared)
 endif()

@@ -167,7 +167,7 @@ multires_status multires_snapshot_save(const multires_state* state, void* buffer
 }
 
 multires_status multires_snapshot_load(multires_state* state, const void* buffer, size_t size) {
-  if (!state || !buffer) return MULTIRES_ARGUMENT;
+  if (!state || (!buffer && size > 0)) return MULTIRES_ARGUMENT;
   return multires::load_snapshot(*state->state, static_cast<const unsigned char*>(buffer), size);
 }
 
