@@ -77,7 +77,8 @@ class Classifier {
   // The probabilities after this sample, valid until the next.
   const std::vector<float>& feed(const std::vector<double>& sample) {
     if (sample.size() != x_.size())
-      throw std::runtime_error(std::to_string(sample.size()) + " columns, the model takes " + std::to_string(x_.size()));
+      throw std::runtime_error("has " + std::to_string(sample.size()) + " columns, the model takes " +
+                               std::to_string(x_.size()));
     for (size_t i = 0; i < x_.size(); ++i) x_[i] = static_cast<float>((sample[i] - mean_[i]) / std_[i]);
     const multires_status status = stream_.step(x_.data(), y_.data());
     if (status != MULTIRES_OK) throw multires::Error(status, multires::text(status));
@@ -97,8 +98,7 @@ class Classifier {
 void run(const char* path) {
   const multires::Model model(path);
   if (model.info().d_input == 0 || model.info().autoregressive)
-    throw std::runtime_error(std::string(path) + ": this example runs classifiers of samples, not of tokens, and no "
-                                                 "autoregressive models");
+    throw std::runtime_error("this example runs classifiers of samples, not of tokens, and no autoregressive models");
   Classifier classifier(model);
   if (!model.metadata("mean")) std::cerr << "note: the bundle has no normalisation, samples are taken as normalised\n";
   if (!model.metadata("output")) std::cerr << "note: the bundle does not say how to make probabilities, logits come out\n";

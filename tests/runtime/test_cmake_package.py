@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -239,7 +240,7 @@ class TestLibraries:
 
     def test_the_shared_library_carries_its_version(self, prefix: Path) -> None:
         version = re.search(r"VERSION ([\d.]+) LANGUAGES", (ENGINE / "CMakeLists.txt").read_text())
-        assert version is not None
+        assert version is not None and version[1] == metadata.version("multires-edge")
         minor = version[1].rpartition(".")[0]
         library = prefix / "lib" / "libmultires.so"
         assert library.resolve().name == f"libmultires.so.{version[1]}"

@@ -31,7 +31,8 @@ int32_t check_window(const multires_info& info, int32_t window) {
                                            std::to_string(multires::kMaxWindow) + ", 0 for everything so far, or " +
                                            std::to_string(MULTIRES_DEFAULT_WINDOW) + " for what the weights say");
   if (window > 0 && info.autoregressive)
-    throw LoadError(MULTIRES_ARGUMENT, "window is " + std::to_string(window) + ", but an autoregressive model does not pool");
+    throw LoadError(MULTIRES_ARGUMENT,
+                    "window is " + std::to_string(window) + ", but an autoregressive model does not pool");
   return window;
 }
 

@@ -64,8 +64,8 @@ std::vector<float> feed(const Model& model, Stream& stream, int start, int steps
       if (info.n_tokens > 0) tokens.push_back((7 * t + 3 * row) % info.n_tokens);
       for (int i = 0; i < info.d_input; ++i) x.push_back(std::sin(static_cast<float>(t * (i + 1) + row)));
     }
-  const auto status = info.n_tokens > 0 ? stream.run(tokens.data(), steps, y.data()) : stream.run(x.data(), steps, y.data());
-  CHECK(status == MULTIRES_OK);
+  const bool takes_tokens = info.n_tokens > 0;
+  CHECK((takes_tokens ? stream.run(tokens.data(), steps, y.data()) : stream.run(x.data(), steps, y.data())) == MULTIRES_OK);
   return y;
 }
 
