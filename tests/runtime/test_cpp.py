@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.native import native_weights
+from multires_edge.models.card import Card
 from tests.conftest import ROOT, random_net, variant
 
 NETWORKS: dict[str, tuple[dict[str, Any], Pooling]] = {
@@ -22,8 +24,12 @@ NETWORKS: dict[str, tuple[dict[str, Any], Pooling]] = {
 }
 
 
+# Names that the header of a weights file must escape.
+CARD = Card({"labels": ['N"', "\N{MICRO SIGN}", "\N{MUSICAL SYMBOL G CLEF}\n"]})
+
+
 def build(folder: Path) -> Path:
-    """The test program, compiled without a warning."""
+    """The folder of the test programs, compiled without a warning."""
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     cmake = shutil.which("cmake", path=search)
     assert cmake is not None, "cmake is part of the test extra"
@@ -36,18 +42,22 @@ def build(folder: Path) -> Path:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         assert "warning:" not in result.stderr, result.stderr
-    return folder / "engine_test"
+    return folder
 
 
 def test_holds_under_sanitizers(tmp_path: Path) -> None:
     """One test for all, for building takes much longer than running."""
-    program = build(tmp_path / "build")
+    programs = build(tmp_path / "build")
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(native_weights(fold(random_net(variant())), Pooling()))
     for name, (changes, pooling) in NETWORKS.items():
         weights = tmp_path / "weights.safetensors"
-        weights.write_bytes(native_weights(fold(random_net(variant(**changes))), pooling))
-        for isa in ("baseline", "avx2", "avx512"):
+        weights.write_bytes(native_weights(fold(random_net(variant(**changes))), pooling, CARD))
+        runs = [[programs / "engine_test", weights, tmp_path / "scratch.safetensors"]]
+        runs.append([programs / "header_test", weights, other])
+        for isa, arguments in itertools.product(("baseline", "avx2", "avx512"), runs):
             result = subprocess.run(
-                [program, weights, tmp_path / "scratch.safetensors"],
+                arguments,
                 env=os.environ | {"MULTIRES_ISA": isa},
                 capture_output=True,
                 text=True,

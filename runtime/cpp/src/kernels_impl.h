@@ -265,7 +265,7 @@ void pool_row(const multires_info& info, State& state, int b, const float* x, fl
   const size_t row = static_cast<size_t>(b) * d;
   float *sum = state.sum.data() + row, *error = state.sum_error.data() + row;
   const int64_t position = state.position[b];
-  if (info.window == 0) {
+  if (state.window == 0) {
     const float count = static_cast<float>(position + 1);
     for (int c = 0; c < d; ++c) {
       add_exactly(sum[c], error[c], x[c]);
@@ -274,17 +274,17 @@ void pool_row(const multires_info& info, State& state, int b, const float* x, fl
     return;
   }
   float *block = state.block.data() + row, *block_error = state.block_error.data() + row;
-  if (position % info.window == 0) {
+  if (position % state.window == 0) {
     std::memcpy(block, sum, static_cast<size_t>(d) * sizeof(float));
     std::memcpy(block_error, error, static_cast<size_t>(d) * sizeof(float));
     std::memset(sum, 0, static_cast<size_t>(d) * sizeof(float));
     std::memset(error, 0, static_cast<size_t>(d) * sizeof(float));
   }
-  const int64_t slots = static_cast<int64_t>(info.window) + 1;
+  const int64_t slots = static_cast<int64_t>(state.window) + 1;
   float* ring = state.prefix.data() + static_cast<size_t>(b) * slots * 2 * d;
   const float* before = ring + static_cast<size_t>((position + 1) % slots) * 2 * d;
   float* now = ring + static_cast<size_t>(position % slots) * 2 * d;
-  const float count = static_cast<float>(std::min<int64_t>(position + 1, info.window));
+  const float count = static_cast<float>(std::min<int64_t>(position + 1, state.window));
   for (int c = 0; c < d; ++c) {
     add_exactly(sum[c], error[c], x[c]);
     const float whole = (block[c] - before[c]) + sum[c];

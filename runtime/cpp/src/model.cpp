@@ -122,7 +122,7 @@ Model* Model::load(const std::string& path) {
     info.n_layers = to_int(file.number("n_layers", 1, 10000));
     info.kernel_size = to_int(file.number("kernel_size", 2, 1000));
     info.depth = to_int(file.number("depth", 1, 30));
-    info.window = to_int(file.number("window", 0, 1 << 24));
+    info.window = to_int(file.number("window", 0, kMaxWindow));
     info.autoregressive = to_int(file.number("autoregressive", 0, 1));
     if ((info.d_input > 0) == (info.n_tokens > 0))
       throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");
@@ -145,6 +145,8 @@ Model* Model::load(const std::string& path) {
     }
     model->head = read_panels(file, "head", info.d_model, info.d_output);
     model->kernels = &best_kernels();
+    model->metadata = file.metadata();
+    model->fingerprint = file.fingerprint();
     return model.release();
   } catch (const LoadError& error) {
     throw LoadError(error.status, path + ": " + error.what());

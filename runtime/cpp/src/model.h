@@ -1,6 +1,7 @@
 // The constant part of a network: weights in the layout that the kernels read.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@ namespace multires {
 constexpr int kLane = 16;       // channels are padded to a multiple of this many floats
 constexpr int kPanel = 64;      // outputs that a matrix product forms at a time
 constexpr int kHalf = kPanel / 2;
+constexpr int kMaxWindow = 1 << 24;
 
 inline int padded(int channels) { return (channels + kLane - 1) / kLane * kLane; }
 
@@ -55,6 +57,8 @@ struct Model {
   std::vector<int64_t> slots;
   int total_taps = 0;
   const Kernels* kernels = nullptr;
+  std::map<std::string, std::string> metadata;
+  uint64_t fingerprint = 0;  // of the tensors
 
   static Model* load(const std::string& path);  // throws LoadError or std::bad_alloc
 };

@@ -5,7 +5,7 @@
 
 namespace multires {
 
-State::State(const Model& model_, int batch_) : model(model_), batch(batch_) {
+State::State(const Model& model_, int batch_, int window_) : model(model_), batch(batch_), window(window_) {
   const multires_info& info = model.info;
   const size_t rows = static_cast<size_t>(batch), d = static_cast<size_t>(info.d_model);
   position = AlignedArray<int64_t>(rows);
@@ -16,13 +16,13 @@ State::State(const Model& model_, int batch_) : model(model_), batch(batch_) {
     sum_error = AlignedArray<float>(rows * d);
     add_part("pool_sum", sum.data(), {batch, info.d_model});
     add_part("pool_sum_error", sum_error.data(), {batch, info.d_model});
-    if (info.window) {
+    if (window) {
       block = AlignedArray<float>(rows * d);
       block_error = AlignedArray<float>(rows * d);
-      prefix = AlignedArray<float>(rows * (static_cast<size_t>(info.window) + 1) * 2 * d);
+      prefix = AlignedArray<float>(rows * (static_cast<size_t>(window) + 1) * 2 * d);
       add_part("pool_block", block.data(), {batch, info.d_model});
       add_part("pool_block_error", block_error.data(), {batch, info.d_model});
-      add_part("pool_prefix", prefix.data(), {batch, 1, info.window + 1, 2 * info.d_model});
+      add_part("pool_prefix", prefix.data(), {batch, 1, window + 1, 2 * info.d_model});
     }
   }
   add_part("position", nullptr, {batch});

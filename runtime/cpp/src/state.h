@@ -11,10 +11,11 @@ namespace multires {
 constexpr int kBlockRows = 32;  // rows (a row is one step of one stream) that share a pass over the weights
 
 struct State {
-  State(const Model& model, int batch);  // throws LoadError or std::bad_alloc
+  // window: steps to pool over, 0 for everything so far. Throws LoadError or std::bad_alloc.
+  State(const Model& model, int batch, int window);
 
   const Model& model;
-  const int batch;
+  const int batch, window;
 
   AlignedArray<int64_t> position;             // (batch): steps seen
   std::vector<float*> queues;                 // scale j: (batch, slots, n_layers * d_model)

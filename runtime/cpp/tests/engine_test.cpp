@@ -67,8 +67,8 @@ void check_streams(const multires_model* model, int batch) {
   const Inputs inputs = random_inputs(info, batch, kSteps, 1);
   std::vector<float> whole(row * kSteps), pieces(row * kSteps);
   multires_state *a, *b;
-  CHECK(multires_state_new(model, batch, &a, nullptr, 0) == MULTIRES_OK);
-  CHECK(multires_state_new(model, batch, &b, nullptr, 0) == MULTIRES_OK);
+  CHECK(multires_state_new(model, batch, MULTIRES_DEFAULT_WINDOW, &a, nullptr, 0) == MULTIRES_OK);
+  CHECK(multires_state_new(model, batch, MULTIRES_DEFAULT_WINDOW, &b, nullptr, 0) == MULTIRES_OK);
   const long before = allocations;
   CHECK(feed(a, info, inputs, batch, 0, kSteps, whole.data()) == MULTIRES_OK);
   for (int t = 0, n = 1; t < kSteps; t += n, n = n % 7 + 1) {
@@ -108,9 +108,9 @@ void check_streams(const multires_model* model, int batch) {
 void check_refusals(const multires_model* model) {
   const multires_info info = multires_model_info(model);
   multires_state* state;
-  CHECK(multires_state_new(model, 0, &state, nullptr, 0) == MULTIRES_ARGUMENT);
-  CHECK(multires_state_new(nullptr, 1, &state, nullptr, 0) == MULTIRES_ARGUMENT);
-  CHECK(multires_state_new(model, 1, &state, nullptr, 0) == MULTIRES_OK);
+  CHECK(multires_state_new(model, 0, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_ARGUMENT);
+  CHECK(multires_state_new(nullptr, 1, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_ARGUMENT);
+  CHECK(multires_state_new(model, 1, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_OK);
   std::vector<float> y(static_cast<size_t>(info.d_output));
   CHECK(multires_step(state, nullptr, y.data()) == MULTIRES_ARGUMENT);
   CHECK(multires_step(nullptr, y.data(), y.data()) == MULTIRES_ARGUMENT);
@@ -147,7 +147,7 @@ void check_damage(const std::string& weights, const std::string& scratch) {
     CHECK((status == MULTIRES_OK) == (model != nullptr));
     CHECK((status == MULTIRES_OK) == (message[0] == '\0'));
     multires_state* state = nullptr;
-    if (model && multires_state_new(model, 2, &state, nullptr, 0) == MULTIRES_OK) {
+    if (model && multires_state_new(model, 2, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_OK) {
       const multires_info info = multires_model_info(model);
       const Inputs inputs = random_inputs(info, 2, 5, 3);
       std::vector<float> y(static_cast<size_t>(info.d_output) * 10);
