@@ -63,6 +63,7 @@ multires_status run(multires_state* handle, const float* x, const int64_t* token
   const multires::Model& model = state.model;
   const bool takes_tokens = model.info.n_tokens > 0;
   if (takes_tokens ? !tokens : !x) return MULTIRES_ARGUMENT;
+  if (steps > INT64_MAX / state.batch) return MULTIRES_ARGUMENT;
   const int64_t rows = steps * state.batch;
   if (takes_tokens)
     for (int64_t row = 0; row < rows; ++row)
