@@ -135,11 +135,14 @@ void multiply(const Panels& panels, const float* in, size_t stride, int rows, Us
 // The multiresolution sum and GELU of V vectors of channels, and the push of a_0 .. a_{depth-1} for them.
 // Several vectors at once, for each a_j waits for the one before it. `rows` has, for each scale, the rows
 // of its queue at this step and at each delay; the first is written. K is the length of the low-pass
-// filter, 0 if only known at run time; `kept` the channels that exist, of the V vectors.
-template <int K, int V>
-void multires_channels(const Model& model, const float* filters, size_t width, float* const* rows, size_t place,
-                       int kept, const float* x, float* y) {
+// filter, 0 if only known at run time. Of a Partial vector, only the first `kept` channels exist: the other
+// lanes read what follows in the ring, and end where nobody looks.
+template <int K, int V, bool Partial>
+inline void multires_channels(const Model& model, const float* filters, float* const* rows, size_t place, int kept,
+                              const float* x, float* y) {
   const int depth = model.info.depth, lowpass_taps = K ? K : model.info.kernel_size;
+  const int* taps = model.taps.data();
+  const size_t width = static_cast<size_t>(model.width);
   const float* highpass = filters + static_cast<size_t>(lowpass_taps) * width;
   Vec lowpass[K ? K : 1][V];
   for (int o = 0; o < K; ++o)
@@ -153,7 +156,6 @@ void multires_channels(const Model& model, const float* filters, size_t width, f
       next[v] = low(0, v) * a[v];
     }
     highpass += width;
-    // Lanes past the last channel read what follows in the ring, and end where nobody looks.
     for (int o = 1; o < lowpass_taps; ++o, highpass += width) {
       const float* tap = rows[o] + place;
       for (int v = 0; v < V; ++v) {
@@ -162,18 +164,19 @@ void multires_channels(const Model& model, const float* filters, size_t width, f
         next[v] += low(o, v) * q;
       }
     }
-    for (int o = lowpass_taps; o < model.taps[j]; ++o, highpass += width) {
+    for (int o = lowpass_taps; o < taps[j]; ++o, highpass += width) {
       const float* tap = rows[o] + place;
       for (int v = 0; v < V; ++v) sum[v] += load(highpass + v * kVector) * load(tap + v * kVector);
     }
     float* push = rows[0] + place;
-    if (kept == V * kVector) {
-      for (int v = 0; v < V; ++v) store(push + v * kVector, a[v]);
-    } else {
-      std::memcpy(push, a, static_cast<size_t>(kept) * sizeof(float));
+    for (int v = 0; v < V; ++v) {
+      if (Partial)
+        for (int i = 0; i < kept; ++i) push[i] = a[v][i];
+      else
+        store(push + v * kVector, a[v]);
+      a[v] = next[v];
     }
-    for (int v = 0; v < V; ++v) a[v] = next[v];
-    rows += model.taps[j];
+    rows += taps[j];
   }
   for (int v = 0; v < V; ++v) store(y + v * kVector, gelu(sum[v]));
 }
@@ -182,12 +185,14 @@ void multires_channels(const Model& model, const float* filters, size_t width, f
 template <int K, int V>
 void multires_row(const Model& model, const Layer& layer, size_t offset, float* const* taps, const float* x, float* y,
                   int c = 0) {
-  constexpr int n = V * kVector;
-  const int width = model.width;
-  for (; c + n <= width; c += n)
-    multires_channels<K, V>(model, layer.filters.data() + c, static_cast<size_t>(width), taps, offset + c,
-                            std::min(n, model.info.d_model - c), x + c, y + c);
-  if constexpr (V > 1) multires_row<K, V / 2>(model, layer, offset, taps, x, y, c);
+  const int channels = model.info.d_model;
+  const float* filters = layer.filters.data();
+  for (; c + V * kVector <= channels; c += V * kVector)
+    multires_channels<K, V, false>(model, filters + c, taps, offset + c, V * kVector, x + c, y + c);
+  if constexpr (V > 1)
+    multires_row<K, V / 2>(model, layer, offset, taps, x, y, c);
+  else if (c < channels)
+    multires_channels<K, 1, true>(model, filters + c, taps, offset + c, channels - c, x + c, y + c);
 }
 
 // Where each tap of one row lies: rows of the rings, of all layers.
