@@ -92,8 +92,8 @@ class LogisticMixture:
         """A mixture of the one component that ``uniform`` (..., 1) falls on."""
         logits = (self.logits - self.logits.max(-1, keepdims=True)) / temperature
         sums = np.exp(logits).cumsum(-1)
-        # The threshold may round up to the whole sum.
-        component = np.minimum((uniform * sums[..., -1:] >= sums).sum(-1), sums.shape[-1] - 1)
+        # Numbers below 1 leave the threshold, rounded, below the whole sum: some component is always left.
+        component = (uniform * sums[..., -1:] >= sums).sum(-1)
         flat = self.components.reshape(-1, *self.components.shape[-3:])
         chosen = flat[np.arange(len(flat)), ..., component.reshape(-1), None]
         return LogisticMixture(np.zeros_like(uniform), chosen.reshape(*self.components.shape[:-1], 1))
@@ -106,7 +106,7 @@ class LogisticMixture:
         x = levels[..., None] / 127.5 - 1
         coefficients = np.tanh(self.components[..., 2, :])
         red, green = x[..., 0, :], x[..., 1, :]
-        means = means.copy()
+        means = means + np.zeros_like(x)  # a copy, of as many pixels as there are levels
         means[..., 1, :] += coefficients[..., 0, :] * red
         means[..., 2, :] += coefficients[..., 1, :] * red + coefficients[..., 2, :] * green
         return means
