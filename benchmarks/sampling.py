@@ -87,13 +87,13 @@ def compare(bundle: Bundle, pixels: int) -> None:
     whole = theirs[-1] * pixels
     best = float(ours["native"].sum())
     print(f"one image of {pixels} pixels{'':22}seconds   to the native stream")
-    for what, seconds in (
+    for what, total in (
         ("full graph on the whole image for each pixel", whole),
         ("full graph on the pixels so far", prefixes),
         ("stream, onnxruntime", float(ours["onnxruntime"].sum())),
         ("stream, native", best),
     ):
-        print(f"  {what:44}{seconds:9.3f}   {seconds / best:8.1f}")
+        print(f"  {what:44}{total:9.3f}   {total / best:8.1f}")
 
 
 def check(bundle: Bundle, full: FullGraph, pixels: int) -> None:

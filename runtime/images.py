@@ -22,7 +22,7 @@ def scale_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def levels_of(x: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Inputs in [-1, 1] back to levels. Raises InputError for any that are not 8-bit levels."""
-    levels = np.rint((x + 1.0) * 127.5)
+    levels: NDArray[np.float64] = np.rint((x.astype(np.float64) + 1) * 127.5)
     if levels.min() < 0 or levels.max() > 255 or np.abs(levels / 127.5 - 1 - x).max() > 1e-5:
         raise InputError("x holds values that are not 8-bit levels; expected level / 127.5 - 1")
     return levels.astype(np.uint8)

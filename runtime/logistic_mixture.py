@@ -41,9 +41,9 @@ class LogisticMixture:
     def from_params(cls, params: NDArray[np.floating], channels: int) -> LogisticMixture:
         """Read a network's outputs (..., d_output) for 1 or 3 channels. Raises ConfigError."""
         mixtures = mixture_count(params.shape[-1], channels)
-        params = params.astype(np.float64)
-        components = params[..., mixtures:].reshape(*params.shape[:-1], channels, -1, mixtures)
-        return cls(params[..., :mixtures], components)
+        exact: NDArray[np.float64] = params.astype(np.float64)
+        components = exact[..., mixtures:].reshape(*params.shape[:-1], channels, -1, mixtures)
+        return cls(exact[..., :mixtures], components)
 
     def log_likelihood(self, levels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Natural logarithm of the probability of pixels: levels (..., channels) -> (...)."""

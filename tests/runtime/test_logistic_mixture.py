@@ -31,7 +31,10 @@ def definition(params: np.ndarray, levels: np.ndarray) -> float:
     """Probability of one pixel, term by term from the paper's equations, in Python's floats."""
     channels = len(levels)
     mixtures = len(params) // (10 if channels == 3 else 3)
-    sigmoid = lambda z: 0.5 * (1 + math.tanh(z / 2))  # noqa: E731
+
+    def sigmoid(z: float) -> float:
+        return 0.5 * (1 + math.tanh(z / 2))
+
     x = [level / 127.5 - 1 for level in levels]
     weights = np.exp(params[:mixtures].astype(np.float64))
     total = 0.0
