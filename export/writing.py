@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import os
 import shutil
 import tempfile
@@ -13,11 +12,12 @@ from pathlib import Path
 
 from multires_edge.runtime.errors import BundleError, OutputError
 from multires_edge.runtime.manifest import FILE_NAME, read_manifest
+from multires_edge.runtime.writing import disk_errors, flush_folder, umask
 
 
 def check_output(final: Path, *, force: bool) -> None:
     """Refuse early what :func:`atomic_folder` would refuse late. Raises OutputError."""
-    with _disk_errors(final):
+    with disk_errors(final):
         _check_output(final, force=force)
 
 
@@ -48,14 +48,14 @@ def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
     """
     check_output(final, force=force)
     new_parents = [parent for parent in final.absolute().parents if not parent.exists()]
-    with _disk_errors(final):
+    with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         made = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent)
     temporary = Path(made)
     try:
-        with _disk_errors(final):
+        with disk_errors(final):
             yield temporary
-            temporary.chmod(0o777 & ~_umask())
+            temporary.chmod(0o777 & ~umask())
             _flush(temporary)
             _put_in_place(temporary, final, force=force)
     finally:
@@ -71,7 +71,7 @@ def _put_in_place(temporary: Path, final: Path, *, force: bool) -> None:
         _check_replaceable(final)
         # One step: at every moment there is a whole bundle under the name, the old one or the new.
         if _exchange(temporary, final):
-            _flush_folder(final.parent)
+            flush_folder(final.parent)
             return  # what is now the temporary folder is removed by the caller
         aside = temporary.with_suffix(".replaced")
         final.rename(aside)
@@ -84,7 +84,7 @@ def _put_in_place(temporary: Path, final: Path, *, force: bool) -> None:
         shutil.rmtree(aside, ignore_errors=True)
     else:
         temporary.rename(final)
-    _flush_folder(final.parent)
+    flush_folder(final.parent)
 
 
 def _exchange(a: Path, b: Path) -> bool:
@@ -109,21 +109,6 @@ def _check_replaceable(folder: Path) -> None:
             ) from None
 
 
-@contextlib.contextmanager
-def _disk_errors(final: Path) -> Iterator[None]:
-    """Say what the system said of the disk; anything else passes."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-            raise OutputError(f"{final}: another process wrote it meanwhile; nothing replaced") from error
-        raise OutputError(
-            f"{final}: cannot be written ({error.strerror or error}); nothing was left behind"
-        ) from error
-
-
 def _flush(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
@@ -131,19 +116,4 @@ def _flush(folder: Path) -> None:
             continue
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _umask() -> int:
-    # The only way to read it is to set it.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+    flush_folder(folder)

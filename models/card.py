@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime.errors import CardError
+from multires_edge.runtime.preprocessing import normalize
 
 _PREPROCESSING = {"sampling_rate", "channels", "unit", "mean", "std"}
 _KNOWN = {"name", "description", "preprocessing", "labels", "output", "source", "license"}
@@ -48,12 +49,7 @@ class Card:
         """x = (sample - mean) / std for samples (..., channels, time) in the card's unit."""
         if self.preprocessing is None:
             raise CardError("the card has no preprocessing, so samples cannot be normalised")
-        mean, std = (np.asarray(self.preprocessing[key], np.float64) for key in ("mean", "std"))
-        if mean.ndim:
-            mean = mean[:, None]
-        if std.ndim:
-            std = std[:, None]
-        return ((samples - mean) / std).astype(np.float32)
+        return normalize(samples, self.preprocessing)
 
 
 def read_card(path: str | Path, config: ModelConfig | None = None) -> Card:

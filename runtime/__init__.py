@@ -7,19 +7,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle, open_bundle
     from multires_edge.runtime.errors import MultiresError
+    from multires_edge.runtime.evaluation import evaluate
     from multires_edge.runtime.full import FullGraph
+    from multires_edge.runtime.sampling import PixelSampler, sample
     from multires_edge.runtime.state import StreamState
     from multires_edge.runtime.stream import Stream
 
-__all__ = ["Bundle", "FullGraph", "MultiresError", "Stream", "StreamState", "open_bundle"]
+__all__ = [
+    "Bundle",
+    "FullGraph",
+    "MultiresError",
+    "PixelSampler",
+    "Stream",
+    "StreamState",
+    "evaluate",
+    "open_bundle",
+    "sample",
+]
 
 _HOMES = {
     "Bundle": "bundle",
     "FullGraph": "full",
     "MultiresError": "errors",
+    "PixelSampler": "sampling",
     "Stream": "stream",
     "StreamState": "state",
+    "evaluate": "evaluation",
     "open_bundle": "bundle",
+    "sample": "sampling",
 }
 
 

@@ -7,7 +7,9 @@ import click
 from multires_edge.export.command import export
 from multires_edge.runtime.commands.cmake_dir import cmake_dir
 from multires_edge.runtime.commands.doctor import doctor
+from multires_edge.runtime.commands.evaluate import evaluate
 from multires_edge.runtime.commands.inspect import inspect
+from multires_edge.runtime.commands.sample import sample
 from multires_edge.runtime.commands.verify import verify
 
 
@@ -17,5 +19,5 @@ def main() -> None:
     """Trained MultiresNets on edge devices: export, prove, run."""
 
 
-for command in (export, verify, inspect, doctor, cmake_dir):
+for command in (export, verify, evaluate, sample, inspect, doctor, cmake_dir):
     main.add_command(command)

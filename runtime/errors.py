@@ -36,7 +36,7 @@ class BundleError(MultiresError, ValueError):
 
 
 class OutputError(MultiresError, OSError):
-    """A bundle that cannot be written: it exists already, or the disk is full or read-only."""
+    """A bundle or file that cannot be written: it exists already, or the disk is full or read-only."""
 
 
 class BackendError(MultiresError, RuntimeError):

@@ -149,6 +149,37 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_bundle(path, folder / "small.bundle").path
 
 
+@pytest.fixture(scope="session")
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle that draws coloured images, untrained."""
+    return _exported(tmp_path_factory, task="autoregressive", d_input=3, d_output=100)
+
+
+@pytest.fixture(scope="session")
+def drawing_grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle that draws images of one channel, untrained."""
+    return _exported(tmp_path_factory, task="autoregressive", d_input=1, d_output=30)
+
+
+@pytest.fixture(scope="session")
+def token_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle that classifies tokens, with lengths."""
+    return _exported(tmp_path_factory, encoder="token")
+
+
+@pytest.fixture(scope="session")
+def token_predictor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small autoregressive bundle of tokens."""
+    return _exported(tmp_path_factory, task="autoregressive", encoder="token", d_output=11)
+
+
+def _exported(tmp_path_factory: pytest.TempPathFactory, **changes: Any) -> Path:
+    from multires_edge.export import export_bundle
+
+    folder = tmp_path_factory.mktemp("exported")
+    return export_bundle(save_published(random_net(variant(**changes)), folder), folder / "a.bundle").path
+
+
 @pytest.fixture
 def bundle(exported: Path, tmp_path: Path) -> Path:
     """A copy of the small bundle that a test may damage."""

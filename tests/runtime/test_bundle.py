@@ -136,12 +136,12 @@ class TestFull:
 def test_the_runtime_never_imports_torch_or_the_exporter(exported: Path) -> None:
     code = (
         "import sys, numpy\n"
-        "from multires_edge.runtime import open_bundle\n"
+        "from multires_edge.runtime import evaluate, open_bundle, sample\n"
         f"bundle = open_bundle({str(exported)!r})\n"
         "bundle.stream().step(numpy.zeros((1, 2), numpy.float32))\n"
         "bundle.full()(numpy.zeros((1, 2, 5), numpy.float32))\n"
         "loaded = {name.split('.')[0] for name in sys.modules}\n"
-        "assert not {'torch', 'onnx', 'jinja2', 'matplotlib'} & loaded\n"
+        "assert not {'torch', 'onnx', 'jinja2', 'matplotlib', 'PIL'} & loaded\n"
         "parts = {name.split('.')[1] for name in sys.modules if name.startswith('multires_edge.')}\n"
         "assert parts == {'runtime'}, parts\n"
     )
