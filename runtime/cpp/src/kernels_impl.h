@@ -133,40 +133,41 @@ void multiply(const Panels& panels, const float* in, size_t stride, int rows, Us
 }
 
 // The multiresolution sum and GELU of V vectors of channels, and the push of a_0 .. a_{depth-1} for them.
-// Several vectors at once, for each a_j waits for the one before it. `rows` has, for each scale, the rows
-// of its queue at this step and at each delay; the first is written. K is the length of the low-pass
-// filter, 0 if only known at run time. Of a Partial vector, only the first `kept` channels exist: the other
-// lanes read what follows in the ring, and end where nobody looks.
+// The sum is taken from the input and the taps directly (see Layer::filters): it need not wait for the
+// a_j, of which each waits for the one before. `rows` has, for each scale, the rows of its queue at this
+// step and at each delay; the first is written. K is the length of the low-pass filter, 0 if only known at
+// run time. Of a Partial vector, only the first `kept` channels exist: the other lanes read what follows
+// in the ring, and end where nobody looks.
 template <int K, int V, bool Partial>
 inline void multires_channels(const Model& model, const float* filters, float* const* rows, size_t place, int kept,
                               const float* x, float* y) {
   const int depth = model.info.depth, lowpass_taps = K ? K : model.info.kernel_size;
   const int* taps = model.taps.data();
   const size_t width = static_cast<size_t>(model.width);
-  const float* highpass = filters + static_cast<size_t>(lowpass_taps) * width;
   Vec lowpass[K ? K : 1][V];
   for (int o = 0; o < K; ++o)
     for (int v = 0; v < V; ++v) lowpass[o][v] = load(filters + o * width + v * kVector);
   const auto low = [&](int o, int v) { return K ? lowpass[K ? o : 0][v] : load(filters + o * width + v * kVector); };
-  Vec a[V], next[V], sum[V] = {};
-  for (int v = 0; v < V; ++v) a[v] = load(x + v * kVector);
+  const float* weights = filters + static_cast<size_t>(lowpass_taps) * width;
+  Vec a[V], next[V], sum[V];
+  for (int v = 0; v < V; ++v) {
+    a[v] = load(x + v * kVector);
+    sum[v] = load(weights + v * kVector) * a[v];
+  }
+  weights += width;
   for (int j = 0; j < depth; ++j) {
-    for (int v = 0; v < V; ++v) {
-      sum[v] += load(highpass + v * kVector) * a[v];
-      next[v] = low(0, v) * a[v];
-    }
-    highpass += width;
-    for (int o = 1; o < lowpass_taps; ++o, highpass += width) {
+    for (int v = 0; v < V; ++v) next[v] = low(0, v) * a[v];
+    for (int o = 1; o < lowpass_taps; ++o, weights += width) {
       const float* tap = rows[o] + place;
       for (int v = 0; v < V; ++v) {
         const Vec q = load(tap + v * kVector);
-        sum[v] += load(highpass + v * kVector) * q;
+        sum[v] += load(weights + v * kVector) * q;
         next[v] += low(o, v) * q;
       }
     }
-    for (int o = lowpass_taps; o < taps[j]; ++o, highpass += width) {
+    for (int o = lowpass_taps; o < taps[j]; ++o, weights += width) {
       const float* tap = rows[o] + place;
-      for (int v = 0; v < V; ++v) sum[v] += load(highpass + v * kVector) * load(tap + v * kVector);
+      for (int v = 0; v < V; ++v) sum[v] += load(weights + v * kVector) * load(tap + v * kVector);
     }
     float* push = rows[0] + place;
     for (int v = 0; v < V; ++v) {

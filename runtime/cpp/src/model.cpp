@@ -64,16 +64,30 @@ const Tensor& highpass(const WeightsFile& file, const multires_info& info, const
   return file.tensor(layer + ".highpass." + std::to_string(scale), {-1, info.d_model});
 }
 
+// Of the file's filters, y = sum over scales j and delays o of highpass[j][o] * a_j(t - o * 2^j), and
+// a_{j+1} = sum over o of lowpass[o] * a_j(t - o * 2^j). Substituting the a_j(t), coarsest first, leaves
+// weights of the layer's input and of what the queues hold.
 AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, const std::string& name) {
   const multires_info& info = model.info;
-  AlignedArray<float> filters(static_cast<size_t>(info.kernel_size + model.total_taps) * model.width);
-  float* out = filters.data();
-  const auto put = [&](const Tensor& rows, int count) {
-    for (int row = 0; row < count; ++row, out += model.width)
-      if (row < rows.shape[0]) std::copy_n(rows.data + static_cast<size_t>(row) * info.d_model, info.d_model, out);
-  };
-  put(file.tensor(name + ".lowpass", {info.kernel_size, info.d_model}), info.kernel_size);
-  for (int j = 0; j < info.depth; ++j) put(highpass(file, info, name, j), model.taps[j]);
+  const int d = info.d_model, K = info.kernel_size;
+  const size_t width = static_cast<size_t>(model.width);
+  const Tensor& lowpass = file.tensor(name + ".lowpass", {K, d});
+  AlignedArray<float> filters((static_cast<size_t>(K) + 1 + model.total_taps - info.depth) * width);
+  for (int o = 0; o < K; ++o) std::copy_n(lowpass.data + static_cast<size_t>(o) * d, d, filters.data() + o * width);
+  std::vector<double> reached(static_cast<size_t>(d));  // weight of a_{j+1}(t) in y(t)
+  float* weights = filters.data() + filters.size();
+  for (int j = info.depth; j-- > 0;) {
+    const Tensor& high = highpass(file, info, name, j);
+    weights -= (model.taps[j] - 1) * width;
+    const auto part = [&](int o, int c) {
+      const size_t i = static_cast<size_t>(o) * d + c;
+      return (o < high.shape[0] ? static_cast<double>(high.data[i]) : 0.0) + (o < K ? lowpass.data[i] * reached[c] : 0.0);
+    };
+    for (int o = 1; o < model.taps[j]; ++o)
+      for (int c = 0; c < d; ++c) weights[(o - 1) * width + c] = static_cast<float>(part(o, c));
+    for (int c = 0; c < d; ++c) reached[c] = part(0, c);
+  }
+  std::copy(reached.begin(), reached.end(), weights - width);
   return filters;
 }
 

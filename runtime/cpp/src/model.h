@@ -31,8 +31,9 @@ struct Panels {
 };
 
 struct Layer {
-  // The filters of the multiresolution sum in the order of use, each row padded to `width` channels: the
-  // low-pass filter by delay, then for each scale the high-pass filter by delay.
+  // Rows of `width` channels in the order of use: the low-pass filter by delay, which makes the a_j that
+  // are pushed; then the multiresolution sum's weight of the layer's input, and of each scale's taps by
+  // delay from 1 on, with the parts that the a_j have in it substituted.
   AlignedArray<float> filters;
   // In front of GLU: the first half of each panel has values, the second the gates that belong to them.
   Panels mixing;
