@@ -45,6 +45,7 @@ multires_status run(multires_state* handle, const float* x, const int64_t* token
   const multires::Model& model = state.model;
   const bool takes_tokens = model.info.n_tokens > 0;
   if (takes_tokens ? !tokens : !x) return MULTIRES_ARGUMENT;
+  if (steps > INT64_MAX / state.batch) return MULTIRES_ARGUMENT;
   const int64_t rows = steps * state.batch;
   if (takes_tokens)
     for (int64_t row = 0; row < rows; ++row)
@@ -69,6 +70,16 @@ multires_status multires_model_load(const char* path, multires_model** model, ch
   *model = nullptr;
   return guarded(message, message_size, [&] {
     std::unique_ptr<multires::Model> loaded(multires::Model::load(path));
+    *model = new multires_model{std::move(loaded)};
+  });
+}
+
+multires_status multires_model_load_buffer(const void* data, size_t size, multires_model** model, char* message,
+                                           size_t message_size) {
+  if (!data || !model) return MULTIRES_ARGUMENT;
+  *model = nullptr;
+  return guarded(message, message_size, [&] {
+    std::unique_ptr<multires::Model> loaded(multires::Model::load(data, size));
     *model = new multires_model{std::move(loaded)};
   });
 }
