@@ -20,7 +20,7 @@ def needs_libfuzzer(folder: Path) -> None:
     needs("clang++")
     source = folder / "empty.cpp"
     source.write_text('extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }')
-    command = ["clang++", "-fsanitize=fuzzer,address", source, "-o", folder / "empty"]
+    command = ["clang++", "-fsanitize=fuzzer,address", str(source), "-o", str(folder / "empty")]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("needs Clang's sanitizer runtime (Debian: libclang-rt-dev)")
 
