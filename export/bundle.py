@@ -125,7 +125,7 @@ def export_bundle(
             "full.onnx": GraphStatistics.of(full),
             "step.onnx": GraphStatistics.of(step.model),
         }
-        native = _write_native(folder, native_weights(folded, pooling))
+        native = _write_native(folder, native_weights(folded, pooling, read_the_card))
         del full, step, folded
         manifest = _manifest(read.path, read.sha256, config, graphs, native, chosen, pooling, read_the_card)
         proof, golden = prove(

@@ -1,7 +1,9 @@
 """The weights file of the native engine: the folded network in safetensors, float32.
 
 Metadata (all strings): ``format`` "multires-weights", ``version`` "1", the configuration's numbers,
-``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``.
+``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. With a
+card also what a program needs around the network: ``labels`` and ``channels``, one a line, ``output``,
+``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one a line.
 
 | tensor | shape |
 | --- | --- |
@@ -26,12 +28,13 @@ from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedNetwork, LayerNorm, Linear
 from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.models.card import Card
 
 VERSION = 1
 
 
-def native_weights(network: FoldedNetwork, pooling: Pooling) -> bytes:
-    """The file's content. The same network gives the same bytes."""
+def native_weights(network: FoldedNetwork, pooling: Pooling, card: Card | None = None) -> bytes:
+    """The file's content. The same network and card give the same bytes."""
     config = network.config
     tensors: dict[str, NDArray[Any]] = {}
 
@@ -78,8 +81,21 @@ def native_weights(network: FoldedNetwork, pooling: Pooling) -> bytes:
         "autoregressive": str(int(not classifies)),
         "window": str((pooling.window or 0) if classifies else 0),
         "norm_epsilon": repr(epsilon),
+        **(_card_metadata(card) if card else {}),
     }
     return _safetensors(tensors, metadata)
+
+
+def _card_metadata(card: Card) -> dict[str, str]:
+    facts: dict[str, Any] = {"labels": card.labels, "output": card.about.get("output")}
+    facts |= card.preprocessing or {}
+    lines = {key: value if isinstance(value, list) else [value] for key, value in facts.items()}
+    return {key: "\n".join(_line(item) for item in items) for key, items in lines.items() if items != [None]}
+
+
+def _line(value: Any) -> str:
+    """A number with all its digits, or a name without line breaks and the like."""
+    return "".join(c if c.isprintable() else " " for c in str(value))
 
 
 def _safetensors(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:

@@ -16,6 +16,8 @@ from multires_edge.runtime.errors import InputError, OverflowedError, StateError
 from multires_edge.runtime.manifest import GraphSpec
 from multires_edge.runtime.state import StreamState
 
+_MAX_POSITION = 1 << 62  # no stream comes near, and counting on from it does not overflow
+
 
 class Stream:
     """``batch`` independent streams in lockstep; made by :meth:`Bundle.stream`.
@@ -116,10 +118,13 @@ class Stream:
                 raise StateError(
                     f"state {name} is {array.dtype} {array.shape}, expected {spec.dtype} {shape}"
                 )
-        if (saved.arrays["position"] < 0).any() or not all(
+        position = saved.arrays["position"]
+        if not ((position >= 0) & (position <= _MAX_POSITION)).all() or not all(
             all_finite(array) for array in saved.arrays.values() if array.dtype.kind == "f"
         ):
-            raise StateError("the state holds a position below 0, NaN or infinity, so it was damaged")
+            raise StateError(
+                "the state holds a position outside of 0 to 2^62, NaN or infinity, so it was damaged"
+            )
         with self._ownership:
             self._stepper.write_state(saved.arrays)
 

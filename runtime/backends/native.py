@@ -70,11 +70,6 @@ class NativeRunner:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self._model = load_model(path)
         self._autoregressive = manifest.model["task"] == "autoregressive"
-        if not self._autoregressive and manifest.pool != "cumulative":
-            raise BackendError(
-                f"the bundle's native weights pool over {manifest.pool}, and a full sequence over all of it; "
-                "give backend='onnxruntime'"
-            )
         self._d_output = int(manifest.model["d_output"])
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -85,7 +80,8 @@ class NativeRunner:
             # Step t sees the inputs before t; a zero stands in front.
             samples = np.concatenate([np.zeros_like(samples[:1]), samples[:-1]])
         outputs = np.empty((len(samples), batch, self._d_output), np.float32)
-        state = _native.State(self._model, batch)
+        # A full sequence is pooled over all of it, whatever window its streams have.
+        state = _native.State(self._model, batch, window=0)
         (state.run_tokens if "tokens" in feeds else state.run)(samples, outputs)
         if self._autoregressive:
             return np.ascontiguousarray(np.moveaxis(outputs, 0, -1))

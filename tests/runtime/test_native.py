@@ -67,6 +67,23 @@ def test_equals_the_reference_on_every_prefix(
     assert within_limit(run(state, inputs, config.d_output), expected)
 
 
+@pytest.mark.parametrize("window", [0, 1, 7, 64])
+def test_a_state_chooses_its_window(window: int, tmp_path: Path) -> None:
+    net = random_net(SMALL).double()
+    model = _native.Model(str(write_weights(net, tmp_path, Pooling(5))))
+    inputs = random_inputs(SMALL, 2, 60)
+    expected = net.stepwise(as_double(inputs), window or None)
+    assert within_limit(run(_native.State(model, 2, window), inputs, 3), expected)
+    assert within_limit(run(_native.State(model, 2), inputs, 3), net.stepwise(as_double(inputs), 5))
+
+
+@pytest.mark.parametrize("window", [-2, (1 << 24) + 1])
+def test_a_window_out_of_range(window: int, tmp_path: Path) -> None:
+    model = _native.Model(str(write_weights(random_net(SMALL), tmp_path)))
+    with pytest.raises(RuntimeError, match=f"window is {window}, expected 1 to 16777216"):
+        _native.State(model, 1, window)
+
+
 @pytest.mark.parametrize("width", [1, 15, 16, 17, 31, 32, 33, 64, 65, 100])
 def test_any_number_of_channels(width: int, tmp_path: Path) -> None:
     net = random_net(variant(d_model=width, depth=5, kernel_size=4)).double()
@@ -113,11 +130,13 @@ class TestFullSequences:
             {"encoder": "token", "task": "autoregressive"},
         ],
     )
-    def test_are_those_of_the_full_graph(self, changes: dict[str, str], tmp_path: Path) -> None:
+    # A window is the streams' affair: a full sequence is pooled over all of it.
+    @pytest.mark.parametrize("pool", ["cumulative", "window:7"])
+    def test_are_those_of_the_full_graph(self, changes: dict[str, str], pool: str, tmp_path: Path) -> None:
         from multires_edge.export import export_bundle
 
         path = save_published(random_net(variant(**changes)), tmp_path)
-        bundle = open_bundle(export_bundle(path).path)
+        bundle = open_bundle(export_bundle(path, pool=pool).path)
         inputs = random_inputs(variant(**changes), 3, 40)
         native, graph = bundle.full(backend="native"), bundle.full(backend="onnxruntime")
         assert within_limit(native(inputs), graph(inputs))

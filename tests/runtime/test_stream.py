@@ -143,10 +143,11 @@ class TestSavedState:
         stream.load_state(saved)
         assert np.array_equal(stream.run(X), expected)
 
-    def test_with_a_position_that_cannot_be(self, stream: Stream) -> None:
+    @pytest.mark.parametrize("position", [-1, (1 << 62) + 1])
+    def test_with_a_position_that_cannot_be(self, position: int, stream: Stream) -> None:
         saved = stream.save_state()
-        saved.arrays["position"][1] = -1
-        with pytest.raises(StateError, match="position below 0"):
+        saved.arrays["position"][1] = position
+        with pytest.raises(StateError, match="position outside of 0"):
             stream.load_state(saved)
 
     def test_of_another_model_pooling_or_batch_is_refused(

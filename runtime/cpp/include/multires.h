@@ -1,22 +1,28 @@
 /* multires.h: run a trained MultiresNet, one sample at a time, from C or any language that speaks C.
+ * C++ programs may prefer multires.hpp, which wraps it.
  *
  * Ownership: what a *_load or *_new function gives, the caller frees with the matching *_free function,
  * once. A model is constant and may be shared by any number of states and threads. A state belongs to
- * one thread at a time, and must be freed before its model. Strings that the library returns live as
- * long as the object they come from; nothing else that it returns is to be freed.
+ * one thread at a time, and keeps what it needs of its model: the two may be freed in any order. Strings
+ * that the library returns live as long as the object they come from (those without one, for ever);
+ * nothing else that it returns is to be freed. Buffers that the caller gives stay the caller's.
  *
- * Real time: multires_step, multires_step_tokens and multires_reset allocate nothing, take no lock, make
- * no system call and throw nothing. All other functions may; call them outside the real-time thread.
+ * Real time: multires_step, multires_run, their token forms and multires_reset allocate nothing, take no
+ * lock, make no system call and throw nothing; their time depends on the batch and the number of steps,
+ * not on what has gone before. multires_snapshot_save and _load do not allocate either, but walk over the
+ * whole state. All other functions may do anything; call them outside the real-time thread.
  *
  * Errors: every function that can fail returns a multires_status. With a message buffer, one line of
- * text is written to it, cut to its size and always terminated.
+ * text is written to it, cut to its size and always terminated; message may be NULL. Floats are not
+ * looked at: a NaN that is fed in stays in the queues, and for ever in the mean of everything so far,
+ * until the row is reset.
  *
  * @code
  *   char why[256];
  *   multires_model* model;
- *   if (multires_model_load("bundle/native/weights.safetensors", &model, why, sizeof why)) return fail(why);
+ *   if (multires_model_load("demo.bundle", &model, why, sizeof why)) return fail(why);
  *   multires_state* state;
- *   if (multires_state_new(model, 1, &state, why, sizeof why)) return fail(why);
+ *   if (multires_state_new(model, 1, MULTIRES_DEFAULT_WINDOW, &state, why, sizeof why)) return fail(why);
  *   float sample[12], logits[5];
  *   while (read_sample(sample)) {
  *     multires_step(state, sample, logits);
@@ -45,23 +51,32 @@ extern "C" {
 typedef enum multires_status {
   MULTIRES_OK = 0,
   MULTIRES_IO = 1,          /* the file cannot be opened, mapped or read */
-  MULTIRES_MALFORMED = 2,   /* the file is not a whole, consistent weights file */
+  MULTIRES_MALFORMED = 2,   /* not a whole, consistent weights file or snapshot */
   MULTIRES_UNSUPPORTED = 3, /* a version, size or kind that this release does not run */
   MULTIRES_ARGUMENT = 4,    /* a null pointer, a row or a token out of range, the wrong kind of input */
-  MULTIRES_MEMORY = 5       /* not enough memory */
+  MULTIRES_MEMORY = 5,      /* not enough memory */
+  MULTIRES_MISMATCH = 6     /* a whole snapshot, but of another model, batch or window */
 } multires_status;
 
+/* What a status means, in a few words. */
+MULTIRES_API const char* multires_status_text(multires_status status);
+
+/* The library's version, such as "0.1.0". */
+MULTIRES_API const char* multires_version(void);
+
+/* ---- Models ---- */
+
 typedef struct multires_model multires_model;
-typedef struct multires_state multires_state;
 
 /* What a program needs to know of a model. d_input is 0 for token models, n_tokens 0 for others. */
 typedef struct multires_info {
   int32_t d_input, n_tokens, d_output, d_model, n_layers, kernel_size, depth;
-  int32_t autoregressive; /* 1: outputs are parameters of each step; 0: logits of everything so far */
-  int32_t window;         /* steps that logits are pooled over; 0: everything so far */
+  int32_t autoregressive; /* 1: outputs are parameters of each step; 0: logits, pooled over time */
+  int32_t window;         /* steps that the weights say to pool over; 0: everything so far */
 } multires_info;
 
-/* Map a weights file, check it whole, and lay it out for this CPU. */
+/* Map a weights file, check it whole, and lay it out for this CPU. path is the file, or a bundle's folder,
+ * of which native/weights.safetensors is loaded. */
 MULTIRES_API multires_status multires_model_load(const char* path, multires_model** model, char* message,
                                                  size_t message_size);
 
@@ -78,10 +93,26 @@ MULTIRES_API multires_info multires_model_info(const multires_model* model);
  * something that the CPU lacks, means the baseline. */
 MULTIRES_API const char* multires_model_isa(const multires_model* model);
 
-/* `batch` independent streams in lockstep, at their start. */
-MULTIRES_API multires_status multires_state_new(const multires_model* model, int32_t batch, multires_state** state,
-                                                char* message, size_t message_size);
+/* A text of the weights file's metadata, in UTF-8; NULL if there is none of that name. A network that was
+ * exported with a card has: "labels" (one a line, by output), "output" ("sigmoid" or "softmax" makes
+ * logits probabilities), "channels" (one a line, by input), "unit", "sampling_rate" in Hz, and "mean" and
+ * "std" in that unit (one number, or one a line and channel): x = (sample - mean) / std. */
+MULTIRES_API const char* multires_model_metadata(const multires_model* model, const char* key);
+
+/* ---- Streams ---- */
+
+typedef struct multires_state multires_state;
+
+#define MULTIRES_DEFAULT_WINDOW (-1)
+
+/* `batch` independent streams in lockstep, at their start. window says what a classifier's logits are of:
+ * the last n steps for n from 1 to 2^24, everything so far for 0, MULTIRES_DEFAULT_WINDOW for what the
+ * weights say. An autoregressive model does not pool, and takes 0 or the default. */
+MULTIRES_API multires_status multires_state_new(const multires_model* model, int32_t batch, int32_t window,
+                                                multires_state** state, char* message, size_t message_size);
 MULTIRES_API void multires_state_free(multires_state* state);
+MULTIRES_API int32_t multires_state_batch(const multires_state* state);
+MULTIRES_API int32_t multires_state_window(const multires_state* state); /* 0: everything so far */
 
 /* One step: x (batch, d_input) to y (batch, d_output), both row-major and dense. */
 MULTIRES_API multires_status multires_step(multires_state* state, const float* x, float* y);
@@ -98,9 +129,24 @@ MULTIRES_API multires_status multires_run_tokens(multires_state* state, const in
 /* Start one row of the batch over, or all of them with row -1. The others see nothing. */
 MULTIRES_API multires_status multires_reset(multires_state* state, int32_t row);
 
-/* A state's parts, by the names and in the layout of the step graph's states, so that a snapshot moves
- * between this engine and an ONNX runtime. `data` stays valid until the state is freed. After writing to
- * a part, call multires_state_changed. */
+/* ---- Snapshots: a state as bytes, to go on from elsewhere or after a restart ---- */
+
+/* Bytes that a snapshot of this state takes; always the same for one model, batch and window. */
+MULTIRES_API size_t multires_snapshot_size(const multires_state* state);
+
+/* Write a snapshot to buffer, of at least multires_snapshot_size bytes. */
+MULTIRES_API multires_status multires_snapshot_save(const multires_state* state, void* buffer, size_t size);
+
+/* Go on from a snapshot of `size` bytes. One that is damaged (MULTIRES_MALFORMED), of a later version
+ * (MULTIRES_UNSUPPORTED), or of another model, batch or window (MULTIRES_MISMATCH) leaves the state as it
+ * was. Any CPU's snapshot will do: the instruction set plays no part. */
+MULTIRES_API multires_status multires_snapshot_load(multires_state* state, const void* buffer, size_t size);
+
+/* ---- A state's parts ----
+ * By the names and in the layout of the step graph's states, so that a state moves between this engine
+ * and an ONNX runtime. `data` stays valid until the state is freed. After writing to a part, call
+ * multires_state_changed; it refuses positions outside of 0 to 2^62, and then wants to be called again
+ * with better ones, or a reset, before the next step. */
 typedef struct multires_part {
   const char* name;
   void* data;

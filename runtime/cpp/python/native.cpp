@@ -34,9 +34,9 @@ struct Model {
 };
 
 struct State {
-  State(const Model& model, int batch) {
+  State(const Model& model, int batch, int window) {
     char message[512] = "";
-    check(multires_state_new(model.handle, batch, &handle, message, sizeof message), message);
+    check(multires_state_new(model.handle, batch, window, &handle, message, sizeof message), message);
     info = multires_model_info(model.handle);
     rows = static_cast<size_t>(batch);
   }
@@ -74,7 +74,7 @@ NB_MODULE(_native, module) {
       .def(nb::init<const std::string&>(), nb::arg("path"))
       .def_prop_ro("isa", [](const Model& model) { return std::string(multires_model_isa(model.handle)); });
   nb::class_<State>(module, "State")
-      .def(nb::init<const Model&, int>(), nb::arg("model"), nb::arg("batch"), nb::keep_alive<1, 2>())
+      .def(nb::init<const Model&, int, int>(), nb::arg("model"), nb::arg("batch"), nb::arg("window") = MULTIRES_DEFAULT_WINDOW)
       .def("run", &State::run, nb::arg("x"), nb::arg("y"))
       .def("run_tokens", &State::run_tokens, nb::arg("tokens"), nb::arg("y"))
       .def("reset", [](State& state, int row) { check(multires_reset(state.handle, row)); }, nb::arg("row"))

@@ -3,20 +3,38 @@
 #include <cstdio>
 #include <memory>
 #include <new>
+#include <string>
 
 #include "kernels.h"
 #include "model.h"
+#include "snapshot.h"
 #include "state.h"
 
 struct multires_model {
-  std::unique_ptr<multires::Model> model;
+  std::shared_ptr<const multires::Model> model;
 };
 
 struct multires_state {
+  std::shared_ptr<const multires::Model> model;  // lives as long as the last state that reads its weights
   std::unique_ptr<multires::State> state;
 };
 
 namespace {
+
+using multires::LoadError;
+
+// The steps to pool over, 0 for everything so far.
+int32_t check_window(const multires_info& info, int32_t window) {
+  if (window == MULTIRES_DEFAULT_WINDOW) return info.autoregressive ? 0 : info.window;
+  if (window < 0 || window > multires::kMaxWindow)
+    throw LoadError(MULTIRES_ARGUMENT, "window is " + std::to_string(window) + ", expected 1 to " +
+                                           std::to_string(multires::kMaxWindow) + ", 0 for everything so far, or " +
+                                           std::to_string(MULTIRES_DEFAULT_WINDOW) + " for what the weights say");
+  if (window > 0 && info.autoregressive)
+    throw LoadError(MULTIRES_ARGUMENT,
+                    "window is " + std::to_string(window) + ", but an autoregressive model does not pool");
+  return window;
+}
 
 template <typename Function>
 multires_status guarded(char* message, size_t size, Function function) noexcept {
@@ -27,7 +45,7 @@ multires_status guarded(char* message, size_t size, Function function) noexcept 
   try {
     function();
     return MULTIRES_OK;
-  } catch (const multires::LoadError& error) {
+  } catch (const LoadError& error) {
     say(error.what());
     return error.status;
   } catch (const std::bad_alloc&) {
@@ -65,21 +83,36 @@ multires_status run(multires_state* handle, const float* x, const int64_t* token
 
 extern "C" {
 
+const char* multires_status_text(multires_status status) {
+  switch (status) {
+    case MULTIRES_OK: return "no error";
+    case MULTIRES_IO: return "the file cannot be opened or read";
+    case MULTIRES_MALFORMED: return "damaged, or not of this format";
+    case MULTIRES_UNSUPPORTED: return "a version, size or kind that this release does not run";
+    case MULTIRES_ARGUMENT: return "an argument is null, out of range or of the wrong kind";
+    case MULTIRES_MEMORY: return "not enough memory";
+    case MULTIRES_MISMATCH: return "a snapshot of another model, batch or window";
+  }
+  return "not a status of this release";
+}
+
+const char* multires_version(void) { return MULTIRES_VERSION; }
+
 multires_status multires_model_load(const char* path, multires_model** model, char* message, size_t message_size) {
-  if (!path || !model) return MULTIRES_ARGUMENT;
-  *model = nullptr;
+  if (model) *model = nullptr;
   return guarded(message, message_size, [&] {
-    std::unique_ptr<multires::Model> loaded(multires::Model::load(path));
+    if (!path || !model) throw LoadError(MULTIRES_ARGUMENT, "path and model must not be null");
+    std::shared_ptr<const multires::Model> loaded(multires::Model::load(multires::find_weights(path)));
     *model = new multires_model{std::move(loaded)};
   });
 }
 
 multires_status multires_model_load_buffer(const void* data, size_t size, multires_model** model, char* message,
                                            size_t message_size) {
-  if (!data || !model) return MULTIRES_ARGUMENT;
-  *model = nullptr;
+  if (model) *model = nullptr;
   return guarded(message, message_size, [&] {
-    std::unique_ptr<multires::Model> loaded(multires::Model::load(data, size));
+    if (!data || !model) throw LoadError(MULTIRES_ARGUMENT, "data and model must not be null");
+    std::shared_ptr<const multires::Model> loaded(multires::Model::load(data, size));
     *model = new multires_model{std::move(loaded)};
   });
 }
@@ -90,15 +123,27 @@ multires_info multires_model_info(const multires_model* model) { return model ? 
 
 const char* multires_model_isa(const multires_model* model) { return model ? model->model->kernels->isa : ""; }
 
-multires_status multires_state_new(const multires_model* model, int32_t batch, multires_state** state, char* message,
-                                   size_t message_size) {
-  if (!model || !state || batch < 1) return MULTIRES_ARGUMENT;
-  *state = nullptr;
+const char* multires_model_metadata(const multires_model* model, const char* key) {
+  if (!model || !key) return nullptr;
+  const auto found = model->model->metadata.find(key);
+  return found == model->model->metadata.end() ? nullptr : found->second.c_str();
+}
+
+multires_status multires_state_new(const multires_model* model, int32_t batch, int32_t window, multires_state** state,
+                                   char* message, size_t message_size) {
+  if (state) *state = nullptr;
   return guarded(message, message_size, [&] {
-    auto made = std::make_unique<multires::State>(*model->model, batch);
-    *state = new multires_state{std::move(made)};
+    if (!model || !state) throw LoadError(MULTIRES_ARGUMENT, "model and state must not be null");
+    const int32_t pooled = check_window(model->model->info, window);
+    if (batch < 1) throw LoadError(MULTIRES_ARGUMENT, "batch is " + std::to_string(batch) + ", expected 1 or more");
+    auto made = std::make_unique<multires::State>(*model->model, batch, pooled);
+    *state = new multires_state{model->model, std::move(made)};
   });
 }
+
+int32_t multires_state_batch(const multires_state* state) { return state ? state->state->batch : 0; }
+
+int32_t multires_state_window(const multires_state* state) { return state ? state->state->window : 0; }
 
 void multires_state_free(multires_state* state) { delete state; }
 
@@ -123,6 +168,21 @@ multires_status multires_reset(multires_state* state, int32_t row) {
   return MULTIRES_OK;
 }
 
+size_t multires_snapshot_size(const multires_state* state) {
+  return state ? multires::snapshot_size(*state->state) : 0;
+}
+
+multires_status multires_snapshot_save(const multires_state* state, void* buffer, size_t size) {
+  if (!state || !buffer || size < multires::snapshot_size(*state->state)) return MULTIRES_ARGUMENT;
+  multires::save_snapshot(*state->state, static_cast<unsigned char*>(buffer));
+  return MULTIRES_OK;
+}
+
+multires_status multires_snapshot_load(multires_state* state, const void* buffer, size_t size) {
+  if (!state || (!buffer && size > 0)) return MULTIRES_ARGUMENT;
+  return multires::load_snapshot(*state->state, static_cast<const unsigned char*>(buffer), size);
+}
+
 int32_t multires_state_parts(const multires_state* state) {
   return state ? static_cast<int32_t>(state->state->parts.size()) : 0;
 }
@@ -137,7 +197,7 @@ multires_status multires_state_changed(multires_state* state) {
   if (!state) return MULTIRES_ARGUMENT;
   multires::State& inner = *state->state;
   for (int b = 0; b < inner.batch; ++b)
-    if (inner.position[b] < 0) return MULTIRES_ARGUMENT;
+    if (inner.position[b] < 0 || inner.position[b] > multires::kMaxPosition) return MULTIRES_ARGUMENT;
   inner.find_heads();
   return MULTIRES_OK;
 }

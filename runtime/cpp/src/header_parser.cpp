@@ -64,19 +64,64 @@ class Parser {
       if (c == '"') return text;
       // Nothing that this engine writes needs more than ASCII, and messages may quote what stands here.
       if (c < 0x20 || c > 0x7e) fail("a string holds a character that is not printable ASCII");
-      text += c == '\\' ? escaped() : c;
+      if (c != '\\')
+        text += c;
+      else
+        escaped(text);
     }
   }
 
-  char escaped() {
+  void escaped(std::string& text) {
     switch (next()) {
-      case '"': return '"';
-      case '\\': return '\\';
-      case '/': return '/';
-      case 'n': return '\n';
-      case 't': return '\t';
+      case '"': text += '"'; return;
+      case '\\': text += '\\'; return;
+      case '/': text += '/'; return;
+      case 'n': text += '\n'; return;
+      case 't': text += '\t'; return;
+      case 'u': append_utf8(text, code_point()); return;
       default: fail("an escape that is not supported");
     }
+  }
+
+  // What follows a backslash and a u: four hexadecimal digits, or a surrogate pair of two such escapes.
+  uint32_t code_point() {
+    const uint32_t first = hexadecimal();
+    if (first >= 0xdc00 && first < 0xe000) fail("half a surrogate pair");
+    if (first < 0xd800 || first >= 0xe000) return first;
+    if (next() != '\\' || next() != 'u') fail("half a surrogate pair");
+    const uint32_t second = hexadecimal();
+    if (second < 0xdc00 || second >= 0xe000) fail("half a surrogate pair");
+    return 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+  }
+
+  uint32_t hexadecimal() {
+    uint32_t value = 0;
+    for (int i = 0; i < 4; ++i) {
+      const char c = next();
+      const bool digit = c >= '0' && c <= '9', letter = (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+      if (!digit && !letter) fail("an escape that is not supported");
+      value = value << 4 | static_cast<uint32_t>(digit ? c - '0' : (c | 0x20) - 'a' + 10);
+    }
+    return value;
+  }
+
+  void append_utf8(std::string& text, uint32_t code) {
+    if (code < 0x20 || (code >= 0x7f && code < 0xa0)) fail("a string holds a control character");
+    const auto put = [&](uint32_t byte) { text += static_cast<char>(byte); };
+    const auto follow = [&](int shift) { put(0x80 | (code >> shift & 0x3f)); };
+    if (code < 0x80) return put(code);
+    if (code < 0x800) {
+      put(0xc0 | code >> 6);
+    } else {
+      if (code < 0x10000) {
+        put(0xe0 | code >> 12);
+      } else {
+        put(0xf0 | code >> 18);
+        follow(12);
+      }
+      follow(6);
+    }
+    follow(0);
   }
 
   int64_t number() {

@@ -2,14 +2,16 @@
 //   MULTIRES_KERNELS  the name of the table to define
 //   MULTIRES_ISA_NAME its name for people
 //   MULTIRES_VECTOR   floats in a vector
-//   MULTIRES_CHUNK    vectors of a panel that a matrix product holds at once
-//   MULTIRES_ROWS     rows that a matrix product holds at once
+//   MULTIRES_ROWS     rows that a matrix product forms at once,
+//   MULTIRES_COLUMNS  and vectors of each: as many sums as leave registers for the rest
+//   MULTIRES_ALONE    vectors that it forms at once for a single row
 // Vectors are the compiler's own (GCC and Clang vector extensions), so one text serves all of them.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels.h"
 
@@ -20,6 +22,7 @@ constexpr int kVector = MULTIRES_VECTOR;
 typedef float Vec __attribute__((vector_size(kVector * sizeof(float))));
 typedef int32_t Ints __attribute__((vector_size(kVector * sizeof(float))));
 static_assert(kLane % kVector == 0, "a padded row is a whole number of vectors");
+constexpr int kTogether = 4;  // vectors of channels that the multiresolution sum takes at once
 
 // A vector anywhere in memory. Not memcpy: GCC for aarch64 then holds sums in integer registers.
 typedef float LooseVec __attribute__((vector_size(kVector * sizeof(float)), aligned(sizeof(float)), may_alias));
@@ -74,100 +77,116 @@ inline Vec sigmoid(Vec x) {
 }
 
 inline float total(Vec v) {
-  float sum = 0;
-  for (int i = 0; i < kVector; ++i) sum += v[i];
-  return sum;
+  float lanes[kVector];
+  std::memcpy(lanes, &v, sizeof v);
+  for (int n = kVector / 2; n > 0; n /= 2)
+    for (int i = 0; i < n; ++i) lanes[i] += lanes[i + n];
+  return lanes[0];
 }
 
-// out[row][0 .. kPanel) = bias + panel * in[row], for R rows at once.
-template <int R>
-inline void multiply_panel(const float* panel, const float* bias, int inputs, const float* in, size_t stride, float* out) {
-  constexpr int kChunk = MULTIRES_CHUNK;
-  for (int first = 0; first < kPanel; first += kChunk * kVector) {
-    Vec sums[R][kChunk];
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kChunk; ++v) sums[r][v] = load(bias + first + v * kVector);
-    const float* weights = panel + first;
-    for (int i = 0; i < inputs; ++i, weights += kPanel) {
-      for (int r = 0; r < R; ++r) {
-        const Vec factor = all(in[r * stride + i]);
-        for (int v = 0; v < kChunk; ++v) sums[r][v] += load(weights + v * kVector) * factor;
-      }
+// out[r][0 .. V vectors) = bias + weights * in[r] for R rows; `width` floats from one input's weights to
+// the next's. Each sum is taken in the order of the inputs, so that R and V change no bit of it.
+template <int R, int V>
+inline void multiply_columns(const float* weights, int width, const float* bias, int inputs, const float* in,
+                             size_t stride, float* out) {
+  Vec sums[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) sums[r][v] = load(bias + v * kVector);
+  for (int i = 0; i < inputs; ++i, weights += width) {
+    for (int r = 0; r < R; ++r) {
+      const Vec factor = all(in[r * stride + i]);
+      for (int v = 0; v < V; ++v) sums[r][v] += load(weights + v * kVector) * factor;
     }
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kChunk; ++v) store(out + r * kPanel + first + v * kVector, sums[r][v]);
   }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) store(out + r * kPanel + v * kVector, sums[r][v]);
+}
+
+// A whole panel for R rows, from column c on.
+template <int R, int V>
+inline void multiply_panel(const float* weights, int width, const float* bias, int inputs, const float* in,
+                           size_t stride, float* out, int c = 0) {
+  for (; c + V * kVector <= width; c += V * kVector)
+    multiply_columns<R, V>(weights + c, width, bias + c, inputs, in, stride, out + c);
+  if constexpr (V > 1) multiply_panel<R, V / 2>(weights, width, bias, inputs, in, stride, out, c);
 }
 
 // Calls use(panel, row, outputs of that panel) for every panel and row.
 template <typename Use>
 void multiply(const Panels& panels, const float* in, size_t stride, int rows, Use use) {
-  alignas(64) float out[MULTIRES_ROWS * kPanel];
+  constexpr int R = MULTIRES_ROWS;
+  alignas(64) float out[R * kPanel];
   for (int p = 0; p < panels.count; ++p) {
-    const float* panel = panels.weights.data() + static_cast<size_t>(p) * panels.inputs * kPanel;
-    const float* bias = panels.bias.data() + static_cast<size_t>(p) * kPanel;
+    const float *weights = panels.panel(p), *bias = panels.bias.data() + p * kPanel;
+    const int width = panels.width(p), inputs = panels.inputs;
     int row = 0;
-    for (; row + MULTIRES_ROWS <= rows; row += MULTIRES_ROWS) {
-      multiply_panel<MULTIRES_ROWS>(panel, bias, panels.inputs, in + row * stride, stride, out);
-      for (int r = 0; r < MULTIRES_ROWS; ++r) use(p, row + r, out + r * kPanel);
+    for (; row + R <= rows; row += R) {
+      multiply_panel<R, MULTIRES_COLUMNS>(weights, width, bias, inputs, in + row * stride, stride, out);
+      for (int r = 0; r < R; ++r) use(p, row + r, out + r * kPanel);
     }
     for (; row < rows; ++row) {
-      multiply_panel<1>(panel, bias, panels.inputs, in + row * stride, stride, out);
+      multiply_panel<1, MULTIRES_ALONE>(weights, width, bias, inputs, in + row * stride, stride, out);
       use(p, row, out);
     }
   }
 }
 
-// One layer's multiresolution sum and GELU for one row, and the push of a_0 .. a_{depth-1}.
-// taps: for each scale, the rows of its queue at this step and at each delay; the first is written.
-// K is the length of the low-pass filter, 0 if only known at run time.
-template <int K>
-void multires_row(const Model& model, const Layer& layer, size_t offset, float* const* taps, const float* x, float* y) {
-  constexpr int kVectors = kLane / kVector;
-  const int channels = model.info.d_model, depth = model.info.depth;
-  const int lowpass_taps = K ? K : model.info.kernel_size;
-  const float* filter = layer.filters.data();
-  for (int c = 0; c < channels; c += kLane) {
-    const int n = std::min(kLane, channels - c);
-    const size_t place = offset + static_cast<size_t>(c);
-    Vec a[kVectors], next[kVectors], sum[kVectors] = {};
-    float whole[kLane] = {};  // a part of a vector, where the channels end
-    const auto past = [&](const float* row) {
-      if (n == kLane) return row + place;
-      std::memcpy(whole, row + place, static_cast<size_t>(n) * sizeof(float));
-      return static_cast<const float*>(whole);
-    };
-    for (int v = 0; v < kVectors; ++v) a[v] = load(x + c + v * kVector);
-    float* const* rows = taps;
-    for (int j = 0; j < depth; ++j) {
-      for (int v = 0; v < kVectors; ++v) {
-        sum[v] += load(filter + v * kVector) * a[v];
-        next[v] = load(filter + kLane + v * kVector) * a[v];
-      }
-      filter += 2 * kLane;
-      for (int o = 1; o < lowpass_taps; ++o, filter += 2 * kLane) {
-        const float* row = past(rows[o]);
-        for (int v = 0; v < kVectors; ++v) {
-          const Vec q = load(row + v * kVector);
-          sum[v] += load(filter + v * kVector) * q;
-          next[v] += load(filter + kLane + v * kVector) * q;
-        }
-      }
-      for (int o = lowpass_taps; o < model.taps[j]; ++o, filter += kLane) {
-        const float* row = past(rows[o]);
-        for (int v = 0; v < kVectors; ++v) sum[v] += load(filter + v * kVector) * load(row + v * kVector);
-      }
-      if (n == kLane) {
-        for (int v = 0; v < kVectors; ++v) store(rows[0] + place + v * kVector, a[v]);
-      } else {
-        for (int v = 0; v < kVectors; ++v) store(whole + v * kVector, a[v]);
-        std::memcpy(rows[0] + place, whole, static_cast<size_t>(n) * sizeof(float));
-      }
-      for (int v = 0; v < kVectors; ++v) a[v] = next[v];
-      rows += model.taps[j];
+// The multiresolution sum and GELU of V vectors of channels, and the push of a_0 .. a_{depth-1} for them.
+// Several vectors at once, for each a_j waits for the one before it. `rows` has, for each scale, the rows
+// of its queue at this step and at each delay; the first is written. K is the length of the low-pass
+// filter, 0 if only known at run time; `kept` the channels that exist, of the V vectors.
+template <int K, int V>
+void multires_channels(const Model& model, const float* filters, size_t width, float* const* rows, size_t place,
+                       int kept, const float* x, float* y) {
+  const int depth = model.info.depth, lowpass_taps = K ? K : model.info.kernel_size;
+  const float* highpass = filters + static_cast<size_t>(lowpass_taps) * width;
+  Vec lowpass[K ? K : 1][V];
+  for (int o = 0; o < K; ++o)
+    for (int v = 0; v < V; ++v) lowpass[o][v] = load(filters + o * width + v * kVector);
+  const auto low = [&](int o, int v) { return K ? lowpass[K ? o : 0][v] : load(filters + o * width + v * kVector); };
+  Vec a[V], next[V], sum[V] = {};
+  for (int v = 0; v < V; ++v) a[v] = load(x + v * kVector);
+  for (int j = 0; j < depth; ++j) {
+    for (int v = 0; v < V; ++v) {
+      sum[v] += load(highpass + v * kVector) * a[v];
+      next[v] = low(0, v) * a[v];
     }
-    for (int v = 0; v < kVectors; ++v) store(y + c + v * kVector, gelu(sum[v]));
+    highpass += width;
+    // Lanes past the last channel read what follows in the ring, and end where nobody looks.
+    for (int o = 1; o < lowpass_taps; ++o, highpass += width) {
+      const float* tap = rows[o] + place;
+      for (int v = 0; v < V; ++v) {
+        const Vec q = load(tap + v * kVector);
+        sum[v] += load(highpass + v * kVector) * q;
+        next[v] += low(o, v) * q;
+      }
+    }
+    for (int o = lowpass_taps; o < model.taps[j]; ++o, highpass += width) {
+      const float* tap = rows[o] + place;
+      for (int v = 0; v < V; ++v) sum[v] += load(highpass + v * kVector) * load(tap + v * kVector);
+    }
+    float* push = rows[0] + place;
+    if (kept == V * kVector) {
+      for (int v = 0; v < V; ++v) store(push + v * kVector, a[v]);
+    } else {
+      std::memcpy(push, a, static_cast<size_t>(kept) * sizeof(float));
+    }
+    for (int v = 0; v < V; ++v) a[v] = next[v];
+    rows += model.taps[j];
   }
+  for (int v = 0; v < V; ++v) store(y + v * kVector, gelu(sum[v]));
+}
+
+// All channels of one row of one layer, from c on; `offset` is where the layer begins in a row of a ring.
+template <int K, int V>
+void multires_row(const Model& model, const Layer& layer, size_t offset, float* const* taps, const float* x, float* y,
+                  int c = 0) {
+  constexpr int n = V * kVector;
+  const int width = model.width;
+  for (; c + n <= width; c += n)
+    multires_channels<K, V>(model, layer.filters.data() + c, static_cast<size_t>(width), taps, offset + c,
+                            std::min(n, model.info.d_model - c), x + c, y + c);
+  if constexpr (V > 1) multires_row<K, V / 2>(model, layer, offset, taps, x, y, c);
 }
 
 // Where each tap of one row lies: rows of the rings, of all layers.
@@ -177,7 +196,7 @@ void find_taps(const Model& model, State& state, int b, int ahead, float** taps)
     const int64_t slots = model.slots[j];
     int64_t slot = state.heads[static_cast<size_t>(b) * model.info.depth + j] + ahead;
     if (slot >= slots) slot %= slots;
-    float* ring = state.queues[j].data() + static_cast<size_t>(b) * slots * wide;
+    float* ring = state.queues[j] + static_cast<size_t>(b) * slots * wide;
     const int64_t dilation = static_cast<int64_t>(1) << j;
     for (int o = 0; o < model.taps[j]; ++o) {
       *taps++ = ring + static_cast<size_t>(slot) * wide;
@@ -185,6 +204,13 @@ void find_taps(const Model& model, State& state, int b, int ahead, float** taps)
       if (slot < 0) slot += slots;
     }
   }
+}
+
+// Asks for `channels` values at `place` of the rows taps[first] .. taps[last): rings do not fit a cache, and
+// what they hold for a layer can travel while the one before it computes.
+void prefetch_taps(float* const* taps, int first, int last, size_t place, int channels) {
+  for (; first < last; ++first)
+    for (int c = 0; c < channels; c += kLane) __builtin_prefetch(taps[first] + place + c, 0, 2);
 }
 
 // x = norm(x + y), or what a folded BatchNorm has left: scale * x + bias + y. Padding stays zero.
@@ -238,7 +264,7 @@ void pool_row(const multires_info& info, State& state, int b, const float* x, fl
   const size_t row = static_cast<size_t>(b) * d;
   float *sum = state.sum.data() + row, *error = state.sum_error.data() + row;
   const int64_t position = state.position[b];
-  if (info.window == 0) {
+  if (state.window == 0) {
     const float count = static_cast<float>(position + 1);
     for (int c = 0; c < d; ++c) {
       add_exactly(sum[c], error[c], x[c]);
@@ -247,17 +273,17 @@ void pool_row(const multires_info& info, State& state, int b, const float* x, fl
     return;
   }
   float *block = state.block.data() + row, *block_error = state.block_error.data() + row;
-  if (position % info.window == 0) {
+  if (position % state.window == 0) {
     std::memcpy(block, sum, static_cast<size_t>(d) * sizeof(float));
     std::memcpy(block_error, error, static_cast<size_t>(d) * sizeof(float));
     std::memset(sum, 0, static_cast<size_t>(d) * sizeof(float));
     std::memset(error, 0, static_cast<size_t>(d) * sizeof(float));
   }
-  const int64_t slots = static_cast<int64_t>(info.window) + 1;
+  const int64_t slots = static_cast<int64_t>(state.window) + 1;
   float* ring = state.prefix.data() + static_cast<size_t>(b) * slots * 2 * d;
   const float* before = ring + static_cast<size_t>((position + 1) % slots) * 2 * d;
   float* now = ring + static_cast<size_t>(position % slots) * 2 * d;
-  const float count = static_cast<float>(std::min<int64_t>(position + 1, info.window));
+  const float count = static_cast<float>(std::min<int64_t>(position + 1, state.window));
   for (int c = 0; c < d; ++c) {
     add_exactly(sum[c], error[c], x[c]);
     const float whole = (block[c] - before[c]) + sum[c];
@@ -287,17 +313,29 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
     multiply(model.encoder, x, static_cast<size_t>(info.d_input), rows, place(features, width));
   }
   // Where a stream has several rows in the block, they lie `batch` apart.
-  for (int row = 0; row < rows; ++row)
-    find_taps(model, state, (first + row) % batch, row / batch, state.taps.data() + row * model.total_taps);
-  const auto multires = info.kernel_size == 2 ? multires_row<2> : info.kernel_size == 4 ? multires_row<4> : multires_row<0>;
+  for (int row = 0; row < rows; ++row) {
+    float** taps = state.taps.data() + row * model.total_taps;
+    find_taps(model, state, (first + row) % batch, row / batch, taps);
+    prefetch_taps(taps, 0, model.total_taps, 0, d);
+  }
+  const auto multires = info.kernel_size == 2   ? multires_row<2, kTogether>
+                        : info.kernel_size == 4 ? multires_row<4, kTogether>
+                                                : multires_row<0, kTogether>;
   for (int i = 0; i < info.n_layers; ++i) {
     const Layer& layer = model.layers[static_cast<size_t>(i)];
     for (int row = 0; row < rows; ++row)
       multires(model, layer, static_cast<size_t>(i) * d, state.taps.data() + row * model.total_taps,
-               features + row * stride, mixed + row * stride);
+               features + row * stride, mixed + row * stride, 0);
+    const bool another = i + 1 < info.n_layers;
     multiply(layer.mixing, mixed, stride, rows, [&](int panel, int row, const float* out) {
+      if (another) {
+        const int panels = layer.mixing.count, total = model.total_taps;
+        prefetch_taps(state.taps.data() + row * total, panel * total / panels, (panel + 1) * total / panels,
+                      static_cast<size_t>(i + 1) * d, d);
+      }
       float* glu = gated + row * stride + panel * kHalf;
-      for (int c = 0; c < kHalf; c += kVector) store(glu + c, load(out + c) * sigmoid(load(out + kHalf + c)));
+      const int half = layer.mixing.width(panel) / 2;
+      for (int c = 0; c < half; c += kVector) store(glu + c, load(out + c) * sigmoid(load(out + half + c)));
     });
     const float* change = gated;
     if (layer.output.count) {

@@ -2,6 +2,7 @@
 #define MULTIRES_KERNELS kNeonKernels
 #define MULTIRES_ISA_NAME "neon"
 #define MULTIRES_VECTOR 4
-#define MULTIRES_CHUNK 4
+#define MULTIRES_COLUMNS 4
+#define MULTIRES_ALONE 8
 #define MULTIRES_ROWS 4
 #include "kernels_impl.h"

@@ -23,27 +23,28 @@ AlignedArray<float> padded_rows(const Tensor& tensor, int rows, int channels) {
   return array;
 }
 
-Panels empty_panels(int inputs, int outputs, int count) {
+Panels empty_panels(int inputs, int count, int last) {
   Panels panels;
   panels.inputs = inputs;
-  panels.outputs = outputs;
   panels.count = count;
-  panels.weights = AlignedArray<float>(static_cast<size_t>(count) * inputs * kPanel);
+  panels.last = last;
+  panels.weights = AlignedArray<float>((static_cast<size_t>(count - 1) * kPanel + last) * inputs);
   panels.bias = AlignedArray<float>(static_cast<size_t>(count) * kPanel);
   return panels;
 }
 
 void put_row(Panels& panels, int panel, int place, const Tensor& weight, const Tensor& bias, int row) {
+  const size_t first = static_cast<size_t>(panel) * panels.inputs * kPanel, width = panels.width(panel);
   for (int i = 0; i < panels.inputs; ++i)
-    panels.weights[(static_cast<size_t>(panel) * panels.inputs + i) * kPanel + place] =
-        weight.data[static_cast<size_t>(row) * panels.inputs + i];
+    panels.weights[first + i * width + place] = weight.data[static_cast<size_t>(row) * panels.inputs + i];
   panels.bias[static_cast<size_t>(panel) * kPanel + place] = bias.data[row];
 }
 
 Panels read_panels(const WeightsFile& file, const std::string& name, int inputs, int outputs) {
   const Tensor& weight = file.tensor(name + ".weight", {outputs, inputs});
   const Tensor& bias = file.tensor(name + ".bias", {outputs});
-  Panels panels = empty_panels(inputs, outputs, (outputs + kPanel - 1) / kPanel);
+  const int count = (outputs + kPanel - 1) / kPanel;
+  Panels panels = empty_panels(inputs, count, padded(outputs - (count - 1) * kPanel));
   for (int row = 0; row < outputs; ++row) put_row(panels, row / kPanel, row % kPanel, weight, bias, row);
   return panels;
 }
@@ -51,10 +52,12 @@ Panels read_panels(const WeightsFile& file, const std::string& name, int inputs,
 Panels read_glu_panels(const WeightsFile& file, const std::string& name, int channels) {
   const Tensor& weight = file.tensor(name + ".weight", {2 * channels, channels});
   const Tensor& bias = file.tensor(name + ".bias", {2 * channels});
-  Panels panels = empty_panels(channels, 2 * channels, (channels + kHalf - 1) / kHalf);
+  const int count = (channels + kHalf - 1) / kHalf;
+  Panels panels = empty_panels(channels, count, 2 * padded(channels - (count - 1) * kHalf));
   for (int c = 0; c < channels; ++c) {
-    put_row(panels, c / kHalf, c % kHalf, weight, bias, c);
-    put_row(panels, c / kHalf, kHalf + c % kHalf, weight, bias, channels + c);
+    const int panel = c / kHalf;
+    put_row(panels, panel, c % kHalf, weight, bias, c);
+    put_row(panels, panel, panels.width(panel) / 2 + c % kHalf, weight, bias, channels + c);
   }
   return panels;
 }
@@ -65,21 +68,14 @@ const Tensor& highpass(const WeightsFile& file, const multires_info& info, const
 
 AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, const std::string& name) {
   const multires_info& info = model.info;
-  const int d = info.d_model, K = info.kernel_size, width = model.width;
-  const Tensor& lowpass = file.tensor(name + ".lowpass", {K, d});
-  const size_t vectors = static_cast<size_t>(model.total_taps) + static_cast<size_t>(info.depth) * K;
-  AlignedArray<float> filters(vectors * width);
+  AlignedArray<float> filters(static_cast<size_t>(info.kernel_size + model.total_taps) * model.width);
   float* out = filters.data();
-  const auto put = [&](const Tensor& rows, int row, int first) {
-    for (int c = first; c < first + kLane; ++c, ++out)
-      if (c < d && row < rows.shape[0]) *out = rows.data[static_cast<size_t>(row) * d + c];
+  const auto put = [&](const Tensor& rows, int count) {
+    for (int row = 0; row < count; ++row, out += model.width)
+      if (row < rows.shape[0]) std::copy_n(rows.data + static_cast<size_t>(row) * info.d_model, info.d_model, out);
   };
-  for (int first = 0; first < width; first += kLane)
-    for (int j = 0; j < info.depth; ++j)
-      for (int o = 0; o < model.taps[j]; ++o) {
-        put(highpass(file, info, name, j), o, first);
-        if (o < K) put(lowpass, o, first);
-      }
+  put(file.tensor(name + ".lowpass", {info.kernel_size, info.d_model}), info.kernel_size);
+  for (int j = 0; j < info.depth; ++j) put(highpass(file, info, name, j), model.taps[j]);
   return filters;
 }
 
@@ -146,7 +142,7 @@ Model* Model::read(const WeightsFile& file) {
   info.n_layers = to_int(file.number("n_layers", 1, 10000));
   info.kernel_size = to_int(file.number("kernel_size", 2, 1000));
   info.depth = to_int(file.number("depth", 1, 30));
-  info.window = to_int(file.number("window", 0, 1 << 24));
+  info.window = to_int(file.number("window", 0, kMaxWindow));
   info.autoregressive = to_int(file.number("autoregressive", 0, 1));
   if ((info.d_input > 0) == (info.n_tokens > 0))
     throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");
@@ -174,6 +170,8 @@ Model* Model::read(const WeightsFile& file) {
   }
   model->head = read_panels(file, "head", info.d_model, info.d_output);
   model->kernels = &best_kernels();
+  model->metadata = file.metadata();
+  model->fingerprint = file.fingerprint();
   return model.release();
 }
 

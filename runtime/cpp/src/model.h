@@ -1,6 +1,7 @@
 // The constant part of a network: weights in the layout that the kernels read.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,22 +14,27 @@ namespace multires {
 constexpr int kLane = 16;       // channels are padded to a multiple of this many floats
 constexpr int kPanel = 64;      // outputs that a matrix product forms at a time
 constexpr int kHalf = kPanel / 2;
+constexpr int kMaxWindow = 1 << 24;
 
 inline int padded(int channels) { return (channels + kLane - 1) / kLane * kLane; }
 
-// A matrix cut into panels of kPanel outputs; within a panel, the weights of one input lie together.
+// A matrix cut into panels of kPanel outputs, the last one narrower; within a panel, the weights of one
+// input lie together.
 struct Panels {
-  int inputs = 0, outputs = 0, count = 0;
-  AlignedArray<float> weights;  // (count, inputs, kPanel)
+  int inputs = 0, count = 0;
+  int last = 0;  // outputs of the last panel, a multiple of kLane
+  AlignedArray<float> weights;  // of each panel: (inputs, width(panel))
   AlignedArray<float> bias;     // (count, kPanel)
+
+  int width(int panel) const { return panel + 1 < count ? kPanel : last; }
+  const float* panel(int panel) const { return weights.data() + static_cast<size_t>(panel) * inputs * kPanel; }
 };
 
 struct Layer {
-  // The filters of the multiresolution sum in the order that they are used: for each block of kLane
-  // channels, each scale, each delay, kLane weights of the high-pass filter, then, at the delays that
-  // it has, kLane of the low-pass filter.
+  // The filters of the multiresolution sum in the order of use, each row padded to `width` channels: the
+  // low-pass filter by delay, then for each scale the high-pass filter by delay.
   AlignedArray<float> filters;
-  // In front of GLU: each panel has kHalf values and the kHalf gates that belong to them.
+  // In front of GLU: the first half of each panel has values, the second the gates that belong to them.
   Panels mixing;
   Panels output;  // behind GLU; autoregressive models only (count 0 otherwise)
   bool normalizes = false;
@@ -51,6 +57,8 @@ struct Model {
   std::vector<int64_t> slots;
   int total_taps = 0;
   const Kernels* kernels = nullptr;
+  std::map<std::string, std::string> metadata;
+  uint64_t fingerprint = 0;  // of the tensors
 
   int64_t stream_values() const;  // floats that the queues and the window of one stream take
 

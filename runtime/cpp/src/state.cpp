@@ -5,38 +5,26 @@
 
 namespace multires {
 
-State::State(const Model& model_, int batch_) : model(model_), batch(batch_) {
+State::State(const Model& model_, int batch_, int window_) : model(model_), batch(batch_), window(window_) {
   const multires_info& info = model.info;
   const size_t rows = static_cast<size_t>(batch), d = static_cast<size_t>(info.d_model);
-  const size_t layers_wide = static_cast<size_t>(info.n_layers) * d;
   position = AlignedArray<int64_t>(rows);
   heads = AlignedArray<int64_t>(rows * info.depth);
-  names.reserve(static_cast<size_t>(info.depth));
-  for (int j = 0; j < info.depth; ++j) {
-    const int64_t slots = model.slots[j];
-    if (static_cast<uint64_t>(slots) > (static_cast<uint64_t>(1) << 40) / layers_wide / rows)
-      throw LoadError(MULTIRES_MEMORY, "a queue of more than 2^40 values was asked for");
-    queues.emplace_back(rows * static_cast<size_t>(slots) * layers_wide);
-    char name[24];
-    std::snprintf(name, sizeof name, "queue_%02d", j);
-    names.emplace_back(name);
-  }
+  make_queues();
   if (!info.autoregressive) {
     sum = AlignedArray<float>(rows * d);
     sum_error = AlignedArray<float>(rows * d);
     add_part("pool_sum", sum.data(), {batch, info.d_model});
     add_part("pool_sum_error", sum_error.data(), {batch, info.d_model});
-    if (info.window) {
+    if (window) {
       block = AlignedArray<float>(rows * d);
       block_error = AlignedArray<float>(rows * d);
-      prefix = AlignedArray<float>(rows * (static_cast<size_t>(info.window) + 1) * 2 * d);
+      prefix = AlignedArray<float>(rows * (static_cast<size_t>(window) + 1) * 2 * d);
       add_part("pool_block", block.data(), {batch, info.d_model});
       add_part("pool_block_error", block_error.data(), {batch, info.d_model});
-      add_part("pool_prefix", prefix.data(), {batch, 1, info.window + 1, 2 * info.d_model});
+      add_part("pool_prefix", prefix.data(), {batch, 1, window + 1, 2 * info.d_model});
     }
   }
-  for (int j = 0; j < info.depth; ++j)
-    add_part(names[j].c_str(), queues[j].data(), {batch, 1, model.slots[j], static_cast<int64_t>(layers_wide)});
   add_part("position", nullptr, {batch});
   parts.back().data = position.data();
   parts.back().bytes = rows * sizeof(int64_t);
@@ -48,6 +36,30 @@ State::State(const Model& model_, int batch_) : model(model_), batch(batch_) {
   const size_t scratch = kBlockRows * (static_cast<size_t>(model.width) + kPanel);
   for (AlignedArray<float>* buffer : {&x, &mixed, &gated, &pooled}) *buffer = AlignedArray<float>(scratch);
   taps.resize(static_cast<size_t>(kBlockRows) * model.total_taps);
+}
+
+void State::make_queues() {
+  const int depth = model.info.depth;
+  const int64_t wide = static_cast<int64_t>(model.info.n_layers) * model.info.d_model;
+  size_t values = 0;
+  for (int j = 0; j < depth; ++j) {
+    const uint64_t most = (static_cast<uint64_t>(1) << 40) - values;
+    if (static_cast<uint64_t>(model.slots[j]) > most / static_cast<uint64_t>(wide) / static_cast<uint64_t>(batch))
+      throw LoadError(MULTIRES_MEMORY, "queues of more than 2^40 values were asked for");
+    values += static_cast<size_t>(batch * model.slots[j] * wide);
+  }
+  // In one piece, so that large pages can carry them; vector loads may reach past the last channel.
+  rings_ = AlignedArray<float>(values + kLane);
+  names.reserve(static_cast<size_t>(depth));
+  float* queue = rings_.data();
+  for (int j = 0; j < depth; ++j) {
+    char name[24];
+    std::snprintf(name, sizeof name, "queue_%02d", j);
+    names.emplace_back(name);
+    queues.push_back(queue);
+    add_part(names.back().c_str(), queue, {batch, 1, model.slots[j], wide});
+    queue += static_cast<int64_t>(batch) * model.slots[j] * wide;
+  }
 }
 
 void State::add_part(const char* name, float* data, std::vector<int64_t> shape) {

@@ -11,13 +11,14 @@ namespace multires {
 constexpr int kBlockRows = 32;  // rows (a row is one step of one stream) that share a pass over the weights
 
 struct State {
-  State(const Model& model, int batch);  // throws LoadError or std::bad_alloc
+  // window: steps to pool over, 0 for everything so far. Throws LoadError or std::bad_alloc.
+  State(const Model& model, int batch, int window);
 
   const Model& model;
-  const int batch;
+  const int batch, window;
 
   AlignedArray<int64_t> position;             // (batch): steps seen
-  std::vector<AlignedArray<float>> queues;    // scale j: (batch, slots, n_layers * d_model)
+  std::vector<float*> queues;                 // scale j: (batch, slots, n_layers * d_model)
   AlignedArray<float> sum, sum_error;         // (batch, d_model): of everything, or of this block
   AlignedArray<float> block, block_error;     // (batch, d_model): of the last block; windows only
   AlignedArray<float> prefix;                 // (batch, window + 1, 2 * d_model); windows only
@@ -36,6 +37,8 @@ struct State {
   std::vector<float*> taps;  // of each row, total_taps places in the rings
 
  private:
+  AlignedArray<float> rings_;  // the queues of all scales, in one piece
+  void make_queues();
   void add_part(const char* name, float* data, std::vector<int64_t> shape);
 };
 

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "digest.h"
 #include "header_parser.h"
 
 namespace multires {
@@ -25,6 +26,12 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 [[noreturn]] void malformed(const std::string& what) { throw LoadError(MULTIRES_MALFORMED, what); }
 
 }  // namespace
+
+std::string find_weights(const std::string& path) {
+  struct stat status;
+  const bool is_folder = stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+  return is_folder ? path + "/native/weights.safetensors" : path;
+}
 
 WeightsFile::WeightsFile(const std::string& path) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -124,6 +131,16 @@ const std::string& WeightsFile::text(const std::string& key) const {
   const auto found = metadata_.find(key);
   if (found == metadata_.end()) malformed("metadata " + key + " is missing");
   return found->second;
+}
+
+uint64_t WeightsFile::fingerprint() const {
+  uint64_t all = kDigestStart;
+  for (const auto& [name, tensor] : tensors_) {
+    all = digest(name.data(), name.size(), all);
+    all = digest(tensor.shape.data(), tensor.shape.size() * sizeof tensor.shape[0], all);
+    all = digest(tensor.data, tensor.count * sizeof *tensor.data, all);
+  }
+  return all;
 }
 
 int64_t WeightsFile::number(const std::string& key, int64_t low, int64_t high) const {

@@ -25,6 +25,9 @@ struct Tensor {
   size_t count;
 };
 
+// The weights file that a path means: itself, or that of the bundle whose folder it is.
+std::string find_weights(const std::string& path);
+
 class WeightsFile {
  public:
   explicit WeightsFile(const std::string& path);  // maps it
@@ -42,6 +45,9 @@ class WeightsFile {
   // Metadata; throws MULTIRES_MALFORMED if it is not there, or is no number from low to high.
   const std::string& text(const std::string& key) const;
   int64_t number(const std::string& key, int64_t low, int64_t high) const;
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  // A digest of all tensors with their names: the same network has the same one, whatever its metadata.
+  uint64_t fingerprint() const;
 
  private:
   void parse();

@@ -55,8 +55,8 @@ void check_streams(const multires_model* model, int batch) {
 void check_refusals(const multires_model* model) {
   const multires_info info = multires_model_info(model);
   multires_state* state;
-  CHECK(multires_state_new(model, 0, &state, nullptr, 0) == MULTIRES_ARGUMENT);
-  CHECK(multires_state_new(nullptr, 1, &state, nullptr, 0) == MULTIRES_ARGUMENT);
+  CHECK(multires_state_new(model, 0, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_ARGUMENT);
+  CHECK(multires_state_new(nullptr, 1, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_ARGUMENT);
   state = new_state(model, 1);
   std::vector<float> y(static_cast<size_t>(info.d_output));
   CHECK(multires_step(state, nullptr, y.data()) == MULTIRES_ARGUMENT);
@@ -123,7 +123,7 @@ void check_damage(const std::string& whole, const std::string& scratch, int roun
     CHECK((status == MULTIRES_OK) == (model != nullptr));
     CHECK((status == MULTIRES_OK) == (message[0] == '\0'));
     multires_state* state = nullptr;
-    if (model && multires_state_new(model, 2, &state, nullptr, 0) == MULTIRES_OK) {
+    if (model && multires_state_new(model, 2, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_OK) {
       const multires_info info = multires_model_info(model);
       const Inputs inputs = random_inputs(info, 2, 5, 3);
       std::vector<float> y(static_cast<size_t>(info.d_output) * 10);

@@ -72,7 +72,7 @@ bool mutate_sizes(Parts& parts, std::mt19937& random, size_t max_size) {
   static constexpr int64_t kSizes[] = {0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 1000, 1 << 20, 1 << 24};
   const int64_t size = kSizes[random() % (sizeof kSizes / sizeof *kSizes)];
   auto key = std::next(metadata->second.begin(), random() % metadata->second.size());
-  const int64_t old = std::atoll(key->second.text.c_str());
+  const int64_t old = std::min<int64_t>(std::atoll(key->second.text.c_str()), 1 << 30);
   if (random() % 4 == 0) {
     auto tensor = std::next(header.begin(), random() % header.size());
     if (tensor != metadata) header.erase(tensor);
@@ -139,7 +139,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const multires_info info = multires_model_info(model);
   multires_state* state = nullptr;
   constexpr int kBatch = 2, kSteps = 20;
-  if (multires_state_new(model, kBatch, &state, nullptr, 0) != MULTIRES_OK) std::abort();
+  if (multires_state_new(model, kBatch, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) != MULTIRES_OK) std::abort();
   const std::vector<float> x(static_cast<size_t>(info.d_input) * kBatch * kSteps, 0.5f);
   std::vector<int64_t> tokens(kBatch * kSteps);
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = info.n_tokens ? static_cast<int64_t>(i) % info.n_tokens : 0;

@@ -40,7 +40,7 @@ inline multires_model* load_model(const char* path) {
 
 inline multires_state* new_state(const multires_model* model, int batch) {
   multires_state* state = nullptr;
-  CHECK(multires_state_new(model, batch, &state, nullptr, 0) == MULTIRES_OK);
+  CHECK(multires_state_new(model, batch, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_OK);
   return state;
 }
 

@@ -106,6 +106,21 @@ class TestDoctor:
         assert any("no NVIDIA GPU" in line for line in lines)
 
 
+class TestCmakeDir:
+    def test_is_what_find_package_wants(self) -> None:
+        folder = Path(run("cmake-dir").stdout.rstrip("\n"))
+        assert (folder / "multires-config.cmake").is_file()
+        assert (folder / "../../libmultires.a").is_file()
+        assert (folder / "../../pkgconfig/multires.pc").is_file()
+        assert (folder / "../../../include/multires.hpp").is_file()
+
+    def test_without_the_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("multires_edge.runtime.commands.cmake_dir.find_spec", lambda _: None)
+        result = run("cmake-dir")
+        assert result.exit_code == 2
+        assert "not part of this installation" in result.stderr
+
+
 def test_a_missing_extra_is_named(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 

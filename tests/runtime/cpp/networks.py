@@ -10,6 +10,7 @@ import numpy as np
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.native import native_weights
+from multires_edge.models.card import Card
 from tests.conftest import as_double, random_inputs, random_net, variant
 
 NETWORKS: dict[str, tuple[dict[str, Any], Pooling]] = {
@@ -19,12 +20,14 @@ NETWORKS: dict[str, tuple[dict[str, Any], Pooling]] = {
     "autoregressive": ({"task": "autoregressive", "d_model": 33, "d_output": 70}, Pooling()),
 }
 BATCH, STEPS = 3, 150
+# Names that the header of a weights file must escape.
+CARD = Card({"labels": ['N"', "\N{MICRO SIGN}", "\N{MUSICAL SYMBOL G CLEF}\n"]})
 
 
 def write_weights(name: str, folder: Path) -> Path:
     changes, pooling = NETWORKS[name]
     path = folder / f"{name}.safetensors"
-    path.write_bytes(native_weights(fold(random_net(variant(**changes))), pooling))
+    path.write_bytes(native_weights(fold(random_net(variant(**changes))), pooling, CARD))
     return path
 
 

@@ -13,9 +13,10 @@ from tests.runtime.cpp.programs import ISAS, build, needs, run
 def test_address_and_undefined_behaviour(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     options = ("-DMULTIRES_TESTS=ON", "-DMULTIRES_SANITIZE=address,undefined")
     programs = build("address", tmp_path_factory, *options) / "tests"
-    for name in NETWORKS:
+    for name, other in zip(NETWORKS, [*NETWORKS][1:] + [*NETWORKS][:1], strict=True):
         weights = write_weights(name, tmp_path)
         for isa in ISAS:
+            run(programs / "header_test", weights, write_weights(other, tmp_path), MULTIRES_ISA=isa)
             run(programs / "engine_test", weights, tmp_path / "scratch.safetensors", MULTIRES_ISA=isa)
 
 

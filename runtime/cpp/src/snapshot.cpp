@@ -1,0 +1,96 @@
+#include "snapshot.h"
+
+#include <cstring>
+
+#include "digest.h"
+
+namespace multires {
+namespace {
+
+constexpr char kMagic[8] = "MRSTATE";
+constexpr uint32_t kVersion = 1;
+
+struct Header {
+  char magic[8];
+  uint32_t version, header_bytes;
+  uint64_t network;
+  int32_t batch, window;
+  uint64_t parts_bytes, parts_digest;
+};
+static_assert(sizeof(Header) == 48, "the layout that snapshot.h describes, without padding");
+
+size_t parts_bytes(const State& state) {
+  size_t bytes = 0;
+  for (const multires_part& part : state.parts) bytes += part.bytes;
+  return bytes;
+}
+
+// Floats by their bits: neither alignment nor the compiler's view of NaN matters.
+bool all_finite(const unsigned char* data, size_t bytes) {
+  constexpr uint32_t kExponent = 0x7f800000;
+  bool finite = true;
+  for (size_t i = 0; i < bytes; i += sizeof(uint32_t)) {
+    uint32_t bits;
+    std::memcpy(&bits, data + i, sizeof bits);
+    finite &= (bits & kExponent) != kExponent;
+  }
+  return finite;
+}
+
+bool all_positions(const unsigned char* data, size_t bytes) {
+  for (size_t i = 0; i < bytes; i += sizeof(int64_t)) {
+    int64_t position;
+    std::memcpy(&position, data + i, sizeof position);
+    if (position < 0 || position > kMaxPosition) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+size_t snapshot_size(const State& state) noexcept { return sizeof(Header) + parts_bytes(state); }
+
+void save_snapshot(const State& state, unsigned char* buffer) noexcept {
+  Header header{};
+  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  header.version = kVersion;
+  header.header_bytes = sizeof header;
+  header.network = state.model.fingerprint;
+  header.batch = state.batch;
+  header.window = state.window;
+  header.parts_bytes = parts_bytes(state);
+  unsigned char* at = buffer + sizeof header;
+  for (const multires_part& part : state.parts) {
+    std::memcpy(at, part.data, part.bytes);
+    at += part.bytes;
+  }
+  header.parts_digest = digest(buffer + sizeof header, header.parts_bytes);
+  std::memcpy(buffer, &header, sizeof header);
+}
+
+multires_status load_snapshot(State& state, const unsigned char* buffer, size_t size) noexcept {
+  Header header;
+  if (size < sizeof header) return MULTIRES_MALFORMED;
+  std::memcpy(&header, buffer, sizeof header);
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return MULTIRES_MALFORMED;
+  if (header.version != kVersion || header.header_bytes != sizeof header) return MULTIRES_UNSUPPORTED;
+  const unsigned char* parts = buffer + sizeof header;
+  if (header.parts_bytes != size - sizeof header || header.parts_digest != digest(parts, size - sizeof header))
+    return MULTIRES_MALFORMED;
+  if (header.network != state.model.fingerprint || header.batch != state.batch || header.window != state.window ||
+      header.parts_bytes != parts_bytes(state))
+    return MULTIRES_MISMATCH;
+  const unsigned char* at = parts;
+  for (const multires_part& part : state.parts) {
+    if (!(part.is_int64 ? all_positions : all_finite)(at, part.bytes)) return MULTIRES_MALFORMED;
+    at += part.bytes;
+  }
+  for (const multires_part& part : state.parts) {
+    std::memcpy(part.data, parts, part.bytes);
+    parts += part.bytes;
+  }
+  state.find_heads();
+  return MULTIRES_OK;
+}
+
+}  // namespace multires

@@ -1,0 +1,30 @@
+// A state as bytes: a header that says what it is of, and the state's parts one after another.
+//
+//   offset  type    what
+//   0       char[8] "MRSTATE" and a zero
+//   8       uint32  version, 1
+//   12      uint32  bytes of the header, 48
+//   16      uint64  digest of the network's tensors
+//   24      int32   batch
+//   28      int32   window, 0 for everything so far
+//   32      uint64  bytes of the parts
+//   40      uint64  digest of the parts
+//   48              the parts, sorted by name, each row-major
+//
+// All of it little-endian, like the weights file.
+#pragma once
+
+#include <cstddef>
+
+#include "state.h"
+
+namespace multires {
+
+constexpr int64_t kMaxPosition = static_cast<int64_t>(1) << 62;  // no stream comes near, no sum overflows
+
+size_t snapshot_size(const State& state) noexcept;
+void save_snapshot(const State& state, unsigned char* buffer) noexcept;
+// Anything but MULTIRES_OK leaves the state as it was.
+multires_status load_snapshot(State& state, const unsigned char* buffer, size_t size) noexcept;
+
+}  // namespace multires
