@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -220,6 +223,45 @@ class TestDamagedWeights:
         with pytest.raises(BundleError, match="do not fill the file"):
             self.load(tmp_path, whole + bytes(8))
 
+    def rewritten(self, net: MultiresNet, metadata: dict[str, str], **shapes: tuple[int, ...]) -> bytes:
+        """The file of a network with other metadata, and tensors of zeros in other shapes."""
+        tensors = safetensors.numpy.load(native_weights(fold(net), Pooling()))
+        for name, shape in shapes.items():
+            tensors[name.replace("__", ".")] = np.zeros(shape, np.float32)
+        return safetensors.numpy.save(tensors, self.metadata(net) | metadata)
+
+    def metadata(self, net: MultiresNet) -> dict[str, str]:
+        data = native_weights(fold(net), Pooling())
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return dict(header["__metadata__"])
+
+    def test_tensors_that_share_their_bytes(self, whole: bytes, tmp_path: Path) -> None:
+        """Each would be read whole, so that a file of megabytes took hours."""
+        size = int.from_bytes(whole[:8], "little")
+        header = json.loads(whole[8 : 8 + size])
+        largest = max(
+            (entry for name, entry in header.items() if name != "__metadata__"), key=lambda e: e["shape"]
+        )
+        copies = {f"copy{i}": largest for i in range(200)}
+        text = json.dumps(header | copies).encode()
+        text += b" " * (-len(text) % 8)
+        with pytest.raises(BundleError, match="lie on top of each other"):
+            self.load(tmp_path, len(text).to_bytes(8, "little") + text + whole[8 + size :])
+
+    def test_a_past_of_gigabytes(self, tmp_path: Path) -> None:
+        scales = {f"layers__{i}__highpass__{j}": (2, 8) for i in range(2) for j in range(30)}
+        data = self.rewritten(random_net(SMALL), {"depth": "30"}, **scales)
+        with pytest.raises(BundleError, match="more than 2\\^31 values"):
+            self.load(tmp_path, data)
+
+    def test_filters_of_padding(self, tmp_path: Path) -> None:
+        config = variant(d_model=1, n_layers=20, depth=16)
+        scales = {f"layers__{i}__highpass__{j}": (1, 1) for i in range(20) for j in range(16)}
+        lowpass = {f"layers__{i}__lowpass": (1000, 1) for i in range(20)}
+        data = self.rewritten(random_net(config), {"kernel_size": "1000"}, **scales, **lowpass)
+        with pytest.raises(BundleError, match="too much padding"):
+            self.load(tmp_path, data)
+
     def test_another_version(self, whole: bytes, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="has version 2, this release reads 1"):
             self.load(tmp_path, whole.replace(b'"version":"1"', b'"version":"2"'))
@@ -227,6 +269,24 @@ class TestDamagedWeights:
     def test_no_such_file(self, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="No such file"):
             load_model(tmp_path / "none.safetensors")
+
+
+def test_a_decimal_comma_changes_nothing(tmp_path: Path) -> None:
+    """Programs with a user interface set the locale of their user."""
+    localedef = shutil.which("localedef")
+    german = tmp_path / "de_DE.UTF-8"
+    command = [localedef or "", "--no-archive", "-i", "de_DE", "-f", "UTF-8", str(german)]
+    if localedef is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs localedef and the source of the locale de_DE")
+    path = write_weights(random_net(variant(norm="batch")), tmp_path)  # its epsilon is written 0.0
+    code = (
+        "import locale\n"
+        "from multires_edge.runtime import _native\n"
+        "locale.setlocale(locale.LC_ALL, 'de_DE.UTF-8')\n"
+        "assert locale.localeconv()['decimal_point'] == ','\n"
+        f"_native.Model({str(path)!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"LOCPATH": str(tmp_path)}, check=True)
 
 
 def test_the_weights_file_is_a_safetensors_file_and_always_the_same(tmp_path: Path) -> None:

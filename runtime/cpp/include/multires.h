@@ -79,10 +79,18 @@ typedef struct multires_info {
  * of which native/weights.safetensors is loaded. */
 MULTIRES_API multires_status multires_model_load(const char* path, multires_model** model, char* message,
                                                  size_t message_size);
+
+/* The same from memory, for weights that are part of the program, or come from flash or a network. All
+ * that is needed is copied: the buffer may be freed afterwards. Any alignment will do. */
+MULTIRES_API multires_status multires_model_load_buffer(const void* data, size_t size, multires_model** model,
+                                                        char* message, size_t message_size);
 MULTIRES_API void multires_model_free(multires_model* model);
 MULTIRES_API multires_info multires_model_info(const multires_model* model);
 
-/* The instruction set that the kernels were chosen for: "avx512", "avx2", "neon" or "baseline". */
+/* The instruction set that the kernels were chosen for: "avx512", "avx2" or "baseline" (SSE2) on x86-64,
+ * "neon" on aarch64, "baseline" elsewhere. The best that the CPU has; where the environment variable
+ * MULTIRES_ISA is set while a model is loaded, the one that it names. A name that is unknown, or of
+ * something that the CPU lacks, means the baseline. */
 MULTIRES_API const char* multires_model_isa(const multires_model* model);
 
 /* A text of the weights file's metadata, in UTF-8; NULL if there is none of that name. A network that was

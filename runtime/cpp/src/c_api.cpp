@@ -107,6 +107,16 @@ multires_status multires_model_load(const char* path, multires_model** model, ch
   });
 }
 
+multires_status multires_model_load_buffer(const void* data, size_t size, multires_model** model, char* message,
+                                           size_t message_size) {
+  if (model) *model = nullptr;
+  return guarded(message, message_size, [&] {
+    if (!data || !model) throw LoadError(MULTIRES_ARGUMENT, "data and model must not be null");
+    std::shared_ptr<const multires::Model> loaded(multires::Model::load(data, size));
+    *model = new multires_model{std::move(loaded)};
+  });
+}
+
 void multires_model_free(multires_model* model) { delete model; }
 
 multires_info multires_model_info(const multires_model* model) { return model ? model->model->info : multires_info{}; }

@@ -16,7 +16,11 @@ const Kernels& best_kernels() {
   if (avx512 && (any || std::strcmp(wanted, "avx512") == 0)) return kAvx512Kernels;
   if (avx2 && (any || std::strcmp(wanted, "avx2") == 0)) return kAvx2Kernels;
 #endif
+#if defined(MULTIRES_NEON)
+  return kNeonKernels;
+#else
   return kBaselineKernels;
+#endif
 }
 
 }  // namespace multires

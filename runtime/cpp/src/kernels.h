@@ -18,9 +18,14 @@ struct Kernels {
 };
 
 // The best that this CPU runs; MULTIRES_ISA in the environment names a lesser one ("baseline", "avx2").
+// A name that is unknown, or of something that the CPU lacks, means the baseline.
 const Kernels& best_kernels();
 
+#if defined(MULTIRES_NEON)
+extern const Kernels kNeonKernels;
+#else
 extern const Kernels kBaselineKernels;
+#endif
 #if defined(MULTIRES_X86)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;

@@ -24,13 +24,12 @@ typedef int32_t Ints __attribute__((vector_size(kVector * sizeof(float))));
 static_assert(kLane % kVector == 0, "a padded row is a whole number of vectors");
 constexpr int kTogether = 4;  // vectors of channels that the multiresolution sum takes at once
 
-inline Vec load(const float* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
-inline Vec all(float value) { return Vec{} + value; }
+// A vector anywhere in memory. Not memcpy: GCC for aarch64 then holds sums in integer registers.
+typedef float LooseVec __attribute__((vector_size(kVector * sizeof(float)), aligned(sizeof(float)), may_alias));
+inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
+inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
+// Minus zero leaves every value as it is; plus zero would turn -0 into 0, and so cost an addition.
+inline Vec all(float value) { return value - Vec{}; }
 inline Vec least(Vec a, Vec b) { return a < b ? a : b; }
 inline Vec most(Vec a, Vec b) { return a > b ? a : b; }
 

@@ -1,8 +1,9 @@
 #include "model.h"
 
 #include <algorithm>
-#include <cstdlib>
+#include <locale>
 #include <memory>
+#include <sstream>
 
 #include "kernels.h"
 
@@ -11,6 +12,7 @@ namespace {
 
 constexpr int64_t kMaxChannels = 1 << 20;
 constexpr int64_t kMaxTaps = 1 << 20;
+constexpr int64_t kMaxStreamValues = static_cast<int64_t>(1) << 31;
 
 AlignedArray<float> padded_rows(const Tensor& tensor, int rows, int channels) {
   const int width = padded(channels);
@@ -110,9 +112,11 @@ Layer read_layer(const WeightsFile& file, const Model& model, const std::string&
 
 float read_epsilon(const WeightsFile& file) {
   const std::string& text = file.text("norm_epsilon");
-  char* end = nullptr;
-  const float epsilon = std::strtof(text.c_str(), &end);
-  if (text.empty() || *end != '\0' || !(epsilon >= 0.0f && epsilon < 1.0f))
+  // Not strtof: where the program has set a locale with a decimal comma, it stops at the point.
+  std::istringstream stream(text);
+  stream.imbue(std::locale::classic());
+  float epsilon = -1;
+  if (!(stream >> epsilon) || stream.peek() != EOF || !(epsilon >= 0.0f && epsilon < 1.0f))
     throw LoadError(MULTIRES_MALFORMED, "metadata norm_epsilon is '" + text + "'");
   return epsilon;
 }
@@ -121,50 +125,68 @@ int to_int(int64_t value) { return static_cast<int>(value); }
 
 }  // namespace
 
+int64_t Model::stream_values() const {
+  int64_t values = info.window > 0 ? 2 * (static_cast<int64_t>(info.window) + 1) * info.d_model : 0;
+  const int64_t wide = static_cast<int64_t>(info.n_layers) * info.d_model, most = INT64_MAX / 64;
+  for (int64_t rows : slots) values += rows > most / wide ? most : rows * wide;  // cannot overflow: depth <= 30
+  return values;
+}
+
 Model* Model::load(const std::string& path) {
   const WeightsFile file(path);
-  if (file.text("format") != "multires-weights") throw LoadError(MULTIRES_MALFORMED, path + ": not a weights file");
-  if (file.text("version") != "1")
-    throw LoadError(MULTIRES_UNSUPPORTED, path + ": has version " + file.text("version") + ", this release reads 1");
   try {
-    auto model = std::make_unique<Model>();
-    multires_info& info = model->info;
-    info.d_input = to_int(file.number("d_input", 0, kMaxChannels));
-    info.n_tokens = to_int(file.number("n_tokens", 0, kMaxChannels));
-    info.d_output = to_int(file.number("d_output", 1, kMaxChannels));
-    info.d_model = to_int(file.number("d_model", 1, kMaxChannels));
-    info.n_layers = to_int(file.number("n_layers", 1, 10000));
-    info.kernel_size = to_int(file.number("kernel_size", 2, 1000));
-    info.depth = to_int(file.number("depth", 1, 30));
-    info.window = to_int(file.number("window", 0, kMaxWindow));
-    info.autoregressive = to_int(file.number("autoregressive", 0, 1));
-    if ((info.d_input > 0) == (info.n_tokens > 0))
-      throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");
-    model->width = padded(info.d_model);
-    if (info.n_tokens > 0)
-      model->table = padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}), info.n_tokens, info.d_model);
-    else
-      model->encoder = read_panels(file, "encoder", info.d_input, info.d_model);
-    const float epsilon = read_epsilon(file);
-    for (int j = 0; j < info.depth; ++j) {
-      const int64_t given = highpass(file, info, "layers.0", j).shape[0];
-      if (given > kMaxTaps) throw LoadError(MULTIRES_UNSUPPORTED, "a filter has more than 2^20 taps");
-      model->taps.push_back(std::max(to_int(given), info.kernel_size));
-      model->slots.push_back((static_cast<int64_t>(model->taps[j] - 1) << j) + 1);
-      model->total_taps += model->taps[j];
-    }
-    for (int i = 0; i < info.n_layers; ++i) {
-      model->layers.push_back(read_layer(file, *model, "layers." + std::to_string(i)));
-      model->layers.back().epsilon = epsilon;
-    }
-    model->head = read_panels(file, "head", info.d_model, info.d_output);
-    model->kernels = &best_kernels();
-    model->metadata = file.metadata();
-    model->fingerprint = file.fingerprint();
-    return model.release();
+    return read(file);
   } catch (const LoadError& error) {
     throw LoadError(error.status, path + ": " + error.what());
   }
+}
+
+Model* Model::load(const void* data, size_t size) { return read(WeightsFile(data, size)); }
+
+Model* Model::read(const WeightsFile& file) {
+  if (file.text("format") != "multires-weights") throw LoadError(MULTIRES_MALFORMED, "not a weights file");
+  if (file.text("version") != "1")
+    throw LoadError(MULTIRES_UNSUPPORTED, "has version " + file.text("version") + ", this release reads 1");
+  auto model = std::make_unique<Model>();
+  multires_info& info = model->info;
+  info.d_input = to_int(file.number("d_input", 0, kMaxChannels));
+  info.n_tokens = to_int(file.number("n_tokens", 0, kMaxChannels));
+  info.d_output = to_int(file.number("d_output", 1, kMaxChannels));
+  info.d_model = to_int(file.number("d_model", 1, kMaxChannels));
+  info.n_layers = to_int(file.number("n_layers", 1, 10000));
+  info.kernel_size = to_int(file.number("kernel_size", 2, 1000));
+  info.depth = to_int(file.number("depth", 1, 30));
+  info.window = to_int(file.number("window", 0, kMaxWindow));
+  info.autoregressive = to_int(file.number("autoregressive", 0, 1));
+  if ((info.d_input > 0) == (info.n_tokens > 0))
+    throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");
+  model->width = padded(info.d_model);
+  if (info.n_tokens > 0)
+    model->table = padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}), info.n_tokens, info.d_model);
+  else
+    model->encoder = read_panels(file, "encoder", info.d_input, info.d_model);
+  const float epsilon = read_epsilon(file);
+  for (int j = 0; j < info.depth; ++j) {
+    const int64_t given = highpass(file, info, "layers.0", j).shape[0];
+    if (given > kMaxTaps) throw LoadError(MULTIRES_UNSUPPORTED, "a filter has more than 2^20 taps");
+    model->taps.push_back(std::max(to_int(given), info.kernel_size));
+    model->slots.push_back((static_cast<int64_t>(model->taps[j] - 1) << j) + 1);
+    model->total_taps += model->taps[j];
+  }
+  if (model->stream_values() > kMaxStreamValues)
+    throw LoadError(MULTIRES_UNSUPPORTED, "a stream would hold more than 2^31 values, which are 8 GiB");
+  // Short filters are filled up to the low-pass filter's length, which a small file can ask for often.
+  const uint64_t filters = static_cast<uint64_t>(model->total_taps) * 2 * model->width * info.n_layers * sizeof(float);
+  if (filters / 64 > file.size()) throw LoadError(MULTIRES_MALFORMED, "the filters ask for too much padding");
+  for (int i = 0; i < info.n_layers; ++i) {
+    model->layers.push_back(read_layer(file, *model, "layers." + std::to_string(i)));
+    model->layers.back().epsilon = epsilon;
+  }
+  model->head = read_panels(file, "head", info.d_model, info.d_output);
+  model->kernels = &best_kernels();
+  model->metadata = file.metadata();
+  model->fingerprint = file.fingerprint();
+  return model.release();
 }
 
 }  // namespace multires

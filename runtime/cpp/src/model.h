@@ -61,7 +61,14 @@ struct Model {
   std::map<std::string, std::string> metadata;
   uint64_t fingerprint = 0;  // of the tensors
 
-  static Model* load(const std::string& path);  // throws LoadError or std::bad_alloc
+  int64_t stream_values() const;  // floats that the queues and the window of one stream take
+
+  // These throw LoadError or std::bad_alloc.
+  static Model* load(const std::string& path);
+  static Model* load(const void* data, size_t size);
+
+ private:
+  static Model* read(const WeightsFile& file);
 };
 
 }  // namespace multires

@@ -39,12 +39,13 @@ WeightsFile::WeightsFile(const std::string& path) {
   struct stat status;
   if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size < 8) {
     close(file);
-    throw LoadError(MULTIRES_MALFORMED, path + ": not a weights file, it is too short");
+    throw LoadError(MULTIRES_MALFORMED, path + ": not a file, or too short to hold weights");
   }
   size_ = static_cast<size_t>(status.st_size);
   void* mapped = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
+  const int why = errno;
   close(file);
-  if (mapped == MAP_FAILED) throw LoadError(MULTIRES_IO, path + ": " + std::strerror(errno));
+  if (mapped == MAP_FAILED) throw LoadError(MULTIRES_IO, path + ": " + std::strerror(why));
   bytes_ = static_cast<const unsigned char*>(mapped);
   try {
     parse();
@@ -55,18 +56,31 @@ WeightsFile::WeightsFile(const std::string& path) {
     munmap(mapped, size_);
     throw;
   }
+  mapping_ = mapped;
 }
 
-WeightsFile::~WeightsFile() { munmap(const_cast<unsigned char*>(bytes_), size_); }
+WeightsFile::WeightsFile(const void* data, size_t size) : bytes_(static_cast<const unsigned char*>(data)), size_(size) {
+  if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0) {
+    copy_ = AlignedArray<unsigned char>(size);
+    std::memcpy(copy_.data(), data, size);
+    bytes_ = copy_.data();
+  }
+  parse();
+}
+
+WeightsFile::~WeightsFile() {
+  if (mapping_) munmap(mapping_, size_);
+}
 
 void WeightsFile::parse() {
+  if (size_ < 8) malformed("too short to hold weights");
   uint64_t header_size = 0;
   for (int i = 7; i >= 0; --i) header_size = header_size << 8 | bytes_[i];
   if (header_size > kMaxHeader || header_size > size_ - 8) malformed("the header is longer than the file");
   const char* begin = reinterpret_cast<const char*>(bytes_) + 8;
   const size_t data_size = size_ - 8 - header_size;
   const unsigned char* data = bytes_ + 8 + header_size;
-  if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0) malformed("the data is not aligned");
+  if (header_size % alignof(float) != 0) malformed("the data is not aligned");
 
   size_t used = 0;
   for (auto& [name, object] : parse_header(begin, begin + header_size)) {
@@ -92,11 +106,13 @@ void WeightsFile::parse() {
     if (first > last || static_cast<size_t>(last) > data_size || first % alignof(float) != 0 ||
         static_cast<size_t>(last - first) != count * sizeof(float))
       malformed("tensor " + name + " does not lie where the header says");
+    // Tensors that share bytes would be read again and again: refused before that, not after.
+    used += count * sizeof(float);
+    if (used > data_size) malformed("tensors lie on top of each other");
     const float* values = reinterpret_cast<const float*>(data + first);
     for (size_t i = 0; i < count; ++i)
       if (!std::isfinite(values[i])) malformed("tensor " + name + " holds NaN or infinity");
     tensors_[name] = Tensor{shape.numbers, values, count};
-    used += count * sizeof(float);
   }
   if (used != data_size) malformed("the tensors do not fill the file");
 }

@@ -1,4 +1,4 @@
-// A safetensors file, mapped and checked whole before anything in it is used.
+// A safetensors file, in a file or in memory, checked whole before anything in it is used.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "aligned.h"
 #include "multires.h"
 
 namespace multires {
@@ -20,7 +21,7 @@ struct LoadError : std::runtime_error {
 
 struct Tensor {
   std::vector<int64_t> shape;
-  const float* data;  // little-endian float32, 4-byte aligned, inside the mapping
+  const float* data;  // little-endian float32, 4-byte aligned, inside the file
   size_t count;
 };
 
@@ -29,7 +30,10 @@ std::string find_weights(const std::string& path);
 
 class WeightsFile {
  public:
-  explicit WeightsFile(const std::string& path);
+  explicit WeightsFile(const std::string& path);  // maps it
+  // Reads it where it lies, which must stay as it is while this object lives; copies it if the address is
+  // no multiple of 4.
+  WeightsFile(const void* data, size_t size);
   ~WeightsFile();
   WeightsFile(const WeightsFile&) = delete;
   WeightsFile& operator=(const WeightsFile&) = delete;
@@ -37,7 +41,7 @@ class WeightsFile {
   // A tensor of exactly this shape; throws MULTIRES_MALFORMED otherwise. -1 stands for any size.
   const Tensor& tensor(const std::string& name, const std::vector<int64_t>& shape) const;
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
-  size_t tensor_count() const { return tensors_.size(); }
+  size_t size() const { return size_; }  // bytes
   // Metadata; throws MULTIRES_MALFORMED if it is not there, or is no number from low to high.
   const std::string& text(const std::string& key) const;
   int64_t number(const std::string& key, int64_t low, int64_t high) const;
@@ -49,6 +53,8 @@ class WeightsFile {
   void parse();
   const unsigned char* bytes_ = nullptr;
   size_t size_ = 0;
+  void* mapping_ = nullptr;
+  AlignedArray<unsigned char> copy_;
   std::map<std::string, Tensor> tensors_;
   std::map<std::string, std::string> metadata_;
 };

@@ -1,64 +1,15 @@
 // Checks of the C interface on a real weights file, meant to run under sanitizers:
-//   engine_test WEIGHTS SCRATCH
-// Steps and chunks agree to the last bit, rows are independent, steps allocate nothing, wrong arguments
-// are refused, and no damage to the file does more than give an error. Exits 0 when all of it holds.
+//   engine_test WEIGHTS SCRATCH [ROUNDS]
+// Steps and chunks agree to the last bit, rows are independent, a file and a buffer give the same model,
+// wrong arguments are refused, and no damage to the file does more than give an error. ROUNDS is how
+// many damaged files are tried. Exits 0 when all of it holds.
 
 #include <algorithm>
-#include <atomic>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
-#include <new>
-#include <random>
-#include <string>
-#include <vector>
 
-#include "multires.h"
-
-static std::atomic<long> allocations{0};
-
-void* operator new(size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size ? size : 1)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-
-#define CHECK(condition)                                                     \
-  do {                                                                       \
-    if (!(condition)) {                                                      \
-      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);   \
-      std::exit(1);                                                          \
-    }                                                                        \
-  } while (0)
+#include "testing.h"
 
 namespace {
-
-struct Inputs {
-  std::vector<float> x;
-  std::vector<int64_t> tokens;
-};
-
-Inputs random_inputs(const multires_info& info, int batch, int steps, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> noise;
-  Inputs inputs;
-  const size_t rows = static_cast<size_t>(batch) * static_cast<size_t>(steps);
-  for (size_t i = 0; i < rows * static_cast<size_t>(info.d_input); ++i) inputs.x.push_back(noise(random));
-  if (info.n_tokens > 0)
-    for (size_t i = 0; i < rows; ++i)
-      inputs.tokens.push_back(static_cast<int64_t>(random() % static_cast<unsigned>(info.n_tokens)));
-  return inputs;
-}
-
-multires_status feed(multires_state* state, const multires_info& info, const Inputs& inputs, int batch, int from, int steps,
-                     float* y) {
-  if (info.n_tokens > 0) return multires_run_tokens(state, inputs.tokens.data() + from * batch, steps, y);
-  return multires_run(state, inputs.x.data() + from * batch * info.d_input, steps, y);
-}
 
 void check_streams(const multires_model* model, int batch) {
   const multires_info info = multires_model_info(model);
@@ -66,17 +17,13 @@ void check_streams(const multires_model* model, int batch) {
   const size_t row = static_cast<size_t>(batch) * static_cast<size_t>(info.d_output);
   const Inputs inputs = random_inputs(info, batch, kSteps, 1);
   std::vector<float> whole(row * kSteps), pieces(row * kSteps);
-  multires_state *a, *b;
-  CHECK(multires_state_new(model, batch, MULTIRES_DEFAULT_WINDOW, &a, nullptr, 0) == MULTIRES_OK);
-  CHECK(multires_state_new(model, batch, MULTIRES_DEFAULT_WINDOW, &b, nullptr, 0) == MULTIRES_OK);
-  const long before = allocations;
+  multires_state *a = new_state(model, batch), *b = new_state(model, batch);
   CHECK(feed(a, info, inputs, batch, 0, kSteps, whole.data()) == MULTIRES_OK);
   for (int t = 0, n = 1; t < kSteps; t += n, n = n % 7 + 1) {
     n = std::min(n, kSteps - t);
     CHECK(feed(b, info, inputs, batch, t, n, pieces.data() + row * static_cast<size_t>(t)) == MULTIRES_OK);
   }
   CHECK(multires_reset(b, batch - 1) == MULTIRES_OK);
-  CHECK(allocations == before);
   CHECK(std::memcmp(whole.data(), pieces.data(), whole.size() * sizeof(float)) == 0);
 
   // The restarted row begins anew; the others go on as they would have.
@@ -110,10 +57,11 @@ void check_refusals(const multires_model* model) {
   multires_state* state;
   CHECK(multires_state_new(model, 0, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_ARGUMENT);
   CHECK(multires_state_new(nullptr, 1, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_ARGUMENT);
-  CHECK(multires_state_new(model, 1, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_OK);
+  state = new_state(model, 1);
   std::vector<float> y(static_cast<size_t>(info.d_output));
   CHECK(multires_step(state, nullptr, y.data()) == MULTIRES_ARGUMENT);
   CHECK(multires_step(nullptr, y.data(), y.data()) == MULTIRES_ARGUMENT);
+  CHECK(multires_run(state, y.data(), -1, y.data()) == MULTIRES_ARGUMENT);
   CHECK(multires_reset(state, 1) == MULTIRES_ARGUMENT);
   CHECK(multires_reset(state, -2) == MULTIRES_ARGUMENT);
   multires_part part;
@@ -127,12 +75,40 @@ void check_refusals(const multires_model* model) {
   multires_model_free(nullptr);
 }
 
-void check_damage(const std::string& weights, const std::string& scratch) {
-  std::ifstream file(weights, std::ios::binary);
-  const std::string whole((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+// Loaded from memory at any address, and with the memory gone afterwards, it is the same model.
+void check_buffer(const multires_model* model, const std::string& whole) {
+  const multires_info info = multires_model_info(model);
+  const Inputs inputs = random_inputs(info, 1, 40, 4);
+  const size_t values = static_cast<size_t>(info.d_output) * 40;
+  std::vector<float> expected(values), got(values);
+  multires_state* state = new_state(model, 1);
+  CHECK(feed(state, info, inputs, 1, 0, 40, expected.data()) == MULTIRES_OK);
+  multires_state_free(state);
+  multires_model* loaded = nullptr;
+  for (size_t shift = 0; shift < 4; ++shift) {
+    {
+      const std::string buffer = std::string(shift, ' ') + whole;
+      CHECK(multires_model_load_buffer(buffer.data() + shift, whole.size(), &loaded, nullptr, 0) == MULTIRES_OK);
+    }
+    state = new_state(loaded, 1);
+    CHECK(feed(state, info, inputs, 1, 0, 40, got.data()) == MULTIRES_OK);
+    CHECK(std::memcmp(expected.data(), got.data(), values * sizeof(float)) == 0);
+    multires_state_free(state);
+    multires_model_free(loaded);
+  }
+  char why[100] = "";
+  for (size_t size = 0; size < 16; ++size) {
+    CHECK(multires_model_load_buffer(whole.data(), size, &loaded, why, sizeof why) == MULTIRES_MALFORMED);
+    CHECK(!loaded && why[0]);
+  }
+  CHECK(multires_model_load_buffer(nullptr, 0, &loaded, nullptr, 0) == MULTIRES_ARGUMENT);
+  CHECK(multires_model_load_buffer(whole.data(), whole.size(), nullptr, nullptr, 0) == MULTIRES_ARGUMENT);
+}
+
+void check_damage(const std::string& whole, const std::string& scratch, int rounds) {
   std::mt19937 random(2);
   const size_t header = 8 + static_cast<unsigned char>(whole[0]) + 256 * static_cast<unsigned char>(whole[1]);
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     std::string damaged = whole;
     for (unsigned n = random() % 4 + 1; n > 0; --n) {
       const size_t where = random() % (round % 8 ? header : whole.size());
@@ -161,18 +137,17 @@ void check_damage(const std::string& weights, const std::string& scratch) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  CHECK(count == 3);
+  CHECK(count == 3 || count == 4);
   multires_model* model;
   char message[300];
   CHECK(multires_model_load("/nowhere", &model, message, sizeof message) == MULTIRES_IO && message[0]);
-  if (multires_model_load(arguments[1], &model, message, sizeof message) != MULTIRES_OK) {
-    std::fprintf(stderr, "%s\n", message);
-    return 1;
-  }
+  model = load_model(arguments[1]);
   for (int batch : {1, 3, 32, 33}) check_streams(model, batch);
   check_refusals(model);
+  const std::string whole = read_file(arguments[1]);
+  check_buffer(model, whole);
+  check_damage(whole, arguments[2], count == 4 ? std::atoi(arguments[3]) : 400);
+  std::printf("all checks passed on %s\n", multires_model_isa(model));
   multires_model_free(model);
-  check_damage(arguments[1], arguments[2]);
-  std::puts("all checks passed");
   return 0;
 }

@@ -221,7 +221,7 @@ int main(int count, char** arguments) {
   const Model model(arguments[1]), other(arguments[2]);
   CHECK(model.metadata("format") == std::string("multires-weights") && !model.metadata("nonsense"));
   CHECK(model.metadata_lines("nonsense").empty());
-  // As tests/runtime/test_cpp.py wrote them; a line break in a name has become a space.
+  // As tests/runtime/cpp/networks.py wrote them; a line break in a name has become a space.
   CHECK((model.metadata_lines("labels") == std::vector<std::string>{"N\"", "\u00b5", "\U0001d11e "}));
   check_ownership(arguments[1]);
   check_windows(model);

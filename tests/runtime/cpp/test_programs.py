@@ -1,0 +1,42 @@
+"""The engine in C++ on this machine, on every instruction set: its numbers, and its real-time promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.cpp.networks import NETWORKS, write_case, write_weights
+from tests.runtime.cpp.programs import ISAS, build, run
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("plain", tmp_path_factory, "-DMULTIRES_TESTS=ON") / "tests"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_float64_reference(name: str, programs: Path, tmp_path: Path) -> None:
+    weights, case = write_weights(name, tmp_path), write_case(name, tmp_path)
+    for isa in ISAS:
+        used, error = run(programs / "reference_test", weights, case, MULTIRES_ISA=isa).split()
+        assert used in {isa, "baseline", "neon"}  # a lesser CPU falls back
+        assert 0 < float(error) <= 1e-5
+
+
+def test_a_wrong_reference_is_noticed(programs: Path, tmp_path: Path) -> None:
+    weights, case = write_weights("fading", tmp_path), write_case("uniform", tmp_path)
+    with pytest.raises(AssertionError, match="gave 1"):
+        run(programs / "reference_test", weights, case)
+
+
+def test_elementary_functions(programs: Path) -> None:
+    used = [line.split(":")[0] for line in run(programs / "math_test").splitlines()]
+    assert used[-1] in {"baseline", "neon"}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_steps_allocate_nothing_and_call_nothing(name: str, programs: Path, tmp_path: Path) -> None:
+    weights = write_weights(name, tmp_path)
+    for isa in ISAS:
+        assert "no allocation, no system call" in run(programs / "realtime_test", weights, MULTIRES_ISA=isa)
