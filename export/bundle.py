@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 
-from multires_edge.calibration.data import load_data
+from multires_edge.calibration.data import Dataset, load_data
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native import native_weights
-from multires_edge.export.parity import Proof, prove
+from multires_edge.export.parity import Proof, noise, prove
+from multires_edge.export.precision.fp16 import plan_fp16
+from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.report import write_report
 from multires_edge.export.statistics import GraphStatistics
 from multires_edge.export.targets import Target, target_named
@@ -29,13 +32,14 @@ from multires_edge.models.card import Card, read_card
 from multires_edge.models.checkpoint import build_network, read_checkpoint
 from multires_edge.models.config import ModelConfig
 from multires_edge.models.inference import Overrides, infer_config
+from multires_edge.models.network import MultiresNet
 from multires_edge.runtime import golden as golden_file
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import ConfigError, MultiresError
 from multires_edge.runtime.manifest import FILE_NAME, FileSpec, GraphSpec, Manifest, StateSpec, TensorSpec
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16")
 # Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.
 _MAX_QUEUE_BYTES = (1 << 31) - 1
 
@@ -81,8 +85,8 @@ def export_bundle(
 
     ``output`` None is the checkpoint's path with the suffix ``.bundle``. ``pool`` is "cumulative" or
     "window:N"; ``target`` None is the newest that the installed ONNX Runtime runs; ``lengths`` None
-    means for token models only. Raises MultiresError (bad input, nothing written) or ParityError
-    (written, and not to be used).
+    means for token models only. ``precisions`` are written besides "fp32", which always is. Raises
+    MultiresError (bad input, nothing written) or ParityError (written, and not to be used).
     """
     started = time.perf_counter()
     checkpoint = Path(checkpoint)
@@ -91,10 +95,7 @@ def export_bundle(
     wanted = output if output is not None else checkpoint.with_suffix(".bundle")
     final = Path(os.path.abspath(wanted))  # noqa: PTH100  (takes out '..' and follows no link)
     pooling = Pooling.parse(pool)
-    for precision in precisions:
-        if precision not in PRECISIONS:
-            known = ", ".join(PRECISIONS)
-            raise ConfigError(f"precision {precision!r} is not in this release; expected {known}")
+    wanted_precisions = _check_precisions(precisions)
     chosen = target_named(target)
     check_output(final, force=force)
 
@@ -113,20 +114,23 @@ def export_bundle(
     progress("building the graphs")
     folded = fold(net)
     metadata = _metadata(config, read.sha256, chosen, pooling)
-    full = build_full_graph(folded, chosen, lengths=lengths, metadata=metadata)
-    step = build_step_graph(folded, chosen, pooling, metadata)
+    plans = {name: _types(name, net, dataset) for name in wanted_precisions}
 
     with atomic_folder(final, force=force) as folder:
-        graphs = {
-            "full": {"fp32": _write_graph(folder, "full.onnx", full, ())},
-            "step": {"fp32": _write_graph(folder, "step.onnx", step.model, step.states)},
-        }
-        statistics = {
-            "full.onnx": GraphStatistics.of(full),
-            "step.onnx": GraphStatistics.of(step.model),
-        }
+        graphs: dict[str, dict[str, GraphSpec]] = {"full": {}, "step": {}}
+        statistics = {}
+        for precision, types in plans.items():
+            infix = "" if precision == "fp32" else f".{precision}"
+            described = metadata | {"precision": precision}
+            full = build_full_graph(folded, chosen, lengths=lengths, metadata=described, types=types)
+            step = build_step_graph(folded, chosen, pooling, described, types)
+            for kind, model, states in (("full", full, ()), ("step", step.model, step.states)):
+                name = f"{kind}{infix}.onnx"
+                graphs[kind][precision] = _write_graph(folder, name, model, states)
+                statistics[name] = GraphStatistics.of(model)
+            del full, step, model
         native = _write_native(folder, native_weights(folded, pooling, read_the_card))
-        del full, step, folded
+        del folded
         manifest = _manifest(read.path, read.sha256, config, graphs, native, chosen, pooling, read_the_card)
         proof, golden = prove(
             net, Bundle(folder, manifest), window=pooling.window, dataset=dataset, progress=progress
@@ -142,6 +146,24 @@ def export_bundle(
     if not result.passed:
         raise ParityError(result)
     return result
+
+
+def _check_precisions(names: Sequence[str]) -> list[str]:
+    for name in names:
+        if name not in PRECISIONS:
+            raise ConfigError(f"precision {name!r} is not in this release; expected {', '.join(PRECISIONS)}")
+    return [name for name in PRECISIONS if name == "fp32" or name in names]
+
+
+def _types(precision: str, net: MultiresNet, dataset: Dataset | None) -> TypePlan:
+    """The types of a precision's graphs; what is typical input is the data, where there are any."""
+    config = net.config
+    if precision == "fp32":
+        return TypePlan.float32(config.n_layers)
+    typical = [noise(config, 4, 1000)]
+    if dataset is not None:
+        typical += [dataset.inputs[i : i + 16] for i in range(0, min(len(dataset.inputs), 64), 16)]
+    return plan_fp16(net, (torch.from_numpy(np.ascontiguousarray(x)) for x in typical))
 
 
 def _write_graph(folder: Path, name: str, model: onnx.ModelProto, states: tuple[StateSpec, ...]) -> GraphSpec:

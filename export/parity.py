@@ -39,6 +39,18 @@ _RECORDS = 256
 Progress = Callable[[str], None]
 
 
+def noise(
+    config: ModelConfig, rows: int, steps: int, random: np.random.Generator | None = None
+) -> NDArray[Any]:
+    """Input that any network takes: standard normal x (rows, d_input, steps), or tokens (rows, steps)."""
+    random = random or np.random.default_rng(SEED)
+    if config.encoder == "token":
+        assert config.n_tokens is not None
+        return random.integers(0, config.n_tokens, (rows, steps))
+    assert config.d_input is not None
+    return random.standard_normal((rows, config.d_input, steps), dtype=np.float32)
+
+
 @dataclass
 class Proof:
     """All checks of one bundle, and what they were made on."""
@@ -94,7 +106,7 @@ def prove(
     dataset: Dataset | None = None,
     progress: Progress = lambda _: None,
 ) -> tuple[Proof, Golden]:
-    """Make every check on a bundle in float32, and record golden inputs and outputs."""
+    """Make every check on a bundle, in each of its precisions, and record golden inputs and outputs."""
     return _Prover(net, bundle, window, dataset, progress).run()
 
 
@@ -120,7 +132,7 @@ class _Prover:
         self.window = window
         self.dataset = dataset
         self.progress = progress
-        self.limit = LIMITS["fp32"]
+        self.precision = "fp32"
         self.random = np.random.default_rng(SEED)
         self._restarted: dict[int, NDArray[np.float64]] = {}  # the reference, for both backends
         count = sum(p.numel() for p in net.parameters())
@@ -132,21 +144,29 @@ class _Prover:
 
     def run(self) -> tuple[Proof, Golden]:
         inputs = self._noise(ROWS, self.steps)
-        self._full_checks()
         self.progress("parity: reference of every prefix")
         stepwise = self._stepwise(inputs)
-        for backend, what in (("onnxruntime", "step graph"), ("native", "native engine")):
-            self._every_prefix(backend, what, inputs[:1], stepwise[:1])
-            self._rows_of_their_own(backend, what, inputs, stepwise)
-            self._save_and_load(backend, what, inputs, stepwise)
-        self._copied(inputs, stepwise)
-        if self.dataset is not None:
-            self._records(self.dataset)
+        for precision in self.bundle.manifest.graphs["full"]:
+            self.precision = precision
+            self._full_checks()
+            for backend, what in self._backends():
+                self._every_prefix(backend, what, inputs[:1], stepwise[:1])
+                self._rows_of_their_own(backend, what, inputs, stepwise)
+                self._save_and_load(backend, what, inputs, stepwise)
+            self._copied(inputs, stepwise)
+            if self.dataset is not None:
+                self._records(self.dataset)
         return self.proof, self._golden(inputs, stepwise)
 
+    def _backends(self) -> list[tuple[str, str]]:
+        native = [("native", "native engine")] if self.precision in self.bundle.manifest.native else []
+        return [("onnxruntime", "step graph"), *native]
+
     def _check(self, name: str, graph: str, description: str) -> Check:
+        if self.precision != "fp32":
+            name = f"{self.precision}: {name}"
         self.progress(f"parity: {name}")
-        check = Check(name, graph, description, self.limit)
+        check = Check(name, graph, description, LIMITS[self.precision])
         self.proof.checks.append(check)
         return check
 
@@ -168,18 +188,13 @@ class _Prover:
         return tensor if self.config.encoder == "token" else tensor.double()
 
     def _noise(self, rows: int, steps: int) -> NDArray[Any]:
-        if self.config.encoder == "token":
-            assert self.config.n_tokens is not None
-            return self.random.integers(0, self.config.n_tokens, (rows, steps))
-        assert self.config.d_input is not None
-        shape = (rows, self.config.d_input, steps)
-        return self.random.standard_normal(shape, dtype=np.float32)
+        return noise(self.config, rows, steps, self.random)
 
     # The full graph
 
     def _full_checks(self) -> None:
-        full = self.bundle.full(provider="cpu")
-        takes_lengths = len(self.bundle.manifest.graph("full", "fp32").inputs) > 1
+        full = self.bundle.full(provider="cpu", precision=self.precision)
+        takes_lengths = len(self.bundle.manifest.graph("full", self.precision).inputs) > 1
         for rows, steps, what in (
             (1, 1, "a single step"),
             (ROWS, self.config.kernel_size - 1, "shorter than the filters"),
@@ -214,7 +229,7 @@ class _Prover:
     def _every_prefix(self, backend: str, what: str, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
         description = f"1 stream, {_counted(self.steps, 'step')} in place: {self._reach()}"
         check = self._check(f"{what}, every prefix", "step", description)
-        stream = self.bundle.stream(1, backend=backend)
+        stream = self.bundle.stream(1, backend=backend, precision=self.precision)
         check.compare(stream.run(inputs), stepwise, over_time=True)
 
     def _rows_of_their_own(
@@ -224,7 +239,7 @@ class _Prover:
         restarts = {1: self.steps // 3, 2: 2 * self.steps // 3}
         description = ", ".join(f"row {row} restarted at step {t}" for row, t in restarts.items())
         check = self._check(f"{what}, rows restarted", "step", description)
-        stream = self.bundle.stream(ROWS, backend=backend)
+        stream = self.bundle.stream(ROWS, backend=backend, precision=self.precision)
         outputs, before = [], 0
         for row, t in sorted(restarts.items(), key=lambda item: item[1]):
             if t > before:
@@ -247,11 +262,11 @@ class _Prover:
         half = self.steps // 2
         rest = min(self.steps - half, 16 * _STEPS_COPIED)
         check = self._check(f"{what}, saved and loaded", "step", f"at step {half}, as bytes")
-        first = self.bundle.stream(1, backend=backend)
+        first = self.bundle.stream(1, backend=backend, precision=self.precision)
         if half:
             first.run(inputs[:1, ..., :half])
         saved = StreamState.from_bytes(first.save_state().to_bytes())
-        second = self.bundle.stream(1, backend="onnxruntime")
+        second = self.bundle.stream(1, backend="onnxruntime", precision=self.precision)
         second.load_state(saved)
         y = second.run(inputs[:1, ..., half : half + rest])
         check.compare(y, stepwise[:1, :, half : half + rest], start=half, over_time=True)
@@ -260,7 +275,7 @@ class _Prover:
         """Plain ONNX Runtime: zeros in, outputs fed back, nothing known but the manifest."""
         steps = min(self.steps, _STEPS_COPIED)
         check = self._check("step graph, states copied", "step", f"{steps} steps, not in place")
-        spec = self.bundle.manifest.graph("step", "fp32")
+        spec = self.bundle.manifest.graph("step", self.precision)
         session = open_session(self.bundle.path / spec.file, 1, "cpu")
         states = {
             state.input: np.zeros((ROWS, *map(int, state.shape[1:])), state.dtype) for state in spec.states
@@ -279,11 +294,12 @@ class _Prover:
         steps = max(1, min(dataset.inputs.shape[-1], affordable // 4))
         inputs = dataset.inputs[: min(_RECORDS, max(1, affordable // steps)), ..., :steps]
         lengths = None if dataset.lengths is None else np.minimum(dataset.lengths[: len(inputs)], steps)
-        self.proof.data += f", and {_counted(len(inputs), 'record')} of {dataset.path.name}"
-        if steps < dataset.inputs.shape[-1]:
-            self.proof.data += f" (their first {steps:,} steps)"
-        full = self.bundle.full(provider="cpu")
-        if len(self.bundle.manifest.graph("full", "fp32").inputs) == 1:
+        if self.precision == "fp32":
+            self.proof.data += f", and {_counted(len(inputs), 'record')} of {dataset.path.name}"
+            if steps < dataset.inputs.shape[-1]:
+                self.proof.data += f" (their first {steps:,} steps)"
+        full = self.bundle.full(provider="cpu", precision=self.precision)
+        if len(self.bundle.manifest.graph("full", self.precision).inputs) == 1:
             lengths = None  # a graph without lengths pools over every step
         check = self._check("full graph, real data", "full", _counted(len(inputs), "record"))
         for i in range(0, len(inputs), 16):
@@ -292,14 +308,13 @@ class _Prover:
             check.compare(full(some, their), self._full(some, their))
         rows = inputs[: min(len(inputs), 8)]
         description = f"{_counted(len(rows), 'record')} of {_counted(rows.shape[-1], 'step')}, every prefix"
-        check = self._check("step graph, real data", "step", description)
         stepwise = self._stepwise(rows)
-        check.compare(self._run(len(rows), "onnxruntime", rows), stepwise, over_time=True)
-        check = self._check("native engine, real data", "step", description)
-        check.compare(self._run(len(rows), "native", rows), stepwise, over_time=True)
+        for backend, what in self._backends():
+            check = self._check(f"{what}, real data", "step", description)
+            check.compare(self._run(len(rows), backend, rows), stepwise, over_time=True)
 
     def _run(self, rows: int, backend: str, inputs: NDArray[Any]) -> NDArray[Any]:
-        return self.bundle.stream(rows, backend=backend).run(inputs)
+        return self.bundle.stream(rows, backend=backend, precision=self.precision).run(inputs)
 
     def _golden(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> Golden:
         longest = max(self.config.layer_receptive_field, 2 * (self.window or 0))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# |y - reference| <= limit * max(1, |reference|), for each value.
-LIMITS = {"fp32": 1e-5}
+# |y - reference| <= limit * max(1, |reference|), for each value. float16 has 11 bits: each of a few hundred
+# roundings is up to 5e-4 of its value, and they add up at random.
+LIMITS = {"fp32": 1e-5, "fp16": 5e-2}
 
 
 @dataclass

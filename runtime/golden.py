@@ -48,16 +48,24 @@ class Golden:
             raise BundleError(f"{path}: cannot be read ({error})") from error
 
 
-def verify_bundle(bundle: Bundle, *, precision: str = "fp32") -> list[Check]:
-    """Run a bundle on its recorded inputs, by every backend, and compare with the recorded reference."""
+def verify_bundle(bundle: Bundle) -> list[Check]:
+    """Run a bundle on its recorded inputs, in every precision and by every backend that is here, and
+    compare with the recorded reference."""
     golden = Golden.load(bundle.path / FILE_NAME)
     rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
-    full = Check("full graph", "full", f"{rows} rows of {steps} steps", LIMITS[precision])
-    full.compare(bundle.full(precision=precision)(golden.inputs), golden.full)
-    checks = [full]
-    for backend, what in (("onnxruntime", "step graph"), ("native", "native engine")):
-        if backend in installed_backends() and (backend != "native" or bundle.manifest.native):
-            checks += _verify_streams(bundle, golden, backend, what, precision)
+    checks = []
+    installed = installed_backends()
+    for precision in bundle.manifest.graphs["full"]:
+        usable = [name for name in installed if name != "native" or precision in bundle.manifest.native]
+        if not usable:
+            continue  # a device without ONNX Runtime has the native engine's precisions only
+        prefix = "" if precision == "fp32" else f"{precision}: "
+        full = Check(f"{prefix}full graph", "full", f"{rows} rows of {steps} steps", LIMITS[precision])
+        full.compare(bundle.full(precision=precision)(golden.inputs), golden.full)
+        checks.append(full)
+        for backend, what in (("onnxruntime", "step graph"), ("native", "native engine")):
+            if backend in usable:
+                checks += _verify_streams(bundle, golden, backend, f"{prefix}{what}", precision)
     return checks
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from onnx import helper, numpy_helper
 
 from multires_edge.export.targets import Target
@@ -19,13 +19,15 @@ class GraphBuilder:
     """Collects nodes in the order they run. A value is referred to by its name, a string.
 
     A node's name is a path such as ``layers.0/glu/gate``; its outputs carry the same name, so that a
-    viewer, a profiler and an error message all speak of the same place.
+    viewer, a profiler and an error message all speak of the same place. Types are strong: a node takes
+    the type of its first input, constants are made like the value that they meet, and only a cast
+    changes a type.
     """
 
-    def __init__(self, name: str, target: Target, dtype: DTypeLike = np.float32) -> None:
+    def __init__(self, name: str, target: Target) -> None:
         self.name = name
         self.target = target
-        self.dtype = np.dtype(dtype)
+        self._types: dict[str, np.dtype[Any]] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._nodes: list[onnx.NodeProto] = []
@@ -34,25 +36,35 @@ class GraphBuilder:
     def input(self, name: str, dtype: DTypeLike, shape: Sequence[Dim], doc: str) -> str:
         """Declare a graph input."""
         self._inputs.append(_value_info(name, dtype, shape, doc))
+        self._types[name] = np.dtype(dtype)
         return name
 
     def output(self, name: str, dtype: DTypeLike, shape: Sequence[Dim], doc: str) -> None:
         """Declare that the value ``name`` is a graph output."""
         self._outputs.append(_value_info(name, dtype, shape, doc))
 
-    def weight(self, name: str, array: ArrayLike) -> str:
-        """A constant in the graph's floating-point type."""
-        return self._initializer(name, np.asarray(array, dtype=self.dtype))
+    def type_of(self, value: str) -> np.dtype[Any]:
+        """The element type of a value."""
+        return self._types[value]
+
+    def weight(self, name: str, array: ArrayLike, like: str | None = None) -> str:
+        """A constant of the type of the value ``like``; of float32 without one."""
+        dtype = self._types[like] if like else np.dtype(np.float32)
+        if self._types.get(name, dtype) != dtype:
+            name = f"{name}.{dtype}"  # what parts of several types share
+        return self.constant(name, np.asarray(array, dtype=dtype))
 
     def integers(self, name: str, values: ArrayLike) -> str:
         """An int64 constant."""
-        return self._initializer(name, np.asarray(values, dtype=np.int64))
+        return self.constant(name, np.asarray(values, dtype=np.int64))
 
-    def _initializer(self, name: str, array: np.ndarray[Any, Any]) -> str:
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        """A constant of the array's own type."""
         tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
         known = self._initializers.setdefault(name, tensor)
         if known is not tensor and known.raw_data != tensor.raw_data:
             raise AssertionError(f"two different constants are named {name}")
+        self._types[name] = array.dtype
         return name
 
     def node(
@@ -63,12 +75,22 @@ class GraphBuilder:
         *,
         doc: str = "",
         output: str | None = None,
+        dtype: DTypeLike | None = None,
         **attributes: Any,
     ) -> str:
-        """Add a node with one output and return that output's name."""
+        """Add a node with one output, of the first input's type unless said, and return its name."""
         out = output or name
+        self._types[out] = self._types[inputs[0]] if dtype is None else np.dtype(dtype)
         self._nodes.append(helper.make_node(op, inputs, [out], name=name, doc_string=doc, **attributes))
         return out
+
+    def cast(self, value: str, dtype: DTypeLike, name: str, *, output: str | None = None) -> str:
+        """The value in another type; itself if it is of that type and no output is to be named."""
+        wanted = np.dtype(dtype)
+        if self._types[value] == wanted and output is None:
+            return value
+        element = helper.np_dtype_to_tensor_dtype(wanted)
+        return self.node("Cast", [value], name, output=output, dtype=wanted, to=element)
 
     def split(
         self,
@@ -86,6 +108,7 @@ class GraphBuilder:
         lengths = self.integers(f"{name}/sizes", sizes)
         node = helper.make_node("Split", [value, lengths], outputs, name=name, doc_string=doc, axis=axis)
         self._nodes.append(node)
+        self._types.update(dict.fromkeys(outputs, self._types[value]))
         return outputs
 
     def mean(self, value: str, axis: int, name: str, doc: str) -> str:
@@ -99,11 +122,15 @@ class GraphBuilder:
         """Exact GELU, x * Phi(x)."""
         if self.target.gelu_operator:
             return self.node("Gelu", [value], name, doc="x * Phi(x), exact")
-        scaled = self.node("Div", [value, self.weight("gelu/sqrt_2", np.sqrt(2.0))], f"{name}/scaled")
+        root, one, half = (
+            self.weight(f"gelu/{constant}", number, like=value)
+            for constant, number in (("sqrt_2", np.sqrt(2.0)), ("one", 1.0), ("half", 0.5))
+        )
+        scaled = self.node("Div", [value, root], f"{name}/scaled")
         erf = self.node("Erf", [scaled], f"{name}/erf")
-        phi = self.node("Add", [erf, self.weight("gelu/one", 1.0)], f"{name}/phi")
+        phi = self.node("Add", [erf, one], f"{name}/phi")
         product = self.node("Mul", [value, phi], f"{name}/product")
-        return self.node("Mul", [product, self.weight("gelu/half", 0.5)], name, doc="x * Phi(x), exact")
+        return self.node("Mul", [product, half], name, doc="x * Phi(x), exact")
 
     def build(self, doc: str, metadata: dict[str, str]) -> onnx.ModelProto:
         """The model: checked with full shape inference, its inferred shapes stored for viewers.

@@ -9,24 +9,37 @@ import onnx
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm, Linear
 from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.targets import Target
 
 
 def build_full_graph(
-    network: FoldedNetwork, target: Target, *, lengths: bool, metadata: dict[str, str]
+    network: FoldedNetwork,
+    target: Target,
+    *,
+    lengths: bool,
+    metadata: dict[str, str],
+    types: TypePlan | None = None,
 ) -> onnx.ModelProto:
     """Dynamic in batch and time. With ``lengths``, row b is pooled over its first lengths[b] steps."""
     config = network.config
+    types = types or TypePlan.float32(config.n_layers)
     graph = GraphBuilder("multires_full", target)
-    x = _encode(graph, network)
+    x = _encode(graph, network, types)
     for i, layer in enumerate(network.layers):
+        x = graph.cast(x, types.layers[i], f"layers.{i}/cast")
         x = _block(graph, x, layer, f"layers.{i}")
     if config.task == "autoregressive":
         shape: list[int | str] = ["batch", config.d_output, "time"]
-        params = _pointwise(graph, x, network.head, "head", output="params")
+        x = graph.cast(x, types.head, "head/cast")
+        if types.head == np.float32:
+            params = _pointwise(graph, x, network.head, "head", output="params")
+        else:
+            params = _pointwise(graph, x, network.head, "head")
+            params = graph.cast(params, np.float32, "params/cast", output="params")
         graph.output(params, np.float32, shape, "parameters of the distribution of each step")
     else:
-        pooled = _pool(graph, x, lengths)
+        pooled = _pool(graph, graph.cast(x, np.float32, "pool/cast"), lengths)
         weight = graph.weight("head/weight", network.head.weight)
         bias = graph.weight("head/bias", network.head.bias)
         logits = graph.node(
@@ -40,18 +53,19 @@ def build_full_graph(
     )
 
 
-def _encode(graph: GraphBuilder, network: FoldedNetwork) -> str:
+def _encode(graph: GraphBuilder, network: FoldedNetwork, types: TypePlan) -> str:
     shift = network.config.task == "autoregressive"
     if isinstance(network.encoder, Linear):
         shape: list[int | str] = ["batch", network.encoder.weight.shape[1], "time"]
         x = graph.input("x", np.float32, shape, "normalised samples, oldest first")
         if shift:
             x = _shift_by_one(graph, x, rank=3)
+        x = graph.cast(x, types.encoder, "encoder/cast")
         return _pointwise(graph, x, network.encoder, "encoder")
     tokens = graph.input("tokens", np.int64, ["batch", "time"], "token numbers, oldest first")
     if shift:
         tokens = _shift_by_one(graph, tokens, rank=2)
-    table = graph.weight("encoder/table", network.encoder)
+    table = graph.constant("encoder/table", network.encoder.astype(types.encoder))
     rows = graph.node("Gather", [table, tokens], "encoder/rows", doc="token embedding")
     return graph.node("Transpose", [rows], "encoder", perm=[0, 2, 1], doc="to (batch, d_model, time)")
 
@@ -66,15 +80,15 @@ def _shift_by_one(graph: GraphBuilder, x: str, rank: int) -> str:
 
 
 def _pointwise(graph: GraphBuilder, x: str, linear: Linear, name: str, output: str | None = None) -> str:
-    weight = graph.weight(f"{name}/weight", linear.weight[:, :, None])
-    bias = graph.weight(f"{name}/bias", linear.bias)
+    weight = graph.weight(f"{name}/weight", linear.weight[:, :, None], like=x)
+    bias = graph.weight(f"{name}/bias", linear.bias, like=x)
     return graph.node("Conv", [x, weight, bias], name, kernel_shape=[1], doc="1x1 convolution", output=output)
 
 
 def _depthwise(graph: GraphBuilder, x: str, filters: Any, dilation: int, name: str) -> str:
     """Causal depthwise convolution of filters (taps, d_model) given by delay."""
     taps, channels = filters.shape
-    weight = graph.weight(f"{name}/filters", filters[::-1].T[:, None, :])
+    weight = graph.weight(f"{name}/filters", filters[::-1].T[:, None, :], like=x)
     return graph.node(
         "Conv",
         [x, weight],
@@ -114,8 +128,8 @@ def _residual(graph: GraphBuilder, x: str, y: str, layer: FoldedLayer, name: str
     if isinstance(layer.norm, LayerNorm):
         total = graph.node("Add", [x, y], f"{name}/residual")
         rows = graph.node("Transpose", [total], f"{name}/norm/rows", perm=[0, 2, 1])
-        scale = graph.weight(f"{name}/norm/scale", layer.norm.scale)
-        bias = graph.weight(f"{name}/norm/bias", layer.norm.bias)
+        scale = graph.weight(f"{name}/norm/scale", layer.norm.scale, like=x)
+        bias = graph.weight(f"{name}/norm/bias", layer.norm.bias, like=x)
         rows = graph.node(
             "LayerNormalization",
             [rows, scale, bias],
@@ -125,10 +139,10 @@ def _residual(graph: GraphBuilder, x: str, y: str, layer: FoldedLayer, name: str
             doc="over channels",
         )
         return graph.node("Transpose", [rows], f"{name}/norm", perm=[0, 2, 1])
-    scale = graph.weight(f"{name}/norm/scale", layer.norm.scale[:, None])
+    scale = graph.weight(f"{name}/norm/scale", layer.norm.scale[:, None], like=x)
     kept = graph.node("Mul", [x, scale], f"{name}/norm/scaled", doc="what is left of BatchNorm")
     if layer.norm.shift is not None:
-        shift = graph.weight(f"{name}/norm/shift", layer.norm.shift[:, None])
+        shift = graph.weight(f"{name}/norm/shift", layer.norm.shift[:, None], like=x)
         kept = graph.node("Add", [kept, shift], f"{name}/norm/shifted")
     return graph.node("Add", [kept, y], f"{name}/residual")
 
@@ -144,19 +158,19 @@ def _pool(graph: GraphBuilder, x: str, lengths: bool) -> str:
         correction = graph.mean(rest, 2, "pool/correction", "what rounding took from the mean")
         return graph.node("Add", [rough, correction], "pool", doc="mean over time")
     rows = graph.input("lengths", np.int64, ["batch"], "steps of each row to pool over, 1 to time")
-    shape = graph.node("Shape", [x], "pool/time", start=2)
+    shape = graph.node("Shape", [x], "pool/time", start=2, dtype=np.int64)
     scalar = graph.node("Squeeze", [shape, graph.integers("pool/first", [0])], "pool/steps")
     zero, one = graph.integers("pool/zero", 0), graph.integers("pool/one", 1)
     steps = graph.node("Range", [zero, scalar, one], "pool/step_numbers")
     axes = graph.integers("pool/axes", [1, 2])
     limits = graph.node("Unsqueeze", [rows, axes], "pool/limits")
-    within = graph.node("Less", [steps, limits], "pool/within", doc="(batch, 1, time)")
+    within = graph.node("Less", [steps, limits], "pool/within", doc="(batch, 1, time)", dtype=np.bool_)
     counts = graph.node("Unsqueeze", [rows, graph.integers("pool/row", [1])], "pool/counts")
-    divisor = graph.node("Cast", [counts], "pool/divisor", to=onnx.TensorProto.FLOAT)
+    divisor = graph.cast(counts, np.float32, "pool/divisor")
 
     def mean_within(value: str, name: str) -> str:
         nothing = graph.weight("pool/nothing", 0.0)
-        kept = graph.node("Where", [within, value, nothing], f"{name}/kept")
+        kept = graph.node("Where", [within, value, nothing], f"{name}/kept", dtype=np.float32)
         total = graph.node("ReduceSum", [kept, column], f"{name}/sum", keepdims=0)
         return graph.node("Div", [total, divisor], name)
 

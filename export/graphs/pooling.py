@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.rings import Ring, RingSet
@@ -64,7 +63,7 @@ def _pool_cumulative(
     kept = _ExactSum.declare(graph, "pool_sum", d_model)
     running = kept.plus(graph, features)
     exact = graph.node("Add", [running.rounded, running.error], "pool/total")
-    steps = graph.node("Cast", [rings.steps], "pool/steps", to=onnx.TensorProto.FLOAT)
+    steps = graph.cast(rings.steps, np.float32, "pool/steps")
     column = graph.node("Unsqueeze", [steps, graph.integers("pool/column", [1])], "pool/count")
     pooled = graph.node("Div", [exact, column], "pool", doc="mean of all steps so far")
     return pooled, kept.states(d_model)
@@ -89,7 +88,7 @@ def _pool_window(
     length = graph.integers("pool/window", window)
     column = graph.integers("pool/column", [1])
     within = graph.node("Mod", [rings.position, length], "pool/step_of_block")
-    first = graph.node("Equal", [within, graph.integers("pool/zero", 0)], "pool/is_first")
+    first = graph.node("Equal", [within, graph.integers("pool/zero", 0)], "pool/is_first", dtype=np.bool_)
     first = graph.node("Unsqueeze", [first, column], "pool/starts_block")
     # At a block's start, the running sum is the last block's total, and begins anew.
     total = old_running.where(graph, first, old_total, "pool_block", is_state=True)
@@ -109,7 +108,7 @@ def _pool_window(
     small = graph.node("Add", [end_error, running.error], "pool/rounding_error")
     exact = graph.node("Add", [whole, small], "pool/total")
     count = graph.node("Min", [rings.steps, length], "pool/steps")
-    count = graph.node("Cast", [count], "pool/steps_float", to=onnx.TensorProto.FLOAT)
+    count = graph.cast(count, np.float32, "pool/steps_float")
     count = graph.node("Unsqueeze", [count, column], "pool/count")
     pooled = graph.node("Div", [exact, count], "pool", doc=f"mean of the last {window} steps")
     return pooled, [*old_total.states(d_model), *old_running.states(d_model), ring_state]
@@ -147,7 +146,9 @@ class _ExactSum:
             (self.error, other.error, f"{name}_error"),
         ):
             output = f"next_{part}" if is_state else None
-            node = graph.node("Where", [condition, mine, theirs], f"pool/kept/{part}", output=output)
+            node = graph.node(
+                "Where", [condition, mine, theirs], f"pool/kept/{part}", output=output, dtype=np.float32
+            )
             chosen.append(node)
         return _ExactSum(*chosen)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.precision.types import FLOAT32, Type
 from multires_edge.runtime.manifest import StateSpec
 
 
@@ -26,6 +27,7 @@ class Ring:
     width: int
     delays: tuple[int, ...]
     scale: int | None = None
+    dtype: Type = FLOAT32
 
     @property
     def slots(self) -> int:
@@ -36,7 +38,7 @@ class Ring:
         return StateSpec(
             input=self.name,
             output=f"next_{self.name}",
-            dtype="float32",
+            dtype=str(self.dtype),
             shape=("batch", 1, self.slots, self.width),
             scale=self.scale,
             dilation=None if self.scale is None else 1 << self.scale,
@@ -57,7 +59,7 @@ class RingSet:
         self.steps = graph.node("Add", [self.position, one], "clock/next", output="next_position")
         for ring in rings:
             doc = f"rows of the last {ring.slots} steps, step t in slot t mod {ring.slots}"
-            graph.input(ring.name, np.float32, ring.state.shape, doc)
+            graph.input(ring.name, ring.dtype, ring.state.shape, doc)
         self._reads: dict[str, str] = {}
         self._write_slots: dict[str, str] = {}
         if rings:
@@ -131,7 +133,7 @@ class RingSet:
             [ticks, graph.integers("rings/write_moduli", moduli[None, None])],
             "rings/write_slots",
         )
-        size = graph.node("Shape", [self.position], "rings/batch_shape")
+        size = graph.node("Shape", [self.position], "rings/batch_shape", dtype=np.int64)
         size = graph.node(
             "Squeeze", [size, graph.integers("rings/batch_shape_axis", [0])], "rings/batch_size"
         )

@@ -21,6 +21,7 @@ from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm, 
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.rings import Ring, RingSet
+from multires_edge.export.precision.types import Type, TypePlan
 from multires_edge.export.targets import Target
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime.manifest import StateSpec
@@ -35,29 +36,37 @@ class StepGraph:
 
 
 def build_step_graph(
-    network: FoldedNetwork, target: Target, pooling: Pooling, metadata: dict[str, str]
+    network: FoldedNetwork,
+    target: Target,
+    pooling: Pooling,
+    metadata: dict[str, str],
+    types: TypePlan | None = None,
 ) -> StepGraph:
     """Dynamic in batch; each row of a batch is a stream at a position of its own."""
     config = network.config
+    types = types or TypePlan.float32(config.n_layers)
     classifies = config.task == "classification"
     graph = GraphBuilder("multires_step", target)
     sample = _declare_sample(graph, config)
-    queues = _queues(config)
+    queues = _queues(config, types)
     rings = RingSet(graph, [*queues, *(pooling.rings(config.d_model) if classifies else [])])
-    x = _encode(graph, sample, network)
+    x = _encode(graph, sample, network, types)
     taps = _concat(graph, [rings.read(queue.name) for queue in queues], 2, "taps")
+    taps = graph.cast(taps, types.taps, "taps/cast")
     past, past_of_pushed = _weigh_taps(graph, network, taps)
     inputs = []
     for i, layer in enumerate(network.layers):
+        x = graph.cast(x, types.layers[i], f"layers.{i}/cast")
         inputs.append(x)
-        x = _block(graph, x, past[i], layer, f"layers.{i}")
+        past_of_layer = graph.cast(past[i], types.layers[i], f"layers.{i}/multires/past_cast")
+        x = _block(graph, x, past_of_layer, layer, f"layers.{i}")
     states = [StateSpec("position", "next_position", "int64", ("batch",))]
     states += _push(graph, rings, network, inputs, past_of_pushed)
     if classifies:
+        x = graph.cast(x, np.float32, "pool/cast")
         x, pool_states = pooling.build(graph, rings, x, config.d_model)
         states += pool_states
-    name = "logits" if classifies else "params"
-    output = _linear(graph, x, network.head, "head", output=name)
+    output = _head(graph, x, network.head, types.head, "logits" if classifies else "params")
     graph.output(output, np.float32, ["batch", config.d_output], "value after this step")
     states.sort(key=lambda state: state.input)
     for state in states:
@@ -77,24 +86,32 @@ def _declare_sample(graph: GraphBuilder, config: ModelConfig) -> str:
     return graph.input("x", np.float32, ["batch", config.d_input], "this step's normalised sample")
 
 
-def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork) -> str:
+def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork, types: TypePlan) -> str:
     if isinstance(network.encoder, Linear):
+        sample = graph.cast(sample, types.encoder, "encoder/cast")
         return _linear(graph, sample, network.encoder, "encoder")
-    table = graph.weight("encoder/table", network.encoder)
+    table = graph.constant("encoder/table", network.encoder.astype(types.encoder))
     return graph.node("Gather", [table, sample], "encoder", doc="token embedding")
 
 
+def _head(graph: GraphBuilder, x: str, head: Linear, dtype: Type, output: str) -> str:
+    x = graph.cast(x, dtype, "head/cast")
+    if dtype == np.float32:
+        return _linear(graph, x, head, "head", output=output)
+    return graph.cast(_linear(graph, x, head, "head"), np.float32, f"{output}/cast", output=output)
+
+
 def _linear(graph: GraphBuilder, x: str, linear: Linear, name: str, output: str | None = None) -> str:
-    weight = graph.weight(f"{name}/weight", linear.weight)
-    bias = graph.weight(f"{name}/bias", linear.bias)
+    weight = graph.weight(f"{name}/weight", linear.weight, like=x)
+    bias = graph.weight(f"{name}/bias", linear.bias, like=x)
     return graph.node("Gemm", [x, weight, bias], name, transB=1, output=output, doc="linear over channels")
 
 
-def _queues(config: ModelConfig) -> list[Ring]:
+def _queues(config: ModelConfig, types: TypePlan) -> list[Ring]:
     """One ring a scale, read at every multiple of its dilation within its history."""
     width = config.n_layers * config.d_model
     return [
-        Ring(_queue_name(j), width, tuple(range(1 << j, history + 1, 1 << j)), scale=j)
+        Ring(_queue_name(j), width, tuple(range(1 << j, history + 1, 1 << j)), j, types.queues)
         for j, history in enumerate(config.history())
     ]
 
@@ -113,10 +130,10 @@ def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple
     # Of each scale, (taps, n_layers * d_model): the layers lie side by side, as in the queues.
     by_layer = [layer.tap_weights()[1] for layer in network.layers]
     scales = [np.concatenate([weights[j] for weights in by_layer], axis=1) for j in range(config.depth)]
-    weight = graph.weight("taps/weights", np.concatenate(scales))
+    weight = graph.weight("taps/weights", np.concatenate(scales), like=taps)
     products = graph.node("Mul", [taps, weight], "taps/weighted")
     # A product with ones is how ONNX Runtime adds up rows the fastest.
-    ones = graph.weight("taps/ones", np.ones((1, sum(map(len, scales)))))
+    ones = graph.weight("taps/ones", np.ones((1, sum(map(len, scales)))), like=taps)
     past = graph.node("MatMul", [ones, products], "taps/sum", doc="sum over the taps, all layers")
     past = graph.node("Squeeze", [past, graph.integers("taps/axes", [1, 2])], "taps/row")
     parts = [f"layers.{i}" for i in range(config.n_layers)]
@@ -137,7 +154,7 @@ def _lowpass_taps(
     parts = [f"a.{j + 1}" for j in range(pushed)]
     if sum(taps_of_scale) == config.depth:
         # One tap a scale is its own sum. The coarsest scale's pushes nothing and is not read.
-        weight = graph.weight("push/weights", lowpass)
+        weight = graph.weight("push/weights", lowpass, like=taps)
         total = graph.node("Mul", [taps, weight], "push/weighted")
         return graph.split(total, [1] * config.depth, 2, "push/split", [*parts, "unread"])[:pushed]
     weights = np.zeros((sum(taps_of_scale), lowpass.shape[1]))
@@ -145,8 +162,8 @@ def _lowpass_taps(
     for j, first in enumerate(np.cumsum([0, *taps_of_scale[: pushed - 1]])):
         weights[first : first + near] = lowpass
         rows_of_scale[j, first : first + near] = 1
-    total = graph.node("Mul", [taps, graph.weight("push/weights", weights)], "push/weighted")
-    sums = graph.weight("push/rows_of_scale", rows_of_scale)
+    total = graph.node("Mul", [taps, graph.weight("push/weights", weights, like=taps)], "push/weighted")
+    sums = graph.weight("push/rows_of_scale", rows_of_scale, like=taps)
     total = graph.node("MatMul", [sums, total], "push/sum", doc="sum over each scale's taps")
     return graph.split(total, [1] * pushed, 2, "push/split", parts)
 
@@ -158,7 +175,7 @@ def _concat(graph: GraphBuilder, values: list[str], axis: int, name: str) -> str
 
 
 def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str) -> str:
-    weight = graph.weight(f"{name}/multires/x_weight", layer.tap_weights()[0])
+    weight = graph.weight(f"{name}/multires/x_weight", layer.tap_weights()[0], like=x)
     now = graph.node("Mul", [x, weight], f"{name}/multires/now")
     y = graph.node("Add", [now, past], f"{name}/multires", doc="sum over all scales and taps")
     y = graph.gelu(y, f"{name}/gelu")
@@ -172,8 +189,8 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
         y = _linear(graph, y, layer.output, f"{name}/output")
     if isinstance(layer.norm, LayerNorm):
         total = graph.node("Add", [x, y], f"{name}/residual")
-        scale = graph.weight(f"{name}/norm/scale", layer.norm.scale)
-        bias = graph.weight(f"{name}/norm/bias", layer.norm.bias)
+        scale = graph.weight(f"{name}/norm/scale", layer.norm.scale, like=x)
+        bias = graph.weight(f"{name}/norm/bias", layer.norm.bias, like=x)
         return graph.node(
             "LayerNormalization",
             [total, scale, bias],
@@ -182,10 +199,10 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
             epsilon=layer.norm.epsilon,
             doc="over channels",
         )
-    scale = graph.weight(f"{name}/norm/scale", layer.norm.scale)
+    scale = graph.weight(f"{name}/norm/scale", layer.norm.scale, like=x)
     kept = graph.node("Mul", [x, scale], f"{name}/norm/scaled", doc="what is left of BatchNorm")
     if layer.norm.shift is not None:
-        shift = graph.weight(f"{name}/norm/shift", layer.norm.shift)
+        shift = graph.weight(f"{name}/norm/shift", layer.norm.shift, like=x)
         kept = graph.node("Add", [kept, shift], f"{name}/norm/shifted")
     return graph.node("Add", [kept, y], f"{name}/residual")
 
@@ -195,14 +212,30 @@ def _push(
 ) -> list[StateSpec]:
     """Write a_0 .. a_{depth-1} of all layers into their queues; returns the queues' states."""
     newest = np.concatenate([layer.lowpass[0] for layer in network.layers])
+    # Layers of several types meet in the type in which their taps were weighed.
+    types = {graph.type_of(x) for x in inputs}
+    common = types.pop() if len(types) == 1 else np.dtype(np.float32)
+    inputs = [graph.cast(x, common, f"push/cast.{i}") for i, x in enumerate(inputs)]
     x = _concat(graph, inputs, 1, "push/inputs")
     axes = graph.integers("push/axes", [1, 2])
     a = graph.node("Unsqueeze", [x, axes], "push/a.0", doc="(batch, 1, 1, n_layers * d_model)")
-    states = [rings.write(_queue_name(0), a)]
+    states = [_write(graph, rings, 0, a)]
     for j, queued in enumerate(past):
-        weight = graph.weight("push/newest", newest)
+        weight = graph.weight("push/newest", newest, like=a)
         now = graph.node("Mul", [a, weight], f"push/a.{j + 1}/now")
         doc = f"low-pass of a_{j} at dilation {1 << j}, all layers"
         a = graph.node("Add", [now, queued], f"push/a.{j + 1}", doc=doc)
-        states.append(rings.write(_queue_name(j + 1), a))
+        states.append(_write(graph, rings, j + 1, a))
     return states
+
+
+def _write(graph: GraphBuilder, rings: RingSet, scale: int, row: str) -> StateSpec:
+    """Push a row, in the queue's type."""
+    name = _queue_name(scale)
+    dtype = rings.rings[name].dtype
+    if dtype == np.float16 and graph.type_of(row) != np.float16:
+        # A cast alone would make infinity of what is too large, and infinity stays.
+        limit = float(np.finfo(np.float16).max)
+        bounds = [graph.weight("push/least", -limit), graph.weight("push/most", limit)]
+        row = graph.node("Clip", [row, *bounds], f"push/clip.{scale}")
+    return rings.write(name, graph.cast(row, dtype, f"push/cast_row.{scale}"))

@@ -1,0 +1,36 @@
+"""The floating-point type of each part of a network's graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Type = np.dtype[Any]
+
+FLOAT32: Type = np.dtype(np.float32)
+FLOAT16: Type = np.dtype(np.float16)
+
+
+@dataclass(frozen=True)
+class TypePlan:
+    """What each part computes in, and what the queues keep.
+
+    Inputs, outputs and pooling are float32 always: pooling adds up thousands of steps.
+    """
+
+    layers: tuple[Type, ...]
+    encoder: Type = FLOAT32
+    head: Type = FLOAT32
+    queues: Type = FLOAT32
+
+    @classmethod
+    def float32(cls, n_layers: int) -> TypePlan:
+        """Everything in float32."""
+        return cls((FLOAT32,) * n_layers)
+
+    @property
+    def taps(self) -> Type:
+        """The type in which the taps of all layers are weighed together."""
+        return FLOAT16 if all(layer == FLOAT16 for layer in self.layers) else FLOAT32
