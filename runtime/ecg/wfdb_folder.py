@@ -63,6 +63,7 @@ def read_record(path: str | Path, preprocessing: Mapping[str, Any]) -> NDArray[n
 
     path = Path(path)
     try:
+        _check_ascii(path)
         record = wfdb.rdrecord(str(path))
         names = [str(name) for name in record.sig_name]
         units = [str(unit) for unit in record.units]
@@ -70,6 +71,8 @@ def read_record(path: str | Path, preprocessing: Mapping[str, Any]) -> NDArray[n
         signals: NDArray[np.float64] = np.asarray(record.p_signal, np.float64)
         if signals.ndim != 2 or signals.shape[1] != len(names) or not len(signals) or not rate > 0:
             raise ValueError(f"{signals.shape} samples of {len(names)} signals at {rate} Hz")
+    except DataError:
+        raise
     except Exception as error:
         # The reader stumbles in many ways over a damaged file; it is the file that is at fault.
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -91,6 +94,14 @@ def read_record(path: str | Path, preprocessing: Mapping[str, Any]) -> NDArray[n
         bad = np.count_nonzero(~np.isfinite(samples).all(0))
         raise DataError(f"{path}: {bad} of {len(signals)} samples are missing; repair or drop the record")
     return normalize(resample(samples, rate, preprocessing["sampling_rate"]), preprocessing)
+
+
+def _check_ascii(path: Path) -> None:
+    """The reader drops what is not ASCII, and so takes a microvolt written with a mu for a volt."""
+    header = path.with_name(f"{path.name}.hea")
+    for line in header.read_bytes().splitlines():
+        if not line.isascii() and not line.startswith(b"#"):
+            raise DataError(f"{header}: {line.decode('utf-8', 'replace')!r} is not ASCII; write uV for µV")
 
 
 def resample(samples: NDArray[np.float64], rate: float, target: float) -> NDArray[np.float64]:
