@@ -1,4 +1,4 @@
-"""Data files for a checkpoint's network, whose facts stand in its configuration and card."""
+"""Data for a checkpoint's network, whose facts stand in its configuration and card."""
 
 from __future__ import annotations
 
@@ -8,10 +8,27 @@ from multires_edge.models.card import Card
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime import data
 from multires_edge.runtime.data import Dataset
+from multires_edge.runtime.errors import DataError
 
 __all__ = ["Dataset", "load_data"]
 
 
-def load_data(path: str | Path, config: ModelConfig, card: Card | None = None) -> Dataset:
-    """Read a data file and check it against the network. Raises DataError."""
-    return data.load_data(path, config.to_json(), card.preprocessing if card else None)
+def load_data(
+    path: str | Path, config: ModelConfig, card: Card | None = None, window: float | None = None
+) -> Dataset:
+    """Read a data file, or a folder of WFDB recordings, and check it against the network.
+
+    ``window`` cuts recordings into pieces of so many seconds. Raises DataError, and MissingExtraError
+    for recordings without the ecg extra.
+    """
+    path = Path(path)
+    preprocessing = card.preprocessing if card else None
+    if not path.is_dir():
+        if window is not None:
+            raise DataError(f"{path}: a window is for folders of recordings; cut the arrays of a file before")
+        return data.load_data(path, config.to_json(), preprocessing)
+    if config.encoder == "token":
+        raise DataError(f"{path}: a folder of recordings, but the network takes tokens; expected an .npz")
+    from multires_edge.runtime.ecg.wfdb_folder import load_folder
+
+    return load_folder(path, preprocessing, window)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,14 +40,21 @@ class MultiresLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.w[:, -1:] * x
-        a = x
-        for j in range(self.depth):
-            dilation = 1 << j
-            columns = self.memory_columns[j]
-            if len(columns):
+        for j, a in enumerate(self.resolutions(x)):
+            if j == self.depth:
+                y = y + self.w[:, :1] * a
+            elif len(columns := self.memory_columns[j]):
+                dilation = 1 << j
                 y = y + self._remember(causal_depthwise(a, self.h1, dilation), columns, dilation)
-            a = causal_depthwise(a, self.h0, dilation)
-        return F.gelu(y + self.w[:, :1] * a)
+        return F.gelu(y)
+
+    def resolutions(self, x: Tensor) -> Iterator[Tensor]:
+        """a_0 = x, a_1, ..., a_depth, one at a time: each the low-pass of the one before."""
+        a = x
+        yield a
+        for j in range(self.depth):
+            a = causal_depthwise(a, self.h0, 1 << j)
+            yield a
 
     def _remember(self, b: Tensor, columns: range, dilation: int) -> Tensor:
         weights = self.w[:, columns.start : columns.stop]

@@ -20,9 +20,7 @@ from multires_edge.runtime.checks import check_array
 from multires_edge.runtime.errors import DataError, InputError
 from multires_edge.runtime.images import scale_levels, to_sequence
 from multires_edge.runtime.manifest import Shape
-from multires_edge.runtime.preprocessing import normalize
-
-_MICROVOLT = {"uV": 1.0, "µV": 1.0, "mV": 1e-3, "V": 1e-6}
+from multires_edge.runtime.preprocessing import VOLTS, normalize
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def load_data(
         inputs = _inputs(arrays, model, preprocessing)
         lengths = arrays.get("lengths")
         if lengths is not None:
-            lengths = _check_lengths(lengths, inputs)
+            lengths = check_lengths(lengths, inputs)
         labels = arrays.get("labels")
         if labels is not None and (labels.ndim == 0 or len(labels) != len(inputs)):
             raise InputError(f"labels has shape {labels.shape}, expected {len(inputs)} records")
@@ -137,17 +135,18 @@ def _normalized(
             "x_uv is in microvolt; a card with preprocessing is needed to normalise it (export with --card)"
         )
     unit = preprocessing["unit"]
-    if unit not in _MICROVOLT:
+    if unit not in VOLTS:
         raise InputError(f"x_uv is in microvolt, the card in {unit!r}; expected uV, mV or V")
     if "leads" in arrays and [str(lead) for lead in arrays["leads"]] != preprocessing["channels"]:
         raise InputError(
             f"leads are {', '.join(map(str, arrays['leads']))}, the card has "
             f"{', '.join(preprocessing['channels'])}"
         )
-    return normalize(microvolt * _MICROVOLT[unit], preprocessing)
+    return normalize(microvolt * (1e-6 / VOLTS[unit]), preprocessing)
 
 
-def _check_lengths(lengths: NDArray[Any], inputs: NDArray[Any]) -> NDArray[np.int64]:
+def check_lengths(lengths: NDArray[Any], inputs: NDArray[Any]) -> NDArray[np.int64]:
+    """Check the lengths (n,) int64 of inputs (n, ..., time). Raises InputError."""
     check_array(lengths, "lengths", np.dtype(np.int64), (len(inputs),))
     if lengths.min() < 1 or lengths.max() > inputs.shape[-1]:
         raise InputError(

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# The micro sign and the Greek letter mu look alike, and files have both.
+VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "\u00b5V": 1e-6, "\u03bcV": 1e-6}
+
 
 def normalize(samples: NDArray[Any], preprocessing: Mapping[str, Any]) -> NDArray[np.float32]:
     """x = (sample - mean) / std for samples (..., channels, time) in the unit of ``preprocessing``.

@@ -1,0 +1,143 @@
+"""From a network and data to a calibration table, one record at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.calibration.histogram import MagnitudeHistogram
+from multires_edge.calibration.ranges import (
+    Method,
+    clipping_thresholds,
+    method_named,
+    signal_to_quantization_noise,
+)
+from multires_edge.calibration.table import HISTOGRAM_BINS, CalibrationTable, TensorRange, network_digest
+from multires_edge.calibration.tensors import logical_tensors, observe
+from multires_edge.runtime.checks import check_array
+from multires_edge.runtime.data import Dataset, check_lengths
+from multires_edge.runtime.digest import sha256_of, sha256_of_folder
+from multires_edge.runtime.errors import DataError, InputError, OverflowedError
+
+if TYPE_CHECKING:
+    from multires_edge.models.config import ModelConfig
+    from multires_edge.models.network import MultiresNet
+
+# Fewer than these make a table that says little of other data; that is said, and left to the user.
+FEW_RECORDS = 8
+FEW_VALUES = 1000
+
+
+def calibrate(
+    net: MultiresNet,
+    dataset: Dataset,
+    method: str | Method = "percentile",
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> CalibrationTable:
+    """Measure the range of every logical tensor on data.
+
+    The same records give the same table, to the last bit, in any order and however they were padded, on
+    one machine with one number of torch threads. Memory does not grow with the number of records.
+    Raises DataError for data that do not fit the network or are all zeros, OverflowedError for data
+    that drive it beyond float32; warns of fewer than 8 records or 1000 values of a tensor.
+    """
+    if isinstance(method, str):
+        method = method_named(method)
+    _check(dataset, net.config)
+    tensors = logical_tensors(net.config)
+    # A tensor with one threshold is a single channel here.
+    histograms = {t.name: MagnitudeHistogram(t.channels if t.per_channel else 1) for t in tensors}
+    row = 0
+
+    def collect(name: str, values: NDArray[np.float32]) -> None:
+        histogram = histograms[name]
+        try:
+            histogram.add(values if histogram.channels > 1 else values.reshape(1, -1))
+        except OverflowedError:
+            raise OverflowedError(
+                f"{dataset.path}: record {row} drives {name} beyond float32; are the data normalised?"
+            ) from None
+
+    for row in range(len(dataset)):
+        progress(f"record {row + 1} of {len(dataset)}")
+        lengths = None if dataset.lengths is None else dataset.lengths[row : row + 1]
+        observe(net, dataset.inputs[row : row + 1], lengths, collect)
+    progress("choosing ranges")
+    ranges = {}
+    for tensor in tensors:
+        try:
+            ranges[tensor.name] = _range(method, histograms.pop(tensor.name), tensor.per_channel)
+        except DataError as error:
+            raise DataError(f"{dataset.path}: {tensor.name} is {error}") from error
+    _warn_of_little(dataset, ranges)
+    return CalibrationTable(
+        method=method.to_json(),
+        data=_describe(dataset),
+        network_sha256=network_digest(net),
+        config=net.config,
+        tensors=ranges,
+    )
+
+
+def _range(method: Method, histogram: MagnitudeHistogram, per_channel: bool) -> TensorRange:
+    thresholds = clipping_thresholds(method, histogram)
+    histogram_range, counts = histogram.coarse(HISTOGRAM_BINS)
+    return TensorRange(
+        threshold=thresholds if per_channel else thresholds.reshape(()),
+        largest=float(histogram.largest.max()),
+        count=histogram.total,
+        sqnr_db=round(signal_to_quantization_noise(histogram, thresholds), 2),
+        histogram_range=histogram_range,
+        histogram=counts,
+    )
+
+
+def _check(dataset: Dataset, config: ModelConfig) -> None:
+    """What reading a file has checked, again: a dataset may also be made in memory."""
+    try:
+        if config.encoder == "token":
+            check_array(dataset.inputs, "tokens", np.dtype(np.int64), ("n", "time"), config.n_tokens)
+        else:
+            assert config.d_input is not None
+            check_array(dataset.inputs, "x", np.dtype(np.float32), ("n", config.d_input, "time"))
+        if dataset.lengths is not None:
+            check_lengths(dataset.lengths, dataset.inputs)
+    except InputError as error:
+        raise DataError(f"{dataset.path}: {error}") from error
+
+
+def _warn_of_little(dataset: Dataset, ranges: dict[str, TensorRange]) -> None:
+    if len(dataset) < FEW_RECORDS:
+        warnings.warn(
+            f"{dataset.path}: calibrated on {len(dataset)} records, at least {FEW_RECORDS} are advised",
+            stacklevel=3,
+        )
+    name, least = min(ranges.items(), key=lambda item: item[1].count)
+    if least.count < FEW_VALUES:
+        warnings.warn(
+            f"{dataset.path}: {name} has only {least.count} values, at least {FEW_VALUES} are advised",
+            stacklevel=3,
+        )
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    rows, steps = len(dataset), dataset.inputs.shape[-1]
+    return {
+        "file": dataset.path.name,
+        "sha256": _digest(dataset.path),
+        "records": rows,
+        "steps": rows * steps if dataset.lengths is None else int(dataset.lengths.sum()),
+    }
+
+
+def _digest(path: Path) -> str | None:
+    """None for data that were made in memory."""
+    if path.is_dir():
+        return sha256_of_folder(path)
+    return sha256_of(path) if path.is_file() else None

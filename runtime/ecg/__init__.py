@@ -1,0 +1,1 @@
+"""Recordings of the heart: reading them as the network wants them."""

@@ -1,0 +1,176 @@
+"""calibration.json: written, read back, and refused when it cannot be right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from multires_edge.calibration import CalibrationTable, calibrate
+from multires_edge.calibration.table import network_digest
+from multires_edge.runtime.data import Dataset
+from multires_edge.runtime.errors import DataError, OutputError
+from tests.conftest import SMALL, random_inputs, random_net, variant
+
+NET = random_net(SMALL)
+
+
+@pytest.fixture(scope="module")
+def table() -> CalibrationTable:
+    return calibrate(NET, Dataset(Path("some.npz"), random_inputs(SMALL, 20, 100)))
+
+
+def test_there_and_back(table: CalibrationTable, tmp_path: Path) -> None:
+    table.write(tmp_path / "t.json")
+    back = CalibrationTable.read(tmp_path / "t.json")
+    assert back.to_json() == table.to_json()
+    assert back.config == SMALL
+    for name, tensor in table.tensors.items():
+        assert np.array_equal(back.tensors[name].threshold, tensor.threshold)
+        assert back.tensors[name].scale.dtype == np.float32
+        assert np.array_equal(back.tensors[name].scale, tensor.scale)
+    back.check_network(NET)
+
+
+def test_one_line_a_tensor(table: CalibrationTable, tmp_path: Path) -> None:
+    table.write(tmp_path / "t.json")
+    lines = (tmp_path / "t.json").read_text().splitlines()
+    assert sum(line.startswith('    "') for line in lines) >= len(table.tensors)
+    assert [line for line in lines if line.startswith('    "layers.1.mixing.input": {"threshold": ')]
+
+
+def test_reading_needs_no_torch(table: CalibrationTable, tmp_path: Path) -> None:
+    table.write(tmp_path / "t.json")
+    program = (
+        "import sys; from multires_edge.calibration import CalibrationTable; "
+        "print(len(CalibrationTable.read(sys.argv[1]).tensors), 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "t.json")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [str(len(table.tensors)), "False"]
+
+
+def test_an_existing_file(table: CalibrationTable, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        table.write(tmp_path / "t.json")
+    assert (tmp_path / "t.json").read_text() == "mine"
+    table.write(tmp_path / "t.json", force=True)
+    CalibrationTable.read(tmp_path / "t.json")
+
+
+class TestNetworks:
+    def test_another_ones_table(self, table: CalibrationTable) -> None:
+        with pytest.raises(DataError, match=r"is another network's.*calibrate again"):
+            table.check_network(random_net(SMALL, seed=1))
+
+    def test_every_weight_counts(self) -> None:
+        digests = {network_digest(NET)}
+        for name in NET.state_dict():
+            net = random_net(SMALL)
+            net.state_dict()[name].view(-1)[-1] += 1e-3
+            digests.add(network_digest(net))
+        assert len(digests) == 1 + len(NET.state_dict())
+
+    def test_the_count_of_batches_does_not(self) -> None:
+        net = random_net(variant(norm="batch"))
+        before = network_digest(net)
+        net.state_dict()["norms.0.num_batches_tracked"] += 1
+        assert network_digest(net) == before
+
+
+def put(*path: Any) -> Callable[[dict[str, Any]], None]:
+    """Set the entry at path[:-1] to path[-1]."""
+
+    def change(entry: dict[str, Any]) -> None:
+        *parents, key, value = path
+        target: Any = entry
+        for parent in parents:
+            target = target[parent]
+        target[key] = value
+
+    return change
+
+
+def drop(*path: str) -> Callable[[dict[str, Any]], None]:
+    def change(entry: dict[str, Any]) -> None:
+        target: Any = entry
+        for parent in path[:-1]:
+            target = target[parent]
+        del target[path[-1]]
+
+    return change
+
+
+X, Q = ("tensors", "encoder.input"), ("tensors", "layers.0.queues.1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("format", "other"), "not a calibration table"),
+        (put("version", 2), "version 2, this release reads 1"),
+        (put("version", True), "version True"),
+        (drop(*Q), r"missing tensors: layers\.0\.queues\.1"),
+        (put("tensors", "layers.7.queues.0", {}), r"unknown tensors: layers\.7\.queues\.0"),
+        (put("tensors", []), "tensors is a list"),
+        (put("tensors", {}), "missing tensors: encoder.input, .* and 7 more"),
+        (drop("network"), "has no network"),
+        (put("network", "sha256", "abc"), "sha256 is 'abc'"),
+        (put("network", "config", "depth", 0), "depth is 0"),
+        (put("network", "config", "depth", "3"), "network: "),
+        (drop("network", "config", "depth"), "network: model entry has keys"),
+        (put("method", "percentile"), "method is a str"),
+        (put(*X, "threshold", -1.0), "encoder.input: threshold must be positive"),
+        (put(*X, "threshold", 0), "threshold must be positive"),
+        (put(*X, "threshold", 1e-38), "threshold must be positive"),
+        (put(*X, "threshold", 1e39), "1e.39, expected a finite number"),
+        (put(*X, "threshold", 10**400), "expected a finite number"),
+        (put(*X, "threshold", "1"), "threshold holds '1'"),
+        (put(*X, "threshold", True), "threshold holds True"),
+        (put(*X, "threshold", [1.0]), "threshold holds"),
+        (put(*Q, "threshold", 1.0), "threshold is 1.0, expected a list of 8"),
+        (put(*Q, "threshold", [1.0] * 7), "7 numbers, expected a list of 8"),
+        (put(*Q, "threshold", [1.0] * 7 + [None]), "threshold holds None"),
+        (put(*X, "largest", 0), "largest is 0"),
+        (put(*X, "count", 5), "count says 5"),
+        (put(*X, "count", 1.5), "holds 1.5, expected a count"),
+        (put(*X, "histogram", {"range": 1.0, "counts": [1]}), "list of 64 counts"),
+        (put(*X, "histogram", "counts", 0, -1), "holds -1"),
+        (put(*X, "histogram", None), "has no counts"),
+        (drop(*X, "sqnr_db"), "has no sqnr_db"),
+        (put(*X, None), "encoder.input: has no threshold"),
+    ],
+)  # fmt: skip
+def test_bad(
+    table: CalibrationTable, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    entry = json.loads(json.dumps(table.to_json()))
+    change(entry)
+    (tmp_path / "t.json").write_text(json.dumps(entry))
+    with pytest.raises(DataError, match=rf"t\.json: .*{message}"):
+        CalibrationTable.read(tmp_path / "t.json")
+
+
+def test_unreadable(table: CalibrationTable, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    with pytest.raises(DataError, match="no such file"):
+        CalibrationTable.read(path)
+    table.write(path)
+    whole = path.read_text()
+    nan = whole.replace('"threshold": ', '"threshold": NaN, "was": ', 1)
+    for content in ("", whole[: len(whole) // 2], "\xff", nan, "[" * 100_000):
+        path.write_text(content, encoding="latin-1")
+        with pytest.raises(DataError, match="cannot be read as JSON"):
+            CalibrationTable.read(path)
+    path.write_text("[]")
+    with pytest.raises(DataError, match="not a calibration table"):
+        CalibrationTable.read(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        CalibrationTable.read(tmp_path)
