@@ -61,7 +61,7 @@ def test_methods_and_their_parameters(checkpoint: Path, data: Path, tmp_path: Pa
         result = run(checkpoint, data, "-o", tmp_path / "t.json", "--force", *options)
         assert result.exit_code == 0, result.output
         table = CalibrationTable.read(tmp_path / "t.json")
-        assert table.to_json() == calibrate(net, dataset, method).to_json()  # type: ignore[arg-type]
+        assert table.to_json() == calibrate(net, dataset, method).to_json()
 
 
 def test_help_imports_nothing_heavy() -> None:
