@@ -16,6 +16,8 @@ import onnx
 import torch
 
 from multires_edge.calibration.data import Dataset, load_data
+from multires_edge.calibration.measure import calibrate
+from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
@@ -23,6 +25,7 @@ from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native import native_weights
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
+from multires_edge.export.precision.int8 import quantize
 from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.report import write_report
 from multires_edge.export.statistics import GraphStatistics
@@ -37,9 +40,11 @@ from multires_edge.runtime import golden as golden_file
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import ConfigError, MultiresError
+from multires_edge.runtime.golden import Golden
 from multires_edge.runtime.manifest import FILE_NAME, FileSpec, GraphSpec, Manifest, StateSpec, TensorSpec
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
+CALIBRATION_FILE = "calibration.json"
 # Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.
 _MAX_QUEUE_BYTES = (1 << 31) - 1
 
@@ -77,6 +82,9 @@ def export_bundle(
     lengths: bool | None = None,
     card: str | Path | None = None,
     verify_data: str | Path | None = None,
+    calibration: str | Path | None = None,
+    calibration_data: str | Path | None = None,
+    calibration_method: str = "percentile",
     overrides: Overrides | None = None,
     force: bool = False,
     progress: Callable[[str], None] = lambda _: None,
@@ -85,8 +93,9 @@ def export_bundle(
 
     ``output`` None is the checkpoint's path with the suffix ``.bundle``. ``pool`` is "cumulative" or
     "window:N"; ``target`` None is the newest that the installed ONNX Runtime runs; ``lengths`` None
-    means for token models only. ``precisions`` are written besides "fp32", which always is. Raises
-    MultiresError (bad input, nothing written) or ParityError (written, and not to be used).
+    means for token models only. ``precisions`` are written besides "fp32", which always is; "int8" needs
+    ``calibration``, a table made before, or ``calibration_data`` to make one of. Raises MultiresError
+    (bad input, nothing written) or ParityError (written, and not to be used).
     """
     started = time.perf_counter()
     checkpoint = Path(checkpoint)
@@ -97,38 +106,42 @@ def export_bundle(
     pooling = Pooling.parse(pool)
     wanted_precisions = _check_precisions(precisions)
     chosen = target_named(target)
+    _check_calibration("int8" in wanted_precisions, calibration, calibration_data)
     check_output(final, force=force)
 
     progress("reading the checkpoint")
     read = read_checkpoint(checkpoint)
     config = infer_config(read, overrides or Overrides())
     net = build_network(read, config)
-    if lengths is None:
-        lengths = config.encoder == "token" and config.task == "classification"
-    if lengths and config.task == "autoregressive":
-        raise ConfigError("--lengths is for classification; this network is autoregressive")
+    lengths = _takes_lengths(lengths, config)
     _check_state_sizes(config, pooling)
     read_the_card = None if card is None else read_card(card, config)
     dataset = None if verify_data is None else load_data(verify_data, config, read_the_card)
 
+    table = _read_table(calibration, net)
+    if calibration_data is not None:
+        real = load_data(calibration_data, config, read_the_card)
+        table = calibrate(net, real, calibration_method, progress=progress)
+
     progress("building the graphs")
     folded = fold(net)
     metadata = _metadata(config, read.sha256, chosen, pooling)
-    plans = {name: _types(name, net, dataset) for name in wanted_precisions}
 
     with atomic_folder(final, force=force) as folder:
         graphs: dict[str, dict[str, GraphSpec]] = {"full": {}, "step": {}}
         statistics = {}
-        for precision, types in plans.items():
-            infix = "" if precision == "fp32" else f".{precision}"
+        for precision in wanted_precisions:
+            network = quantize(folded, table) if precision == "int8" and table is not None else folded
+            types = _types(precision, net, dataset)
             described = metadata | {"precision": precision}
-            full = build_full_graph(folded, chosen, lengths=lengths, metadata=described, types=types)
-            step = build_step_graph(folded, chosen, pooling, described, types)
-            for kind, model, states in (("full", full, ()), ("step", step.model, step.states)):
-                name = f"{kind}{infix}.onnx"
-                graphs[kind][precision] = _write_graph(folder, name, model, states)
-                statistics[name] = GraphStatistics.of(model)
-            del full, step, model
+            full = build_full_graph(network, chosen, lengths=lengths, metadata=described, types=types)
+            step = build_step_graph(network, chosen, pooling, described, types)
+            infix = "" if precision == "fp32" else f".{precision}"
+            graphs["full"][precision] = _write_graph(folder, f"full{infix}.onnx", full, ())
+            graphs["step"][precision] = _write_graph(folder, f"step{infix}.onnx", step.model, step.states)
+            statistics[f"full{infix}.onnx"] = GraphStatistics.of(full)
+            statistics[f"step{infix}.onnx"] = GraphStatistics.of(step.model)
+            del full, step, network
         native = _write_native(folder, native_weights(folded, pooling, read_the_card))
         del folded
         manifest = _manifest(read.path, read.sha256, config, graphs, native, chosen, pooling, read_the_card)
@@ -136,16 +149,32 @@ def export_bundle(
             net, Bundle(folder, manifest), window=pooling.window, dataset=dataset, progress=progress
         )
         progress("writing the report")
-        golden.save(folder / golden_file.FILE_NAME)
-        _write_json(folder / "parity.json", proof.to_json())
-        write_report(folder / "report.html", manifest, proof, statistics, folder)
-        for name in (golden_file.FILE_NAME, "parity.json", "report.html"):
-            manifest.files[name] = sha256_of(folder / name)
-        _write_json(folder / FILE_NAME, manifest.to_json())
+        _write_proof(folder, manifest, proof, golden, statistics, table)
     result = ExportResult(final, manifest, proof, time.perf_counter() - started)
     if not result.passed:
         raise ParityError(result)
     return result
+
+
+def _write_proof(
+    folder: Path,
+    manifest: Manifest,
+    proof: Proof,
+    golden: Golden,
+    statistics: dict[str, GraphStatistics],
+    table: CalibrationTable | None,
+) -> None:
+    """What the graphs were proven by, and last of all the manifest, which has every file's digest."""
+    golden.save(folder / golden_file.FILE_NAME)
+    _write_json(folder / "parity.json", proof.to_json())
+    write_report(folder / "report.html", manifest, proof, statistics, folder)
+    names = [golden_file.FILE_NAME, "parity.json", "report.html"]
+    if table is not None:
+        _write_json(folder / CALIBRATION_FILE, table.to_json())
+        names.append(CALIBRATION_FILE)
+    for name in names:
+        manifest.files[name] = sha256_of(folder / name)
+    _write_json(folder / FILE_NAME, manifest.to_json())
 
 
 def _check_precisions(names: Sequence[str]) -> list[str]:
@@ -155,10 +184,35 @@ def _check_precisions(names: Sequence[str]) -> list[str]:
     return [name for name in PRECISIONS if name == "fp32" or name in names]
 
 
+def _takes_lengths(asked: bool | None, config: ModelConfig) -> bool:
+    if asked and config.task == "autoregressive":
+        raise ConfigError("--lengths is for classification; this network is autoregressive")
+    if asked is None:
+        return config.encoder == "token" and config.task == "classification"
+    return asked
+
+
+def _check_calibration(needed: bool, table: str | Path | None, data: str | Path | None) -> None:
+    if table is not None and data is not None:
+        raise ConfigError("give a calibration table or calibration data, not both")
+    if needed and table is None and data is None:
+        raise ConfigError("int8 needs real data for its ranges: give --calibration-data, or --calibration")
+    if not needed and (table is not None or data is not None):
+        raise ConfigError("calibration is for int8: add it to the precisions")
+
+
+def _read_table(path: str | Path | None, net: MultiresNet) -> CalibrationTable | None:
+    if path is None:
+        return None
+    table = CalibrationTable.read(path)
+    table.check_network(net)
+    return table
+
+
 def _types(precision: str, net: MultiresNet, dataset: Dataset | None) -> TypePlan:
     """The types of a precision's graphs; what is typical input is the data, where there are any."""
     config = net.config
-    if precision == "fp32":
+    if precision != "fp16":
         return TypePlan.float32(config.n_layers)
     typical = [noise(config, 4, 1000)]
     if dataset is not None:

@@ -62,7 +62,26 @@ PARITY_FAILED = 1
     default="fp32",
     show_default=True,
     metavar="LIST",
-    help="Precisions to write, separated by commas.",
+    help="Precisions to write, separated by commas: fp32, fp16, int8.",
+)
+@click.option(
+    "--calibration-data",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Real data for the ranges of int8: an .npz, or a folder of WFDB recordings.",
+)
+@click.option(
+    "--calibration-method",
+    default="percentile",
+    show_default=True,
+    metavar="NAME",
+    help="How ranges are chosen: minmax, percentile, entropy or mse.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Ranges that `multires-edge calibrate` wrote, instead of data.",
 )
 @click.option(
     "--tree-select",
@@ -93,6 +112,9 @@ def export(
     target: str | None,
     lengths: bool | None,
     precision: str,
+    calibration_data: Path | None,
+    calibration_method: str,
+    calibration: Path | None,
     tree_select: str | None,
     depth: int | None,
     training_length: int | None,
@@ -121,6 +143,9 @@ def export(
                 lengths=lengths,
                 card=card,
                 verify_data=verify_data,
+                calibration=calibration,
+                calibration_data=calibration_data,
+                calibration_method=calibration_method,
                 overrides=Overrides(cast(Any, tree_select), depth, training_length),
                 force=force,
                 progress=progress,

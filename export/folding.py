@@ -18,27 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.export.linear import Linear, QuantizedLinear
+
 if TYPE_CHECKING:
     from multires_edge.models.config import ModelConfig
     from multires_edge.models.network import MultiresNet
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A 1x1 convolution: weight (out, in), bias (out,)."""
-
-    weight: Array
-    bias: Array
-
-    def halves(self) -> tuple[Linear, Linear]:
-        """The first and the second half of the outputs: what GLU calls value and gate."""
-        half = len(self.bias) // 2
-        return (
-            Linear(self.weight[:half], self.bias[:half]),
-            Linear(self.weight[half:], self.bias[half:]),
-        )
 
 
 @dataclass(frozen=True)
@@ -68,8 +54,8 @@ class FoldedLayer:
 
     lowpass: Array
     highpass: list[Array]
-    mixing: Linear
-    output: Linear | None
+    mixing: Linear | QuantizedLinear
+    output: Linear | QuantizedLinear | None
     norm: LayerNorm | ResidualAffine
 
     @property

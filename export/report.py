@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from multires_edge.export.parity import Proof
 from multires_edge.export.statistics import GraphStatistics
 from multires_edge.models.config import ModelConfig
-from multires_edge.runtime.comparison import Check
+from multires_edge.runtime.comparison import LIMITS, Check
 from multires_edge.runtime.manifest import Manifest
 
 _PLOTTED_POINTS = 600
@@ -46,7 +46,10 @@ def write_report(
         states=states,
         state_bytes=sum(state.row_bytes for state in states),
         minimum_bytes=minimum_state_bytes(config),
-        error_plot=_error_plot([check for check in proof.checks if check.curve]),
+        # Other precisions are orders of magnitude away, and have their rows in the table.
+        error_plot=_error_plot(
+            [check for check in proof.checks if check.curve and check.limit == LIMITS["fp32"]]
+        ),
     )
     path.write_text(page, encoding="utf-8")
 
@@ -70,7 +73,7 @@ def _error_plot(checks: list[Check]) -> str:
         # Zero has no place on a logarithmic axis; it also stands for steps that were not compared.
         axes.plot(steps, np.where(errors > 0, errors, np.nan), linewidth=1, label=check.name)
     if checks:
-        axes.axhline(checks[0].limit, color="#b00020", linestyle="--", linewidth=1, label="limit")
+        axes.axhline(checks[0].limit.value, color="#b00020", linestyle="--", linewidth=1, label="limit")
         axes.legend(fontsize=8, ncols=2, loc="lower right")
     axes.set_yscale("log")
     axes.set_ylim(1e-10, None)

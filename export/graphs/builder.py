@@ -43,6 +43,10 @@ class GraphBuilder:
         """Declare that the value ``name`` is a graph output."""
         self._outputs.append(_value_info(name, dtype, shape, doc))
 
+    def has(self, value: str) -> bool:
+        """Whether a value of this name is there already."""
+        return value in self._types
+
     def type_of(self, value: str) -> np.dtype[Any]:
         """The element type of a value."""
         return self._types[value]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm, Linear
+from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graphs.linear import pointwise
+from multires_edge.export.linear import Linear
 from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.targets import Target
 
@@ -33,9 +34,9 @@ def build_full_graph(
         shape: list[int | str] = ["batch", config.d_output, "time"]
         x = graph.cast(x, types.head, "head/cast")
         if types.head == np.float32:
-            params = _pointwise(graph, x, network.head, "head", output="params")
+            params = pointwise(graph, x, network.head, "head", output="params")
         else:
-            params = _pointwise(graph, x, network.head, "head")
+            params = pointwise(graph, x, network.head, "head")
             params = graph.cast(params, np.float32, "params/cast", output="params")
         graph.output(params, np.float32, shape, "parameters of the distribution of each step")
     else:
@@ -61,7 +62,7 @@ def _encode(graph: GraphBuilder, network: FoldedNetwork, types: TypePlan) -> str
         if shift:
             x = _shift_by_one(graph, x, rank=3)
         x = graph.cast(x, types.encoder, "encoder/cast")
-        return _pointwise(graph, x, network.encoder, "encoder")
+        return pointwise(graph, x, network.encoder, "encoder")
     tokens = graph.input("tokens", np.int64, ["batch", "time"], "token numbers, oldest first")
     if shift:
         tokens = _shift_by_one(graph, tokens, rank=2)
@@ -79,19 +80,19 @@ def _shift_by_one(graph: GraphBuilder, x: str, rank: int) -> str:
     return graph.node("Slice", [padded, starts, ends, axis], "shift", doc="drop the last step")
 
 
-def _pointwise(graph: GraphBuilder, x: str, linear: Linear, name: str, output: str | None = None) -> str:
-    weight = graph.weight(f"{name}/weight", linear.weight[:, :, None], like=x)
-    bias = graph.weight(f"{name}/bias", linear.bias, like=x)
-    return graph.node("Conv", [x, weight, bias], name, kernel_shape=[1], doc="1x1 convolution", output=output)
+def _filters(graph: GraphBuilder, filters: NDArray[np.float64], name: str, like: str) -> str:
+    """Filters (taps, d_model) given by delay, as a depthwise convolution takes them."""
+    return graph.weight(name, filters[::-1].T[:, None, :], like=like)
 
 
-def _depthwise(graph: GraphBuilder, x: str, filters: Any, dilation: int, name: str) -> str:
-    """Causal depthwise convolution of filters (taps, d_model) given by delay."""
-    taps, channels = filters.shape
-    weight = graph.weight(f"{name}/filters", filters[::-1].T[:, None, :], like=x)
+def _depthwise(
+    graph: GraphBuilder, x: str, filters: str, shape: tuple[int, ...], dilation: int, name: str
+) -> str:
+    """Causal depthwise convolution; the filters' shape is (taps, d_model)."""
+    taps, channels = shape
     return graph.node(
         "Conv",
-        [x, weight],
+        [x, filters],
         name,
         kernel_shape=[taps],
         dilations=[dilation],
@@ -106,21 +107,23 @@ def _block(graph: GraphBuilder, x: str, layer: FoldedLayer, name: str) -> str:
     for j, highpass in enumerate(layer.highpass):
         # A fine scale that a uniform tree has no memory left for adds nothing.
         if layer.remembers(j):
-            scale = _depthwise(graph, a, highpass, 1 << j, f"{name}/scales.{j}/highpass")
+            filters = _filters(graph, highpass, f"{name}/scales.{j}/highpass/filters", like=a)
+            scale = _depthwise(graph, a, filters, highpass.shape, 1 << j, f"{name}/scales.{j}/highpass")
             resolutions.append(scale)
         if j + 1 < layer.depth:
-            a = _depthwise(graph, a, layer.lowpass, 1 << j, f"{name}/scales.{j}/lowpass")
+            filters = _filters(graph, layer.lowpass, f"{name}/lowpass/filters", like=a)
+            a = _depthwise(graph, a, filters, layer.lowpass.shape, 1 << j, f"{name}/scales.{j}/lowpass")
     y = resolutions[0]
     if len(resolutions) > 1:
         y = graph.node("Sum", resolutions, f"{name}/sum", doc="sum over all scales")
     y = graph.gelu(y, f"{name}/gelu")
-    mixed = _pointwise(graph, y, layer.mixing, f"{name}/mixing")
+    mixed = pointwise(graph, y, layer.mixing, f"{name}/mixing")
     d = len(layer.mixing.bias) // 2
     value, gate = graph.split(mixed, [d, d], 1, f"{name}/glu/split", ["value", "gate"])
     gate = graph.node("Sigmoid", [gate], f"{name}/glu/sigmoid")
     y = graph.node("Mul", [value, gate], f"{name}/glu", doc="gated linear unit over channels")
     if layer.output is not None:
-        y = _pointwise(graph, y, layer.output, f"{name}/output")
+        y = pointwise(graph, y, layer.output, f"{name}/output")
     return _residual(graph, x, y, layer, name)
 
 

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm, Linear
+from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graphs.linear import gemm
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.rings import Ring, RingSet
+from multires_edge.export.linear import Linear
 from multires_edge.export.precision.types import Type, TypePlan
 from multires_edge.export.targets import Target
 from multires_edge.models.config import ModelConfig
@@ -89,7 +91,7 @@ def _declare_sample(graph: GraphBuilder, config: ModelConfig) -> str:
 def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork, types: TypePlan) -> str:
     if isinstance(network.encoder, Linear):
         sample = graph.cast(sample, types.encoder, "encoder/cast")
-        return _linear(graph, sample, network.encoder, "encoder")
+        return gemm(graph, sample, network.encoder, "encoder")
     table = graph.constant("encoder/table", network.encoder.astype(types.encoder))
     return graph.node("Gather", [table, sample], "encoder", doc="token embedding")
 
@@ -97,14 +99,8 @@ def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork, types: Typ
 def _head(graph: GraphBuilder, x: str, head: Linear, dtype: Type, output: str) -> str:
     x = graph.cast(x, dtype, "head/cast")
     if dtype == np.float32:
-        return _linear(graph, x, head, "head", output=output)
-    return graph.cast(_linear(graph, x, head, "head"), np.float32, f"{output}/cast", output=output)
-
-
-def _linear(graph: GraphBuilder, x: str, linear: Linear, name: str, output: str | None = None) -> str:
-    weight = graph.weight(f"{name}/weight", linear.weight, like=x)
-    bias = graph.weight(f"{name}/bias", linear.bias, like=x)
-    return graph.node("Gemm", [x, weight, bias], name, transB=1, output=output, doc="linear over channels")
+        return gemm(graph, x, head, "head", output=output)
+    return graph.cast(gemm(graph, x, head, "head"), np.float32, f"{output}/cast", output=output)
 
 
 def _queues(config: ModelConfig, types: TypePlan) -> list[Ring]:
@@ -181,12 +177,12 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
     y = graph.gelu(y, f"{name}/gelu")
     # Two products are cheaper than one and a Split of its result.
     value, gate = layer.mixing.halves()
-    gate_value = _linear(graph, y, gate, f"{name}/glu/gate")
+    gate_value = gemm(graph, y, gate, f"{name}/glu/gate")
     opened = graph.node("Sigmoid", [gate_value], f"{name}/glu/sigmoid")
-    y = _linear(graph, y, value, f"{name}/glu/value")
+    y = gemm(graph, y, value, f"{name}/glu/value")
     y = graph.node("Mul", [y, opened], f"{name}/glu", doc="gated linear unit over channels")
     if layer.output is not None:
-        y = _linear(graph, y, layer.output, f"{name}/output")
+        y = gemm(graph, y, layer.output, f"{name}/output")
     if isinstance(layer.norm, LayerNorm):
         total = graph.node("Add", [x, y], f"{name}/residual")
         scale = graph.weight(f"{name}/norm/scale", layer.norm.scale, like=x)

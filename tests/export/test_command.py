@@ -50,9 +50,9 @@ def test_json(checkpoint: Path, tmp_path: Path) -> None:
 def test_a_failed_proof_is_exit_code_1(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from multires_edge.runtime.comparison import LIMITS
+    from multires_edge.runtime.comparison import LIMITS, Limit
 
-    monkeypatch.setitem(LIMITS, "fp32", 1e-12)
+    monkeypatch.setitem(LIMITS, "fp32", Limit(1e-12))
     result = run(checkpoint, "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "-[x]" in result.stdout and "NOT PROVEN" in result.stdout

@@ -1,0 +1,194 @@
+"""int8 graphs: explicit, symmetric, of one set of scales, and the same function in both graphs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from multires_edge.calibration.measure import calibrate
+from multires_edge.calibration.table import CalibrationTable
+from multires_edge.export import export_bundle
+from multires_edge.export.folding import fold
+from multires_edge.export.graphs.full import build_full_graph
+from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.graphs.step import build_step_graph
+from multires_edge.export.linear import Linear, QuantizedLinear
+from multires_edge.export.precision.int8 import quantize
+from multires_edge.export.targets import TARGETS
+from multires_edge.models.network import MultiresNet
+from multires_edge.runtime import open_bundle
+from multires_edge.runtime.data import Dataset
+from multires_edge.runtime.errors import ConfigError, DataError
+from multires_edge.runtime.golden import verify_bundle
+from tests.conftest import DEMO, random_inputs, random_net, variant
+from tests.export.graphs.harness import session
+
+KINDS: dict[str, dict[str, Any]] = {
+    "layer norm": {},
+    "batch norm": {"norm": "batch"},
+    "tokens": {"encoder": "token"},
+    "autoregressive": {"task": "autoregressive"},
+}
+
+
+def calibrated(net: MultiresNet, tmp_path: Path) -> CalibrationTable:
+    file = tmp_path / "data.npz"
+    inputs = random_inputs(net.config, 16, 100)
+    np.savez(file, inputs)
+    return calibrate(net, Dataset(file, np.ascontiguousarray(inputs)))
+
+
+def graphs(net: MultiresNet, table: CalibrationTable) -> dict[str, onnx.ModelProto]:
+    network, target = quantize(fold(net), table), TARGETS["portable"]
+    full = build_full_graph(network, target, lengths=False, metadata={})
+    return {"full": full, "step": build_step_graph(network, target, Pooling(), {}).model}
+
+
+def constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 40))
+def test_weights_are_within_half_a_level(seed: int, outputs: int, inputs: int) -> None:
+    random = np.random.default_rng(seed)
+    weight = random.standard_normal((outputs, inputs)) * 10.0 ** random.uniform(-6, 6, (outputs, 1))
+    weight[random.random(outputs) < 0.2] = 0
+    quantized = QuantizedLinear.of(Linear(weight, np.zeros(outputs)), np.float32(1))
+    assert quantized.weight.dtype == np.int8 and quantized.weight.min(initial=0) >= -127
+    scales = quantized.weight_scales[:, None].astype(np.float64)
+    assert (np.abs(quantized.weight * scales - weight) <= scales * 0.50001).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_graphs_hold_the_same_scales_and_weights(kind: str, tmp_path: Path) -> None:
+    net = random_net(variant(**KINDS[kind]))
+    table = calibrated(net, tmp_path)
+    models = graphs(net, table)
+    for i in range(net.config.n_layers):
+        scale = table.tensors[f"layers.{i}.mixing.input"].scale
+        full, step = constants(models["full"]), constants(models["step"])
+        assert full[f"layers.{i}/gelu/scale"] == step[f"layers.{i}/gelu/scale"] == scale
+        halves = [step[f"layers.{i}/glu/{half}/weight.int8"] for half in ("value", "gate")]
+        assert (full[f"layers.{i}/mixing/weight.int8"][..., 0] == np.concatenate(halves)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_quantisation_is_symmetric_and_off_the_state(kind: str, tmp_path: Path) -> None:
+    net = random_net(variant(**KINDS[kind]))
+    for model in graphs(net, calibrated(net, tmp_path)).values():
+        held = constants(model)
+        quantizers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+        assert quantizers
+        for node in model.graph.node:
+            if node.op_type.endswith("QuantizeLinear") or node.op_type == "DequantizeLinear":
+                assert held[node.input[1]].dtype == np.float32
+                assert not any(held[name].any() for name in node.input[2:])
+        read = {node.input[0] for node in quantizers}
+        assert len(read) == len(quantizers), "a value is quantised once"
+        assert all(name.endswith(("/gelu", "/glu")) for name in read)
+        states = [*model.graph.input, *model.graph.output]
+        assert not any(value.type.tensor_type.elem_type == TensorProto.INT8 for value in states)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_step_and_full_agree_on_every_prefix(kind: str, tmp_path: Path) -> None:
+    net = random_net(variant(**KINDS[kind]))
+    models = graphs(net, calibrated(net, tmp_path))
+    full, step = session(models["full"].SerializeToString()), session(models["step"].SerializeToString())
+    name = "tokens" if net.config.encoder == "token" else "x"
+    inputs = random_inputs(net.config, 2, 40, seed=5)
+    states = {
+        value.name: np.zeros(
+            [2, *(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])],
+            np.int64 if value.name == "position" else np.float32,
+        )
+        for value in models["step"].graph.input
+        if value.name != name
+    }
+    outputs = [value.name for value in models["step"].graph.output]
+    fed = inputs
+    if net.config.task == "autoregressive":
+        fed = np.concatenate([np.zeros_like(inputs[..., :1]), inputs[..., :-1]], axis=-1)
+    for t in range(inputs.shape[-1]):
+        feeds = {name: np.ascontiguousarray(fed[..., t]), **states}
+        found = dict(zip(outputs, step.run(outputs, feeds), strict=True))
+        states = {state: found[f"next_{state}"] for state in states}
+        y = full.run(None, {name: np.ascontiguousarray(inputs[..., : t + 1])})[0]
+        wanted = y if net.config.task == "classification" else y[..., t]
+        assert np.abs(found[next(iter(found))] - wanted).mean() <= 1e-3 * max(1, np.abs(wanted).max())
+
+
+@pytest.mark.filterwarnings("ignore:.*calibrated on 6 records")
+def test_a_bundle_from_real_data(tmp_path: Path) -> None:
+    card = DEMO / "card.json"
+    result = export_bundle(
+        DEMO / "ckpt.pth",
+        tmp_path / "b",
+        precisions=("int8",),
+        card=card,
+        calibration_data=DEMO / "records.npz",
+    )
+    names = [check.name for check in result.proof.checks]
+    assert "int8: step graph against full graph" in names
+    bundle = open_bundle(tmp_path / "b")
+    assert [check.name for check in verify_bundle(bundle) if check.name.startswith("int8")]
+    assert all(check.passed for check in verify_bundle(bundle))
+    table = CalibrationTable.read(tmp_path / "b" / "calibration.json")
+    assert table.method["name"] == "percentile"
+    again = export_bundle(
+        DEMO / "ckpt.pth", tmp_path / "c", precisions=("int8",), calibration=tmp_path / "b/calibration.json"
+    )
+    digests = [m.graph("step", "int8").sha256 for m in (result.manifest, again.manifest)]
+    assert digests[0] == digests[1]
+
+
+class TestRefuses:
+    def test_int8_without_data(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="calibration-data"):
+            export_bundle(DEMO / "ckpt.pth", tmp_path / "b", precisions=("int8",))
+
+    def test_data_without_int8(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="add it to the precisions"):
+            export_bundle(DEMO / "ckpt.pth", tmp_path / "b", calibration_data=DEMO / "records.npz")
+
+    def test_both_a_table_and_data(self, tmp_path: Path) -> None:
+        data = DEMO / "records.npz"
+        with pytest.raises(ConfigError, match="not both"):
+            export_bundle(
+                DEMO / "ckpt.pth",
+                tmp_path / "b",
+                precisions=("int8",),
+                calibration_data=data,
+                calibration=data,
+            )
+
+    def test_another_networks_table(self, tmp_path: Path) -> None:
+        table = calibrated(random_net(variant()), tmp_path)
+        table.write(tmp_path / "calibration.json")
+        with pytest.raises(DataError):
+            export_bundle(
+                DEMO / "ckpt.pth",
+                tmp_path / "b",
+                precisions=("int8",),
+                calibration=tmp_path / "calibration.json",
+            )
+        assert not (tmp_path / "b").exists()
+
+    def test_a_damaged_table(self, tmp_path: Path) -> None:
+        (tmp_path / "calibration.json").write_text(json.dumps({"format": "multires-calibration"}))
+        with pytest.raises(DataError):
+            export_bundle(
+                DEMO / "ckpt.pth",
+                tmp_path / "b",
+                precisions=("int8",),
+                calibration=tmp_path / "calibration.json",
+            )
