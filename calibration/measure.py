@@ -115,7 +115,7 @@ def _check(dataset: Dataset, config: ModelConfig) -> None:
 def _warn_of_little(dataset: Dataset, ranges: dict[str, TensorRange]) -> None:
     if len(dataset) < FEW_RECORDS:
         warnings.warn(
-            f"{dataset.path}: calibrated on {len(dataset)} records, at least {FEW_RECORDS} are advised",
+            f"{dataset.path}: only {len(dataset)} of at least {FEW_RECORDS} advised records",
             stacklevel=3,
         )
     name, least = min(ranges.items(), key=lambda item: item[1].count)

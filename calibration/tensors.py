@@ -92,8 +92,8 @@ def observe(
     with torch.inference_mode(), _watching(net, collect):
         for row, record in enumerate(inputs):
             steps = record.shape[-1] if lengths is None else int(lengths[row])
-            # One row at a time, cut to its length and copied to memory of torch's own alignment: what
-            # is seen then does not depend, to the last bit, on which records share a batch.
+            # One row at a time, cut to its length, in memory of torch's own alignment: torch rounds
+            # otherwise in another batch or beside padding, and the last bit would depend on them.
             _run(net, torch.tensor(record[None, ..., :steps]), collect)
 
 
