@@ -26,6 +26,7 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.step_latency
+	$(BIN)/python -m benchmarks.native_engine
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'CPython 3.10 or later is needed: make PYTHON=...')"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from multires_edge.export.command import export
+from multires_edge.runtime.commands.bench import bench
 from multires_edge.runtime.commands.cmake_dir import cmake_dir
 from multires_edge.runtime.commands.doctor import doctor
 from multires_edge.runtime.commands.inspect import inspect
@@ -17,5 +18,5 @@ def main() -> None:
     """Trained MultiresNets on edge devices: export, prove, run."""
 
 
-for command in (export, verify, inspect, doctor, cmake_dir):
+for command in (export, verify, bench, inspect, doctor, cmake_dir):
     main.add_command(command)

@@ -1,5 +1,6 @@
 // The engine for Python: thin, and without the interpreter's lock while it computes.
-// multires_edge.runtime.backends.native checks shapes and dtypes before it calls.
+// multires_edge.runtime.stream checks shapes and dtypes before it calls. The time_* functions are for
+// multires_edge.runtime.bench.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -10,6 +11,7 @@
 #include <cstring>
 #include <memory>
 #include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #include "measure.h"
@@ -125,7 +127,7 @@ Seconds time_steps(const std::vector<State*>& states, const Inputs& inputs, Step
   if (states.empty() || inputs.ndim() == 0) throw std::runtime_error("no state or no input was given");
   const size_t n = inputs.shape(0), each = n ? inputs.size() / n : 0;
   for (const State* state : states)
-    if (each != (state->info.n_tokens > 0 ? state->tokens.size() : state->input.size()))
+    if (!state || each != (state->info.n_tokens > 0 ? state->tokens.size() : state->input.size()))
       throw std::runtime_error("an array has the wrong size");
   const auto* from = inputs.data();
   Seconds seconds = new_seconds(n);
