@@ -26,6 +26,7 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.step_latency
+	$(BIN)/python -m benchmarks.native_engine
 	$(BIN)/python -m benchmarks.sampling
 
 $(VENV)/bin/python:

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.timing import time_in_turns
 from multires_edge.export import export_bundle
 from multires_edge.models import ModelConfig, MultiresNet
 from multires_edge.runtime import Bundle, FullGraph, PixelSampler, open_bundle
+from multires_edge.runtime.bench.timing import Effort, calls, time_in_turns
 from multires_edge.runtime.images import scale_levels
 from multires_edge.runtime.logistic_mixture import LogisticMixture
 
@@ -132,8 +132,7 @@ def full_seconds(full: FullGraph, channels: int, lengths: list[int]) -> list[flo
         str(length): scale_levels(generator.integers(0, 256, (1, channels, length)).astype(np.uint8))
         for length in lengths
     }
-    calls = {name: (lambda x=x: draw(x)) for name, x in inputs.items()}
-    timings = time_in_turns(calls, rounds=5, repeats=10, warm_up=3)
+    timings = time_in_turns({name: calls(draw, x) for name, x in inputs.items()}, Effort(rounds=5))
     return [timings[name].p50 for name in inputs]
 
 

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from benchmarks.rivals.shift_queues import ShiftQueues
 from benchmarks.rivals.tract_pulse import TractPulse
-from benchmarks.timing import time_in_turns
 from multires_edge.export import export_bundle
 from multires_edge.export.report import minimum_state_bytes
 from multires_edge.models import ModelConfig, MultiresNet, load_checkpoint
 from multires_edge.runtime import Bundle, open_bundle
+from multires_edge.runtime.bench.timing import Timing, calls, time_in_turns
 
 PAPER_SIZE = ModelConfig(
     task="classification",
@@ -88,11 +88,11 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
     sample = np.ascontiguousarray(x[..., 0])
     timings = time_in_turns(
         {
-            "shift queues, run": lambda: shift.step_by_run(sample),
-            "shift queues": lambda: shift.step(sample),
-            "tract": lambda: tract.step(sample),
-            "ours": lambda: stream.step(sample),
-            "native": lambda: native.step(sample),
+            "shift queues, run": calls(shift.step_by_run, sample),
+            "shift queues": calls(shift.step, sample),
+            "tract": calls(tract.step, sample),
+            "ours": calls(stream.step, sample),
+            "native": calls(native.step, sample),
         }
     )
     ours = timings["ours"].p50
@@ -109,7 +109,12 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
         ("ours", f"ONNX Runtime, our step graph in place ({nodes} nodes)"),
         ("native", "our native engine, from Python"),
     ):
-        print(f"{what:64}{timings[name]}   {timings[name].p50 / ours:7.2f}")
+        print(f"{what:64}{microseconds(timings[name])}   {timings[name].p50 / ours:7.2f}")
+
+
+def microseconds(timing: Timing) -> str:
+    """Two columns: median and 99th percentile."""
+    return f"{timing.p50 * 1e6:9.1f} {timing.p99 * 1e6:9.1f}"
 
 
 def check(
@@ -135,9 +140,9 @@ def compare_near_and_far(bundle: Bundle, steps: int) -> None:
         far.run(samples)
     near.run(samples[..., :100])
     sample = np.ascontiguousarray(samples[..., 0])
-    timings = time_in_turns({"near": lambda: near.step(sample), "far": lambda: far.step(sample)})
-    print(f"{'cost of a step at step 100':64}{timings['near']}")
-    print(f"{f'cost of a step at step {steps:,}':64}{timings['far']}", end="   ")
+    timings = time_in_turns({"near": calls(near.step, sample), "far": calls(far.step, sample)})
+    print(f"{'cost of a step at step 100':64}{microseconds(timings['near'])}")
+    print(f"{f'cost of a step at step {steps:,}':64}{microseconds(timings['far'])}", end="   ")
     print(f"{timings['far'].p50 / timings['near'].p50:7.2f} times that at step 100")
 
 

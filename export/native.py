@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.export.folding import FoldedNetwork, LayerNorm, Linear
+from multires_edge.export.folding import FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.models.card import Card
 
 VERSION = 1
@@ -41,7 +42,8 @@ def native_weights(network: FoldedNetwork, pooling: Pooling, card: Card | None =
     def put(name: str, array: NDArray[np.float64]) -> None:
         tensors[name] = np.ascontiguousarray(array, dtype=np.float32)
 
-    def put_linear(name: str, linear: Linear) -> None:
+    def put_linear(name: str, linear: Linear | QuantizedLinear) -> None:
+        assert isinstance(linear, Linear), "the engine computes in float32"
         put(f"{name}.weight", linear.weight)
         put(f"{name}.bias", linear.bias)
 

@@ -6,6 +6,7 @@ import click
 
 from multires_edge.calibration.command import calibrate
 from multires_edge.export.command import export
+from multires_edge.runtime.commands.bench import bench
 from multires_edge.runtime.commands.cmake_dir import cmake_dir
 from multires_edge.runtime.commands.doctor import doctor
 from multires_edge.runtime.commands.evaluate import evaluate
@@ -20,5 +21,5 @@ def main() -> None:
     """Trained MultiresNets on edge devices: export, prove, run."""
 
 
-for command in (export, calibrate, verify, evaluate, sample, inspect, doctor, cmake_dir):
+for command in (export, calibrate, verify, evaluate, bench, sample, inspect, doctor, cmake_dir):
     main.add_command(command)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.calibration.tensors import mixing_input, output_input
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
@@ -28,4 +30,4 @@ def _quantize_layer(layer: FoldedLayer, i: int, table: CalibrationTable) -> Fold
 
 def _quantize_linear(linear: Linear | QuantizedLinear, name: str, table: CalibrationTable) -> QuantizedLinear:
     assert isinstance(linear, Linear)
-    return QuantizedLinear.of(linear, table.tensors[name].scale.item())
+    return QuantizedLinear.of(linear, np.float32(table.tensors[name].scale))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,11 +22,26 @@ def installed_backends() -> list[str]:
     return [name for name in BACKENDS if found[name] is not None]
 
 
-class Stepper(Protocol):
-    """Streams with their state, for a fixed batch. Not for several threads at once."""
+class Outcome(IntEnum):
+    """What a step found when it looked at the values."""
 
-    def step(self, sample: NDArray[Any]) -> NDArray[Any]:
-        """Feed one sample, (batch, ...); returns the output, valid until the next call."""
+    DONE = 0
+    BAD_INPUT = 1  # not finite, or a token out of range; the state is as it was
+    BAD_OUTPUT = 2  # not finite, although the inputs were
+
+
+class Stepper(Protocol):
+    """Streams with their state, for a fixed batch. Not for several threads at once.
+
+    A step reads ``input`` (batch, ...), which the caller fills, and leaves its result in ``output``
+    (batch, d_output): two arrays for ever, so that no call has to take one apart.
+    """
+
+    input: NDArray[Any]
+    output: NDArray[Any]
+
+    def step(self) -> int:
+        """Feed ``input``; returns an Outcome's value."""
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Feed dense samples (steps, batch, ...); returns the outputs (steps, batch, d_output)."""
@@ -69,13 +85,12 @@ def make_stepper(
             )
         from multires_edge.runtime.backends.native import NativeStepper
 
-        return NativeStepper(
-            folder / _native_file(manifest, precision), manifest.graph("step", precision), batch
-        )
+        return NativeStepper(folder / _native_file(manifest, precision), batch)
     from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
 
     spec = manifest.graph("step", precision)
-    return OnnxRuntimeStepper(folder / spec.file, spec, batch, threads, provider)
+    n_tokens = manifest.model["n_tokens"]
+    return OnnxRuntimeStepper(folder / spec.file, spec, batch, threads, provider, n_tokens)
 
 
 def make_runner(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.runtime.backends import Outcome
+from multires_edge.runtime.checks import holds_good_values
 from multires_edge.runtime.errors import BackendError, BundleError, MissingExtraError
 from multires_edge.runtime.manifest import GraphSpec, StateSpec
 
@@ -85,11 +87,21 @@ class OnnxRuntimeStepper:
     has two buffers, which change roles at each step. So no step allocates or copies a state.
     """
 
-    def __init__(self, path: Path, spec: GraphSpec, batch: int, threads: int, provider: str | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: GraphSpec,
+        batch: int,
+        threads: int,
+        provider: str | None,
+        n_tokens: int | None,
+    ) -> None:
         provider = provider or "cpu"
         self._session = open_session(path, threads, provider)
         self._sample = _Buffer.zeros(_concrete(spec.inputs[0].shape, batch), spec.inputs[0].dtype)
         self._output = _Buffer.zeros(_concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)
+        self.input, self.output = self._sample.array, self._output.array
+        self._n_tokens = n_tokens
         self._states = [_State(state, batch, provider) for state in spec.states]
         self._turn = 0
         self._run = self._session.run_with_iobinding
@@ -104,17 +116,23 @@ class OnnxRuntimeStepper:
             binding.bind_ortvalue_output(state.spec.output, state.buffer(1 - turn).value)
         return binding
 
-    def step(self, sample: NDArray[Any]) -> NDArray[Any]:
-        self._sample.array[...] = sample
-        self._run(self._bindings[self._turn])
-        self._turn = 1 - self._turn
-        return self._output.array
+    def step(self) -> int:
+        if not holds_good_values(self.input, self._n_tokens):
+            return Outcome.BAD_INPUT
+        self._feed()
+        return Outcome.DONE if holds_good_values(self.output) else Outcome.BAD_OUTPUT
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
-        outputs = np.empty((len(samples), *self._output.array.shape), self._output.array.dtype)
+        outputs = np.empty((len(samples), *self.output.shape), self.output.dtype)
         for t, sample in enumerate(samples):
-            outputs[t] = self.step(sample)
+            self.input[...] = sample
+            self._feed()
+            outputs[t] = self.output
         return outputs
+
+    def _feed(self) -> None:
+        self._run(self._bindings[self._turn])
+        self._turn = 1 - self._turn
 
     def reset(self, rows: Sequence[int] | None) -> None:
         for state in self._states:

@@ -23,6 +23,7 @@ from multires_edge.models import load_checkpoint
 from multires_edge.models.config import ModelConfig
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime import _native, open_bundle
+from multires_edge.runtime.backends import Outcome
 from multires_edge.runtime.backends.native import load_model
 from multires_edge.runtime.errors import BundleError
 from tests.conftest import (
@@ -118,6 +119,26 @@ def test_trained_networks_give_their_recorded_outputs(name: str, tmp_path: Path)
         ends = reference["lengths"] if "lengths" in reference else np.full(len(x), x.shape[-1])
         outputs = run(state, x, net.config.d_output)
         assert within_limit(outputs[np.arange(len(x)), :, ends - 1], y)
+
+
+@pytest.mark.parametrize("encoder", ["linear", "token"])
+def test_a_step_on_its_own_buffers(encoder: str, tmp_path: Path) -> None:
+    net = random_net(variant(encoder=encoder)).double()
+    state = _native.State(_native.Model(str(write_weights(net, tmp_path))), 2)
+    inputs = random_inputs(net.config, 2, 30)
+    expected = net.stepwise(as_double(inputs)).numpy()
+    bad: list[float] = [-1, 11] if encoder == "token" else [np.nan, np.inf, -np.inf]
+    for t in range(30):
+        for value in bad:
+            state.input[...] = inputs[..., t]
+            state.input[1, ...] = value
+            assert state.step() == Outcome.BAD_INPUT
+        state.input[...] = inputs[..., t]
+        assert state.step() == Outcome.DONE
+        assert within_limit(state.output, expected[..., t])
+    if encoder == "linear":
+        state.input[...] = 3e38
+        assert state.step() == Outcome.BAD_OUTPUT
 
 
 class TestFullSequences:

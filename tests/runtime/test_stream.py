@@ -217,6 +217,13 @@ class TestInputs:
             stream.step(x)
         assert within_limit(stream.run(X[..., 10:]), stepwise[..., 10:])
 
+    def test_layouts_that_numpy_allows(self, stream: Stream, stepwise: np.ndarray) -> None:
+        wide = np.zeros((6, 4), np.float32)
+        for t in range(0, 60, 3):
+            wide[::2, ::2] = X[..., t + 2]
+            for i, x in enumerate((np.asfortranarray(X[..., t]), X[..., t + 1], wide[::2, ::2])):
+                assert within_limit(stream.step(x), stepwise[..., t + i])
+
     def test_an_empty_chunk(self, stream: Stream) -> None:
         with pytest.raises(InputError, match=r"shape \(3, 2, 0\), expected \(3, 2, time\)"):
             stream.run(X[..., :0])
@@ -324,6 +331,15 @@ def test_a_second_thread_is_turned_away(opened: Bundle, backend: str) -> None:
         done.set()
         thread.join()
     assert "another thread" in str(refused[0])
+
+
+def test_a_step_while_the_stream_is_in_use_is_turned_away(stream: Stream, stepwise: np.ndarray) -> None:
+    with stream._ownership, pytest.raises(StateError, match="another thread"):
+        stream.step(X[..., 0])
+    with pytest.raises(InputError):
+        stream.step(np.full((3, 2), np.nan, np.float32))
+    # Neither has left the stream in use, or changed it.
+    assert within_limit(steps(stream, X), stepwise)
 
 
 def test_memory_does_not_grow(opened: Bundle, backend: str) -> None:

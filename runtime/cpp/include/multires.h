@@ -93,6 +93,17 @@ MULTIRES_API multires_info multires_model_info(const multires_model* model);
  * something that the CPU lacks, means the baseline. */
 MULTIRES_API const char* multires_model_isa(const multires_model* model);
 
+/* What one step of one stream reads and computes, from which the least time that it can take follows.
+ * Several steps or streams in one call share a pass over the weights. */
+typedef struct multires_cost {
+  int64_t weight_bytes;  /* weights, filters and biases that are read, as they lie in memory, padding included */
+  int64_t tap_bytes;     /* read from the queues */
+  int64_t push_bytes;    /* written to the queues */
+  int64_t multiply_adds; /* of matrices and filters, without padding, activations, norm and pooling */
+} multires_cost;
+
+MULTIRES_API multires_cost multires_model_cost(const multires_model* model);
+
 /* A text of the weights file's metadata, in UTF-8; NULL if there is none of that name. A network that was
  * exported with a card has: "labels" (one a line, by output), "output" ("sigmoid" or "softmax" makes
  * logits probabilities), "channels" (one a line, by input), "unit", "sampling_rate" in Hz, and "mean" and

@@ -82,6 +82,8 @@ class Model {
   multires_info info() const noexcept { return multires_model_info(handle_.get()); }
   // The instruction set that the kernels were chosen for.
   const char* isa() const noexcept { return multires_model_isa(handle_.get()); }
+  // What one step of one stream reads and computes.
+  multires_cost cost() const noexcept { return multires_model_cost(handle_.get()); }
   // A text of the weights file (see multires_model_metadata), or null; lives as long as the model.
   const char* metadata(const char* key) const noexcept { return multires_model_metadata(handle_.get(), key); }
   // The same, cut into its lines, as for labels and channels; none if there is no such text.

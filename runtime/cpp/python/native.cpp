@@ -1,13 +1,20 @@
 // The engine for Python: thin, and without the interpreter's lock while it computes.
-// multires_edge.runtime.backends.native checks shapes and dtypes before it calls.
+// multires_edge.runtime.stream checks shapes and dtypes before it calls. The time_* functions are for
+// multires_edge.runtime.bench.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cstring>
 #include <memory>
 #include <stdexcept>
+#include <type_traits>
+#include <vector>
 
+#include "measure.h"
 #include "multires.h"
 
 namespace nb = nanobind;
@@ -17,10 +24,26 @@ namespace {
 using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Tokens = nb::ndarray<const int64_t, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Seconds = nb::ndarray<nb::numpy, double, nb::ndim<1>>;
 
 void check(multires_status status, const char* message = "") {
   if (status == MULTIRES_MEMORY) throw std::bad_alloc();
   if (status != MULTIRES_OK) throw std::runtime_error(*message ? message : "argument out of range");
+}
+
+// What State::step found; Outcome in runtime/backends/__init__.py.
+enum Outcome { kDone = 0, kBadInput = 1, kBadOutput = 2 };
+
+// Bits instead of std::isfinite, which compilers do not turn into vectors.
+bool all_finite(const std::vector<float>& values) {
+  constexpr uint32_t exponent = 0x7f800000;
+  uint32_t bad = 0;
+  for (const float& value : values) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    bad |= (bits & exponent) == exponent;
+  }
+  return bad == 0;
 }
 
 struct Model {
@@ -39,9 +62,26 @@ struct State {
     check(multires_state_new(model.handle, batch, window, &handle, message, sizeof message), message);
     info = multires_model_info(model.handle);
     rows = static_cast<size_t>(batch);
+    tokens.resize(info.n_tokens > 0 ? rows : 0);
+    input.resize(rows * static_cast<size_t>(info.d_input));
+    output.resize(rows * static_cast<size_t>(info.d_output));
   }
   ~State() { multires_state_free(handle); }
   State(const State&) = delete;
+
+  // One step from `input` or `tokens` to `output`, without an array to take apart at each call. Looks at the
+  // values: a bad input leaves the state as it was, a bad output says that finite inputs were too large.
+  int step() {
+    if (!all_finite(input)) return kBadInput;
+    multires_status status;
+    {
+      nb::gil_scoped_release released;
+      status = info.n_tokens > 0 ? multires_step_tokens(handle, tokens.data(), output.data())
+                                 : multires_step(handle, input.data(), output.data());
+    }
+    if (status == MULTIRES_ARGUMENT) return kBadInput;  // a token out of range; nothing else can be wrong
+    return all_finite(output) ? kDone : kBadOutput;
+  }
 
   void run(const Floats& x, Output y) { feed(multires_run, x, static_cast<size_t>(info.d_input), y); }
   void run_tokens(const Tokens& tokens, Output y) { feed(multires_run_tokens, tokens, 1, y); }
@@ -65,16 +105,82 @@ struct State {
   multires_state* handle = nullptr;
   multires_info info{};
   size_t rows = 0;
+  std::vector<float> input, output;  // (batch, d_input), (batch, d_output)
+  std::vector<int64_t> tokens;       // (batch)
 };
+
+template <typename T>
+nb::object as_numpy(std::vector<T>& values, size_t rows, nb::handle owner) {
+  const size_t shape[2] = {rows, values.size() / rows};
+  return nb::cast(nb::ndarray<nb::numpy, T>(values.data(), std::is_same_v<T, int64_t> ? 1 : 2, shape, owner));
+}
+
+Seconds new_seconds(size_t count) {
+  double* data = new double[count]();
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<double*>(p); });
+  return Seconds(data, {count}, owner);
+}
+
+// One step of every state after the other, for each of inputs (n, batch, ...): the n times of all of them.
+template <typename Inputs, typename Step>
+Seconds time_steps(const std::vector<State*>& states, const Inputs& inputs, Step step) {
+  if (states.empty() || inputs.ndim() == 0) throw std::runtime_error("no state or no input was given");
+  const size_t n = inputs.shape(0), each = n ? inputs.size() / n : 0;
+  for (const State* state : states)
+    if (!state || each != (state->info.n_tokens > 0 ? state->tokens.size() : state->input.size()))
+      throw std::runtime_error("an array has the wrong size");
+  const auto* from = inputs.data();
+  Seconds seconds = new_seconds(n);
+  double* to = seconds.data();
+  multires_status worst = MULTIRES_OK;
+  {
+    nb::gil_scoped_release released;
+    multires::time_each(to, n, [&](size_t i) {
+      for (State* state : states) worst = std::max(worst, step(state->handle, from + i * each, state->output.data()));
+    });
+  }
+  check(worst);
+  return seconds;
+}
+
+// Of a function of measure.h: the seconds of each call, and how much each did.
+nb::tuple time_rate(size_t (*function)(size_t, double*, size_t), size_t amount, size_t repeats) {
+  Seconds seconds = new_seconds(repeats);
+  double* to = seconds.data();
+  size_t done;
+  {
+    nb::gil_scoped_release released;
+    done = function(amount, to, repeats);
+  }
+  return nb::make_tuple(seconds, done);
+}
 
 }  // namespace
 
 NB_MODULE(_native, module) {
   nb::class_<Model>(module, "Model")
       .def(nb::init<const std::string&>(), nb::arg("path"))
+      .def_prop_ro("cost", [](const Model& model) {
+        const multires_cost cost = multires_model_cost(model.handle);
+        nb::dict entry;
+        entry["weight_bytes"] = cost.weight_bytes;
+        entry["tap_bytes"] = cost.tap_bytes;
+        entry["push_bytes"] = cost.push_bytes;
+        entry["multiply_adds"] = cost.multiply_adds;
+        return entry;
+      })
       .def_prop_ro("isa", [](const Model& model) { return std::string(multires_model_isa(model.handle)); });
   nb::class_<State>(module, "State")
       .def(nb::init<const Model&, int, int>(), nb::arg("model"), nb::arg("batch"), nb::arg("window") = MULTIRES_DEFAULT_WINDOW)
+      .def_prop_ro("input", [](nb::handle self) {
+        State& state = nb::cast<State&>(self);
+        return state.info.n_tokens > 0 ? as_numpy(state.tokens, state.rows, self) : as_numpy(state.input, state.rows, self);
+      })
+      .def_prop_ro("output", [](nb::handle self) {
+        State& state = nb::cast<State&>(self);
+        return as_numpy(state.output, state.rows, self);
+      })
+      .def("step", &State::step)
       .def("run", &State::run, nb::arg("x"), nb::arg("y"))
       .def("run_tokens", &State::run_tokens, nb::arg("tokens"), nb::arg("y"))
       .def("reset", [](State& state, int row) { check(multires_reset(state.handle, row)); }, nb::arg("row"))
@@ -95,4 +201,16 @@ NB_MODULE(_native, module) {
         }
         return parts;
       });
+  module.def("time_steps", [](const std::vector<State*>& states, const Floats& x) {
+    return time_steps(states, x, multires_step);
+  }, nb::arg("states"), nb::arg("inputs"));
+  module.def("time_steps", [](const std::vector<State*>& states, const Tokens& tokens) {
+    return time_steps(states, tokens, multires_step_tokens);
+  }, nb::arg("states"), nb::arg("inputs"));
+  module.def("time_reading", [](size_t bytes, size_t repeats) {
+    return time_rate(multires::time_reading, bytes, repeats);
+  }, nb::arg("bytes"), nb::arg("repeats"));
+  module.def("time_multiply_adds", [](size_t count, size_t repeats) {
+    return time_rate(multires::time_multiply_adds, count, repeats);
+  }, nb::arg("count"), nb::arg("repeats"));
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kernels.h"
+#include "measure.h"
 #include "model.h"
 #include "snapshot.h"
 #include "state.h"
@@ -122,6 +123,10 @@ void multires_model_free(multires_model* model) { delete model; }
 multires_info multires_model_info(const multires_model* model) { return model ? model->model->info : multires_info{}; }
 
 const char* multires_model_isa(const multires_model* model) { return model ? model->model->kernels->isa : ""; }
+
+multires_cost multires_model_cost(const multires_model* model) {
+  return model ? multires::cost_of(*model->model) : multires_cost{};
+}
 
 const char* multires_model_metadata(const multires_model* model, const char* key) {
   if (!model || !key) return nullptr;

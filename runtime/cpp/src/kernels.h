@@ -15,7 +15,13 @@ struct Kernels {
   // Elementwise, for tests of their error bounds.
   void (*gelu)(const float* x, float* y, int count);
   void (*sigmoid)(const float* x, float* y, int count);
+  // For measuring what this CPU can do at most, see rates_impl.h.
+  float (*read_floats)(const float* p, size_t count);
+  float (*multiply_adds)(float factor, float addend, size_t count);
 };
+
+constexpr int kReadUnit = 128;         // floats
+constexpr int kMultiplyAddUnit = 960;  // multiply-adds; divides evenly among the chains of every instruction set
 
 // The best that this CPU runs; MULTIRES_ISA in the environment names a lesser one ("baseline", "avx2").
 // A name that is unknown, or of something that the CPU lacks, means the baseline.

@@ -385,8 +385,14 @@ void apply(const float* x, float* y, int count) {
 }
 
 }  // namespace
+}  // namespace multires
+
+#include "rates_impl.h"
+
+namespace multires {
 
 extern const Kernels MULTIRES_KERNELS;
-const Kernels MULTIRES_KERNELS = {MULTIRES_ISA_NAME, forward, apply<gelu>, apply<sigmoid>};
+const Kernels MULTIRES_KERNELS = {MULTIRES_ISA_NAME, forward,     apply<gelu>,
+                                  apply<sigmoid>,    read_floats, multiply_adds};
 
 }  // namespace multires

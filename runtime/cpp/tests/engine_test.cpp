@@ -136,6 +136,17 @@ void check_damage(const std::string& whole, const std::string& scratch, int roun
 
 }  // namespace
 
+// What holds of every network; the exact figures are compared with the configuration's from Python.
+void check_cost(const multires_model* model, const multires_info& info) {
+  const multires_cost cost = multires_model_cost(model);
+  const int64_t d = info.d_model, row = static_cast<int64_t>(sizeof(float)) * info.n_layers * d;
+  CHECK(cost.multiply_adds > 2 * d * d * info.n_layers + d * info.d_output);
+  CHECK(cost.weight_bytes >= static_cast<int64_t>(sizeof(float)) * d * (2 * d * info.n_layers + info.d_output));
+  CHECK(cost.tap_bytes >= info.depth * (info.kernel_size - 1) * row);
+  CHECK(cost.push_bytes == info.depth * row);
+  CHECK(multires_model_cost(nullptr).multiply_adds == 0);
+}
+
 int main(int count, char** arguments) {
   CHECK(count == 3 || count == 4);
   multires_model* model;
@@ -144,6 +155,7 @@ int main(int count, char** arguments) {
   model = load_model(arguments[1]);
   for (int batch : {1, 3, 32, 33}) check_streams(model, batch);
   check_refusals(model);
+  check_cost(model, multires_model_info(model));
   const std::string whole = read_file(arguments[1]);
   check_buffer(model, whole);
   check_damage(whole, arguments[2], count == 4 ? std::atoi(arguments[3]) : 400);

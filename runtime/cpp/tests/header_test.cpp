@@ -90,6 +90,7 @@ void check_ownership(const std::string& path) {
 void check_windows(const Model& model) {
   Stream usual(model);
   CHECK(usual.batch() == 1 && usual.window() == model.info().window);
+  CHECK(model.cost().multiply_adds > 0 && model.cost().weight_bytes > 0);
   CHECK(status_of([&] { Stream(model, 0); }) == MULTIRES_ARGUMENT);
   CHECK(status_of([&] { Stream(model, 1, -2); }) == MULTIRES_ARGUMENT);
   CHECK(status_of([&] { Stream(model, 1, (1 << 24) + 1); }) == MULTIRES_ARGUMENT);

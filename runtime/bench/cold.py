@@ -1,0 +1,99 @@
+"""Opening and first step of a backend in a process of its own, and the memory that they take.
+
+    python -m multires_edge.runtime.bench.cold BUNDLE BACKEND PRECISION THREADS
+
+prints one JSON object. In the measuring process, libraries would be loaded already, and memory be freed
+and used again; in a fresh one, what it grows by is what a program grows by. The disk's cache is warm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from multires_edge.runtime.errors import BackendError
+
+_TIMEOUT_SECONDS = 600
+
+
+def measure_cold(bundle: Path, backend: str, precision: str, threads: int) -> dict[str, Any]:
+    """Seconds and bytes, see docs/benchmarks.md; bytes are None where the system does not tell them.
+
+    Raises BackendError when the process fails.
+    """
+    arguments = [str(bundle), backend, precision, str(threads)]
+    command = [sys.executable, "-m", __name__, *arguments]
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BackendError(f"a process for {backend} {precision} could not be run ({error})") from error
+    if result.returncode != 0:
+        said = (result.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise BackendError(
+            f"a process for {backend} {precision} ended with exit code {result.returncode} and said: {said}"
+        )
+    entry: dict[str, Any] = json.loads(result.stdout)
+    return entry
+
+
+def main(arguments: Sequence[str]) -> None:
+    """What the process does."""
+    path, backend, precision, threads = arguments
+    import numpy as np
+
+    from multires_edge.runtime.bench.contender import random_inputs
+    from multires_edge.runtime.bundle import open_bundle
+
+    warnings.simplefilter("ignore")
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, function: Any, *args: Any, **options: Any) -> Any:
+        started = time.perf_counter()
+        result = function(*args, **options)
+        seconds[name] = time.perf_counter() - started
+        return result
+
+    bundle = timed("open_seconds", open_bundle, path)
+    sample = np.ascontiguousarray(random_inputs(bundle.manifest, 1, 1)[..., 0])
+    at_first = resident_bytes()
+    timed("import_seconds", import_module, f"multires_edge.runtime.backends.{backend}")
+    with_library = resident_bytes()
+    stream = timed(
+        "stream_seconds", bundle.stream, backend=backend, precision=precision, threads=int(threads)
+    )
+    timed("first_step_seconds", stream.step, sample)
+    stream.reset()  # touches every page of the state, as a long stream would
+    for _ in range(10):
+        stream.step(sample)
+    at_last = resident_bytes()
+    memory: dict[str, int | None] = dict.fromkeys(("process_bytes", "library_bytes", "stream_bytes"))
+    if at_first is not None and with_library is not None and at_last is not None:
+        memory = {
+            "process_bytes": at_last,
+            "library_bytes": with_library - at_first,
+            "stream_bytes": at_last - with_library,
+        }
+    print(json.dumps({"load": seconds, "memory": memory}))
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process that is in RAM, where the system tells it as Linux does."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,159 @@
+"""Everything that ``multires-edge bench`` measures, as the JSON object that docs/benchmarks.md describes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from multires_edge.runtime.backends import BACKENDS
+from multires_edge.runtime.bench.cold import measure_cold
+from multires_edge.runtime.bench.contender import Contender
+from multires_edge.runtime.bench.roofline import Roofline
+from multires_edge.runtime.bench.timing import FULL_EFFORT, Burst, Effort, Timing, time_in_turns
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.errors import BackendError, InputError, MultiresError
+
+FORMAT = "multires-bench"
+VERSION = 1
+STREAMS = (1, 8, 64)
+STEPS = 1000
+
+_MOST_STATE_BYTES = 1 << 30  # of the streams of one call; with more, the machine's memory is measured
+
+
+def benchmark(
+    bundle: Bundle,
+    *,
+    backends: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    threads: int = 1,
+    steps: int = STEPS,
+    streams: Sequence[int] = STREAMS,
+    effort: Effort = FULL_EFFORT,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Time every backend and precision of a bundle in turns; none given means all that there are.
+
+    ``steps`` is the length of the whole sequence, ``streams`` are the batches of a call. What cannot run
+    is in ``skipped`` with its reason. Raises InputError for a number out of range, BackendError for an
+    unknown name, or when nothing can run.
+    """
+    threads = _number("threads", threads, 1024)
+    steps = _number("steps", steps, 1_000_000)
+    streams = sorted({1, *(_number("streams", count, 65536) for count in streams)})
+    manifest = bundle.manifest
+    there = list(dict.fromkeys([*manifest.graphs.get("step", {}), *manifest.native]))
+    row_bytes = max(sum(s.row_bytes for s in spec.states) for spec in manifest.graphs["step"].values())
+    affordable = [count for count in streams if count == 1 or count * row_bytes <= _MOST_STATE_BYTES]
+
+    skipped: list[dict[str, str]] = []
+    contenders: list[Contender] = []
+    for precision in _chosen("precision", precisions, there):
+        for backend in _chosen("backend", backends, BACKENDS):
+            progress(f"opening {backend} {precision}")
+            try:
+                contenders.append(Contender(bundle, backend, precision, threads, affordable, steps))
+            except MultiresError as error:
+                skipped.append({"what": f"{backend} {precision}", "reason": str(error)})
+    if not contenders:
+        raise BackendError("nothing to measure: " + "; ".join(entry["reason"] for entry in skipped))
+    skipped += [
+        {
+            "what": f"{count} streams",
+            "reason": f"their state would take {count * row_bytes:,} bytes, more than {_MOST_STATE_BYTES:,}",
+        }
+        for count in streams
+        if count not in affordable
+    ]
+    rooflines = _rooflines(bundle, [c.precision for c in contenders], skipped)
+
+    bursts: dict[str, Burst] = {}
+    for name, source in [(c.name, c) for c in contenders] + list(rooflines.items()):
+        bursts |= {f"{name}: {what}": burst for what, burst in source.bursts().items()}
+    timings = time_in_turns(bursts, effort, progress)
+    bounds = {name: line.to_json(_of(name, timings)) for name, line in rooflines.items()}
+    results = []
+    for contender in contenders:
+        progress(f"starting {contender.name} in a process of its own")
+        cold = measure_cold(bundle.path, contender.backend, contender.precision, threads)
+        entry = _result(contender, _of(contender.name, timings), affordable, bounds)
+        entry["full"] |= {"steps": steps, "steps_per_second": steps / entry["full"]["p50"]}
+        cold["memory"]["state_bytes"] = contender.state_bytes
+        results.append(entry | cold)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "bundle": str(bundle.path),
+        "model": manifest.model,
+        "pool": manifest.pool,
+        "threads": threads,
+        "effort": asdict(effort),
+        "results": results,
+        "rooflines": bounds,
+        "skipped": skipped,
+    }
+
+
+def _rooflines(
+    bundle: Bundle, precisions: Sequence[str], skipped: list[dict[str, str]]
+) -> dict[str, Roofline]:
+    """By precision, of those that the native engine has."""
+    found = {}
+    for precision in dict.fromkeys(precisions):
+        try:
+            if precision not in bundle.manifest.native:
+                raise BackendError(f"the bundle has no native weights in {precision!r} to count bytes of")
+            found[precision] = Roofline(bundle.path / bundle.manifest.native[precision].file)
+        except MultiresError as error:
+            skipped.append({"what": f"roofline {precision}", "reason": str(error)})
+    return found
+
+
+def _of(name: str, timings: Mapping[str, Timing]) -> dict[str, Timing]:
+    start = f"{name}: "
+    return {key[len(start) :]: timing for key, timing in timings.items() if key.startswith(start)}
+
+
+def _result(
+    contender: Contender,
+    timings: Mapping[str, Timing],
+    streams: Sequence[int],
+    bounds: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    python, engine = timings["step of 1"], timings.get("step in C++")
+    bound = bounds.get(contender.precision)
+    together = []
+    for count in streams:
+        call = timings[f"step of {count}"]
+        rate, gain = count / call.p50, count * python.p50 / call.p50
+        together.append({"streams": count, **asdict(call), "steps_per_second": rate, "gain": gain})
+    return {
+        "backend": contender.backend,
+        "precision": contender.precision,
+        "step": {
+            "python": asdict(python),
+            "cpp": asdict(engine) if engine else None,
+            "to_roofline": (engine or python).p50 / bound["seconds"] if bound else None,
+        },
+        "streams": together,
+        "full": asdict(timings["full"]),
+    }
+
+
+def _chosen(name: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
+    for item in wanted:
+        if item not in there:
+            raise BackendError(f"{name} is {item!r}, expected one of {', '.join(there)}")
+    return list(dict.fromkeys(wanted or there))
+
+
+def _number(name: str, value: Any, most: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= most:
+        raise InputError(f"{name} is {value!r}, expected a whole number from 1 to {most:,}")
+    return number

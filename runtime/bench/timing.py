@@ -1,0 +1,81 @@
+"""Timing several things in turns, so that a busy machine disturbs all of them alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Does something so many times and returns the seconds that each took, float64 (times,).
+Burst = Callable[[int], NDArray[np.float64]]
+
+_MOST_CALLS = 10_000  # in a turn: what is over in a nanosecond need not fill it
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: each contender has ``rounds`` turns of about ``seconds``, or of one call."""
+
+    rounds: int = 20
+    seconds: float = 0.03
+
+
+FULL_EFFORT = Effort()
+QUICK_EFFORT = Effort(rounds=3, seconds=0.002)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: median, 99th percentile and the longest of ``calls``."""
+
+    p50: float
+    p99: float
+    max: float
+    calls: int
+
+    @classmethod
+    def of(cls, seconds: NDArray[np.float64]) -> Timing:
+        p50, p99 = np.percentile(seconds, [50, 99])
+        return cls(float(p50), float(p99), float(seconds.max()), len(seconds))
+
+
+def calls(function: Callable[..., object], *arguments: Any) -> Burst:
+    """Calls of a Python function; what reading the clock takes, some 50 ns, is part of the time."""
+
+    def burst(times: int) -> NDArray[np.float64]:
+        clock = time.perf_counter
+        seconds = np.empty(times)
+        for i in range(times):
+            started = clock()
+            function(*arguments)
+            seconds[i] = clock() - started
+        return seconds
+
+    return burst
+
+
+def time_in_turns(
+    bursts: Mapping[str, Burst],
+    effort: Effort = FULL_EFFORT,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Timing]:
+    """Let each have its turn, one after the other, for some rounds; a tenth of each turn warms up."""
+    turns = {name: _calls_in_a_turn(burst, effort.seconds) for name, burst in bursts.items()}
+    seconds: dict[str, list[NDArray[np.float64]]] = {name: [] for name in bursts}
+    for turn in range(effort.rounds):
+        progress(f"measuring, round {turn + 1} of {effort.rounds}")
+        for name, burst in bursts.items():
+            if turns[name] >= 10:
+                burst(turns[name] // 10)
+            seconds[name].append(burst(turns[name]))
+    return {name: Timing.of(np.concatenate(parts)) for name, parts in seconds.items()}
+
+
+def _calls_in_a_turn(burst: Burst, seconds: float) -> int:
+    burst(1)  # the first call may set up what the others find
+    once = max(float(burst(1)[0]), seconds / _MOST_CALLS)
+    return max(1, int(seconds / once))

@@ -1,0 +1,65 @@
+#include "measure.h"
+
+#include <algorithm>
+
+#include "aligned.h"
+#include "kernels.h"
+#include "model.h"
+
+namespace multires {
+namespace {
+
+int64_t bytes_of(const Panels& panels) {
+  if (panels.count == 0) return 0;
+  const size_t biases = static_cast<size_t>(panels.count - 1) * kPanel + static_cast<size_t>(panels.last);
+  return static_cast<int64_t>((panels.weights.size() + biases) * sizeof(float));
+}
+
+int64_t bytes_of(const AlignedArray<float>& array) { return static_cast<int64_t>(array.size() * sizeof(float)); }
+
+size_t whole_units(size_t count, size_t unit) { return std::max<size_t>(1, (count + unit - 1) / unit) * unit; }
+
+volatile float g_sink;  // keeps results that nobody wants from being optimised away
+
+}  // namespace
+
+multires_cost cost_of(const Model& model) {
+  const multires_info& info = model.info;
+  const int64_t d = info.d_model, layers = info.n_layers, row = layers * d * static_cast<int64_t>(sizeof(float));
+  multires_cost cost{};
+  cost.weight_bytes = bytes_of(model.head);
+  cost.weight_bytes += info.n_tokens > 0 ? model.width * static_cast<int64_t>(sizeof(float)) : bytes_of(model.encoder);
+  for (const Layer& layer : model.layers)
+    cost.weight_bytes += bytes_of(layer.filters) + bytes_of(layer.mixing) + bytes_of(layer.output) +
+                         bytes_of(layer.scale) + bytes_of(layer.bias);
+  // The newest tap of each scale is what the step itself computes.
+  cost.tap_bytes = (model.total_taps - info.depth) * row;
+  cost.push_bytes = info.depth * row;
+  // The sum of a layer's input and taps, and the low-pass filter on every scale whose result is pushed.
+  const int64_t summed = model.total_taps - info.depth + 1;
+  const int64_t filters = d * (summed + static_cast<int64_t>(info.depth - 1) * info.kernel_size);
+  const int64_t mixing = d * d * (info.autoregressive ? 3 : 2);
+  cost.multiply_adds = layers * (filters + mixing) + d * (info.d_input + info.d_output);
+  return cost;
+}
+
+size_t time_reading(size_t bytes, double* seconds, size_t repeats) {
+  const Kernels& kernels = best_kernels();
+  const size_t count = whole_units((bytes + sizeof(float) - 1) / sizeof(float), kReadUnit);
+  const AlignedArray<float> memory(count);  // allocated as weights are, so on the same size of pages
+  for (int i = 0; i < 2; ++i) g_sink = kernels.read_floats(memory.data(), count);
+  time_each(seconds, repeats, [&](size_t) { g_sink = kernels.read_floats(memory.data(), count); });
+  return count * sizeof(float);
+}
+
+size_t time_multiply_adds(size_t count, double* seconds, size_t repeats) {
+  const Kernels& kernels = best_kernels();
+  count = whole_units(count, kMultiplyAddUnit);
+  // x -> 0.999 x + 0.001 goes to 1: no overflow, and no denormal numbers, which are slow on some CPUs.
+  g_sink = 0.999f;
+  const float factor = g_sink;
+  time_each(seconds, repeats, [&](size_t) { g_sink = kernels.multiply_adds(factor, 1e-3f, count); });
+  return count;
+}
+
+}  // namespace multires

@@ -1,0 +1,45 @@
+// The rates of this CPU that bound a step from below, measured with the instructions of the kernels:
+// reading memory, and multiplying and adding. Included by kernels_impl.h, whose vectors it uses.
+
+namespace multires {
+namespace {
+
+// The sum of `count` floats, a multiple of kReadUnit: a matrix-vector product reads its weights no faster.
+float read_floats(const float* p, size_t count) {
+  constexpr int chains = 8;
+  static_assert(kReadUnit % (chains * kVector) == 0, "no remainder");
+  Vec sums[chains] = {};
+  for (size_t i = 0; i < count; i += chains * kVector) {
+#pragma GCC unroll 8
+    for (int v = 0; v < chains; ++v) sums[v] += load(p + i + v * kVector);
+  }
+  Vec sum{};
+  for (int v = 0; v < chains; ++v) sum += sums[v];
+  return total(sum);
+}
+
+// `count` multiply-adds, a multiple of kMultiplyAddUnit, in chains that wait for nothing but themselves: as
+// many as hide the latency and fit into the registers.
+float multiply_adds(float factor, float addend, size_t count) {
+#if defined(__aarch64__)
+  constexpr int chains = 20;
+#else
+  constexpr int chains = kVector == 16 ? 20 : 12;
+#endif
+  static_assert(kMultiplyAddUnit % (chains * kVector) == 0, "no remainder");
+  const Vec f = all(factor), a = all(addend);
+  Vec sums[chains];
+#pragma GCC unroll 20
+  for (int v = 0; v < chains; ++v) sums[v] = all(static_cast<float>(v));
+  for (size_t i = 0; i < count; i += chains * kVector) {
+#pragma GCC unroll 20
+    for (int v = 0; v < chains; ++v) sums[v] = sums[v] * f + a;
+  }
+  Vec sum{};
+#pragma GCC unroll 20
+  for (int v = 0; v < chains; ++v) sum += sums[v];
+  return total(sum);
+}
+
+}  // namespace
+}  // namespace multires
