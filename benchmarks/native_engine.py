@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.networks import PAPER_SIZE, random_checkpoint
 from benchmarks.rivals.shift_queues import ShiftQueues
-from benchmarks.step_latency import check, microseconds, random_checkpoint
+from benchmarks.step_latency import check, microseconds
 from multires_edge.export import export_bundle
 from multires_edge.models import MultiresNet, load_checkpoint
 from multires_edge.runtime import Bundle, open_bundle
@@ -52,7 +53,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint = arguments.checkpoint or random_checkpoint(folder)
+        checkpoint = arguments.checkpoint or random_checkpoint(PAPER_SIZE, folder)
         bundle = open_bundle(export_bundle(checkpoint, folder / "bundle").path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

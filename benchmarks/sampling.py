@@ -20,24 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.networks import PIXEL_MODEL, random_checkpoint
 from multires_edge.export import export_bundle
-from multires_edge.models import ModelConfig, MultiresNet
 from multires_edge.runtime import Bundle, FullGraph, PixelSampler, open_bundle
 from multires_edge.runtime.bench.timing import Effort, calls, time_in_turns
 from multires_edge.runtime.images import scale_levels
 from multires_edge.runtime.logistic_mixture import LogisticMixture
 
-PIXEL_MODEL = ModelConfig(
-    task="autoregressive",
-    encoder="linear",
-    d_input=3,
-    n_tokens=None,
-    d_output=100,
-    d_model=48,
-    n_layers=3,
-    kernel_size=4,
-    depth=9,
-)
 _BANDS = 8
 _IMAGES = 9
 
@@ -52,18 +41,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint = arguments.checkpoint or random_checkpoint(folder)
+        checkpoint = arguments.checkpoint or random_checkpoint(PIXEL_MODEL, folder)
         bundle = open_bundle(export_bundle(checkpoint, folder / "bundle").path)
         compare(bundle, height * width)
-
-
-def random_checkpoint(folder: Path) -> Path:
-    """An untrained network: what a pixel costs does not depend on the weights."""
-    torch.manual_seed(0)
-    path = folder / "ckpt.pth"
-    torch.save({"model": MultiresNet(PIXEL_MODEL).state_dict()}, path)
-    (folder / "args.txt").write_text("--tree_select=fading")
-    return path
 
 
 def compare(bundle: Bundle, pixels: int) -> None:

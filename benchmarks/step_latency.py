@@ -19,6 +19,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.networks import PAPER_SIZE, random_checkpoint
 from benchmarks.rivals.shift_queues import ShiftQueues
 from benchmarks.rivals.tract_pulse import TractPulse
 from multires_edge.export import export_bundle
@@ -26,18 +27,6 @@ from multires_edge.export.report import minimum_state_bytes
 from multires_edge.models import ModelConfig, MultiresNet, load_checkpoint
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.bench.timing import Timing, calls, time_in_turns
-
-PAPER_SIZE = ModelConfig(
-    task="classification",
-    encoder="linear",
-    d_input=12,
-    n_tokens=None,
-    d_output=5,
-    d_model=128,
-    n_layers=6,
-    kernel_size=2,
-    depth=10,
-)
 
 
 def main() -> None:
@@ -49,7 +38,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint = arguments.checkpoint or random_checkpoint(folder)
+        checkpoint = arguments.checkpoint or random_checkpoint(PAPER_SIZE, folder)
         bundle = open_bundle(export_bundle(checkpoint, folder / "bundle").path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -57,15 +46,6 @@ def main() -> None:
         compare(net, bundle, folder)
         compare_near_and_far(bundle, arguments.steps)
         compare_state(net.config, bundle)
-
-
-def random_checkpoint(folder: Path) -> Path:
-    """A network of the paper's size, untrained: what a step costs does not depend on the weights."""
-    torch.manual_seed(0)
-    path = folder / "ckpt.pth"
-    torch.save({"model": MultiresNet(PAPER_SIZE).state_dict()}, path)
-    (folder / "args.txt").write_text("--tree_select=fading")
-    return path
 
 
 def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from multires_edge.models.options import tree_options
 from multires_edge.runtime.errors import ConfigError, MissingExtraError
 from multires_edge.runtime.terminal import Progress, command_errors, print_table
 
@@ -54,18 +55,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Cut recordings into pieces  [default: whole]",
 )
-@click.option(
-    "--tree-select",
-    type=click.Choice(["fading", "uniform"]),
-    help="Kind of tree, where no args.txt says it.",
-)
-@click.option("--depth", type=click.IntRange(1), metavar="N", help="Depth of a uniform tree.")
-@click.option(
-    "--training-length",
-    type=click.IntRange(2),
-    metavar="N",
-    help="Steps of a training sequence, from which the depth of a uniform tree follows.",
-)
+@tree_options
 @command_errors
 def calibrate(
     checkpoint: Path,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from multires_edge.models.options import tree_options
 from multires_edge.runtime.errors import MissingExtraError
 from multires_edge.runtime.terminal import (
     Progress,
@@ -83,18 +84,7 @@ PARITY_FAILED = 1
     metavar="FILE",
     help="Ranges that `multires-edge calibrate` wrote, instead of data.",
 )
-@click.option(
-    "--tree-select",
-    type=click.Choice(["fading", "uniform"]),
-    help="Kind of tree, where no args.txt says it.",
-)
-@click.option("--depth", type=click.IntRange(1), metavar="N", help="Depth of a uniform tree.")
-@click.option(
-    "--training-length",
-    type=click.IntRange(2),
-    metavar="N",
-    help="Steps of a training sequence, from which the depth of a uniform tree follows.",
-)
+@tree_options
 @click.option(
     "--verify-data",
     type=click.Path(path_type=Path),
