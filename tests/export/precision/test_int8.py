@@ -127,7 +127,7 @@ def test_step_and_full_agree_on_every_prefix(kind: str, tmp_path: Path) -> None:
         assert np.abs(found[next(iter(found))] - wanted).mean() <= 1e-3 * max(1, np.abs(wanted).max())
 
 
-@pytest.mark.filterwarnings("ignore:.*calibrated on 6 records")
+@pytest.mark.filterwarnings("ignore:.*only 6 of at least 8 advised records")
 def test_a_bundle_from_real_data(tmp_path: Path) -> None:
     card = DEMO / "card.json"
     result = export_bundle(
