@@ -25,29 +25,58 @@ def needs_libfuzzer(folder: Path) -> None:
         pytest.skip("needs Clang's sanitizer runtime (Debian: libclang-rt-dev)")
 
 
-def test_weights_files(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    needs_libfuzzer(tmp_path)
+SECONDS = os.environ.get("MULTIRES_FUZZ_SECONDS", "20")
+LIMITS = ("-rss_limit_mb=1024", "-timeout=10", "-print_final_stats=1")
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs_libfuzzer(tmp_path_factory.mktemp("libfuzzer"))
     options = ("-DMULTIRES_FUZZ=ON", "-DMULTIRES_SANITIZE=address,undefined", "-DCMAKE_CXX_COMPILER=clang++")
-    program = build("fuzz", tmp_path_factory, *options) / "tests" / "fuzz_weights"
-    corpus, findings = tmp_path / "corpus", tmp_path / "findings"
+    return build("fuzz", tmp_path_factory, *options) / "tests"
+
+
+def empty_folders(folder: Path) -> tuple[Path, Path]:
+    corpus, findings = folder / "corpus", folder / "findings"
     corpus.mkdir()
     findings.mkdir()
+    return corpus, findings
+
+
+def statistic(output: str, name: str) -> int:
+    found = re.search(rf"stat::{name}: +(\d+)", output)
+    assert found, output[-2000:]
+    return int(found[1])
+
+
+def test_weights_files(programs: Path, tmp_path: Path) -> None:
+    corpus, findings = empty_folders(tmp_path)
     for name in NETWORKS:
         write_weights(name, corpus)
     output = run(
-        program,
+        programs / "fuzz_weights",
         corpus,
         f"-dict={SOURCE / 'tests' / 'fuzz_weights.dict'}",
-        f"-max_total_time={os.environ.get('MULTIRES_FUZZ_SECONDS', '20')}",
+        f"-max_total_time={SECONDS}",
         f"-artifact_prefix={findings}/",
         # Of a file of at most 64 KB, nothing may make more than a few MB, or take long.
         "-max_len=65536",
         "-malloc_limit_mb=64",
-        "-rss_limit_mb=1024",
-        "-timeout=10",
-        "-print_final_stats=1",
+        *LIMITS,
     )
-    executed = re.search(r"stat::number_of_executed_units: (\d+)", output)
-    added = re.search(r"stat::new_units_added: +(\d+)", output)
-    assert executed and int(executed[1]) > 1000, output[-2000:]
-    assert added and int(added[1]) > 100, "it found no way past the seeds"
+    assert statistic(output, "number_of_executed_units") > 1000
+    assert statistic(output, "new_units_added") > 100, "it found no way past the seeds"
+
+
+def test_snapshots(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, findings = empty_folders(tmp_path)
+    monkeypatch.setenv("MULTIRES_FUZZ_WEIGHTS", str(write_weights("fading", tmp_path)))
+    output = run(
+        programs / "fuzz_snapshot",
+        corpus,
+        f"-max_total_time={SECONDS}",
+        f"-artifact_prefix={findings}/",
+        "-max_len=1048576",
+        *LIMITS,
+    )
+    assert statistic(output, "number_of_executed_units") > 100
