@@ -76,7 +76,7 @@ def test_both_graphs_hold_the_same_scales_and_weights(kind: str, tmp_path: Path)
     for i in range(net.config.n_layers):
         scale = table.tensors[f"layers.{i}.mixing.input"].scale
         full, step = constants(models["full"]), constants(models["step"])
-        assert full[f"layers.{i}/gelu/scale"] == step[f"layers.{i}/gelu/scale"] == scale
+        assert full[f"layers.{i}/gelu/int8_scale"] == step[f"layers.{i}/gelu/int8_scale"] == scale
         halves = [step[f"layers.{i}/glu/{half}/weight.int8"] for half in ("value", "gate")]
         assert (full[f"layers.{i}/mixing/weight.int8"][..., 0] == np.concatenate(halves)).all()
 
