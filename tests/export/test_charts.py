@@ -13,7 +13,7 @@ from multires_edge.runtime.comparison import LIMITS, Check
 
 
 def values(threshold: float, counts: np.ndarray) -> TensorRange:
-    return TensorRange(np.float32(threshold) * np.ones(()), 3.0, int(counts.sum()), 30.0, 4.0, counts)
+    return TensorRange(np.array(threshold, np.float32), 3.0, int(counts.sum()), 30.0, 4.0, counts)
 
 
 @pytest.mark.parametrize(("threshold", "x"), [(1.5, 88.0), (3.0, 176.0), (3.9, 176.0)])
