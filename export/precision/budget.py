@@ -7,7 +7,7 @@ float16 layer among them would cost two casts, and CPUs have no float16 kernels 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,8 @@ class Effect:
 class Budget:
     """What was chosen and why.
 
-    ``alone`` has the effect of each weight quantised by itself; ``tried`` each mixture measured, as the
-    number of weights kept in float32 and the effect; the last one holds. ``keep`` are the names kept.
+    ``alone`` has the effect of each weight quantised by itself, ``tried`` that of each mixture measured, by
+    the weights that it keeps in float32; ``keep`` is the mixture chosen, which holds the budget.
     """
 
     max_drop: float
@@ -60,13 +60,13 @@ class Budget:
     data: str
     records: int
     alone: dict[str, Effect]
-    tried: list[tuple[int, Effect]] = field(default_factory=list)
-    keep: frozenset[str] = frozenset()
+    tried: dict[frozenset[str], Effect]
+    keep: frozenset[str]
 
     @property
     def effect(self) -> Effect:
         """Of the mixture that was chosen."""
-        return self.tried[-1][1]
+        return self.tried[self.keep]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -75,7 +75,7 @@ class Budget:
             "float32": self.reference,
             "data": self.data,
             "records": self.records,
-            "tried": [{"kept": kept, **effect.to_json()} for kept, effect in self.tried],
+            "tried": [{"kept": sorted(keep), **effect.to_json()} for keep, effect in self.tried.items()],
         }
 
 
@@ -99,11 +99,12 @@ def keep_within(
     """Choose the weights to keep in float32 so that the metric drops by at most ``max_drop``.
 
     Each weight of ``parts`` is quantised alone; then all are, and the one whose own error is the largest
-    goes back to float32 until the budget holds, the whole being measured each time. The order is by error
-    and not by drop: one weight's effect on a metric is mostly the chance of which records are near a
-    border, and often negative, while its effect on the outputs is not. ``labels`` are the classes' names;
-    data without labels are held to the relative error. Raises BudgetError, and DataError for data that
-    do not fit.
+    goes back to float32 until the budget holds, the whole being measured each time. At last each of those
+    is tried in int8 again, the least first, for an error in the outputs need not be one in the metric.
+    The order is by error and not by drop: one weight's effect on a metric is mostly the chance of which
+    records are near a border, and often negative, while its effect on the outputs is not. ``labels`` are
+    the classes' names; data without labels are held to the relative error. Raises BudgetError, and
+    DataError for data that do not fit.
     """
     check_max_drop(max_drop)
     measure = _Measure(network, table, data, target, parts, labels)
@@ -113,20 +114,26 @@ def keep_within(
         progress(f"budget: {name} alone in int8")
         alone[name] = measure.effect(set(names) - {name})
     worst_first = sorted(names, key=lambda name: -alone[name].error)
-    tried = []
-    for kept in range(len(names)):
-        progress(f"budget: all in int8 but {kept} of {len(names)}")
-        keep = frozenset(worst_first[:kept])
-        tried.append((kept, measure.effect(keep)))
-        if tried[-1][1].drop <= max_drop:
-            return Budget(
-                max_drop, measure.name, measure.reference, data.path.name, len(data), alone, tried, keep
-            )
-    raise BudgetError(
-        f"no mixture keeps {measure.name} within {max_drop:g} of float32 on {data.path.name}: with all "
-        f"{len(names)} weights in int8 it drops by {tried[0][1].drop:.3g}, with {worst_first[-1]} alone, the "
-        f"least sensitive, by {tried[-1][1].drop:.3g}; allow more, or calibrate otherwise"
-    )
+    tried: dict[frozenset[str], Effect] = {}
+
+    def holds(keep: frozenset[str]) -> bool:
+        progress(f"budget: all in int8 but {len(keep)} of {len(names)}")
+        tried[keep] = measure.effect(keep)
+        return tried[keep].drop <= max_drop
+
+    mixtures = [frozenset(worst_first[:count]) for count in range(len(names))]
+    keep = next((mixture for mixture in mixtures if holds(mixture)), None)
+    if keep is None:
+        raise BudgetError(
+            f"no mixture keeps {measure.name} within {max_drop:g} of float32 on {data.path.name}: with all "
+            f"{len(names)} weights in int8 it drops by {tried[mixtures[0]].drop:.3g}, with {worst_first[-1]} "
+            f"alone, the least sensitive, by {tried[mixtures[-1]].drop:.3g}; allow more"
+        )
+    # Without the last of them the budget did not hold.
+    for name in reversed(worst_first[: max(0, len(keep) - 1)]):
+        if holds(keep - {name}):
+            keep -= {name}
+    return Budget(max_drop, measure.name, measure.reference, data.path.name, len(data), alone, tried, keep)
 
 
 class _Measure:
@@ -148,7 +155,7 @@ class _Measure:
         self.outputs, needed = [], []
         for rows, y in self._run(network):
             self.outputs.append(y)
-            needed.append(self._needed(rows, y))
+            needed += self._needed(rows, y)
         self.total = sum(float(np.abs(y).sum(dtype=np.float64)) for y in self.outputs)
         self.reference: float | None = None
         if self.metric is not None:
@@ -160,15 +167,16 @@ class _Measure:
         mixture = quantize(self.network, self.table, self.parts, keep)
         for (rows, y), reference in zip(self._run(mixture), self.outputs, strict=True):
             error += float(np.abs(y - reference).sum(dtype=np.float64))
-            needed.append(self._needed(rows, y))
+            needed += self._needed(rows, y)
         error /= self.total or 1.0
         if self.metric is None or self.reference is None:
             return Effect(error, error)
         value = self.metric.value(np.concatenate(needed))
         return Effect(error, self.metric.drop(value, self.reference))
 
-    def _needed(self, rows: slice, y: NDArray[Any]) -> NDArray[Any]:
-        return y if self.metric is None else self.metric.predictions(y, self.data.inputs[rows])
+    def _needed(self, rows: slice, y: NDArray[Any]) -> list[NDArray[Any]]:
+        """What the metric needs of these outputs, where there is one."""
+        return [] if self.metric is None else [self.metric.predictions(y, self.data.inputs[rows])]
 
     def _run(self, network: FoldedNetwork) -> Iterator[tuple[slice, NDArray[Any]]]:
         """The outputs of some records after the other."""

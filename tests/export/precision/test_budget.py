@@ -17,7 +17,8 @@ from multires_edge.export.command import export
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.linear import QuantizedLinear
-from multires_edge.export.precision.budget import Budget, BudgetError, keep_within
+from multires_edge.export.precision import budget as budget_module
+from multires_edge.export.precision.budget import Budget, BudgetError, Effect, keep_within
 from multires_edge.export.precision.int8 import PARTS, linear_named, quantizable, quantize
 from multires_edge.export.targets import TARGETS
 from multires_edge.models.network import MultiresNet
@@ -78,12 +79,27 @@ def test_the_worst_stay_in_float32_until_the_budget_holds(table: CalibrationTabl
     # Just below what a mixture costs, one more has to go.
     limit = everything.effect.error * 0.999
     budget = choose(table, limit)
-    assert budget.keep == set(worst_first[: len(budget.keep)]) and budget.keep
-    assert [kept for kept, _ in budget.tried] == list(range(len(budget.keep) + 1))
-    assert all(effect.drop > limit for _, effect in budget.tried[:-1])
+    assert budget.keep and budget.effect.error <= limit
+    mixtures = list(budget.tried)
+    greedy = next(keep for keep in mixtures if budget.tried[keep].drop <= limit)
+    assert mixtures[: len(greedy) + 1] == [frozenset(worst_first[:n]) for n in range(len(greedy) + 1)]
     mixture = logits(quantize(fold(NET), table, keep=budget.keep))
     assert relative_error(mixture, logits(fold(NET))) == pytest.approx(budget.effect.error, rel=1e-4)
-    assert budget.effect.error <= limit
+
+
+def test_nothing_is_kept_for_nothing(table: CalibrationTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the two with the largest errors only the second costs the metric: the first goes back to int8."""
+    errors = dict(zip(NAMES, (0.3, 0.2, 0.1), strict=True))
+
+    def effect(self: object, keep: frozenset[str]) -> Effect:
+        quantized = set(NAMES) - set(keep)
+        return Effect(sum(errors[name] for name in quantized), float(NAMES[1] in quantized))
+
+    monkeypatch.setattr(budget_module._Measure, "effect", effect)
+    budget = choose(table, 0.5)
+    assert budget.keep == {NAMES[1]}
+    assert list(map(len, budget.tried)) == [0, 1, 2, 1]
+    assert budget.effect == Effect(errors[NAMES[0]] + errors[NAMES[2]], 0.0)
 
 
 def test_a_budget_that_nothing_keeps(table: CalibrationTable) -> None:
@@ -170,7 +186,8 @@ class TestCommand:
         types = bundle.manifest.quantization["int8"]["tensors"]
         assert types == {name: "float32" if name in budget.keep else "int8" for name in NAMES}
         told = bundle.parity()["quantization"]["int8"]
-        assert told["budget"]["tried"][-1]["drop"] <= budget.max_drop
+        held = [mixture for mixture in told["budget"]["tried"] if mixture["drop"] <= budget.max_drop]
+        assert sorted(budget.keep) in [mixture["kept"] for mixture in held]
         assert {name: entry["type"] for name, entry in told["tensors"].items()} == types
         page = (bundle.path / "report.html").read_text()
         assert page.count("<figcaption>") == 3 and page.count(">float32</b>") == len(budget.keep)
