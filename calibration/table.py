@@ -99,6 +99,14 @@ class CalibrationTable:
     config: ModelConfig
     tensors: dict[str, TensorRange]
 
+    @property
+    def record_steps(self) -> int | None:
+        """Steps of a record, on the average, rounded up; None where the file does not say."""
+        records, steps = self.data.get("records"), self.data.get("steps")
+        if not isinstance(records, int) or not isinstance(steps, int) or records < 1 or steps < 1:
+            return None
+        return -(-steps // records)
+
     def check_network(self, net: MultiresNet) -> None:
         """Raise DataError unless the table was made from this network's weights."""
         digest = network_digest(net)

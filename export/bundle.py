@@ -16,8 +16,7 @@ import onnx
 import torch
 
 from multires_edge.calibration.data import Dataset, load_data
-from multires_edge.calibration.measure import calibrate
-from multires_edge.calibration.table import CalibrationTable
+from multires_edge.export.compact import compact
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
@@ -25,7 +24,8 @@ from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native import native_weights
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
-from multires_edge.export.precision.int8 import quantize
+from multires_edge.export.precision.int8 import DEFAULT_PARTS
+from multires_edge.export.precision.plan import Int8Options, Quantization, plan_int8
 from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.report import write_report
 from multires_edge.export.statistics import GraphStatistics
@@ -56,6 +56,7 @@ class ExportResult:
     path: Path
     manifest: Manifest
     proof: Proof
+    quantization: Quantization | None
     seconds: float
 
     @property
@@ -85,6 +86,9 @@ def export_bundle(
     calibration: str | Path | None = None,
     calibration_data: str | Path | None = None,
     calibration_method: str = "percentile",
+    quantize: Sequence[str] = DEFAULT_PARTS,
+    max_drop: float | None = None,
+    budget_data: str | Path | None = None,
     overrides: Overrides | None = None,
     force: bool = False,
     progress: Callable[[str], None] = lambda _: None,
@@ -94,19 +98,23 @@ def export_bundle(
     ``output`` None is the checkpoint's path with the suffix ``.bundle``. ``pool`` is "cumulative" or
     "window:N"; ``target`` None is the newest that the installed ONNX Runtime runs; ``lengths`` None
     means for token models only. ``precisions`` are written besides "fp32", which always is; "int8" needs
-    ``calibration``, a table made before, or ``calibration_data`` to make one of. Raises MultiresError
-    (bad input, nothing written) or ParityError (written, and not to be used).
+    ``calibration``, a table made before, or ``calibration_data`` to make one of. ``quantize`` names the
+    parts that int8 is for; with ``max_drop``, those that cost the metric on ``budget_data`` (None: the
+    calibration data) more than that stay float32. Raises MultiresError (bad input, nothing written) or
+    ParityError (written, and not to be used).
     """
     started = time.perf_counter()
     checkpoint = Path(checkpoint)
     if not checkpoint.is_file():
         read_checkpoint(checkpoint)  # says what is wrong with it
-    wanted = output if output is not None else checkpoint.with_suffix(".bundle")
-    final = Path(os.path.abspath(wanted))  # noqa: PTH100  (takes out '..' and follows no link)
+    final = Path(os.path.abspath(checkpoint.with_suffix(".bundle") if output is None else output))  # noqa: PTH100  (takes out '..' and follows no link)
     pooling = Pooling.parse(pool)
     wanted_precisions = _check_precisions(precisions)
     chosen = target_named(target)
-    _check_calibration("int8" in wanted_precisions, calibration, calibration_data)
+    options = Int8Options(
+        calibration, calibration_data, calibration_method, tuple(quantize), max_drop, budget_data
+    )
+    options.check(wanted="int8" in wanted_precisions)
     check_output(final, force=force)
 
     progress("reading the checkpoint")
@@ -117,40 +125,41 @@ def export_bundle(
     _check_state_sizes(config, pooling)
     read_the_card = None if card is None else read_card(card, config)
     dataset = None if verify_data is None else load_data(verify_data, config, read_the_card)
-
-    table = _read_table(calibration, net)
-    if calibration_data is not None:
-        real = load_data(calibration_data, config, read_the_card)
-        table = calibrate(net, real, calibration_method, progress=progress)
+    folded = fold(net)
+    plan = plan_int8(options, net, folded, read_the_card, chosen, progress)
+    quantization = None if plan is None else Quantization.of(plan, folded)
 
     progress("building the graphs")
-    folded = fold(net)
     metadata = _metadata(config, read.sha256, chosen, pooling)
 
     with atomic_folder(final, force=force) as folder:
         graphs: dict[str, dict[str, GraphSpec]] = {"full": {}, "step": {}}
         statistics = {}
         for precision in wanted_precisions:
-            network = quantize(folded, table) if precision == "int8" and table is not None else folded
+            network = plan.apply(folded) if precision == "int8" and plan is not None else folded
             types = _types(precision, net, dataset)
             described = metadata | {"precision": precision}
             full = build_full_graph(network, chosen, lengths=lengths, metadata=described, types=types)
             step = build_step_graph(network, chosen, pooling, described, types)
-            infix = "" if precision == "fp32" else f".{precision}"
-            graphs["full"][precision] = _write_graph(folder, f"full{infix}.onnx", full, ())
-            graphs["step"][precision] = _write_graph(folder, f"step{infix}.onnx", step.model, step.states)
-            statistics[f"full{infix}.onnx"] = GraphStatistics.of(full)
-            statistics[f"step{infix}.onnx"] = GraphStatistics.of(step.model)
+            for kind, model, states in (("full", full, ()), ("step", step.model, step.states)):
+                name = f"{kind}.onnx"
+                if precision != "fp32":
+                    name = f"{kind}.{precision}.onnx"
+                    compact(model)
+                graphs[kind][precision] = _write_graph(folder, name, model, states)
+                statistics[name] = GraphStatistics.of(model)
             del full, step, network
         native = _write_native(folder, native_weights(folded, pooling, read_the_card))
         del folded
-        manifest = _manifest(read.path, read.sha256, config, graphs, native, chosen, pooling, read_the_card)
+        manifest = _manifest(
+            read.path, read.sha256, config, graphs, native, chosen, pooling, read_the_card, quantization
+        )
         proof, golden = prove(
             net, Bundle(folder, manifest), window=pooling.window, dataset=dataset, progress=progress
         )
         progress("writing the report")
-        _write_proof(folder, manifest, proof, golden, statistics, table)
-    result = ExportResult(final, manifest, proof, time.perf_counter() - started)
+        _write_proof(folder, manifest, proof, golden, statistics, quantization)
+    result = ExportResult(final, manifest, proof, quantization, time.perf_counter() - started)
     if not result.passed:
         raise ParityError(result)
     return result
@@ -162,16 +171,18 @@ def _write_proof(
     proof: Proof,
     golden: Golden,
     statistics: dict[str, GraphStatistics],
-    table: CalibrationTable | None,
+    quantization: Quantization | None,
 ) -> None:
     """What the graphs were proven by, and last of all the manifest, which has every file's digest."""
     golden.save(folder / golden_file.FILE_NAME)
-    _write_json(folder / "parity.json", proof.to_json())
-    write_report(folder / "report.html", manifest, proof, statistics, folder)
+    parity = proof.to_json()
     names = [golden_file.FILE_NAME, "parity.json", "report.html"]
-    if table is not None:
-        _write_json(folder / CALIBRATION_FILE, table.to_json())
+    if quantization is not None:
+        parity["quantization"] = {"int8": quantization.to_json()}
+        quantization.table.write(folder / CALIBRATION_FILE)
         names.append(CALIBRATION_FILE)
+    _write_json(folder / "parity.json", parity)
+    write_report(folder / "report.html", manifest, proof, statistics, folder, quantization)
     for name in names:
         manifest.files[name] = sha256_of(folder / name)
     _write_json(folder / FILE_NAME, manifest.to_json())
@@ -190,23 +201,6 @@ def _takes_lengths(asked: bool | None, config: ModelConfig) -> bool:
     if asked is None:
         return config.encoder == "token" and config.task == "classification"
     return asked
-
-
-def _check_calibration(needed: bool, table: str | Path | None, data: str | Path | None) -> None:
-    if table is not None and data is not None:
-        raise ConfigError("give a calibration table or calibration data, not both")
-    if needed and table is None and data is None:
-        raise ConfigError("int8 needs real data for its ranges: give --calibration-data, or --calibration")
-    if not needed and (table is not None or data is not None):
-        raise ConfigError("calibration is for int8: add it to the precisions")
-
-
-def _read_table(path: str | Path | None, net: MultiresNet) -> CalibrationTable | None:
-    if path is None:
-        return None
-    table = CalibrationTable.read(path)
-    table.check_network(net)
-    return table
 
 
 def _types(precision: str, net: MultiresNet, dataset: Dataset | None) -> TypePlan:
@@ -261,6 +255,7 @@ def _manifest(
     target: Target,
     pooling: Pooling,
     card: Card | None,
+    quantization: Quantization | None,
 ) -> Manifest:
     return Manifest(
         source={"file": source.name.encode("utf-8", "replace").decode(), "sha256": sha256},
@@ -273,6 +268,7 @@ def _manifest(
         labels=card.labels if card else None,
         card=card.about if card else None,
         native={"fp32": native},
+        quantization={} if quantization is None else {"int8": quantization.to_manifest()},
     )
 
 

@@ -20,6 +20,7 @@ from multires_edge.runtime.terminal import (
 
 if TYPE_CHECKING:
     from multires_edge.export.bundle import ExportResult
+    from multires_edge.export.precision.plan import Quantization
 
 PARITY_FAILED = 1
 
@@ -84,6 +85,25 @@ PARITY_FAILED = 1
     metavar="FILE",
     help="Ranges that `multires-edge calibrate` wrote, instead of data.",
 )
+@click.option(
+    "--quantize",
+    default="mixing,output",
+    show_default=True,
+    metavar="LIST",
+    help="What int8 is for: mixing, output, encoder, head, filters.",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="D",
+    help="Budget: what costs the metric more than D stays float32 in the int8 graphs.",
+)
+@click.option(
+    "--budget-data",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Data to measure the budget on  [default: the calibration data]",
+)
 @tree_options
 @click.option(
     "--verify-data",
@@ -105,6 +125,9 @@ def export(
     calibration_data: Path | None,
     calibration_method: str,
     calibration: Path | None,
+    quantize: str,
+    max_drop: float | None,
+    budget_data: Path | None,
     tree_select: str | None,
     depth: int | None,
     training_length: int | None,
@@ -136,6 +159,9 @@ def export(
                 calibration=calibration,
                 calibration_data=calibration_data,
                 calibration_method=calibration_method,
+                quantize=tuple(name.strip() for name in quantize.split(",")),
+                max_drop=max_drop,
+                budget_data=budget_data,
                 overrides=Overrides(cast(Any, tree_select), depth, training_length),
                 force=force,
                 progress=progress,
@@ -174,6 +200,7 @@ def _summary(result: ExportResult) -> dict[str, Any]:
         "model": result.manifest.model,
         "files": {name: path.stat().st_size for name, path in _files(result)},
         "parity": result.proof.to_json(),
+        "quantization": result.quantization.to_json() if result.quantization else None,
     }
 
 
@@ -191,9 +218,22 @@ def _print_summary(result: ExportResult) -> None:
     )
     for check in result.proof.checks:
         click.echo(check.line())
+    if result.quantization is not None:
+        _print_quantization(result.quantization)
     rows = [(name, human_bytes(path.stat().st_size)) for name, path in _files(result)]
     print_table(rows, frozenset([1]))
     states = result.manifest.graph("step", "fp32").states
     click.echo(f"state of one stream: {human_bytes(sum(state.row_bytes for state in states))}")
     verdict = "proven" if result.passed else "NOT PROVEN: parity failed, do not use this bundle"
     click.echo(f"{verdict}, in {result.seconds:.1f} s")
+
+
+def _print_quantization(quantization: Quantization) -> None:
+    print_table(quantization.rows(), frozenset(range(2, 6)))
+    budget = quantization.budget
+    if budget is not None:
+        click.echo(
+            f"{len(budget.keep)} of {len(budget.alone)} kept in float32: {budget.metric} drops by "
+            f"{budget.effect.drop:.2g} (budget {budget.max_drop:g}), output error {budget.effect.error:.2g}, "
+            f"on {budget.records} records of {budget.data}"
+        )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.export.linear import Linear, QuantizedLinear
+from multires_edge.export.linear import FilterScales, Linear, QuantizedLinear
 
 if TYPE_CHECKING:
     from multires_edge.models.config import ModelConfig
@@ -49,7 +49,8 @@ class FoldedLayer:
     """One residual block.
 
     lowpass (K, d_model) and highpass[j] (n_j, d_model) by delay in units of 2^j steps; ``mixing``
-    in front of GLU, ``output`` behind it (autoregressive models only).
+    in front of GLU, ``output`` behind it (autoregressive models only). With ``filter_scales``, both
+    filters are whole multiples, -127 to 127, of their channel's scale.
     """
 
     lowpass: Array
@@ -57,6 +58,7 @@ class FoldedLayer:
     mixing: Linear | QuantizedLinear
     output: Linear | QuantizedLinear | None
     norm: LayerNorm | ResidualAffine
+    filter_scales: FilterScales | None = None
 
     @property
     def depth(self) -> int:
@@ -87,12 +89,12 @@ class FoldedLayer:
 
 @dataclass(frozen=True)
 class FoldedNetwork:
-    """All weights of a network. ``encoder`` is a Linear, or a token table (n_tokens, d_model)."""
+    """All weights of a network. ``encoder`` is linear, or a token table (n_tokens, d_model)."""
 
     config: ModelConfig
-    encoder: Linear | Array
+    encoder: Linear | QuantizedLinear | Array
     layers: list[FoldedLayer]
-    head: Linear
+    head: Linear | QuantizedLinear
 
 
 def fold(net: MultiresNet) -> FoldedNetwork:

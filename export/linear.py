@@ -1,4 +1,4 @@
-"""1x1 convolutions and linear layers over channels: in floating point, or with int8 weights and input."""
+"""What graphs compute with, in floating point or int8: linear layers over channels, and filters' scales."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ class Linear:
             Linear(self.weight[:half], self.bias[:half]),
             Linear(self.weight[half:], self.bias[half:]),
         )
+
+
+@dataclass(frozen=True)
+class FilterScales:
+    """What one int8 level is worth in a layer's filters, for each channel (d_model,)."""
+
+    lowpass: Array
+    highpass: Array
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,10 @@ def native_weights(network: FoldedNetwork, pooling: Pooling, card: Card | None =
         put(f"{name}.weight", linear.weight)
         put(f"{name}.bias", linear.bias)
 
-    if isinstance(network.encoder, Linear):
-        put_linear("encoder", network.encoder)
-    else:
+    if isinstance(network.encoder, np.ndarray):
         put("encoder.table", network.encoder)
+    else:
+        put_linear("encoder", network.encoder)
     epsilon = 0.0
     for i, layer in enumerate(network.layers):
         name = f"layers.{i}"

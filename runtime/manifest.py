@@ -131,9 +131,11 @@ class FileSpec:
 class Manifest:
     """A bundle's table of contents.
 
-    ``graphs[kind][precision]`` with kind "full" or "step"; ``native[precision]`` is the
-    native engine's weights file; ``files`` are the digests of the other
-    files by name; ``pool`` is "cumulative", "window:N" or null for a model that does not pool.
+    ``graphs[kind][precision]`` with kind "full" or "step"; ``native[precision]`` is the native engine's
+    weights file; ``quantization[precision]`` has ``tensors``, the type of each weight that could have been
+    quantised, and ``calibrated_steps``, the length of the records that its ranges are of; ``files`` are
+    the digests of the other files by name; ``pool`` is "cumulative", "window:N" or null for a model that
+    does not pool.
     """
 
     source: dict[str, Any]
@@ -147,6 +149,7 @@ class Manifest:
     labels: list[str] | None = None
     card: dict[str, Any] | None = None
     native: dict[str, FileSpec] = field(default_factory=dict)
+    quantization: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def graph(self, kind: str, precision: str) -> GraphSpec:
         """Look a graph up. Raises BundleError with what there is."""
@@ -155,6 +158,11 @@ class Manifest:
             has = ", ".join(precisions) or "none"
             raise BundleError(f"the bundle has no {kind} graph in {precision!r}; it has: {has}")
         return precisions[precision]
+
+    def calibrated_steps(self, precision: str) -> int | None:
+        """Steps of the records that a precision's ranges were measured on; None where any length will do."""
+        steps: int | None = self.quantization.get(precision, {}).get("calibrated_steps")
+        return steps
 
     def digests(self) -> dict[str, str]:
         """Digest of every file that the manifest vouches for, by file name."""
@@ -176,6 +184,7 @@ class Manifest:
                 for kind, precisions in self.graphs.items()
             },
             "native": {precision: spec.to_json() for precision, spec in self.native.items()},
+            "quantization": self.quantization,
             "files": self.files,
             "preprocessing": self.preprocessing,
             "labels": self.labels,
@@ -220,6 +229,7 @@ class Manifest:
                     precision: FileSpec(spec["file"], spec["sha256"])
                     for precision, spec in entry.get("native", {}).items()
                 },
+                quantization=entry.get("quantization", {}),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(f"the manifest is incomplete or misshapen ({error!r})") from error

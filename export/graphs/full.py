@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.linear import pointwise
-from multires_edge.export.linear import Linear
+from multires_edge.export.graphs.linear import gemm, pointwise
 from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.targets import Target
 
@@ -41,11 +40,7 @@ def build_full_graph(
         graph.output(params, np.float32, shape, "parameters of the distribution of each step")
     else:
         pooled = _pool(graph, graph.cast(x, np.float32, "pool/cast"), lengths)
-        weight = graph.weight("head/weight", network.head.weight)
-        bias = graph.weight("head/bias", network.head.bias)
-        logits = graph.node(
-            "Gemm", [pooled, weight, bias], "head", transB=1, output="logits", doc="linear head"
-        )
+        logits = gemm(graph, pooled, network.head, "head", output="logits")
         graph.output(logits, np.float32, ["batch", config.d_output], "one logit a class")
     return graph.build(
         "MultiresNet over a whole sequence. With a_0 the layer's input, each scale j convolves "
@@ -56,7 +51,7 @@ def build_full_graph(
 
 def _encode(graph: GraphBuilder, network: FoldedNetwork, types: TypePlan) -> str:
     shift = network.config.task == "autoregressive"
-    if isinstance(network.encoder, Linear):
+    if not isinstance(network.encoder, np.ndarray):
         shape: list[int | str] = ["batch", network.encoder.weight.shape[1], "time"]
         x = graph.input("x", np.float32, shape, "normalised samples, oldest first")
         if shift:
@@ -80,9 +75,41 @@ def _shift_by_one(graph: GraphBuilder, x: str, rank: int) -> str:
     return graph.node("Slice", [padded, starts, ends, axis], "shift", doc="drop the last step")
 
 
-def _filters(graph: GraphBuilder, filters: NDArray[np.float64], name: str, like: str) -> str:
+def _as_convolved(filters: NDArray[np.float64]) -> NDArray[np.float64]:
     """Filters (taps, d_model) given by delay, as a depthwise convolution takes them."""
-    return graph.weight(name, filters[::-1].T[:, None, :], like=like)
+    return filters[::-1].T[:, None, :]
+
+
+def _lowpass(graph: GraphBuilder, layer: FoldedLayer, name: str, like: str) -> str:
+    filters = _as_convolved(layer.lowpass)
+    if layer.filter_scales is None:
+        return graph.weight(f"{name}/lowpass/filters", filters, like=like)
+    return _from_int8(graph, filters, layer.filter_scales.lowpass, f"{name}/lowpass/filters")
+
+
+def _highpass(graph: GraphBuilder, layer: FoldedLayer, name: str, like: str) -> dict[int, str]:
+    """The filters of each scale that has any part in the output.
+
+    A fine scale that a uniform tree has no memory left for adds nothing.
+    """
+    filters = {j: _as_convolved(h) for j, h in enumerate(layer.highpass) if layer.remembers(j)}
+    if layer.filter_scales is None:
+        names = {j: f"{name}/scales.{j}/highpass/filters" for j in filters}
+        return {j: graph.weight(names[j], filters[j], like=like) for j in filters}
+    # One constant for all of a layer's: a few bytes of int8 are less than a node and its names.
+    joined = np.concatenate(list(filters.values()), axis=2)
+    whole = _from_int8(graph, joined, layer.filter_scales.highpass, f"{name}/highpass")
+    taps = [each.shape[2] for each in filters.values()]
+    parts = graph.split(whole, taps, 2, f"{name}/highpass/split", [str(j) for j in filters])
+    return dict(zip(filters, parts, strict=True))
+
+
+def _from_int8(
+    graph: GraphBuilder, filters: NDArray[np.float64], scales: NDArray[np.float64], name: str
+) -> str:
+    levels = np.rint(filters / scales[:, None, None]).astype(np.int8)
+    held = [graph.constant(f"{name}.int8", levels), graph.weight(f"{name}_scales", scales)]
+    return graph.node("DequantizeLinear", held, name, axis=0, dtype=np.float32)
 
 
 def _depthwise(
@@ -104,15 +131,16 @@ def _depthwise(
 
 def _block(graph: GraphBuilder, x: str, layer: FoldedLayer, name: str) -> str:
     a, resolutions = x, []
-    for j, highpass in enumerate(layer.highpass):
-        # A fine scale that a uniform tree has no memory left for adds nothing.
-        if layer.remembers(j):
-            filters = _filters(graph, highpass, f"{name}/scales.{j}/highpass/filters", like=a)
-            scale = _depthwise(graph, a, filters, highpass.shape, 1 << j, f"{name}/scales.{j}/highpass")
-            resolutions.append(scale)
+    highpass = _highpass(graph, layer, name, like=x)
+    lowpass = _lowpass(graph, layer, name, like=x) if layer.depth > 1 else ""
+    for j in range(layer.depth):
+        if j in highpass:
+            shape = layer.highpass[j].shape
+            resolutions.append(
+                _depthwise(graph, a, highpass[j], shape, 1 << j, f"{name}/scales.{j}/highpass")
+            )
         if j + 1 < layer.depth:
-            filters = _filters(graph, layer.lowpass, f"{name}/lowpass/filters", like=a)
-            a = _depthwise(graph, a, filters, layer.lowpass.shape, 1 << j, f"{name}/scales.{j}/lowpass")
+            a = _depthwise(graph, a, lowpass, layer.lowpass.shape, 1 << j, f"{name}/scales.{j}/lowpass")
     y = resolutions[0]
     if len(resolutions) > 1:
         y = graph.node("Sum", resolutions, f"{name}/sum", doc="sum over all scales")

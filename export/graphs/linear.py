@@ -46,7 +46,7 @@ def _through_int8(graph: GraphBuilder, x: str, scale: np.float32) -> str:
     name = f"{x}/dequantized"
     if graph.has(name):
         return name
-    step = graph.constant(f"{x}/scale", np.asarray(scale, np.float32))
+    step = graph.constant(f"{x}/int8_scale", np.asarray(scale, np.float32))
     zero = graph.constant("int8/zero", np.zeros((), np.int8))
     quantized = graph.node("QuantizeLinear", [x, step, zero], f"{x}/quantized", dtype=np.int8)
     return graph.node("DequantizeLinear", [quantized, step], name, dtype=np.float32)

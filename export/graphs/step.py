@@ -22,7 +22,7 @@ from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.linear import gemm
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.rings import Ring, RingSet
-from multires_edge.export.linear import Linear
+from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.precision.types import Type, TypePlan
 from multires_edge.export.targets import Target
 from multires_edge.models.config import ModelConfig
@@ -89,14 +89,14 @@ def _declare_sample(graph: GraphBuilder, config: ModelConfig) -> str:
 
 
 def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork, types: TypePlan) -> str:
-    if isinstance(network.encoder, Linear):
+    if not isinstance(network.encoder, np.ndarray):
         sample = graph.cast(sample, types.encoder, "encoder/cast")
         return gemm(graph, sample, network.encoder, "encoder")
     table = graph.constant("encoder/table", network.encoder.astype(types.encoder))
     return graph.node("Gather", [table, sample], "encoder", doc="token embedding")
 
 
-def _head(graph: GraphBuilder, x: str, head: Linear, dtype: Type, output: str) -> str:
+def _head(graph: GraphBuilder, x: str, head: Linear | QuantizedLinear, dtype: Type, output: str) -> str:
     x = graph.cast(x, dtype, "head/cast")
     if dtype == np.float32:
         return gemm(graph, x, head, "head", output=output)

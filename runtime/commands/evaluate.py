@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from multires_edge.runtime.terminal import Progress, command_errors, print_json, print_table
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.evaluation import Evaluation
 
 _NAMES = {
     "bits_per_dimension": "bits per dimension",
@@ -33,15 +37,33 @@ _NAMES = {
     help="Whole sequences, or a stream from their first step to their last.",
 )
 @click.option("--backend", default="auto", show_default=True, metavar="NAME", help="native or onnxruntime.")
-@click.option("--precision", default="fp32", show_default=True, metavar="NAME", help="Of the graph.")
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    metavar="LIST",
+    help="Precisions to measure, separated by commas, each beside the first.",
+)
+@click.option(
+    "--state",
+    type=click.Choice(["reset", "carried"]),
+    default="reset",
+    show_default=True,
+    help="Whether a stream starts anew at every record, or runs on through them.",
+)
+@click.option(
+    "--bootstrap",
+    "resamples",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Draw the records anew N times, for 95 % intervals.",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N records.")
 @click.option(
     "--batch",
     type=click.IntRange(1),
-    default=16,
-    show_default=True,
     metavar="N",
-    help="Records at a time.",
+    help="Records at a time, or streams that run on  [default: 16, or 1 stream]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @command_errors
@@ -51,14 +73,17 @@ def evaluate(
     graph: str,
     backend: str,
     precision: str,
+    state: str,
+    resamples: int | None,
     limit: int | None,
-    batch: int,
+    batch: int | None,
     as_json: bool,
 ) -> None:
     """Measure BUNDLE on a data file.
 
     Autoregressive bundles: bits per dimension of the images. Classification: accuracy for labels (n,),
-    macro AUROC for labels (n, classes) of 0 and 1.
+    macro AUROC for labels (n, classes) of 0 and 1. Several precisions are compared with the first: the
+    difference of the metric, and the sum of |logits - those of the first| over that of |those of the first|.
     """
     from multires_edge.runtime import evaluation
     from multires_edge.runtime.bundle import open_bundle
@@ -70,31 +95,84 @@ def evaluate(
         data = load_data(data_file, opened.manifest.model, opened.preprocessing)
         if limit is not None:
             data = data.first(limit)
-        result = evaluation.evaluate(
+        results = evaluation.compare(
             opened,
             data,
+            list(dict.fromkeys(name.strip() for name in precision.split(","))),
             graph=graph,
             backend=backend,
-            precision=precision,
+            state=state,
             batch=batch,
+            resamples=resamples or 0,
             progress=progress,
         )
     if as_json:
+        first = results[0]
         print_json(
             {
                 "bundle": str(bundle),
                 "data": str(data_file),
                 "graph": graph,
                 "backend": backend,
-                "precision": precision,
+                "precision": first.precision,
+                "state": state if graph == "step" else None,
                 "records": len(data),
-                "metric": result.metric,
-                "value": result.value,
-                "by_class": result.by_class,
+                "metric": first.metric,
+                "value": first.value,
+                "by_class": first.by_class,
+                "results": [_entry(result) for result in results],
             }
         )
         return
     records = f"{len(data)} record{'s' if len(data) > 1 else ''}"
-    click.echo(f"{_NAMES[result.metric]} {result.value:.4f}  ({records}, {graph} graph, {precision})")
+    of = f"{graph} graph" + (", state carried" if state == "carried" else "")
+    if len(results) == 1:
+        _print_one(results[0], f"({records}, {of}, {results[0].precision})")
+    else:
+        click.echo(f"{_NAMES[results[0].metric]}  ({records}, {of})")
+        _print_several(results)
+
+
+def _entry(result: Evaluation) -> dict[str, Any]:
+    keys = (
+        "precision",
+        "value",
+        "difference",
+        "relative_error",
+        "interval",
+        "difference_interval",
+        "by_class",
+    )
+    return {key: getattr(result, key) for key in keys}
+
+
+def _print_one(result: Evaluation, of_what: str) -> None:
+    within = "" if result.interval is None else f" {_range(result.interval)}"
+    click.echo(f"{_NAMES[result.metric]} {result.value:.4f}{within}  {of_what}")
     if result.by_class:
         print_table([(name, f"{value:.4f}") for name, value in result.by_class.items()])
+
+
+def _print_several(results: list[Evaluation]) -> None:
+    """A row a precision."""
+    classes = list(results[0].by_class or {})
+    rows = [["", "value", "95 %", "difference", "95 %", "output error", *classes]]
+    for result in results:
+        first = result.difference is None
+        rows.append(
+            [
+                result.precision,
+                f"{result.value:.4f}",
+                "" if result.interval is None else _range(result.interval),
+                "" if first else f"{result.difference:+.5f}",
+                "" if result.difference_interval is None else _range(result.difference_interval, "+.5f"),
+                "" if first else f"{result.relative_error:.2e}",
+                *(f"{(result.by_class or {})[name]:.4f}" for name in classes),
+            ]
+        )
+    shown = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    print_table(list(zip(*shown, strict=True)), frozenset(range(1, len(shown))))
+
+
+def _range(bounds: tuple[float, float], form: str = ".4f") -> str:
+    return f"[{bounds[0]:{form}}, {bounds[1]:{form}}]"

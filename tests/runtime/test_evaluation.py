@@ -13,9 +13,10 @@ from multires_edge.export import export_bundle
 from multires_edge.runtime import Bundle, evaluate, open_bundle
 from multires_edge.runtime.data import Dataset
 from multires_edge.runtime.errors import ConfigError, DataError, InputError
+from multires_edge.runtime.evaluation import compare
 from multires_edge.runtime.images import levels_of
 from multires_edge.runtime.metrics import auroc
-from tests.conftest import SMALL, random_inputs, recorded, variant
+from tests.conftest import SMALL, random_inputs, random_net, recorded, save_published, variant
 from tests.runtime.test_logistic_mixture import definition
 
 WAYS = [(graph, backend) for graph in ("full", "step") for backend in ("native", "onnxruntime")]
@@ -31,6 +32,21 @@ def dataset(inputs: np.ndarray, **known: Any) -> Dataset:
 @pytest.fixture(scope="module")
 def classifier(exported: Path) -> Bundle:
     return open_bundle(exported)
+
+
+@pytest.fixture(scope="module")
+def lower(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return _export(tmp_path_factory, precisions=("fp16",))
+
+
+@pytest.fixture(scope="module")
+def windowed(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return _export(tmp_path_factory, pool="window:10")
+
+
+def _export(tmp_path_factory: pytest.TempPathFactory, **options: Any) -> Bundle:
+    folder = tmp_path_factory.mktemp("exported")
+    return open_bundle(export_bundle(save_published(random_net(SMALL), folder), folder / "b", **options).path)
 
 
 @pytest.mark.parametrize(("graph", "backend"), WAYS)
@@ -89,6 +105,81 @@ def test_trained_pixels_against_the_recorded_outputs(tmp_path: Path, graph: str)
     result = evaluate(bundle, dataset(x), graph=graph)
     assert 1 < expected < 8  # fewer bits than it costs to know nothing
     assert math.isclose(result.value, expected, rel_tol=1e-6)
+
+
+class TestPrecisions:
+    def test_side_by_side(self, lower: Bundle) -> None:
+        labels = lower.full()(X).argmax(-1)
+        data = dataset(X, labels=labels)
+        first, second = compare(lower, data, ["fp32", "fp16"], batch=3, resamples=20)
+        y = {precision: lower.full(precision=precision)(X) for precision in ("fp32", "fp16")}
+        assert (first.precision, first.value) == ("fp32", 1)
+        assert (first.difference, first.relative_error, first.difference_interval) == (None, None, None)
+        assert second.difference == second.value - first.value
+        error = np.abs(y["fp16"] - y["fp32"]).sum() / np.abs(y["fp32"]).sum()
+        assert second.relative_error == pytest.approx(error, rel=1e-3) and error > 0
+        assert list(first.interval or ()) == [1, 1]
+        assert second.difference_interval is not None
+
+    def test_the_first_is_the_reference(self, lower: Bundle) -> None:
+        data = dataset(X, labels=np.zeros(7, int))
+        orders = [compare(lower, data, order)[1] for order in (["fp32", "fp16"], ["fp16", "fp32"])]
+        assert orders[0].precision == "fp16" and orders[1].precision == "fp32"
+        assert orders[0].relative_error == pytest.approx(orders[1].relative_error, rel=1e-2)
+
+
+class TestCarried:
+    """Windows of 10 steps, records of 30: logits are of the record, features remember what was before."""
+
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_is_one_sequence_a_stream(self, windowed: Bundle, batch: int) -> None:
+        data = dataset(X, labels=np.zeros(7, int))
+        result = evaluate(windowed, data, graph="step", state="carried", batch=batch)
+        for part in np.array_split(np.arange(7), batch):
+            y = windowed.stream().run(np.concatenate(list(X[part]), axis=-1)[None])[0]
+            assert np.allclose(result.predictions[part], y[:, 29::30].T, atol=1e-6)
+
+    def test_differs_from_a_reset(self, windowed: Bundle) -> None:
+        data = dataset(X, labels=np.zeros(7, int))
+        carried, fresh = (
+            evaluate(windowed, data, graph="step", state=state).predictions for state in ("carried", "reset")
+        )
+        assert np.allclose(carried[0], fresh[0], atol=1e-6)
+        assert np.abs(carried[1:] - fresh[1:]).max() < 1e-5, "the window and all filters lie in the record"
+        short = dataset(np.ascontiguousarray(X[..., :10]), labels=np.zeros(7, int))
+        carried, fresh = (
+            evaluate(windowed, short, graph="step", state=state).predictions for state in ("carried", "reset")
+        )
+        assert np.abs(carried[1:] - fresh[1:]).max() > 1e-3
+
+    def test_cuts_records_to_their_lengths(self, windowed: Bundle) -> None:
+        lengths = np.array([10, 30, 11, 29, 17, 12, 30])
+        data = dataset(X, labels=np.zeros(7, int), lengths=lengths)
+        result = evaluate(windowed, data, graph="step", state="carried")
+        whole = np.concatenate([row[:, :n] for row, n in zip(X, lengths, strict=True)], axis=-1)
+        y = windowed.stream().run(whole[None])[0]
+        assert np.allclose(result.predictions, y[:, np.cumsum(lengths) - 1].T, atol=1e-6)
+        with pytest.raises(InputError, match="give batch 1"):
+            evaluate(windowed, data, graph="step", state="carried", batch=2)
+
+    def test_an_image_follows_the_last_pixel_before_it(self, drawing: Path) -> None:
+        bundle = open_bundle(drawing)
+        x = (np.random.default_rng(0).integers(0, 256, (3, 3, 8)) / 127.5 - 1).astype(np.float32)
+        carried = evaluate(bundle, dataset(x), graph="step", state="carried").value
+        whole = np.concatenate(list(x), axis=-1)[None]
+        assert math.isclose(carried, evaluate(bundle, dataset(whole)).value, rel_tol=1e-6)
+
+    def test_refuses_numbers_without_a_meaning(self, classifier: Bundle, windowed: Bundle) -> None:
+        data = dataset(X, labels=np.zeros(7, int))
+        with pytest.raises(InputError, match=r"mean over all records before it.*--pool window:N, N up to 30"):
+            evaluate(classifier, data, graph="step", state="carried")
+        with pytest.raises(InputError, match="give graph 'step'"):
+            evaluate(windowed, data, state="carried")
+        with pytest.raises(InputError, match="expected reset or carried"):
+            evaluate(windowed, data, state="kept")
+        short = dataset(np.ascontiguousarray(X[..., :9]), labels=np.zeros(7, int))
+        with pytest.raises(InputError, match="window:10, longer than a record of 9 steps"):
+            evaluate(windowed, short, graph="step", state="carried")
 
 
 class TestRefusals:

@@ -17,6 +17,7 @@ from onnx import TensorProto, numpy_helper
 from multires_edge.calibration.measure import calibrate
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export import export_bundle
+from multires_edge.export.compact import compact
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
@@ -29,8 +30,8 @@ from multires_edge.runtime import open_bundle
 from multires_edge.runtime.data import Dataset
 from multires_edge.runtime.errors import ConfigError, DataError
 from multires_edge.runtime.golden import verify_bundle
-from tests.conftest import DEMO, random_inputs, random_net, variant
-from tests.export.graphs.harness import session
+from tests.conftest import DEMO, SMALL, random_inputs, random_net, save_published, variant
+from tests.export.graphs.harness import Steps, session
 
 KINDS: dict[str, dict[str, Any]] = {
     "layer norm": {},
@@ -76,7 +77,7 @@ def test_both_graphs_hold_the_same_scales_and_weights(kind: str, tmp_path: Path)
     for i in range(net.config.n_layers):
         scale = table.tensors[f"layers.{i}.mixing.input"].scale
         full, step = constants(models["full"]), constants(models["step"])
-        assert full[f"layers.{i}/gelu/scale"] == step[f"layers.{i}/gelu/scale"] == scale
+        assert full[f"layers.{i}/gelu/int8_scale"] == step[f"layers.{i}/gelu/int8_scale"] == scale
         halves = [step[f"layers.{i}/glu/{half}/weight.int8"] for half in ("value", "gate")]
         assert (full[f"layers.{i}/mixing/weight.int8"][..., 0] == np.concatenate(halves)).all()
 
@@ -149,6 +150,62 @@ def test_a_bundle_from_real_data(tmp_path: Path) -> None:
     )
     digests = [m.graph("step", "int8").sha256 for m in (result.manifest, again.manifest)]
     assert digests[0] == digests[1]
+
+
+def test_filters_are_int8_in_the_full_graph_and_the_same_in_both(tmp_path: Path) -> None:
+    net = random_net(variant(kernel_size=3))
+    table = calibrated(net, tmp_path)
+    exact, quantized = fold(net), quantize(fold(net), table, ["filters"])
+    held = constants(build_full_graph(quantized, TARGETS["portable"], lengths=False, metadata={}))
+    for i, (layer, before) in enumerate(zip(quantized.layers, exact.layers, strict=True)):
+        scales = held[f"layers.{i}/highpass_scales"]
+        filters = held[f"layers.{i}/highpass.int8"] * scales[:, None, None]
+        joined = np.concatenate([h[::-1].T for h in layer.highpass], axis=1)
+        assert filters.dtype == np.float32 and np.allclose(filters[:, 0], joined, atol=1e-6)
+        for rounded, original in zip(layer.highpass, before.highpass, strict=True):
+            assert (np.abs(rounded - original) <= scales * 0.50001).all()
+    full = session(
+        build_full_graph(quantized, TARGETS["portable"], lengths=False, metadata={}).SerializeToString()
+    )
+    step = Steps(build_step_graph(quantized, TARGETS["portable"], Pooling(), {}), 2)
+    x = random_inputs(net.config, 2, 50)
+    assert np.abs(step.run(x)[..., -1] - full.run(None, {"x": x})[0]).max() < 1e-5
+
+
+def test_a_proof_goes_no_further_than_the_ranges(tmp_path: Path) -> None:
+    """With records of 12 steps and a window of 5: the network is compared up to there."""
+    net = random_net(SMALL)
+    np.savez(tmp_path / "data.npz", x=random_inputs(SMALL, 90, 12))
+    result = export_bundle(
+        save_published(net, tmp_path),
+        tmp_path / "b",
+        precisions=("fp16", "int8"),
+        calibration_data=tmp_path / "data.npz",
+        pool="window:5",
+        quantize=("mixing", "encoder", "head", "filters"),
+    )
+    assert result.manifest.calibrated_steps("int8") == 12
+    assert result.manifest.calibrated_steps("fp16") is None
+    described = {check.name: check.description for check in result.proof.checks}
+    assert "12 steps in place" in described["int8: step graph, every prefix"]
+    assert f"{result.proof.steps} steps in place" in described["fp16: step graph, every prefix"]
+    assert described["int8: step graph against full graph"].endswith("prefixes of 1, 5 steps")
+    names = [check.name for check in verify_bundle(open_bundle(tmp_path / "b"))]
+    assert "int8: step graph, every prefix" in names
+    assert "int8: full graph" not in names, "of 12 steps the full graph's mean is not recorded"
+
+
+def test_the_files_say_things_once(tmp_path: Path) -> None:
+    """Float32 has every shape for viewers; other precisions compute the same without."""
+    model = graphs(random_net(variant()), calibrated(random_net(variant()), tmp_path))["full"]
+    x = random_inputs(variant(), 2, 20)
+    before, length = session(model.SerializeToString()).run(None, {"x": x})[0], model.ByteSize()
+    assert model.graph.value_info
+    compact(model)
+    assert not model.graph.value_info and model.ByteSize() < 0.9 * length
+    docs = [node.doc_string for node in model.graph.node if node.op_type == "Conv" and node.doc_string]
+    assert len(docs) == 2, "depthwise and 1x1"
+    assert (session(model.SerializeToString()).run(None, {"x": x})[0] == before).all()
 
 
 class TestRefuses:

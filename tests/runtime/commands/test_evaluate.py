@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from multires_edge.export import export_bundle
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.cli import main
 from tests.conftest import SMALL, random_inputs
@@ -42,17 +43,47 @@ def test_for_a_person(exported: Path, data: Path) -> None:
 def test_as_json(exported: Path, data: Path, graph: str, limit: int | None, value: float) -> None:
     options = [] if limit is None else ["--limit", limit]
     result = run(exported, data, "--json", "--graph", graph, "--batch", 4, "--backend", "native", *options)
-    assert json.loads(result.stdout) == {
+    entry = json.loads(result.stdout)
+    [first] = entry.pop("results")
+    assert entry == {
         "bundle": str(exported),
         "data": str(data),
         "graph": graph,
         "backend": "native",
         "precision": "fp32",
+        "state": "reset" if graph == "step" else None,
         "records": min(limit or 6, 6),
         "metric": "accuracy",
         "value": value,
         "by_class": None,
     }
+    assert (first["precision"], first["value"], first["difference"]) == ("fp32", value, None)
+
+
+def test_precisions_side_by_side(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    bundle = export_bundle(checkpoint, tmp_path / "b", precisions=("fp16",)).path
+    result = run(bundle, data, "--precision", "fp32, fp16", "--bootstrap", 50)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert result.stdout.startswith("accuracy  (6 records, full graph)\n")
+    assert [line[0] for line in lines[2:]] == ["fp32", "fp16"]
+    assert "difference" in lines[1] and lines[3][1] == "0.6667" and "+0.00000" in lines[3]
+    entry = json.loads(run(bundle, data, "--precision", "fp32,fp16", "--bootstrap", 50, "--json").stdout)
+    first, second = entry["results"]
+    assert entry["value"] == first["value"] == second["value"] and 0 < second["relative_error"] < 1e-2
+    low, high = first["interval"]
+    assert low <= first["value"] <= high and second["difference_interval"] == [0, 0]
+
+
+def test_an_interval_beside_one_value(exported: Path, data: Path) -> None:
+    lines = {run(exported, data, "--bootstrap", 100).stdout for _ in range(2)}
+    [line] = lines
+    assert line.startswith("accuracy 0.6667 [") and line.endswith("]  (6 records, full graph, fp32)\n")
+
+
+def test_a_carried_state(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    bundle = export_bundle(checkpoint, tmp_path / "b", pool="window:9").path
+    result = run(bundle, data, "--graph", "step", "--state", "carried")
+    assert "(6 records, step graph, state carried, fp32)" in result.stdout
 
 
 def test_every_class_has_a_line(exported: Path, tmp_path: Path) -> None:
@@ -83,6 +114,11 @@ class TestRefusals:
     def test_a_precision_or_backend_that_is_not_there(self, exported: Path, data: Path) -> None:
         assert_refused(run(exported, data, "--precision", "int3"), "'int3'", "it has: fp32")
         assert_refused(run(exported, data, "--backend", "abacus"), "expected auto or native")
+
+    def test_a_carried_state_of_everything_so_far(self, exported: Path, data: Path) -> None:
+        refused = run(exported, data, "--graph", "step", "--state", "carried")
+        assert_refused(refused, "cumulative pooling", "--pool window:N")
+        assert_refused(run(exported, data, "--state", "carried"), "give graph 'step'")
 
     def test_no_bundle(self, data: Path, tmp_path: Path) -> None:
         assert_refused(run(tmp_path, data), "not a bundle")

@@ -1,0 +1,81 @@
+"""The report's charts, as inline SVG: errors over time by matplotlib, small histograms by hand."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.calibration.table import TensorRange
+from multires_edge.runtime.comparison import Check
+
+_PLOTTED_POINTS = 400
+_WIDTH, _HEIGHT = 176, 56
+
+
+def error_chart(checks: list[Check]) -> str:
+    """Error over time of each check, a panel a precision; each point is the largest of its stretch."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib.figure import Figure
+
+    panels: dict[str, list[Check]] = {}
+    for check in checks:
+        panels.setdefault(_precision(check), []).append(check)
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes: Any = figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0]
+    for panel, (precision, drawn) in zip(axes, panels.items(), strict=False):
+        for check in drawn:
+            steps, errors = _thinned(np.asarray(check.curve))
+            # Zero has no place on a logarithmic axis; it also stands for steps that were not compared.
+            name = check.name.removeprefix(f"{precision}: ")
+            panel.plot(steps, np.where(errors > 0, errors, np.nan), linewidth=0.8, label=name)
+        if drawn[0].limit.measure == "max":
+            panel.axhline(drawn[0].limit.value, color="#b00020", linestyle="--", linewidth=1, label="limit")
+        panel.set_title(precision, fontsize=10)
+        panel.set_yscale("log")
+        panel.set_xlabel("step")
+        panel.grid(alpha=0.3)
+    axes[0].set_ylim(1e-10, None)
+    axes[0].set_ylabel("error / max(1, |reference|)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, fontsize=8, ncols=3, loc="outside lower center")
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "multires-edge"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _precision(check: Check) -> str:
+    before, colon, _ = check.name.partition(": ")
+    return before if colon else "fp32"
+
+
+def _thinned(curve: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    stride = -(-len(curve) // _PLOTTED_POINTS)
+    starts = np.arange(0, len(curve), stride)
+    return starts, np.maximum.reduceat(curve, starts)
+
+
+def histogram_chart(values: TensorRange) -> str:
+    """Magnitudes from 0 to the largest bin that holds any, counts on a log axis, and the threshold."""
+    counts = values.histogram
+    bins = int(np.flatnonzero(counts)[-1]) + 1
+    tallest = math.log1p(float(counts.max()))
+    heights = _HEIGHT * np.log1p(counts[:bins].astype(np.float64)) / tallest
+    step = _WIDTH / bins
+    outline = "".join(f"V{_HEIGHT - h:.1f}h{step:.2f}" for h in heights)
+    end = values.histogram_range * bins / len(counts)
+    at = min(float(values.threshold) / end, 1.0) * _WIDTH
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
+        f'aria-label="histogram of magnitudes up to {end:.3g}, threshold {float(values.threshold):.3g}">'
+        f'<path d="M0 {_HEIGHT}{outline}V{_HEIGHT}z" fill="#8fb3d9"/>'
+        f'<path d="M{at:.1f} 0V{_HEIGHT}" stroke="#b00020" stroke-width="1.5"/></svg>'
+    )

@@ -1,0 +1,42 @@
+"""The report's charts show what they are given."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from multires_edge.calibration.table import TensorRange
+from multires_edge.export.charts import error_chart, histogram_chart
+from multires_edge.runtime.comparison import LIMITS, Check
+
+
+def values(threshold: float, counts: np.ndarray) -> TensorRange:
+    return TensorRange(np.array(threshold, np.float32), 3.0, int(counts.sum()), 30.0, 4.0, counts)
+
+
+@pytest.mark.parametrize(("threshold", "x"), [(1.5, 88.0), (3.0, 176.0), (3.9, 176.0)])
+def test_the_threshold_stands_where_it_cuts(threshold: float, x: float) -> None:
+    """Bins up to 4, of which those up to 3 hold anything: the picture ends at 3."""
+    counts = np.zeros(64, np.int64)
+    counts[:48] = np.arange(48, 0, -1)
+    svg = histogram_chart(values(threshold, counts))
+    assert float(re.findall(r"M([\d.]+) 0V", svg)[0]) == pytest.approx(x, abs=0.1)
+    heights = [56 - float(y) for y in re.findall(r"V([\d.]+)h", svg)]
+    assert len(heights) == 48 and heights == sorted(heights, reverse=True)
+    assert heights[0] == pytest.approx(56, abs=0.1) and heights[-1] > 0
+    assert len(svg) < 2000
+
+
+def test_errors_have_a_panel_a_precision() -> None:
+    checks = []
+    for precision in ("fp32", "fp16", "int8"):
+        prefix = "" if precision == "fp32" else f"{precision}: "
+        check = Check(f"{prefix}step graph", "step", "", LIMITS[precision])
+        check.compare(np.full((1, 1, 50), 1.001), np.ones((1, 1, 50)), over_time=True)
+        checks.append(check)
+    svg = error_chart(checks)
+    assert [len(re.findall(f"<!-- {precision} -->", svg)) for precision in LIMITS] == [1, 1, 1]
+    assert len(re.findall("<!-- step graph -->", svg)) == 1, "one legend"
+    assert svg.startswith("<svg") and error_chart([]).startswith("<svg")
