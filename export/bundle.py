@@ -21,7 +21,7 @@ from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
-from multires_edge.export.native import native_weights
+from multires_edge.export.native import file_name, native_weights
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import DEFAULT_PARTS
@@ -134,7 +134,8 @@ def export_bundle(
 
     with atomic_folder(final, force=force) as folder:
         graphs: dict[str, dict[str, GraphSpec]] = {"full": {}, "step": {}}
-        statistics = {}
+        native = {}
+        statistics: dict[str, GraphStatistics] = {}
         for precision in wanted_precisions:
             network = plan.apply(folded) if precision == "int8" and plan is not None else folded
             types = _types(precision, net, dataset)
@@ -148,8 +149,10 @@ def export_bundle(
                     compact(model)
                 graphs[kind][precision] = _write_graph(folder, name, model, states)
                 statistics[name] = GraphStatistics.of(model)
+            native[precision] = _write_native(
+                folder, file_name(precision), native_weights(network, pooling, read_the_card, precision)
+            )
             del full, step, network
-        native = _write_native(folder, native_weights(folded, pooling, read_the_card))
         del folded
         manifest = _manifest(
             read.path, read.sha256, config, graphs, native, chosen, pooling, read_the_card, quantization
@@ -232,11 +235,11 @@ def _write_graph(folder: Path, name: str, model: onnx.ModelProto, states: tuple[
     )
 
 
-def _write_native(folder: Path, content: bytes) -> FileSpec:
-    path = folder / "native" / "weights.safetensors"
-    path.parent.mkdir()
+def _write_native(folder: Path, name: str, content: bytes) -> FileSpec:
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    return FileSpec("native/weights.safetensors", sha256_of(path))
+    return FileSpec(name, sha256_of(path))
 
 
 def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
@@ -251,7 +254,7 @@ def _manifest(
     sha256: str,
     config: ModelConfig,
     graphs: dict[str, dict[str, GraphSpec]],
-    native: FileSpec,
+    native: dict[str, FileSpec],
     target: Target,
     pooling: Pooling,
     card: Card | None,
@@ -267,7 +270,7 @@ def _manifest(
         preprocessing=card.preprocessing if card else None,
         labels=card.labels if card else None,
         card=card.about if card else None,
-        native={"fp32": native},
+        native=native,
         quantization={} if quantization is None else {"int8": quantization.to_manifest()},
     )
 

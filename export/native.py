@@ -1,6 +1,7 @@
-"""The weights file of the native engine: the folded network in safetensors, float32.
+"""The weights files of the native engine: the folded network in safetensors, one file a precision.
 
-Metadata (all strings): ``format`` "multires-weights", ``version`` "1", the configuration's numbers,
+Metadata (all strings): ``format`` "multires-weights", ``version`` "1", ``precision`` "fp32" (also where it
+is missing), "fp16" (whose queues are float16) or "int8", the configuration's numbers,
 ``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. With a
 card also what a program needs around the network: ``labels`` and ``channels``, one a line, ``output``,
 ``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one a line.
@@ -16,6 +17,10 @@ card also what a program needs around the network: ``labels`` and ``channels``, 
 | ``layers.i.norm.scale``, ``.bias`` | (d_model,): LayerNorm |
 | ``layers.i.residual.scale``, ``.shift`` | (d_model,): what is left of BatchNorm |
 | ``head.weight``, ``.bias`` | (d_output, d_model), (d_output,) |
+
+Float32, but for the weights of ``mixing`` and ``output``: float16 in "fp16", where they are within its
+range; int8 in "int8", -127 to 127, beside ``.weight_scales`` (out,) and ``.input_scale`` (1,), which
+:class:`~multires_edge.export.linear.QuantizedLinear` explains.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ import json
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from multires_edge.export.folding import FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.pooling import Pooling
@@ -32,20 +37,41 @@ from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.models.card import Card
 
 VERSION = 1
+_TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int8): "I8"}
 
 
-def native_weights(network: FoldedNetwork, pooling: Pooling, card: Card | None = None) -> bytes:
-    """The file's content. The same network and card give the same bytes."""
+def file_name(precision: str) -> str:
+    """Where a bundle keeps the weights of a precision."""
+    infix = "" if precision == "fp32" else f".{precision}"
+    return f"native/weights{infix}.safetensors"
+
+
+def native_weights(
+    network: FoldedNetwork, pooling: Pooling, card: Card | None = None, precision: str = "fp32"
+) -> bytes:
+    """The file's content; of "int8", ``network`` is quantised. The same arguments give the same bytes."""
     config = network.config
     tensors: dict[str, NDArray[Any]] = {}
 
-    def put(name: str, array: NDArray[np.float64]) -> None:
-        tensors[name] = np.ascontiguousarray(array, dtype=np.float32)
+    def put(name: str, array: NDArray[Any], dtype: DTypeLike = np.float32) -> None:
+        tensors[name] = np.ascontiguousarray(array, dtype=dtype)
 
     def put_linear(name: str, linear: Linear | QuantizedLinear) -> None:
-        assert isinstance(linear, Linear), "the engine computes in float32"
-        put(f"{name}.weight", linear.weight)
+        """Encoder or head. The engine reads them as float32: int8 weights as what they stand for."""
+        scales = linear.weight_scales[:, None] if isinstance(linear, QuantizedLinear) else 1.0
+        put(f"{name}.weight", linear.weight * scales)
         put(f"{name}.bias", linear.bias)
+
+    def put_convolution(name: str, linear: Linear | QuantizedLinear) -> None:
+        """One of those around GLU, nearly all of the weights."""
+        put(f"{name}.bias", linear.bias)
+        if isinstance(linear, QuantizedLinear):
+            put(f"{name}.weight", linear.weight, np.int8)
+            put(f"{name}.weight_scales", linear.weight_scales)
+            put(f"{name}.input_scale", np.array([linear.input_scale]))
+        else:
+            fits = np.abs(linear.weight).max() <= np.finfo(np.float16).max
+            put(f"{name}.weight", linear.weight, np.float16 if precision == "fp16" and fits else np.float32)
 
     if isinstance(network.encoder, np.ndarray):
         put("encoder.table", network.encoder)
@@ -57,9 +83,9 @@ def native_weights(network: FoldedNetwork, pooling: Pooling, card: Card | None =
         put(f"{name}.lowpass", layer.lowpass)
         for j, highpass in enumerate(layer.highpass):
             put(f"{name}.highpass.{j}", highpass)
-        put_linear(f"{name}.mixing", layer.mixing)
+        put_convolution(f"{name}.mixing", layer.mixing)
         if layer.output is not None:
-            put_linear(f"{name}.output", layer.output)
+            put_convolution(f"{name}.output", layer.output)
         if isinstance(layer.norm, LayerNorm):
             epsilon = layer.norm.epsilon
             put(f"{name}.norm.scale", layer.norm.scale)
@@ -73,6 +99,7 @@ def native_weights(network: FoldedNetwork, pooling: Pooling, card: Card | None =
     metadata = {
         "format": "multires-weights",
         "version": str(VERSION),
+        "precision": precision,
         "d_input": str(config.d_input or 0),
         "n_tokens": str(config.n_tokens or 0),
         "d_output": str(config.d_output),
@@ -104,11 +131,17 @@ def _safetensors(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> 
     """The safetensors format; the library itself orders metadata differently at each call."""
     header: dict[str, Any] = {"__metadata__": metadata}
     offset = 0
-    for name, array in tensors.items():
+    # Wide types first, so that each tensor begins at a multiple of its type.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
+    for name, array in ordered:
         end = offset + array.nbytes
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, end]}
+        header[name] = {
+            "dtype": _TYPE_NAMES[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [offset, end],
+        }
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    data = [array.astype("<f4").tobytes() for array in tensors.values()]
+    data = [array.astype(array.dtype.newbyteorder("<")).tobytes() for _, array in ordered]
     return b"".join([len(text).to_bytes(8, "little"), text, *data])

@@ -1,6 +1,7 @@
 """The least time that one step can take on this machine (after Williams et al., CACM 52(4), 2009).
 
-A step has to read its weights and taps once, and has to do its multiply-adds. Both rates are measured, on
+A step has to read its weights and taps once, and has to do its multiply-adds, four of int8 in the time of one
+in float32. Both rates are measured, on
 one thread, with the instruction set that the engine chose, beside everything else that is timed.
 """
 
@@ -43,7 +44,9 @@ class Roofline:
     def to_json(self, timings: Mapping[str, Timing]) -> dict[str, Any]:
         """Rates and bounds; ``seconds`` is the larger bound, and ``bound`` says which one it is."""
         rate = _MULTIPLY_ADDS / timings["multiply-add"].p50
-        read, compute = timings["read"].p50, self.cost["multiply_adds"] / rate
+        # No instruction set multiplies more than four bytes where it multiplies a float.
+        work = self.cost["multiply_adds"] + self.cost["int8_multiply_adds"] / 4
+        read, compute = timings["read"].p50, work / rate
         return {
             "isa": self.isa,
             **self.cost,

@@ -64,7 +64,7 @@ def print_benchmark(entry: dict[str, Any]) -> None:
                 ),
                 (
                     "computing",
-                    f"{line['multiply_adds']:,} multiply-adds",
+                    f"{line['multiply_adds']:,} multiply-adds{_in_int8(line)}",
                     f"at {line['multiply_adds_per_second'] / 1e9:.1f} G/s",
                     f"{line['compute_seconds'] * 1e6:.2f} µs",
                 ),
@@ -103,3 +103,8 @@ def _three(timing: dict[str, Any], scale: float, digits: int) -> list[str]:
 
 def _size(count: int | None) -> str:
     return "unknown" if count is None else human_bytes(max(count, 0))
+
+
+def _in_int8(roofline: dict[str, Any]) -> str:
+    count = roofline["int8_multiply_adds"]
+    return f", {count:,} in int8" if count else ""

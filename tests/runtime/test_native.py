@@ -179,7 +179,7 @@ def test_a_million_steps_are_as_good_as_a_thousand(tmp_path: Path) -> None:
     assert error[..., -1000:].max() <= 2 * error[..., 1000:2000].max()
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512", "avx512vnni"])
 def test_every_instruction_set_computes_the_same(isa: str, tmp_path: Path) -> None:
     net = random_net(variant(depth=6, d_model=40)).double()
     path = write_weights(net, tmp_path)

@@ -76,7 +76,7 @@ typedef struct multires_info {
 } multires_info;
 
 /* Map a weights file, check it whole, and lay it out for this CPU. path is the file, or a bundle's folder,
- * of which native/weights.safetensors is loaded. */
+ * of which native/weights.safetensors is loaded. Files in other precisions lie beside it. */
 MULTIRES_API multires_status multires_model_load(const char* path, multires_model** model, char* message,
                                                  size_t message_size);
 
@@ -87,7 +87,7 @@ MULTIRES_API multires_status multires_model_load_buffer(const void* data, size_t
 MULTIRES_API void multires_model_free(multires_model* model);
 MULTIRES_API multires_info multires_model_info(const multires_model* model);
 
-/* The instruction set that the kernels were chosen for: "avx512", "avx2" or "baseline" (SSE2) on x86-64,
+/* The instruction set that the kernels were chosen for: "avx512vnni", "avx512", "avx2" or "baseline" (SSE2) on x86-64,
  * "neon" on aarch64, "baseline" elsewhere. The best that the CPU has; where the environment variable
  * MULTIRES_ISA is set while a model is loaded, the one that it names. A name that is unknown, or of
  * something that the CPU lacks, means the baseline. */
@@ -99,7 +99,8 @@ typedef struct multires_cost {
   int64_t weight_bytes;  /* weights, filters and biases that are read, as they lie in memory, padding included */
   int64_t tap_bytes;     /* read from the queues */
   int64_t push_bytes;    /* written to the queues */
-  int64_t multiply_adds; /* of matrices and filters, without padding, activations, norm and pooling */
+  int64_t multiply_adds; /* of matrices and filters in float32, without padding, activations, norm and pooling */
+  int64_t int8_multiply_adds; /* of matrices in int8 */
 } multires_cost;
 
 MULTIRES_API multires_cost multires_model_cost(const multires_model* model);
@@ -158,11 +159,17 @@ MULTIRES_API multires_status multires_snapshot_load(multires_state* state, const
  * and an ONNX runtime. `data` stays valid until the state is freed. After writing to a part, call
  * multires_state_changed; it refuses positions outside of 0 to 2^62, and then wants to be called again
  * with better ones, or a reset, before the next step. */
+typedef enum multires_dtype {
+  MULTIRES_FLOAT32 = 0,
+  MULTIRES_INT64 = 1,
+  MULTIRES_FLOAT16 = 2 /* IEEE 754 binary16, in two bytes */
+} multires_dtype;
+
 typedef struct multires_part {
   const char* name;
   void* data;
   size_t bytes;
-  int32_t is_int64; /* else float */
+  multires_dtype dtype;
   int32_t rank;
   int64_t shape[4];
 } multires_part;

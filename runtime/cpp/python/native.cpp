@@ -115,6 +115,13 @@ nb::object as_numpy(std::vector<T>& values, size_t rows, nb::handle owner) {
   return nb::cast(nb::ndarray<nb::numpy, T>(values.data(), std::is_same_v<T, int64_t> ? 1 : 2, shape, owner));
 }
 
+nb::dlpack::dtype dtype_of(const multires_part& part) {
+  if (part.dtype == MULTIRES_INT64) return nb::dtype<int64_t>();
+  nb::dlpack::dtype floating = nb::dtype<float>();
+  if (part.dtype == MULTIRES_FLOAT16) floating.bits = 16;
+  return floating;
+}
+
 Seconds new_seconds(size_t count) {
   double* data = new double[count]();
   nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<double*>(p); });
@@ -167,6 +174,7 @@ NB_MODULE(_native, module) {
         entry["tap_bytes"] = cost.tap_bytes;
         entry["push_bytes"] = cost.push_bytes;
         entry["multiply_adds"] = cost.multiply_adds;
+        entry["int8_multiply_adds"] = cost.int8_multiply_adds;
         return entry;
       })
       .def_prop_ro("isa", [](const Model& model) { return std::string(multires_model_isa(model.handle)); });
@@ -194,10 +202,7 @@ NB_MODULE(_native, module) {
           size_t shape[4];
           for (int32_t k = 0; k < part.rank; ++k) shape[k] = static_cast<size_t>(part.shape[k]);
           const size_t rank = static_cast<size_t>(part.rank);
-          if (part.is_int64)
-            parts[part.name] = nb::ndarray<nb::numpy, int64_t>(static_cast<int64_t*>(part.data), rank, shape, self);
-          else
-            parts[part.name] = nb::ndarray<nb::numpy, float>(static_cast<float*>(part.data), rank, shape, self);
+          parts[part.name] = nb::ndarray<nb::numpy>(part.data, rank, shape, self, nullptr, dtype_of(part));
         }
         return parts;
       });

@@ -15,6 +15,10 @@ struct Kernels {
   // Elementwise, for tests of their error bounds.
   void (*gelu)(const float* x, float* y, int count);
   void (*sigmoid)(const float* x, float* y, int count);
+  void (*widen)(const uint16_t* x, float* y, int count);   // from float16
+  void (*narrow)(const float* x, uint16_t* y, int count);  // to float16, as queues keep it
+  // A product alone, for tests: in (rows, stride) to out (rows, panels.count * kPanel), bytes as large as in.
+  void (*multiply)(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, float* out);
   // For measuring what this CPU can do at most, see rates_impl.h.
   float (*read_floats)(const float* p, size_t count);
   float (*multiply_adds)(float factor, float addend, size_t count);
@@ -23,7 +27,7 @@ struct Kernels {
 constexpr int kReadUnit = 128;         // floats
 constexpr int kMultiplyAddUnit = 960;  // multiply-adds; divides evenly among the chains of every instruction set
 
-// The best that this CPU runs; MULTIRES_ISA in the environment names a lesser one ("baseline", "avx2").
+// The best that this CPU runs; MULTIRES_ISA in the environment names a lesser one ("baseline", "avx2", "avx512").
 // A name that is unknown, or of something that the CPU lacks, means the baseline.
 const Kernels& best_kernels();
 
@@ -35,6 +39,7 @@ extern const Kernels kBaselineKernels;
 #if defined(MULTIRES_X86)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+extern const Kernels kAvx512VnniKernels;
 #endif
 
 }  // namespace multires

@@ -1,4 +1,4 @@
-// Compiled with -mavx2 -mfma; called only where the CPU has it.
+// Compiled with -mavx2 -mfma -mf16c; called only where the CPU has it.
 #define MULTIRES_KERNELS kAvx2Kernels
 #define MULTIRES_ISA_NAME "avx2"
 #define MULTIRES_VECTOR 8

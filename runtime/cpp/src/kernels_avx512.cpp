@@ -1,4 +1,4 @@
-// Compiled with -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma; called only where the CPU has it.
+// Compiled with -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c; called only where the CPU has it.
 #define MULTIRES_KERNELS kAvx512Kernels
 #define MULTIRES_ISA_NAME "avx512"
 #define MULTIRES_VECTOR 16

@@ -13,6 +13,20 @@
 #include <cstring>
 #include <type_traits>
 
+#if defined(__x86_64__)
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+// GCC 12 takes for a mistake what its own header leaves undefined on purpose.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 #include "kernels.h"
 
 namespace multires {
@@ -20,8 +34,10 @@ namespace {
 
 constexpr int kVector = MULTIRES_VECTOR;
 typedef float Vec __attribute__((vector_size(kVector * sizeof(float))));
+typedef uint16_t Half;  // the bits of a float16
 typedef int32_t Ints __attribute__((vector_size(kVector * sizeof(float))));
 static_assert(kLane % kVector == 0, "a padded row is a whole number of vectors");
+constexpr size_t kLine = 64;  // bytes of a cache line
 constexpr int kTogether = 4;  // vectors of channels that the multiresolution sum takes at once
 
 // A vector anywhere in memory. Not memcpy: GCC for aarch64 then holds sums in integer registers.
@@ -84,62 +100,26 @@ inline float total(Vec v) {
   return lanes[0];
 }
 
-// out[r][0 .. V vectors) = bias + weights * in[r] for R rows; `width` floats from one input's weights to
-// the next's. Each sum is taken in the order of the inputs, so that R and V change no bit of it.
-template <int R, int V>
-inline void multiply_columns(const float* weights, int width, const float* bias, int inputs, const float* in,
-                             size_t stride, float* out) {
-  Vec sums[R][V];
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) sums[r][v] = load(bias + v * kVector);
-  for (int i = 0; i < inputs; ++i, weights += width) {
-    for (int r = 0; r < R; ++r) {
-      const Vec factor = all(in[r * stride + i]);
-      for (int v = 0; v < V; ++v) sums[r][v] += load(weights + v * kVector) * factor;
-    }
-  }
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) store(out + r * kPanel + v * kVector, sums[r][v]);
-}
+}  // namespace
+}  // namespace multires
 
-// A whole panel for R rows, from column c on.
-template <int R, int V>
-inline void multiply_panel(const float* weights, int width, const float* bias, int inputs, const float* in,
-                           size_t stride, float* out, int c = 0) {
-  for (; c + V * kVector <= width; c += V * kVector)
-    multiply_columns<R, V>(weights + c, width, bias + c, inputs, in, stride, out + c);
-  if constexpr (V > 1) multiply_panel<R, V / 2>(weights, width, bias, inputs, in, stride, out, c);
-}
+#include "half_impl.h"
+#include "int8_impl.h"
+#include "products_impl.h"
 
-// Calls use(panel, row, outputs of that panel) for every panel and row.
-template <typename Use>
-void multiply(const Panels& panels, const float* in, size_t stride, int rows, Use use) {
-  constexpr int R = MULTIRES_ROWS;
-  alignas(64) float out[R * kPanel];
-  for (int p = 0; p < panels.count; ++p) {
-    const float *weights = panels.panel(p), *bias = panels.bias.data() + p * kPanel;
-    const int width = panels.width(p), inputs = panels.inputs;
-    int row = 0;
-    for (; row + R <= rows; row += R) {
-      multiply_panel<R, MULTIRES_COLUMNS>(weights, width, bias, inputs, in + row * stride, stride, out);
-      for (int r = 0; r < R; ++r) use(p, row + r, out + r * kPanel);
-    }
-    for (; row < rows; ++row) {
-      multiply_panel<1, MULTIRES_ALONE>(weights, width, bias, inputs, in + row * stride, stride, out);
-      use(p, row, out);
-    }
-  }
-}
+namespace multires {
+namespace {
 
 // The multiresolution sum and GELU of V vectors of channels, and the push of a_0 .. a_{depth-1} for them.
 // The sum is taken from the input and the taps directly (see Layer::filters): it need not wait for the
 // a_j, of which each waits for the one before. `rows` has, for each scale, the rows of its queue at this
-// step and at each delay; the first is written. K is the length of the low-pass filter, 0 if only known at
-// run time. Of a Partial vector, only the first `kept` channels exist: the other lanes read what follows
-// in the ring, and end where nobody looks.
-template <int K, int V, bool Partial>
-inline void multires_channels(const Model& model, const float* filters, float* const* rows, size_t place, int kept,
-                              const float* x, float* y) {
+// step and at each delay, of type Q; the first is written. K is the length of the low-pass filter, 0 if only
+// known at run time. Of a Partial vector, only the first `kept` channels exist: the other lanes read what
+// follows in the ring, and end where nobody looks.
+template <typename Q, int K, int V, bool Partial>
+inline void multires_channels(const Model& model, const float* filters, unsigned char* const* rows, size_t place,
+                              int kept, const float* x, float* y) {
+  const auto row_of = [&](int o) { return reinterpret_cast<Q*>(rows[o]) + place; };
   const int depth = model.info.depth, lowpass_taps = K ? K : model.info.kernel_size;
   const int* taps = model.taps.data();
   const size_t width = static_cast<size_t>(model.width);
@@ -157,7 +137,7 @@ inline void multires_channels(const Model& model, const float* filters, float* c
   for (int j = 0; j < depth; ++j) {
     for (int v = 0; v < V; ++v) next[v] = low(0, v) * a[v];
     for (int o = 1; o < lowpass_taps; ++o, weights += width) {
-      const float* tap = rows[o] + place;
+      const Q* tap = row_of(o);
       for (int v = 0; v < V; ++v) {
         const Vec q = load(tap + v * kVector);
         sum[v] += load(weights + v * kVector) * q;
@@ -165,13 +145,13 @@ inline void multires_channels(const Model& model, const float* filters, float* c
       }
     }
     for (int o = lowpass_taps; o < taps[j]; ++o, weights += width) {
-      const float* tap = rows[o] + place;
+      const Q* tap = row_of(o);
       for (int v = 0; v < V; ++v) sum[v] += load(weights + v * kVector) * load(tap + v * kVector);
     }
-    float* push = rows[0] + place;
+    Q* push = row_of(0);
     for (int v = 0; v < V; ++v) {
       if (Partial)
-        for (int i = 0; i < kept; ++i) push[i] = a[v][i];
+        store_some(push, a[v], kept);
       else
         store(push + v * kVector, a[v]);
       a[v] = next[v];
@@ -182,27 +162,34 @@ inline void multires_channels(const Model& model, const float* filters, float* c
 }
 
 // All channels of one row of one layer, from c on; `offset` is where the layer begins in a row of a ring.
-template <int K, int V>
-void multires_row(const Model& model, const Layer& layer, size_t offset, float* const* taps, const float* x, float* y,
-                  int c = 0) {
+template <typename Q, int K, int V>
+void multires_row(const Model& model, const Layer& layer, size_t offset, unsigned char* const* taps, const float* x,
+                  float* y, int c = 0) {
   const int channels = model.info.d_model;
   const float* filters = layer.filters.data();
   for (; c + V * kVector <= channels; c += V * kVector)
-    multires_channels<K, V, false>(model, filters + c, taps, offset + c, V * kVector, x + c, y + c);
+    multires_channels<Q, K, V, false>(model, filters + c, taps, offset + c, V * kVector, x + c, y + c);
   if constexpr (V > 1)
-    multires_row<K, V / 2>(model, layer, offset, taps, x, y, c);
+    multires_row<Q, K, V / 2>(model, layer, offset, taps, x, y, c);
   else if (c < channels)
-    multires_channels<K, 1, true>(model, filters + c, taps, offset + c, channels - c, x + c, y + c);
+    multires_channels<Q, K, 1, true>(model, filters + c, taps, offset + c, channels - c, x + c, y + c);
+}
+
+template <typename Q>
+auto multires_for(int kernel_size) {
+  return kernel_size == 2   ? multires_row<Q, 2, kTogether>
+         : kernel_size == 4 ? multires_row<Q, 4, kTogether>
+                            : multires_row<Q, 0, kTogether>;
 }
 
 // Where each tap of one row lies: rows of the rings, of all layers.
-void find_taps(const Model& model, State& state, int b, int ahead, float** taps) {
-  const size_t wide = static_cast<size_t>(model.info.n_layers) * model.info.d_model;
+void find_taps(const Model& model, State& state, int b, int ahead, unsigned char** taps) {
+  const size_t wide = static_cast<size_t>(model.info.n_layers) * model.info.d_model * size_of(model.queues);
   for (int j = 0; j < model.info.depth; ++j) {
     const int64_t slots = model.slots[j];
     int64_t slot = state.heads[static_cast<size_t>(b) * model.info.depth + j] + ahead;
     if (slot >= slots) slot %= slots;
-    float* ring = state.queues[j] + static_cast<size_t>(b) * slots * wide;
+    unsigned char* ring = state.queues[j] + static_cast<size_t>(b) * slots * wide;
     const int64_t dilation = static_cast<int64_t>(1) << j;
     for (int o = 0; o < model.taps[j]; ++o) {
       *taps++ = ring + static_cast<size_t>(slot) * wide;
@@ -212,11 +199,11 @@ void find_taps(const Model& model, State& state, int b, int ahead, float** taps)
   }
 }
 
-// Asks for `channels` values at `place` of the rows taps[first] .. taps[last): rings do not fit a cache, and
+// Asks for `bytes` at `place` of the rows taps[first] .. taps[last): rings do not fit a cache, and
 // what they hold for a layer can travel while the one before it computes.
-void prefetch_taps(float* const* taps, int first, int last, size_t place, int channels) {
+void prefetch_taps(unsigned char* const* taps, int first, int last, size_t place, size_t bytes) {
   for (; first < last; ++first)
-    for (int c = 0; c < channels; c += kLane) __builtin_prefetch(taps[first] + place + c, 0, 2);
+    for (size_t at = 0; at < bytes; at += kLine) __builtin_prefetch(taps[first] + place + at, 0, 2);
 }
 
 // x = norm(x + y), or what a folded BatchNorm has left: scale * x + bias + y. Padding stays zero.
@@ -305,6 +292,8 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
   const int d = info.d_model, width = model.width, batch = state.batch;
   const size_t stride = static_cast<size_t>(width) + kPanel;
   float *features = state.x.data(), *mixed = state.mixed.data(), *gated = state.gated.data();
+  uint8_t* bytes = state.bytes.data();
+  const size_t row_bytes = static_cast<size_t>(d) * size_of(model.queues);  // of one layer in a row of a ring
   const auto place = [&](float* buffer, int columns) {
     return [=](int panel, int row, const float* out) {
       std::memcpy(buffer + row * stride + panel * kPanel, out,
@@ -320,24 +309,23 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
   }
   // Where a stream has several rows in the block, they lie `batch` apart.
   for (int row = 0; row < rows; ++row) {
-    float** taps = state.taps.data() + row * model.total_taps;
+    unsigned char** taps = state.taps.data() + row * model.total_taps;
     find_taps(model, state, (first + row) % batch, row / batch, taps);
-    prefetch_taps(taps, 0, model.total_taps, 0, d);
+    prefetch_taps(taps, 0, model.total_taps, 0, row_bytes);
   }
-  const auto multires = info.kernel_size == 2   ? multires_row<2, kTogether>
-                        : info.kernel_size == 4 ? multires_row<4, kTogether>
-                                                : multires_row<0, kTogether>;
+  const auto multires =
+      model.queues == DType::kFloat16 ? multires_for<Half>(info.kernel_size) : multires_for<float>(info.kernel_size);
   for (int i = 0; i < info.n_layers; ++i) {
     const Layer& layer = model.layers[static_cast<size_t>(i)];
     for (int row = 0; row < rows; ++row)
       multires(model, layer, static_cast<size_t>(i) * d, state.taps.data() + row * model.total_taps,
                features + row * stride, mixed + row * stride, 0);
     const bool another = i + 1 < info.n_layers;
-    multiply(layer.mixing, mixed, stride, rows, [&](int panel, int row, const float* out) {
+    multiply(layer.mixing, mixed, stride, rows, bytes, [&](int panel, int row, const float* out) {
       if (another) {
         const int panels = layer.mixing.count, total = model.total_taps;
         prefetch_taps(state.taps.data() + row * total, panel * total / panels, (panel + 1) * total / panels,
-                      static_cast<size_t>(i + 1) * d, d);
+                      static_cast<size_t>(i + 1) * row_bytes, row_bytes);
       }
       float* glu = gated + row * stride + panel * kHalf;
       const int half = layer.mixing.width(panel) / 2;
@@ -345,7 +333,7 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
     });
     const float* change = gated;
     if (layer.output.count) {
-      multiply(layer.output, gated, stride, rows, place(mixed, width));
+      multiply(layer.output, gated, stride, rows, bytes, place(mixed, width));
       change = mixed;
     }
     for (int row = 0; row < rows; ++row)
@@ -384,6 +372,29 @@ void apply(const float* x, float* y, int count) {
   }
 }
 
+void widen_all(const Half* x, float* y, int count) {
+  for (int i = 0; i < count; i += kVector) {
+    Half some[kVector] = {};
+    const int n = std::min(kVector, count - i);
+    std::memcpy(some, x + i, static_cast<size_t>(n) * sizeof(Half));
+    store_some(y + i, load(some), n);
+  }
+}
+
+void narrow_all(const float* x, Half* y, int count) {
+  for (int i = 0; i < count; i += kVector) {
+    const int n = std::min(kVector, count - i);
+    store_some(y + i, load_some(x + i, n), n);
+  }
+}
+
+void multiply_alone(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, float* out) {
+  multiply(panels, in, stride, rows, bytes, [&](int panel, int row, const float* outputs) {
+    std::memcpy(out + (static_cast<size_t>(row) * panels.count + panel) * kPanel, outputs,
+                static_cast<size_t>(panels.width(panel)) * sizeof(float));
+  });
+}
+
 }  // namespace
 }  // namespace multires
 
@@ -392,7 +403,7 @@ void apply(const float* x, float* y, int count) {
 namespace multires {
 
 extern const Kernels MULTIRES_KERNELS;
-const Kernels MULTIRES_KERNELS = {MULTIRES_ISA_NAME, forward,     apply<gelu>,
-                                  apply<sigmoid>,    read_floats, multiply_adds};
+const Kernels MULTIRES_KERNELS = {MULTIRES_ISA_NAME, forward,        apply<gelu>, apply<sigmoid>, widen_all,
+                                  narrow_all,        multiply_alone, read_floats, multiply_adds};
 
 }  // namespace multires

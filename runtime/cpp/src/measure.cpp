@@ -11,8 +11,9 @@ namespace {
 
 int64_t bytes_of(const Panels& panels) {
   if (panels.count == 0) return 0;
-  const size_t biases = static_cast<size_t>(panels.count - 1) * kPanel + static_cast<size_t>(panels.last);
-  return static_cast<int64_t>((panels.weights.size() + biases) * sizeof(float));
+  const size_t outputs = static_cast<size_t>(panels.count - 1) * kPanel + static_cast<size_t>(panels.last);
+  const size_t each = sizeof(float) + (panels.dtype == DType::kInt8 ? sizeof(float) + sizeof(int32_t) : 0);
+  return static_cast<int64_t>(panels.weights.size() + outputs * each);
 }
 
 int64_t bytes_of(const AlignedArray<float>& array) { return static_cast<int64_t>(array.size() * sizeof(float)); }
@@ -25,7 +26,7 @@ volatile float g_sink;  // keeps results that nobody wants from being optimised 
 
 multires_cost cost_of(const Model& model) {
   const multires_info& info = model.info;
-  const int64_t d = info.d_model, layers = info.n_layers, row = layers * d * static_cast<int64_t>(sizeof(float));
+  const int64_t d = info.d_model, layers = info.n_layers, row = layers * d * static_cast<int64_t>(size_of(model.queues));
   multires_cost cost{};
   cost.weight_bytes = bytes_of(model.head);
   cost.weight_bytes += info.n_tokens > 0 ? model.width * static_cast<int64_t>(sizeof(float)) : bytes_of(model.encoder);
@@ -38,8 +39,14 @@ multires_cost cost_of(const Model& model) {
   // The sum of a layer's input and taps, and the low-pass filter on every scale whose result is pushed.
   const int64_t summed = model.total_taps - info.depth + 1;
   const int64_t filters = d * (summed + static_cast<int64_t>(info.depth - 1) * info.kernel_size);
-  const int64_t mixing = d * d * (info.autoregressive ? 3 : 2);
-  cost.multiply_adds = layers * (filters + mixing) + d * (info.d_input + info.d_output);
+  cost.multiply_adds = layers * filters + d * (info.d_input + info.d_output);
+  for (const Layer& layer : model.layers) {
+    const auto count = [&](const Panels& panels, int64_t products) {
+      (panels.dtype == DType::kInt8 ? cost.int8_multiply_adds : cost.multiply_adds) += products;
+    };
+    count(layer.mixing, 2 * d * d);
+    if (info.autoregressive) count(layer.output, d * d);
+  }
   return cost;
 }
 

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "kernels.h"
+#include "panels.h"
 
 namespace multires {
 namespace {
@@ -19,47 +20,8 @@ AlignedArray<float> padded_rows(const Tensor& tensor, int rows, int channels) {
   AlignedArray<float> array(static_cast<size_t>(rows) * width);
   for (int row = 0; row < rows; ++row)
     for (int c = 0; c < channels; ++c)
-      array[static_cast<size_t>(row) * width + c] = tensor.data[static_cast<size_t>(row) * channels + c];
+      array[static_cast<size_t>(row) * width + c] = tensor.floats()[static_cast<size_t>(row) * channels + c];
   return array;
-}
-
-Panels empty_panels(int inputs, int count, int last) {
-  Panels panels;
-  panels.inputs = inputs;
-  panels.count = count;
-  panels.last = last;
-  panels.weights = AlignedArray<float>((static_cast<size_t>(count - 1) * kPanel + last) * inputs);
-  panels.bias = AlignedArray<float>(static_cast<size_t>(count) * kPanel);
-  return panels;
-}
-
-void put_row(Panels& panels, int panel, int place, const Tensor& weight, const Tensor& bias, int row) {
-  const size_t first = static_cast<size_t>(panel) * panels.inputs * kPanel, width = panels.width(panel);
-  for (int i = 0; i < panels.inputs; ++i)
-    panels.weights[first + i * width + place] = weight.data[static_cast<size_t>(row) * panels.inputs + i];
-  panels.bias[static_cast<size_t>(panel) * kPanel + place] = bias.data[row];
-}
-
-Panels read_panels(const WeightsFile& file, const std::string& name, int inputs, int outputs) {
-  const Tensor& weight = file.tensor(name + ".weight", {outputs, inputs});
-  const Tensor& bias = file.tensor(name + ".bias", {outputs});
-  const int count = (outputs + kPanel - 1) / kPanel;
-  Panels panels = empty_panels(inputs, count, padded(outputs - (count - 1) * kPanel));
-  for (int row = 0; row < outputs; ++row) put_row(panels, row / kPanel, row % kPanel, weight, bias, row);
-  return panels;
-}
-
-Panels read_glu_panels(const WeightsFile& file, const std::string& name, int channels) {
-  const Tensor& weight = file.tensor(name + ".weight", {2 * channels, channels});
-  const Tensor& bias = file.tensor(name + ".bias", {2 * channels});
-  const int count = (channels + kHalf - 1) / kHalf;
-  Panels panels = empty_panels(channels, count, 2 * padded(channels - (count - 1) * kHalf));
-  for (int c = 0; c < channels; ++c) {
-    const int panel = c / kHalf;
-    put_row(panels, panel, c % kHalf, weight, bias, c);
-    put_row(panels, panel, panels.width(panel) / 2 + c % kHalf, weight, bias, channels + c);
-  }
-  return panels;
 }
 
 const Tensor& highpass(const WeightsFile& file, const multires_info& info, const std::string& layer, int scale) {
@@ -75,7 +37,7 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
   const size_t width = static_cast<size_t>(model.width);
   const Tensor& lowpass = file.tensor(name + ".lowpass", {K, d});
   AlignedArray<float> filters((static_cast<size_t>(K) + 1 + model.total_taps - info.depth) * width);
-  for (int o = 0; o < K; ++o) std::copy_n(lowpass.data + static_cast<size_t>(o) * d, d, filters.data() + o * width);
+  for (int o = 0; o < K; ++o) std::copy_n(lowpass.floats() + static_cast<size_t>(o) * d, d, filters.data() + o * width);
   std::vector<double> reached(static_cast<size_t>(d));  // weight of a_{j+1}(t) in y(t)
   float* weights = filters.data() + filters.size();
   for (int j = info.depth; j-- > 0;) {
@@ -83,7 +45,8 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
     weights -= (model.taps[j] - 1) * width;
     const auto part = [&](int o, int c) {
       const size_t i = static_cast<size_t>(o) * d + c;
-      return (o < high.shape[0] ? static_cast<double>(high.data[i]) : 0.0) + (o < K ? lowpass.data[i] * reached[c] : 0.0);
+      return (o < high.shape[0] ? static_cast<double>(high.floats()[i]) : 0.0) +
+             (o < K ? lowpass.floats()[i] * reached[c] : 0.0);
     };
     for (int o = 1; o < model.taps[j]; ++o)
       for (int c = 0; c < d; ++c) weights[(o - 1) * width + c] = static_cast<float>(part(o, c));
@@ -93,7 +56,7 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
   return filters;
 }
 
-Layer read_layer(const WeightsFile& file, const Model& model, const std::string& name) {
+Layer read_layer(const WeightsFile& file, const Model& model, const std::string& name, DType precision) {
   const multires_info& info = model.info;
   const int d = info.d_model;
   Layer layer;
@@ -101,8 +64,8 @@ Layer read_layer(const WeightsFile& file, const Model& model, const std::string&
     if (std::max(highpass(file, info, name, j).shape[0], static_cast<int64_t>(info.kernel_size)) != model.taps[j])
       throw LoadError(MULTIRES_MALFORMED, "the layers' filters differ in length");
   layer.filters = read_filters(file, model, name);
-  layer.mixing = read_glu_panels(file, name + ".mixing", d);
-  if (info.autoregressive) layer.output = read_panels(file, name + ".output", d, d);
+  layer.mixing = read_glu_panels(file, name + ".mixing", d, precision);
+  if (info.autoregressive) layer.output = read_panels(file, name + ".output", d, d, precision);
   layer.normalizes = file.has(name + ".norm.scale");
   const std::string norm = name + (layer.normalizes ? ".norm" : ".residual");
   layer.scale = padded_rows(file.tensor(norm + ".scale", {d}), 1, d);
@@ -119,6 +82,15 @@ float read_epsilon(const WeightsFile& file) {
   if (!(stream >> epsilon) || stream.peek() != EOF || !(epsilon >= 0.0f && epsilon < 1.0f))
     throw LoadError(MULTIRES_MALFORMED, "metadata norm_epsilon is '" + text + "'");
   return epsilon;
+}
+
+// Files of before there was another have none.
+DType read_precision(const WeightsFile& file) {
+  const auto found = file.metadata().find("precision");
+  if (found == file.metadata().end() || found->second == "fp32") return DType::kFloat32;
+  if (found->second == "fp16") return DType::kFloat16;
+  if (found->second == "int8") return DType::kInt8;
+  throw LoadError(MULTIRES_UNSUPPORTED, "metadata precision is '" + found->second + "', this release runs fp32, fp16 and int8");
 }
 
 int to_int(int64_t value) { return static_cast<int>(value); }
@@ -164,7 +136,9 @@ Model* Model::read(const WeightsFile& file) {
   if (info.n_tokens > 0)
     model->table = padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}), info.n_tokens, info.d_model);
   else
-    model->encoder = read_panels(file, "encoder", info.d_input, info.d_model);
+    model->encoder = read_panels(file, "encoder", info.d_input, info.d_model, DType::kFloat32);
+  const DType precision = read_precision(file);
+  if (precision == DType::kFloat16) model->queues = precision;
   const float epsilon = read_epsilon(file);
   for (int j = 0; j < info.depth; ++j) {
     const int64_t given = highpass(file, info, "layers.0", j).shape[0];
@@ -179,10 +153,10 @@ Model* Model::read(const WeightsFile& file) {
   const uint64_t filters = static_cast<uint64_t>(model->total_taps) * 2 * model->width * info.n_layers * sizeof(float);
   if (filters / 64 > file.size()) throw LoadError(MULTIRES_MALFORMED, "the filters ask for too much padding");
   for (int i = 0; i < info.n_layers; ++i) {
-    model->layers.push_back(read_layer(file, *model, "layers." + std::to_string(i)));
+    model->layers.push_back(read_layer(file, *model, "layers." + std::to_string(i), precision));
     model->layers.back().epsilon = epsilon;
   }
-  model->head = read_panels(file, "head", info.d_model, info.d_output);
+  model->head = read_panels(file, "head", info.d_model, info.d_output, DType::kFloat32);
   model->kernels = &best_kernels();
   model->metadata = file.metadata();
   model->fingerprint = file.fingerprint();

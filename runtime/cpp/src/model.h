@@ -14,20 +14,32 @@ namespace multires {
 constexpr int kLane = 16;       // channels are padded to a multiple of this many floats
 constexpr int kPanel = 64;      // outputs that a matrix product forms at a time
 constexpr int kHalf = kPanel / 2;
+constexpr int kGroup = 4;       // int8 inputs whose products are summed by one instruction
 constexpr int kMaxWindow = 1 << 24;
 
 inline int padded(int channels) { return (channels + kLane - 1) / kLane * kLane; }
 
 // A matrix cut into panels of kPanel outputs, the last one narrower; within a panel, the weights of one
-// input lie together.
+// input lie together, and those of kGroup inputs in int8, which are multiplied at once.
 struct Panels {
+  DType dtype = DType::kFloat32;
   int inputs = 0, count = 0;
   int last = 0;  // outputs of the last panel, a multiple of kLane
-  AlignedArray<float> weights;  // of each panel: (inputs, width(panel))
-  AlignedArray<float> bias;     // (count, kPanel)
+  // Of each panel: (inputs, width(panel)) float32 or float16; (inputs / kGroup, width(panel), kGroup) int8,
+  // the inputs rounded up to whole groups.
+  AlignedArray<unsigned char> weights;
+  AlignedArray<float> bias;  // (count, kPanel)
+  // int8 only: y = scales * (weights @ q) + bias, q = round(x / input_scale); see export/linear.py.
+  float input_scale = 0;
+  AlignedArray<float> scales;     // (count, kPanel): input_scale * weight_scales
+  AlignedArray<int32_t> offsets;  // (count, kPanel): what weights @ 128 is too much for an unsigned q + 128
 
+  int rows() const { return dtype == DType::kInt8 ? (inputs + kGroup - 1) / kGroup * kGroup : inputs; }
   int width(int panel) const { return panel + 1 < count ? kPanel : last; }
-  const float* panel(int panel) const { return weights.data() + static_cast<size_t>(panel) * inputs * kPanel; }
+  template <typename T>
+  const T* panel(int panel) const {
+    return reinterpret_cast<const T*>(weights.data()) + static_cast<size_t>(panel) * rows() * kPanel;
+  }
 };
 
 struct Layer {
@@ -48,6 +60,7 @@ struct Kernels;  // kernels.h
 
 struct Model {
   multires_info info{};
+  DType queues = DType::kFloat32;  // what streams keep their past in, kFloat32 or kFloat16
   int width = 0;       // padded d_model
   AlignedArray<float> table;  // token models: (n_tokens, width)
   Panels encoder;             // others

@@ -26,11 +26,11 @@ size_t parts_bytes(const State& state) {
 }
 
 // Floats by their bits: neither alignment nor the compiler's view of NaN matters.
+template <typename Bits, Bits kExponent>
 bool all_finite(const unsigned char* data, size_t bytes) {
-  constexpr uint32_t kExponent = 0x7f800000;
   bool finite = true;
-  for (size_t i = 0; i < bytes; i += sizeof(uint32_t)) {
-    uint32_t bits;
+  for (size_t i = 0; i < bytes; i += sizeof(Bits)) {
+    Bits bits;
     std::memcpy(&bits, data + i, sizeof bits);
     finite &= (bits & kExponent) != kExponent;
   }
@@ -44,6 +44,15 @@ bool all_positions(const unsigned char* data, size_t bytes) {
     if (position < 0 || position > kMaxPosition) return false;
   }
   return true;
+}
+
+bool all_good(const multires_part& part, const unsigned char* data) {
+  switch (part.dtype) {
+    case MULTIRES_INT64: return all_positions(data, part.bytes);
+    case MULTIRES_FLOAT16: return all_finite<uint16_t, 0x7c00>(data, part.bytes);
+    case MULTIRES_FLOAT32: break;
+  }
+  return all_finite<uint32_t, 0x7f800000>(data, part.bytes);
 }
 
 }  // namespace
@@ -82,7 +91,7 @@ multires_status load_snapshot(State& state, const unsigned char* buffer, size_t 
     return MULTIRES_MISMATCH;
   const unsigned char* at = parts;
   for (const multires_part& part : state.parts) {
-    if (!(part.is_int64 ? all_positions : all_finite)(at, part.bytes)) return MULTIRES_MALFORMED;
+    if (!all_good(part, at)) return MULTIRES_MALFORMED;
     at += part.bytes;
   }
   for (const multires_part& part : state.parts) {

@@ -14,27 +14,25 @@ State::State(const Model& model_, int batch_, int window_) : model(model_), batc
   if (!info.autoregressive) {
     sum = AlignedArray<float>(rows * d);
     sum_error = AlignedArray<float>(rows * d);
-    add_part("pool_sum", sum.data(), {batch, info.d_model});
-    add_part("pool_sum_error", sum_error.data(), {batch, info.d_model});
+    add_part("pool_sum", MULTIRES_FLOAT32, sum.data(), {batch, info.d_model});
+    add_part("pool_sum_error", MULTIRES_FLOAT32, sum_error.data(), {batch, info.d_model});
     if (window) {
       block = AlignedArray<float>(rows * d);
       block_error = AlignedArray<float>(rows * d);
       prefix = AlignedArray<float>(rows * (static_cast<size_t>(window) + 1) * 2 * d);
-      add_part("pool_block", block.data(), {batch, info.d_model});
-      add_part("pool_block_error", block_error.data(), {batch, info.d_model});
-      add_part("pool_prefix", prefix.data(), {batch, 1, window + 1, 2 * info.d_model});
+      add_part("pool_block", MULTIRES_FLOAT32, block.data(), {batch, info.d_model});
+      add_part("pool_block_error", MULTIRES_FLOAT32, block_error.data(), {batch, info.d_model});
+      add_part("pool_prefix", MULTIRES_FLOAT32, prefix.data(), {batch, 1, window + 1, 2 * info.d_model});
     }
   }
-  add_part("position", nullptr, {batch});
-  parts.back().data = position.data();
-  parts.back().bytes = rows * sizeof(int64_t);
-  parts.back().is_int64 = 1;
+  add_part("position", MULTIRES_INT64, position.data(), {batch});
   std::sort(parts.begin(), parts.end(), [](const multires_part& a, const multires_part& b) {
     return std::string(a.name) < b.name;
   });
 
   const size_t scratch = kBlockRows * (static_cast<size_t>(model.width) + kPanel);
   for (AlignedArray<float>* buffer : {&x, &mixed, &gated, &pooled}) *buffer = AlignedArray<float>(scratch);
+  bytes = AlignedArray<uint8_t>(scratch);
   taps.resize(static_cast<size_t>(kBlockRows) * model.total_taps);
 }
 
@@ -49,25 +47,28 @@ void State::make_queues() {
     values += static_cast<size_t>(batch * model.slots[j] * wide);
   }
   // In one piece, so that large pages can carry them; vector loads may reach past the last channel.
-  rings_ = AlignedArray<float>(values + kLane);
+  const size_t each = size_of(model.queues);
+  rings_ = AlignedArray<unsigned char>((values + kLane) * each);
   names.reserve(static_cast<size_t>(depth));
-  float* queue = rings_.data();
+  unsigned char* queue = rings_.data();
+  const multires_dtype dtype = model.queues == DType::kFloat16 ? MULTIRES_FLOAT16 : MULTIRES_FLOAT32;
   for (int j = 0; j < depth; ++j) {
     char name[24];
     std::snprintf(name, sizeof name, "queue_%02d", j);
     names.emplace_back(name);
     queues.push_back(queue);
-    add_part(names.back().c_str(), queue, {batch, 1, model.slots[j], wide});
-    queue += static_cast<int64_t>(batch) * model.slots[j] * wide;
+    add_part(names.back().c_str(), dtype, queue, {batch, 1, model.slots[j], wide});
+    queue += static_cast<size_t>(batch * model.slots[j] * wide) * each;
   }
 }
 
-void State::add_part(const char* name, float* data, std::vector<int64_t> shape) {
+void State::add_part(const char* name, multires_dtype dtype, void* data, std::vector<int64_t> shape) {
   multires_part part{};
   part.name = name;
   part.data = data;
   part.rank = static_cast<int32_t>(shape.size());
-  part.bytes = sizeof(float);
+  part.dtype = dtype;
+  part.bytes = dtype == MULTIRES_INT64 ? sizeof(int64_t) : dtype == MULTIRES_FLOAT16 ? 2 : sizeof(float);
   for (size_t i = 0; i < shape.size(); ++i) {
     part.shape[i] = shape[i];
     part.bytes *= static_cast<size_t>(shape[i]);

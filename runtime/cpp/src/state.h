@@ -18,7 +18,7 @@ struct State {
   const int batch, window;
 
   AlignedArray<int64_t> position;             // (batch): steps seen
-  std::vector<float*> queues;                 // scale j: (batch, slots, n_layers * d_model)
+  std::vector<unsigned char*> queues;         // scale j: (batch, slots, n_layers * d_model) of Model::queues
   AlignedArray<float> sum, sum_error;         // (batch, d_model): of everything, or of this block
   AlignedArray<float> block, block_error;     // (batch, d_model): of the last block; windows only
   AlignedArray<float> prefix;                 // (batch, window + 1, 2 * d_model); windows only
@@ -34,12 +34,13 @@ struct State {
   // Scratch of one block of rows; no meaning between calls.
   AlignedArray<float> x, mixed, gated;
   AlignedArray<float> pooled;
-  std::vector<float*> taps;  // of each row, total_taps places in the rings
+  AlignedArray<uint8_t> bytes;       // what int8 products read
+  std::vector<unsigned char*> taps;  // of each row, total_taps places in the rings
 
  private:
-  AlignedArray<float> rings_;  // the queues of all scales, in one piece
+  AlignedArray<unsigned char> rings_;  // the queues of all scales, in one piece
   void make_queues();
-  void add_part(const char* name, float* data, std::vector<int64_t> shape);
+  void add_part(const char* name, multires_dtype dtype, void* data, std::vector<int64_t> shape);
 };
 
 }  // namespace multires

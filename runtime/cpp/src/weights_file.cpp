@@ -25,6 +25,31 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 [[noreturn]] void malformed(const std::string& what) { throw LoadError(MULTIRES_MALFORMED, what); }
 
+constexpr const char* kTypeNames[] = {"F32", "F16", "I8"};  // by DType
+const char* name_of(DType dtype) { return kTypeNames[static_cast<int>(dtype)]; }
+
+DType type_named(const std::string& text, const std::string& tensor) {
+  for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kInt8})
+    if (text == name_of(dtype)) return dtype;
+  malformed("tensor " + tensor + " is " + text + ", expected F32, F16 or I8");
+}
+
+void check_values(const Tensor& tensor, const std::string& name) {
+  bool good = true;
+  if (tensor.dtype == DType::kFloat32) {
+    for (size_t i = 0; i < tensor.count; ++i) good &= std::isfinite(tensor.floats()[i]);
+  } else if (tensor.dtype == DType::kFloat16) {
+    const uint16_t* values = static_cast<const uint16_t*>(tensor.data);
+    for (size_t i = 0; i < tensor.count; ++i) good &= (values[i] & 0x7c00) != 0x7c00;
+  } else {
+    // Symmetric; and without -128, the sum of two products of bytes fits into 16 bits.
+    const int8_t* values = static_cast<const int8_t*>(tensor.data);
+    for (size_t i = 0; i < tensor.count; ++i)
+      if (values[i] == -128) malformed("tensor " + name + " holds -128, expected -127 to 127");
+  }
+  if (!good) malformed("tensor " + name + " holds NaN or infinity");
+}
+
 }  // namespace
 
 std::string find_weights(const std::string& path) {
@@ -94,36 +119,42 @@ void WeightsFile::parse() {
     const HeaderValue &dtype = object["dtype"], &shape = object["shape"], &offsets = object["data_offsets"];
     if (object.size() != 3 || !dtype.is_text || shape.is_text || offsets.numbers.size() != 2)
       malformed("the entry of tensor " + name + " is incomplete");
-    if (dtype.text != "F32") malformed("tensor " + name + " is " + dtype.text + ", expected F32");
+    Tensor tensor{shape.numbers, type_named(dtype.text, name), nullptr, 1};
+    const size_t each = size_of(tensor.dtype);
     if (shape.numbers.size() > 4) malformed("tensor " + name + " has too many dimensions");
-    size_t count = 1;
     for (int64_t size : shape.numbers) {
-      if (size < 1 || static_cast<size_t>(size) > data_size / sizeof(float) / count)
+      if (size < 1 || static_cast<size_t>(size) > data_size / each / tensor.count)
         malformed("tensor " + name + " is larger than the file");
-      count *= static_cast<size_t>(size);
+      tensor.count *= static_cast<size_t>(size);
     }
     const int64_t first = offsets.numbers[0], last = offsets.numbers[1];
-    if (first > last || static_cast<size_t>(last) > data_size || first % alignof(float) != 0 ||
-        static_cast<size_t>(last - first) != count * sizeof(float))
+    if (first > last || static_cast<size_t>(last) > data_size || static_cast<size_t>(first) % each != 0 ||
+        static_cast<size_t>(last - first) != tensor.count * each)
       malformed("tensor " + name + " does not lie where the header says");
     // Tensors that share bytes would be read again and again: refused before that, not after.
-    used += count * sizeof(float);
+    used += tensor.count * each;
     if (used > data_size) malformed("tensors lie on top of each other");
-    const float* values = reinterpret_cast<const float*>(data + first);
-    for (size_t i = 0; i < count; ++i)
-      if (!std::isfinite(values[i])) malformed("tensor " + name + " holds NaN or infinity");
-    tensors_[name] = Tensor{shape.numbers, values, count};
+    tensor.data = data + first;
+    check_values(tensor, name);
+    tensors_[name] = tensor;
   }
   if (used != data_size) malformed("the tensors do not fill the file");
 }
 
 const Tensor& WeightsFile::tensor(const std::string& name, const std::vector<int64_t>& shape) const {
+  return tensor(name, shape, DType::kFloat32);
+}
+
+const Tensor& WeightsFile::tensor(const std::string& name, const std::vector<int64_t>& shape, DType other) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) malformed("tensor " + name + " is missing");
   const Tensor& tensor = found->second;
   bool fits = tensor.shape.size() == shape.size();
   for (size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] == -1 || shape[i] == tensor.shape[i];
   if (!fits) malformed("tensor " + name + " has shape " + shape_text(tensor.shape) + ", expected " + shape_text(shape));
+  if (tensor.dtype != DType::kFloat32 && tensor.dtype != other)
+    malformed("tensor " + name + " is " + name_of(tensor.dtype) + ", expected F32" +
+              (other == DType::kFloat32 ? "" : std::string(" or ") + name_of(other)));
   return tensor;
 }
 
@@ -138,7 +169,9 @@ uint64_t WeightsFile::fingerprint() const {
   for (const auto& [name, tensor] : tensors_) {
     all = digest(name.data(), name.size(), all);
     all = digest(tensor.shape.data(), tensor.shape.size() * sizeof tensor.shape[0], all);
-    all = digest(tensor.data, tensor.count * sizeof *tensor.data, all);
+    // Of float32 nothing is said: snapshots of such networks are older than other types.
+    if (tensor.dtype != DType::kFloat32) all = digest(name_of(tensor.dtype), 2, all);
+    all = digest(tensor.data, tensor.count * size_of(tensor.dtype), all);
   }
   return all;
 }

@@ -19,10 +19,19 @@ struct LoadError : std::runtime_error {
   multires_status status;
 };
 
+enum class DType { kFloat32, kFloat16, kInt8 };
+
+inline size_t size_of(DType dtype) { return dtype == DType::kFloat32 ? 4 : dtype == DType::kFloat16 ? 2 : 1; }
+
+// Finite numbers; int8 from -127 to 127.
 struct Tensor {
   std::vector<int64_t> shape;
-  const float* data;  // little-endian float32, 4-byte aligned, inside the file
+  DType dtype;
+  const void* data;  // little-endian, aligned to its type, inside the file
   size_t count;
+
+  // Of a tensor that was asked for by this type.
+  const float* floats() const { return static_cast<const float*>(data); }
 };
 
 // The weights file that a path means: itself, or that of the bundle whose folder it is.
@@ -38,8 +47,10 @@ class WeightsFile {
   WeightsFile(const WeightsFile&) = delete;
   WeightsFile& operator=(const WeightsFile&) = delete;
 
-  // A tensor of exactly this shape; throws MULTIRES_MALFORMED otherwise. -1 stands for any size.
+  // A tensor of exactly this shape, in float32; throws MULTIRES_MALFORMED otherwise. -1 stands for any size.
   const Tensor& tensor(const std::string& name, const std::vector<int64_t>& shape) const;
+  // The same in float32 or in `other`.
+  const Tensor& tensor(const std::string& name, const std::vector<int64_t>& shape, DType other) const;
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
   size_t size() const { return size_; }  // bytes
   // Metadata; throws MULTIRES_MALFORMED if it is not there, or is no number from low to high.

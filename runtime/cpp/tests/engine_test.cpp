@@ -139,9 +139,13 @@ void check_damage(const std::string& whole, const std::string& scratch, int roun
 // What holds of every network; the exact figures are compared with the configuration's from Python.
 void check_cost(const multires_model* model, const multires_info& info) {
   const multires_cost cost = multires_model_cost(model);
-  const int64_t d = info.d_model, row = static_cast<int64_t>(sizeof(float)) * info.n_layers * d;
-  CHECK(cost.multiply_adds > 2 * d * d * info.n_layers + d * info.d_output);
-  CHECK(cost.weight_bytes >= static_cast<int64_t>(sizeof(float)) * d * (2 * d * info.n_layers + info.d_output));
+  const std::string precision = multires_model_metadata(model, "precision");
+  const int64_t d = info.d_model, row = (precision == "fp16" ? 2 : 4) * info.n_layers * d;
+  const int64_t convolutions = (info.autoregressive ? 3 : 2) * d * d * info.n_layers, head = d * info.d_output;
+  const int64_t each = precision == "fp32" ? 4 : precision == "fp16" ? 2 : 1;
+  CHECK(cost.multiply_adds + cost.int8_multiply_adds > convolutions + head);
+  CHECK(cost.int8_multiply_adds == (precision == "int8" ? convolutions : 0));
+  CHECK(cost.weight_bytes >= each * convolutions + 4 * head);
   CHECK(cost.tap_bytes >= info.depth * (info.kernel_size - 1) * row);
   CHECK(cost.push_bytes == info.depth * row);
   CHECK(multires_model_cost(nullptr).multiply_adds == 0);

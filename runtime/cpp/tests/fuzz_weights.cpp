@@ -97,12 +97,14 @@ bool mutate_sizes(Parts& parts, std::mt19937& random, size_t max_size) {
       count *= static_cast<size_t>(dimension);
       shape += (shape.empty() ? "" : ",") + std::to_string(dimension);
     }
-    const size_t first = data.size(), bytes = count * sizeof(float);
+    // What is shorter than float32 must begin at a multiple of its size, which the file's order sees to.
+    const std::string& dtype = object["dtype"].text;
+    const size_t first = data.size(), bytes = count * (dtype == "F16" ? 2 : dtype == "I8" ? 1 : sizeof(float));
     if (bytes > max_size - std::min(max_size, first)) return false;
     while (data.size() < first + bytes && !parts.data.empty())
       data.append(parts.data, 0, std::min(parts.data.size(), first + bytes - data.size()));
     data.resize(first + bytes);
-    text += ",\"" + name + "\":{\"dtype\":\"F32\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(first) +
+    text += ",\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(first) +
             "," + std::to_string(data.size()) + "]}";
   }
   parts.header = text + "}";

@@ -153,21 +153,33 @@ void check_snapshots(const Model& model, const Model& other) {
 void check_bad_states(const Model& model) {
   Stream bad(model), good(model);
   float* value = nullptr;
+  uint16_t* half = nullptr;
   int64_t* at = nullptr;
   for (int32_t i = 0; i < multires_state_parts(bad.handle()); ++i) {
     multires_part part;
     CHECK(multires_state_part(bad.handle(), i, &part) == MULTIRES_OK);
-    if (part.is_int64)
+    if (part.dtype == MULTIRES_INT64)
       at = static_cast<int64_t*>(part.data);
-    else
+    else if (part.dtype == MULTIRES_FLOAT32)
       value = static_cast<float*>(part.data);
+    else
+      half = static_cast<uint16_t*>(part.data);
   }
-  CHECK(value && at);
-  for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
-    *value = wrong;
-    CHECK(status_of([&] { good.load(bad.save()); }) == MULTIRES_MALFORMED);
+  CHECK((value || half) && at);
+  if (value) {
+    for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+      *value = wrong;
+      CHECK(status_of([&] { good.load(bad.save()); }) == MULTIRES_MALFORMED);
+    }
+    *value = 1;
   }
-  *value = 1;
+  if (half) {
+    for (const uint16_t wrong : {0x7e00, 0xfc00}) {  // the same in float16
+      *half = wrong;
+      CHECK(status_of([&] { good.load(bad.save()); }) == MULTIRES_MALFORMED);
+    }
+    *half = 0x3c00;
+  }
   const int64_t most = static_cast<int64_t>(1) << 62;
   for (const int64_t wrong : {int64_t{-1}, most + 1, std::numeric_limits<int64_t>::max()}) {
     *at = wrong;

@@ -70,7 +70,7 @@ bool ends_where_it_should(void (*function)(const float*, float*, int)) {
 int main() {
   const std::vector<float> x = arguments();
   std::set<std::string> seen;
-  for (const char* name : {"avx512", "avx2", "baseline"}) {
+  for (const char* name : {"avx512vnni", "avx512", "avx2", "baseline"}) {
     setenv("MULTIRES_ISA", name, 1);
     const multires::Kernels& kernels = multires::best_kernels();
     if (!seen.insert(kernels.isa).second) continue;  // this CPU lacks it

@@ -1,8 +1,8 @@
 // The engine against outputs that another program computed in double precision:
-//   reference_test WEIGHTS CASE
+//   reference_test WEIGHTS CASE [LIMIT]
 // CASE, little-endian: int64 batch, int64 steps, the inputs, float32 (steps, batch, d_input) or int64
 // tokens (steps, batch), and the expected outputs, float64 (steps, batch, d_output). Prints the largest
-// |y - expected| / max(1, |expected|) and exits 0 when it is at most 1e-5.
+// |y - expected| / max(1, |expected|) and exits 0 when it is at most LIMIT, 1e-5 if not given.
 
 #include <cmath>
 #include <cstring>
@@ -23,7 +23,7 @@ std::vector<T> take(const std::string& bytes, size_t& at, size_t count) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  CHECK(count == 3);
+  CHECK(count == 3 || count == 4);
   multires_model* model = load_model(arguments[1]);
   const multires_info info = multires_model_info(model);
   const std::string bytes = read_file(arguments[2]);
@@ -50,5 +50,5 @@ int main(int count, char** arguments) {
   std::printf("%s %.3g\n", multires_model_isa(model), most);
   multires_state_free(state);
   multires_model_free(model);
-  return most <= 1e-5 ? 0 : 1;
+  return most <= (count == 4 ? std::atof(arguments[3]) : 1e-5) ? 0 : 1;
 }

@@ -2,41 +2,93 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from multires_edge.export.folding import fold
+from multires_edge.calibration.measure import calibrate
+from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native import native_weights
+from multires_edge.export.precision.int8 import quantize
+from multires_edge.export.targets import TARGETS
 from multires_edge.models.card import Card
+from multires_edge.models.network import MultiresNet
+from multires_edge.runtime.data import Dataset
 from tests.conftest import as_double, random_inputs, random_net, variant
+from tests.export.graphs.harness import Steps
 
-NETWORKS: dict[str, tuple[dict[str, Any], Pooling]] = {
-    "fading": ({"depth": 6, "d_model": 20}, Pooling()),
-    "uniform": ({"tree_select": "uniform", "memory_size": 20, "kernel_size": 4, "depth": 5}, Pooling()),
-    "tokens-windowed": ({"encoder": "token", "norm": "batch", "kernel_size": 3}, Pooling(7)),
-    "autoregressive": ({"task": "autoregressive", "d_model": 33, "d_output": 70}, Pooling()),
+
+@dataclass(frozen=True)
+class Network:
+    """A random network; the engine's largest error over max(1, |expected|) may be ``limit``."""
+
+    changes: dict[str, Any]
+    pooling: Pooling = field(default_factory=Pooling)
+    precision: str = "fp32"
+    limit: float = 1e-5
+
+    def random(self) -> MultiresNet:
+        return random_net(variant(**self.changes))
+
+
+NETWORKS = {
+    "fading": Network({"depth": 6, "d_model": 20}),
+    "uniform": Network({"tree_select": "uniform", "memory_size": 20, "kernel_size": 4, "depth": 5}),
+    "tokens-windowed": Network({"encoder": "token", "norm": "batch", "kernel_size": 3}, Pooling(7)),
+    "autoregressive": Network({"task": "autoregressive", "d_model": 33, "d_output": 70}),
+    "float16": Network({"depth": 6, "d_model": 37}, Pooling(5), "fp16", 2e-3),
+    "float16-autoregressive": Network(
+        {"task": "autoregressive", "kernel_size": 4}, precision="fp16", limit=2e-3
+    ),
+    # Against the int8 graph: an activation on the border of two levels may fall either way.
+    "int8": Network({"norm": "batch", "d_model": 70}, Pooling(7), "int8", 5e-3),
+    "int8-autoregressive": Network(
+        {"task": "autoregressive", "d_model": 33, "d_output": 70}, precision="int8", limit=5e-3
+    ),
 }
 BATCH, STEPS = 3, 150
 # Names that the header of a weights file must escape.
 CARD = Card({"labels": ['N"', "\N{MICRO SIGN}", "\N{MUSICAL SYMBOL G CLEF}\n"]})
 
 
+def quantized(net: MultiresNet) -> FoldedNetwork:
+    """In int8, with the ranges of noise."""
+    noise = np.ascontiguousarray(random_inputs(net.config, 16, 100, seed=7))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a table of small networks has few values
+        table = calibrate(net, Dataset(Path("noise.npz"), noise))
+    return quantize(fold(net), table)
+
+
 def write_weights(name: str, folder: Path) -> Path:
-    changes, pooling = NETWORKS[name]
-    path = folder / f"{name}.safetensors"
-    path.write_bytes(native_weights(fold(random_net(variant(**changes))), pooling, CARD))
+    network = NETWORKS[name]
+    net, path = network.random(), folder / f"{name}.safetensors"
+    folded = quantized(net) if network.precision == "int8" else fold(net)
+    path.write_bytes(native_weights(folded, network.pooling, CARD, network.precision))
     return path
 
 
+def expected_outputs(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
+    """Of the network in float64; in int8, which is another network, of its step graph in ONNX Runtime."""
+    net = network.random()
+    if network.precision == "int8":
+        step = build_step_graph(quantized(net), TARGETS["portable"], network.pooling, {})
+        return Steps(step, len(inputs)).run(inputs)
+    outputs: NDArray[Any] = net.double().stepwise(as_double(inputs), network.pooling.window).numpy()
+    return outputs
+
+
 def write_case(name: str, folder: Path) -> Path:
-    """Inputs and their float64 outputs at every step, as reference_test.cpp reads them."""
-    changes, pooling = NETWORKS[name]
-    net = random_net(variant(**changes)).double()
-    inputs = random_inputs(net.config, BATCH, STEPS, seed=6)
-    expected = net.stepwise(as_double(inputs), pooling.window).numpy()
+    """Inputs and their expected outputs at every step, as reference_test.cpp reads them."""
+    network = NETWORKS[name]
+    inputs = random_inputs(variant(**network.changes), BATCH, STEPS, seed=6)
+    expected = expected_outputs(network, inputs)
     path = folder / f"{name}.case"
     path.write_bytes(
         b"".join(

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "runtime" / "cpp"
-ISAS = ("baseline", "avx2", "avx512") if platform.machine() in {"x86_64", "AMD64"} else ("",)
+ISAS = ("baseline", "avx2", "avx512", "avx512vnni") if platform.machine() in {"x86_64", "AMD64"} else ("",)
 
 
 def needs(*tools: str) -> None:

@@ -27,15 +27,18 @@ def emulate(program: Path, *arguments: str | Path) -> str:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name: str, folder: Path, tmp_path: Path) -> None:
     weights = write_weights(name, tmp_path)
-    used, error = emulate(folder / "tests" / "reference_test", weights, write_case(name, tmp_path)).split()
+    case, limit = write_case(name, tmp_path), NETWORKS[name].limit
+    used, error = emulate(folder / "tests" / "reference_test", weights, case, str(limit)).split()
     assert used == "neon"
-    assert 0 < float(error) <= 1e-5
+    assert 0 < float(error) <= limit
+    assert emulate(folder / "tests" / "products_test", weights).startswith("neon:")
     scratch = tmp_path / "scratch"
     assert "passed on neon" in emulate(folder / "tests" / "engine_test", weights, scratch, "50")
 
 
 def test_elementary_functions(folder: Path) -> None:
-    assert emulate(folder / "tests" / "math_test").startswith("neon:")
+    for program in ("math_test", "half_test"):
+        assert emulate(folder / "tests" / program).startswith("neon:")
 
 
 def test_the_matrix_product_is_vectorised(folder: Path) -> None:

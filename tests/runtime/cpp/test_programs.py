@@ -16,12 +16,13 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_float64_reference(name: str, programs: Path, tmp_path: Path) -> None:
+def test_the_reference(name: str, programs: Path, tmp_path: Path) -> None:
     weights, case = write_weights(name, tmp_path), write_case(name, tmp_path)
     for isa in ISAS:
-        used, error = run(programs / "reference_test", weights, case, MULTIRES_ISA=isa).split()
+        program: list[str | Path] = [programs / "reference_test", weights, case, str(NETWORKS[name].limit)]
+        used, error = run(*program, MULTIRES_ISA=isa).split()
         assert used in {isa, "baseline", "neon"}  # a lesser CPU falls back
-        assert 0 < float(error) <= 1e-5
+        assert 0 < float(error) <= NETWORKS[name].limit
 
 
 def test_a_wrong_reference_is_noticed(programs: Path, tmp_path: Path) -> None:
@@ -33,6 +34,17 @@ def test_a_wrong_reference_is_noticed(programs: Path, tmp_path: Path) -> None:
 def test_elementary_functions(programs: Path) -> None:
     used = [line.split(":")[0] for line in run(programs / "math_test").splitlines()]
     assert used[-1] in {"baseline", "neon"}
+
+
+def test_float16(programs: Path) -> None:
+    used = [line.split(":")[0] for line in run(programs / "half_test").splitlines()]
+    assert used[-1] in {"baseline", "neon"}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_products_are_those_of_exact_sums(name: str, programs: Path, tmp_path: Path) -> None:
+    used = run(programs / "products_test", write_weights(name, tmp_path)).splitlines()
+    assert used[-1].split(":")[0] in {"baseline", "neon"}
 
 
 @pytest.mark.parametrize("name", NETWORKS)

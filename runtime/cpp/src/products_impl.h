@@ -1,0 +1,91 @@
+// Products of a matrix in panels with rows of inputs, in each type that weights have. Included by
+// kernels_impl.h, whose vectors it uses.
+
+namespace multires {
+namespace {
+
+// One panel of float32 or float16 weights.
+template <typename W>
+struct FloatPanel {
+  typedef float Input;
+  const W* weights;
+  const float* bias;
+  int width, inputs;
+
+  FloatPanel(const Panels& panels, int p)
+      : weights(panels.panel<W>(p)), bias(panels.bias.data() + p * kPanel), width(panels.width(p)),
+        inputs(panels.inputs) {}
+
+  typedef typename Lanes<W>::Type Sum;
+  static constexpr int kLanes = sizeof(Sum) / sizeof(float);
+  static constexpr int kRows = MULTIRES_ROWS * kLanes / kVector;  // as many sums, however long they are
+
+  // out[r][c .. c + V vectors) = bias + weights * in[r] for R rows. Each sum is taken in the order of the
+  // inputs, so that R and V change no bit of it.
+  template <int R, int V>
+  void columns(int c, const float* in, size_t stride, float* out) const {
+    constexpr int N = V * kVector / kLanes;
+    Sum sums[R][N], weight;
+    for (int r = 0; r < R; ++r)
+      for (int n = 0; n < N; ++n) load_to(sums[r][n], bias + c + n * kLanes);
+    const W* from = weights + c;
+    for (int i = 0; i < inputs; ++i, from += width) {
+      for (int r = 0; r < R; ++r) {
+        const Sum factor = in[r * stride + i] - Sum{};
+        for (int n = 0; n < N; ++n) {
+          load_to(weight, from + n * kLanes);
+          sums[r][n] += weight * factor;
+        }
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int n = 0; n < N; ++n) store(out + r * kPanel + c + n * kLanes, sums[r][n]);
+  }
+};
+
+// A whole panel for R rows, from column c on.
+template <int R, int V, typename Panel>
+inline void multiply_panel(const Panel& panel, const typename Panel::Input* in, size_t stride, float* out, int c = 0) {
+  for (; c + V * kVector <= panel.width; c += V * kVector) panel.template columns<R, V>(c, in, stride, out);
+  if constexpr (V > 1) multiply_panel<R, V / 2>(panel, in, stride, out, c);
+}
+
+template <typename Panel, typename Use>
+void multiply_panels(const Panels& panels, const typename Panel::Input* in, size_t stride, int rows, Use use) {
+  constexpr int R = Panel::kRows;
+  alignas(64) float out[R * kPanel];
+  for (int p = 0; p < panels.count; ++p) {
+    const Panel panel(panels, p);
+    int row = 0;
+    for (; row + R <= rows; row += R) {
+      multiply_panel<R, MULTIRES_COLUMNS>(panel, in + row * stride, stride, out);
+      for (int r = 0; r < R; ++r) use(p, row + r, out + r * kPanel);
+    }
+    for (; row < rows; ++row) {
+      multiply_panel<1, MULTIRES_ALONE>(panel, in + row * stride, stride, out);
+      use(p, row, out);
+    }
+  }
+}
+
+// Calls use(panel, row, outputs of that panel) for every panel and row of a float32 matrix.
+template <typename Use>
+void multiply(const Panels& panels, const float* in, size_t stride, int rows, Use use) {
+  multiply_panels<FloatPanel<float>>(panels, in, stride, rows, use);
+}
+
+// The same of a matrix of any type. `bytes` is scratch for rows of int8, as far apart as those of `in`.
+template <typename Use>
+void multiply(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, Use use) {
+  switch (panels.dtype) {
+    case DType::kFloat32: return multiply_panels<FloatPanel<float>>(panels, in, stride, rows, use);
+    case DType::kFloat16: return multiply_panels<FloatPanel<Half>>(panels, in, stride, rows, use);
+    case DType::kInt8: break;
+  }
+  for (int row = 0; row < rows; ++row)
+    quantize_row(in + row * stride, panels.inputs, panels.input_scale, bytes + row * stride);
+  multiply_panels<Int8Panel>(panels, bytes, stride, rows, use);
+}
+
+}  // namespace
+}  // namespace multires

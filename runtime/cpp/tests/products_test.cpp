@@ -1,0 +1,111 @@
+// The products of int8 and float16 matrices on every instruction set, against sums that are exact:
+//   products_test WEIGHTS
+// takes the matrices of a weights file. Every instruction set must have the same integers, for any rows at
+// once, for inputs at the borders of two levels and far beyond the range. Exits 0 when it is so.
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <set>
+
+#include "kernels.h"
+#include "testing.h"
+
+namespace {
+
+using multires::DType;
+using multires::Kernels;
+using multires::Panels;
+
+constexpr int kRows = 7;  // whole blocks of rows and single ones, on every instruction set
+
+float widened(uint16_t half) {
+  const int exponent = half >> 10 & 31, digits = half & 0x3ff;
+  const float value = std::ldexp(static_cast<float>(exponent ? digits + 1024 : digits), std::max(exponent, 1) - 25);
+  return half & 0x8000 ? -value : value;
+}
+
+std::vector<float> inputs_for(const Panels& panels, size_t stride, std::mt19937& random) {
+  std::vector<float> x(kRows * stride);
+  const float scale = panels.dtype == DType::kInt8 ? panels.input_scale : 1.0f;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float level = static_cast<float>(static_cast<int>(random() % 301) - 150);
+    switch (i / stride) {
+      case 0: x[i] = 1e30f; break;  // every byte at its end: the largest sums of pairs
+      case 1: x[i] = i % 2 ? 1e30f : -1e30f; break;
+      case 2: x[i] = (level + 0.5f) * scale; break;  // between two levels
+      case 3: x[i] = std::nextafter((level + 0.5f) * scale, level); break;
+      default: x[i] = std::normal_distribution<float>(0, 50)(random) * scale;
+    }
+    if (panels.dtype != DType::kInt8) x[i] = std::min(1e3f, std::max(-1e3f, x[i]));
+  }
+  return x;
+}
+
+int level_of(float x, float scale) {
+  const float level = std::nearbyint(x / scale);
+  return static_cast<int>(std::min(127.0f, std::max(-127.0f, level)));
+}
+
+// Output `place` of a panel for one row, by the layout that model.h describes.
+void check_output(const Panels& panels, int panel, int place, const float* x, float y) {
+  const size_t width = static_cast<size_t>(panels.width(panel));
+  if (panels.dtype == DType::kInt8) {
+    int64_t sum = 0;
+    const int8_t* weights = panels.panel<int8_t>(panel);
+    for (int i = 0; i < panels.inputs; ++i)
+      sum += weights[(i / 4 * width + place) * 4 + i % 4] * level_of(x[i], panels.input_scale);
+    CHECK(y == static_cast<float>(sum));
+    return;
+  }
+  double sum = 0, size = 0;
+  for (int i = 0; i < panels.inputs; ++i) {
+    const size_t at = i * width + place;
+    const float weight =
+        panels.dtype == DType::kFloat16 ? widened(panels.panel<uint16_t>(panel)[at]) : panels.panel<float>(panel)[at];
+    sum += static_cast<double>(weight) * x[i];
+    size += std::fabs(static_cast<double>(weight) * x[i]);
+  }
+  CHECK(std::fabs(y - sum) <= 1e-5 * size);
+}
+
+void check_products(const Kernels& kernels, Panels& panels, std::mt19937& random) {
+  const size_t stride = static_cast<size_t>(multires::padded(panels.inputs)) + 16;
+  const size_t outputs = static_cast<size_t>(panels.count) * multires::kPanel;
+  // Without scales and biases, sums are seen as they are.
+  std::fill_n(panels.bias.data(), panels.bias.size(), 0.0f);
+  std::fill_n(panels.scales.data(), panels.scales.size(), 1.0f);
+  const std::vector<float> x = inputs_for(panels, stride, random);
+  std::vector<uint8_t> bytes(x.size());
+  std::vector<float> y(kRows * outputs), alone(outputs);
+  kernels.multiply(panels, x.data(), stride, kRows, bytes.data(), y.data());
+  for (int row = 0; row < kRows; ++row) {
+    const float* in = x.data() + row * stride;
+    kernels.multiply(panels, in, stride, 1, bytes.data(), alone.data());
+    for (int panel = 0; panel < panels.count; ++panel)
+      for (int place = 0; place < panels.width(panel); ++place) {
+        const size_t at = static_cast<size_t>(panel) * multires::kPanel + place;
+        CHECK(y[row * outputs + at] == alone[at]);
+        check_output(panels, panel, place, in, alone[at]);
+      }
+  }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  CHECK(count == 2);
+  std::set<std::string> seen;
+  for (const char* name : {"avx512vnni", "avx512", "avx2", "baseline"}) {
+    setenv("MULTIRES_ISA", name, 1);
+    std::unique_ptr<multires::Model> model(multires::Model::load(arguments[1]));
+    if (!seen.insert(model->kernels->isa).second) continue;  // this CPU lacks it
+    std::mt19937 random(7);
+    for (multires::Layer& layer : model->layers) {
+      check_products(*model->kernels, layer.mixing, random);
+      if (layer.output.count) check_products(*model->kernels, layer.output, random);
+    }
+    std::printf("%s: sums as they should be\n", model->kernels->isa);
+  }
+  return 0;
+}
