@@ -36,8 +36,9 @@ def check(entry: dict[str, Any], streams: list[int], steps: int) -> None:
     assert (entry["format"], entry["version"]) == ("multires-bench", 1)
     for line in entry["rooflines"].values():
         assert set(line) == {
-            "isa", "weight_bytes", "tap_bytes", "push_bytes", "multiply_adds", "bytes_per_second",
-            "multiply_adds_per_second", "read_seconds", "compute_seconds", "seconds", "bound",
+            "isa", "weight_bytes", "tap_bytes", "push_bytes", "multiply_adds", "int8_multiply_adds",
+            "bytes_per_second", "multiply_adds_per_second", "read_seconds", "compute_seconds", "seconds",
+            "bound",
         }  # fmt: skip
         assert line["seconds"] == max(line["read_seconds"], line["compute_seconds"]) > 0
     for result in entry["results"]:
