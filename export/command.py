@@ -90,7 +90,7 @@ PARITY_FAILED = 1
     default="mixing,output",
     show_default=True,
     metavar="LIST",
-    help="What int8 is for: mixing, output, encoder, head, filters.",
+    help="What int8 is for: mixing, output, encoder, head, filters, queues.",
 )
 @click.option(
     "--max-drop",

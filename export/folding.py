@@ -89,12 +89,17 @@ class FoldedLayer:
 
 @dataclass(frozen=True)
 class FoldedNetwork:
-    """All weights of a network. ``encoder`` is linear, or a token table (n_tokens, d_model)."""
+    """All weights of a network. ``encoder`` is linear, or a token table (n_tokens, d_model).
+
+    With ``queue_scales``, float32 (depth, n_layers * d_model), queues are int8: what is remembered of a
+    value a_j is round(a_j / scale), from -128 to 127. The a_j of a step itself are never rounded.
+    """
 
     config: ModelConfig
     encoder: Linear | QuantizedLinear | Array
     layers: list[FoldedLayer]
     head: Linear | QuantizedLinear
+    queue_scales: NDArray[np.float32] | None = None
 
 
 def fold(net: MultiresNet) -> FoldedNetwork:

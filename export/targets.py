@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from multires_edge.runtime.errors import ConfigError
 
@@ -16,8 +18,8 @@ class Target:
     """One row of the table.
 
     ``opset`` is the ONNX operator set of the graphs, ``ir_version`` their file format,
-    ``queue_update`` the operator that writes a queue in place, ``onnxruntime`` the first release of
-    ONNX Runtime that runs such graphs.
+    ``queue_update`` the operator that writes a queue in place, ``int8_queue_update`` the one for int8
+    queues where that is another, ``onnxruntime`` the first release of ONNX Runtime that runs such graphs.
     """
 
     name: str
@@ -27,6 +29,11 @@ class Target:
     onnxruntime: tuple[int, int]
     description: str
     source: str
+    int8_queue_update: QueueUpdate | None = None
+
+    def update_of(self, dtype: np.dtype[Any]) -> QueueUpdate:
+        """The operator that writes queues of a type."""
+        return self.int8_queue_update or self.queue_update if dtype == np.int8 else self.queue_update
 
     @property
     def gelu_operator(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -28,7 +30,10 @@ def build_full_graph(
     x = _encode(graph, network, types)
     for i, layer in enumerate(network.layers):
         x = graph.cast(x, types.layers[i], f"layers.{i}/cast")
-        x = _block(graph, x, layer, f"layers.{i}")
+        scales = None
+        if network.queue_scales is not None:
+            scales = network.queue_scales[:, i * config.d_model : (i + 1) * config.d_model]
+        x = _block(graph, x, layer, f"layers.{i}", scales)
     if config.task == "autoregressive":
         shape: list[int | str] = ["batch", config.d_output, "time"]
         x = graph.cast(x, types.head, "head/cast")
@@ -129,18 +134,80 @@ def _depthwise(
     )
 
 
-def _block(graph: GraphBuilder, x: str, layer: FoldedLayer, name: str) -> str:
-    a, resolutions = x, []
+def _resolutions(
+    graph: GraphBuilder, x: str, layer: FoldedLayer, name: str, queue_scales: NDArray[np.float32] | None
+) -> list[str]:
+    """The part of each scale in the layer's output, to be summed."""
+    if queue_scales is not None:
+        return _remembered_resolutions(graph, x, layer, name, queue_scales)
+    a, parts = x, []
     highpass = _highpass(graph, layer, name, like=x)
     lowpass = _lowpass(graph, layer, name, like=x) if layer.depth > 1 else ""
     for j in range(layer.depth):
         if j in highpass:
             shape = layer.highpass[j].shape
-            resolutions.append(
-                _depthwise(graph, a, highpass[j], shape, 1 << j, f"{name}/scales.{j}/highpass")
-            )
+            parts.append(_depthwise(graph, a, highpass[j], shape, 1 << j, f"{name}/scales.{j}/highpass"))
         if j + 1 < layer.depth:
             a = _depthwise(graph, a, lowpass, layer.lowpass.shape, 1 << j, f"{name}/scales.{j}/lowpass")
+    return parts
+
+
+def _remembered_resolutions(
+    graph: GraphBuilder, x: str, layer: FoldedLayer, name: str, queue_scales: NDArray[np.float32]
+) -> list[str]:
+    """As a stream with int8 queues computes them: what is past is rounded, this step's values are not."""
+    past = replace(layer, lowpass=_without_newest(layer.lowpass), highpass=_past_only(layer))
+    highpass = _highpass(graph, past, name, like=x)
+    lowpass = _lowpass(graph, past, name, like=x) if layer.depth > 1 else ""
+    a, parts = x, []
+    for j in range(layer.depth):
+        at = f"{name}/scales.{j}"
+        rounded = _through_queue(graph, a, queue_scales[j], at)
+        if layer.remembers(j):
+            weight = graph.weight(f"{at}/highpass/newest", layer.highpass[j][0][:, None], like=x)
+            parts.append(graph.node("Mul", [a, weight], f"{at}/highpass/now"))
+        if j in highpass:
+            shape = layer.highpass[j].shape
+            parts.append(_depthwise(graph, rounded, highpass[j], shape, 1 << j, f"{at}/highpass"))
+        if j + 1 < layer.depth:
+            weight = graph.weight(f"{name}/lowpass/newest", layer.lowpass[0][:, None], like=x)
+            now = graph.node("Mul", [a, weight], f"{at}/lowpass/now")
+            queued = _depthwise(graph, rounded, lowpass, layer.lowpass.shape, 1 << j, f"{at}/lowpass/past")
+            a = graph.node("Add", [now, queued], f"{at}/lowpass")
+    return parts
+
+
+def _past_only(layer: FoldedLayer) -> list[NDArray[np.float64]]:
+    """The high-pass filters without what they do to this step's values."""
+    return [_without_newest(highpass) for highpass in layer.highpass]
+
+
+def _without_newest(filters: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros_like(filters[:1]), filters[1:]])
+
+
+def _through_queue(graph: GraphBuilder, a: str, scales: NDArray[np.float32], name: str) -> str:
+    """What a queue of int8 levels gives back of a (batch, d_model, time).
+
+    A scale for each channel, in multiplications: TensorRT quantises activations by one scale only.
+    """
+    one = graph.constant("queues/level", np.ones((), np.float32))
+    zero = graph.constant("int8/zero", np.zeros((), np.int8))
+    per_unit = graph.weight(f"{name}/queue/levels_per_unit", 1 / scales[:, None])
+    levels = graph.node("Mul", [a, per_unit], f"{name}/queue/levels")
+    doc = "saturates, half to even"
+    rounded = graph.node(
+        "QuantizeLinear", [levels, one, zero], f"{name}/queue/rounded", dtype=np.int8, doc=doc
+    )
+    levels = graph.node("DequantizeLinear", [rounded, one], f"{name}/queue/read", dtype=np.float32)
+    level = graph.weight(f"{name}/queue/level", scales[:, None])
+    return graph.node("Mul", [levels, level], f"{name}/queue", doc="a_j as the queue keeps it")
+
+
+def _block(
+    graph: GraphBuilder, x: str, layer: FoldedLayer, name: str, queue_scales: NDArray[np.float32] | None
+) -> str:
+    resolutions = _resolutions(graph, x, layer, name, queue_scales)
     y = resolutions[0]
     if len(resolutions) > 1:
         y = graph.node("Sum", resolutions, f"{name}/sum", doc="sum over all scales")

@@ -16,6 +16,7 @@ import numpy as np
 
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.precision.types import FLOAT32, Type
+from multires_edge.export.targets import QueueUpdate
 from multires_edge.runtime.manifest import StateSpec
 
 
@@ -66,8 +67,12 @@ class RingSet:
             axes = graph.integers("clock/axes", [1, 2, 3])
             ticks = graph.node("Unsqueeze", [self.position, axes], "clock/position")
             self._reads = self._read_all(ticks)
-            if graph.target.queue_update == "ScatterND":
-                self._write_slots = self._scatter_indices(ticks)
+            scattered = [ring for ring in rings if self._update_of(ring) == "ScatterND"]
+            if scattered:
+                self._write_slots = self._scatter_indices(ticks, scattered)
+
+    def _update_of(self, ring: Ring) -> QueueUpdate:
+        return self.graph.target.update_of(ring.dtype)
 
     def _read_all(self, ticks: str) -> dict[str, str]:
         """Slot numbers of all reads of all rings in one subtraction and one remainder."""
@@ -102,7 +107,7 @@ class RingSet:
     def write(self, name: str, row: str) -> StateSpec:
         """Write this step's row (batch, 1, 1, width)."""
         graph, ring = self.graph, self.rings[name]
-        if graph.target.queue_update == "TensorScatter":
+        if self._update_of(ring) == "TensorScatter":
             length = graph.integers(f"rings/length/{name}", ring.slots)
             slot = graph.node("Mod", [self.position, length], f"rings/write_slot/{name}")
             graph.node(
@@ -124,10 +129,10 @@ class RingSet:
             )
         return ring.state
 
-    def _scatter_indices(self, ticks: str) -> dict[str, str]:
+    def _scatter_indices(self, ticks: str, rings: Sequence[Ring]) -> dict[str, str]:
         """(row of the batch, 0, slot) of each ring's write, (batch, 1, 1, 3)."""
         graph = self.graph
-        moduli = np.array([(1, 1, ring.slots) for ring in self.rings.values()])
+        moduli = np.array([(1, 1, ring.slots) for ring in rings])
         slots = graph.node(
             "Mod",
             [ticks, graph.integers("rings/write_moduli", moduli[None, None])],
@@ -144,6 +149,6 @@ class RingSet:
         unit = graph.integers("rings/batch_axis", [[[[1, 0, 0]]]])
         rows = graph.node("Mul", [rows, unit], "rings/batch_indices")
         indices = graph.node("Add", [slots, rows], "rings/write_indices")
-        parts = list(self.rings)
+        parts = [ring.name for ring in rings]
         pieces = graph.split(indices, [1] * len(parts), 2, "rings/write_split", parts)
         return dict(zip(parts, pieces, strict=True))

@@ -13,9 +13,11 @@ again for all layers at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
@@ -23,7 +25,7 @@ from multires_edge.export.graphs.linear import gemm
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.rings import Ring, RingSet
 from multires_edge.export.linear import Linear, QuantizedLinear
-from multires_edge.export.precision.types import Type, TypePlan
+from multires_edge.export.precision.types import INT8, Type, TypePlan
 from multires_edge.export.targets import Target
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime.manifest import StateSpec
@@ -50,11 +52,11 @@ def build_step_graph(
     classifies = config.task == "classification"
     graph = GraphBuilder("multires_step", target)
     sample = _declare_sample(graph, config)
-    queues = _queues(config, types)
+    queues = _queues(network, types)
     rings = RingSet(graph, [*queues, *(pooling.rings(config.d_model) if classifies else [])])
     x = _encode(graph, sample, network, types)
     taps = _concat(graph, [rings.read(queue.name) for queue in queues], 2, "taps")
-    taps = graph.cast(taps, types.taps, "taps/cast")
+    taps = _as_float(graph, taps, types.taps)
     past, past_of_pushed = _weigh_taps(graph, network, taps)
     inputs = []
     for i, layer in enumerate(network.layers):
@@ -103,17 +105,30 @@ def _head(graph: GraphBuilder, x: str, head: Linear | QuantizedLinear, dtype: Ty
     return graph.cast(gemm(graph, x, head, "head"), np.float32, f"{output}/cast", output=output)
 
 
-def _queues(config: ModelConfig, types: TypePlan) -> list[Ring]:
+def _queues(network: FoldedNetwork, types: TypePlan) -> list[Ring]:
     """One ring a scale, read at every multiple of its dilation within its history."""
+    config = network.config
     width = config.n_layers * config.d_model
+    dtype = types.queues if network.queue_scales is None else INT8
     return [
-        Ring(_queue_name(j), width, tuple(range(1 << j, history + 1, 1 << j)), j, types.queues)
+        Ring(_queue_name(j), width, tuple(range(1 << j, history + 1, 1 << j)), j, dtype)
         for j, history in enumerate(config.history())
     ]
 
 
 def _queue_name(scale: int) -> str:
     return f"queue_{scale:02d}"
+
+
+def _as_float(graph: GraphBuilder, taps: str, dtype: Type) -> str:
+    """Taps to compute with. The levels of int8 queues become floats here, and values by their weights."""
+    if graph.type_of(taps) != INT8:
+        return graph.cast(taps, dtype, "taps/cast")
+    return graph.node("DequantizeLinear", [taps, _one(graph)], "taps/levels", dtype=np.float32)
+
+
+def _one(graph: GraphBuilder) -> str:
+    return graph.constant("queues/level", np.ones((), np.float32))
 
 
 def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple[list[str], list[str]]:
@@ -125,7 +140,10 @@ def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple
     config = network.config
     # Of each scale, (taps, n_layers * d_model): the layers lie side by side, as in the queues.
     by_layer = [layer.tap_weights()[1] for layer in network.layers]
-    scales = [np.concatenate([weights[j] for weights in by_layer], axis=1) for j in range(config.depth)]
+    scales = [
+        np.concatenate([weights[j] for weights in by_layer], axis=1) * level
+        for j, level in enumerate(_levels(network))
+    ]
     weight = graph.weight("taps/weights", np.concatenate(scales), like=taps)
     products = graph.node("Mul", [taps, weight], "taps/weighted")
     # A product with ones is how ONNX Runtime adds up rows the fastest.
@@ -135,6 +153,13 @@ def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple
     parts = [f"layers.{i}" for i in range(config.n_layers)]
     outputs = graph.split(past, [config.d_model] * config.n_layers, 1, "taps/split", parts)
     return outputs, _lowpass_taps(graph, network, taps, [len(scale) for scale in scales])
+
+
+def _levels(network: FoldedNetwork) -> NDArray[Any]:
+    """What a queue's number is worth, of each scale: (depth, n_layers * d_model), or (depth, 1) of ones."""
+    if network.queue_scales is None:
+        return np.ones((network.config.depth, 1))
+    return network.queue_scales.astype(np.float64)
 
 
 def _lowpass_taps(
@@ -147,16 +172,18 @@ def _lowpass_taps(
         return []
     near = config.kernel_size - 1
     lowpass = np.concatenate([layer.lowpass[1:] for layer in network.layers], axis=1)
+    levels = _levels(network)
     parts = [f"a.{j + 1}" for j in range(pushed)]
     if sum(taps_of_scale) == config.depth:
         # One tap a scale is its own sum. The coarsest scale's pushes nothing and is not read.
-        weight = graph.weight("push/weights", lowpass, like=taps)
+        weight = lowpass if network.queue_scales is None else lowpass * levels
+        weight = graph.weight("push/weights", weight, like=taps)
         total = graph.node("Mul", [taps, weight], "push/weighted")
         return graph.split(total, [1] * config.depth, 2, "push/split", [*parts, "unread"])[:pushed]
     weights = np.zeros((sum(taps_of_scale), lowpass.shape[1]))
     rows_of_scale = np.zeros((pushed, len(weights)))
     for j, first in enumerate(np.cumsum([0, *taps_of_scale[: pushed - 1]])):
-        weights[first : first + near] = lowpass
+        weights[first : first + near] = lowpass * levels[j]
         rows_of_scale[j, first : first + near] = 1
     total = graph.node("Mul", [taps, graph.weight("push/weights", weights, like=taps)], "push/weighted")
     sums = graph.weight("push/rows_of_scale", rows_of_scale, like=taps)
@@ -215,23 +242,37 @@ def _push(
     x = _concat(graph, inputs, 1, "push/inputs")
     axes = graph.integers("push/axes", [1, 2])
     a = graph.node("Unsqueeze", [x, axes], "push/a.0", doc="(batch, 1, 1, n_layers * d_model)")
-    states = [_write(graph, rings, 0, a)]
+    rows = [a]
     for j, queued in enumerate(past):
         weight = graph.weight("push/newest", newest, like=a)
         now = graph.node("Mul", [a, weight], f"push/a.{j + 1}/now")
         doc = f"low-pass of a_{j} at dilation {1 << j}, all layers"
         a = graph.node("Add", [now, queued], f"push/a.{j + 1}", doc=doc)
-        states.append(_write(graph, rings, j + 1, a))
-    return states
+        rows.append(a)
+    if network.queue_scales is None:
+        rows = [_stored(graph, row, rings.rings[_queue_name(j)].dtype, j) for j, row in enumerate(rows)]
+    else:
+        rows = _rounded(graph, rows, network.queue_scales)
+    return [rings.write(_queue_name(j), row) for j, row in enumerate(rows)]
 
 
-def _write(graph: GraphBuilder, rings: RingSet, scale: int, row: str) -> StateSpec:
-    """Push a row, in the queue's type."""
-    name = _queue_name(scale)
-    dtype = rings.rings[name].dtype
+def _stored(graph: GraphBuilder, row: str, dtype: Type, scale: int) -> str:
+    """A row to push, in the queue's floating-point type."""
     if dtype == np.float16 and graph.type_of(row) != np.float16:
         # A cast alone would make infinity of what is too large, and infinity stays.
         limit = float(np.finfo(np.float16).max)
         bounds = [graph.weight("push/least", -limit), graph.weight("push/most", limit)]
         row = graph.node("Clip", [row, *bounds], f"push/clip.{scale}")
-    return rings.write(name, graph.cast(row, dtype, f"push/cast_row.{scale}"))
+    return graph.cast(row, dtype, f"push/cast_row.{scale}")
+
+
+def _rounded(graph: GraphBuilder, rows: list[str], scales: NDArray[np.float32]) -> list[str]:
+    """The rows to push as int8 levels, all scales at once."""
+    whole = _concat(graph, rows, 2, "push/rows")
+    levels = graph.node("Mul", [whole, graph.weight("push/levels_per_unit", 1 / scales)], "push/levels")
+    zero = graph.constant("int8/zero", np.zeros((), np.int8))
+    doc = "saturates, half to even"
+    rounded = graph.node(
+        "QuantizeLinear", [levels, _one(graph), zero], "push/rounded", dtype=np.int8, doc=doc
+    )
+    return graph.split(rounded, [1] * len(rows), 2, "push/rows_of", [str(j) for j in range(len(rows))])

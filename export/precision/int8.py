@@ -1,7 +1,7 @@
 """A network with int8 weights and activations where it pays, by the scales of a calibration table.
 
 Quantised by default are the 1x1 convolutions around GLU: nearly all of the weights. The encoder reads a
-few raw channels and the head writes a few numbers; they, and the filters, are quantised on request.
+few raw channels and the head writes a few numbers; they, the filters and the queues are quantised on request.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
@@ -17,15 +18,17 @@ from multires_edge.export.linear import INT8_MAX, Array, FilterScales, Linear, Q
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime.errors import ConfigError
 
-PARTS = ("encoder", "filters", "mixing", "output", "head")
+PARTS = ("encoder", "filters", "mixing", "output", "head", "queues")
+_HALF_ERROR = 2.0**-11  # half of a float16's last bit, for a number in its normal range
 DEFAULT_PARTS = ("mixing", "output")
 
 
 def quantizable(config: ModelConfig, parts: Sequence[str] = DEFAULT_PARTS) -> list[str]:
-    """Names of the weights that ``parts`` stand for, in the order in which the network uses them.
+    """Names of what ``parts`` stand for, in the order in which the network uses it.
 
     They are "encoder", "head" and, for each layer i, "layers.i.mixing", "layers.i.output" (autoregressive
-    networks only) and "layers.i.filters". Raises ConfigError.
+    networks only) and "layers.i.filters"; and "queues", of all layers and scales together, for a queue of
+    the step graph holds all layers and has one type. Raises ConfigError.
     """
     for part in parts:
         if part not in PARTS:
@@ -35,15 +38,17 @@ def quantizable(config: ModelConfig, parts: Sequence[str] = DEFAULT_PARTS) -> li
     of_layer = ["filters", "mixing"] + (["output"] if config.task == "autoregressive" else [])
     layers = [f"layers.{i}.{part}" for i in range(config.n_layers) for part in of_layer if part in parts]
     names = [name for name in ("encoder",) if name in parts] + layers
-    names += [name for name in ("head",) if name in parts]
+    names += [name for name in ("head", "queues") if name in parts]
     if not names:
         raise ConfigError(f"a network for {config.task} has no {', '.join(parts)} to quantise")
     return names
 
 
-def input_range(name: str) -> str | None:
-    """The calibration table's name for what a weight reads; None for filters, whose input stays float32."""
-    return None if name.endswith(".filters") else f"{name}.input"
+def input_ranges(config: ModelConfig, name: str) -> list[str]:
+    """The calibration table's names for what is rounded; none for filters, whose input stays float32."""
+    if name == "queues":
+        return [f"layers.{i}.queues.{j}" for j in range(config.depth) for i in range(config.n_layers)]
+    return [] if name.endswith(".filters") else [f"{name}.input"]
 
 
 def quantize(
@@ -54,7 +59,9 @@ def quantize(
 ) -> FoldedNetwork:
     """Quantise the weights of ``parts``, except those in ``keep`` by their names.
 
-    Both graphs are built from what this returns, and so compute the same function.
+    Encoder, filters and head that stay floating point are rounded to float16, so that they can be stored
+    in half the bytes: next to int8, what that does to the outputs is little. Both graphs are built from
+    what this returns, and so compute the same function.
     """
     names = set(quantizable(network.config, parts)) - set(keep)
 
@@ -64,18 +71,33 @@ def quantize(
     layers = []
     for i, layer in enumerate(network.layers):
         name = f"layers.{i}"
-        filtered = quantize_filters(layer) if f"{name}.filters" in names else layer
+        filtered = quantize_filters(layer) if f"{name}.filters" in names else _halve_filters(layer)
         mixing = linear(f"{name}.mixing", layer.mixing)
         output = None if layer.output is None else linear(f"{name}.output", layer.output)
         layers.append(replace(filtered, mixing=mixing, output=output))
     encoder = network.encoder
-    if not isinstance(encoder, np.ndarray):
-        encoder = linear("encoder", encoder)
-    return replace(network, encoder=encoder, layers=layers, head=linear("head", network.head))
+    if isinstance(encoder, np.ndarray):
+        encoder = _halved(encoder, axis=0)
+    else:
+        encoder = _halve(linear("encoder", encoder))
+    queues = queue_scales(network.config, table) if "queues" in names else None
+    head = _halve(linear("head", network.head))
+    return replace(network, encoder=encoder, layers=layers, head=head, queue_scales=queues)
 
 
-def weight_noise_db(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> float:
-    """Mean square of a weight over that of its quantisation error, in dB; infinite where there is none."""
+def queue_scales(config: ModelConfig, table: CalibrationTable) -> NDArray[np.float32]:
+    """What one int8 level is worth in the queues, float32 (depth, n_layers * d_model)."""
+    scales = [table.tensors[name].scale for name in input_ranges(config, "queues")]
+    return np.concatenate(scales).reshape(config.depth, -1)
+
+
+def weight_noise_db(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> float | None:
+    """Mean square of a weight over that of its quantisation error, in dB; infinite where there is none.
+
+    None for the queues, which are no weight.
+    """
+    if name == "queues":
+        return None
     pairs = list(zip(_weights(exact, name), _weights(quantized, name), strict=True))
     signal = sum(float(np.square(a).sum()) for a, _ in pairs)
     noise = sum(float(np.square(a - b).sum()) for a, b in pairs)
@@ -85,6 +107,24 @@ def weight_noise_db(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -
 def _quantize_linear(name: str, linear: Linear | QuantizedLinear, table: CalibrationTable) -> QuantizedLinear:
     assert isinstance(linear, Linear)
     return QuantizedLinear.of(linear, np.float32(table.tensors[f"{name}.input"].scale))
+
+
+def _halve(linear: Linear | QuantizedLinear) -> Linear | QuantizedLinear:
+    return replace(linear, weight=_halved(linear.weight, axis=1)) if isinstance(linear, Linear) else linear
+
+
+def _halve_filters(layer: FoldedLayer) -> FoldedLayer:
+    highpass = [_halved(filters, axis=0) for filters in layer.highpass]
+    return replace(layer, lowpass=_halved(layer.lowpass, axis=0), highpass=highpass)
+
+
+def _halved(weight: Array, axis: int) -> Array:
+    """The nearest float16 numbers; the weight as it is where float16's range is too small for it."""
+    with np.errstate(over="ignore"):
+        rounded = weight.astype(np.float16).astype(np.float64)
+    # What matters of a weight is what is large beside the others along the axis.
+    error, largest = np.abs(rounded - weight).max(axis), np.abs(weight).max(axis)
+    return rounded if (error <= largest * _HALF_ERROR).all() else weight
 
 
 def quantize_filters(layer: FoldedLayer) -> FoldedLayer:

@@ -15,7 +15,7 @@ from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.precision.budget import Budget, Effect, check_max_drop, keep_within
 from multires_edge.export.precision.int8 import (
     DEFAULT_PARTS,
-    input_range,
+    input_ranges,
     quantizable,
     quantize,
     weight_noise_db,
@@ -30,27 +30,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """One weight of the network and what it reads.
+    """One weight of the network and what it reads; or the queues, which have no weight.
 
     ``type`` is "int8" or "float32"; ``weight_sqnr_db`` the ratio of signal to quantisation noise of the
-    weight, infinite where int8 holds it exactly; ``range`` what it reads, None for filters; ``alone`` what
-    quantising it alone does, where that was measured.
+    weight, infinite where int8 holds it exactly; ``ranges`` of what it reads, none for filters; ``alone``
+    what quantising it alone does, where that was measured.
     """
 
     name: str
     type: str
-    weight_sqnr_db: float
-    range: TensorRange | None
+    weight_sqnr_db: float | None
+    ranges: list[TensorRange]
     alone: Effect | None
 
+    @property
+    def range(self) -> TensorRange | None:
+        """Of what a weight reads, where that is one tensor."""
+        return self.ranges[0] if len(self.ranges) == 1 else None
+
+    @property
+    def input_sqnr_db(self) -> float | None:
+        """Of all that is rounded the least; None where nothing is."""
+        return min((each.sqnr_db for each in self.ranges), default=None)
+
     def to_json(self) -> dict[str, Any]:
-        entry: dict[str, Any] = {
-            "type": self.type,
-            # JSON has no infinity.
-            "weight_sqnr_db": self.weight_sqnr_db if math.isfinite(self.weight_sqnr_db) else None,
-        }
+        weight_db = self.weight_sqnr_db
+        # JSON has no infinity.
+        known = weight_db is not None and math.isfinite(weight_db)
+        entry: dict[str, Any] = {"type": self.type, "weight_sqnr_db": weight_db if known else None}
         if self.range is not None:
-            entry |= {"input_threshold": float(self.range.threshold), "input_sqnr_db": self.range.sqnr_db}
+            entry |= {"input_threshold": float(self.range.threshold)}
+        if self.input_sqnr_db is not None:
+            entry |= {"input_sqnr_db": self.input_sqnr_db}
         if self.alone is not None:
             entry |= {"alone": self.alone.to_json()}
         return entry
@@ -72,19 +83,16 @@ class Int8Plan:
         """All that could have been quantised, in the order in which the network uses it."""
         quantized = quantize(network, self.table, self.parts)
         keep = self.budget.keep if self.budget else frozenset()
-        rows = []
-        for name in quantizable(network.config, self.parts):
-            read = input_range(name)
-            rows.append(
-                QuantizedWeight(
-                    name,
-                    "float32" if name in keep else "int8",
-                    weight_noise_db(network, quantized, name),
-                    self.table.tensors[read] if read else None,
-                    self.budget.alone[name] if self.budget else None,
-                )
+        return [
+            QuantizedWeight(
+                name,
+                "float32" if name in keep else "int8",
+                weight_noise_db(network, quantized, name),
+                [self.table.tensors[read] for read in input_ranges(network.config, name)],
+                self.budget.alone[name] if self.budget else None,
             )
-        return rows
+            for name in quantizable(network.config, self.parts)
+        ]
 
 
 @dataclass(frozen=True)
@@ -189,8 +197,8 @@ class Quantization:
         if self.budget:
             rows = [(*rows[0], "own error", *(("own drop",) if self.budget.reference is not None else ()))]
         for weight in self.weights:
-            row = [weight.name, weight.type, f"{weight.weight_sqnr_db:.1f}"]
-            row.append(f"{weight.range.sqnr_db:.1f}" if weight.range else "")
+            decibels = (weight.weight_sqnr_db, weight.input_sqnr_db)
+            row = [weight.name, weight.type, *("" if db is None else f"{db:.1f}" for db in decibels)]
             if self.budget and weight.alone:
                 row.append(f"{weight.alone.error:.2e}")
                 if self.budget.reference is not None:

@@ -11,6 +11,7 @@ Type = np.dtype[Any]
 
 FLOAT32: Type = np.dtype(np.float32)
 FLOAT16: Type = np.dtype(np.float16)
+INT8: Type = np.dtype(np.int8)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import onnx
 import pytest
 
 from multires_edge.calibration.measure import calibrate
+from multires_edge.export.compact import compact
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.precision.fp16 import plan_fp16
-from multires_edge.export.precision.int8 import quantize
+from multires_edge.export.precision.int8 import DEFAULT_PARTS, quantize
 from multires_edge.export.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.data import Dataset
@@ -37,16 +39,23 @@ COMPUTE_CAPABILITIES = ("SM86", "SM89")
 def models(net: MultiresNet, pooling: Pooling, precision: str, folder: Path) -> dict[str, onnx.ModelProto]:
     import torch
 
-    network, types, target = fold(net), None, TARGETS["cpu"]
+    network, types = fold(net), None
+    # TensorRT's in-place cache update takes floating point only.
+    target = replace(TARGETS["cpu"], int8_queue_update="ScatterND")
     inputs = np.ascontiguousarray(random_inputs(net.config, 32, 150))
     if precision == "fp16":
         types = plan_fp16(net, [torch.from_numpy(inputs)])
-    if precision == "int8":
+    if precision.startswith("int8"):
         file = folder / "data.npz"
         np.savez(file, inputs)
-        network = quantize(network, calibrate(net, Dataset(file, inputs)))
+        parts = ("filters", "mixing", "queues") if precision == "int8 queues" else DEFAULT_PARTS
+        network = quantize(network, calibrate(net, Dataset(file, inputs)), parts)
     full = build_full_graph(network, target, lengths=False, metadata={}, types=types)
-    return {"full": full, "step": build_step_graph(network, target, pooling, {}, types).model}
+    graphs = {"full": full, "step": build_step_graph(network, target, pooling, {}, types).model}
+    if precision != "fp32":
+        for model in graphs.values():
+            compact(model)
+    return graphs
 
 
 def build_engine(model: onnx.ModelProto) -> Any:
@@ -73,7 +82,7 @@ def build_engine(model: onnx.ModelProto) -> Any:
     return builder.build_serialized_network(network, config)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8 queues"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_builds_both_graphs(kind: str, precision: str, tmp_path: Path) -> None:
     changes, pooling = KINDS[kind]

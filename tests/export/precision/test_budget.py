@@ -144,7 +144,7 @@ def test_every_part_can_be_quantised_alone(task: str, tmp_path: Path) -> None:
     expected = [f"layers.{i}.{part}" for i in range(2) for part in ("filters", "mixing")]
     if task == "autoregressive":
         expected = [name for i in range(2) for name in (*expected[2 * i : 2 * i + 2], f"layers.{i}.output")]
-    assert names == ["encoder", *expected, "head"]
+    assert names == ["encoder", *expected, "head", "queues"]
     x = random_inputs(net.config, 24, 40)
     reference = logits(network, x)
     for name in names:
@@ -154,8 +154,8 @@ def test_every_part_can_be_quantised_alone(task: str, tmp_path: Path) -> None:
 
 class TestQuantizableRefuses:
     def test_unknown_parts(self) -> None:
-        with pytest.raises(ConfigError, match="cannot quantise 'queues', expected some of encoder, filters"):
-            quantizable(NET.config, ["mixing", "queues"])
+        with pytest.raises(ConfigError, match="cannot quantise 'weights', expected some of encoder, filters"):
+            quantizable(NET.config, ["mixing", "weights"])
 
     def test_a_table_of_tokens(self) -> None:
         with pytest.raises(ConfigError, match="looks rows up"):
@@ -201,7 +201,7 @@ class TestCommand:
     def test_refusals_write_nothing(self, checkpoint: Path, tmp_path: Path) -> None:
         assert_refused(self.run(checkpoint, "--max-drop", "1e-9"), "no mixture keeps", "allow more")
         assert_refused(self.run(checkpoint, "--max-drop", "-1"), "expected a number from 0 on")
-        assert_refused(self.run(checkpoint, "--quantize", "queues"), "cannot quantise 'queues'")
+        assert_refused(self.run(checkpoint, "--quantize", "weights"), "cannot quantise 'weights'")
         assert_refused(self.run(checkpoint, "--budget-data", tmp_path / "data.npz"), "give --max-drop")
         words = [str(checkpoint), "--max-drop", "0.1"]
         assert_refused(CliRunner().invoke(export, words), "add it to the precisions")
