@@ -72,8 +72,8 @@ def calibrate(
 ) -> None:
     """Measure the ranges of CHECKPOINT's tensors on data, for INT8 graphs.
 
-    Prints for each tensor its clipping threshold (for a queue, which has one a channel, the least and
-    the largest), the largest magnitude seen, and the ratio of signal to quantisation noise to expect.
+    Prints for each tensor the least and the largest of its channels' clipping thresholds, the largest
+    magnitude seen, and the ratio of signal to quantisation noise to expect.
     """
     _require_torch()
     from multires_edge.calibration.data import load_data
@@ -125,5 +125,5 @@ def _print(output: Path, table: CalibrationTable) -> None:
 
 
 def _thresholds(tensor: TensorRange) -> str:
-    low, high = float(tensor.threshold.min()), float(tensor.threshold.max())
-    return f"{low:.4g} … {high:.4g}" if tensor.threshold.ndim else f"{high:.4g}"
+    low, high = float(tensor.thresholds.min()), float(tensor.thresholds.max())
+    return f"{low:.4g} … {high:.4g}"

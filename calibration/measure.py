@@ -51,14 +51,12 @@ def calibrate(
         method = method_named(method)
     _check(dataset, net.config)
     tensors = logical_tensors(net.config)
-    # A tensor with one threshold is a single channel here.
-    histograms = {t.name: MagnitudeHistogram(t.channels if t.per_channel else 1) for t in tensors}
+    histograms = {tensor.name: MagnitudeHistogram(tensor.channels) for tensor in tensors}
     row = 0
 
     def collect(name: str, values: NDArray[np.float32]) -> None:
-        histogram = histograms[name]
         try:
-            histogram.add(values if histogram.channels > 1 else values.reshape(1, -1))
+            histograms[name].add(values)
         except OverflowedError:
             raise OverflowedError(
                 f"{dataset.path}: record {row} drives {name} beyond float32; are the data normalised?"
@@ -72,7 +70,7 @@ def calibrate(
     ranges = {}
     for tensor in tensors:
         try:
-            ranges[tensor.name] = _range(method, histograms.pop(tensor.name), tensor.per_channel)
+            ranges[tensor.name] = _range(method, histograms.pop(tensor.name))
         except DataError as error:
             raise DataError(f"{dataset.path}: {tensor.name} is {error}") from error
     _warn_of_little(dataset, ranges)
@@ -85,11 +83,11 @@ def calibrate(
     )
 
 
-def _range(method: Method, histogram: MagnitudeHistogram, per_channel: bool) -> TensorRange:
+def _range(method: Method, histogram: MagnitudeHistogram) -> TensorRange:
     thresholds = clipping_thresholds(method, histogram)
     histogram_range, counts = histogram.coarse(HISTOGRAM_BINS)
     return TensorRange(
-        threshold=thresholds if per_channel else thresholds.reshape(()),
+        thresholds=thresholds,
         largest=float(histogram.largest.max()),
         count=histogram.total,
         sqnr_db=round(signal_to_quantization_noise(histogram, thresholds), 2),

@@ -30,12 +30,12 @@ HISTOGRAM_BINS = 64
 class TensorRange:
     """The range of one tensor.
 
-    ``threshold`` float32, () or (channels,); ``largest`` the largest magnitude seen, of ``count``
+    ``thresholds`` float32 (channels,); ``largest`` the largest magnitude seen, of ``count``
     values; ``sqnr_db`` the signal-to-quantisation-noise ratio that the histogram predicts;
     ``histogram`` int64 (64,), counts of magnitudes in equal bins from 0 to ``histogram_range``.
     """
 
-    threshold: NDArray[np.float32]
+    thresholds: NDArray[np.float32]
     largest: float
     count: int
     sqnr_db: float
@@ -43,16 +43,14 @@ class TensorRange:
     histogram: NDArray[np.int64]
 
     @property
-    def scale(self) -> NDArray[np.float32]:
-        """threshold / 127, float32, of the threshold's shape: q = clip(round(x / scale), -127, 127)."""
-        return np.asarray(self.threshold / np.float32(LEVELS))
+    def scales(self) -> NDArray[np.float32]:
+        """thresholds / 127, float32 (channels,): q = clip(round(x / scale), -127, 127)."""
+        return np.asarray(self.thresholds / np.float32(LEVELS))
 
     def to_json(self) -> dict[str, Any]:
         return {
             # The shortest decimals that give the same float32 back.
-            "threshold": [_decimal(value) for value in self.threshold]
-            if self.threshold.ndim
-            else _decimal(self.threshold[()]),
+            "thresholds": [_decimal(value) for value in self.thresholds],
             "largest": _decimal(self.largest),
             "count": self.count,
             "sqnr_db": self.sqnr_db,
@@ -62,11 +60,10 @@ class TensorRange:
     @classmethod
     def from_json(cls, entry: Any, tensor: LogicalTensor) -> TensorRange:
         """Read :meth:`to_json` back, checked. Raises DataError."""
-        channels = tensor.channels if tensor.per_channel else None
-        thresholds = _numbers(entry, "threshold", channels)
+        thresholds = _numbers(entry, "thresholds", tensor.channels)
         # A scale below the normal float32 numbers would have no finite reciprocal.
         if min(thresholds) / LEVELS < float(np.finfo(np.float32).tiny) or max(thresholds) > _LARGEST:
-            raise DataError("threshold must be positive float32 numbers")
+            raise DataError("thresholds must be positive float32 numbers")
         largest = _numbers(entry, "largest")[0]
         if largest <= 0:
             raise DataError(f"largest is {largest}, expected a positive number")
@@ -76,7 +73,7 @@ class TensorRange:
         if sum(counts) != count:
             raise DataError(f"the histogram holds {sum(counts)} values, count says {count}")
         return cls(
-            threshold=np.array(thresholds if channels else thresholds[0], np.float32),
+            thresholds=np.array(thresholds, np.float32),
             largest=largest,
             count=count,
             sqnr_db=_numbers(entry, "sqnr_db")[0],

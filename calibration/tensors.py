@@ -8,7 +8,8 @@
 | ``layers.{i}.queues.{j}`` | a_j, what queue j holds: a_0 is the layer's input, a_{j+1} the low-pass of a_j |
 | ``head.input`` | what the head reads: pooled features, or the features of each step |
 
-Folding BatchNorm changes weights and none of these.
+Folding BatchNorm changes weights and none of these. Every channel has a scale of its own: it is folded
+into the weights that read the channel, so it costs one product elementwise, and channels differ by far.
 """
 
 from __future__ import annotations
@@ -52,11 +53,10 @@ def queue(layer: int, scale: int) -> str:
 
 @dataclass(frozen=True)
 class LogicalTensor:
-    """``per_channel`` tensors have a threshold for each of their ``channels``, the others one."""
+    """A tensor and its number of channels, each of which has a threshold of its own."""
 
     name: str
     channels: int
-    per_channel: bool = False
 
 
 def logical_tensors(config: ModelConfig) -> list[LogicalTensor]:
@@ -66,8 +66,7 @@ def logical_tensors(config: ModelConfig) -> list[LogicalTensor]:
         assert config.d_input is not None
         tensors.append(LogicalTensor(ENCODER_INPUT, config.d_input))
     for i in range(config.n_layers):
-        # A queue's scale is folded into the weights of its taps, which are one a channel anyway.
-        tensors += [LogicalTensor(queue(i, j), config.d_model, True) for j in range(config.depth)]
+        tensors += [LogicalTensor(queue(i, j), config.d_model) for j in range(config.depth)]
         tensors.append(LogicalTensor(mixing_input(i), config.d_model))
         if config.task == "autoregressive":
             tensors.append(LogicalTensor(output_input(i), config.d_model))

@@ -64,7 +64,10 @@ def _thinned(curve: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float
 
 
 def histogram_chart(values: TensorRange) -> str:
-    """Magnitudes from 0 to the largest bin that holds any, counts on a log axis, and the threshold."""
+    """Magnitudes from 0 to the largest bin that holds any, counts on a log axis, and the thresholds.
+
+    The red band reaches from the least to the largest of the channels' thresholds.
+    """
     counts = values.histogram
     bins = int(np.flatnonzero(counts)[-1]) + 1
     tallest = math.log1p(float(counts.max()))
@@ -72,10 +75,12 @@ def histogram_chart(values: TensorRange) -> str:
     step = _WIDTH / bins
     outline = "".join(f"V{_HEIGHT - h:.1f}h{step:.2f}" for h in heights)
     end = values.histogram_range * bins / len(counts)
-    at = min(float(values.threshold) / end, 1.0) * _WIDTH
+    low, high = float(values.thresholds.min()), float(values.thresholds.max())
+    left, right = (min(threshold / end, 1.0) * _WIDTH for threshold in (low, high))
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
-        f'aria-label="histogram of magnitudes up to {end:.3g}, threshold {float(values.threshold):.3g}">'
+        f'aria-label="histogram of magnitudes up to {end:.3g}, thresholds {low:.3g} to {high:.3g}">'
         f'<path d="M0 {_HEIGHT}{outline}V{_HEIGHT}z" fill="#8fb3d9"/>'
-        f'<path d="M{at:.1f} 0V{_HEIGHT}" stroke="#b00020" stroke-width="1.5"/></svg>'
+        f'<path d="M{left:.1f} 0H{right:.1f}V{_HEIGHT}H{left:.1f}z" fill="#b00020" fill-opacity="0.12" '
+        'stroke="#b00020" stroke-width="1"/></svg>'
     )

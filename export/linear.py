@@ -38,26 +38,33 @@ class FilterScales:
 
 @dataclass(frozen=True)
 class QuantizedLinear:
-    """y = input_scale * weight_scales * (weight @ q) + bias, with q = round(x / input_scale) in int8.
+    """y = weight_scales * (weight @ q) + bias, with q = round(x / input_scales) in int8.
 
-    weight int8 (out, in), weight_scales float32 (out,), bias (out,), input_scale a float32.
-    Both are symmetric: zero is zero, and the values go from -127 to 127.
+    weight int8 (out, in), which has absorbed the inputs' scales; weight_scales float32 (out,), bias
+    (out,), input_scales float32 (in,). Both are symmetric: zero is zero. Weights go from -127 to 127;
+    what a graph quantises may also saturate at -128.
     """
 
     weight: NDArray[np.int8]
     weight_scales: NDArray[np.float32]
     bias: Array
-    input_scale: np.float32
+    input_scales: NDArray[np.float32]
 
     @classmethod
-    def of(cls, linear: Linear, input_scale: np.float32) -> QuantizedLinear:
+    def of(cls, linear: Linear, input_scales: NDArray[np.float32]) -> QuantizedLinear:
         """Quantise weights with a scale for each output, its largest weight being 127."""
-        largest = np.abs(linear.weight).max(axis=1)
+        absorbed = linear.weight * input_scales.astype(np.float64)
+        largest = np.abs(absorbed).max(axis=1)
         # A row of zeros is zeros with any scale.
         scales = np.where(largest > 0, largest / INT8_MAX, 1.0).astype(np.float32)
-        rounded = np.rint(linear.weight / scales[:, None])
+        rounded = np.rint(absorbed / scales[:, None])
         weight = np.clip(rounded, -INT8_MAX, INT8_MAX).astype(np.int8)
-        return cls(weight, scales, linear.bias, input_scale)
+        return cls(weight, scales, linear.bias, input_scales)
+
+    @property
+    def stands_for(self) -> Array:
+        """The weight that is meant, of inputs as they are: (out, in)."""
+        return self.weight * self.weight_scales.astype(np.float64)[:, None] / self.input_scales
 
     def halves(self) -> tuple[QuantizedLinear, QuantizedLinear]:
         """The first and the second half of the outputs: what GLU calls value and gate."""
@@ -65,7 +72,7 @@ class QuantizedLinear:
 
         def part(rows: slice) -> QuantizedLinear:
             return QuantizedLinear(
-                self.weight[rows], self.weight_scales[rows], self.bias[rows], self.input_scale
+                self.weight[rows], self.weight_scales[rows], self.bias[rows], self.input_scales
             )
 
         return part(slice(half)), part(slice(half, None))

@@ -19,7 +19,7 @@ card also what a program needs around the network: ``labels`` and ``channels``, 
 | ``head.weight``, ``.bias`` | (d_output, d_model), (d_output,) |
 
 Float32, but for the weights of ``mixing`` and ``output``: float16 in "fp16", where they are within its
-range; int8 in "int8", -127 to 127, beside ``.weight_scales`` (out,) and ``.input_scale`` (1,), which
+range; int8 in "int8", -127 to 127, beside ``.weight_scales`` (out,) and ``.input_scales`` (in,), which
 :class:`~multires_edge.export.linear.QuantizedLinear` explains.
 """
 
@@ -58,8 +58,7 @@ def native_weights(
 
     def put_linear(name: str, linear: Linear | QuantizedLinear) -> None:
         """Encoder or head. The engine reads them as float32: int8 weights as what they stand for."""
-        scales = linear.weight_scales[:, None] if isinstance(linear, QuantizedLinear) else 1.0
-        put(f"{name}.weight", linear.weight * scales)
+        put(f"{name}.weight", linear.stands_for if isinstance(linear, QuantizedLinear) else linear.weight)
         put(f"{name}.bias", linear.bias)
 
     def put_convolution(name: str, linear: Linear | QuantizedLinear) -> None:
@@ -68,7 +67,7 @@ def native_weights(
         if isinstance(linear, QuantizedLinear):
             put(f"{name}.weight", linear.weight, np.int8)
             put(f"{name}.weight_scales", linear.weight_scales)
-            put(f"{name}.input_scale", np.array([linear.input_scale]))
+            put(f"{name}.input_scales", linear.input_scales)
         else:
             fits = np.abs(linear.weight).max() <= np.finfo(np.float16).max
             put(f"{name}.weight", linear.weight, np.float16 if precision == "fp16" and fits else np.float32)

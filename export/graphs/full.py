@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graphs.levels import as_float, to_levels
 from multires_edge.export.graphs.linear import gemm, pointwise
 from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.targets import Target
@@ -187,21 +188,11 @@ def _without_newest(filters: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _through_queue(graph: GraphBuilder, a: str, scales: NDArray[np.float32], name: str) -> str:
-    """What a queue of int8 levels gives back of a (batch, d_model, time).
-
-    A scale for each channel, in multiplications: TensorRT quantises activations by one scale only.
-    """
-    one = graph.constant("queues/level", np.ones((), np.float32))
-    zero = graph.constant("int8/zero", np.zeros((), np.int8))
-    per_unit = graph.weight(f"{name}/queue/levels_per_unit", 1 / scales[:, None])
-    levels = graph.node("Mul", [a, per_unit], f"{name}/queue/levels")
-    doc = "saturates, half to even"
-    rounded = graph.node(
-        "QuantizeLinear", [levels, one, zero], f"{name}/queue/rounded", dtype=np.int8, doc=doc
-    )
-    levels = graph.node("DequantizeLinear", [rounded, one], f"{name}/queue/read", dtype=np.float32)
-    level = graph.weight(f"{name}/queue/level", scales[:, None])
-    return graph.node("Mul", [levels, level], f"{name}/queue", doc="a_j as the queue keeps it")
+    """What a queue of int8 levels gives back of a (batch, d_model, time)."""
+    column, at = scales[:, None], f"{name}/queue"
+    read = as_float(graph, to_levels(graph, a, column, at), f"{at}/read")
+    level = graph.weight(f"{at}/level", column)
+    return graph.node("Mul", [read, level], at, doc="a_j as the queue keeps it")
 
 
 def _block(

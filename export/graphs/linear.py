@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graphs.levels import as_float, to_levels
 from multires_edge.export.linear import Linear, QuantizedLinear
 
 
@@ -38,15 +40,12 @@ def _operands(
     weight = graph.constant(f"{name}/weight.int8", linear.weight.reshape(shape))
     scales = graph.constant(f"{name}/weight_scales", linear.weight_scales)
     weight = graph.node("DequantizeLinear", [weight, scales], f"{name}/weight", axis=0, dtype=np.float32)
-    return [_through_int8(graph, x, linear.input_scale), weight, bias]
+    # Channels are the second axis of x, and the axes behind it those of the weight's.
+    scales = linear.input_scales.reshape(-1, *shape[2:])
+    return [_through_int8(graph, x, scales), weight, bias]
 
 
-def _through_int8(graph: GraphBuilder, x: str, scale: np.float32) -> str:
-    """A value as int8 keeps it. What several layers read is quantised once."""
-    name = f"{x}/dequantized"
-    if graph.has(name):
-        return name
-    step = graph.constant(f"{x}/int8_scale", np.asarray(scale, np.float32))
-    zero = graph.constant("int8/zero", np.zeros((), np.int8))
-    quantized = graph.node("QuantizeLinear", [x, step, zero], f"{x}/quantized", dtype=np.int8)
-    return graph.node("DequantizeLinear", [quantized, step], name, dtype=np.float32)
+def _through_int8(graph: GraphBuilder, x: str, scales: NDArray[np.float32]) -> str:
+    """A value's int8 levels. What several layers read is quantised once."""
+    name = f"{x}/int8"
+    return name if graph.has(name) else as_float(graph, to_levels(graph, x, scales, f"{x}/int8"), name)

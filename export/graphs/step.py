@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graphs.levels import as_float, to_levels
 from multires_edge.export.graphs.linear import gemm
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.rings import Ring, RingSet
@@ -121,14 +122,10 @@ def _queue_name(scale: int) -> str:
 
 
 def _as_float(graph: GraphBuilder, taps: str, dtype: Type) -> str:
-    """Taps to compute with. The levels of int8 queues become floats here, and values by their weights."""
-    if graph.type_of(taps) != INT8:
-        return graph.cast(taps, dtype, "taps/cast")
-    return graph.node("DequantizeLinear", [taps, _one(graph)], "taps/levels", dtype=np.float32)
-
-
-def _one(graph: GraphBuilder) -> str:
-    return graph.constant("queues/level", np.ones((), np.float32))
+    """Taps to compute with. The levels of int8 queues become values by their weights."""
+    if graph.type_of(taps) == INT8:
+        return as_float(graph, taps, "taps/levels")
+    return graph.cast(taps, dtype, "taps/cast")
 
 
 def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple[list[str], list[str]]:
@@ -268,11 +265,5 @@ def _stored(graph: GraphBuilder, row: str, dtype: Type, scale: int) -> str:
 
 def _rounded(graph: GraphBuilder, rows: list[str], scales: NDArray[np.float32]) -> list[str]:
     """The rows to push as int8 levels, all scales at once."""
-    whole = _concat(graph, rows, 2, "push/rows")
-    levels = graph.node("Mul", [whole, graph.weight("push/levels_per_unit", 1 / scales)], "push/levels")
-    zero = graph.constant("int8/zero", np.zeros((), np.int8))
-    doc = "saturates, half to even"
-    rounded = graph.node(
-        "QuantizeLinear", [levels, _one(graph), zero], "push/rounded", dtype=np.int8, doc=doc
-    )
-    return graph.split(rounded, [1] * len(rows), 2, "push/rows_of", [str(j) for j in range(len(rows))])
+    levels = to_levels(graph, _concat(graph, rows, 2, "push/rows"), scales, "push")
+    return graph.split(levels, [1] * len(rows), 2, "push/rows_of", [str(j) for j in range(len(rows))])

@@ -87,7 +87,7 @@ def quantize(
 
 def queue_scales(config: ModelConfig, table: CalibrationTable) -> NDArray[np.float32]:
     """What one int8 level is worth in the queues, float32 (depth, n_layers * d_model)."""
-    scales = [table.tensors[name].scale for name in input_ranges(config, "queues")]
+    scales = [table.tensors[name].scales for name in input_ranges(config, "queues")]
     return np.concatenate(scales).reshape(config.depth, -1)
 
 
@@ -106,7 +106,7 @@ def weight_noise_db(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -
 
 def _quantize_linear(name: str, linear: Linear | QuantizedLinear, table: CalibrationTable) -> QuantizedLinear:
     assert isinstance(linear, Linear)
-    return QuantizedLinear.of(linear, np.float32(table.tensors[f"{name}.input"].scale))
+    return QuantizedLinear.of(linear, table.tensors[f"{name}.input"].scales)
 
 
 def _halve(linear: Linear | QuantizedLinear) -> Linear | QuantizedLinear:
@@ -160,7 +160,7 @@ def _weights(network: FoldedNetwork, name: str) -> list[Array]:
         return [layer.lowpass, *layer.highpass]
     linear = linear_named(network, name)
     if isinstance(linear, QuantizedLinear):
-        return [linear.weight.astype(np.float64) * linear.weight_scales[:, None]]
+        return [linear.stands_for]
     return [linear.weight]
 
 

@@ -66,7 +66,7 @@ def test_batches_change_no_bit(size: int) -> None:
     for j in range(SMALL.depth):
         name = queue(1, j)
         assert np.array_equal(
-            table.tensors[name].threshold, clipping_thresholds(Percentile(), histograms[name])
+            table.tensors[name].thresholds, clipping_thresholds(Percentile(), histograms[name])
         )
 
 
@@ -81,12 +81,14 @@ def test_what_the_table_says() -> None:
     seen = np.concatenate([row[:, :n].ravel() for row, n in zip(x, lengths, strict=True)])
     samples = table.tensors[ENCODER_INPUT]
     assert samples.count == len(seen) == 2 * steps
-    assert samples.threshold.shape == () and samples.threshold == np.abs(seen).max() == samples.largest
-    assert samples.scale.dtype == np.float32 and samples.scale == np.abs(seen).max() / np.float32(127)
+    of_channel = np.max([np.abs(row[:, :n]).max(axis=1) for row, n in zip(x, lengths, strict=True)], axis=0)
+    assert np.array_equal(samples.thresholds, of_channel) and samples.largest == of_channel.max()
+    assert samples.scales.dtype == np.float32
+    assert np.array_equal(samples.scales, of_channel / np.float32(127))
     expected, _ = np.histogram(np.abs(seen), 64, (0, samples.histogram_range))
     assert np.array_equal(samples.histogram, expected)
     a = table.tensors[queue(1, 2)]
-    assert a.threshold.shape == a.scale.shape == (8,) and a.threshold.max() == a.largest
+    assert a.thresholds.shape == a.scales.shape == (8,) and a.thresholds.max() == a.largest
     assert table.tensors[HEAD_INPUT].count == 20 * 8 * SMALL.d_model  # 1, 2, 4, ..., 64, all
 
 

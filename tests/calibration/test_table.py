@@ -32,9 +32,9 @@ def test_there_and_back(table: CalibrationTable, tmp_path: Path) -> None:
     assert back.to_json() == table.to_json()
     assert back.config == SMALL
     for name, tensor in table.tensors.items():
-        assert np.array_equal(back.tensors[name].threshold, tensor.threshold)
-        assert back.tensors[name].scale.dtype == np.float32
-        assert np.array_equal(back.tensors[name].scale, tensor.scale)
+        assert np.array_equal(back.tensors[name].thresholds, tensor.thresholds)
+        assert back.tensors[name].scales.dtype == np.float32
+        assert np.array_equal(back.tensors[name].scales, tensor.scales)
     back.check_network(NET)
 
 
@@ -42,7 +42,7 @@ def test_one_line_a_tensor(table: CalibrationTable, tmp_path: Path) -> None:
     table.write(tmp_path / "t.json")
     lines = (tmp_path / "t.json").read_text().splitlines()
     assert sum(line.startswith('    "') for line in lines) >= len(table.tensors)
-    assert [line for line in lines if line.startswith('    "layers.1.mixing.input": {"threshold": ')]
+    assert [line for line in lines if line.startswith('    "layers.1.mixing.input": {"thresholds": ')]
 
 
 def test_reading_needs_no_torch(table: CalibrationTable, tmp_path: Path) -> None:
@@ -127,17 +127,17 @@ X, Q = ("tensors", "encoder.input"), ("tensors", "layers.0.queues.1")
         (put("network", "config", "depth", "3"), "network: "),
         (drop("network", "config", "depth"), "network: model entry has keys"),
         (put("method", "percentile"), "method is a str"),
-        (put(*X, "threshold", -1.0), "encoder.input: threshold must be positive"),
-        (put(*X, "threshold", 0), "threshold must be positive"),
-        (put(*X, "threshold", 1e-38), "threshold must be positive"),
-        (put(*X, "threshold", 1e39), "1e.39, expected a finite number"),
-        (put(*X, "threshold", 10**400), "expected a finite number"),
-        (put(*X, "threshold", "1"), "threshold holds '1'"),
-        (put(*X, "threshold", True), "threshold holds True"),
-        (put(*X, "threshold", [1.0]), "threshold holds"),
-        (put(*Q, "threshold", 1.0), "threshold is 1.0, expected a list of 8"),
-        (put(*Q, "threshold", [1.0] * 7), "7 numbers, expected a list of 8"),
-        (put(*Q, "threshold", [1.0] * 7 + [None]), "threshold holds None"),
+        (put(*X, "thresholds", [-1.0, 1.0]), "encoder.input: thresholds must be positive"),
+        (put(*X, "thresholds", [0, 1.0]), "thresholds must be positive"),
+        (put(*X, "thresholds", [1e-38, 1.0]), "thresholds must be positive"),
+        (put(*X, "thresholds", [1e39, 1.0]), "1e.39, expected a finite number"),
+        (put(*X, "thresholds", [10**400, 1.0]), "expected a finite number"),
+        (put(*X, "thresholds", ["1", 1.0]), "thresholds holds '1'"),
+        (put(*X, "thresholds", [True, 1.0]), "thresholds holds True"),
+        (put(*X, "thresholds", [[1.0], 1.0]), "thresholds holds"),
+        (put(*Q, "thresholds", 1.0), "thresholds is 1.0, expected a list of 8"),
+        (put(*Q, "thresholds", [1.0] * 7), "7 numbers, expected a list of 8"),
+        (put(*Q, "thresholds", [1.0] * 7 + [None]), "thresholds holds None"),
         (put(*X, "largest", 0), "largest is 0"),
         (put(*X, "count", 5), "count says 5"),
         (put(*X, "count", 1.5), "holds 1.5, expected a count"),
@@ -145,7 +145,7 @@ X, Q = ("tensors", "encoder.input"), ("tensors", "layers.0.queues.1")
         (put(*X, "histogram", "counts", 0, -1), "holds -1"),
         (put(*X, "histogram", None), "has no counts"),
         (drop(*X, "sqnr_db"), "has no sqnr_db"),
-        (put(*X, None), "encoder.input: has no threshold"),
+        (put(*X, None), "encoder.input: has no thresholds"),
     ],
 )  # fmt: skip
 def test_bad(
@@ -164,7 +164,7 @@ def test_unreadable(table: CalibrationTable, tmp_path: Path) -> None:
         CalibrationTable.read(path)
     table.write(path)
     whole = path.read_text()
-    nan = whole.replace('"threshold": ', '"threshold": NaN, "was": ', 1)
+    nan = whole.replace('"thresholds": ', '"thresholds": NaN, "was": ', 1)
     for content in ("", whole[: len(whole) // 2], "\xff", nan, "[" * 100_000):
         path.write_text(content, encoding="latin-1")
         with pytest.raises(DataError, match="cannot be read as JSON"):

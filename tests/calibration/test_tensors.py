@@ -69,7 +69,6 @@ def test_names_depend_on_the_network() -> None:
     predictor = variant(n_layers=1, depth=2, task="autoregressive", encoder="token")
     names = [tensor.name for tensor in logical_tensors(predictor)]
     assert names == [*queues, "layers.0.mixing.input", "layers.0.output.input", "head.input"]
-    assert [tensor.per_channel for tensor in logical_tensors(predictor)] == [True, True, False, False, False]
 
 
 @given(configs(max_depth=5), st.sampled_from(list(TARGETS)))

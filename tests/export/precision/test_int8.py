@@ -63,7 +63,7 @@ def test_weights_are_within_half_a_level(seed: int, outputs: int, inputs: int) -
     random = np.random.default_rng(seed)
     weight = random.standard_normal((outputs, inputs)) * 10.0 ** random.uniform(-6, 6, (outputs, 1))
     weight[random.random(outputs) < 0.2] = 0
-    quantized = QuantizedLinear.of(Linear(weight, np.zeros(outputs)), np.float32(1))
+    quantized = QuantizedLinear.of(Linear(weight, np.zeros(outputs)), np.ones(inputs, np.float32))
     assert quantized.weight.dtype == np.int8 and quantized.weight.min(initial=0) >= -127
     scales = quantized.weight_scales[:, None].astype(np.float64)
     assert (np.abs(quantized.weight * scales - weight) <= scales * 0.50001).all()
@@ -75,9 +75,10 @@ def test_both_graphs_hold_the_same_scales_and_weights(kind: str, tmp_path: Path)
     table = calibrated(net, tmp_path)
     models = graphs(net, table)
     for i in range(net.config.n_layers):
-        scale = table.tensors[f"layers.{i}.mixing.input"].scale
+        scales = table.tensors[f"layers.{i}.mixing.input"].scales
         full, step = constants(models["full"]), constants(models["step"])
-        assert full[f"layers.{i}/gelu/int8_scale"] == step[f"layers.{i}/gelu/int8_scale"] == scale
+        per_unit = [held[f"layers.{i}/gelu/int8/levels_per_unit"].ravel() for held in (full, step)]
+        assert np.array_equal(per_unit[0], per_unit[1]) and np.array_equal(per_unit[0], 1 / scales)
         halves = [step[f"layers.{i}/glu/{half}/weight.int8"] for half in ("value", "gate")]
         assert (full[f"layers.{i}/mixing/weight.int8"][..., 0] == np.concatenate(halves)).all()
 
@@ -92,10 +93,14 @@ def test_quantisation_is_symmetric_and_off_the_state(kind: str, tmp_path: Path) 
         for node in model.graph.node:
             if node.op_type.endswith("QuantizeLinear") or node.op_type == "DequantizeLinear":
                 assert held[node.input[1]].dtype == np.float32
+                activation = node.op_type == "QuantizeLinear" or node.input[0] not in held
+                assert held[node.input[1]].ndim == (0 if activation else 1), (
+                    "a scale for all of an activation"
+                )
                 assert not any(held[name].any() for name in node.input[2:])
         read = {node.input[0] for node in quantizers}
         assert len(read) == len(quantizers), "a value is quantised once"
-        assert all(name.endswith(("/gelu", "/glu")) for name in read)
+        assert all(name.endswith(("/gelu/int8/scaled", "/glu/int8/scaled")) for name in read)
         states = [*model.graph.input, *model.graph.output]
         assert not any(value.type.tensor_type.elem_type == TensorProto.INT8 for value in states)
 

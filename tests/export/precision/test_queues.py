@@ -123,7 +123,7 @@ def held_by_definition(
     x = inputs[0].T.astype(np.float64) @ network.encoder.weight.T + network.encoder.bias
     found = {}
     for i, layer in enumerate(network.layers):
-        scales = [table.tensors[f"layers.{i}.queues.{j}"].scale for j in range(layer.depth)]
+        scales = [table.tensors[f"layers.{i}.queues.{j}"].scales for j in range(layer.depth)]
         y, levels = _layer_by_definition(layer, x, [scale.astype(np.float64) for scale in scales])
         found |= {f"layers.{i}.queues.{j}": values for j, values in enumerate(levels)}
         with torch.no_grad():
