@@ -112,14 +112,9 @@ inline Ints dot(Ints sum, const int8_t* w, Group g) {
 // q = round(x / scale), half to even, from -127 to 127, as QuantizeLinear of ONNX has it: a product with
 // 1 / scale would now and then round to the other side. `channels` are read in whole vectors.
 inline void quantize_row(const float* x, int channels, float scale, uint8_t* q) {
-  typedef uint8_t Bytes __attribute__((vector_size(kVector)));
-  const Vec magic = all(12582912.0f);  // see sigmoid
   for (int c = 0; c < channels; c += kVector) {
-    const Vec rounded = most(least(load(x + c) / all(scale), all(127.0f)), all(-127.0f)) + magic;
-    Ints bits;
-    std::memcpy(&bits, &rounded, sizeof bits);
-    const Bytes bytes = __builtin_convertvector(kUnsigned ? bits + 128 : bits, Bytes);
-    std::memcpy(q + c, &bytes, sizeof bytes);
+    const Ints levels = to_levels(load(x + c) / all(scale));
+    store_low_bytes(q + c, kUnsigned ? levels + 128 : levels);
   }
 }
 

@@ -45,7 +45,9 @@ struct Panels {
 struct Layer {
   // Rows of `width` channels in the order of use: the low-pass filter by delay, which makes the a_j that
   // are pushed; then the multiresolution sum's weight of the layer's input, and of each scale's taps by
-  // delay from 1 on, with the parts that the a_j have in it substituted.
+  // delay from 1 on, with the parts that the a_j have in it substituted. Where queues are int8, these are
+  // weights of levels, and behind each scale's come two rows more: what a level of its queue is worth, and 1
+  // over that.
   AlignedArray<float> filters;
   // In front of GLU: the first half of each panel has values, the second the gates that belong to them.
   Panels mixing;
@@ -60,7 +62,7 @@ struct Kernels;  // kernels.h
 
 struct Model {
   multires_info info{};
-  DType queues = DType::kFloat32;  // what streams keep their past in, kFloat32 or kFloat16
+  DType queues = DType::kFloat32;  // what streams keep their past in
   int width = 0;       // padded d_model
   AlignedArray<float> table;  // token models: (n_tokens, width)
   Panels encoder;             // others
