@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,7 +11,8 @@ from numpy.typing import NDArray
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.linear import Linear, QuantizedLinear
-from multires_edge.export.precision.queues import FLOAT16, INT8, Queues
+from multires_edge.export.precision.queues import Queues
+from multires_edge.export.precision.types import FLOAT16
 
 Array = NDArray[np.float64]
 
@@ -36,11 +39,11 @@ class SlowStream:
         self.position[row] = 0
         self.features[row].clear()
 
-    def run(self, inputs: NDArray) -> Array:
+    def run(self, inputs: NDArray[Any]) -> Array:
         """Inputs (rows, ..., time); the output of each step, (rows, d_output, time)."""
         return np.stack([self.step(inputs[..., t]) for t in range(inputs.shape[-1])], axis=-1)
 
-    def step(self, sample: NDArray) -> Array:
+    def step(self, sample: NDArray[Any]) -> Array:
         """A sample (rows, d_input), or tokens (rows,); the output (rows, d_output)."""
         encoder = self.network.encoder
         x = encoder[sample] if isinstance(encoder, np.ndarray) else linear(encoder, sample)
@@ -57,15 +60,16 @@ class SlowStream:
             x = np.stack([np.mean(features, axis=0) for features in self.features])
         return linear(self.network.head, x)
 
-    def rounded(self, j: int) -> NDArray:
+    def rounded(self, j: int) -> NDArray[Any]:
         """What a queue keeps of what was pushed."""
         a = self.pushed[j].astype(np.float32)
         if self.queues.dtype == FLOAT16:
-            return np.clip(a, -65504, 65504).astype(np.float16)
+            return np.clip(a, -65504, 65504).astype(FLOAT16)
         if self.queues.scales is None:
             return a
         levels = np.rint(a * (np.float32(1) / self.queues.scales[j]))
-        return np.clip(levels, -127, 127).astype(np.int8)
+        kept: NDArray[np.int8] = np.clip(levels, -127, 127).astype(np.int8)
+        return kept
 
     def _block(self, i: int, layer: FoldedLayer, x: Array) -> Array:
         a, y = x, np.zeros_like(x)
@@ -91,11 +95,11 @@ class SlowStream:
     def _tap(self, i: int, j: int, o: int) -> Array:
         """a_j of layer i, o * 2^j steps ago."""
         ring = self.rings[j]
-        row = ring[np.arange(len(ring)), (self.position - (o << j)) % ring.shape[1], i].astype(np.float64)
-        return row if self.queues.dtype != INT8 else row * self.queues.scales[j, i]
+        row: Array = ring[np.arange(len(ring)), (self.position - (o << j)) % ring.shape[1], i].astype(float)
+        return row if self.queues.scales is None else row * self.queues.scales[j, i]
 
 
-def linear(layer: Linear | QuantizedLinear, x: NDArray) -> Array:
+def linear(layer: Linear | QuantizedLinear, x: NDArray[Any]) -> Array:
     if isinstance(layer, Linear):
         return x @ layer.weight.T + layer.bias
     levels = np.clip(np.rint(x / layer.input_scale), -127, 127)

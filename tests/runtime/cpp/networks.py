@@ -69,12 +69,6 @@ NETWORKS = {
         limit=5e-3,
         queues="int8",
     ),
-    "int8-queues-and-weights": Network(
-        {"task": "autoregressive", "encoder": "token", "depth": 6, "d_model": 20},
-        precision="int8",
-        limit=5e-3,
-        queues="int8",
-    ),
 }
 BATCH, STEPS = 3, 150
 # Names that the header of a weights file must escape.
