@@ -26,6 +26,7 @@ from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import DEFAULT_PARTS
 from multires_edge.export.precision.plan import Int8Options, Quantization, plan_int8
+from multires_edge.export.precision.queues import Queues
 from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.report import write_report
 from multires_edge.export.statistics import GraphStatistics
@@ -150,7 +151,9 @@ def export_bundle(
                 graphs[kind][precision] = _write_graph(folder, name, model, states)
                 statistics[name] = GraphStatistics.of(model)
             native[precision] = _write_native(
-                folder, file_name(precision), native_weights(network, pooling, read_the_card, precision)
+                folder,
+                file_name(precision),
+                native_weights(network, pooling, read_the_card, precision, Queues.of(network, types)),
             )
             del full, step, network
         del folded

@@ -91,8 +91,8 @@ class FoldedLayer:
 class FoldedNetwork:
     """All weights of a network. ``encoder`` is linear, or a token table (n_tokens, d_model).
 
-    With ``queue_scales``, float32 (depth, n_layers * d_model), queues are int8: what is remembered of a
-    value a_j is round(a_j / scale), from -128 to 127. The a_j of a step itself are never rounded.
+    With ``queue_scales``, float32 (depth, n_layers, d_model), queues are int8: see
+    :mod:`multires_edge.export.precision.queues`.
     """
 
     config: ModelConfig

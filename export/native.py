@@ -1,10 +1,11 @@
 """The weights files of the native engine: the folded network in safetensors, one file a precision.
 
-Metadata (all strings): ``format`` "multires-weights", ``version`` "1", ``precision`` "fp32" (also where it
-is missing), "fp16" (whose queues are float16) or "int8", the configuration's numbers,
+Metadata (all strings): ``format`` "multires-weights", ``version`` "2", ``precision`` of the weights, "fp32",
+"fp16" or "int8", ``queues`` "float32", "float16" or "int8", the configuration's numbers,
 ``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. With a
 card also what a program needs around the network: ``labels`` and ``channels``, one a line, ``output``,
-``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one a line.
+``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one a line. Version "1", which
+the engine reads too, has no ``queues``: they are float16 in "fp16" and float32 otherwise.
 
 | tensor | shape |
 | --- | --- |
@@ -12,6 +13,7 @@ card also what a program needs around the network: ``labels`` and ``channels``, 
 | ``encoder.table`` | (n_tokens, d_model), token models instead |
 | ``layers.i.lowpass`` | (kernel_size, d_model), by delay |
 | ``layers.i.highpass.j`` | (n_j, d_model), by delay in units of 2^j steps |
+| ``layers.i.queue_scales`` | (depth, d_model), positive and normal: int8 queues only |
 | ``layers.i.mixing.weight``, ``.bias`` | (2 * d_model, d_model), (2 * d_model,): values, then gates |
 | ``layers.i.output.weight``, ``.bias`` | (d_model, d_model), (d_model,): autoregressive models only |
 | ``layers.i.norm.scale``, ``.bias`` | (d_model,): LayerNorm |
@@ -20,7 +22,8 @@ card also what a program needs around the network: ``labels`` and ``channels``, 
 
 Float32, but for the weights of ``mixing`` and ``output``: float16 in "fp16", where they are within its
 range; int8 in "int8", -127 to 127, beside ``.weight_scales`` (out,) and ``.input_scales`` (in,), which
-:class:`~multires_edge.export.linear.QuantizedLinear` explains.
+:class:`~multires_edge.export.linear.QuantizedLinear` explains. What ``queue_scales`` mean is in
+:mod:`~multires_edge.export.precision.queues`.
 """
 
 from __future__ import annotations
@@ -34,9 +37,10 @@ from numpy.typing import DTypeLike, NDArray
 from multires_edge.export.folding import FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.linear import Linear, QuantizedLinear
+from multires_edge.export.precision.queues import Queues
 from multires_edge.models.card import Card
 
-VERSION = 1
+VERSION = 2
 _TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int8): "I8"}
 
 
@@ -47,10 +51,20 @@ def file_name(precision: str) -> str:
 
 
 def native_weights(
-    network: FoldedNetwork, pooling: Pooling, card: Card | None = None, precision: str = "fp32"
+    network: FoldedNetwork,
+    pooling: Pooling,
+    card: Card | None = None,
+    precision: str = "fp32",
+    queues: Queues | None = None,
 ) -> bytes:
-    """The file's content; of "int8", ``network`` is quantised. The same arguments give the same bytes."""
+    """The file's content; of "int8", ``network`` is quantised. The same arguments give the same bytes.
+
+    ``queues`` are float32 if not given, and of any type, whatever the precision. Raises ConfigError for
+    scales of another network.
+    """
     config = network.config
+    queues = queues or Queues.float32()
+    queues.check_network(config)
     tensors: dict[str, NDArray[Any]] = {}
 
     def put(name: str, array: NDArray[Any], dtype: DTypeLike = np.float32) -> None:
@@ -82,6 +96,8 @@ def native_weights(
         put(f"{name}.lowpass", layer.lowpass)
         for j, highpass in enumerate(layer.highpass):
             put(f"{name}.highpass.{j}", highpass)
+        if queues.scales is not None:
+            put(f"{name}.queue_scales", queues.scales[:, i])
         put_convolution(f"{name}.mixing", layer.mixing)
         if layer.output is not None:
             put_convolution(f"{name}.output", layer.output)
@@ -99,6 +115,7 @@ def native_weights(
         "format": "multires-weights",
         "version": str(VERSION),
         "precision": precision,
+        "queues": str(queues.dtype),
         "d_input": str(config.d_input or 0),
         "n_tokens": str(config.n_tokens or 0),
         "d_output": str(config.d_output),

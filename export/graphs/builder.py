@@ -64,7 +64,7 @@ class GraphBuilder:
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
         """A constant of the array's own type."""
-        tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        tensor = numpy_helper.from_array(np.asarray(array, order="C"), name)
         known = self._initializers.setdefault(name, tensor)
         if known is not tensor and known.raw_data != tensor.raw_data:
             raise AssertionError(f"two different constants are named {name}")

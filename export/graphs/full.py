@@ -33,7 +33,7 @@ def build_full_graph(
         x = graph.cast(x, types.layers[i], f"layers.{i}/cast")
         scales = None
         if network.queue_scales is not None:
-            scales = network.queue_scales[:, i * config.d_model : (i + 1) * config.d_model]
+            scales = network.queue_scales[:, i]
         x = _block(graph, x, layer, f"layers.{i}", scales)
     if config.task == "autoregressive":
         shape: list[int | str] = ["batch", config.d_output, "time"]

@@ -156,7 +156,7 @@ def _levels(network: FoldedNetwork) -> NDArray[Any]:
     """What a queue's number is worth, of each scale: (depth, n_layers * d_model), or (depth, 1) of ones."""
     if network.queue_scales is None:
         return np.ones((network.config.depth, 1))
-    return network.queue_scales.astype(np.float64)
+    return network.queue_scales.reshape(network.config.depth, -1).astype(np.float64)
 
 
 def _lowpass_taps(
@@ -265,5 +265,6 @@ def _stored(graph: GraphBuilder, row: str, dtype: Type, scale: int) -> str:
 
 def _rounded(graph: GraphBuilder, rows: list[str], scales: NDArray[np.float32]) -> list[str]:
     """The rows to push as int8 levels, all scales at once."""
-    levels = to_levels(graph, _concat(graph, rows, 2, "push/rows"), scales, "push")
+    whole = _concat(graph, rows, 2, "push/rows")
+    levels = to_levels(graph, whole, scales.reshape(len(rows), -1), "push")
     return graph.split(levels, [1] * len(rows), 2, "push/rows_of", [str(j) for j in range(len(rows))])

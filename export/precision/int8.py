@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.linear import INT8_MAX, Array, FilterScales, Linear, QuantizedLinear
+from multires_edge.export.precision.queues import Queues
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime.errors import ConfigError
 
@@ -80,15 +80,9 @@ def quantize(
         encoder = _halved(encoder, axis=0)
     else:
         encoder = _halve(linear("encoder", encoder))
-    queues = queue_scales(network.config, table) if "queues" in names else None
+    queues = Queues.int8(table).scales if "queues" in names else None
     head = _halve(linear("head", network.head))
     return replace(network, encoder=encoder, layers=layers, head=head, queue_scales=queues)
-
-
-def queue_scales(config: ModelConfig, table: CalibrationTable) -> NDArray[np.float32]:
-    """What one int8 level is worth in the queues, float32 (depth, n_layers * d_model)."""
-    scales = [table.tensors[name].scales for name in input_ranges(config, "queues")]
-    return np.concatenate(scales).reshape(config.depth, -1)
 
 
 def weight_noise_db(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> float | None:

@@ -12,17 +12,18 @@ from multires_edge.export.charts import error_chart, histogram_chart
 from multires_edge.runtime.comparison import LIMITS, Check
 
 
-def values(threshold: float, counts: np.ndarray) -> TensorRange:
-    return TensorRange(np.array(threshold, np.float32), 3.0, int(counts.sum()), 30.0, 4.0, counts)
+def values(thresholds: list[float], counts: np.ndarray) -> TensorRange:
+    return TensorRange(np.array(thresholds, np.float32), 3.0, int(counts.sum()), 30.0, 4.0, counts)
 
 
 @pytest.mark.parametrize(("threshold", "x"), [(1.5, 88.0), (3.0, 176.0), (3.9, 176.0)])
-def test_the_threshold_stands_where_it_cuts(threshold: float, x: float) -> None:
+def test_the_thresholds_stand_where_they_cut(threshold: float, x: float) -> None:
     """Bins up to 4, of which those up to 3 hold anything: the picture ends at 3."""
     counts = np.zeros(64, np.int64)
     counts[:48] = np.arange(48, 0, -1)
-    svg = histogram_chart(values(threshold, counts))
-    assert float(re.findall(r"M([\d.]+) 0V", svg)[0]) == pytest.approx(x, abs=0.1)
+    svg = histogram_chart(values([threshold, 0.75, threshold], counts))
+    least, largest = (float(edge) for edge in re.findall(r"M([\d.]+) 0H([\d.]+)V", svg)[0])
+    assert (least, largest) == (pytest.approx(44, abs=0.1), pytest.approx(x, abs=0.1))
     heights = [56 - float(y) for y in re.findall(r"V([\d.]+)h", svg)]
     assert len(heights) == 48 and heights == sorted(heights, reverse=True)
     assert heights[0] == pytest.approx(56, abs=0.1) and heights[-1] > 0

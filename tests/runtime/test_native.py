@@ -284,8 +284,8 @@ class TestDamagedWeights:
             self.load(tmp_path, data)
 
     def test_another_version(self, whole: bytes, tmp_path: Path) -> None:
-        with pytest.raises(BundleError, match="has version 2, this release reads 1"):
-            self.load(tmp_path, whole.replace(b'"version":"1"', b'"version":"2"'))
+        with pytest.raises(BundleError, match="has version 3, this release reads 1 and 2"):
+            self.load(tmp_path, whole.replace(b'"version":"2"', b'"version":"3"'))
 
     def test_no_such_file(self, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="No such file"):

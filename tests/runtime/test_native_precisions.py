@@ -19,6 +19,7 @@ from multires_edge.export.folding import fold
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native import native_weights
+from multires_edge.export.precision.queues import Queues
 from multires_edge.export.targets import TARGETS
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime import _native, open_bundle
@@ -78,7 +79,8 @@ def test_float16_is_the_network(
     net = random_net(config).double()
     inputs = random_inputs(config, rows, 90)
     expected = net.stepwise(as_double(inputs), pooling.window)
-    for model in models(native_weights(fold(net), pooling, precision="fp16"), tmp_path_factory.mktemp("w")):
+    weights = native_weights(fold(net), pooling, None, "fp16", Queues.float16())
+    for model in models(weights, tmp_path_factory.mktemp("w")):
         y = run(_native.State(model, rows), inputs, config.d_output)
         assert within_limit(y, expected, LIMITS["fp16"].value), model.isa
 
@@ -102,7 +104,7 @@ def test_what_float16_cannot_hold_does_not_become_infinite(tmp_path: Path) -> No
     net = random_net(variant())
     folded = fold(net)
     folded.layers[0].mixing.weight[0, 0] = 1e5
-    weights = native_weights(folded, Pooling(), precision="fp16")
+    weights = native_weights(folded, Pooling(), None, "fp16", Queues.float16())
     tensors = safetensors.numpy.load(weights)
     assert tensors["layers.0.mixing.weight"].dtype == np.float32
     assert tensors["layers.1.mixing.weight"].dtype == np.float16
@@ -179,7 +181,8 @@ def test_cost_counts_bytes_as_they_are(precision: str, tmp_path: Path) -> None:
     net = random_net(config)
     folded = quantized(net) if precision == "int8" else fold(net)
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(native_weights(folded, Pooling(), precision=precision))
+    queues = Queues.float16() if precision == "fp16" else None
+    path.write_bytes(native_weights(folded, Pooling(), None, precision, queues))
     cost, weights = _native.Model(str(path)).cost, config.n_layers * 2 * 64 * 64
     path.write_bytes(native_weights(fold(net), Pooling()))
     full = _native.Model(str(path)).cost
@@ -210,18 +213,16 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("name", "value", "message"),
         [
-            ("layers.0.mixing.input_scale", 0, "not above 0"),
-            ("layers.1.mixing.input_scale", -1, "not above 0"),
-            ("layers.0.mixing.weight_scales", 0, "not above 0"),
+            ("layers.0.mixing.input_scales", 0, "not all above 0"),
+            ("layers.1.mixing.input_scales", -1, "not all above 0"),
+            ("layers.0.mixing.weight_scales", 0, "not all above 0"),
             ("layers.0.mixing.weight_scales", np.nan, "NaN or infinity"),
-            ("layers.0.mixing.weight_scales", 3e38, "too large"),
+            ("layers.0.mixing.input_scales", 1e-39, "too small"),
             ("layers.0.mixing.weight", -128, "holds -128"),
         ],
     )
     def test_values(self, name: str, value: float, message: str, whole: bytes, tmp_path: Path) -> None:
         def change(tensors: Tensors) -> None:
-            if value == 3e38:
-                tensors["layers.0.mixing.input_scale"][0] = 2
             tensors[name].flat[-1] = value
 
         with pytest.raises(BundleError, match=message):
@@ -236,7 +237,7 @@ class TestDamage:
         with pytest.raises(BundleError, match="NaN or infinity"):
             self.load(tmp_path, self.changed(whole, change))
 
-    @pytest.mark.parametrize("name", ["weight_scales", "input_scale"])
+    @pytest.mark.parametrize("name", ["weight_scales", "input_scales"])
     def test_scales_that_are_missing_or_of_another_shape(
         self, name: str, whole: bytes, tmp_path: Path
     ) -> None:

@@ -162,7 +162,8 @@ MULTIRES_API multires_status multires_snapshot_load(multires_state* state, const
 typedef enum multires_dtype {
   MULTIRES_FLOAT32 = 0,
   MULTIRES_INT64 = 1,
-  MULTIRES_FLOAT16 = 2 /* IEEE 754 binary16, in two bytes */
+  MULTIRES_FLOAT16 = 2, /* IEEE 754 binary16, in two bytes */
+  MULTIRES_INT8 = 3     /* of queues: whole numbers of what a level is worth, which the weights say */
 } multires_dtype;
 
 typedef struct multires_part {

@@ -117,6 +117,7 @@ nb::object as_numpy(std::vector<T>& values, size_t rows, nb::handle owner) {
 
 nb::dlpack::dtype dtype_of(const multires_part& part) {
   if (part.dtype == MULTIRES_INT64) return nb::dtype<int64_t>();
+  if (part.dtype == MULTIRES_INT8) return nb::dtype<int8_t>();
   nb::dlpack::dtype floating = nb::dtype<float>();
   if (part.dtype == MULTIRES_FLOAT16) floating.bits = 16;
   return floating;

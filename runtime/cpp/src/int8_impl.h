@@ -11,8 +11,8 @@ inline Ints load(const int32_t* p) {
 }
 
 // A Group is kGroup inputs as an instruction set wants them, group() reads one, and dot(sum, w, g) adds to
-// output o of the sum the products of the group with w[kGroup * o] .. w[kGroup * o + kGroup - 1]. No byte is
-// -128: the file is checked for that, and inputs end at 127.
+// output o of the sum the products of the group with w[kGroup * o] .. w[kGroup * o + kGroup - 1]. No
+// weight is -128: the file is checked for that.
 #if defined(__AVX512VNNI__) && MULTIRES_VECTOR == 16
 // The instruction takes one side unsigned: 128 is added to the inputs, and taken off the sum (Panels::offsets).
 constexpr bool kUnsigned = true;
@@ -109,17 +109,11 @@ inline Ints dot(Ints sum, const int8_t* w, Group g) {
 #endif
 #endif
 
-// q = round(x / scale), half to even, from -127 to 127, as QuantizeLinear of ONNX has it: a product with
-// 1 / scale would now and then round to the other side. `channels` are read in whole vectors.
-inline void quantize_row(const float* x, int channels, float scale, uint8_t* q) {
-  typedef uint8_t Bytes __attribute__((vector_size(kVector)));
-  const Vec magic = all(12582912.0f);  // see sigmoid
+// q = round(x * levels_per_unit). `channels` are read in whole vectors.
+inline void quantize_row(const float* x, int channels, const float* levels_per_unit, uint8_t* q) {
   for (int c = 0; c < channels; c += kVector) {
-    const Vec rounded = most(least(load(x + c) / all(scale), all(127.0f)), all(-127.0f)) + magic;
-    Ints bits;
-    std::memcpy(&bits, &rounded, sizeof bits);
-    const Bytes bytes = __builtin_convertvector(kUnsigned ? bits + 128 : bits, Bytes);
-    std::memcpy(q + c, &bytes, sizeof bytes);
+    const Ints levels = to_levels(load(x + c) * load(levels_per_unit + c));
+    store_low_bytes(q + c, kUnsigned ? levels + 128 : levels);
   }
 }
 

@@ -17,6 +17,8 @@ struct Kernels {
   void (*sigmoid)(const float* x, float* y, int count);
   void (*widen)(const uint16_t* x, float* y, int count);   // from float16
   void (*narrow)(const float* x, uint16_t* y, int count);  // to float16, as queues keep it
+  void (*from_levels)(const int8_t* x, float* y, int count);
+  void (*push_levels)(const float* x, float reciprocal, int8_t* y, int count);  // as int8 queues keep x
   // A product alone, for tests: in (rows, stride) to out (rows, panels.count * kPanel), bytes as large as in.
   void (*multiply)(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, float* out);
   // For measuring what this CPU can do at most, see rates_impl.h.

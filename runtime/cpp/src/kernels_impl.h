@@ -104,6 +104,7 @@ inline float total(Vec v) {
 }  // namespace multires
 
 #include "half_impl.h"
+#include "levels_impl.h"
 #include "int8_impl.h"
 #include "products_impl.h"
 
@@ -115,11 +116,13 @@ namespace {
 // a_j, of which each waits for the one before. `rows` has, for each scale, the rows of its queue at this
 // step and at each delay, of type Q; the first is written. K is the length of the low-pass filter, 0 if only
 // known at run time. Of a Partial vector, only the first `kept` channels exist: the other lanes read what
-// follows in the ring, and end where nobody looks.
+// follows in the ring, and end where nobody looks. int8 queues hold levels: the weights of taps are made for
+// them, and what the low-pass filter takes from a scale's taps is multiplied by what a level is worth.
 template <typename Q, int K, int V, bool Partial>
 inline void multires_channels(const Model& model, const float* filters, unsigned char* const* rows, size_t place,
                               int kept, const float* x, float* y) {
   const auto row_of = [&](int o) { return reinterpret_cast<Q*>(rows[o]) + place; };
+  constexpr bool kOfLevels = std::is_same_v<Q, int8_t>;
   const int depth = model.info.depth, lowpass_taps = K ? K : model.info.kernel_size;
   const int* taps = model.taps.data();
   const size_t width = static_cast<size_t>(model.width);
@@ -128,14 +131,14 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
     for (int v = 0; v < V; ++v) lowpass[o][v] = load(filters + o * width + v * kVector);
   const auto low = [&](int o, int v) { return K ? lowpass[K ? o : 0][v] : load(filters + o * width + v * kVector); };
   const float* weights = filters + static_cast<size_t>(lowpass_taps) * width;
-  Vec a[V], next[V], sum[V];
+  Vec a[V], next[V], sum[V], pushed[V];
   for (int v = 0; v < V; ++v) {
     a[v] = load(x + v * kVector);
     sum[v] = load(weights + v * kVector) * a[v];
   }
   weights += width;
   for (int j = 0; j < depth; ++j) {
-    for (int v = 0; v < V; ++v) next[v] = low(0, v) * a[v];
+    for (int v = 0; v < V; ++v) next[v] = kOfLevels ? all(-0.0f) : low(0, v) * a[v];
     for (int o = 1; o < lowpass_taps; ++o, weights += width) {
       const Q* tap = row_of(o);
       for (int v = 0; v < V; ++v) {
@@ -148,12 +151,20 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
       const Q* tap = row_of(o);
       for (int v = 0; v < V; ++v) sum[v] += load(weights + v * kVector) * load(tap + v * kVector);
     }
+    for (int v = 0; v < V; ++v) pushed[v] = a[v];
+    if constexpr (kOfLevels) {
+      for (int v = 0; v < V; ++v) {
+        next[v] = load(weights + v * kVector) * next[v] + low(0, v) * a[v];
+        pushed[v] *= load(weights + width + v * kVector);
+      }
+      weights += 2 * width;
+    }
     Q* push = row_of(0);
     for (int v = 0; v < V; ++v) {
       if (Partial)
-        store_some(push, a[v], kept);
+        store_some(push, pushed[v], kept);
       else
-        store(push + v * kVector, a[v]);
+        store(push + v * kVector, pushed[v]);
       a[v] = next[v];
     }
     rows += taps[j];
@@ -202,8 +213,11 @@ void find_taps(const Model& model, State& state, int b, int ahead, unsigned char
 // Asks for `bytes` at `place` of the rows taps[first] .. taps[last): rings do not fit a cache, and
 // what they hold for a layer can travel while the one before it computes.
 void prefetch_taps(unsigned char* const* taps, int first, int last, size_t place, size_t bytes) {
-  for (; first < last; ++first)
-    for (size_t at = 0; at < bytes; at += kLine) __builtin_prefetch(taps[first] + place + at, 0, 2);
+  for (; first < last; ++first) {
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(taps[first] + place), end = begin + bytes;
+    for (uintptr_t line = begin / kLine * kLine; line < end; line += kLine)
+      __builtin_prefetch(reinterpret_cast<const void*>(line), 0, 2);
+  }
 }
 
 // x = norm(x + y), or what a folded BatchNorm has left: scale * x + bias + y. Padding stays zero.
@@ -313,8 +327,9 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
     find_taps(model, state, (first + row) % batch, row / batch, taps);
     prefetch_taps(taps, 0, model.total_taps, 0, row_bytes);
   }
-  const auto multires =
-      model.queues == DType::kFloat16 ? multires_for<Half>(info.kernel_size) : multires_for<float>(info.kernel_size);
+  const auto multires = model.queues == DType::kInt8      ? multires_for<int8_t>(info.kernel_size)
+                        : model.queues == DType::kFloat16 ? multires_for<Half>(info.kernel_size)
+                                                          : multires_for<float>(info.kernel_size);
   for (int i = 0; i < info.n_layers; ++i) {
     const Layer& layer = model.layers[static_cast<size_t>(i)];
     for (int row = 0; row < rows; ++row)
@@ -388,6 +403,22 @@ void narrow_all(const float* x, Half* y, int count) {
   }
 }
 
+void from_levels(const int8_t* x, float* y, int count) {
+  for (int i = 0; i < count; i += kVector) {
+    int8_t some[kVector] = {};
+    const int n = std::min(kVector, count - i);
+    std::memcpy(some, x + i, static_cast<size_t>(n));
+    store_some(y + i, load(some), n);
+  }
+}
+
+void push_levels(const float* x, float reciprocal, int8_t* y, int count) {
+  for (int i = 0; i < count; i += kVector) {
+    const int n = std::min(kVector, count - i);
+    store_some(y + i, load_some(x + i, n) * all(reciprocal), n);
+  }
+}
+
 void multiply_alone(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, float* out) {
   multiply(panels, in, stride, rows, bytes, [&](int panel, int row, const float* outputs) {
     std::memcpy(out + (static_cast<size_t>(row) * panels.count + panel) * kPanel, outputs,
@@ -403,7 +434,7 @@ void multiply_alone(const Panels& panels, const float* in, size_t stride, int ro
 namespace multires {
 
 extern const Kernels MULTIRES_KERNELS;
-const Kernels MULTIRES_KERNELS = {MULTIRES_ISA_NAME, forward,        apply<gelu>, apply<sigmoid>, widen_all,
-                                  narrow_all,        multiply_alone, read_floats, multiply_adds};
+const Kernels MULTIRES_KERNELS = {MULTIRES_ISA_NAME, forward,     apply<gelu>,    apply<sigmoid>, widen_all,    narrow_all,
+                                  from_levels,       push_levels, multiply_alone, read_floats,    multiply_adds};
 
 }  // namespace multires

@@ -1,6 +1,8 @@
 #include "model.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <locale>
 #include <memory>
 #include <sstream>
@@ -28,31 +30,54 @@ const Tensor& highpass(const WeightsFile& file, const multires_info& info, const
   return file.tensor(layer + ".highpass." + std::to_string(scale), {-1, info.d_model});
 }
 
+// (depth, d_model): what a level of an int8 queue is worth.
+const float* read_queue_scales(const WeightsFile& file, const multires_info& info, const std::string& layer) {
+  const Tensor& scales = file.tensor(layer + ".queue_scales", {info.depth, info.d_model});
+  for (size_t i = 0; i < scales.count; ++i)
+    if (!(scales.floats()[i] >= std::numeric_limits<float>::min()))
+      throw LoadError(MULTIRES_MALFORMED, layer + ".queue_scales holds what is no normal number above 0");
+  return scales.floats();
+}
+
 // Of the file's filters, y = sum over scales j and delays o of highpass[j][o] * a_j(t - o * 2^j), and
 // a_{j+1} = sum over o of lowpass[o] * a_j(t - o * 2^j). Substituting the a_j(t), coarsest first, leaves
-// weights of the layer's input and of what the queues hold.
+// weights of the layer's input and of what the queues hold: in int8, of levels.
 AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, const std::string& name) {
   const multires_info& info = model.info;
   const int d = info.d_model, K = info.kernel_size;
   const size_t width = static_cast<size_t>(model.width);
   const Tensor& lowpass = file.tensor(name + ".lowpass", {K, d});
-  AlignedArray<float> filters((static_cast<size_t>(K) + 1 + model.total_taps - info.depth) * width);
+  const float* levels = model.queues == DType::kInt8 ? read_queue_scales(file, info, name) : nullptr;
+  const size_t beside = levels ? 2 : 0;  // rows behind each scale's weights
+  AlignedArray<float> filters((static_cast<size_t>(K) + 1 + model.total_taps - info.depth + beside * info.depth) * width);
   for (int o = 0; o < K; ++o) std::copy_n(lowpass.floats() + static_cast<size_t>(o) * d, d, filters.data() + o * width);
   std::vector<double> reached(static_cast<size_t>(d));  // weight of a_{j+1}(t) in y(t)
   float* weights = filters.data() + filters.size();
   for (int j = info.depth; j-- > 0;) {
     const Tensor& high = highpass(file, info, name, j);
-    weights -= (model.taps[j] - 1) * width;
+    weights -= (model.taps[j] - 1 + beside) * width;
+    const float* level = levels ? levels + static_cast<size_t>(j) * d : nullptr;
     const auto part = [&](int o, int c) {
       const size_t i = static_cast<size_t>(o) * d + c;
       return (o < high.shape[0] ? static_cast<double>(high.floats()[i]) : 0.0) +
              (o < K ? lowpass.floats()[i] * reached[c] : 0.0);
     };
     for (int o = 1; o < model.taps[j]; ++o)
-      for (int c = 0; c < d; ++c) weights[(o - 1) * width + c] = static_cast<float>(part(o, c));
+      for (int c = 0; c < d; ++c)
+        weights[(o - 1) * width + c] = static_cast<float>(level ? part(o, c) * level[c] : part(o, c));
+    if (level) {
+      float* rows = weights + (model.taps[j] - 1) * width;
+      for (int c = 0; c < d; ++c) {
+        rows[c] = level[c];
+        rows[width + c] = 1.0f / level[c];
+      }
+    }
     for (int c = 0; c < d; ++c) reached[c] = part(0, c);
   }
   std::copy(reached.begin(), reached.end(), weights - width);
+  // An infinite weight would make NaN of a level of zero.
+  if (levels && !std::all_of(filters.data(), filters.data() + filters.size(), [](float w) { return std::isfinite(w); }))
+    throw LoadError(MULTIRES_MALFORMED, name + ".queue_scales and filters are too large for each other");
   return filters;
 }
 
@@ -84,13 +109,23 @@ float read_epsilon(const WeightsFile& file) {
   return epsilon;
 }
 
-// Files of before there was another have none.
+// The first files have none.
 DType read_precision(const WeightsFile& file) {
   const auto found = file.metadata().find("precision");
   if (found == file.metadata().end() || found->second == "fp32") return DType::kFloat32;
   if (found->second == "fp16") return DType::kFloat16;
   if (found->second == "int8") return DType::kInt8;
   throw LoadError(MULTIRES_UNSUPPORTED, "metadata precision is '" + found->second + "', this release runs fp32, fp16 and int8");
+}
+
+// Before version 2, float16 weights and float16 queues were one thing.
+DType read_queues(const WeightsFile& file, DType precision) {
+  if (file.text("version") == "1") return precision == DType::kFloat16 ? precision : DType::kFloat32;
+  const std::string& name = file.text("queues");
+  if (name == "float32") return DType::kFloat32;
+  if (name == "float16") return DType::kFloat16;
+  if (name == "int8") return DType::kInt8;
+  throw LoadError(MULTIRES_UNSUPPORTED, "metadata queues is '" + name + "', this release runs float32, float16 and int8");
 }
 
 int to_int(int64_t value) { return static_cast<int>(value); }
@@ -117,8 +152,8 @@ Model* Model::load(const void* data, size_t size) { return read(WeightsFile(data
 
 Model* Model::read(const WeightsFile& file) {
   if (file.text("format") != "multires-weights") throw LoadError(MULTIRES_MALFORMED, "not a weights file");
-  if (file.text("version") != "1")
-    throw LoadError(MULTIRES_UNSUPPORTED, "has version " + file.text("version") + ", this release reads 1");
+  if (file.text("version") != "1" && file.text("version") != "2")
+    throw LoadError(MULTIRES_UNSUPPORTED, "has version " + file.text("version") + ", this release reads 1 and 2");
   auto model = std::make_unique<Model>();
   multires_info& info = model->info;
   info.d_input = to_int(file.number("d_input", 0, kMaxChannels));
@@ -138,7 +173,7 @@ Model* Model::read(const WeightsFile& file) {
   else
     model->encoder = read_panels(file, "encoder", info.d_input, info.d_model, DType::kFloat32);
   const DType precision = read_precision(file);
-  if (precision == DType::kFloat16) model->queues = precision;
+  model->queues = read_queues(file, precision);
   const float epsilon = read_epsilon(file);
   for (int j = 0; j < info.depth; ++j) {
     const int64_t given = highpass(file, info, "layers.0", j).shape[0];
@@ -148,7 +183,7 @@ Model* Model::read(const WeightsFile& file) {
     model->total_taps += model->taps[j];
   }
   if (model->stream_values() > kMaxStreamValues)
-    throw LoadError(MULTIRES_UNSUPPORTED, "a stream would hold more than 2^31 values, which are 8 GiB");
+    throw LoadError(MULTIRES_UNSUPPORTED, "a stream would hold more than 2^31 values, which are 8 GiB in float32");
   // Short filters are filled up to the low-pass filter's length, which a small file can ask for often.
   const uint64_t filters = static_cast<uint64_t>(model->total_taps) * 2 * model->width * info.n_layers * sizeof(float);
   if (filters / 64 > file.size()) throw LoadError(MULTIRES_MALFORMED, "the filters ask for too much padding");

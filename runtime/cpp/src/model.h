@@ -29,10 +29,10 @@ struct Panels {
   // the inputs rounded up to whole groups.
   AlignedArray<unsigned char> weights;
   AlignedArray<float> bias;  // (count, kPanel)
-  // int8 only: y = scales * (weights @ q) + bias, q = round(x / input_scale); see export/linear.py.
-  float input_scale = 0;
-  AlignedArray<float> scales;     // (count, kPanel): input_scale * weight_scales
-  AlignedArray<int32_t> offsets;  // (count, kPanel): what weights @ 128 is too much for an unsigned q + 128
+  // int8 only: y = scales * (weights @ q) + bias, q = round(x * levels_per_unit); see export/linear.py.
+  AlignedArray<float> levels_per_unit;  // (inputs): 1 / input_scales
+  AlignedArray<float> scales;           // (count, kPanel): weight_scales
+  AlignedArray<int32_t> offsets;        // (count, kPanel): what weights @ 128 is too much for an unsigned q + 128
 
   int rows() const { return dtype == DType::kInt8 ? (inputs + kGroup - 1) / kGroup * kGroup : inputs; }
   int width(int panel) const { return panel + 1 < count ? kPanel : last; }
@@ -45,7 +45,9 @@ struct Panels {
 struct Layer {
   // Rows of `width` channels in the order of use: the low-pass filter by delay, which makes the a_j that
   // are pushed; then the multiresolution sum's weight of the layer's input, and of each scale's taps by
-  // delay from 1 on, with the parts that the a_j have in it substituted.
+  // delay from 1 on, with the parts that the a_j have in it substituted. Where queues are int8, these are
+  // weights of levels, and behind each scale's come two rows more: what a level of its queue is worth, and 1
+  // over that.
   AlignedArray<float> filters;
   // In front of GLU: the first half of each panel has values, the second the gates that belong to them.
   Panels mixing;
@@ -60,7 +62,7 @@ struct Kernels;  // kernels.h
 
 struct Model {
   multires_info info{};
-  DType queues = DType::kFloat32;  // what streams keep their past in, kFloat32 or kFloat16
+  DType queues = DType::kFloat32;  // what streams keep their past in
   int width = 0;       // padded d_model
   AlignedArray<float> table;  // token models: (n_tokens, width)
   Panels encoder;             // others

@@ -8,7 +8,7 @@ namespace {
 
 // Beyond this, a sum of products of int8 might not fit into 32 bits.
 constexpr int kMaxInt8Inputs = 1 << 17;
-static_assert(static_cast<int64_t>(kMaxInt8Inputs) * 127 * 127 <= INT32_MAX, "sums of products are exact");
+static_assert(static_cast<int64_t>(kMaxInt8Inputs) * 128 * 127 <= INT32_MAX, "sums of products are exact");
 
 // A matrix of the file, and panels of zeros to put its rows into.
 class Filler {
@@ -21,13 +21,16 @@ class Filler {
     if (panels_.dtype != DType::kInt8) return;
     if (inputs > kMaxInt8Inputs) throw LoadError(MULTIRES_UNSUPPORTED, name + " has more than 2^17 inputs in int8");
     weight_scales_ = &file.tensor(name + ".weight_scales", {outputs});
-    panels_.input_scale = file.tensor(name + ".input_scale", {1}).floats()[0];
-    for (int row = 0; row < outputs; ++row) {
-      // Each above 0, and their product no infinity; it may well be 0 where there is nothing to scale.
-      const float scale = weight_scales_->floats()[row];
-      if (!(scale > 0 && panels_.input_scale > 0 && std::isfinite(scale * panels_.input_scale)))
-        throw LoadError(MULTIRES_MALFORMED, name + " has scales that are not above 0, or too large");
+    const float* input_scales = file.tensor(name + ".input_scales", {inputs}).floats();
+    panels_.levels_per_unit = AlignedArray<float>(static_cast<size_t>(padded(inputs)));
+    for (int i = 0; i < inputs; ++i) {
+      panels_.levels_per_unit[i] = 1.0f / input_scales[i];
+      if (!(input_scales[i] > 0 && std::isfinite(panels_.levels_per_unit[i])))
+        throw LoadError(MULTIRES_MALFORMED, name + ".input_scales are not all above 0, or too small");
     }
+    for (int row = 0; row < outputs; ++row)
+      if (!(weight_scales_->floats()[row] > 0))
+        throw LoadError(MULTIRES_MALFORMED, name + ".weight_scales are not all above 0");
   }
 
   void make_room(int count, int last) {
@@ -53,7 +56,7 @@ class Filler {
     const size_t output = static_cast<size_t>(panel) * kPanel + place;
     panels_.bias[output] = bias_.floats()[row];
     if (panels_.dtype != DType::kInt8) return;
-    panels_.scales[output] = panels_.input_scale * weight_scales_->floats()[row];
+    panels_.scales[output] = weight_scales_->floats()[row];
     // Modulo 2^32, as the products are summed: what is too much comes off again, whatever overflows between.
     uint32_t sum = 0;
     for (size_t i = 0; i < inputs; ++i) sum += static_cast<uint32_t>(static_cast<int8_t>(from[i]));

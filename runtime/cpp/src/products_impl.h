@@ -83,7 +83,7 @@ void multiply(const Panels& panels, const float* in, size_t stride, int rows, ui
     case DType::kInt8: break;
   }
   for (int row = 0; row < rows; ++row)
-    quantize_row(in + row * stride, panels.inputs, panels.input_scale, bytes + row * stride);
+    quantize_row(in + row * stride, panels.inputs, panels.levels_per_unit.data(), bytes + row * stride);
   multiply_panels<Int8Panel>(panels, bytes, stride, rows, use);
 }
 

@@ -50,6 +50,7 @@ bool all_good(const multires_part& part, const unsigned char* data) {
   switch (part.dtype) {
     case MULTIRES_INT64: return all_positions(data, part.bytes);
     case MULTIRES_FLOAT16: return all_finite<uint16_t, 0x7c00>(data, part.bytes);
+    case MULTIRES_INT8: return true;  // every byte is a number
     case MULTIRES_FLOAT32: break;
   }
   return all_finite<uint32_t, 0x7f800000>(data, part.bytes);

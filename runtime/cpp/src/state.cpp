@@ -4,6 +4,19 @@
 #include <cstdio>
 
 namespace multires {
+namespace {
+
+size_t bytes_of(multires_dtype dtype) {
+  switch (dtype) {
+    case MULTIRES_INT64: return 8;
+    case MULTIRES_FLOAT16: return 2;
+    case MULTIRES_INT8: return 1;
+    case MULTIRES_FLOAT32: break;
+  }
+  return 4;
+}
+
+}  // namespace
 
 State::State(const Model& model_, int batch_, int window_) : model(model_), batch(batch_), window(window_) {
   const multires_info& info = model.info;
@@ -51,7 +64,9 @@ void State::make_queues() {
   rings_ = AlignedArray<unsigned char>((values + kLane) * each);
   names.reserve(static_cast<size_t>(depth));
   unsigned char* queue = rings_.data();
-  const multires_dtype dtype = model.queues == DType::kFloat16 ? MULTIRES_FLOAT16 : MULTIRES_FLOAT32;
+  const multires_dtype dtype = model.queues == DType::kInt8      ? MULTIRES_INT8
+                               : model.queues == DType::kFloat16 ? MULTIRES_FLOAT16
+                                                                 : MULTIRES_FLOAT32;
   for (int j = 0; j < depth; ++j) {
     char name[24];
     std::snprintf(name, sizeof name, "queue_%02d", j);
@@ -68,7 +83,7 @@ void State::add_part(const char* name, multires_dtype dtype, void* data, std::ve
   part.data = data;
   part.rank = static_cast<int32_t>(shape.size());
   part.dtype = dtype;
-  part.bytes = dtype == MULTIRES_INT64 ? sizeof(int64_t) : dtype == MULTIRES_FLOAT16 ? 2 : sizeof(float);
+  part.bytes = bytes_of(dtype);
   for (size_t i = 0; i < shape.size(); ++i) {
     part.shape[i] = shape[i];
     part.bytes *= static_cast<size_t>(shape[i]);

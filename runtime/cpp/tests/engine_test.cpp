@@ -140,7 +140,8 @@ void check_damage(const std::string& whole, const std::string& scratch, int roun
 void check_cost(const multires_model* model, const multires_info& info) {
   const multires_cost cost = multires_model_cost(model);
   const std::string precision = multires_model_metadata(model, "precision");
-  const int64_t d = info.d_model, row = (precision == "fp16" ? 2 : 4) * info.n_layers * d;
+  const std::string queues = multires_model_metadata(model, "queues");
+  const int64_t d = info.d_model, row = (queues == "int8" ? 1 : queues == "float16" ? 2 : 4) * info.n_layers * d;
   const int64_t convolutions = (info.autoregressive ? 3 : 2) * d * d * info.n_layers, head = d * info.d_output;
   const int64_t each = precision == "fp32" ? 4 : precision == "fp16" ? 2 : 1;
   CHECK(cost.multiply_adds + cost.int8_multiply_adds > convolutions + head);

@@ -162,10 +162,10 @@ void check_bad_states(const Model& model) {
       at = static_cast<int64_t*>(part.data);
     else if (part.dtype == MULTIRES_FLOAT32)
       value = static_cast<float*>(part.data);
-    else
+    else if (part.dtype == MULTIRES_FLOAT16)
       half = static_cast<uint16_t*>(part.data);
   }
-  CHECK((value || half) && at);
+  CHECK(at);
   if (value) {
     for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
       *value = wrong;

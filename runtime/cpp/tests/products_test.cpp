@@ -27,8 +27,10 @@ float widened(uint16_t half) {
 
 std::vector<float> inputs_for(const Panels& panels, size_t stride, std::mt19937& random) {
   std::vector<float> x(kRows * stride);
-  const float scale = panels.dtype == DType::kInt8 ? panels.input_scale : 1.0f;
   for (size_t i = 0; i < x.size(); ++i) {
+    const size_t input = i % stride;
+    const bool scaled = panels.dtype == DType::kInt8 && input < static_cast<size_t>(panels.inputs);
+    const float scale = scaled ? 1.0f / panels.levels_per_unit[input] : 1.0f;
     const float level = static_cast<float>(static_cast<int>(random() % 301) - 150);
     switch (i / stride) {
       case 0: x[i] = 1e30f; break;  // every byte at its end: the largest sums of pairs
@@ -42,9 +44,10 @@ std::vector<float> inputs_for(const Panels& panels, size_t stride, std::mt19937&
   return x;
 }
 
-int level_of(float x, float scale) {
-  const float level = std::nearbyint(x / scale);
-  return static_cast<int>(std::min(127.0f, std::max(-127.0f, level)));
+int level_of(float x, float per_unit) {
+  const volatile float product = x * per_unit;
+  const float level = std::nearbyint(product);
+  return static_cast<int>(std::min(127.0f, std::max(-128.0f, level)));
 }
 
 // Output `place` of a panel for one row, by the layout that model.h describes.
@@ -54,7 +57,7 @@ void check_output(const Panels& panels, int panel, int place, const float* x, fl
     int64_t sum = 0;
     const int8_t* weights = panels.panel<int8_t>(panel);
     for (int i = 0; i < panels.inputs; ++i)
-      sum += weights[(i / 4 * width + place) * 4 + i % 4] * level_of(x[i], panels.input_scale);
+      sum += weights[(i / 4 * width + place) * 4 + i % 4] * level_of(x[i], panels.levels_per_unit[i]);
     CHECK(y == static_cast<float>(sum));
     return;
   }

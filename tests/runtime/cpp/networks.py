@@ -11,17 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.calibration.measure import calibrate
+from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native import native_weights
 from multires_edge.export.precision.int8 import quantize
+from multires_edge.export.precision.queues import Queues
 from multires_edge.export.targets import TARGETS
 from multires_edge.models.card import Card
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.data import Dataset
 from tests.conftest import as_double, random_inputs, random_net, variant
 from tests.export.graphs.harness import Steps
+from tests.runtime.slow_stream import SlowStream
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,18 @@ class Network:
     pooling: Pooling = field(default_factory=Pooling)
     precision: str = "fp32"
     limit: float = 1e-5
+    queues: str = "float32"
 
     def random(self) -> MultiresNet:
         return random_net(variant(**self.changes))
+
+    def folded(self) -> FoldedNetwork:
+        return quantized(self.random()) if self.precision == "int8" else fold(self.random())
+
+    def queues_of(self) -> Queues:
+        if self.queues == "int8":
+            return Queues.int8(calibrated(self.random()))
+        return Queues(np.dtype(self.queues))
 
 
 NETWORKS = {
@@ -42,14 +54,20 @@ NETWORKS = {
     "uniform": Network({"tree_select": "uniform", "memory_size": 20, "kernel_size": 4, "depth": 5}),
     "tokens-windowed": Network({"encoder": "token", "norm": "batch", "kernel_size": 3}, Pooling(7)),
     "autoregressive": Network({"task": "autoregressive", "d_model": 33, "d_output": 70}),
-    "float16": Network({"depth": 6, "d_model": 37}, Pooling(5), "fp16", 2e-3),
+    "float16": Network({"depth": 6, "d_model": 37}, Pooling(5), "fp16", 2e-3, "float16"),
     "float16-autoregressive": Network(
-        {"task": "autoregressive", "kernel_size": 4}, precision="fp16", limit=2e-3
+        {"task": "autoregressive", "kernel_size": 4}, precision="fp16", limit=2e-3, queues="float16"
     ),
     # Against the int8 graph: an activation on the border of two levels may fall either way.
     "int8": Network({"norm": "batch", "d_model": 70}, Pooling(7), "int8", 5e-3),
     "int8-autoregressive": Network(
         {"task": "autoregressive", "d_model": 33, "d_output": 70}, precision="int8", limit=5e-3
+    ),
+    "int8-queues": Network(
+        {"tree_select": "uniform", "memory_size": 12, "kernel_size": 4, "depth": 3, "d_model": 37},
+        Pooling(7),
+        limit=5e-3,
+        queues="int8",
     ),
 }
 BATCH, STEPS = 3, 150
@@ -57,25 +75,32 @@ BATCH, STEPS = 3, 150
 CARD = Card({"labels": ['N"', "\N{MICRO SIGN}", "\N{MUSICAL SYMBOL G CLEF}\n"]})
 
 
-def quantized(net: MultiresNet) -> FoldedNetwork:
-    """In int8, with the ranges of noise."""
+def calibrated(net: MultiresNet) -> CalibrationTable:
+    """The ranges of noise."""
     noise = np.ascontiguousarray(random_inputs(net.config, 16, 100, seed=7))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a table of small networks has few values
-        table = calibrate(net, Dataset(Path("noise.npz"), noise))
-    return quantize(fold(net), table)
+        return calibrate(net, Dataset(Path("noise.npz"), noise))
+
+
+def quantized(net: MultiresNet) -> FoldedNetwork:
+    """In int8, with the ranges of noise."""
+    return quantize(fold(net), calibrated(net))
 
 
 def write_weights(name: str, folder: Path) -> Path:
     network = NETWORKS[name]
-    net, path = network.random(), folder / f"{name}.safetensors"
-    folded = quantized(net) if network.precision == "int8" else fold(net)
-    path.write_bytes(native_weights(folded, network.pooling, CARD, network.precision))
+    path = folder / f"{name}.safetensors"
+    content = native_weights(network.folded(), network.pooling, CARD, network.precision, network.queues_of())
+    path.write_bytes(content)
     return path
 
 
 def expected_outputs(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
     """Of the network in float64; in int8, which is another network, of its step graph in ONNX Runtime."""
+    if network.queues == "int8":
+        slow = SlowStream(network.folded(), network.queues_of(), network.pooling, len(inputs))
+        return slow.run(inputs)
     net = network.random()
     if network.precision == "int8":
         step = build_step_graph(quantized(net), TARGETS["portable"], network.pooling, {})

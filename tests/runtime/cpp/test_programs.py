@@ -41,6 +41,11 @@ def test_float16(programs: Path) -> None:
     assert used[-1] in {"baseline", "neon"}
 
 
+def test_levels(programs: Path) -> None:
+    used = [line.split(":")[0] for line in run(programs / "levels_test").splitlines()]
+    assert used[-1] in {"baseline", "neon"}
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_products_are_those_of_exact_sums(name: str, programs: Path, tmp_path: Path) -> None:
     used = run(programs / "products_test", write_weights(name, tmp_path)).splitlines()
