@@ -11,10 +11,12 @@ Exit code 0: all is well; 1: something is off, and named; 2: the check could not
 
 import runpy
 import sys
-from importlib.util import find_spec
+from importlib import import_module
 
 if __name__ == "__main__":
-    if find_spec("numpy") is None:
-        print("error: numpy is not installed: sudo apt install python3-numpy", file=sys.stderr)
+    try:
+        import_module("numpy")
+    except ImportError as error:
+        print(f"error: numpy is not installed ({error}): sudo apt install python3-numpy", file=sys.stderr)
         sys.exit(2)
     runpy.run_module("device.command", run_name="__main__", alter_sys=True)

@@ -91,7 +91,7 @@ class TensorRTStep:
             addresses[state["input"]], addresses[state["output"]] = buffers[turn], buffers[1 - turn]
             shapes[state["input"]] = like.shape
         for name, shape in shapes.items():
-            if not context.set_inputshape_of(name, tuple(shape)):
+            if not context.set_input_shape(name, tuple(shape)):
                 raise KitError(f"{graph.path.name}: the engine takes no {name} of shape {tuple(shape)}")
         for name, address in addresses.items():
             if not context.set_tensor_address(name, address):
@@ -179,7 +179,7 @@ class TensorRTFull:
                 dense = np.ascontiguousarray(array)
                 cuda.copy(buffers[name], dense.ctypes.data, dense.nbytes, cuda.TO_DEVICE)
                 cuda.synchronize()
-                if not context.set_inputshape_of(name, tuple(dense.shape)):
+                if not context.set_input_shape(name, tuple(dense.shape)):
                     raise KitError(f"{graph.path.name}: the engine takes no {name} of shape {dense.shape}")
             for name, address in buffers.items():
                 context.set_tensor_address(name, address)
