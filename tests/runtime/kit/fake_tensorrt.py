@@ -71,7 +71,8 @@ class _Builder:
         assert set(profile.shapes) == takes, "inputs without a range"
         self._module.builds += 1
         header = json.dumps({"version": self._module.__version__, "shapes": profile.shapes})
-        return header.encode() + b"\n" + network.model
+        plan: bytes = header.encode() + b"\n" + network.model
+        return plan
 
 
 class _Parser:
