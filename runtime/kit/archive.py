@@ -26,7 +26,7 @@ from multires_edge.runtime.manifest import GraphSpec, Manifest
 _HERE = Path(__file__).parent
 SCRIPT = "check_device.py"
 _CALIBRATION = "calibration.json"
-# The newest opset that the TensorRT of these reads.
+# Devices that run graphs of any target up to this opset; 20 is what TensorRT 10.3 reads.
 _NEWEST_OPSET = {"jetpack6": 20, "jetpack7": 20}
 
 

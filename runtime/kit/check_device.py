@@ -4,7 +4,7 @@
     python3 check_device.py                           TensorRT, as JetPack installs it
     python3 check_device.py --backend onnxruntime     ONNX Runtime standing in, on any machine
 
-Needs Python 3.8 or later, numpy 1.21 or later, and TensorRT with its Python package and the CUDA
+Needs Python 3.10 or later, numpy 1.21 or later, and TensorRT with its Python package and the CUDA
 runtime library, or onnxruntime. Everything else lies beside this file; README.md says more.
 Exit code 0: all is well; 1: something is off, and named; 2: the check could not be made.
 """

@@ -103,7 +103,7 @@ def assemble(recorded: NDArray[Any], schedule: Sequence[Sequence[Sequence[int]]]
     at that step, and from there on is the recorded row from its beginning.
     """
     streams = np.empty((len(schedule), *recorded.shape[1:-1], steps), recorded.dtype)
-    for stream, parts in zip(streams, schedule):  # noqa: B905  (strict= is Python 3.10's)
+    for stream, parts in zip(streams, schedule, strict=True):
         for i, (start, row) in enumerate(parts):
             stop = parts[i + 1][0] if i + 1 < len(parts) else steps
             stream[..., start:stop] = recorded[row, ..., : stop - start]

@@ -61,7 +61,7 @@ class OnnxRuntimeStep:
 
     def step(self, x: NDArray[Any]) -> NDArray[Any]:
         values = self._session.run(self._names, {self._input: x, **self._states})
-        self._states = dict(zip(self._states, values[1:]))  # noqa: B905
+        self._states = dict(zip(self._states, values[1:], strict=True))
         output: NDArray[Any] = values[0]
         return output
 
