@@ -37,10 +37,14 @@ class Golden:
         if steps >= self.inputs.shape[-1]:
             return self
         stepwise = self.stepwise[..., :steps]
-        # A stream's logits are the full graph's, until its window is shorter than the sequence.
-        full: NDArray[np.float64] | None = stepwise if pool is None else stepwise[..., -1]
-        if pool is not None and pool != "cumulative" and int(pool.removeprefix("window:")) < steps:
+        full: NDArray[np.float64] | None
+        if pool is None:
+            # Shifted by one inside, so not what a stream gives for the same input.
+            full = None if self.full is None else self.full[..., :steps]
+        elif pool != "cumulative" and int(pool.removeprefix("window:")) < steps:
             full = None
+        else:
+            full = stepwise[..., -1]  # a stream's logits, until its window is shorter than the sequence
         return Golden(np.ascontiguousarray(self.inputs[..., :steps]), stepwise, full)
 
     def save(self, path: Path) -> None:

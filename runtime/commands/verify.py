@@ -26,35 +26,48 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Repeat the whole proof against this checkpoint (needs the export extra).",
 )
+@click.option(
+    "--device-report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take in what the kit's script wrote on a device, and keep it in BUNDLE.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @command_errors
-def verify(bundle: Path, checkpoint: Path | None, as_json: bool) -> None:
+def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as_json: bool) -> None:
     """Check every file of BUNDLE against its digest, and its graphs against the recorded reference.
 
     Needs no PyTorch: the bundle carries inputs with the outputs that PyTorch gave for them in
-    float64. Exits 0 when all checks passed, 1 when one failed, 2 for a damaged bundle.
+    float64. Exits 0 when all checks passed, 1 when one failed, 2 for a damaged bundle or report.
     """  # fmt: skip
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.golden import verify_bundle
+    from multires_edge.runtime.kit.report import read_report, store_report
 
     with Progress() as progress:
         progress("checking digests")
         opened = open_bundle(bundle)
+        report = None if device_report is None else read_report(device_report, opened)
         progress("comparing with the recorded reference")
         checks = verify_bundle(opened)
         if checkpoint is not None:
             checks += _prove_again(opened, checkpoint, progress)
+    stored = None if report is None else store_report(report, opened)
     exported = bool(opened.parity()["passed"])
-    passed = exported and all(check.passed for check in checks)
+    passed = exported and all(check.passed for check in checks) and (report is None or report.passed)
     if as_json:
         entry = {"bundle": str(bundle), "passed": passed, "passed_at_export": exported}
-        print_json(entry | {"checks": [check.to_json() for check in checks]})
+        entry |= {"checks": [check.to_json() for check in checks]}
+        print_json(entry if report is None else entry | {"device_report": report.entry})
     else:
         click.echo(f"{bundle}: all {len(opened.manifest.digests())} files are as they were written")
         if not exported:
             click.echo("-[x] the parity proof at export failed; see report.html")
         for check in checks:
             click.echo(check.line())
+        if report is not None:
+            click.echo("\n".join(report.lines()))
+            click.echo(f"kept as {stored}; report.html shows it")
         click.echo("verified" if passed else "FAILED")
     if not passed:
         sys.exit(1)

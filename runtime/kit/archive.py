@@ -1,0 +1,152 @@
+"""``kit.tar.gz``: what a device needs to prove and time a bundle without this package."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multires_edge.runtime import golden as golden_file
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.comparison import LIMITS
+from multires_edge.runtime.errors import BundleError, ConfigError
+from multires_edge.runtime.golden import Golden
+from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
+from multires_edge.runtime.kit.device.files import digest_of
+from multires_edge.runtime.kit.device.kit import KIT_FILE, KIT_FORMAT, KIT_VERSION
+from multires_edge.runtime.manifest import GraphSpec, Manifest
+
+_HERE = Path(__file__).parent
+SCRIPT = "check_device.py"
+_CALIBRATION = "calibration.json"
+# Devices that run graphs of any target up to this opset; 20 is what TensorRT 10.3 reads.
+_NEWEST_OPSET = {"jetpack6": 20, "jetpack7": 20}
+
+
+def make_kit(
+    bundle: Bundle,
+    *,
+    target: str | None = None,
+    precisions: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda _: None,
+) -> bytes:
+    """The archive, the same bytes for the same bundle on the same kind of CPU.
+
+    ``target`` None is the bundle's; ``precisions`` empty are all. Raises BundleError for a bundle that
+    has no such graphs, or that fails its own reference here.
+    """
+    manifest = bundle.manifest
+    target = target or manifest.target
+    graphs = graphs_for(manifest, target)
+    chosen = _precisions(graphs, precisions)
+    golden = Golden.load(bundle.path / golden_file.FILE_NAME)
+    files = {
+        "README.md": (_HERE / "README.md").read_bytes(),
+        SCRIPT: (_HERE / SCRIPT).read_bytes(),
+        **{f"device/{path.name}": path.read_bytes() for path in (_HERE / "device").glob("*.py")},
+        golden_file.FILE_NAME: _read(bundle, golden_file.FILE_NAME),
+    }
+    if _CALIBRATION in manifest.files:
+        files[_CALIBRATION] = _read(bundle, _CALIBRATION)
+    entry: dict[str, Any] = {
+        "format": KIT_FORMAT,
+        "version": KIT_VERSION,
+        "target": target,
+        "bundle": _identity(manifest),
+        "model": manifest.model,
+        "pool": manifest.pool,
+        "limits": {name: {"value": LIMITS[name].value, "measure": LIMITS[name].measure} for name in chosen},
+        "graphs": {"full": {}, "step": {}},
+        "cases": {},
+        "full": {},
+    }
+    states = {}
+    for precision in chosen:
+        for kind in ("full", "step"):
+            spec = graphs[kind][precision]
+            files[f"graphs/{spec.file}"] = _read(bundle, spec.file)
+            entry["graphs"][kind][precision] = spec.to_json() | {"file": f"graphs/{spec.file}"}
+        recorded = golden.inputs.shape[-1]
+        steps = min(recorded, manifest.calibrated_steps(precision) or recorded)
+        entry["full"][precision] = sequence_cases(golden, steps, manifest.pool)
+        names = [state.input for state in graphs["step"][precision].states]
+        cases = stream_cases(len(golden.inputs), steps)
+        entry["cases"][precision] = [case.to_json(manifest.pool, names, LIMITS[precision]) for case in cases]
+        for i, case in enumerate(cases):
+            progress(f"states of {precision}, {case.name}")
+            for name, array in reference_states(bundle, golden, precision, case).items():
+                states[f"{precision}/{i}/{name}"] = array
+    progress("packing")
+    files["states.npz"] = _npz(states)
+    entry["files"] = {
+        name: {"sha256": hashlib.sha256(files[name]).hexdigest(), "bytes": len(files[name])}
+        for name in sorted(files)
+    }
+    files[KIT_FILE] = (json.dumps(entry | {"sha256": digest_of(entry)}, indent=2) + "\n").encode()
+    return _pack(f"multires-kit-{entry['bundle']['manifest_sha256'][:8]}", files)
+
+
+def graphs_for(manifest: Manifest, target: str) -> dict[str, dict[str, GraphSpec]]:
+    """The graphs of a bundle that a target runs, by kind and precision. Raises BundleError or ConfigError."""
+    if target == manifest.target:
+        return manifest.graphs
+    if target not in _NEWEST_OPSET:
+        raise ConfigError(
+            f"target {target!r}: the bundle was exported for {manifest.target}; expected that, or one of "
+            f"{', '.join(_NEWEST_OPSET)}"
+        )
+    newest = max(spec.opset for kind in manifest.graphs.values() for spec in kind.values())
+    if newest > _NEWEST_OPSET[target]:
+        raise BundleError(
+            f"the bundle was exported for {manifest.target}, with opset {newest}, and {target} takes opset "
+            f"{_NEWEST_OPSET[target]} at most: export it again with --target portable"
+        )
+    return manifest.graphs
+
+
+def _precisions(graphs: dict[str, dict[str, GraphSpec]], asked: Sequence[str]) -> list[str]:
+    there = list(graphs["step"])
+    for name in asked:
+        if name not in there:
+            raise BundleError(f"the bundle has no graphs in {name!r}; it has: {', '.join(there)}")
+    return [name for name in there if not asked or name in asked]
+
+
+def _identity(manifest: Manifest) -> dict[str, Any]:
+    """What says which bundle a kit, and a report of it, belong to."""
+    return {"manifest_sha256": manifest.to_json()["sha256"], "source": manifest.source}
+
+
+def _read(bundle: Bundle, name: str) -> bytes:
+    try:
+        return (bundle.path / name).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{bundle.path / name}: cannot be read ({error.strerror})") from error
+
+
+def _npz(arrays: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _pack(top: str, files: dict[str, bytes]) -> bytes:
+    """A .tar.gz that says nothing of when, where and by whom it was made."""
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for name in sorted(files):
+            member = tarfile.TarInfo(f"{top}/{name}")
+            member.size = len(files[name])
+            member.mode = 0o755 if name == SCRIPT else 0o644
+            tar.addfile(member, io.BytesIO(files[name]))
+    return packed.getvalue()

@@ -1,0 +1,75 @@
+"""One step against ONNX Runtime, by polygraphy, where both are installed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .kit import Graph
+from .runners import StepRunner
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class LeftOut(Exception):
+    """The comparison could not be made; the message says why."""
+
+
+def agreement(
+    graph: Graph, runner: StepRunner, inputs: NDArray[Any], sums: dict[str, int]
+) -> dict[str, dict[str, Any]]:
+    """Step once from where the streams are, by the runner and by ONNX Runtime on the CPU.
+
+    ``sums`` are the states that add up steps, and how many. Returns a result for each output.
+    Raises LeftOut.
+    """
+    try:
+        import onnxruntime
+        from polygraphy import comparator
+        from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+        from polygraphy.logger import G_LOGGER
+    except ImportError as error:
+        raise LeftOut(str(error)) from error
+    before = runner.read()
+    rows = len(next(iter(before.values())))
+    sample = np.ascontiguousarray(inputs[np.arange(rows) % graph.rows][..., 0])
+    mine = {graph.output["name"]: runner.step(sample)}
+    after = runner.read()
+    mine.update({state["output"]: after[state["input"]] for state in graph.states})
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
+        try:
+            session = SessionFromOnnx(str(graph.path), providers=["CPUExecutionProvider"])
+            with OnnxrtRunner(session) as reference:
+                values = reference.infer({graph.input["name"]: sample, **before})
+                theirs = {name: np.array(value) for name, value in values.items()}
+        except Exception as error:  # a graph newer than this ONNX Runtime; its exceptions have no other base
+            what = " ".join(str(error).split())[:200]
+            raise LeftOut(f"onnxruntime {onnxruntime.__version__} cannot run the graph ({what})") from error
+        value, mean = graph.limit["value"], graph.limit["measure"] == "mean"
+        # An addition may be rounded either way, and what it loses is a state too: both are of the sum's size.
+        scale = {state["output"]: float(sums.get(state["input"], 1)) for state in graph.states}
+        # Releases before 0.50 have no class for it, and from 0.60 on the function is to be gone.
+        simple = getattr(comparator, "SimpleCompareFunc", None) or comparator.CompareFunc.simple
+        compare = simple(
+            atol={name: value * scale.get(name, 1.0) for name in theirs},
+            rtol=value,
+            check_error_stat="mean" if mean else "elemwise",
+        )
+        found = compare(
+            comparator.IterationResult(mine, runner_name="device"),
+            comparator.IterationResult(theirs, runner_name="onnxruntime"),
+        )
+    results = {}
+    for name, their in theirs.items():
+        worst = float(found[name].mean_absdiff if mean else found[name].max_absdiff)
+        results[name] = {
+            "passed": bool(found[name]) and bool(np.isfinite(mine[name]).all()),
+            "error": worst if np.isfinite(worst) else None,
+            "measure": graph.limit["measure"],
+            "limit": value,
+            "values": int(their.size),
+            "at": None,
+        }
+    return results

@@ -1,0 +1,136 @@
+"""The command: make every check, time it, write the report."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .checks import Checker, line
+from .files import KitError, check_writable, digest_of, to_json, write_whole
+from .kit import Kit
+from .machine import machine
+from .onnxruntime import OnnxRuntime
+from .runners import Backend
+from .tensorrt import TensorRT
+from .timing import time_precision
+
+REPORT_FORMAT, REPORT_VERSION = "multires-device-report", 1
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _counts(text: str) -> list[int]:
+    counts = [int(name) for name in _names(text)]
+    if not counts or min(counts) < 1:
+        raise ValueError(text)
+    return counts
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    here = Path(__file__).resolve().parents[1]
+    parser = argparse.ArgumentParser(
+        prog="check_device.py",
+        description="Check a MultiresNet on this device, time it, and write device_report.json.",
+        epilog="Exit code 0: all is well; 1: something is off, and named; 2: the check could not be made.",
+    )
+    add = parser.add_argument
+    add("--backend", choices=("tensorrt", "onnxruntime"), default="tensorrt", help="default: tensorrt")
+    add("--provider", default="CPUExecutionProvider", help="ONNX Runtime's (default: %(default)s)")
+    add("--precision", type=_names, default=[], metavar="P,...", help="only these (default: all in the kit)")
+    add("--streams", type=_counts, default=[1, 8, 64], metavar="N,...", help="to time (default: 1,8,64)")
+    add("--steps", type=int, default=1000, metavar="N", help="steps to time (default: %(default)s; 0: none)")
+    add("--name", metavar="NAME", help="what to call this device (default: its model)")
+    add(
+        "--report", type=Path, default=Path("device_report.json"), metavar="FILE", help="default: %(default)s"
+    )
+    add("--engines", type=Path, default=here / "engines", metavar="DIR", help="where engines are kept")
+    add("--rebuild", action="store_true", help="build engines even where they are kept")
+    add("--ignore-digests", action="store_true", help="go on with changed files, to experiment")
+    add("--kit", type=Path, default=here, metavar="DIR", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def check_device(options: argparse.Namespace) -> dict[str, Any]:
+    """Make all checks and measurements; the report."""
+    started = datetime.datetime.now(datetime.timezone.utc)
+    kit = Kit(options.kit, ignore_digests=options.ignore_digests)
+    precisions = kit.precisions(options.precision)
+    backend: Backend
+    if options.backend == "onnxruntime":
+        backend = OnnxRuntime(options.provider)
+    else:
+        most = max(
+            [*options.streams, *(len(c["streams"]) for p in precisions for c in kit.entry["cases"][p])]
+        )
+        backend = TensorRT(options.engines, most, rebuild=options.rebuild)
+    facts = machine()
+    if facts["absent"]:
+        print(f"-[ ] not found here: {', '.join(facts['absent'])}")
+    checker, timings = Checker(kit, backend), []
+    for precision in precisions:
+        checker.run(precision)
+    for precision in precisions if options.steps > 0 else []:
+        for timing in time_precision(kit, backend, precision, options.streams, options.steps):
+            print(
+                "    {precision} {graph} x {streams}, {how}: p50 {p50_us:,.1f} us, p99 {p99_us:,.1f} us, "
+                "max {max_us:,.1f} us".format(**timing),
+                flush=True,
+            )
+            timings.append(timing)
+    report = {
+        "format": REPORT_FORMAT,
+        "version": REPORT_VERSION,
+        "name": options.name or facts.get("model") or f"{platform.node()} {facts['machine']}",
+        "passed": checker.passed,
+        "started": started.isoformat(timespec="seconds"),
+        "target": kit.entry["target"],
+        "bundle": kit.entry["bundle"],
+        "kit_sha256": kit.entry.get("sha256"),
+        "digests_ignored": kit.digests_ignored,
+        "backend": {"name": backend.name, **backend.describe()},
+        "device": facts,
+        "precisions": precisions,
+        "checks": checker.checks,
+        "notes": checker.notes,
+        "timing": timings,
+    }
+    return {**report, "sha256": digest_of(report)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    options = _arguments(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without check marks
+    try:
+        check_writable(options.report)
+        report = check_device(options)
+        write_whole(options.report, to_json(report))
+    except KitError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("error: out of memory; try fewer --streams, or one --precision at a time", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; no report was written", file=sys.stderr)
+        return 130
+    failed = [check for check in report["checks"] if not check["passed"]]
+    print(f"report: {options.report}")
+    if failed:
+        print(f"FAILED: {len(failed)} of {len(report['checks'])} checks; first {line(failed[0])[5:]}")
+    else:
+        print(f"passed: all {len(report['checks'])} checks")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,114 @@
+"""Engines: built on this device, strongly typed, and kept beside a description of each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .files import KitError, sha256_of, to_json, write_whole
+from .kit import Graph
+
+
+class Engines:
+    """Builds the engine of a graph, or takes the one that was built before.
+
+    ``used`` describes those that were asked for, as their sidecars do.
+    """
+
+    def __init__(self, trt: Any, folder: Path, capability: str, most_streams: int, *, rebuild: bool) -> None:
+        self._trt, self._folder, self._capability = trt, folder, capability
+        self._most, self._rebuild = most_streams, rebuild
+        self._logger = trt.Logger(trt.Logger.WARNING)
+        self._runtime = trt.Runtime(self._logger)
+        self._loaded: dict[Path, Any] = {}
+        self.used: list[dict[str, Any]] = []
+
+    def engine(self, graph: Graph) -> Any:
+        """The graph's engine, loaded. Raises KitError."""
+        if graph.path not in self._loaded:
+            path = self._folder / f"{graph.path.stem}.engine"
+            wanted = self._description(graph)
+            sidecar, plan = (None, None) if self._rebuild else _kept(path, wanted)
+            if plan is None or sidecar is None:
+                print(f"building {path.name} ...", file=sys.stderr, flush=True)
+                started = time.perf_counter()
+                plan = build(self._trt, graph, wanted["profile"])
+                digest = hashlib.sha256(plan).hexdigest()
+                seconds = round(time.perf_counter() - started, 1)
+                sidecar = {**wanted, "seconds": seconds, "bytes": len(plan), "sha256": digest}
+                write_whole(path, plan)
+                write_whole(path.with_suffix(".json"), to_json(sidecar))
+            engine = self._runtime.deserialize_cuda_engine(plan)
+            if engine is None:
+                raise KitError(f"{path}: TensorRT {self._trt.__version__} cannot load it; try --rebuild")
+            self._loaded[graph.path] = engine
+            self.used.append(sidecar)
+        return self._loaded[graph.path]
+
+    def _description(self, graph: Graph) -> dict[str, Any]:
+        """What an engine depends on: one that was built of anything else is not taken."""
+        least, best = {"batch": 1, "time": 1}, {"batch": 1, "time": graph.steps}
+        most = {"batch": max(self._most, graph.rows), "time": graph.steps}
+        takes = [*graph.inputs, *({**state, "name": state["input"]} for state in graph.states)]
+        return {
+            "graph": graph.path.name,
+            "graph_sha256": sha256_of(graph.path),
+            "precision": graph.precision,
+            "tensorrt": self._trt.__version__,
+            "compute_capability": self._capability,
+            "profile": {
+                spec["name"]: [
+                    [sizes.get(size, size) for size in spec["shape"]] for sizes in (least, best, most)
+                ]
+                for spec in takes
+            },
+            "options": {"strongly_typed": True, "tf32": False},
+        }
+
+
+def _kept(path: Path, wanted: dict[str, Any]) -> tuple[dict[str, Any] | None, bytes | None]:
+    """The sidecar and the engine that are kept, if they are whole and what is wanted."""
+    try:
+        sidecar = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        plan = path.read_bytes()
+    except (OSError, ValueError):
+        return None, None
+    whole = isinstance(sidecar, dict) and sidecar.get("sha256") == hashlib.sha256(plan).hexdigest()
+    if whole and all(sidecar.get(key) == value for key, value in wanted.items()):
+        return sidecar, plan
+    return None, None
+
+
+def build(trt: Any, graph: Graph, profile: dict[str, list[list[int]]], configure: Any = None) -> bytes:
+    """Build an engine, strongly typed: precision is what the graph says, and float32 is float32.
+
+    ``profile`` has the smallest, best and largest shape of each input; ``configure`` is called with the
+    builder's configuration. Raises KitError.
+    """
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    # From TensorRT 11 on every network is.
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph.path.read_bytes()):
+        errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+        raise KitError(f"{graph.path}: TensorRT {trt.__version__} cannot parse it ({errors})")
+    config = builder.create_builder_config()
+    if hasattr(trt.BuilderFlag, "TF32"):
+        # On by default, and its 10 bits would not hold float32's limit.
+        config.clear_flag(trt.BuilderFlag.TF32)
+    shapes = builder.create_optimization_profile()
+    for name, (least, best, most) in profile.items():
+        shapes.set_shape(name, least, best, most)
+    config.add_optimization_profile(shapes)
+    if configure is not None:
+        configure(config)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise KitError(f"{graph.path}: TensorRT {trt.__version__} cannot build it; its log above says why")
+    return bytes(plan)

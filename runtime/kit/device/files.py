@@ -1,0 +1,65 @@
+"""Reading and writing files on the device: digests, and reports that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+class KitError(Exception):
+    """The check cannot be made: a damaged kit, a missing package, no device, a full disk."""
+
+
+def digest_of(entry: dict[str, Any]) -> str:
+    """SHA-256 of a JSON object without its own digest, with sorted keys and no spaces."""
+    content = {key: value for key, value in entry.items() if key != "sha256"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def to_json(entry: dict[str, Any]) -> bytes:
+    """As files have it; an infinity or NaN, which JSON does not know, is a ValueError."""
+    return (json.dumps(entry, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def check_writable(path: Path) -> None:
+    """Say before the work, not after it, that a file cannot be written. Raises KitError."""
+    attempt = path.with_name(f".{path.name}.attempt")
+    write_whole(attempt, b"")
+    with contextlib.suppress(OSError):
+        attempt.unlink()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all. Raises KitError."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=str(path.parent))
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105
+        temporary = None
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise KitError(f"{path}: cannot be written ({what}); nothing was left behind") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108

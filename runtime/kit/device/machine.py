@@ -1,0 +1,71 @@
+"""The device that figures were measured on: model, power mode, clocks, temperatures."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def machine(root: Path = Path("/")) -> dict[str, Any]:
+    """What the figures depend on, as found; ``absent`` names what was looked for and not found."""
+    found: dict[str, Any] = {
+        "model": _text(root / "proc/device-tree/model"),
+        "l4t_release": _text(root / "etc/nv_tegra_release", first=True),
+        "power_mode": _command("nvpmodel", "-q") or _text(root / "var/lib/nvpmodel/status"),
+        "jetson_clocks": _command("jetson_clocks", "--show"),
+        "gpu_clocks": _clocks(root / "sys/class/devfreq", "*", ("min_freq", "cur_freq", "max_freq")),
+        "cpu_clocks": _clocks(
+            root / "sys/devices/system/cpu/cpufreq",
+            "policy*",
+            ("scaling_min_freq", "scaling_cur_freq", "scaling_max_freq"),
+        ),
+        "temperatures": {
+            _text(zone / "type") or zone.name: int(degrees) / 1000
+            for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*"))
+            for degrees in [_text(zone / "temp") or ""]
+            if degrees.lstrip("-").isdigit()
+        }
+        or None,
+    }
+    names = sorted(name for name, value in found.items() if value is None)
+    return {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cores": os.cpu_count(),
+        **{name: value for name, value in found.items() if value is not None},
+        "absent": names,
+    }
+
+
+def _text(path: Path, *, first: bool = False) -> str | None:
+    try:
+        # The device tree ends its strings with a zero.
+        text = path.read_text("utf-8", errors="replace").strip("\0 \n")
+    except OSError:
+        return None
+    return (text.splitlines()[0] if first else text) or None if text else None
+
+
+def _command(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError, UnicodeError):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _clocks(folder: Path, pattern: str, names: tuple[str, str, str]) -> dict[str, Any] | None:
+    """Clocks by device, in the units of the files; ``locked`` where the lowest is the highest."""
+    clocks: dict[str, Any] = {}
+    for device in sorted(folder.glob(pattern)):
+        low, now, high = (_text(device / name) for name in names)
+        if low and now and high:
+            clocks[device.name] = {"min": low, "current": now, "max": high, "locked": low == high}
+    return clocks or None

@@ -1,0 +1,90 @@
+"""ONNX Runtime, standing in: every CPU, or any provider that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+from .files import KitError
+from .kit import Graph
+from .runners import FullRunner, StepRunner, shape_of
+
+
+class OnnxRuntime:
+    """ONNX Runtime, standing in: every CPU, or any provider that it has."""
+
+    name = "onnxruntime"
+
+    def __init__(self, provider: str) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise KitError(f"onnxruntime is not installed ({error}): pip install onnxruntime") from error
+        self._ort, self._provider = onnxruntime, provider
+        available = onnxruntime.get_available_providers()
+        if provider not in available:
+            raise KitError(f"--provider {provider}: this onnxruntime has {', '.join(available)}")
+
+    def describe(self) -> dict[str, Any]:
+        return {"onnxruntime": self._ort.__version__, "provider": self._provider}
+
+    def session(self, path: Path) -> Any:
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        try:
+            return self._ort.InferenceSession(str(path), options, providers=[self._provider])
+        except Exception as error:  # its exceptions have no other base
+            what = " ".join(str(error).split())[:300]
+            raise KitError(f"{path}: onnxruntime {self._ort.__version__} cannot load it ({what})") from error
+
+    def step_runner(self, graph: Graph, batch: int) -> StepRunner:
+        return OnnxRuntimeStep(self.session(graph.path), graph, batch)
+
+    def full_runner(self, graph: Graph) -> FullRunner:
+        return OnnxRuntimeFull(self.session(graph.path), graph)
+
+
+class OnnxRuntimeStep:
+    """States as arrays: what a step gives is what the next one takes."""
+
+    def __init__(self, session: Any, graph: Graph, batch: int) -> None:
+        self._session, self._input = session, graph.input["name"]
+        self._names = [graph.output["name"]] + [state["output"] for state in graph.states]
+        self._states = {s["input"]: np.zeros(shape_of(s, batch), s["dtype"]) for s in graph.states}
+
+    def step(self, x: NDArray[Any]) -> NDArray[Any]:
+        values = self._session.run(self._names, {self._input: x, **self._states})
+        self._states = dict(zip(self._states, values[1:], strict=True))
+        output: NDArray[Any] = values[0]
+        return output
+
+    def reset(self, rows: Sequence[int] | None = None) -> None:
+        for state in self._states.values():
+            state[slice(None) if rows is None else list(rows)] = 0
+
+    def read(self) -> dict[str, NDArray[Any]]:
+        return {name: state.copy() for name, state in self._states.items()}
+
+    def capture(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._states.clear()
+
+
+class OnnxRuntimeFull:
+    """The full graph by ``session.run``."""
+
+    def __init__(self, session: Any, graph: Graph) -> None:
+        self._session, self._output = session, graph.output["name"]
+
+    def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        output: NDArray[Any] = self._session.run([self._output], feeds)[0]
+        return output

@@ -1,0 +1,66 @@
+"""Unpacked kits that the tests share."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from multires_edge.runtime.bundle import open_bundle
+from multires_edge.runtime.kit.archive import make_kit
+from tests.conftest import SMALL, random_net, save_published
+
+
+def unpack(archive: bytes, folder: Path) -> Path:
+    """The one folder in an archive."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(folder, filter="data")
+    (top,) = folder.iterdir()
+    return top
+
+
+@pytest.fixture(scope="session")
+def portable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle that a Jetson's TensorRT reads, in two precisions."""
+    from multires_edge.export import export_bundle
+
+    folder = tmp_path_factory.mktemp("portable")
+    checkpoint = save_published(random_net(SMALL), folder / "run")
+    return export_bundle(
+        checkpoint, folder / "small.bundle", target="portable", precisions=("fp32", "fp16")
+    ).path
+
+
+@pytest.fixture(scope="session")
+def packed(portable: Path) -> bytes:
+    """Its kit for JetPack 6."""
+    return make_kit(open_bundle(portable), target="jetpack6")
+
+
+@pytest.fixture(scope="session")
+def _unpacked(packed: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpack(packed, tmp_path_factory.mktemp("unpacked"))
+
+
+@pytest.fixture
+def kit(_unpacked: Path, tmp_path: Path) -> Path:
+    """The kit, unpacked; a test may damage it."""
+    return Path(shutil.copytree(_unpacked, tmp_path / "kit"))
+
+
+@pytest.fixture
+def check(kit: Path, tmp_path: Path) -> Callable[..., int]:
+    """The kit's command in this process, with ONNX Runtime and without timing unless told otherwise."""
+    from multires_edge.runtime.kit.device.command import main
+
+    def run(*arguments: str, folder: Path = kit) -> int:
+        given = {"--backend": "onnxruntime", "--steps": "0", "--streams": "1"}
+        defaults = [part for pair in given.items() if pair[0] not in arguments for part in pair]
+        report = str(tmp_path / "device_report.json")
+        return main([*defaults, "--kit", str(folder), "--report", report, *arguments])
+
+    return run

@@ -1,0 +1,116 @@
+"""``multires-edge kit``: the archive, and who gets none."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from multires_edge.runtime.bundle import open_bundle
+from multires_edge.runtime.cli import main
+from multires_edge.runtime.digest import sha256_of
+from multires_edge.runtime.errors import BundleError
+from multires_edge.runtime.golden import Golden
+from multires_edge.runtime.kit.archive import make_kit
+from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
+from multires_edge.runtime.manifest import digest_of
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_the_same_bytes_again(portable: Path, packed: bytes) -> None:
+    assert make_kit(open_bundle(portable), target="jetpack6") == packed
+
+
+def test_members_are_safe_and_say_nothing_of_their_making(packed: bytes) -> None:
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        members = tar.getmembers()
+    names = [member.name for member in members]
+    assert names == sorted(names) and len({name.split("/")[0] for name in names}) == 1
+    for member in members:
+        assert member.isfile() and not member.name.startswith("/") and ".." not in member.name.split("/")
+        assert (member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "")
+
+
+def test_every_file_has_its_digest(kit: Path) -> None:
+    entry = json.loads((kit / "kit.json").read_text())
+    there = {path.relative_to(kit).as_posix() for path in kit.rglob("*") if path.is_file()}
+    assert set(entry["files"]) == there - {"kit.json"}
+    assert all(sha256_of(kit / name) == spec["sha256"] for name, spec in entry["files"].items())
+    assert entry["sha256"] == digest_of(entry)
+
+
+def test_the_command(portable: Path, packed: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "kit.tar.gz"
+    result = run("kit", portable, "--target", "jetpack6", "-o", file)
+    assert result.exit_code == 0, result.output
+    assert file.read_bytes() == packed
+    assert run("kit", portable, "--target", "jetpack6", "-o", file).exit_code == 2
+    assert run("kit", portable, "--precision", "fp16", "-o", file, "--force").exit_code == 0
+    assert file.stat().st_size < len(packed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--target", "jetpack5"), "expected that, or one of jetpack6"),
+        (("--precision", "int8"), "no graphs in 'int8'; it has: fp32"),
+    ],
+)
+def test_refusals(portable: Path, arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    result = run("kit", portable, *arguments, "-o", tmp_path / "kit.tar.gz")
+    assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_graphs_that_are_too_new(exported: Path, tmp_path: Path) -> None:
+    result = run("kit", exported, "--target", "jetpack6", "-o", tmp_path / "kit.tar.gz")
+    assert result.exit_code == 2 and "--target portable" in result.stderr
+
+
+def test_a_full_disk(portable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run("kit", portable, "-o", tmp_path / "kit.tar.gz")
+    assert result.exit_code == 2 and "No space left" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+class TestCases:
+    @pytest.mark.parametrize("rows", [1, 2, 3])
+    @pytest.mark.parametrize("steps", [1, 2, 3, 5, 100])
+    def test_streams_stay_inside_what_was_recorded(self, rows: int, steps: int) -> None:
+        for case in stream_cases(rows, steps):
+            assert case.steps <= steps
+            for parts in case.streams:
+                starts = [start for start, _ in parts]
+                assert starts[0] == 0 and starts == sorted(set(starts)) and starts[-1] < case.steps
+                assert all(0 <= row < rows for _, row in parts)
+
+    def test_rows_end_at_positions_of_their_own(self, portable: Path) -> None:
+        bundle = open_bundle(portable)
+        golden = Golden.load(portable / "golden.npz")
+        case = stream_cases(len(golden.inputs), 60)[-1]
+        assert reference_states(bundle, golden, "fp32", case)["position"].tolist() == [60, 40, 20]
+
+    def test_a_window_shorter_than_the_sequence_has_no_full_graph(self) -> None:
+        golden = Golden(np.zeros((1, 2, 60)), np.zeros((1, 3, 60)), np.zeros((1, 3)))
+        found = sequence_cases(golden, 50, "window:40")
+        assert found == [{"steps": 37, "reference": "stepwise"}]
+        assert sequence_cases(golden, 60, "window:40")[-1] == {"steps": 60, "reference": "full"}
+
+    def test_a_bundle_that_is_wrong_gets_no_kit(self, portable: Path) -> None:
+        golden = Golden.load(portable / "golden.npz")
+        wrong = Golden(golden.inputs, golden.stepwise + 0.1, golden.full)
+        with pytest.raises(BundleError, match="fails its own reference"):
+            reference_states(open_bundle(portable), wrong, "fp32", stream_cases(2, 60)[1])

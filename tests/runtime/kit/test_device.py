@@ -1,0 +1,267 @@
+"""The kit's script with ONNX Runtime standing in: what it passes, what it finds, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from multires_edge.runtime.bundle import open_bundle
+from multires_edge.runtime.kit.archive import make_kit
+from multires_edge.runtime.kit.device.checks import compare
+from multires_edge.runtime.kit.device.kit import assemble
+from multires_edge.runtime.kit.device.machine import machine
+from multires_edge.runtime.kit.device.onnxruntime import OnnxRuntimeStep
+from tests.conftest import random_net, save_published, variant
+from tests.runtime.kit.conftest import unpack
+
+Check = Callable[..., int]
+# As on a device: neither this package nor torch, nor anything that the kit does not name.
+_ALONE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {absent!r}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+sys.meta_path.insert(0, Absent())
+import runpy
+sys.argv = ["check_device.py", *{arguments!r}]
+sys.path.insert(0, ".")
+runpy.run_path("check_device.py", run_name="__main__")
+"""
+
+
+def alone(kit: Path, *arguments: str, absent: Sequence[str] = ()) -> list[str]:
+    """A command line that runs the script as on a device."""
+    blocked = ["multires_edge", "torch", "onnx", "click", "tensorrt", *absent]
+    return [sys.executable, "-c", _ALONE.format(absent=blocked, arguments=arguments)]
+
+
+class TestPasses:
+    def test_without_this_package(self, kit: Path) -> None:
+        command = alone(
+            kit, "--backend", "onnxruntime", "--streams", "1,3", "--steps", "20", "--name", "bench"
+        )
+        done = subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        report = json.loads((kit / "device_report.json").read_text())
+        assert report["passed"] and report["name"] == "bench" and report["target"] == "jetpack6"
+        assert {check["tensor"] for check in report["checks"]} >= {
+            "logits",
+            "position",
+            "queue_02",
+            "pool_sum",
+        }
+        assert {timing["streams"] for timing in report["timing"]} == {1, 3}
+        assert all(
+            0 < timing["p50_us"] <= timing["p99_us"] <= timing["max_us"] for timing in report["timing"]
+        )
+
+    @pytest.mark.parametrize(
+        ("changes", "options"),
+        [
+            ({}, {"pool": "window:7"}),
+            ({"encoder": "token"}, {}),
+            ({"task": "autoregressive"}, {}),
+            (
+                {"kernel_size": 4, "tree_select": "uniform", "memory_size": 9, "norm": "batch"},
+                {"target": "cpu"},
+            ),
+        ],
+        ids=["window", "tokens with lengths", "autoregressive", "uniform, in place"],
+    )
+    def test_every_kind_of_network(
+        self, changes: dict[str, Any], options: dict[str, Any], check: Check, tmp_path: Path
+    ) -> None:
+        from multires_edge.export import export_bundle
+
+        checkpoint = save_published(random_net(variant(**changes)), tmp_path)
+        bundle = export_bundle(checkpoint, tmp_path / "a.bundle", **({"target": "portable"} | options)).path
+        folder = unpack(make_kit(open_bundle(bundle)), tmp_path / "here")
+        assert check(folder=folder) == 0
+
+    def test_polygraphy_has_its_say(self, check: Check, tmp_path: Path) -> None:
+        pytest.importorskip("polygraphy")
+        assert check() == 0
+        report = json.loads((tmp_path / "device_report.json").read_text())
+        assert any("polygraphy" in made["name"] for made in report["checks"]) and not report["notes"]
+
+    def test_without_polygraphy_says_so(
+        self, check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "polygraphy", None)
+        assert check() == 0
+        report = json.loads((tmp_path / "device_report.json").read_text())
+        assert all("left out" in note for note in report["notes"]) and len(report["notes"]) == 2
+
+
+class TestFinds:
+    @pytest.mark.parametrize("kind", ["step", "full"])
+    def test_a_changed_weight(self, kind: str, kit: Path, check: Check, capsys: Any) -> None:
+        path = kit / "graphs" / f"{kind}.onnx"
+        model = onnx.load(path)
+        tensor = next(t for t in model.graph.initializer if "layers.1" in t.name and len(t.dims) > 1)
+        weight = numpy_helper.to_array(tensor).copy()
+        weight.flat[0] += 0.05
+        tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
+        onnx.save(model, path)
+        assert check("--precision", "fp32") == 2
+        assert f"{kind}.onnx: changed since the kit was made" in capsys.readouterr().err
+        assert check("--precision", "fp32", "--ignore-digests") == 1
+        output = capsys.readouterr().out
+        assert f"fp32 {kind} graph" in output and "logits is off at step " in output and ", row " in output
+
+    @pytest.mark.parametrize("name", ["position", "queue_00", "queue_01", "queue_02", "pool_sum"])
+    def test_a_state_that_is_not_fed_back(
+        self, name: str, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+    ) -> None:
+        step = OnnxRuntimeStep.step
+
+        def forgets(self: OnnxRuntimeStep, x: NDArray[Any]) -> NDArray[Any]:
+            self._states[name] = np.zeros_like(self._states[name])
+            return step(self, x)
+
+        monkeypatch.setattr(OnnxRuntimeStep, "step", forgets)
+        assert check("--precision", "fp32") == 1
+        report = json.loads((tmp_path / "device_report.json").read_text())
+        failed = [made for made in report["checks"] if not made["passed"] and "state" in made["name"]]
+        assert failed[0]["tensor"] == name and "first 2 steps" in failed[0]["name"]
+        assert failed[0]["at"]["step"] == 1
+        assert f"{name} is off at step 1, row " in capsys.readouterr().out
+
+    def test_a_row_that_is_not_restarted(
+        self, check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        reset = OnnxRuntimeStep.reset
+        monkeypatch.setattr(
+            OnnxRuntimeStep, "reset", lambda self, rows=None: reset(self) if rows is None else None
+        )
+        assert check("--precision", "fp32") == 1
+        report = json.loads((tmp_path / "device_report.json").read_text())
+        first = next(made for made in report["checks"] if not made["passed"])
+        restarted = int(first["name"].split("steps ")[1].split()[0])
+        assert first["at"]["row"] == 1 and first["at"]["step"] >= restarted
+
+    def test_nan(self, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
+        step = OnnxRuntimeStep.step
+        monkeypatch.setattr(OnnxRuntimeStep, "step", lambda self, x: step(self, x) * np.float32("nan"))
+        assert check() == 1
+        assert "nan for " in capsys.readouterr().out
+        assert json.loads((tmp_path / "device_report.json").read_text())["checks"][0]["error"] is None
+
+
+class TestRefuses:
+    @pytest.mark.parametrize(
+        "name", ["golden.npz", "states.npz", "graphs/full.onnx", "kit.json", "device/kit.py"]
+    )
+    def test_a_truncated_file(self, name: str, kit: Path, check: Check, capsys: Any) -> None:
+        path = kit / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert check() == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and name in error and "unpack" in error
+        if name.endswith((".npz", ".onnx", "kit.json")):  # nor is there any going on with half of these
+            assert check("--ignore-digests") == 2
+            assert capsys.readouterr().err.startswith("error: ")
+
+    def test_a_missing_file(self, kit: Path, check: Check, capsys: Any) -> None:
+        (kit / "states.npz").unlink()
+        assert check() == 2
+        assert "states.npz: cannot be read" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("arguments", "absent", "words"),
+        [
+            ((), (), ("tensorrt is not installed", "python3-libnvinfer")),
+            (("--backend", "onnxruntime"), ("onnxruntime",), ("pip install onnxruntime",)),
+            (("--backend", "onnxruntime"), ("numpy",), ("numpy is not installed", "python3-numpy")),
+        ],
+    )
+    def test_a_missing_package(
+        self, arguments: tuple[str, ...], absent: tuple[str, ...], words: tuple[str, ...], kit: Path
+    ) -> None:
+        command = alone(kit, *arguments, absent=absent)
+        done = subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1 and all(word in done.stderr for word in words)
+        assert not (kit / "device_report.json").exists()
+
+    def test_a_provider_or_precision_that_is_not_there(self, check: Check, capsys: Any) -> None:
+        assert check("--provider", "TensorrtExecutionProvider") == 2
+        assert "CPUExecutionProvider" in capsys.readouterr().err
+        assert check("--precision", "int8") == 2
+        assert "it has: fp32, fp16" in capsys.readouterr().err
+
+    def test_a_full_disk_leaves_nothing(self, kit: Path) -> None:
+        def small_files_only() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+        command = alone(kit, "--backend", "onnxruntime", "--steps", "0", "--precision", "fp32")
+        done = subprocess.run(
+            command, cwd=kit, capture_output=True, text=True, check=False, preexec_fn=small_files_only
+        )
+        assert done.returncode == 2 and "device_report.json: cannot be written" in done.stderr
+        assert not list(kit.glob("*device_report*"))
+
+    def test_a_killed_run_leaves_no_report(self, kit: Path) -> None:
+        command = alone(kit, "--backend", "onnxruntime", "--steps", "1000000")
+        with subprocess.Popen(command, cwd=kit, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert any("[✓]" in printed for printed in iter(process.stdout.readline, ""))
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+        assert not list(kit.glob("*device_report*"))
+
+
+class TestParts:
+    def test_assemble(self) -> None:
+        recorded = np.arange(20).reshape(2, 1, 10)
+        streams = assemble(recorded, [[[0, 1]], [[0, 0], [2, 1], [5, 0]]], 6)
+        assert streams[:, 0].tolist() == [[10, 11, 12, 13, 14, 15], [0, 1, 10, 11, 12, 0]]
+
+    def test_the_first_step_that_is_off_is_named(self) -> None:
+        reference = np.ones((2, 3, 50))
+        y = reference.copy()
+        y[1, 2, 30] += 0.5
+        y[0, 1, 17] += 0.1
+        found = compare(y, reference, {"measure": "max", "value": 1e-3}, floor=1, over_time=True)
+        assert not found["passed"] and found["error"] == pytest.approx(0.5)
+        assert (found["at"]["step"], found["at"]["row"], found["at"]["index"]) == (17, 0, [1])
+
+    def test_a_mean_is_that_of_the_worst_row(self) -> None:
+        reference = np.ones((10, 100))
+        y = reference.copy()
+        y[3, 7] += 30
+        found = compare(y, reference, {"measure": "mean", "value": 0.1}, floor=1, over_time=False)
+        assert not found["passed"] and found["error"] == pytest.approx(0.3)
+        assert found["at"]["row"] == 3 and found["at"]["index"] == [7]
+
+    def test_a_sum_is_held_on_its_scale(self) -> None:
+        reference, limit = np.zeros((1, 1)), {"measure": "max", "value": 1e-5}
+        y = reference + 1e-3
+        assert compare(y, reference, limit, floor=1000, over_time=False)["passed"]
+        assert not compare(y, reference, limit, floor=1, over_time=False)["passed"]
+
+    def test_the_machine_as_found(self, tmp_path: Path) -> None:
+        gpu = tmp_path / "sys/class/devfreq/17000000.gpu"
+        gpu.mkdir(parents=True)
+        for name, value in (("min_freq", 918), ("cur_freq", 918), ("max_freq", 918)):
+            (gpu / name).write_text(f"{value}\n")
+        model = tmp_path / "proc/device-tree/model"
+        model.parent.mkdir(parents=True)
+        model.write_bytes(b"NVIDIA Jetson Orin NX Engineering Reference Developer Kit\0")
+        found = machine(tmp_path)
+        assert found["model"].endswith("Developer Kit")
+        assert found["gpu_clocks"]["17000000.gpu"]["locked"] is True
+        assert {"l4t_release", "cpu_clocks", "temperatures"} <= set(found["absent"])
