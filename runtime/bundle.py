@@ -34,6 +34,10 @@ class Bundle:
         """Sampling rate, channels, unit, mean and std of the inputs, when the card gave them."""
         return self.manifest.preprocessing
 
+    def in_form(self, form: str) -> Bundle:
+        """The bundle with the graphs of one form, such as "opset17", before all others. Raises BundleError."""
+        return Bundle(self.path, self.manifest.in_form(form))
+
     def full(
         self,
         *,

@@ -27,7 +27,8 @@ def inspect(bundle: Path, as_json: bool) -> None:
     click.echo(about.get("name") or manifest.source["file"])
     print_table([(key, str(value)) for key, value in manifest.model.items() if value is not None])
     click.echo(f"parity: {'proven' if opened.parity()['passed'] else 'FAILED'}")
-    click.echo(f"target: {manifest.target}" + (f", pool: {manifest.pool}" if manifest.pool else ""))
+    targets = ", ".join(f"{name} ({' or '.join(forms)})" for name, forms in manifest.targets.items())
+    click.echo(f"target: {targets}" + (f", pool: {manifest.pool}" if manifest.pool else ""))
     for kind, precisions in manifest.graphs.items():
         for precision, spec in precisions.items():
             click.echo(
@@ -41,6 +42,11 @@ def inspect(bundle: Path, as_json: bool) -> None:
             ]
             if rows:
                 print_table(rows)
+    for graphs in manifest.forms.values():
+        for kind, precisions in graphs.items():
+            for precision, spec in precisions.items():
+                size = human_bytes(sizes[spec.file])
+                click.echo(f"{kind} {precision}: {spec.file}, {size}, opset {spec.opset}")
     for precision, file in manifest.native.items():
         click.echo(f"native {precision}: {file.file}, {human_bytes(sizes[file.file])}")
     if manifest.preprocessing:
