@@ -115,9 +115,7 @@ def dotted(version: Version) -> str:
 
 def _target(name: str, form: GraphForm, description: str, *sources: str, **fields: Any) -> Target:
     first = FIRST_ONNXRUNTIME[form.form_name]
-    return Target(
-        form.opset, form.ir_version, form.queue_update, name, first, description, sources, **fields
-    )
+    return Target(form.opset, form.ir_version, form.queue_update, name, first, description, sources, **fields)
 
 
 _ELEMENTS = f"at most {MOST_ELEMENTS:,} elements a tensor"

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--target", required=True, metavar="NAME", help="What to build for: see `multires-edge targets`.")
+@click.option(
+    "--target", required=True, metavar="NAME", help="What to build for: see `multires-edge targets`."
+)
 @click.option(
     "--graph",
     "kinds",

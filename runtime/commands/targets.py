@@ -18,7 +18,9 @@ def targets(as_json: bool) -> None:
     `multires-edge build BUNDLE --target rtx` makes the engines of one.
     """
     if as_json:
-        print_json({"format": "multires-targets", "version": 1, "targets": [_row(t) for t in TARGETS.values()]})
+        print_json(
+            {"format": "multires-targets", "version": 1, "targets": [_row(t) for t in TARGETS.values()]}
+        )
         return
     head = ("target", "graphs", "queues", "taps", "built by", "compute capability", "precisions")
     rows = [head, *(_cells(target) for target in TARGETS.values())]

@@ -45,7 +45,9 @@ def load_api(package: str) -> Api:
         module = import_module(package)
     except (ImportError, OSError) as error:
         # A wheel without its libraries fails with OSError.
-        raise BackendError(f"needs {package}, which cannot be imported ({error}): {_INSTALL[package]}") from error
+        raise BackendError(
+            f"needs {package}, which cannot be imported ({error}): {_INSTALL[package]}"
+        ) from error
     numbers = re.findall(r"\d+", str(module.__version__))
     return Api(package, module, tuple(int(number) for number in numbers[:4]))
 

@@ -25,8 +25,8 @@ from multires_edge.runtime.tensorrt.timing import TimingCache
 from multires_edge.runtime.writing import disk_errors, write_file
 
 # An engine carries kernels beside its weights: measured with TensorRT-RTX 1.7, docs/tensorrt.md.
-_KERNEL_BYTES = 8_000_000
-_BYTES_A_WEIGHT_BYTE = 3
+_KERNEL_BYTES = 4_000_000
+_BYTES_A_WEIGHT_BYTE = 1.5
 
 
 @dataclass(frozen=True)
@@ -274,9 +274,7 @@ def _check_in_place(in_place: dict[str, str], spec: GraphSpec, form: str, builde
         )
 
 
-def _profile(
-    manifest: Manifest, spec: GraphSpec, batch: Range | None, time_range: Range | None
-) -> Profile:
+def _profile(manifest: Manifest, spec: GraphSpec, batch: Range | None, time_range: Range | None) -> Profile:
     dynamic = {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
     if time_range is not None and "time" not in dynamic:
         raise ConfigError(f"--time is for whole sequences; {spec.file} takes one step at a time")
@@ -329,7 +327,7 @@ def _capabilities(target: Target, given: Sequence[str] | None) -> tuple[str, ...
 
 
 def _size_warning(made: _Made, graph: Path) -> list[Warned]:
-    expected = _BYTES_A_WEIGHT_BYTE * graph.stat().st_size + _KERNEL_BYTES
+    expected = int(_BYTES_A_WEIGHT_BYTE * graph.stat().st_size) + _KERNEL_BYTES
     if len(made.plan) <= expected:
         return []
     text = f"the engine has {len(made.plan):,} bytes, and its graph {graph.stat().st_size:,}"

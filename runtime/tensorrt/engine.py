@@ -131,7 +131,9 @@ def check_engine(
             f"sidecar, so it is truncated or changed; {again}"
         )
     of = entry["graph"]
-    graph = manifest.in_form(of["form"]).graph(kind, precision) if of["form"] in manifest.form_names() else None
+    graph = (
+        manifest.in_form(of["form"]).graph(kind, precision) if of["form"] in manifest.form_names() else None
+    )
     if graph is None or graph.sha256 != of["sha256"]:
         raise BundleError(
             f"{path}: was built from another bundle's {of['file']}, not from the one beside it; {again}"
@@ -140,7 +142,9 @@ def check_engine(
     return Engine(path, entry)
 
 
-def _check_machine(path: Path, entry: dict[str, Any], package: str, version: Version, gpu: Gpu | None) -> None:
+def _check_machine(
+    path: Path, entry: dict[str, Any], package: str, version: Version, gpu: Gpu | None
+) -> None:
     built = entry["tensorrt"]
     if built["package"] != package or built["version"] != dotted(version):
         raise BackendError(

@@ -7,6 +7,7 @@ as one kernel only the built engine knows, and that is read on the device.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -57,7 +58,7 @@ def _shape(shape: Any) -> str:
     return "(" + ", ".join(str(size) for size in shape) + ")"
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     if not rows:
         return "no layers\n"
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]

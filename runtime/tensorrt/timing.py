@@ -23,7 +23,9 @@ class TimingCache:
     def of(cls, engines: Path, gpu: Gpu, api: Api) -> TimingCache:
         """The cache in a bundle's ``engines`` folder."""
         device = re.sub(r"[^A-Za-z0-9]+", "-", gpu.name).strip("-")
-        name = f"{device}.sm{gpu.compute_capability.replace('.', '')}.{api.package}-{dotted(api.version)}.timing"
+        name = (
+            f"{device}.sm{gpu.compute_capability.replace('.', '')}.{api.package}-{dotted(api.version)}.timing"
+        )
         return cls(engines / name)
 
     def load(self, config: Any) -> None:
