@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 
 from multires_edge.calibration.data import Dataset, load_data
 from multires_edge.export.compact import compact
-from multires_edge.export.folding import fold
+from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
@@ -106,11 +106,11 @@ def export_bundle(
     ``output`` None is the checkpoint's path with the suffix ``.bundle``. ``pool`` is "cumulative" or
     "window:N"; ``target`` names one or more, separated by commas, and None is the newest that the installed
     ONNX Runtime runs: the first one's graphs are full.onnx and step.onnx, those of further targets are
-    written where they differ; ``lengths`` None means for token models only. ``precisions`` are written besides "fp32", which always is; "int8" needs
-    ``calibration``, a table made before, or ``calibration_data`` to make one of. ``quantize`` names the
-    parts that int8 is for; with ``max_drop``, those that cost the metric on ``budget_data`` (None: the
-    calibration data) more than that stay float32. Raises MultiresError (bad input, nothing written) or
-    ParityError (written, and not to be used).
+    written where they differ. ``lengths`` None means for token models only. ``precisions`` are written
+    besides "fp32", which always is; "int8" needs ``calibration``, a table made before, or
+    ``calibration_data`` to make one of. ``quantize`` names the parts that int8 is for; with ``max_drop``,
+    those that cost the metric on ``budget_data`` (None: the calibration data) more than that stay float32.
+    Raises MultiresError (bad input, nothing written) or ParityError (written, and not to be used).
     """
     started = time.perf_counter()
     checkpoint = Path(checkpoint)
@@ -152,15 +152,13 @@ def export_bundle(
             for form in forms:
                 takers = ", ".join(target.name for target in targets if form in target.forms)
                 described = metadata | {"precision": precision, "target": takers}
-                full = build_full_graph(network, form, lengths=lengths, metadata=described, types=types)
-                step = build_step_graph(network, form, pooling, described, types)
-                for kind, model, states in (("full", full, ()), ("step", step.model, step.states)):
+                built = _build_graphs(network, form, pooling, lengths, described, types)
+                for kind, model, states in built:
                     name = _graph_name(kind, precision, form, forms[0])
                     if precision != "fp32":
                         compact(model)
                     graphs[form.form_name][kind][precision] = _write_graph(folder, name, model, states)
                     statistics[name] = GraphStatistics.of(model)
-                del full, step
             native[precision] = _write_native(
                 folder, file_name(precision), native_weights(network, pooling, read_the_card, precision)
             )
@@ -245,6 +243,20 @@ def _write_graph(folder: Path, name: str, model: onnx.ModelProto, states: tuple[
         outputs=specs(model.graph.output),
         states=states,
     )
+
+
+def _build_graphs(
+    network: FoldedNetwork,
+    form: GraphForm,
+    pooling: Pooling,
+    lengths: bool,
+    metadata: dict[str, str],
+    types: TypePlan,
+) -> Iterator[tuple[str, onnx.ModelProto, tuple[StateSpec, ...]]]:
+    """Each graph of a form with its kind and its states, one at a time."""
+    yield "full", build_full_graph(network, form, lengths=lengths, metadata=metadata, types=types), ()
+    step = build_step_graph(network, form, pooling, metadata, types)
+    yield "step", step.model, step.states
 
 
 def _graph_name(kind: str, precision: str, form: GraphForm, first: GraphForm) -> str:

@@ -35,7 +35,7 @@ class Bundle:
         return self.manifest.preprocessing
 
     def in_form(self, form: str) -> Bundle:
-        """The bundle with the graphs of one form, such as "opset17", before all others. Raises BundleError."""
+        """The bundle with the graphs of one form, such as "opset17", before others. Raises BundleError."""
         return Bundle(self.path, self.manifest.in_form(form))
 
     def full(

@@ -139,7 +139,8 @@ class Manifest:
     does not pool.
 
     ``graphs`` are those of the first target, in the form named ``form``. ``targets`` has, for each target,
-    the forms that it takes, the best first; ``forms[form]`` are the graphs of a further form, as in ``graphs``.
+    the forms that it takes, the best first; ``forms[form]`` are the graphs of a further form, as in
+    ``graphs``.
     """
 
     source: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The table of what each place that a graph can run on accepts. Exporter and builder ask here and nowhere else.
+"""The table of what each place that a graph can run on accepts. Exporter and builder ask here alone.
 
 A *form* is how a graph is written: its operators, its file format, how it updates a queue. A *target* is a
 place with the forms that it takes, the best first, and what an engine for it is bound to.

@@ -77,12 +77,17 @@ def build(
         opened = open_bundle(bundle)
         wanted = builder.kinds(opened.manifest) if kinds is None else _split(kinds)
         if times is not None and kinds is None:
-            raise ConfigError("--time is for the full graph: give --graph full")
+            raise ConfigError("--time is for whole sequences: give --graph full")
         precisions = list(opened.manifest.graphs["full"]) if precision is None else _split(precision)
         graphs = [(kind, name) for kind in wanted for name in precisions]
         manifest = opened.manifest.in_form(builder.form(opened.manifest))
+        if not graphs:
+            raise ConfigError("--graph or --precision names no graph")
         for kind, name in graphs:
-            manifest.graph(kind, name)
+            if kind not in manifest.graphs:
+                raise ConfigError(f"the bundle has no graph {kind!r}; it has: {', '.join(manifest.graphs)}")
+            if times is not None and "time" not in manifest.graph(kind, name).inputs[0].shape:
+                raise ConfigError(f"--time is for whole sequences; the {kind} graph takes one step at a time")
             builder.check_output(opened, kind, name, force=force)
         for kind, name in graphs:
             built.append(

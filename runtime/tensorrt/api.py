@@ -61,7 +61,7 @@ class Message:
 
 
 class Log:
-    """Collects what TensorRT says. There is one for each package: TensorRT keeps the first that it is given."""
+    """Collects what TensorRT says. One for each package: TensorRT keeps the first that it is given."""
 
     def __init__(self, trt: Any) -> None:
         self._collected: list[Message] = []

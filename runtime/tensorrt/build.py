@@ -93,8 +93,8 @@ class Builder:
             if form in manifest.form_names():
                 return form
         raise ConfigError(
-            f"{self.api.name} reads {' or '.join(readable) or 'no form'} of target {self.target.name}, and the "
-            f"bundle has {', '.join(manifest.form_names())}: export it with --target {self.target.name}"
+            f"{self.api.name} reads {' or '.join(readable) or 'no form'} of target {self.target.name}, and "
+            f"the bundle has {', '.join(manifest.form_names())}: export it with --target {self.target.name}"
         )
 
     def kinds(self, manifest: Manifest) -> list[str]:

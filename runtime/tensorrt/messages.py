@@ -39,7 +39,7 @@ _ERRORS = (
     ),
     (
         r"[Oo]ut of memory|OutOfMemory",
-        "the device has too little memory free; stop what else runs on it, or make --batch and --time smaller",
+        "the device has too little memory free; stop what else runs there, or make --batch or --time less",
     ),
     (
         r"not self-consistent|tensor volume exceeds",

@@ -54,7 +54,7 @@ class Profile:
 
         ``width`` is the widest row between inputs and outputs, that of each step of each stream.
         """
-        inner: Iterable[Shape] = [tuple(self.ranges) + (width,)]
+        inner: Iterable[Shape] = [(*self.ranges, width)]
         ends = [tensor.shape for tensor in (*spec.inputs, *spec.outputs)]
         for shape in [*ends, *(state.shape for state in spec.states), *inner]:
             elements = 1
