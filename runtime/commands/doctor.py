@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from multires_edge.runtime.backends.providers import PROVIDERS
 from multires_edge.runtime.terminal import command_errors, print_json, print_table
 
 _PACKAGES = (
@@ -55,6 +54,7 @@ def doctor(as_json: bool) -> None:
 def examine() -> dict[str, Any]:
     """All findings; ``capabilities`` maps what could be done to what is missing for it, or null."""
     from multires_edge.runtime.backends import installed_backends
+    from multires_edge.runtime.backends.providers import PROVIDERS
 
     packages = {name: _version(name) for name in _PACKAGES}
     providers = _providers()

@@ -24,7 +24,7 @@ from multires_edge.runtime.tensorrt.shapes import Profile, Range
 from multires_edge.runtime.tensorrt.timing import TimingCache
 from multires_edge.runtime.writing import disk_errors, write_file
 
-# An engine carries kernels beside its weights: measured with TensorRT-RTX 1.7, docs/tensorrt.md.
+# An engine carries kernels beside its weights: docs/tensorrt.md has what was measured.
 _KERNEL_BYTES = 4_000_000
 _BYTES_A_WEIGHT_BYTE = 1.5
 

@@ -37,6 +37,9 @@ class TestBuild:
         assert len(warnings) == 1 and "the runtime binds them so" in warnings[0]
         verified = run("verify", bundle)
         assert verified.exit_code == 0 and "verified" in verified.stdout
+        inspected = run("inspect", bundle).stdout
+        assert "engine: engines/step.fp32.rtx.engine" in inspected and ", sm 8.6" in inspected
+        assert len(json.loads(run("inspect", bundle, "--json").stdout)["engines"]) == 2
 
     def test_one_graph_as_json(self, bundle: Path) -> None:
         result = build(bundle, "--graph", "full", "--batch", "1:2:4", "--time", "8:16:32", "--json")
