@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 
 from multires_edge.calibration.data import Dataset, load_data
 from multires_edge.export.compact import compact
-from multires_edge.export.folding import fold
+from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
@@ -30,7 +30,7 @@ from multires_edge.export.precision.queues import Queues
 from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.report import write_report
 from multires_edge.export.statistics import GraphStatistics
-from multires_edge.export.targets import Target, target_named
+from multires_edge.export.targets import GraphForm, Target, forms_of, targets_named
 from multires_edge.export.writing import atomic_folder, check_output
 from multires_edge.models.card import Card, read_card
 from multires_edge.models.checkpoint import build_network, read_checkpoint
@@ -42,7 +42,15 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import ConfigError, MultiresError
 from multires_edge.runtime.golden import Golden
-from multires_edge.runtime.manifest import FILE_NAME, FileSpec, GraphSpec, Manifest, StateSpec, TensorSpec
+from multires_edge.runtime.manifest import (
+    FILE_NAME,
+    FileSpec,
+    Graphs,
+    GraphSpec,
+    Manifest,
+    StateSpec,
+    TensorSpec,
+)
 
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION_FILE = "calibration.json"
@@ -80,7 +88,7 @@ def export_bundle(
     *,
     precisions: Sequence[str] = ("fp32",),
     pool: str = "cumulative",
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     lengths: bool | None = None,
     card: str | Path | None = None,
     verify_data: str | Path | None = None,
@@ -97,12 +105,13 @@ def export_bundle(
     """Export a checkpoint to a bundle folder and prove it.
 
     ``output`` None is the checkpoint's path with the suffix ``.bundle``. ``pool`` is "cumulative" or
-    "window:N"; ``target`` None is the newest that the installed ONNX Runtime runs; ``lengths`` None
-    means for token models only. ``precisions`` are written besides "fp32", which always is; "int8" needs
-    ``calibration``, a table made before, or ``calibration_data`` to make one of. ``quantize`` names the
-    parts that int8 is for; with ``max_drop``, those that cost the metric on ``budget_data`` (None: the
-    calibration data) more than that stay float32. Raises MultiresError (bad input, nothing written) or
-    ParityError (written, and not to be used).
+    "window:N"; ``target`` names one or more, separated by commas, and None is the newest that the installed
+    ONNX Runtime runs: the first one's graphs are full.onnx and step.onnx, those of further targets are
+    written where they differ. ``lengths`` None means for token models only. ``precisions`` are written
+    besides "fp32", which always is; "int8" needs ``calibration``, a table made before, or
+    ``calibration_data`` to make one of. ``quantize`` names the parts that int8 is for; with ``max_drop``,
+    those that cost the metric on ``budget_data`` (None: the calibration data) more than that stay float32.
+    Raises MultiresError (bad input, nothing written) or ParityError (written, and not to be used).
     """
     started = time.perf_counter()
     checkpoint = Path(checkpoint)
@@ -111,7 +120,8 @@ def export_bundle(
     final = Path(os.path.abspath(checkpoint.with_suffix(".bundle") if output is None else output))  # noqa: PTH100  (takes out '..' and follows no link)
     pooling = Pooling.parse(pool)
     wanted_precisions = _check_precisions(precisions)
-    chosen = target_named(target)
+    targets = targets_named(target)
+    forms = forms_of(targets)
     options = Int8Options(
         calibration, calibration_data, calibration_method, tuple(quantize), max_drop, budget_data
     )
@@ -127,38 +137,38 @@ def export_bundle(
     read_the_card = None if card is None else read_card(card, config)
     dataset = None if verify_data is None else load_data(verify_data, config, read_the_card)
     folded = fold(net)
-    plan = plan_int8(options, net, folded, read_the_card, chosen, progress)
+    plan = plan_int8(options, net, folded, read_the_card, targets[0], progress)
     quantization = None if plan is None else Quantization.of(plan, folded)
 
     progress("building the graphs")
-    metadata = _metadata(config, read.sha256, chosen, pooling)
+    metadata = _metadata(config, read.sha256, pooling)
 
     with atomic_folder(final, force=force) as folder:
-        graphs: dict[str, dict[str, GraphSpec]] = {"full": {}, "step": {}}
+        graphs: dict[str, Graphs] = {form.form_name: {"full": {}, "step": {}} for form in forms}
         native = {}
         statistics: dict[str, GraphStatistics] = {}
         for precision in wanted_precisions:
             network = plan.apply(folded) if precision == "int8" and plan is not None else folded
             types = _types(precision, net, dataset)
-            described = metadata | {"precision": precision}
-            full = build_full_graph(network, chosen, lengths=lengths, metadata=described, types=types)
-            step = build_step_graph(network, chosen, pooling, described, types)
-            for kind, model, states in (("full", full, ()), ("step", step.model, step.states)):
-                name = f"{kind}.onnx"
-                if precision != "fp32":
-                    name = f"{kind}.{precision}.onnx"
-                    compact(model)
-                graphs[kind][precision] = _write_graph(folder, name, model, states)
-                statistics[name] = GraphStatistics.of(model)
+            for form in forms:
+                takers = ", ".join(target.name for target in targets if form in target.forms)
+                described = metadata | {"precision": precision, "target": takers}
+                built = _build_graphs(network, form, pooling, lengths, described, types)
+                for kind, model, states in built:
+                    name = _graph_name(kind, precision, form, forms[0])
+                    if precision != "fp32":
+                        compact(model)
+                    graphs[form.form_name][kind][precision] = _write_graph(folder, name, model, states)
+                    statistics[name] = GraphStatistics.of(model)
             native[precision] = _write_native(
                 folder,
                 file_name(precision),
                 native_weights(network, pooling, read_the_card, precision, Queues.of(network, types)),
             )
-            del full, step, network
+            del network
         del folded
         manifest = _manifest(
-            read.path, read.sha256, config, graphs, native, chosen, pooling, read_the_card, quantization
+            read.path, read.sha256, config, graphs, native, targets, pooling, read_the_card, quantization
         )
         proof, golden = prove(
             net, Bundle(folder, manifest), window=pooling.window, dataset=dataset, progress=progress
@@ -238,6 +248,26 @@ def _write_graph(folder: Path, name: str, model: onnx.ModelProto, states: tuple[
     )
 
 
+def _build_graphs(
+    network: FoldedNetwork,
+    form: GraphForm,
+    pooling: Pooling,
+    lengths: bool,
+    metadata: dict[str, str],
+    types: TypePlan,
+) -> Iterator[tuple[str, onnx.ModelProto, tuple[StateSpec, ...]]]:
+    """Each graph of a form with its kind and its states, one at a time."""
+    yield "full", build_full_graph(network, form, lengths=lengths, metadata=metadata, types=types), ()
+    step = build_step_graph(network, form, pooling, metadata, types)
+    yield "step", step.model, step.states
+
+
+def _graph_name(kind: str, precision: str, form: GraphForm, first: GraphForm) -> str:
+    """step.onnx, step.fp16.onnx; step.fp16.opset17.onnx where the form is not the first target's."""
+    parts = [kind] + [precision] * (precision != "fp32") + [form.form_name] * (form != first)
+    return ".".join([*parts, "onnx"])
+
+
 def _write_native(folder: Path, name: str, content: bytes) -> FileSpec:
     path = folder / name
     path.parent.mkdir(exist_ok=True)
@@ -256,33 +286,36 @@ def _manifest(
     source: Path,
     sha256: str,
     config: ModelConfig,
-    graphs: dict[str, dict[str, GraphSpec]],
+    graphs: dict[str, Graphs],
     native: dict[str, FileSpec],
-    target: Target,
+    targets: Sequence[Target],
     pooling: Pooling,
     card: Card | None,
     quantization: Quantization | None,
 ) -> Manifest:
+    first, *further = graphs
     return Manifest(
         source={"file": source.name.encode("utf-8", "replace").decode(), "sha256": sha256},
         model=config.to_json(),
-        graphs=graphs,
+        graphs=graphs[first],
         tools=_tools(),
-        target=target.name,
+        target=targets[0].name,
         pool=str(pooling) if config.task == "classification" else None,
         preprocessing=card.preprocessing if card else None,
         labels=card.labels if card else None,
         card=card.about if card else None,
         native=native,
         quantization={} if quantization is None else {"int8": quantization.to_manifest()},
+        form=first,
+        targets={target.name: [form.form_name for form in target.forms] for target in targets},
+        forms={name: graphs[name] for name in further},
     )
 
 
-def _metadata(config: ModelConfig, sha256: str, target: Target, pooling: Pooling) -> dict[str, str]:
+def _metadata(config: ModelConfig, sha256: str, pooling: Pooling) -> dict[str, str]:
     metadata = {
         "producer": f"multires-edge {_tools()['multires-edge']}",
         "source_sha256": sha256,
-        "target": target.name,
         **{key: str(value) for key, value in config.to_json().items() if value is not None},
     }
     if config.task == "classification":

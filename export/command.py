@@ -50,9 +50,9 @@ PARITY_FAILED = 1
 )
 @click.option(
     "--target",
-    metavar="NAME",
-    help="What the graphs must run on: cpu (opset 24) or portable (opset 17)  "
-    "[default: the newest that the installed ONNX Runtime runs]",
+    metavar="LIST",
+    help="What the graphs must run on, separated by commas, such as cpu,jetpack6: see `multires-edge "
+    "targets`  [default: the newest that the installed ONNX Runtime runs]",
 )
 @click.option(
     "--lengths/--no-lengths",
@@ -196,6 +196,7 @@ def _summary(result: ExportResult) -> dict[str, Any]:
         "passed": result.passed,
         "seconds": round(result.seconds, 2),
         "target": result.manifest.target,
+        "targets": result.manifest.targets,
         "pool": result.manifest.pool,
         "model": result.manifest.model,
         "files": {name: path.stat().st_size for name, path in _files(result)},
@@ -214,7 +215,7 @@ def _print_summary(result: ExportResult) -> None:
     click.echo(
         f"{result.path}  {model['task']}, {model['n_layers']} layers of {model['d_model']}, "
         f"{model['tree_select']} tree of depth {model['depth']}, filters of {model['kernel_size']}, "
-        f"target {result.manifest.target}"
+        f"target {', '.join(result.manifest.targets)}"
     )
     for check in result.proof.checks:
         click.echo(check.line())

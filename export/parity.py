@@ -142,11 +142,12 @@ class _Prover:
         self.dataset = dataset
         self.progress = progress
         self.precision = "fp32"
+        self.form = self.first_form = bundle.manifest.form
         self.random = np.random.default_rng(SEED)
         self._restarted: dict[int, NDArray[np.float64]] = {}  # the reference, for both backends
         count = sum(p.numel() for p in net.parameters())
         self.longest = sequence_steps(self.config, count, window)
-        self.steps = self.longest  # for the precision that is being checked
+        self.steps = self.restarted_steps = self.longest  # for the precision that is being checked
         data = f"noise of unit variance (seed {SEED})"
         if self.config.encoder == "token":
             data = f"uniformly random tokens (seed {SEED})"
@@ -156,32 +157,42 @@ class _Prover:
         inputs = self._noise(ROWS, self.steps)
         self.progress("parity: reference of every prefix")
         stepwise = self._stepwise(inputs)
-        for precision in self.bundle.manifest.graphs["full"]:
-            self.precision = precision
-            self.steps = min(self.longest, self.bundle.manifest.calibrated_steps(precision) or self.longest)
-            if self.steps < self.longest:
-                self._restarted = {}  # elsewhere now
-            self._full_checks()
-            x, y = inputs[..., : self.steps], stepwise[..., : self.steps]
-            for backend, what in self._backends():
-                self._every_prefix(backend, what, x[:1], y[:1])
-                self._rows_of_their_own(backend, what, x, y)
-                self._save_and_load(backend, what, x, y)
-            self._copied(x, y)
-            if precision in AGREEMENT:
-                self._step_against_full(inputs)
-            if self.dataset is not None:
-                self._records(self.dataset)
-            self.steps = self.longest
+        for form in self.bundle.manifest.form_names():
+            self.form, self.bundle = form, self.bundle.in_form(form)
+            for precision in self.bundle.manifest.graphs["full"]:
+                self._check_precision(precision, inputs, stepwise)
         return self.proof, self._golden(inputs, stepwise)
 
+    def _check_precision(self, precision: str, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+        self.precision = precision
+        self.steps = min(self.longest, self.bundle.manifest.calibrated_steps(precision) or self.longest)
+        if self.steps != self.restarted_steps:
+            self._restarted = {}  # elsewhere now
+            self.restarted_steps = self.steps
+        self._full_checks()
+        x, y = inputs[..., : self.steps], stepwise[..., : self.steps]
+        for backend, what in self._backends():
+            self._every_prefix(backend, what, x[:1], y[:1])
+            self._rows_of_their_own(backend, what, x, y)
+            self._save_and_load(backend, what, x, y)
+        self._copied(x, y)
+        if precision in AGREEMENT:
+            self._step_against_full(inputs)
+        if self.dataset is not None:
+            self._records(self.dataset)
+        self.steps = self.longest
+
     def _backends(self) -> list[tuple[str, str]]:
-        native = [("native", "native engine")] if self.precision in self.bundle.manifest.native else []
+        # The native engine has weights of its own, whatever the graphs' form.
+        has_native = self.precision in self.bundle.manifest.native and self.form == self.first_form
+        native = [("native", "native engine")] if has_native else []
         return [("onnxruntime", "step graph"), *native]
 
     def _check(self, name: str, graph: str, description: str) -> Check:
         if self.precision != "fp32":
             name = f"{self.precision}: {name}"
+        if self.form != self.first_form:
+            name = f"{self.form}, {name}"
         self.progress(f"parity: {name}")
         check = Check(name, graph, description, LIMITS[self.precision])
         self.proof.checks.append(check)
@@ -336,7 +347,7 @@ class _Prover:
         steps = max(1, min(dataset.inputs.shape[-1], affordable // 4))
         inputs = dataset.inputs[: min(_RECORDS, max(1, affordable // steps)), ..., :steps]
         lengths = None if dataset.lengths is None else np.minimum(dataset.lengths[: len(inputs)], steps)
-        if self.precision == "fp32":
+        if self.precision == "fp32" and self.form == self.first_form:
             self.proof.data += f", and {_counted(len(inputs), 'record')} of {dataset.path.name}"
             if steps < dataset.inputs.shape[-1]:
                 self.proof.data += f" (their first {steps:,} steps)"

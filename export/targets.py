@@ -1,66 +1,22 @@
-"""What each place that a graph can run on accepts. Graph builders ask here and nowhere else."""
+"""Which graphs an export writes for its targets; the table itself is the runtime's, which builds engines."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
+from collections.abc import Sequence
 
 from multires_edge.runtime.errors import ConfigError
+from multires_edge.runtime.targets import (
+    FIRST_ONNXRUNTIME,
+    TARGETS,
+    GraphForm,
+    QueueUpdate,
+    Target,
+    Version,
+    dotted,
+    target_by_name,
+)
 
-QueueUpdate = Literal["TensorScatter", "ScatterND"]
-
-
-@dataclass(frozen=True)
-class Target:
-    """One row of the table.
-
-    ``opset`` is the ONNX operator set of the graphs, ``ir_version`` their file format,
-    ``queue_update`` the operator that writes a queue in place, ``int8_queue_update`` the one for int8
-    queues where that is another, ``onnxruntime`` the first release of ONNX Runtime that runs such graphs.
-    """
-
-    name: str
-    opset: int
-    ir_version: int
-    queue_update: QueueUpdate
-    onnxruntime: tuple[int, int]
-    description: str
-    source: str
-    int8_queue_update: QueueUpdate | None = None
-
-    def update_of(self, dtype: np.dtype[Any]) -> QueueUpdate:
-        """The operator that writes queues of a type."""
-        return self.int8_queue_update or self.queue_update if dtype == np.int8 else self.queue_update
-
-    @property
-    def gelu_operator(self) -> bool:
-        """Gelu is an operator of its own from opset 20; before, it is spelled with Erf."""
-        return self.opset >= 20
-
-    @property
-    def axes_as_input(self) -> bool:
-        """ReduceMean takes its axes as an input from opset 18; before, as an attribute."""
-        return self.opset >= 18
-
-
-TARGETS = {
-    target.name: target
-    for target in (
-        Target(
-            "cpu", 24, 11, "TensorScatter", (1, 25),
-            "ONNX Runtime 1.25 and later, and every runtime with opset 24",
-            "microsoft/onnxruntime#27389 (TensorScatter-24 for the CPU, February 2026)",
-        ),
-        Target(
-            "portable", 17, 8, "ScatterND", (1, 13),
-            "runtimes of the last years: ONNX Runtime 1.13 and later, opset 17",
-            "onnxruntime.ai, compatibility: opset 17 from release 1.13",
-        ),
-    )
-}  # fmt: skip
+__all__ = ["TARGETS", "GraphForm", "QueueUpdate", "Target", "forms_of", "target_named", "targets_named"]
 
 
 def target_named(name: str | None) -> Target:
@@ -68,14 +24,42 @@ def target_named(name: str | None) -> Target:
 
     Raises ConfigError for an unknown name, with the nearest known one.
     """
-    if name is None:
-        import onnxruntime
+    if name is not None:
+        return target_by_name(name)
+    installed = _installed_onnxruntime()
+    runnable = (TARGETS[name] for name in ("cpu", "portable") if installed >= TARGETS[name].onnxruntime)
+    return next(runnable, TARGETS["portable"])
 
-        installed = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
-        runnable = (target for target in TARGETS.values() if installed >= target.onnxruntime)
-        return next(runnable, TARGETS["portable"])
-    if name not in TARGETS:
-        near = difflib.get_close_matches(name, TARGETS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"unknown target {name!r}, expected one of {', '.join(TARGETS)}{hint}")
-    return TARGETS[name]
+
+def targets_named(names: str | Sequence[str] | None) -> list[Target]:
+    """Targets by their names, or by one string with commas; the first is the bundle's main one.
+
+    Raises ConfigError for an unknown name, and for graphs that the ONNX Runtime here cannot prove.
+    """
+    if names is None:
+        return [target_named(None)]
+    parts = [part.strip() for part in names.split(",")] if isinstance(names, str) else list(names)
+    targets = [target_by_name(part) for part in dict.fromkeys(parts)]
+    if not targets:
+        raise ConfigError(f"no target given, expected some of {', '.join(TARGETS)}")
+    installed = _installed_onnxruntime()
+    for target in targets:
+        for form in target.forms:
+            first = FIRST_ONNXRUNTIME[form.form_name]
+            if installed < first:
+                raise ConfigError(
+                    f"target {target.name} takes graphs of opset {form.opset}, which onnxruntime "
+                    f"{dotted(installed)} here cannot prove: install onnxruntime {dotted(first)} or later"
+                )
+    return targets
+
+
+def forms_of(targets: Sequence[Target]) -> list[GraphForm]:
+    """The forms that some targets need, each once; the first is that of the contract's graphs."""
+    return list(dict.fromkeys(form for target in targets for form in target.forms))
+
+
+def _installed_onnxruntime() -> Version:
+    import onnxruntime
+
+    return tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])

@@ -34,6 +34,10 @@ class Bundle:
         """Sampling rate, channels, unit, mean and std of the inputs, when the card gave them."""
         return self.manifest.preprocessing
 
+    def in_form(self, form: str) -> Bundle:
+        """The bundle with the graphs of one form, such as "opset17", before others. Raises BundleError."""
+        return Bundle(self.path, self.manifest.in_form(form))
+
     def full(
         self,
         *,
@@ -44,7 +48,8 @@ class Bundle:
     ) -> FullGraph:
         """The full-sequence graph. ``threads`` None is one a core.
 
-        ``provider`` is ONNX Runtime's, "cpu" or "cuda"; None takes the fastest that is there.
+        ``provider`` is ONNX Runtime's: "cpu", "cuda", "tensorrt" or "rtx"; None takes the fastest that is
+        there. The TensorRT ones keep their engines in the bundle's engines/ folder.
         Raises BackendError or BundleError.
         """
         spec = self.manifest.graph("full", precision)
@@ -63,8 +68,8 @@ class Bundle:
         """``batch`` streams that start at zero.
 
         ``backend`` "auto" is the native engine where the bundle has its weights. Threads other than
-        one, and a ``provider`` ("cpu" or "cuda"), are ONNX Runtime's; one thread is its fastest too for
-        one stream, whose operators are too small to share.
+        one, and a ``provider`` ("cpu", "cuda", "tensorrt" or "rtx"), are ONNX Runtime's; one thread is its
+        fastest too for one stream, whose operators are too small to share.
         Raises BackendError, BundleError or InputError.
         """
         batch = _positive("batch", batch)

@@ -7,12 +7,14 @@ import click
 from multires_edge.calibration.command import calibrate
 from multires_edge.export.command import export
 from multires_edge.runtime.commands.bench import bench
+from multires_edge.runtime.commands.build import build
 from multires_edge.runtime.commands.cmake_dir import cmake_dir
 from multires_edge.runtime.commands.doctor import doctor
 from multires_edge.runtime.commands.evaluate import evaluate
 from multires_edge.runtime.commands.inspect import inspect
 from multires_edge.runtime.commands.kit import kit
 from multires_edge.runtime.commands.sample import sample
+from multires_edge.runtime.commands.targets import targets
 from multires_edge.runtime.commands.verify import verify
 
 
@@ -22,5 +24,9 @@ def main() -> None:
     """Trained MultiresNets on edge devices: export, prove, run."""
 
 
-for command in (export, calibrate, verify, evaluate, bench, kit, sample, inspect, doctor, cmake_dir):
+COMMANDS = (
+    *(export, calibrate, targets, build, verify, evaluate),
+    *(bench, kit, sample, inspect, doctor, cmake_dir),
+)
+for command in COMMANDS:
     main.add_command(command)

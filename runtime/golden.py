@@ -64,16 +64,24 @@ class Golden:
 
 
 def verify_bundle(bundle: Bundle) -> list[Check]:
-    """Run a bundle on its recorded inputs, in every precision and by every backend that is here, and
-    compare with the recorded reference."""
+    """Run a bundle on its recorded inputs, in every form and precision and by every backend that is here,
+    and compare with the recorded reference."""
     whole = Golden.load(bundle.path / FILE_NAME)
+    further = bundle.manifest.form_names()[1:]
+    checks = _verify_form(bundle, whole, installed_backends(), "")
+    for form in further:
+        if "onnxruntime" in installed_backends():
+            checks += _verify_form(bundle.in_form(form), whole, ["onnxruntime"], f"{form}, ")
+    return checks
+
+
+def _verify_form(bundle: Bundle, whole: Golden, installed: list[str], form: str) -> list[Check]:
     checks = []
-    installed = installed_backends()
     for precision in bundle.manifest.graphs["full"]:
         usable = [name for name in installed if name != "native" or precision in bundle.manifest.native]
         if not usable:
             continue  # a device without ONNX Runtime has the native engine's precisions only
-        prefix = "" if precision == "fp32" else f"{precision}: "
+        prefix = form if precision == "fp32" else f"{form}{precision}: "
         calibrated = bundle.manifest.calibrated_steps(precision)
         golden = whole if calibrated is None else whole.first(calibrated, bundle.manifest.pool)
         rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]

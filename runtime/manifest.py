@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ VERSION = 1
 FILE_NAME = "manifest.json"
 
 Shape = tuple[int | str, ...]
+Graphs = dict[str, dict[str, "GraphSpec"]]
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,10 @@ class Manifest:
     quantised, and ``calibrated_steps``, the length of the records that its ranges are of; ``files`` are
     the digests of the other files by name; ``pool`` is "cumulative", "window:N" or null for a model that
     does not pool.
+
+    ``graphs`` are those of the first target, in the form named ``form``. ``targets`` has, for each target,
+    the forms that it takes, the best first; ``forms[form]`` are the graphs of a further form, as in
+    ``graphs``.
     """
 
     source: dict[str, Any]
@@ -150,6 +155,24 @@ class Manifest:
     card: dict[str, Any] | None = None
     native: dict[str, FileSpec] = field(default_factory=dict)
     quantization: dict[str, dict[str, Any]] = field(default_factory=dict)
+    form: str = ""
+    targets: dict[str, list[str]] = field(default_factory=dict)
+    forms: dict[str, Graphs] = field(default_factory=dict)
+
+    def form_names(self) -> list[str]:
+        """The forms that the graphs are in, that of ``graphs`` first."""
+        return [self.form, *self.forms]
+
+    def in_form(self, form: str) -> Manifest:
+        """The manifest as it would be with the graphs of one form. Raises BundleError with what there is."""
+        if form == self.form:
+            return self
+        if form not in self.forms:
+            raise BundleError(
+                f"the bundle has no graphs of the form {form!r}; it has: {', '.join(self.form_names())}"
+            )
+        others = {name: graphs for name, graphs in self.forms.items() if name != form}
+        return replace(self, graphs=self.forms[form], form=form, forms={self.form: self.graphs, **others})
 
     def graph(self, kind: str, precision: str) -> GraphSpec:
         """Look a graph up. Raises BundleError with what there is."""
@@ -166,7 +189,8 @@ class Manifest:
 
     def digests(self) -> dict[str, str]:
         """Digest of every file that the manifest vouches for, by file name."""
-        graphs = [spec for precisions in self.graphs.values() for spec in precisions.values()]
+        kinds = [kind for graphs in (self.graphs, *self.forms.values()) for kind in graphs.values()]
+        graphs = [spec for precisions in kinds for spec in precisions.values()]
         native = {file.file: file.sha256 for file in self.native.values()}
         return {spec.file: spec.sha256 for spec in graphs} | native | self.files
 
@@ -179,10 +203,10 @@ class Manifest:
             "model": self.model,
             "target": self.target,
             "pool": self.pool,
-            "graphs": {
-                kind: {precision: spec.to_json() for precision, spec in precisions.items()}
-                for kind, precisions in self.graphs.items()
-            },
+            "graphs": _graphs_to_json(self.graphs),
+            "form": self.form,
+            "targets": self.targets,
+            "forms": {form: _graphs_to_json(graphs) for form, graphs in self.forms.items()},
             "native": {precision: spec.to_json() for precision, spec in self.native.items()},
             "quantization": self.quantization,
             "files": self.files,
@@ -210,10 +234,9 @@ class Manifest:
                 if not isinstance(entry[key], dict):
                     raise TypeError(f"{key} is no object")
             entry["source"]["sha256"], entry["model"]["n_tokens"], entry["model"]["task"]
-            graphs = {
-                kind: {precision: GraphSpec.from_json(spec) for precision, spec in precisions.items()}
-                for kind, precisions in entry["graphs"].items()
-            }
+            graphs = _graphs_from_json(entry["graphs"])
+            # Bundles of the first releases are for one target and say no form.
+            form = entry.get("form") or f"opset{graphs['full']['fp32'].opset}"
             return cls(
                 source=entry["source"],
                 model=entry["model"],
@@ -230,9 +253,22 @@ class Manifest:
                     for precision, spec in entry.get("native", {}).items()
                 },
                 quantization=entry.get("quantization", {}),
+                form=form,
+                targets=entry.get("targets") or {entry["target"]: [form]},
+                forms={name: _graphs_from_json(some) for name, some in entry.get("forms", {}).items()},
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(f"the manifest is incomplete or misshapen ({error!r})") from error
+
+
+def _graphs_to_json(graphs: Graphs) -> dict[str, Any]:
+    return {kind: {name: spec.to_json() for name, spec in some.items()} for kind, some in graphs.items()}
+
+
+def _graphs_from_json(entry: dict[str, Any]) -> Graphs:
+    return {
+        kind: {name: GraphSpec.from_json(spec) for name, spec in some.items()} for kind, some in entry.items()
+    }
 
 
 def digest_of(entry: dict[str, Any]) -> str:

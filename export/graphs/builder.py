@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from onnx import helper, numpy_helper
 
-from multires_edge.export.targets import Target
+from multires_edge.export.targets import GraphForm
 
 Dim = int | str
 
@@ -24,7 +24,7 @@ class GraphBuilder:
     changes a type.
     """
 
-    def __init__(self, name: str, target: Target) -> None:
+    def __init__(self, name: str, target: GraphForm) -> None:
         self.name = name
         self.target = target
         self._types: dict[str, np.dtype[Any]] = {}

@@ -13,12 +13,12 @@ from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.levels import as_float, to_levels
 from multires_edge.export.graphs.linear import gemm, pointwise
 from multires_edge.export.precision.types import TypePlan
-from multires_edge.export.targets import Target
+from multires_edge.export.targets import GraphForm
 
 
 def build_full_graph(
     network: FoldedNetwork,
-    target: Target,
+    target: GraphForm,
     *,
     lengths: bool,
     metadata: dict[str, str],

@@ -72,7 +72,8 @@ class RingSet:
                 self._write_slots = self._scatter_indices(ticks, scattered)
 
     def _update_of(self, ring: Ring) -> QueueUpdate:
-        return self.graph.target.update_of(ring.dtype)
+        # TensorRT's in-place cache update takes floating point only.
+        return "ScatterND" if ring.dtype == np.int8 else self.graph.target.queue_update
 
     def _read_all(self, ticks: str) -> dict[str, str]:
         """Slot numbers of all reads of all rings in one subtraction and one remainder."""

@@ -27,7 +27,7 @@ from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.rings import Ring, RingSet
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.precision.types import INT8, Type, TypePlan
-from multires_edge.export.targets import Target
+from multires_edge.export.targets import GraphForm
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime.manifest import StateSpec
 
@@ -42,7 +42,7 @@ class StepGraph:
 
 def build_step_graph(
     network: FoldedNetwork,
-    target: Target,
+    target: GraphForm,
     pooling: Pooling,
     metadata: dict[str, str],
     types: TypePlan | None = None,

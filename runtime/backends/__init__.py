@@ -86,8 +86,10 @@ def make_stepper(
         from multires_edge.runtime.backends.native import NativeStepper
 
         return NativeStepper(folder / _native_file(manifest, precision), batch)
-    from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
+    from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper, release
+    from multires_edge.runtime.backends.providers import in_runnable_form
 
+    manifest = in_runnable_form(manifest, "step", provider, release())
     spec = manifest.graph("step", precision)
     n_tokens = manifest.model["n_tokens"]
     return OnnxRuntimeStepper(folder / spec.file, spec, batch, threads, provider, n_tokens)
@@ -114,8 +116,10 @@ def make_runner(
         from multires_edge.runtime.backends.native import NativeRunner
 
         return NativeRunner(folder / _native_file(manifest, precision), manifest)
-    from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeRunner
+    from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeRunner, release
+    from multires_edge.runtime.backends.providers import in_runnable_form
 
+    manifest = in_runnable_form(manifest, "full", provider, release())
     spec = manifest.graph("full", precision)
     return OnnxRuntimeRunner(folder / spec.file, spec, threads, provider)
 

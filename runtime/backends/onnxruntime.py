@@ -1,7 +1,8 @@
-"""ONNX Runtime: every CPU, and NVIDIA GPUs through its CUDA provider."""
+"""ONNX Runtime: every CPU, and NVIDIA GPUs through its CUDA and TensorRT providers."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,40 +11,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.runtime.backends import Outcome
+from multires_edge.runtime.backends.providers import (
+    BEST_FIRST,
+    COPIES_STATES,
+    PROVIDERS,
+    EngineCache,
+    check_provider,
+    keeps_context,
+    provider_options,
+)
 from multires_edge.runtime.checks import holds_good_values
 from multires_edge.runtime.errors import BackendError, BundleError, MissingExtraError
 from multires_edge.runtime.manifest import GraphSpec, StateSpec
+from multires_edge.runtime.targets import Version
 
 try:
     import onnxruntime as ort
 except ImportError:
     raise MissingExtraError("onnxruntime", "onnxruntime", "the onnxruntime backend") from None
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ERRORS_ONLY = 3
 
 
-def open_session(path: Path, threads: int | None, provider: str) -> ort.InferenceSession:
+def release() -> Version:
+    """The installed ONNX Runtime's release, such as (1, 25)."""
+    return tuple(int(part) for part in ort.__version__.split(".")[:2])
+
+
+def open_session(
+    path: Path,
+    threads: int | None,
+    provider: str,
+    spec: GraphSpec | None = None,
+    batch: int | None = None,
+) -> ort.InferenceSession:
     """A session on one provider. ``threads`` is that of one operator; None is one a core.
 
-    Raises BackendError for a provider that is not here, BundleError for a graph it cannot load.
+    With its ``spec``, a graph's TensorRT engine is kept in the bundle for the next session; ``batch`` is
+    what a step graph's is fixed to. Raises BackendError for a provider that is not here, BundleError for a
+    graph it cannot load.
     """
-    available = ort.get_available_providers()
-    if provider not in _PROVIDERS:
-        raise BackendError(f"provider is {provider!r}, expected one of {', '.join(_PROVIDERS)}")
-    name = _PROVIDERS[provider]
-    if name not in available:
-        raise BackendError(
-            f"provider {provider!r} needs {name}, which this onnxruntime {ort.__version__} does "
-            f"not have (it has {', '.join(available)}): pip install 'multires-edge[gpu]'"
-        )
+    name = check_provider(provider, ort.get_available_providers(), ort.__version__)
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
     if provider == "cpu":
         options.inter_op_num_threads = 1
     try:
-        session = ort.InferenceSession(str(path), options, providers=[name])
+        if spec is None or provider not in COPIES_STATES:
+            their = {} if spec is None else provider_options(provider, spec, batch, None)
+            session = ort.InferenceSession(str(path), options, providers=[(name, their)])
+        else:
+            session = _with_engine(path, options, provider, spec, batch)
     except Exception as error:
         # Its exception classes have no common base but Exception.
         raise BundleError(
@@ -55,14 +74,43 @@ def open_session(path: Path, threads: int | None, provider: str) -> ort.Inferenc
     return session
 
 
-def open_on_best_provider(path: Path, threads: int | None) -> ort.InferenceSession:
-    """A session on the GPU if there is one that works, else on the CPU."""
-    if _PROVIDERS["cuda"] in ort.get_available_providers():
+def _with_engine(
+    path: Path, options: ort.SessionOptions, provider: str, spec: GraphSpec, batch: int | None
+) -> ort.InferenceSession:
+    """A session of a TensorRT provider, from the engine that an earlier one left, or leaving one."""
+    cache: EngineCache | None = EngineCache.of(path, spec, provider, ort.__version__, batch)
+    if cache is not None and not cache.make():
+        cache = None
+    providers = [(PROVIDERS[provider], provider_options(provider, spec, batch, cache))]
+    if cache is None or not keeps_context(provider, batch):
+        return ort.InferenceSession(str(path), options, providers=providers)
+    if cache.context.is_file():
         try:
-            return open_session(path, threads, "cuda")
-        except BackendError:
-            pass  # onnxruntime-gpu is installed, but this machine has no GPU
-    return open_session(path, threads, "cpu")
+            return ort.InferenceSession(str(cache.context), options, providers=providers)
+        except Exception:
+            cache.context.unlink(missing_ok=True)  # of another driver, or damaged: it is made anew
+    # Made under another name, so that a process that is killed leaves no half of one.
+    with tempfile.TemporaryDirectory(prefix=".context.", dir=cache.folder) as folder:
+        made = Path(folder) / cache.context.name
+        options.add_session_config_entry("ep.context_enable", "1")
+        options.add_session_config_entry("ep.context_embed_mode", "1")
+        options.add_session_config_entry("ep.context_file_path", str(made))
+        session = ort.InferenceSession(str(path), options, providers=providers)
+        if made.is_file():
+            made.replace(cache.context)
+    return session
+
+
+def open_on_best_provider(path: Path, threads: int | None, spec: GraphSpec) -> ort.InferenceSession:
+    """A session on the GPU if there is one that works, else on the CPU."""
+    available = ort.get_available_providers()
+    for provider in BEST_FIRST[:-1]:
+        if PROVIDERS[provider] in available:
+            try:
+                return open_session(path, threads, provider, spec)
+            except (BackendError, BundleError):
+                continue  # its package is installed, but this machine has no such GPU
+    return open_session(path, threads, BEST_FIRST[-1])
 
 
 class OnnxRuntimeRunner:
@@ -70,9 +118,9 @@ class OnnxRuntimeRunner:
 
     def __init__(self, path: Path, spec: GraphSpec, threads: int | None, provider: str | None) -> None:
         if provider is None:
-            self._session = open_on_best_provider(path, threads)
+            self._session = open_on_best_provider(path, threads, spec)
         else:
-            self._session = open_session(path, threads, provider)
+            self._session = open_session(path, threads, provider, spec)
         self._outputs = [spec.outputs[0].name]
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -97,7 +145,7 @@ class OnnxRuntimeStepper:
         n_tokens: int | None,
     ) -> None:
         provider = provider or "cpu"
-        self._session = open_session(path, threads, provider)
+        self._session = open_session(path, threads, provider, spec, batch)
         self._sample = _Buffer.zeros(_concrete(spec.inputs[0].shape, batch), spec.inputs[0].dtype)
         self._output = _Buffer.zeros(_concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)
         self.input, self.output = self._sample.array, self._output.array
@@ -182,9 +230,10 @@ class _Buffer:
 class _State:
     """A state's one or two buffers."""
 
-    def __init__(self, spec: StateSpec, batch: int, device: str) -> None:
+    def __init__(self, spec: StateSpec, batch: int, provider: str) -> None:
         self.spec = spec
-        count = 1 if spec.in_place else 2
+        count = 1 if spec.in_place and provider not in COPIES_STATES else 2
+        device = "cpu" if provider == "cpu" else "cuda"  # where buffers are, for every GPU provider
         shape = _concrete(spec.shape, batch)
         self._buffers = [_Buffer.zeros(shape, spec.dtype, device) for _ in range(count)]
 

@@ -21,6 +21,7 @@ _PACKAGES = (
     "onnx",
     "torch",
     "tensorrt",
+    "tensorrt-rtx-cu13",
 )
 # What a MultiresNet step makes use of, as /proc/cpuinfo spells it on x86-64 and on aarch64.
 _CPU_FEATURES = (
@@ -43,6 +44,7 @@ def doctor(as_json: bool) -> None:
     rows.append(("cpu", f"{findings['cpu']['name']}, {findings['cpu']['cores']} cores"))
     rows.append(("cpu features", " ".join(findings["cpu"]["features"]) or "none known"))
     rows.append(("providers", ", ".join(findings["providers"]) or "none: no onnxruntime"))
+    rows.append(("provider=", ", ".join(findings["provider_names"]) or "none"))
     rows.append(("gpu", ", ".join(findings["gpus"]) or "none found"))
     print_table(rows)
     for capability, missing in findings["capabilities"].items():
@@ -52,6 +54,7 @@ def doctor(as_json: bool) -> None:
 def examine() -> dict[str, Any]:
     """All findings; ``capabilities`` maps what could be done to what is missing for it, or null."""
     from multires_edge.runtime.backends import installed_backends
+    from multires_edge.runtime.backends.providers import PROVIDERS
 
     packages = {name: _version(name) for name in _PACKAGES}
     providers = _providers()
@@ -66,6 +69,10 @@ def examine() -> dict[str, Any]:
         else "install multires-edge with a C++ compiler at hand",
         "run the ONNX graphs on the CPU": None if providers else "pip install 'multires-edge[onnxruntime]'",
         "run the ONNX graphs on an NVIDIA GPU": _missing_for_cuda(providers, gpus),
+        "build TensorRT-RTX engines ahead of time": None
+        if packages["tensorrt-rtx-cu13"]
+        else "pip install 'multires-edge[rtx]'",
+        "build TensorRT engines for this device": _missing_for_tensorrt(gpus),
     }
     return {
         "python": platform.python_version(),
@@ -73,6 +80,7 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "cpu": _cpu(),
         "providers": providers,
+        "provider_names": [name for name, full in PROVIDERS.items() if full in providers],
         "gpus": gpus,
         "capabilities": capabilities,
     }
@@ -98,6 +106,19 @@ def _missing_for_cuda(providers: list[str], gpus: list[str]) -> str | None:
         return "no NVIDIA GPU or driver found"
     if "CUDAExecutionProvider" not in providers:
         return "pip install 'multires-edge[gpu]'"
+    return None
+
+
+def _missing_for_tensorrt(gpus: list[str]) -> str | None:
+    from multires_edge.runtime.errors import BackendError
+    from multires_edge.runtime.tensorrt.api import load_api
+
+    if not gpus:
+        return "no NVIDIA GPU or driver found"
+    try:
+        load_api("tensorrt")
+    except BackendError as error:
+        return str(error)
     return None
 
 

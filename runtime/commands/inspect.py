@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,18 +17,22 @@ from multires_edge.runtime.terminal import command_errors, human_bytes, print_js
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show the model, graphs, states and preprocessing of BUNDLE, after checking its digests."""
     from multires_edge.runtime.bundle import open_bundle
+    from multires_edge.runtime.tensorrt.engine import engines_of, read_sidecar
 
     opened = open_bundle(bundle)
     manifest = opened.manifest
     sizes = {name: (bundle / name).stat().st_size for name in ["manifest.json", *sorted(manifest.digests())]}
+    engines = {path: read_sidecar(path) for path in engines_of(bundle)}
     if as_json:
-        print_json({"bundle": str(bundle), "sizes": sizes, "manifest": manifest.to_json()})
+        entry = {"bundle": str(bundle), "sizes": sizes, "manifest": manifest.to_json()}
+        print_json(entry | {"engines": list(engines.values())})
         return
     about = manifest.card or {}
     click.echo(about.get("name") or manifest.source["file"])
     print_table([(key, str(value)) for key, value in manifest.model.items() if value is not None])
     click.echo(f"parity: {'proven' if opened.parity()['passed'] else 'FAILED'}")
-    click.echo(f"target: {manifest.target}" + (f", pool: {manifest.pool}" if manifest.pool else ""))
+    targets = ", ".join(f"{name} ({' or '.join(forms)})" for name, forms in manifest.targets.items())
+    click.echo(f"target: {targets}" + (f", pool: {manifest.pool}" if manifest.pool else ""))
     for kind, precisions in manifest.graphs.items():
         for precision, spec in precisions.items():
             click.echo(
@@ -41,8 +46,15 @@ def inspect(bundle: Path, as_json: bool) -> None:
             ]
             if rows:
                 print_table(rows)
+    further = [kind for graphs in manifest.forms.values() for kind in graphs.items()]
+    for kind, precisions in further:
+        for precision, spec in precisions.items():
+            size = human_bytes(sizes[spec.file])
+            click.echo(f"{kind} {precision}: {spec.file}, {size}, opset {spec.opset}")
     for precision, file in manifest.native.items():
         click.echo(f"native {precision}: {file.file}, {human_bytes(sizes[file.file])}")
+    for path, built in engines.items():
+        click.echo(f"engine: {path.relative_to(bundle)}, {_engine(built)}")
     if manifest.preprocessing:
         print_table([(key, _text(value)) for key, value in manifest.preprocessing.items()])
     if manifest.labels:
@@ -51,6 +63,14 @@ def inspect(bundle: Path, as_json: bool) -> None:
 
 def _shape(shape: tuple[int | str, ...]) -> str:
     return "(" + ", ".join(map(str, shape)) + ")"
+
+
+def _engine(sidecar: dict[str, Any]) -> str:
+    where = "sm " + ", ".join(sidecar["compute_capabilities"])
+    if sidecar["device"]:
+        where = sidecar["device"]["name"]
+    built_by = f"{sidecar['tensorrt']['package']} {sidecar['tensorrt']['version']}"
+    return f"{human_bytes(sidecar['engine']['bytes'])}, {built_by}, {where}"
 
 
 def _text(value: object) -> str:

@@ -107,7 +107,9 @@ def test_warnings_are_lines_on_stderr(tmp_path: Path) -> None:
     assert result.stderr.startswith("warning: ") and "--wandb" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["export", "verify", "evaluate", "sample", "inspect", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["export", "build", "targets", "verify", "evaluate", "sample", "inspect", "doctor"]
+)
 def test_help_imports_nothing_heavy(command: str) -> None:
     """What makes --help instant, whatever the machine."""
     code = (

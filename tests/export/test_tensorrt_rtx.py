@@ -1,91 +1,58 @@
-"""TensorRT-RTX takes every graph in every precision, strongly typed. It builds engines without a GPU."""
+"""TensorRT-RTX builds every graph in every precision, strongly typed, without a GPU, queues in place."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
-from multires_edge.calibration.measure import calibrate
-from multires_edge.export.compact import compact
-from multires_edge.export.folding import fold
-from multires_edge.export.graphs.full import build_full_graph
+from multires_edge.calibration.data import load_data
 from multires_edge.export.graphs.pooling import Pooling
-from multires_edge.export.graphs.step import build_step_graph
-from multires_edge.export.precision.fp16 import plan_fp16
-from multires_edge.export.precision.int8 import DEFAULT_PARTS, quantize
 from multires_edge.export.targets import TARGETS
-from multires_edge.models.network import MultiresNet
-from multires_edge.runtime.data import Dataset
-from tests.conftest import random_inputs, random_net, variant
+from multires_edge.models import load_checkpoint
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.tensorrt.build import Builder
+from multires_edge.runtime.tensorrt.shapes import Range
+from tests.conftest import RECORDED_NAMES, random_net, recorded, variant
+from tests.export.every_graph import INT8_QUEUES, KINDS, unproven_bundle
 
-trt: Any = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for Linux and Windows on x86-64")
+pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for Linux and Windows on x86-64")
 
-KINDS: dict[str, tuple[dict[str, Any], Pooling]] = {
-    "fading": ({}, Pooling()),
-    "uniform, windowed": ({"tree_select": "uniform", "memory_size": 9}, Pooling(7)),
-    "batch norm, long filters": ({"norm": "batch", "kernel_size": 4}, Pooling()),
-    "tokens": ({"encoder": "token"}, Pooling()),
-    "autoregressive": ({"task": "autoregressive"}, Pooling()),
-}
-LONGEST = 64  # steps; the networks of these tests remember less
-COMPUTE_CAPABILITIES = ("SM86", "SM89")
+COMPUTE_CAPABILITIES = ("8.6", "8.9", "12.0")
+FORM = TARGETS["rtx"].forms[0]
+every_precision = pytest.mark.parametrize("precision", TARGETS["rtx"].precisions)
 
 
-def models(net: MultiresNet, pooling: Pooling, precision: str, folder: Path) -> dict[str, onnx.ModelProto]:
-    import torch
-
-    network, types = fold(net), None
-    # TensorRT's in-place cache update takes floating point only.
-    target = replace(TARGETS["cpu"], int8_queue_update="ScatterND")
-    inputs = np.ascontiguousarray(random_inputs(net.config, 32, 150))
-    if precision == "fp16":
-        types = plan_fp16(net, [torch.from_numpy(inputs)])
-    if precision.startswith("int8"):
-        file = folder / "data.npz"
-        np.savez(file, inputs)
-        parts = ("filters", "mixing", "queues") if precision == "int8 queues" else DEFAULT_PARTS
-        network = quantize(network, calibrate(net, Dataset(file, inputs)), parts)
-    full = build_full_graph(network, target, lengths=False, metadata={}, types=types)
-    graphs = {"full": full, "step": build_step_graph(network, target, pooling, {}, types).model}
-    if precision != "fp32":
-        for model in graphs.values():
-            compact(model)
-    return graphs
+def check_engines(bundle: Bundle, precision: str) -> None:
+    """Build both graphs; the builder itself refuses a step engine that would copy a queue."""
+    builder = Builder.here("rtx", COMPUTE_CAPABILITIES)
+    for kind in ("full", "step"):
+        built = builder.build(bundle, kind, precision, batch=Range(1, 1, 4))
+        states = bundle.manifest.graph(kind, precision).states
+        in_place = {s.input for s in states if s.in_place and s.dtype != "int8"}
+        assert set(built.entry["in_place"]) == in_place
+        assert (kind == "step") == bool(states)
+        assert built.path.stat().st_size == built.entry["engine"]["bytes"] > 0
+        assert all(warning.explanation for warning in built.warnings), built.warnings
+        assert not any("expected" in str(warning.explanation) for warning in built.warnings)
 
 
-def build_engine(model: onnx.ModelProto) -> Any:
-    """A serialised engine, for batches of 1 to 4. Fails with what TensorRT-RTX says."""
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse(model.SerializeToString())
-    assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
-    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    config.num_compute_capabilities = len(COMPUTE_CAPABILITIES)
-    for i, capability in enumerate(COMPUTE_CAPABILITIES):
-        config.set_compute_capability(getattr(trt.ComputeCapability, capability), i)
-    for i in range(network.num_inputs):
-        tensor = network.get_input(i)
-        # The batch comes first, and only time is dynamic besides.
-        smallest, largest = (
-            [batch, *(steps if size < 0 else size for size in list(tensor.shape)[1:])]
-            for batch, steps in ((1, 1), (4, LONGEST))
-        )
-        profile.set_shape(tensor.name, smallest, smallest, largest)
-    config.add_optimization_profile(profile)
-    return builder.build_serialized_network(network, config)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8 queues"])
+@pytest.mark.parametrize("precision", [*TARGETS["rtx"].precisions, INT8_QUEUES])
 @pytest.mark.parametrize("kind", KINDS)
-def test_builds_both_graphs(kind: str, precision: str, tmp_path: Path) -> None:
+def test_every_kind_of_network(kind: str, precision: str, tmp_path: Path) -> None:
     changes, pooling = KINDS[kind]
-    for name, model in models(random_net(variant(**changes)), pooling, precision, tmp_path).items():
-        engine = build_engine(model)
-        assert engine is not None and engine.nbytes > 0, name
+    bundle = unproven_bundle(random_net(variant(**changes)), pooling, precision, FORM, tmp_path)
+    check_engines(bundle, precision)
+
+
+@pytest.mark.filterwarnings("ignore:.*advised records:UserWarning")
+@every_precision
+@pytest.mark.parametrize("name", RECORDED_NAMES)
+def test_trained_networks(name: str, precision: str, tmp_path: Path) -> None:
+    checkpoint, reference = recorded(name)
+    net = load_checkpoint(checkpoint)
+    key = "x" if net.config.encoder == "linear" else "tokens"
+    np.savez(tmp_path / "inputs.npz", **{key: reference["x"]})
+    inputs = load_data(tmp_path / "inputs.npz", net.config, None).inputs
+    check_engines(unproven_bundle(net, Pooling(), precision, FORM, tmp_path, inputs), precision)

@@ -166,13 +166,11 @@ def test_saturates(tmp_path: Path) -> None:
             assert (state == calm.states[name]).all(), name
 
 
-def test_the_update_is_the_targets_choice(tmp_path: Path) -> None:
-    from dataclasses import replace
-
+def test_int8_queues_are_scattered_and_others_updated_in_place(tmp_path: Path) -> None:
+    """TensorRT's in-place cache update takes floating point only."""
     net = random_net(variant())
     network = quantize(fold(net), calibrated(net, tmp_path), ("queues",))
-    target = replace(TARGETS["cpu"], int8_queue_update="ScatterND")
-    model = build_step_graph(network, target, Pooling(5), {}).model
+    model = build_step_graph(network, TARGETS["rtx"], Pooling(5), {}).model
     assert written_by(model) == {
         **{f"next_queue_{j:02d}": "ScatterND" for j in range(net.config.depth)},
         "next_pool_prefix": "TensorScatter",

@@ -1,0 +1,79 @@
+"""Graphs of every kind of network, in every precision and form, unproven, and bundles of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from multires_edge.calibration.measure import calibrate
+from multires_edge.export.bundle import _write_graph
+from multires_edge.export.compact import compact
+from multires_edge.export.folding import fold
+from multires_edge.export.graphs.full import build_full_graph
+from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.graphs.step import build_step_graph
+from multires_edge.export.precision.fp16 import plan_fp16
+from multires_edge.export.precision.int8 import DEFAULT_PARTS, quantize
+from multires_edge.export.targets import GraphForm
+from multires_edge.models.network import MultiresNet
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.data import Dataset
+from multires_edge.runtime.manifest import GraphSpec, Manifest
+from tests.conftest import random_inputs
+
+INT8_QUEUES = "int8 queues"  # int8 with what else can be quantised on request
+
+KINDS: dict[str, tuple[dict[str, Any], Pooling]] = {
+    "fading": ({}, Pooling()),
+    "uniform, windowed": ({"tree_select": "uniform", "memory_size": 9}, Pooling(7)),
+    "batch norm, long filters": ({"norm": "batch", "kernel_size": 4}, Pooling()),
+    "tokens": ({"encoder": "token"}, Pooling()),
+    "autoregressive": ({"task": "autoregressive"}, Pooling()),
+}
+
+
+def every_graph(
+    net: MultiresNet, pooling: Pooling, precision: str, form: GraphForm, folder: Path
+) -> dict[str, onnx.ModelProto]:
+    """The graphs of a network by their kind."""
+    bundle = unproven_bundle(net, pooling, precision, form, folder)
+    return {kind: onnx.load(folder / specs[precision].file) for kind, specs in bundle.manifest.graphs.items()}
+
+
+def unproven_bundle(
+    net: MultiresNet,
+    pooling: Pooling,
+    precision: str,
+    form: GraphForm,
+    folder: Path,
+    inputs: Any = None,
+) -> Bundle:
+    """A bundle of one precision, with nothing in it but the graphs. ``inputs`` are typical ones."""
+    network, types = fold(net), None
+    if inputs is None:
+        inputs = random_inputs(net.config, 32, 150)
+    inputs = np.ascontiguousarray(inputs)
+    if precision == "fp16":
+        types = plan_fp16(net, [torch.from_numpy(inputs)])
+    if precision in ("int8", INT8_QUEUES):
+        file = folder / "data.npz"
+        np.savez(file, inputs)
+        parts = DEFAULT_PARTS if precision == "int8" else ("filters", "mixing", "queues")
+        network = quantize(network, calibrate(net, Dataset(file, inputs)), parts)
+    lengths = net.config.encoder == "token" and net.config.task == "classification"
+    full = build_full_graph(network, form, lengths=lengths, metadata={}, types=types)
+    step = build_step_graph(network, form, pooling, {}, types)
+    if precision != "fp32":
+        compact(full)
+        compact(step.model)
+    graphs: dict[str, dict[str, GraphSpec]] = {
+        "full": {precision: _write_graph(folder, "full.onnx", full, ())},
+        "step": {precision: _write_graph(folder, "step.onnx", step.model, step.states)},
+    }
+    source = {"file": "ckpt.pth", "sha256": "0" * 64}
+    manifest = Manifest(source, net.config.to_json(), graphs, {}, "rtx", form=form.form_name)
+    return Bundle(folder, manifest)
