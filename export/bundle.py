@@ -17,10 +17,11 @@ import torch
 
 from multires_edge.calibration.data import Dataset, load_data
 from multires_edge.export.compact import compact
-from multires_edge.export.folding import fold
+from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
-from multires_edge.export.graphs.step import build_step_graph
+from multires_edge.export.graphs.step import StepGraph, build_step_graph
+from multires_edge.export.graphs.taps import build_taps_graph
 from multires_edge.export.native import file_name, native_weights
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
@@ -41,7 +42,7 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import ConfigError, MultiresError
 from multires_edge.runtime.golden import Golden
-from multires_edge.runtime.manifest import FILE_NAME, FileSpec, GraphSpec, Manifest, StateSpec, TensorSpec
+from multires_edge.runtime.manifest import FILE_NAME, FileSpec, GraphSpec, Manifest, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION_FILE = "calibration.json"
@@ -133,26 +134,25 @@ def export_bundle(
     metadata = _metadata(config, read.sha256, chosen, pooling)
 
     with atomic_folder(final, force=force) as folder:
-        graphs: dict[str, dict[str, GraphSpec]] = {"full": {}, "step": {}}
+        graphs: dict[str, dict[str, GraphSpec]] = {}
         native = {}
         statistics: dict[str, GraphStatistics] = {}
         for precision in wanted_precisions:
             network = plan.apply(folded) if precision == "int8" and plan is not None else folded
             types = _types(precision, net, dataset)
             described = metadata | {"precision": precision}
-            full = build_full_graph(network, chosen, lengths=lengths, metadata=described, types=types)
-            step = build_step_graph(network, chosen, pooling, described, types)
-            for kind, model, states in (("full", full, ()), ("step", step.model, step.states)):
+            built = _build_graphs(network, chosen, pooling, lengths, described, types)
+            for kind, graph in built.items():
                 name = f"{kind}.onnx"
                 if precision != "fp32":
                     name = f"{kind}.{precision}.onnx"
-                    compact(model)
-                graphs[kind][precision] = _write_graph(folder, name, model, states)
-                statistics[name] = GraphStatistics.of(model)
+                    compact(graph.model)
+                graphs.setdefault(kind, {})[precision] = _write_graph(folder, name, graph)
+                statistics[name] = GraphStatistics.of(graph.model)
             native[precision] = _write_native(
                 folder, file_name(precision), native_weights(network, pooling, read_the_card, precision)
             )
-            del full, step, network
+            del built, network
         del folded
         manifest = _manifest(
             read.path, read.sha256, config, graphs, native, chosen, pooling, read_the_card, quantization
@@ -217,10 +217,27 @@ def _types(precision: str, net: MultiresNet, dataset: Dataset | None) -> TypePla
     return plan_fp16(net, (torch.from_numpy(np.ascontiguousarray(x)) for x in typical))
 
 
-def _write_graph(folder: Path, name: str, model: onnx.ModelProto, states: tuple[StateSpec, ...]) -> GraphSpec:
-    path = folder / name
+def _build_graphs(
+    network: FoldedNetwork,
+    target: Target,
+    pooling: Pooling,
+    lengths: bool,
+    metadata: dict[str, str],
+    types: TypePlan,
+) -> dict[str, StepGraph]:
+    """What the target wants, by kind. The full graph is one without states."""
+    full = build_full_graph(network, target, lengths=lengths, metadata=metadata, types=types)
+    step = build_step_graph(network, target, pooling, metadata, types)
+    graphs = {"full": StepGraph(full, ()), "step": step}
+    if target.taps_graph:
+        graphs["taps"] = build_taps_graph(network, target, pooling, metadata, types)
+    return graphs
+
+
+def _write_graph(folder: Path, name: str, graph: StepGraph) -> GraphSpec:
+    path, model = folder / name, graph.model
     path.write_bytes(model.SerializeToString(deterministic=True))
-    fed_back = {state.input for state in states} | {state.output for state in states}
+    fed_back = {name for state in graph.states for name in (state.input, state.output)}
 
     def specs(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
         return tuple(_tensor_spec(value) for value in values if value.name not in fed_back)
@@ -231,7 +248,8 @@ def _write_graph(folder: Path, name: str, model: onnx.ModelProto, states: tuple[
         opset=model.opset_import[0].version,
         inputs=specs(model.graph.input),
         outputs=specs(model.graph.output),
-        states=states,
+        states=graph.states,
+        banks=graph.rings,
     )
 
 

@@ -17,7 +17,7 @@ class Target:
 
     ``opset`` is the ONNX operator set of the graphs, ``ir_version`` their file format,
     ``queue_update`` the operator that writes a queue in place, ``onnxruntime`` the first release of
-    ONNX Runtime that runs such graphs.
+    ONNX Runtime that runs such graphs, ``taps_graph`` whether it wants the step without queues too.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Target:
     onnxruntime: tuple[int, int]
     description: str
     source: str
+    taps_graph: bool = False
 
     @property
     def gelu_operator(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from multires_edge.runtime.backends import make_runner, make_stepper
+from multires_edge.runtime.backends import Stepper, make_runner, make_stepper
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import BundleError, InputError
 from multires_edge.runtime.full import FullGraph
@@ -77,7 +77,12 @@ class Bundle:
             raise InputError(
                 f"batch is {batch:,}: with {each:,} bytes of state each, that does not fit into memory"
             ) from error
+        return self.stream_of(stepper, batch, precision)
+
+    def stream_of(self, stepper: Stepper, batch: int, precision: str) -> Stream:
+        """A stream on a stepper made for this bundle."""
         model = f"{self.manifest.source['sha256'][:16]}/{self.manifest.pool}/{precision}"
+        spec = self.manifest.graph("step", precision)
         return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
 
     def parity(self) -> dict[str, Any]:

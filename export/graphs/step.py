@@ -12,6 +12,7 @@ again for all layers at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,20 +22,21 @@ from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.linear import gemm
 from multires_edge.export.graphs.pooling import Pooling
-from multires_edge.export.graphs.rings import Ring, RingSet
+from multires_edge.export.graphs.rings import Ring, RingSet, RingsInGraph
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.precision.types import Type, TypePlan
 from multires_edge.export.targets import Target
 from multires_edge.models.config import ModelConfig
-from multires_edge.runtime.manifest import StateSpec
+from multires_edge.runtime.manifest import RingBank, StateSpec
 
 
 @dataclass(frozen=True)
 class StepGraph:
-    """The model and its states, sorted by name."""
+    """The model, its states, sorted by name, and the rings that it leaves to whoever runs it."""
 
     model: onnx.ModelProto
     states: tuple[StateSpec, ...]
+    rings: tuple[RingBank, ...] = ()
 
 
 def build_step_graph(
@@ -45,15 +47,36 @@ def build_step_graph(
     types: TypePlan | None = None,
 ) -> StepGraph:
     """Dynamic in batch; each row of a batch is a stream at a position of its own."""
+    return assemble(
+        GraphBuilder("multires_step", target),
+        RingsInGraph,
+        network,
+        pooling,
+        types,
+        "One step of MultiresNet. Start with zeros in every state; give each next_ output to the "
+        "input of the same name in the next call. Each row of the batch is a stream of its own.",
+        metadata,
+    )
+
+
+def assemble(
+    graph: GraphBuilder,
+    place_rings: Callable[[GraphBuilder, Sequence[Ring]], RingSet],
+    network: FoldedNetwork,
+    pooling: Pooling,
+    types: TypePlan | None,
+    doc: str,
+    metadata: dict[str, str],
+) -> StepGraph:
+    """One step, wherever its rings are: ``place_rings`` says."""
     config = network.config
     types = types or TypePlan.float32(config.n_layers)
     classifies = config.task == "classification"
-    graph = GraphBuilder("multires_step", target)
     sample = _declare_sample(graph, config)
     queues = _queues(config, types)
-    rings = RingSet(graph, [*queues, *(pooling.rings(config.d_model) if classifies else [])])
+    rings = place_rings(graph, [*queues, *(pooling.rings(config.d_model) if classifies else [])])
     x = _encode(graph, sample, network, types)
-    taps = _concat(graph, [rings.read(queue.name) for queue in queues], 2, "taps")
+    taps = rings.read([queue.name for queue in queues], "taps")
     taps = graph.cast(taps, types.taps, "taps/cast")
     past, past_of_pushed = _weigh_taps(graph, network, taps)
     inputs = []
@@ -62,23 +85,18 @@ def build_step_graph(
         inputs.append(x)
         past_of_layer = graph.cast(past[i], types.layers[i], f"layers.{i}/multires/past_cast")
         x = _block(graph, x, past_of_layer, layer, f"layers.{i}")
-    states = [StateSpec("position", "next_position", "int64", ("batch",))]
-    states += _push(graph, rings, network, inputs, past_of_pushed)
+    _push(graph, rings, network, inputs, past_of_pushed)
+    states: list[StateSpec] = []
     if classifies:
         x = graph.cast(x, np.float32, "pool/cast")
-        x, pool_states = pooling.build(graph, rings, x, config.d_model)
-        states += pool_states
+        x, states = pooling.build(graph, rings, x, config.d_model)
     output = _head(graph, x, network.head, types.head, "logits" if classifies else "params")
     graph.output(output, np.float32, ["batch", config.d_output], "value after this step")
-    states.sort(key=lambda state: state.input)
+    banks = rings.banks()
+    states = sorted([*states, *rings.states()], key=lambda state: state.input)
     for state in states:
         graph.output(state.output, state.dtype, state.shape, f"{state.input} for the next step")
-    model = graph.build(
-        "One step of MultiresNet. Start with zeros in every state; give each next_ output to the "
-        "input of the same name in the next call. Each row of the batch is a stream of its own.",
-        metadata,
-    )
-    return StepGraph(model, tuple(states))
+    return StepGraph(graph.build(doc, metadata), tuple(states), banks)
 
 
 def _declare_sample(graph: GraphBuilder, config: ModelConfig) -> str:
@@ -205,8 +223,8 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
 
 def _push(
     graph: GraphBuilder, rings: RingSet, network: FoldedNetwork, inputs: list[str], past: list[str]
-) -> list[StateSpec]:
-    """Write a_0 .. a_{depth-1} of all layers into their queues; returns the queues' states."""
+) -> None:
+    """Write a_0 .. a_{depth-1} of all layers into their queues."""
     newest = np.concatenate([layer.lowpass[0] for layer in network.layers])
     # Layers of several types meet in the type in which their taps were weighed.
     types = {graph.type_of(x) for x in inputs}
@@ -215,17 +233,16 @@ def _push(
     x = _concat(graph, inputs, 1, "push/inputs")
     axes = graph.integers("push/axes", [1, 2])
     a = graph.node("Unsqueeze", [x, axes], "push/a.0", doc="(batch, 1, 1, n_layers * d_model)")
-    states = [_write(graph, rings, 0, a)]
+    _write(graph, rings, 0, a)
     for j, queued in enumerate(past):
         weight = graph.weight("push/newest", newest, like=a)
         now = graph.node("Mul", [a, weight], f"push/a.{j + 1}/now")
         doc = f"low-pass of a_{j} at dilation {1 << j}, all layers"
         a = graph.node("Add", [now, queued], f"push/a.{j + 1}", doc=doc)
-        states.append(_write(graph, rings, j + 1, a))
-    return states
+        _write(graph, rings, j + 1, a)
 
 
-def _write(graph: GraphBuilder, rings: RingSet, scale: int, row: str) -> StateSpec:
+def _write(graph: GraphBuilder, rings: RingSet, scale: int, row: str) -> None:
     """Push a row, in the queue's type."""
     name = _queue_name(scale)
     dtype = rings.rings[name].dtype
@@ -234,4 +251,4 @@ def _write(graph: GraphBuilder, rings: RingSet, scale: int, row: str) -> StateSp
         limit = float(np.finfo(np.float16).max)
         bounds = [graph.weight("push/least", -limit), graph.weight("push/most", limit)]
         row = graph.node("Clip", [row, *bounds], f"push/clip.{scale}")
-    return rings.write(name, graph.cast(row, dtype, f"push/cast_row.{scale}"))
+    rings.write(name, graph.cast(row, dtype, f"push/cast_row.{scale}"))
