@@ -62,9 +62,10 @@ class Bundle:
     ) -> Stream:
         """``batch`` streams that start at zero.
 
-        ``backend`` "auto" is the native engine where the bundle has its weights. Threads other than
-        one, and a ``provider`` ("cpu" or "cuda"), are ONNX Runtime's; one thread is its fastest too for
-        one stream, whose operators are too small to share.
+        ``backend`` "auto" is the native engine where the bundle has its weights; "tensorrt" takes an engine
+        that `multires-edge build` made for this device. Threads other than one, and a ``provider`` ("cpu" or
+        "cuda"), are ONNX Runtime's; one thread is its fastest too for one stream, whose operators are too
+        small to share.
         Raises BackendError, BundleError or InputError.
         """
         batch = _positive("batch", batch)
