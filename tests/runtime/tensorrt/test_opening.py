@@ -36,7 +36,7 @@ def bundle(exported_with_taps: Path, tmp_path: Path) -> Bundle:
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT 10.16.1 and an Orin, as far as anyone asks before an engine is loaded."""
-    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.16.1"))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.16.1"))
     monkeypatch.setattr(opening, "find_gpu", lambda: ORIN)
     monkeypatch.setattr(opening, "load_driver", lambda: None)
 
@@ -161,7 +161,7 @@ class TestRefusals:
     def test_threads_and_providers(self, bundle: Bundle) -> None:
         for options in ({"threads": 2}, {"provider": "cuda"}):
             with pytest.raises(BackendError, match="CUDA_VISIBLE_DEVICES"):
-                bundle.stream(backend="tensorrt", **options)  # type: ignore[arg-type]
+                bundle.stream(backend="tensorrt", **options)
 
     def test_whole_sequences(self, bundle: Bundle) -> None:
         with pytest.raises(BackendError, match="'tensorrt' runs streams"):
