@@ -14,6 +14,7 @@ from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
+from multires_edge.export.graphs.taps import build_taps_graph
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import quantize
 from multires_edge.export.targets import TARGETS
@@ -46,7 +47,8 @@ def models(net: MultiresNet, pooling: Pooling, precision: str, folder: Path) -> 
         np.savez(file, inputs)
         network = quantize(network, calibrate(net, Dataset(file, inputs)))
     full = build_full_graph(network, target, lengths=False, metadata={}, types=types)
-    return {"full": full, "step": build_step_graph(network, target, pooling, {}, types).model}
+    step = build_step_graph(network, target, pooling, {}, types).model
+    return {"full": full, "step": step, "taps": build_taps_graph(network, target, pooling, {}, types).model}
 
 
 def build_engine(model: onnx.ModelProto) -> Any:
@@ -75,7 +77,7 @@ def build_engine(model: onnx.ModelProto) -> Any:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_builds_both_graphs(kind: str, precision: str, tmp_path: Path) -> None:
+def test_builds_every_graph(kind: str, precision: str, tmp_path: Path) -> None:
     changes, pooling = KINDS[kind]
     for name, model in models(random_net(variant(**changes)), pooling, precision, tmp_path).items():
         engine = build_engine(model)
