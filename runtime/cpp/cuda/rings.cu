@@ -4,7 +4,7 @@
 // are moved and never computed with, so that a type is no more than its size: rows are copied in the widest
 // words that divide them, 16 bytes for all but odd widths.
 //
-// rings.ptx is this file compiled by NVRTC 12.6 for compute_75, which drivers from CUDA 12.6 on translate for
+// rings.ptx is this file compiled by NVRTC 12.6 for compute_75, which drivers from CUDA 12.5 on translate for
 // any GPU from Turing on. A C++ compiler takes the file too, with loops for the grid: so it is tested.
 #if defined(__CUDACC__)
 #define MULTIRES_FUNCTION __device__ static inline
