@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from multires_edge.runtime.tensorrt.device import RING_ACCESS, RingMove
+from multires_edge.runtime.tensorrt.device import RING_ACCESS, Device, RingMove
 from multires_edge.runtime.tensorrt.host import HostDevice
 from multires_edge.runtime.tensorrt.kernels import kernel_names, word_bytes
 from tests.runtime.tensorrt.nvrtc import PTX, SOURCE, Nvrtc, compile_ptx
@@ -58,7 +58,7 @@ class CompiledDevice(HostDevice):
 
 
 def roll(
-    device: HostDevice, rings: list[list[int]], row_bytes: int, pushed: NDArray[Any], position: NDArray[Any]
+    device: Device, rings: list[list[int]], row_bytes: int, pushed: NDArray[Any], position: NDArray[Any]
 ) -> tuple[NDArray[Any], ...]:
     """Push rows (steps, batch, rings, row_bytes), each after gathering at all delays; all that is left."""
     steps, batch = pushed.shape[:2]
