@@ -41,6 +41,8 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) --editable ".[export,test]"
+# For TensorRT's C++ headers alone, which no other wheel has: what it needs to run is not needed.
+	$(PIP) --no-deps kernel-lens
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

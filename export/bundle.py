@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +20,8 @@ from multires_edge.export.compact import compact
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
-from multires_edge.export.graphs.step import build_step_graph
+from multires_edge.export.graphs.step import StepGraph, build_step_graph
+from multires_edge.export.graphs.taps import build_taps_graph
 from multires_edge.export.native import file_name, native_weights
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
@@ -42,15 +43,7 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import ConfigError, MultiresError
 from multires_edge.runtime.golden import Golden
-from multires_edge.runtime.manifest import (
-    FILE_NAME,
-    FileSpec,
-    Graphs,
-    GraphSpec,
-    Manifest,
-    StateSpec,
-    TensorSpec,
-)
+from multires_edge.runtime.manifest import FILE_NAME, FileSpec, Graphs, GraphSpec, Manifest, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION_FILE = "calibration.json"
@@ -144,22 +137,21 @@ def export_bundle(
     metadata = _metadata(config, read.sha256, pooling)
 
     with atomic_folder(final, force=force) as folder:
-        graphs: dict[str, Graphs] = {form.form_name: {"full": {}, "step": {}} for form in forms}
+        graphs: dict[str, Graphs] = {form.form_name: {} for form in forms}
         native = {}
         statistics: dict[str, GraphStatistics] = {}
         for precision in wanted_precisions:
             network = plan.apply(folded) if precision == "int8" and plan is not None else folded
             types = _types(precision, net, dataset)
             for form in forms:
-                takers = ", ".join(target.name for target in targets if form in target.forms)
-                described = metadata | {"precision": precision, "target": takers}
-                built = _build_graphs(network, form, pooling, lengths, described, types)
-                for kind, model, states in built:
-                    name = _graph_name(kind, precision, form, forms[0])
-                    if precision != "fp32":
-                        compact(model)
-                    graphs[form.form_name][kind][precision] = _write_graph(folder, name, model, states)
-                    statistics[name] = GraphStatistics.of(model)
+                takers = [target for target in targets if form in target.forms]
+                described = metadata | {"precision": precision, "target": ", ".join(t.name for t in takers)}
+                taps = any(target.taps_graph for target in takers)
+                built = _build_graphs(network, form, pooling, lengths, described, types, taps=taps)
+                infix = "" if form == forms[0] else f".{form.form_name}"
+                written = _write_graphs(folder, built, precision, infix, statistics)
+                for kind, spec in written.items():
+                    graphs[form.form_name].setdefault(kind, {})[precision] = spec
             native[precision] = _write_native(
                 folder,
                 file_name(precision),
@@ -230,10 +222,10 @@ def _types(precision: str, net: MultiresNet, dataset: Dataset | None) -> TypePla
     return plan_fp16(net, (torch.from_numpy(np.ascontiguousarray(x)) for x in typical))
 
 
-def _write_graph(folder: Path, name: str, model: onnx.ModelProto, states: tuple[StateSpec, ...]) -> GraphSpec:
-    path = folder / name
+def _write_graph(folder: Path, name: str, graph: StepGraph) -> GraphSpec:
+    path, model = folder / name, graph.model
     path.write_bytes(model.SerializeToString(deterministic=True))
-    fed_back = {state.input for state in states} | {state.output for state in states}
+    fed_back = {name for state in graph.states for name in (state.input, state.output)}
 
     def specs(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
         return tuple(_tensor_spec(value) for value in values if value.name not in fed_back)
@@ -244,7 +236,8 @@ def _write_graph(folder: Path, name: str, model: onnx.ModelProto, states: tuple[
         opset=model.opset_import[0].version,
         inputs=specs(model.graph.input),
         outputs=specs(model.graph.output),
-        states=states,
+        states=graph.states,
+        banks=graph.rings,
     )
 
 
@@ -255,17 +248,34 @@ def _build_graphs(
     lengths: bool,
     metadata: dict[str, str],
     types: TypePlan,
-) -> Iterator[tuple[str, onnx.ModelProto, tuple[StateSpec, ...]]]:
-    """Each graph of a form with its kind and its states, one at a time."""
-    yield "full", build_full_graph(network, form, lengths=lengths, metadata=metadata, types=types), ()
-    step = build_step_graph(network, form, pooling, metadata, types)
-    yield "step", step.model, step.states
+    *,
+    taps: bool,
+) -> Iterator[tuple[str, StepGraph]]:
+    """The graphs of a form by their kind, one at a time. The full graph is one without states."""
+    full = build_full_graph(network, form, lengths=lengths, metadata=metadata, types=types)
+    yield "full", StepGraph(full, ())
+    del full
+    yield "step", build_step_graph(network, form, pooling, metadata, types)
+    if taps:
+        yield "taps", build_taps_graph(network, form, pooling, metadata, types)
 
 
-def _graph_name(kind: str, precision: str, form: GraphForm, first: GraphForm) -> str:
+def _write_graphs(
+    folder: Path,
+    graphs: Iterable[tuple[str, StepGraph]],
+    precision: str,
+    infix: str,
+    statistics: dict[str, GraphStatistics],
+) -> dict[str, GraphSpec]:
     """step.onnx, step.fp16.onnx; step.fp16.opset17.onnx where the form is not the first target's."""
-    parts = [kind] + [precision] * (precision != "fp32") + [form.form_name] * (form != first)
-    return ".".join([*parts, "onnx"])
+    specs = {}
+    for kind, graph in graphs:
+        name = f"{kind}{'' if precision == 'fp32' else f'.{precision}'}{infix}.onnx"
+        if precision != "fp32":
+            compact(graph.model)
+        specs[kind] = _write_graph(folder, name, graph)
+        statistics[name] = GraphStatistics.of(graph.model)
+    return specs
 
 
 def _write_native(folder: Path, name: str, content: bytes) -> FileSpec:

@@ -17,8 +17,9 @@ from multires_edge.models.config import ModelConfig
 from multires_edge.runtime.backends.onnxruntime import open_session
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.comparison import LIMITS, Check, Limit
-from multires_edge.runtime.golden import Golden
+from multires_edge.runtime.golden import TAPS, Golden, open_stream
 from multires_edge.runtime.state import StreamState
+from multires_edge.runtime.stream import Stream
 
 if TYPE_CHECKING:
     from multires_edge.calibration.data import Dataset
@@ -186,7 +187,11 @@ class _Prover:
         # The native engine has weights of its own, whatever the graphs' form.
         has_native = self.precision in self.bundle.manifest.native and self.form == self.first_form
         native = [("native", "native engine")] if has_native else []
-        return [("onnxruntime", "step graph"), *native]
+        taps = [(TAPS, "taps graph")] if self.precision in self.bundle.manifest.graphs.get("taps", {}) else []
+        return [("onnxruntime", "step graph"), *taps, *native]
+
+    def _stream(self, rows: int, backend: str) -> Stream:
+        return open_stream(self.bundle, rows, backend, self.precision)
 
     def _check(self, name: str, graph: str, description: str) -> Check:
         if self.precision != "fp32":
@@ -262,7 +267,7 @@ class _Prover:
     def _every_prefix(self, backend: str, what: str, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
         description = f"1 stream, {_counted(self.steps, 'step')} in place: {self._reach()}"
         check = self._check(f"{what}, every prefix", "step", description)
-        stream = self.bundle.stream(1, backend=backend, precision=self.precision)
+        stream = self._stream(1, backend)
         check.compare(stream.run(inputs), stepwise, over_time=True)
 
     def _rows_of_their_own(
@@ -272,7 +277,7 @@ class _Prover:
         restarts = {1: self.steps // 3, 2: 2 * self.steps // 3}
         description = ", ".join(f"row {row} restarted at step {t}" for row, t in restarts.items())
         check = self._check(f"{what}, rows restarted", "step", description)
-        stream = self.bundle.stream(ROWS, backend=backend, precision=self.precision)
+        stream = self._stream(ROWS, backend)
         outputs, before = [], 0
         for row, t in sorted(restarts.items(), key=lambda item: item[1]):
             if t > before:
@@ -295,7 +300,7 @@ class _Prover:
         half = self.steps // 2
         rest = min(self.steps - half, 16 * _STEPS_COPIED)
         check = self._check(f"{what}, saved and loaded", "step", f"at step {half}, as bytes")
-        first = self.bundle.stream(1, backend=backend, precision=self.precision)
+        first = self._stream(1, backend)
         if half:
             first.run(inputs[:1, ..., :half])
         saved = StreamState.from_bytes(first.save_state().to_bytes())
@@ -367,7 +372,7 @@ class _Prover:
             check.compare(self._run(len(rows), backend, rows), stepwise, over_time=True)
 
     def _run(self, rows: int, backend: str, inputs: NDArray[Any]) -> NDArray[Any]:
-        return self.bundle.stream(rows, backend=backend, precision=self.precision).run(inputs)
+        return self._stream(rows, backend).run(inputs)
 
     def _golden(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> Golden:
         longest = max(self.config.layer_receptive_field, 2 * (self.window or 0))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from multires_edge.runtime.backends import make_runner, make_stepper
+from multires_edge.runtime.backends import Stepper, make_runner, make_stepper
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import BundleError, InputError
 from multires_edge.runtime.full import FullGraph
@@ -67,9 +67,10 @@ class Bundle:
     ) -> Stream:
         """``batch`` streams that start at zero.
 
-        ``backend`` "auto" is the native engine where the bundle has its weights. Threads other than
-        one, and a ``provider`` ("cpu", "cuda", "tensorrt" or "rtx"), are ONNX Runtime's; one thread is its
-        fastest too for one stream, whose operators are too small to share.
+        ``backend`` "auto" is the native engine where the bundle has its weights; "tensorrt" takes an engine
+        that `multires-edge build` made for this device. Threads other than one, and a ``provider`` ("cpu",
+        "cuda", "tensorrt" or "rtx"), are ONNX Runtime's; one thread is its fastest too for one stream, whose
+        operators are too small to share.
         Raises BackendError, BundleError or InputError.
         """
         batch = _positive("batch", batch)
@@ -82,7 +83,12 @@ class Bundle:
             raise InputError(
                 f"batch is {batch:,}: with {each:,} bytes of state each, that does not fit into memory"
             ) from error
+        return self.stream_of(stepper, batch, precision)
+
+    def stream_of(self, stepper: Stepper, batch: int, precision: str) -> Stream:
+        """A stream on a stepper made for this bundle."""
         model = f"{self.manifest.source['sha256'][:16]}/{self.manifest.pool}/{precision}"
+        spec = self.manifest.graph("step", precision)
         return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
 
     def parity(self) -> dict[str, Any]:

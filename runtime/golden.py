@@ -20,8 +20,10 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.comparison import LIMITS, Check
 from multires_edge.runtime.errors import BundleError
 from multires_edge.runtime.state import StreamState
+from multires_edge.runtime.stream import Stream
 
 FILE_NAME = "golden.npz"
+TAPS = "taps"  # beside the backends: the taps graph on the host, rings around it
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,32 @@ def _verify_form(bundle: Bundle, whole: Golden, installed: list[str], form: str)
             full = Check(f"{prefix}full graph", "full", f"{rows} rows of {steps} steps", LIMITS[precision])
             full.compare(bundle.full(precision=precision)(golden.inputs), golden.full)
             checks.append(full)
-        for backend, what in (("onnxruntime", "step graph"), ("native", "native engine")):
+        if "onnxruntime" in usable and precision in bundle.manifest.graphs.get("taps", {}):
+            usable.append(TAPS)
+        for backend, what in (
+            ("onnxruntime", "step graph"),
+            (TAPS, "taps graph"),
+            ("native", "native engine"),
+        ):
             if backend in usable:
                 checks += _verify_streams(bundle, golden, backend, f"{prefix}{what}", precision)
     return checks
 
 
+def open_stream(bundle: Bundle, rows: int, backend: str, precision: str) -> Stream:
+    """A stream of a backend, or of the taps graph as the TensorRT backend runs it, on the host."""
+    if backend != TAPS:
+        return bundle.stream(rows, backend=backend, precision=precision)
+    from multires_edge.runtime.tensorrt.host import host_stepper
+
+    stepper = host_stepper(bundle.path, bundle.manifest, TAPS, precision, rows)
+    return bundle.stream_of(stepper, rows, precision)
+
+
 def _verify_streams(bundle: Bundle, golden: Golden, backend: str, what: str, precision: str) -> list[Check]:
     limit = LIMITS[precision]
     rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
-    stream = bundle.stream(rows, backend=backend, precision=precision)
+    stream = open_stream(bundle, rows, backend, precision)
     step = Check(f"{what}, every prefix", "step", f"{rows} rows of {steps} steps", limit)
     half = steps // 2
     step.compare(stream.run(golden.inputs[..., :half]), golden.stepwise[..., :half], over_time=True)
@@ -107,7 +125,7 @@ def _verify_streams(bundle: Bundle, golden: Golden, backend: str, what: str, pre
     step.compare(stream.run(golden.inputs[..., half:]), late, start=half, over_time=True)
 
     resumed = Check(f"{what}, resumed", "step", f"saved and loaded at step {half}", limit)
-    other = bundle.stream(rows, backend=backend, precision=precision)
+    other = open_stream(bundle, rows, backend, precision)
     other.load_state(StreamState.from_bytes(saved))
     resumed.compare(other.run(golden.inputs[..., half:]), late, start=half, over_time=True)
 

@@ -83,8 +83,60 @@ class StateSpec:
 
 
 @dataclass(frozen=True)
+class RingSpec:
+    """A ring outside of a graph: the row of step t in slot t mod ``slots``, read ``delays`` steps later.
+
+    ``state`` is the name that the step graph has for it, whose layout it keeps.
+    """
+
+    state: str
+    slots: int
+    delays: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"state": self.state, "slots": self.slots, "delays": list(self.delays)}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> RingSpec:
+        return cls(entry["state"], int(entry["slots"]), tuple(int(delay) for delay in entry["delays"]))
+
+
+@dataclass(frozen=True)
+class RingBank:
+    """Rings of rows of one width and type that a taps graph leaves to whoever runs it.
+
+    Before a step, its input ``taps`` (batch, 1, taps, width) takes the rows at all delays, ring after ring;
+    after it, its output ``pushes`` (batch, 1, rings, width) has the row to write into each.
+    """
+
+    taps: str
+    pushes: str
+    dtype: str
+    width: int
+    rings: tuple[RingSpec, ...]
+
+    @property
+    def n_taps(self) -> int:
+        return sum(len(ring.delays) for ring in self.rings)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "taps": self.taps,
+            "pushes": self.pushes,
+            "dtype": self.dtype,
+            "width": self.width,
+            "rings": [ring.to_json() for ring in self.rings],
+        }
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> RingBank:
+        rings = tuple(RingSpec.from_json(ring) for ring in entry["rings"])
+        return cls(entry["taps"], entry["pushes"], entry["dtype"], int(entry["width"]), rings)
+
+
+@dataclass(frozen=True)
 class GraphSpec:
-    """One ONNX file of a bundle."""
+    """One ONNX file of a bundle. ``banks`` are the rings that a taps graph has outside."""
 
     file: str
     sha256: str
@@ -92,6 +144,7 @@ class GraphSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     states: tuple[StateSpec, ...] = ()
+    banks: tuple[RingBank, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         entry: dict[str, Any] = {
@@ -103,6 +156,8 @@ class GraphSpec:
         }
         if self.states:
             entry["states"] = [spec.to_json() for spec in self.states]
+        if self.banks:
+            entry["banks"] = [bank.to_json() for bank in self.banks]
         return entry
 
     @classmethod
@@ -114,6 +169,7 @@ class GraphSpec:
             tuple(TensorSpec.from_json(spec) for spec in entry["inputs"]),
             tuple(TensorSpec.from_json(spec) for spec in entry["outputs"]),
             tuple(StateSpec.from_json(spec) for spec in entry.get("states", ())),
+            tuple(RingBank.from_json(bank) for bank in entry.get("banks", ())),
         )
 
 
@@ -132,11 +188,11 @@ class FileSpec:
 class Manifest:
     """A bundle's table of contents.
 
-    ``graphs[kind][precision]`` with kind "full" or "step"; ``native[precision]`` is the native engine's
-    weights file; ``quantization[precision]`` has ``tensors``, the type of each weight that could have been
-    quantised, and ``calibrated_steps``, the length of the records that its ranges are of; ``files`` are
-    the digests of the other files by name; ``pool`` is "cumulative", "window:N" or null for a model that
-    does not pool.
+    ``graphs[kind][precision]`` with kind "full", "step" or, for some targets, "taps";
+    ``native[precision]`` is the native engine's weights file; ``quantization[precision]`` has ``tensors``,
+    the type of each weight that could have been quantised, and ``calibrated_steps``, the length of the
+    records that its ranges are of; ``files`` are the digests of the other files by name; ``pool`` is
+    "cumulative", "window:N" or null for a model that does not pool.
 
     ``graphs`` are those of the first target, in the form named ``form``. ``targets`` has, for each target,
     the forms that it takes, the best first; ``forms[form]`` are the graphs of a further form, as in

@@ -41,8 +41,8 @@ def _operands(
     scales = graph.constant(f"{name}/weight_scales", linear.weight_scales)
     weight = graph.node("DequantizeLinear", [weight, scales], f"{name}/weight", axis=0, dtype=np.float32)
     # Channels are the second axis of x, and the axes behind it those of the weight's.
-    scales = linear.input_scales.reshape(-1, *shape[2:])
-    return [_through_int8(graph, x, scales), weight, bias]
+    input_scales = linear.input_scales.reshape(-1, *shape[2:])
+    return [_through_int8(graph, x, input_scales), weight, bias]
 
 
 def _through_int8(graph: GraphBuilder, x: str, scales: NDArray[np.float32]) -> str:

@@ -48,7 +48,7 @@ class Pooling:
     def build(
         self, graph: GraphBuilder, rings: RingSet, features: str, d_model: int
     ) -> tuple[str, list[StateSpec]]:
-        """Mean of ``features`` (batch, d_model) over time, and the states that this takes."""
+        """Mean of ``features`` (batch, d_model) over time, and the states that this takes besides rings."""
         if self.window is None:
             return _pool_cumulative(graph, rings, features, d_model)
         return _pool_window(graph, rings, features, d_model, self.window)
@@ -98,8 +98,8 @@ def _pool_window(
 
     pair = graph.node("Concat", [running.rounded, running.error], "pool/pair", axis=1)
     axes = graph.integers("pool/row_axes", [1, 2])
-    ring_state = rings.write(PREFIX_RING, graph.node("Unsqueeze", [pair, axes], "pool/row"))
-    old = graph.node("Squeeze", [rings.read(PREFIX_RING), axes], "pool/old_row")
+    rings.write(PREFIX_RING, graph.node("Unsqueeze", [pair, axes], "pool/row"))
+    old = graph.node("Squeeze", [rings.read([PREFIX_RING], "pool_taps"), axes], "pool/old_row")
     before = _ExactSum(*graph.split(old, [d_model] * 2, 1, "pool/before_window", ["sum", "error"]))
 
     end = graph.node("Sub", [total.rounded, before.rounded], "pool/end_of_last_block")
@@ -111,7 +111,7 @@ def _pool_window(
     count = graph.cast(count, np.float32, "pool/steps_float")
     count = graph.node("Unsqueeze", [count, column], "pool/count")
     pooled = graph.node("Div", [exact, count], "pool", doc=f"mean of the last {window} steps")
-    return pooled, [*old_total.states(d_model), *old_running.states(d_model), ring_state]
+    return pooled, [*old_total.states(d_model), *old_running.states(d_model)]
 
 
 @dataclass(frozen=True)

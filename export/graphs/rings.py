@@ -9,6 +9,7 @@ Every row of a batch counts its own steps. A stream is restarted by zeroing its 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import numpy as np
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.precision.types import FLOAT32, Type
 from multires_edge.export.targets import QueueUpdate
-from multires_edge.runtime.manifest import StateSpec
+from multires_edge.runtime.manifest import RingBank, StateSpec
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,54 @@ class Ring:
         )
 
 
-class RingSet:
-    """All rings of a step graph, on one clock: ``position``, the steps each row has seen before."""
+class RingSet(ABC):
+    """All rings of one step, on one clock; they lie in the graph, or outside of it.
+
+    ``position`` (batch,) int64 are the steps that each row has seen before, ``steps`` one more.
+    """
 
     def __init__(self, graph: GraphBuilder, rings: Sequence[Ring]) -> None:
         self.graph = graph
         self.rings = {ring.name: ring for ring in rings}
-        self.position = graph.input(
+
+    @property
+    @abstractmethod
+    def position(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def steps(self) -> str: ...
+
+    @abstractmethod
+    def read(self, names: Sequence[str], value: str) -> str:
+        """Rows of rings of one width and type at their delays, ring after ring: (batch, 1, taps, width)."""
+
+    @abstractmethod
+    def write(self, name: str, row: str) -> None:
+        """Write this step's row (batch, 1, 1, width)."""
+
+    @abstractmethod
+    def states(self) -> list[StateSpec]:
+        """The states of the graph that the rings and their clock are."""
+
+    def banks(self) -> tuple[RingBank, ...]:
+        """The rings outside of the graph."""
+        return ()
+
+    def _declare_position(self) -> str:
+        return self.graph.input(
             "position", np.int64, ["batch"], "steps that each row has seen before this one"
         )
+
+
+class RingsInGraph(RingSet):
+    """Every ring is an input and an output of the graph, which reads and writes it in place."""
+
+    def __init__(self, graph: GraphBuilder, rings: Sequence[Ring]) -> None:
+        super().__init__(graph, rings)
+        self._position = self._declare_position()
         one = graph.integers("clock/one", 1)
-        self.steps = graph.node("Add", [self.position, one], "clock/next", output="next_position")
+        self._steps = graph.node("Add", [self._position, one], "clock/next", output="next_position")
         for ring in rings:
             doc = f"rows of the last {ring.slots} steps, step t in slot t mod {ring.slots}"
             graph.input(ring.name, ring.dtype, ring.state.shape, doc)
@@ -74,6 +112,18 @@ class RingSet:
     def _update_of(self, ring: Ring) -> QueueUpdate:
         # TensorRT's in-place cache update takes floating point only.
         return "ScatterND" if ring.dtype == np.int8 else self.graph.target.queue_update
+
+    @property
+    def position(self) -> str:
+        return self._position
+
+    @property
+    def steps(self) -> str:
+        return self._steps
+
+    def states(self) -> list[StateSpec]:
+        clock = StateSpec("position", "next_position", "int64", ("batch",))
+        return [clock, *(ring.state for ring in self.rings.values())]
 
     def _read_all(self, ticks: str) -> dict[str, str]:
         """Slot numbers of all reads of all rings in one subtraction and one remainder."""
@@ -101,12 +151,11 @@ class RingSet:
             for ring, piece in zip(rings, pieces, strict=True)
         }
 
-    def read(self, name: str) -> str:
-        """Rows of a ring at its delays: (batch, 1, delays, width)."""
-        return self._reads[name]
+    def read(self, names: Sequence[str], value: str) -> str:
+        rows = [self._reads[name] for name in names]
+        return rows[0] if len(rows) == 1 else self.graph.node("Concat", rows, value, axis=2)
 
-    def write(self, name: str, row: str) -> StateSpec:
-        """Write this step's row (batch, 1, 1, width)."""
+    def write(self, name: str, row: str) -> None:
         graph, ring = self.graph, self.rings[name]
         if self._update_of(ring) == "TensorScatter":
             length = graph.integers(f"rings/length/{name}", ring.slots)
@@ -128,7 +177,6 @@ class RingSet:
                 output=ring.state.output,
                 doc="write this step's row",
             )
-        return ring.state
 
     def _scatter_indices(self, ticks: str, rings: Sequence[Ring]) -> dict[str, str]:
         """(row of the batch, 0, slot) of each ring's write, (batch, 1, 1, 3)."""

@@ -12,6 +12,7 @@ again for all layers at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,20 +25,21 @@ from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.levels import as_float, to_levels
 from multires_edge.export.graphs.linear import gemm
 from multires_edge.export.graphs.pooling import Pooling
-from multires_edge.export.graphs.rings import Ring, RingSet
+from multires_edge.export.graphs.rings import Ring, RingSet, RingsInGraph
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.precision.types import INT8, Type, TypePlan
 from multires_edge.export.targets import GraphForm
 from multires_edge.models.config import ModelConfig
-from multires_edge.runtime.manifest import StateSpec
+from multires_edge.runtime.manifest import RingBank, StateSpec
 
 
 @dataclass(frozen=True)
 class StepGraph:
-    """The model and its states, sorted by name."""
+    """The model, its states, sorted by name, and the rings that it leaves to whoever runs it."""
 
     model: onnx.ModelProto
     states: tuple[StateSpec, ...]
+    rings: tuple[RingBank, ...] = ()
 
 
 def build_step_graph(
@@ -48,16 +50,36 @@ def build_step_graph(
     types: TypePlan | None = None,
 ) -> StepGraph:
     """Dynamic in batch; each row of a batch is a stream at a position of its own."""
+    return assemble(
+        GraphBuilder("multires_step", target),
+        RingsInGraph,
+        network,
+        pooling,
+        types,
+        "One step of MultiresNet. Start with zeros in every state; give each next_ output to the "
+        "input of the same name in the next call. Each row of the batch is a stream of its own.",
+        metadata,
+    )
+
+
+def assemble(
+    graph: GraphBuilder,
+    place_rings: Callable[[GraphBuilder, Sequence[Ring]], RingSet],
+    network: FoldedNetwork,
+    pooling: Pooling,
+    types: TypePlan | None,
+    doc: str,
+    metadata: dict[str, str],
+) -> StepGraph:
+    """One step, wherever its rings are: ``place_rings`` says."""
     config = network.config
     types = types or TypePlan.float32(config.n_layers)
     classifies = config.task == "classification"
-    graph = GraphBuilder("multires_step", target)
     sample = _declare_sample(graph, config)
     queues = _queues(network, types)
-    rings = RingSet(graph, [*queues, *(pooling.rings(config.d_model) if classifies else [])])
+    rings = place_rings(graph, [*queues, *(pooling.rings(config.d_model) if classifies else [])])
     x = _encode(graph, sample, network, types)
-    taps = _concat(graph, [rings.read(queue.name) for queue in queues], 2, "taps")
-    taps = _as_float(graph, taps, types.taps)
+    taps = _as_float(graph, rings.read([queue.name for queue in queues], "taps"), types.taps)
     past, past_of_pushed = _weigh_taps(graph, network, taps)
     inputs = []
     for i, layer in enumerate(network.layers):
@@ -65,23 +87,18 @@ def build_step_graph(
         inputs.append(x)
         past_of_layer = graph.cast(past[i], types.layers[i], f"layers.{i}/multires/past_cast")
         x = _block(graph, x, past_of_layer, layer, f"layers.{i}")
-    states = [StateSpec("position", "next_position", "int64", ("batch",))]
-    states += _push(graph, rings, network, inputs, past_of_pushed)
+    _push(graph, rings, network, inputs, past_of_pushed)
+    states: list[StateSpec] = []
     if classifies:
         x = graph.cast(x, np.float32, "pool/cast")
-        x, pool_states = pooling.build(graph, rings, x, config.d_model)
-        states += pool_states
+        x, states = pooling.build(graph, rings, x, config.d_model)
     output = _head(graph, x, network.head, types.head, "logits" if classifies else "params")
     graph.output(output, np.float32, ["batch", config.d_output], "value after this step")
-    states.sort(key=lambda state: state.input)
+    banks = rings.banks()
+    states = sorted([*states, *rings.states()], key=lambda state: state.input)
     for state in states:
         graph.output(state.output, state.dtype, state.shape, f"{state.input} for the next step")
-    model = graph.build(
-        "One step of MultiresNet. Start with zeros in every state; give each next_ output to the "
-        "input of the same name in the next call. Each row of the batch is a stream of its own.",
-        metadata,
-    )
-    return StepGraph(model, tuple(states))
+    return StepGraph(graph.build(doc, metadata), tuple(states), banks)
 
 
 def _declare_sample(graph: GraphBuilder, config: ModelConfig) -> str:
@@ -229,8 +246,8 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
 
 def _push(
     graph: GraphBuilder, rings: RingSet, network: FoldedNetwork, inputs: list[str], past: list[str]
-) -> list[StateSpec]:
-    """Write a_0 .. a_{depth-1} of all layers into their queues; returns the queues' states."""
+) -> None:
+    """Write a_0 .. a_{depth-1} of all layers into their queues."""
     newest = np.concatenate([layer.lowpass[0] for layer in network.layers])
     # Layers of several types meet in the type in which their taps were weighed.
     types = {graph.type_of(x) for x in inputs}
@@ -250,7 +267,8 @@ def _push(
         rows = [_stored(graph, row, rings.rings[_queue_name(j)].dtype, j) for j, row in enumerate(rows)]
     else:
         rows = _rounded(graph, rows, network.queue_scales)
-    return [rings.write(_queue_name(j), row) for j, row in enumerate(rows)]
+    for j, row in enumerate(rows):
+        rings.write(_queue_name(j), row)
 
 
 def _stored(graph: GraphBuilder, row: str, dtype: Type, scale: int) -> str:

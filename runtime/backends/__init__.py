@@ -14,6 +14,7 @@ from multires_edge.runtime.errors import BackendError
 from multires_edge.runtime.manifest import Manifest
 
 BACKENDS = ("native", "onnxruntime")
+STREAM_BACKENDS = (*BACKENDS, "tensorrt")
 
 
 def installed_backends() -> list[str]:
@@ -76,8 +77,17 @@ def make_stepper(
 
     Raises BackendError for one that is not here.
     """
-    _check_name(backend)
+    _check_name(backend, STREAM_BACKENDS)
     plain = threads == 1 and provider is None
+    if backend == "tensorrt":
+        if not plain:
+            raise BackendError(
+                "the tensorrt backend runs on the first device of CUDA_VISIBLE_DEVICES, without threads or a "
+                "provider"
+            )
+        from multires_edge.runtime.tensorrt.opening import open_stepper
+
+        return open_stepper(folder, manifest, precision, batch)
     if backend == "native" or (backend == "auto" and plain and precision in manifest.native):
         if not plain:
             raise BackendError(
@@ -107,7 +117,7 @@ def make_runner(
 
     Raises BackendError for one that is not here.
     """
-    _check_name(backend)
+    _check_name(backend, BACKENDS)
     if backend == "auto" and "onnxruntime" not in installed_backends() and provider is None:
         backend = "native"
     if backend == "native":
@@ -131,8 +141,9 @@ def _native_file(manifest: Manifest, precision: str) -> str:
     return manifest.native[precision].file
 
 
-def _check_name(backend: str) -> None:
-    if backend not in ("auto", *BACKENDS):
-        raise BackendError(
-            f"backend {backend!r} is not in this release; expected auto or {', '.join(BACKENDS)}"
-        )
+def _check_name(backend: str, known: Sequence[str]) -> None:
+    if backend in ("auto", *known):
+        return
+    if backend in STREAM_BACKENDS:
+        raise BackendError(f"backend {backend!r} runs streams; a whole sequence takes {', '.join(known)}")
+    raise BackendError(f"backend {backend!r} is not in this release; expected auto or {', '.join(known)}")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--graph",
     "kinds",
     metavar="LIST",
-    help="Graphs, separated by commas: full, step  [default: all that the target wants]",
+    help="Graphs, separated by commas: full, step, taps  [default: all that the target wants]",
 )
 @click.option("--precision", metavar="LIST", help="Precisions, separated by commas  [default: the bundle's]")
 @click.option("--batch", metavar="MIN:OPT:MAX", help="Streams or records in one call  [default: 1:1:16]")

@@ -1,1 +1,1 @@
-"""TensorRT and TensorRT-RTX: building engines, and reading them back."""
+"""TensorRT and TensorRT-RTX: building engines, reading them back, and running them."""

@@ -10,14 +10,13 @@ import onnx
 import torch
 
 from multires_edge.calibration.measure import calibrate
-from multires_edge.export.bundle import _write_graph
+from multires_edge.export.bundle import _build_graphs, _write_graph
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import fold
-from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
-from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import DEFAULT_PARTS, quantize
+from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.targets import GraphForm
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.bundle import Bundle
@@ -53,7 +52,7 @@ def unproven_bundle(
     inputs: Any = None,
 ) -> Bundle:
     """A bundle of one precision, with nothing in it but the graphs. ``inputs`` are typical ones."""
-    network, types = fold(net), None
+    network, types = fold(net), TypePlan.float32(net.config.n_layers)
     if inputs is None:
         inputs = random_inputs(net.config, 32, 150)
     inputs = np.ascontiguousarray(inputs)
@@ -65,15 +64,11 @@ def unproven_bundle(
         parts = DEFAULT_PARTS if precision == "int8" else ("filters", "mixing", "queues")
         network = quantize(network, calibrate(net, Dataset(file, inputs)), parts)
     lengths = net.config.encoder == "token" and net.config.task == "classification"
-    full = build_full_graph(network, form, lengths=lengths, metadata={}, types=types)
-    step = build_step_graph(network, form, pooling, {}, types)
-    if precision != "fp32":
-        compact(full)
-        compact(step.model)
-    graphs: dict[str, dict[str, GraphSpec]] = {
-        "full": {precision: _write_graph(folder, "full.onnx", full, ())},
-        "step": {precision: _write_graph(folder, "step.onnx", step.model, step.states)},
-    }
+    graphs: dict[str, dict[str, GraphSpec]] = {}
+    for kind, graph in _build_graphs(network, form, pooling, lengths, {}, types, taps=True):
+        if precision != "fp32":
+            compact(graph.model)
+        graphs[kind] = {precision: _write_graph(folder, f"{kind}.onnx", graph)}
     source = {"file": "ckpt.pth", "sha256": "0" * 64}
     manifest = Manifest(source, net.config.to_json(), graphs, {}, "rtx", form=form.form_name)
     return Bundle(folder, manifest)

@@ -37,7 +37,8 @@ def outputs(
         native_weights(network_in(weights, net), pooling, precision=weights, queues=queues_of(queues, net))
     )
     state = _native.State(load_model(file), 1, pooling.window or 0)
-    return run(state, inputs, net.config.d_output)[0]
+    y: NDArray[np.float32] = run(state, inputs, net.config.d_output)[0]
+    return y
 
 
 @pytest.mark.parametrize("stored", STORED, ids=" weights, ".join)

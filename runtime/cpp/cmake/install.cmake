@@ -47,6 +47,11 @@ if(MULTIRES_SHARED)
   list(APPEND targets multires_shared)
 endif()
 
+if(MULTIRES_TENSORRT)
+  list(APPEND targets multires_tensorrt)
+  install(FILES include/multires_tensorrt.hpp DESTINATION ${include_dir})
+endif()
+
 install(FILES include/multires.h include/multires.hpp DESTINATION ${include_dir})
 install(TARGETS ${targets} EXPORT multires-targets
   ARCHIVE DESTINATION ${library_dir}

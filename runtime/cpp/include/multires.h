@@ -55,7 +55,8 @@ typedef enum multires_status {
   MULTIRES_UNSUPPORTED = 3, /* a version, size or kind that this release does not run */
   MULTIRES_ARGUMENT = 4,    /* a null pointer, a row or a token out of range, the wrong kind of input */
   MULTIRES_MEMORY = 5,      /* not enough memory */
-  MULTIRES_MISMATCH = 6     /* a whole snapshot, but of another model, batch or window */
+  MULTIRES_MISMATCH = 6,    /* a whole snapshot or engine, but of another model, batch or window */
+  MULTIRES_DEVICE = 7       /* a GPU that is not there, refuses or fails; only with multires_tensorrt.hpp */
 } multires_status;
 
 /* What a status means, in a few words. */

@@ -92,7 +92,8 @@ const char* multires_status_text(multires_status status) {
     case MULTIRES_UNSUPPORTED: return "a version, size or kind that this release does not run";
     case MULTIRES_ARGUMENT: return "an argument is null, out of range or of the wrong kind";
     case MULTIRES_MEMORY: return "not enough memory";
-    case MULTIRES_MISMATCH: return "a snapshot of another model, batch or window";
+    case MULTIRES_MISMATCH: return "of another model, batch or window";
+    case MULTIRES_DEVICE: return "the GPU is not there, refuses or fails";
   }
   return "not a status of this release";
 }

@@ -229,7 +229,7 @@ int main(int count, char** arguments) {
   CHECK(count == 3);
   CHECK(status_of([] { Model("/nowhere"); }) == MULTIRES_IO);
   CHECK(std::strlen(multires::version()) >= 5);
-  for (int status = MULTIRES_OK; status <= MULTIRES_MISMATCH + 1; ++status)
+  for (int status = MULTIRES_OK; status <= MULTIRES_DEVICE + 1; ++status)
     CHECK(std::strlen(multires::text(static_cast<multires_status>(status))) > 5);
   const Model model(arguments[1]), other(arguments[2]);
   CHECK(model.metadata("format") == std::string("multires-weights") && !model.metadata("nonsense"));

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.pooling import Pooling
-from multires_edge.export.graphs.rings import RingSet
+from multires_edge.export.graphs.rings import RingsInGraph
 from multires_edge.export.graphs.step import StepGraph
 from multires_edge.export.targets import TARGETS
 from multires_edge.runtime.errors import ConfigError
-from multires_edge.runtime.manifest import StateSpec
 from tests.export.graphs.harness import Steps
 
 
@@ -23,11 +22,10 @@ def pooling_alone(pool: str, d_model: int = 1) -> StepGraph:
     pooling = Pooling.parse(pool)
     graph = GraphBuilder("pooling", TARGETS["cpu"])
     features = graph.input("x", np.float32, ["batch", d_model], "")
-    rings = RingSet(graph, pooling.rings(d_model))
+    rings = RingsInGraph(graph, pooling.rings(d_model))
     pooled, states = pooling.build(graph, rings, features, d_model)
     graph.output(pooled, np.float32, ["batch", d_model], "")
-    states.append(StateSpec("position", "next_position", "int64", ("batch",)))
-    states.sort(key=lambda state: state.input)
+    states = sorted([*states, *rings.states()], key=lambda state: state.input)
     for state in states:
         graph.output(state.output, state.dtype, state.shape, "")
     return StepGraph(graph.build("", {}), tuple(states))

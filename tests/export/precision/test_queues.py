@@ -121,7 +121,7 @@ def held_by_definition(
     """a_j / scale of every step, (time, d_model), of each layer and scale, by loops in float64."""
     assert isinstance(network.encoder, Linear)
     x = inputs[0].T.astype(np.float64) @ network.encoder.weight.T + network.encoder.bias
-    found = {}
+    found: dict[str, NDArray[Any]] = {}
     for i, layer in enumerate(network.layers):
         scales = [table.tensors[f"layers.{i}.queues.{j}"].scales for j in range(layer.depth)]
         y, levels = _layer_by_definition(layer, x, [scale.astype(np.float64) for scale in scales])

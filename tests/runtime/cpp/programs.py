@@ -8,6 +8,8 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,52 @@ def build(name: str, tmp_path_factory: pytest.TempPathFactory, *options: str) ->
             assert "warning:" not in output, output
             (folder / "done").touch()
     return folder
+
+
+@dataclass(frozen=True)
+class TensorRtWheels:
+    """What the C++ library for GPUs is compiled against and linked with."""
+
+    tensorrt_headers: Path
+    tensorrt: Path
+    cuda_headers: Path
+    cudart: Path
+
+    @property
+    def options(self) -> list[str]:
+        """For CMake."""
+        return [
+            "-DMULTIRES_TENSORRT=ON",
+            f"-DTENSORRT_INCLUDE_DIR={self.tensorrt_headers}",
+            f"-DTENSORRT_LIBRARY={self.tensorrt}",
+            f"-DCUDART_INCLUDE_DIR={self.cuda_headers}",
+            f"-DCUDART_LIBRARY={self.cudart}",
+        ]
+
+
+def tensorrt_wheels() -> TensorRtWheels | None:
+    """Those that are installed; None where one is missing."""
+
+    def find(wheel: str, name: str) -> Path:
+        files = distribution(wheel).files or []
+        return next(Path(str(path.locate())).resolve() for path in files if path.name == name)
+
+    try:
+        find("nvidia-cuda-crt", "host_defines.h")  # which CUDA's headers include
+        return TensorRtWheels(
+            find("kernel-lens", "NvInferRuntime.h").parent,
+            find("tensorrt-lean-cu12-libs", "libnvinfer_lean.so.10"),
+            find("nvidia-cuda-runtime", "cuda_runtime_api.h").parent,
+            find("nvidia-cuda-runtime", "libcudart.so.13"),
+        )
+    except (PackageNotFoundError, StopIteration):
+        return None
+
+
+def build_plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that can be built here, as users build it; the build folder."""
+    wheels = tensorrt_wheels()
+    return build("plain", tmp_path_factory, "-DMULTIRES_TESTS=ON", *(wheels.options if wheels else []))
 
 
 def run(*command: str | Path, **environment: str) -> str:

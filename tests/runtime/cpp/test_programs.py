@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.cpp.networks import NETWORKS, write_case, write_weights
-from tests.runtime.cpp.programs import ISAS, build, run
+from tests.runtime.cpp.programs import ISAS, build_plain, run
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("plain", tmp_path_factory, "-DMULTIRES_TESTS=ON") / "tests"
+    return build_plain(tmp_path_factory) / "tests"
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.cpp.networks import NETWORKS, write_weights
-from tests.runtime.cpp.programs import ISAS, build, needs, run
+from tests.runtime.cpp.programs import ISAS, build, build_plain, needs, run
 
 
 def test_address_and_undefined_behaviour(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -35,7 +35,7 @@ def test_threads_that_share_a_model(tmp_path: Path, tmp_path_factory: pytest.Tem
 def test_memory_by_valgrind(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Without AVX-512, which it does not know."""
     needs("valgrind")
-    programs = build("plain", tmp_path_factory, "-DMULTIRES_TESTS=ON") / "tests"
+    programs = build_plain(tmp_path_factory) / "tests"
     valgrind = ["valgrind", "--quiet", "--leak-check=full", "--show-leak-kinds=all"]
     valgrind += ["--errors-for-leak-kinds=all", "--error-exitcode=99"]
     for i, name in enumerate(NETWORKS):

@@ -1,0 +1,85 @@
+"""The step without its queues: rows read from them in, rows to push out, everything between the same.
+
+For runtimes in which a graph cannot write a state in place. Whoever runs it owns the rings and their
+clock: it gathers the taps before each step, and pushes rows and counts the step after it. What the graph
+itself remembers is small: the sums of the pooling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from multires_edge.export.folding import FoldedNetwork
+from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.graphs.rings import Ring, RingSet
+from multires_edge.export.graphs.step import StepGraph, assemble
+from multires_edge.export.precision.types import TypePlan
+from multires_edge.export.targets import GraphForm
+from multires_edge.runtime.manifest import RingBank, RingSpec, StateSpec
+
+
+def build_taps_graph(
+    network: FoldedNetwork,
+    target: GraphForm,
+    pooling: Pooling,
+    metadata: dict[str, str],
+    types: TypePlan | None = None,
+) -> StepGraph:
+    """Dynamic in batch. Its ``rings`` say what to feed as taps and where pushes go."""
+    return assemble(
+        GraphBuilder("multires_taps", target),
+        RingsOutside,
+        network,
+        pooling,
+        types,
+        "One step of MultiresNet without its queues: give it the rows that they hold at each delay, and "
+        "write the rows that it gives into them. Each row of the batch is a stream of its own.",
+        metadata,
+    )
+
+
+class RingsOutside(RingSet):
+    """Rings of one width and type that are read together are a bank: one input, and one output."""
+
+    def __init__(self, graph: GraphBuilder, rings: Sequence[Ring]) -> None:
+        super().__init__(graph, rings)
+        self._banks: list[RingBank] = []
+        self._rows: dict[str, str] = {}
+
+    @property
+    def position(self) -> str:
+        # Only for who asks: a graph without pooling needs no clock.
+        return "position" if self.graph.has("position") else self._declare_position()
+
+    @property
+    def steps(self) -> str:
+        if self.graph.has("clock/next"):
+            return "clock/next"
+        return self.graph.node("Add", [self.position, self.graph.integers("clock/one", 1)], "clock/next")
+
+    def read(self, names: Sequence[str], value: str) -> str:
+        rings = [self.rings[name] for name in names]
+        (width,), (dtype,) = {ring.width for ring in rings}, {ring.dtype for ring in rings}
+        specs = tuple(RingSpec(ring.name, ring.slots, ring.delays) for ring in rings)
+        bank = RingBank(value, value.replace("taps", "pushes"), str(dtype), width, specs)
+        self._banks.append(bank)
+        doc = f"rows of {', '.join(names)} at their delays, ring after ring"
+        return self.graph.input(value, dtype, ["batch", 1, bank.n_taps, width], doc)
+
+    def write(self, name: str, row: str) -> None:
+        self._rows[name] = row
+
+    def states(self) -> list[StateSpec]:
+        return []
+
+    def banks(self) -> tuple[RingBank, ...]:
+        for bank in self._banks:
+            rows = [self._rows[ring.state] for ring in bank.rings]
+            self.graph.node("Concat", rows, f"rings/{bank.pushes}", output=bank.pushes, axis=2)
+            doc = "this step's row of each ring, to write"
+            shape = ("batch", 1, len(rows), bank.width)
+            self.graph.output(bank.pushes, np.dtype(bank.dtype), shape, doc)
+        return tuple(self._banks)

@@ -1,0 +1,69 @@
+// The rings around a taps graph: gather what a step reads of them, push what it gives.
+//
+// A ring is (batch, slots, row): the row of step t in slot t mod slots, as in the step graph's queues. Rows
+// are moved and never computed with, so that a type is no more than its size: rows are copied in the widest
+// words that divide them, 16 bytes for all but odd widths.
+//
+// rings.ptx is this file compiled by NVRTC 12.6 for compute_75, which drivers from CUDA 12.5 on translate for
+// any GPU from Turing on. A C++ compiler takes the file too, with loops for the grid: so it is tested.
+#if defined(__CUDACC__)
+#define MULTIRES_FUNCTION __device__ static inline
+#define MULTIRES_KERNEL extern "C" __global__ void
+#define MULTIRES_FIRST_THREAD (threadIdx.x == 0)
+// A block for each row of the batch and each access of it.
+#define MULTIRES_EACH_ROW(b, i) for (int b = blockIdx.x, i = blockIdx.y; b < batch; b = batch)
+#define MULTIRES_EACH_WORD(w) for (int w = threadIdx.x; w < words; w += blockDim.x)
+#else
+#define MULTIRES_FUNCTION static inline
+#define MULTIRES_KERNEL extern "C" void
+#define MULTIRES_FIRST_THREAD true
+#define MULTIRES_EACH_ROW(b, i)   \
+  for (int b = 0; b < batch; ++b) \
+    for (int i = 0; i < count; ++i)
+#define MULTIRES_EACH_WORD(w) for (int w = 0; w < words; ++w)
+#endif
+
+// One read or write that every row of the batch makes, with 0 <= delay < slots.
+struct RingAccess {
+  void* ring;
+  int slots, delay;
+};
+
+struct alignas(16) Word16 {
+  unsigned int part[4];
+};
+
+// Where one stream has the row of step position - delay.
+template <typename Word>
+MULTIRES_FUNCTION Word* ring_row(const RingAccess& access, long long position, int b, int words) {
+  int slot = static_cast<int>(position % access.slots) - access.delay;
+  if (slot < 0) slot += access.slots;
+  return static_cast<Word*>(access.ring) + (static_cast<long long>(b) * access.slots + slot) * words;
+}
+
+template <typename Word>
+MULTIRES_FUNCTION void copy_row(Word* to, const Word* from, int words) {
+  MULTIRES_EACH_WORD(w) to[w] = from[w];
+}
+
+// rows is (batch, count, words), position and next_position (batch); next_position may be null.
+#define MULTIRES_KERNELS(bytes, Word)                                                                         \
+  MULTIRES_KERNEL gather_taps_##bytes(const RingAccess* accesses, int count, const long long* position,       \
+                                      Word* rows, int batch, int words) {                                     \
+    MULTIRES_EACH_ROW(b, i)                                                                                   \
+      copy_row<Word>(rows + (static_cast<long long>(b) * count + i) * words,                                  \
+                     ring_row<Word>(accesses[i], position[b], b, words), words);                              \
+  }                                                                                                           \
+  MULTIRES_KERNEL push_rows_##bytes(const RingAccess* accesses, int count, const long long* position,         \
+                                    const Word* rows, int batch, int words, long long* next_position) {       \
+    MULTIRES_EACH_ROW(b, i) {                                                                                 \
+      copy_row<Word>(ring_row<Word>(accesses[i], position[b], b, words),                                      \
+                     rows + (static_cast<long long>(b) * count + i) * words, words);                          \
+      if (next_position && i == 0 && MULTIRES_FIRST_THREAD) next_position[b] = position[b] + 1;               \
+    }                                                                                                         \
+  }
+
+MULTIRES_KERNELS(16, Word16)
+MULTIRES_KERNELS(4, unsigned int)
+MULTIRES_KERNELS(2, unsigned short)
+MULTIRES_KERNELS(1, unsigned char)

@@ -1,0 +1,85 @@
+// multires_tensorrt.hpp: streams on an NVIDIA GPU, by an engine that `multires-edge build` made.
+//
+// The same calls as multires.hpp: a program chooses by which Stream it makes.
+//
+// @code
+// const multires::Model model("demo.bundle");
+// const multires::tensorrt::Engine engine("demo.bundle/engines/step.fp32.jetpack7.engine", model);
+// multires::tensorrt::Stream stream(engine, 64);  // 64 patients in lockstep
+// if (stream.step(x, y) != MULTIRES_OK) std::fprintf(stderr, "%s\n", stream.reason());
+// @endcode
+//
+// State stays on the device. A step is one CUDA graph: the sample in, the network, the output back. Links
+// TensorRT and the CUDA runtime, and starts without a GPU; making an Engine then throws. One CUDA device, the
+// first that CUDA_VISIBLE_DEVICES names.
+//
+// Threads: any number may use one Engine. A Stream belongs to one thread at a time. step, run and reset throw
+// nothing and allocate nothing, but they wait for the device.
+#ifndef MULTIRES_TENSORRT_HPP
+#define MULTIRES_TENSORRT_HPP
+
+#include "multires.hpp"
+
+namespace multires {
+inline namespace v0 {
+namespace tensorrt {
+
+struct LoadedEngine;  // engine.h
+struct StreamState;   // stream.cpp
+
+// An engine of a step graph or of a taps graph, on the device; shared by copies and by its streams.
+class Engine {
+ public:
+  // path: the engine file. model: the weights of the same bundle and precision, by which the engine's inputs
+  // and outputs are checked, and which say what a snapshot is of. Throws Error: MULTIRES_DEVICE without a
+  // device, or for an engine of another TensorRT or device, with TensorRT's reason; MULTIRES_MISMATCH for one of
+  // another network or precision.
+  Engine(const std::string& path, const Model& model);
+
+  const Model& model() const noexcept;
+  // Whether TensorRT updates the queues in place; otherwise ring kernels do, or they are copied at each step.
+  bool in_place() const noexcept;
+  std::int32_t smallest_batch() const noexcept;
+  std::int32_t largest_batch() const noexcept;
+
+ private:
+  friend class Stream;
+  std::shared_ptr<const LoadedEngine> loaded_;
+};
+
+// One or several streams in lockstep, as multires::Stream. Movable; one that was moved from answers
+// MULTIRES_ARGUMENT.
+class Stream {
+ public:
+  // Throws Error: MULTIRES_ARGUMENT for a batch that the engine was not built for, MULTIRES_DEVICE.
+  explicit Stream(const Engine& engine, std::int32_t batch = 1);
+  Stream(Stream&&) noexcept;
+  Stream& operator=(Stream&&) noexcept;
+  ~Stream();
+
+  std::int32_t batch() const noexcept;
+  std::int32_t window() const noexcept;
+
+  // As in multires.hpp; MULTIRES_DEVICE if the device fails, after which the stream is of no more use.
+  multires_status step(const float* x, float* y) noexcept;
+  multires_status step(const std::int64_t* tokens, float* y) noexcept;
+  multires_status run(const float* x, std::int64_t steps, float* y) noexcept;
+  multires_status run(const std::int64_t* tokens, std::int64_t steps, float* y) noexcept;
+  multires_status reset(std::int32_t row = -1) noexcept;
+
+  // The same bytes as multires::Stream has: a stream moves between CPU and GPU. Throw Error.
+  std::vector<unsigned char> save() const;
+  void load(const unsigned char* snapshot, std::size_t size);
+  void load(const std::vector<unsigned char>& snapshot) { load(snapshot.data(), snapshot.size()); }
+
+  // Why the last call gave MULTIRES_DEVICE.
+  const char* reason() const noexcept;
+
+ private:
+  std::unique_ptr<StreamState> state_;
+};
+
+}  // namespace tensorrt
+}  // namespace v0
+}  // namespace multires
+#endif

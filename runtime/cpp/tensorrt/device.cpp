@@ -1,0 +1,114 @@
+#include "device.h"
+
+#include <algorithm>
+
+#include "rings_ptx.h"
+
+namespace multires {
+inline namespace v0 {
+namespace tensorrt {
+namespace {
+
+// Functions of the driver, which is not linked.
+struct Driver {
+  CUresult(CUDAAPI* module_load)(CUmodule*, const void*);
+  CUresult(CUDAAPI* module_unload)(CUmodule);
+  CUresult(CUDAAPI* module_function)(CUfunction*, CUmodule, const char*);
+  CUresult(CUDAAPI* launch)(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream,
+                            void**, void**);
+  CUresult(CUDAAPI* error_string)(CUresult, const char**);
+
+  Driver() {
+    find("cuModuleLoadData", module_load);
+    find("cuModuleUnload", module_unload);
+    find("cuModuleGetFunction", module_function);
+    find("cuLaunchKernel", launch);
+    find("cuGetErrorString", error_string);
+  }
+
+  void check(CUresult status, const char* what) const {
+    if (status == CUDA_SUCCESS) return;
+    const char* text = nullptr;
+    error_string(status, &text);
+    throw Error(MULTIRES_DEVICE, std::string(what) + ": " + (text ? text : "unknown error"));
+  }
+
+ private:
+  template <typename Function>
+  static void find(const char* name, Function& function) {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    tensorrt::check(cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result), name);
+    if (!found) throw Error(MULTIRES_DEVICE, std::string("the CUDA driver has no ") + name + "; it needs one of 12.0");
+    function = reinterpret_cast<Function>(found);
+  }
+};
+
+const Driver& driver() {
+  static const Driver found;
+  return found;
+}
+
+}  // namespace
+
+void require_device() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess)
+    throw Error(MULTIRES_DEVICE, std::string("needs a CUDA device: ") + cudaGetErrorString(status));
+  if (count < 1) throw Error(MULTIRES_DEVICE, "needs a CUDA device, and there is none here");
+  check(cudaSetDevice(0), "cudaSetDevice");
+}
+
+Memory::Memory(std::size_t bytes, Place place) : place_(place) {
+  const std::size_t size = std::max<std::size_t>(bytes, 1);
+  if (place == Place::kDevice) {
+    check(cudaMalloc(&data_, size), "cudaMalloc");
+    check(cudaMemset(data_, 0, size), "cudaMemset");
+  } else {
+    check(cudaHostAlloc(&data_, size, cudaHostAllocDefault), "cudaHostAlloc");
+    std::fill_n(static_cast<unsigned char*>(data_), size, static_cast<unsigned char>(0));
+  }
+}
+
+Memory::~Memory() {
+  if (place_ == Place::kDevice)
+    cudaFree(data_);
+  else
+    cudaFreeHost(data_);
+}
+
+RingKernels::RingKernels() {
+  driver().check(driver().module_load(&module_, kRingsPtx), "cuModuleLoadData");
+  for (int i = 0; i < 4; ++i) {
+    const std::string word = std::to_string(kWords[i]);
+    driver().check(driver().module_function(&gather_[i], module_, ("gather_taps_" + word).c_str()), "gather_taps");
+    driver().check(driver().module_function(&push_[i], module_, ("push_rows_" + word).c_str()), "push_rows");
+  }
+}
+
+RingKernels::~RingKernels() { driver().module_unload(module_); }
+
+void RingKernels::gather(const RingMove& move, cudaStream_t stream) const { launch(gather_, move, nullptr, stream); }
+
+void RingKernels::push(const RingMove& move, void* next_position, cudaStream_t stream) const {
+  launch(push_, move, next_position, stream);
+}
+
+void RingKernels::launch(const CUfunction (&kernels)[4], const RingMove& move, void* next_position,
+                         cudaStream_t stream) const {
+  int which = 0;
+  while (move.row_bytes % kWords[which]) ++which;  // the last is 1
+  RingMove of = move;
+  int words = move.row_bytes / kWords[which];
+  // gather_taps has one parameter less, and reads no further.
+  void* parameters[] = {&of.accesses, &of.count, &of.position, &of.rows, &of.batch, &words, &next_position};
+  const unsigned threads = static_cast<unsigned>(std::min(256, (words + 31) / 32 * 32));
+  driver().check(driver().launch(kernels[which], static_cast<unsigned>(move.batch), static_cast<unsigned>(move.count), 1,
+                                 threads, 1, 1, 0, stream, parameters, nullptr),
+                 "cuLaunchKernel");
+}
+
+}  // namespace tensorrt
+}  // namespace v0
+}  // namespace multires

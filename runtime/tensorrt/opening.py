@@ -1,0 +1,67 @@
+"""From a bundle to a stream on a device: the engine that fits here, or the reasons why none does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from multires_edge.runtime.backends.tensorrt import TensorRtStepper
+from multires_edge.runtime.errors import BackendError, BundleError
+from multires_edge.runtime.gpu import Gpu, find_gpu
+from multires_edge.runtime.manifest import Manifest
+from multires_edge.runtime.tensorrt.api import Api, load_api
+from multires_edge.runtime.tensorrt.cuda import CudaDevice, load_driver
+from multires_edge.runtime.tensorrt.engine import Engine, check_engine, engines_of, read_sidecar
+from multires_edge.runtime.tensorrt.loaded import LoadedEngine
+
+
+def open_stepper(folder: Path, manifest: Manifest, precision: str, batch: int) -> TensorRtStepper:
+    """Streams on the best engine of a bundle that this machine can run.
+
+    Raises MissingExtraError without ``cuda.bindings``, BackendError without TensorRT, a device, or an engine
+    for both, BundleError for a damaged engine or one of another bundle, InputError for a batch outside its
+    profile.
+    """
+    load_driver()
+    kind, engine, api = find_engine(folder, manifest, precision, find_gpu())
+    of_form = manifest.in_form(engine.entry["graph"]["form"])
+    spec, states = of_form.graph(kind, precision), of_form.graph("step", precision).states
+    device = CudaDevice()
+    try:
+        loaded = LoadedEngine(device, api, engine.read(), engine.path.name)
+        return TensorRtStepper(device, loaded, spec, states, batch, manifest.model["n_tokens"])
+    except BaseException:
+        device.close()
+        raise
+
+
+def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | None) -> tuple[str, Engine, Api]:
+    """A step engine that updates its queues in place, else a taps engine, else any step engine.
+
+    The last of these copies every queue at every step.
+    """
+    usable: dict[str, tuple[Engine, Api]] = {}
+    refusals: list[BackendError | BundleError] = []
+    for path in engines_of(folder):
+        kind, of_precision = path.name.split(".")[:2]
+        if of_precision != precision or precision not in manifest.graphs.get(kind, {}):
+            continue
+        if kind not in ("step", "taps") or kind in usable:
+            continue
+        try:
+            api = load_api(read_sidecar(path)["tensorrt"]["package"])
+            engine = check_engine(
+                path, manifest, kind, precision, package=api.package, version=api.version, gpu=gpu
+            )
+            usable[kind] = engine, api
+        except (BackendError, BundleError) as error:
+            refusals.append(error)
+    if "step" in usable and ("taps" not in usable or usable["step"][0].in_place):
+        return ("step", *usable["step"])
+    if "taps" in usable:
+        return ("taps", *usable["taps"])
+    if not refusals:
+        raise BackendError(
+            f"{folder} has no engine of a step in {precision}: multires-edge build {folder} --target NAME"
+        )
+    damaged = next((error for error in refusals if isinstance(error, BundleError)), None)
+    raise damaged or BackendError("; ".join(map(str, refusals)))
