@@ -16,18 +16,17 @@ import numpy as np
 from multires_edge.runtime import golden as golden_file
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.comparison import LIMITS
-from multires_edge.runtime.errors import BundleError, ConfigError
+from multires_edge.runtime.errors import BundleError
 from multires_edge.runtime.golden import Golden
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
 from multires_edge.runtime.kit.device.files import digest_of
 from multires_edge.runtime.kit.device.kit import KIT_FILE, KIT_FORMAT, KIT_VERSION
-from multires_edge.runtime.manifest import GraphSpec, Manifest
+from multires_edge.runtime.manifest import Graphs, Manifest
+from multires_edge.runtime.targets import target_by_name
 
 _HERE = Path(__file__).parent
 SCRIPT = "check_device.py"
 _CALIBRATION = "calibration.json"
-# Devices that run graphs of any target up to this opset; 20 is what TensorRT 10.3 reads.
-_NEWEST_OPSET = {"jetpack6": 20, "jetpack7": 20}
 
 
 def make_kit(
@@ -93,25 +92,20 @@ def make_kit(
     return _pack(f"multires-kit-{entry['bundle']['manifest_sha256'][:8]}", files)
 
 
-def graphs_for(manifest: Manifest, target: str) -> dict[str, dict[str, GraphSpec]]:
-    """The graphs of a bundle that a target runs, by kind and precision. Raises BundleError or ConfigError."""
-    if target == manifest.target:
-        return manifest.graphs
-    if target not in _NEWEST_OPSET:
-        raise ConfigError(
-            f"target {target!r}: the bundle was exported for {manifest.target}; expected that, or one of "
-            f"{', '.join(_NEWEST_OPSET)}"
-        )
-    newest = max(spec.opset for kind in manifest.graphs.values() for spec in kind.values())
-    if newest > _NEWEST_OPSET[target]:
-        raise BundleError(
-            f"the bundle was exported for {manifest.target}, with opset {newest}, and {target} takes opset "
-            f"{_NEWEST_OPSET[target]} at most: export it again with --target portable"
-        )
-    return manifest.graphs
+def graphs_for(manifest: Manifest, target: str) -> Graphs:
+    """The graphs of a bundle that a target runs, by kind and precision: of the form that every release of
+    the target reads, where the bundle has it. Raises BundleError or ConfigError."""  # fmt: skip
+    taken = [form.form_name for form in reversed(target_by_name(target).forms)]
+    for form in taken:
+        if form in manifest.form_names():
+            return manifest.in_form(form).graphs
+    raise BundleError(
+        f"{target} takes graphs of {' or '.join(taken)}, and the bundle has "
+        f"{', '.join(manifest.form_names())}: export it again with --target {target}"
+    )
 
 
-def _precisions(graphs: dict[str, dict[str, GraphSpec]], asked: Sequence[str]) -> list[str]:
+def _precisions(graphs: Graphs, asked: Sequence[str]) -> list[str]:
     there = list(graphs["step"])
     for name in asked:
         if name not in there:

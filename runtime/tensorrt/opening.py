@@ -43,7 +43,7 @@ def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | Non
     refusals: list[BackendError | BundleError] = []
     for path in engines_of(folder):
         kind, of_precision = path.name.split(".")[:2]
-        if of_precision != precision or precision not in manifest.graphs.get(kind, {}):
+        if of_precision != precision:
             continue
         if kind not in ("step", "taps") or kind in usable:
             continue
@@ -55,7 +55,7 @@ def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | Non
             usable[kind] = engine, api
         except (BackendError, BundleError) as error:
             refusals.append(error)
-    if "step" in usable and ("taps" not in usable or usable["step"][0].in_place):
+    if "step" in usable and ("taps" not in usable or _copies_nothing(usable["step"][0], manifest, precision)):
         return ("step", *usable["step"])
     if "taps" in usable:
         return ("taps", *usable["taps"])
@@ -65,3 +65,9 @@ def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | Non
         )
     damaged = next((error for error in refusals if isinstance(error, BundleError)), None)
     raise damaged or BackendError("; ".join(map(str, refusals)))
+
+
+def _copies_nothing(step: Engine, manifest: Manifest, precision: str) -> bool:
+    """Whether a step engine updates each of its queues where it is."""
+    states = manifest.in_form(step.entry["graph"]["form"]).graph("step", precision).states
+    return all(state.input in step.in_place for state in states if state.in_place)

@@ -109,10 +109,9 @@ def check_pushes(slow: SlowStream, rings: list[NDArray[Any]]) -> None:
         row, slot = np.arange(len(held)), (slow.position - 1) % held.shape[1]
         level = slow.queues.scales[j] if slow.queues.scales is not None else None
         worth = np.float64(1) if level is None else level.astype(np.float64)
-        if level is None:
-            low, high, step = np.float64(-65504), np.float64(65504), np.abs(exact) / 1024 + 1e-7
-        else:
-            low, high, step = -128 * worth, 127 * worth, worth
+        low: Any = -65504.0 if level is None else -128 * worth
+        high: Any = 65504.0 if level is None else 127 * worth
+        step = np.abs(exact) / 1024 + 1e-7 if level is None else worth
         error = np.abs(held[row, slot] * worth - np.clip(exact, low, high))
         assert (error <= step / 2 + 2e-5 * np.maximum(1, np.abs(exact))).all()
         after[row, slot] = held[row, slot]

@@ -23,6 +23,7 @@ nvinfer1::DataType data_type(multires_dtype dtype) {
   switch (dtype) {
     case MULTIRES_INT64: return nvinfer1::DataType::kINT64;
     case MULTIRES_FLOAT16: return nvinfer1::DataType::kHALF;
+    case MULTIRES_INT8: return nvinfer1::DataType::kINT8;
     case MULTIRES_FLOAT32: break;
   }
   return nvinfer1::DataType::kFLOAT;
