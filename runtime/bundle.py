@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import BundleError, InputError
 from multires_edge.runtime.full import FullGraph
 from multires_edge.runtime.manifest import Manifest, read_manifest
+from multires_edge.runtime.pooling import pooled_states, window_of
 from multires_edge.runtime.stream import Stream
 
 
@@ -59,8 +61,12 @@ class Bundle:
         precision: str = "fp32",
         threads: int = 1,
         provider: str | None = None,
+        pool: str | None = None,
     ) -> Stream:
         """``batch`` streams that start at zero.
+
+        ``pool``, "cumulative" or "window:N" in steps, replaces the one that the bundle was exported with,
+        in the native backend.
 
         ``backend`` "auto" is the native engine where the bundle has its weights. Threads other than
         one, and a ``provider`` ("cpu" or "cuda"), are ONNX Runtime's; one thread is its fastest too for
@@ -70,14 +76,24 @@ class Bundle:
         batch = _positive("batch", batch)
         spec = self.manifest.graph("step", precision)
         count = _threads(threads) or 1
+        window = None
+        if pool is not None and pool != self.manifest.pool:
+            if self.manifest.pool is None:
+                raise InputError(f"pool is {pool!r}, but an autoregressive model does not pool")
+            window = window_of(pool)
+            spec = replace(spec, states=pooled_states(spec.states, window))
+        else:
+            pool = self.manifest.pool
         try:
-            stepper = make_stepper(backend, self.path, self.manifest, precision, batch, count, provider)
+            stepper = make_stepper(
+                backend, self.path, self.manifest, precision, batch, count, provider, window
+            )
         except MemoryError as error:
             each = sum(state.row_bytes for state in spec.states)
             raise InputError(
                 f"batch is {batch:,}: with {each:,} bytes of state each, that does not fit into memory"
             ) from error
-        model = f"{self.manifest.source['sha256'][:16]}/{self.manifest.pool}/{precision}"
+        model = f"{self.manifest.source['sha256'][:16]}/{pool}/{precision}"
         return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
 
     def parity(self) -> dict[str, Any]:

@@ -71,9 +71,11 @@ def make_stepper(
     batch: int,
     threads: int,
     provider: str | None,
+    window: int | None = None,
 ) -> Stepper:
     """Make the stepper of a backend; "auto" is native, unless threads or a provider are asked for.
 
+    ``window`` is a pooling other than the bundle's: steps, 0 for everything so far.
     Raises BackendError for one that is not here.
     """
     _check_name(backend)
@@ -85,7 +87,13 @@ def make_stepper(
             )
         from multires_edge.runtime.backends.native import NativeStepper
 
-        return NativeStepper(folder / _native_file(manifest, precision), batch)
+        return NativeStepper(folder / _native_file(manifest, precision), batch, window)
+    if window is not None:
+        wanted = f"window:{window}" if window else "cumulative"
+        raise BackendError(
+            f"the step graph pools {manifest.pool}, and only the native backend can change that; export the "
+            f"bundle with --pool {wanted}, or use backend native"
+        )
     from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
 
     spec = manifest.graph("step", precision)
