@@ -12,6 +12,7 @@ from multires_edge.runtime.commands.doctor import doctor
 from multires_edge.runtime.commands.evaluate import evaluate
 from multires_edge.runtime.commands.inspect import inspect
 from multires_edge.runtime.commands.sample import sample
+from multires_edge.runtime.commands.stream import stream
 from multires_edge.runtime.commands.verify import verify
 
 
@@ -21,5 +22,5 @@ def main() -> None:
     """Trained MultiresNets on edge devices: export, prove, run."""
 
 
-for command in (export, calibrate, verify, evaluate, bench, sample, inspect, doctor, cmake_dir):
+for command in (export, calibrate, verify, evaluate, stream, bench, sample, inspect, doctor, cmake_dir):
     main.add_command(command)
