@@ -54,9 +54,8 @@ class Decision:
 class Event:
     """Something that happened at ``time`` seconds of the record; ``details`` depend on ``kind``.
 
-    onset, offset: label, probability. gap: seconds. silent and restart: the gap policy stopped the
-    stream and started it over. late, bad_line, dropped, truncated, lost, stalled, connected: the source;
-    message says what.
+    onset and offset of a label; silent and restart by the gap policy; gap, late, clock, bad_line,
+    bad_lines, dropped, truncated and lost of a source; stalled and resumed of a live one.
     """
 
     source: str

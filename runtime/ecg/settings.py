@@ -48,7 +48,8 @@ class Pool:
         if text == "cumulative":
             return cls("cumulative")
         kind, _, duration = text.partition(":")
-        if kind not in ("window", "reset"):
+        # Without a unit it could as well be steps, as where a bundle is exported.
+        if kind not in ("window", "reset") or duration.strip()[-1:].isdigit():
             raise InputError(f"pool is {text!r}, expected cumulative, window:10s, reset:10s or bundle")
         steps = whole_steps(parse_duration(duration, "the pool's window"), rate, "the pool's window")
         return cls(f"window:{steps}") if kind == "window" else cls("cumulative", steps)

@@ -31,7 +31,7 @@ def test_pools() -> None:
     assert Pool.parse(None, 100) == Pool.parse("bundle", 100) == Pool()
     assert Pool.parse("window:10s", 100) == Pool("window:1000")
     assert Pool.parse("reset:10s", 100) == Pool("cumulative", 1000)
-    for text in ("windows:1s", "window", "reset:", "window:0s", "mean"):
+    for text in ("windows:1s", "window", "reset:", "window:0s", "mean", "window:1000"):
         with pytest.raises(InputError):
             Pool.parse(text, 100)
 
