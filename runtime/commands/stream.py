@@ -61,6 +61,9 @@ if TYPE_CHECKING:
 @click.option("--rate", type=float, metavar="HZ", help="Rate of sources that do not say it.")
 @click.option("--unit", metavar="UNIT", help="Unit of sources that do not say it: uV, mV or V.")
 @click.option("--leads", metavar="NAMES", help="Leads, with commas, of sources that do not say them.")
+@click.option(
+    "--reconnect", metavar="TIME", help="How long a device at tcp:// may be away before it counts as lost."
+)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write lines to FILE.")
 @click.option(
     "--state-file",
@@ -89,6 +92,7 @@ def stream(
     rate: float | None,
     unit: str | None,
     leads: str | None,
+    reconnect: str | None,
     output: Path | None,
     state_file: Path | None,
     state_every: str,
@@ -114,7 +118,8 @@ def stream(
 
     if len(set(sources)) < len(sources):
         raise InputError(f"a source is given twice: {', '.join(sources)}")
-    given = Format(rate, unit, [name.strip() for name in leads.split(",")] if leads else None)
+    names = [name.strip() for name in leads.split(",")] if leads else None
+    given = Format(rate, unit, names, parse_duration(reconnect, "reconnect") if reconnect else 0.0)
     opened = open_bundle(bundle)
     with contextlib.ExitStack() as stack:
         file = None if state_file is None else StateFile(state_file)
@@ -140,7 +145,7 @@ def stream(
         }
         live = any(source.live for source in inputs)
         streams = EcgStreams(
-            opened, [source.electrodes for source in inputs], patience=2 if live else None, **options
+            opened, [source.electrodes for source in inputs], patience=0 if live else None, **options
         )
         options |= {"bundle": opened.manifest.source["sha256"], "timing": timing, "speed": speed}
         session = Session(streams, inputs, realtime=speed == "realtime")

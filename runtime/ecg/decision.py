@@ -55,7 +55,7 @@ class Event:
     """Something that happened at ``time`` seconds of the record; ``details`` depend on ``kind``.
 
     onset and offset of a label; silent and restart by the gap policy; gap, late, clock, bad_line,
-    bad_lines, dropped, truncated and lost of a source; stalled and resumed of a live one.
+    bad_lines, dropped, truncated, lost and connected of a source; stalled and resumed of a live one.
     """
 
     source: str

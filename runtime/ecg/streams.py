@@ -18,6 +18,7 @@ from multires_edge.runtime.ecg.leads import LeadMap
 from multires_edge.runtime.ecg.settings import GapPolicy, Pool, parse_duration, whole_steps
 from multires_edge.runtime.errors import DataError, InputError, StateError
 from multires_edge.runtime.state import StreamState
+from multires_edge.runtime.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,11 @@ Tap = Callable[[int, int, NDArray[np.float64]], None]
 class EcgStreams:
     """Several sources, each with leads and a rate of its own, in one batch of the network.
 
-    A source takes a row of the batch. Rows advance together, block by block; with ``patience`` the others
-    wait for a source until they are that many blocks ahead, then go on without it, and its row goes on
-    from where it was when it comes back. Without, they wait for ever: what comes out, and in which order,
-    then depends on the samples alone. One thread at a time, as a Stream.
+    A source takes a row of the batch, and rows advance together, block by block. With ``patience`` the
+    others wait for a source until they are that many blocks ahead, then go on without it, and its row goes
+    on from where it was when it comes back. Without, they wait for ever: what comes out, and in which
+    order, then depends on the samples alone. With 0 nobody waits, and each has a stream of batch 1: for
+    live sources, whose blocks end at different moments. One thread at a time, as a Stream.
     """
 
     def __init__(
@@ -84,7 +86,12 @@ class EcgStreams:
                 raise type(error)(f"{source.name}: {error}") from error
             self._fronts.append(front)
         self._alarms = [Alarms(parsed, self.labels) for _ in sources]
-        self._stream = bundle.stream(len(sources), backend=backend, precision=precision, pool=self._pool.pool)
+        self._alone = patience == 0
+        batches = [1] * len(sources) if self._alone else [len(sources)]
+        self._networks = [
+            bundle.stream(batch, backend=backend, precision=precision, pool=self._pool.pool)
+            for batch in batches
+        ]
         self._probabilities = (
             _sigmoid if (bundle.manifest.card or {}).get("output") == "sigmoid" else _softmax
         )
@@ -162,6 +169,8 @@ class EcgStreams:
         late = [row for row, blocks in enumerate(waiting) if not blocks and not self._ended[row]]
         if not rows or (late and (self._patience is None or max(map(len, waiting)) <= self._patience)):
             return []
+        if self._alone:
+            return rows
         lengths = [0 if blocks[0].x is None else blocks[0].x.shape[1] for blocks in waiting if blocks]
         longest = max(lengths)
         # Blocks are all of one length, unless a reset that is no multiple of decisions cuts them.
@@ -171,7 +180,9 @@ class EcgStreams:
         """Logits (labels,) after each row's block; rows without one stay where they are."""
         if not blocks:
             return {}
-        stream = self._stream
+        if self._alone:
+            return {row: _run_alone(self._networks[row], block) for row, block in blocks.items()}
+        stream = self._networks[0]
         idle = [row for row, ended in enumerate(self._ended) if row not in blocks and not ended]
         for row in idle:
             if row not in self._parked:
@@ -217,7 +228,9 @@ class EcgStreams:
     def save(self) -> dict[str, Any]:
         """Everything that the next decisions depend on, as arrays and JSON values."""
         return {
-            "stream": np.frombuffer(self._stream.save_state().to_bytes(), np.uint8),
+            "networks": [
+                np.frombuffer(stream.save_state().to_bytes(), np.uint8) for stream in self._networks
+            ],
             "fronts": [front.save() for front in self._fronts],
             "alarms": [alarms.save() for alarms in self._alarms],
             "ended": list(self._ended),
@@ -228,9 +241,11 @@ class EcgStreams:
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Go on from what :meth:`save` gave, of streams made with the same arguments. Raises StateError."""
-        if len(saved["fronts"]) != len(self._fronts):
-            raise StateError(f"the state has {len(saved['fronts'])} sources, expected {len(self._fronts)}")
-        self._stream.load_state(StreamState.from_bytes(saved["stream"].tobytes()))
+        for key, mine in (("fronts", self._fronts), ("networks", self._networks)):
+            if len(saved[key]) != len(mine):
+                raise StateError(f"the state has {len(saved[key])} {key}, expected {len(mine)}")
+        for stream, state in zip(self._networks, saved["networks"], strict=True):
+            stream.load_state(StreamState.from_bytes(state.tobytes()))
         for front, state in zip(self._fronts, saved["fronts"], strict=True):
             front.load(state)
         for alarms, state in zip(self._alarms, saved["alarms"], strict=True):
@@ -302,6 +317,16 @@ class EcgStream:
             else:
                 self.events.append(item)
         return decisions
+
+
+def _run_alone(stream: Stream, block: Block) -> NDArray[np.float32]:
+    assert block.x is not None
+    if block.restart:
+        stream.reset()
+    logits: NDArray[np.float32] = stream.run(block.x[None])[0, :, -1].copy()
+    if block.reset:
+        stream.reset()
+    return logits
 
 
 def _preprocessing(bundle: Bundle) -> dict[str, Any]:

@@ -70,11 +70,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """What a user says of sources that do not say it themselves: rate in Hz, unit and leads of text."""
+    """What a user says of sources that do not say it themselves: rate in Hz, unit and leads of text.
+
+    ``reconnect``: seconds that a device at an address may be away.
+    """
 
     rate: float | None = None
     unit: str | None = None
     leads: Sequence[str] | None = None
+    reconnect: float = 0.0
 
 
 def open_source(spec: str, given: Format | None = None) -> Source:

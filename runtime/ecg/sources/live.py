@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,14 +22,24 @@ from multires_edge.runtime.errors import DataError
 # Seconds of samples that wait for the network at most, and that a first line may take.
 _BUFFER_SECONDS = 20.0
 _PATIENCE = 10.0
+_RETRY = 0.5
 _READ_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Connection:
+    """``receive`` waits for some bytes, b"" at the end; ``close`` wakes it up."""
+
+    receive: Callable[[], bytes]
+    close: Callable[[], None] = lambda: None
 
 
 class LiveSource:
     """Lines from a file descriptor or a socket, taken in by a thread of its own.
 
-    ``receive`` gives some bytes, b"" at the end. When the network falls behind by more than the buffer,
-    what comes is dropped: it counts as missing, and an event says how much it was.
+    ``connect`` gives a connection, a second time when the first has ended and ``given`` allows the device
+    to be away. When the network falls behind by more than the buffer, what comes is dropped: it counts as
+    missing, and an event says how much it was.
     """
 
     live = True
@@ -36,12 +47,13 @@ class LiveSource:
     def __init__(
         self,
         name: str,
-        receive: Callable[[], bytes],
-        close: Callable[[], None],
+        connect: Callable[[], Connection],
         given: Format,
         buffer_seconds: float = _BUFFER_SECONDS,
     ) -> None:
-        self._receive, self._close = receive, close
+        self._connect, self._connection = connect, connect()
+        self._closed = threading.Event()
+        self._away_since: float | None = None
         self.ended = False
         self._given, self._name = given, name
         self._parsers: list[LineParser] = []  # none before the first line
@@ -57,10 +69,10 @@ class LiveSource:
         self._thread = threading.Thread(target=self._take_in, name=f"samples of {name}", daemon=True)
         self._thread.start()
         if not self._opened.wait(_PATIENCE):
-            close()
+            self.close()
             raise DataError(f"{name}: no line within {_PATIENCE:.0f} s; expected a header, then samples")
         if not self._parsers:
-            close()
+            self.close()
             raise DataError(self._error or f"{name}: ended before its first line")
         self.electrodes: Electrodes = self._parsers[0].electrodes
         self._saved: dict[str, Any] = self._parsers[0].save()
@@ -87,19 +99,60 @@ class LiveSource:
 
     def _take_in(self) -> None:
         try:
-            while data := self._receive():
-                self._lines(data, time.monotonic())
-            if self._rest:
-                self._lines(b"\n", time.monotonic())
+            while True:
+                self._error = self._receive_all()
+                if not self._connected_again():
+                    break
         except DataError as error:
             self._error = str(error)
-        except (OSError, ValueError) as error:
-            self._error = f"{self._name}: {getattr(error, 'strerror', None) or error}"
         finally:
             if self._dropped and self._parsers:
                 self._put([])
             self._finished.set()
             self._opened.set()
+
+    def _receive_all(self) -> str | None:
+        """Take in what comes until it ends; why, unless it ended in order."""
+        try:
+            while data := self._connection.receive():
+                self._lines(data, time.monotonic())
+            if self._rest:
+                self._lines(b"\n", time.monotonic())
+        except DataError:
+            raise
+        except (OSError, ValueError) as error:
+            return f"{self._name}: {getattr(error, 'strerror', None) or error}"
+        return None
+
+    def _connected_again(self) -> bool:
+        """Try for as long as the device may be away; a device that is expected back has no orderly end."""
+        if not self._given.reconnect or not self._parsers or self._closed.is_set():
+            return False
+        self._put([Note("lost", {"message": self._error or f"{self._name}: closed by the device"})])
+        self._away_since = time.monotonic()
+        while time.monotonic() < self._away_since + self._given.reconnect:
+            if self._closed.wait(_RETRY):
+                return False
+            try:
+                self._connection = self._connect()
+            except DataError:
+                continue
+            self._rest, self._overlong = b"", False
+            return True
+        self._error = f"{self._name}: away for more than {self._given.reconnect:g} s"
+        return False
+
+    def _greet(self, first: bytes, away_since: float) -> int:
+        """The first line of a device that is back; returns how many lines were no samples."""
+        known, parser = self._parsers[0], LineParser(self._name, first, self._given)
+        if parser.electrodes != known.electrodes:
+            raise DataError(f"{self._name}: came back as another device, with other leads, rate or unit")
+        away = time.monotonic() - away_since
+        pieces: list[Piece] = [Note("connected", {"seconds": round(away, 3)})]
+        if not known.timed:  # else the next time says it better
+            pieces.append(Missing(round(away * known.electrodes.rate)))
+        self._put(pieces)
+        return parser.header_lines
 
     def _lines(self, data: bytes, arrived: float) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -114,6 +167,9 @@ class LiveSource:
             lines = lines[self._parsers[0].header_lines :]
             self._opened.set()
             self._wanted.wait()
+        elif self._away_since is not None:
+            lines = lines[self._greet(lines[0], self._away_since) :]
+            self._away_since = None
         pieces = self._parsers[0].parse(lines, arrived)
         if pieces:
             self._put(pieces)
@@ -151,14 +207,16 @@ class LiveSource:
         self._saved = saved["parser"]
 
     def close(self) -> None:
-        self._close()
+        self._closed.set()
+        self._connection.close()
         self._wanted.set()
 
 
 def open_stdin(given: Format) -> LiveSource:
     """Lines on standard input."""
     descriptor = sys.stdin.fileno()
-    return LiveSource("-", lambda: os.read(descriptor, _READ_BYTES), lambda: None, given)
+    connection = Connection(lambda: os.read(descriptor, _READ_BYTES))
+    return LiveSource("-", lambda: connection, replace(given, reconnect=0.0))
 
 
 def open_tcp(address: str, given: Format) -> LiveSource:
@@ -170,20 +228,24 @@ def open_tcp(address: str, given: Format) -> LiveSource:
         host = port = None
     if not host or not port:
         raise DataError(f"{address}: expected tcp://HOST:PORT")
-    try:
-        connection = socket.create_connection((host, port), timeout=_PATIENCE)
-    except OSError as error:
-        raise DataError(f"{address}: cannot be reached ({error.strerror or error})") from error
-    connection.settimeout(None)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    def close() -> None:
-        # Wakes the thread that waits for the socket, which closing alone does not.
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-        connection.close()
+    def connect() -> Connection:
+        try:
+            connection = socket.create_connection((host, port), timeout=_PATIENCE)
+        except OSError as error:
+            raise DataError(f"{address}: cannot be reached ({error.strerror or error})") from error
+        connection.settimeout(None)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    return LiveSource(address, lambda: connection.recv(_READ_BYTES), close, given)
+        def close() -> None:
+            # Wakes the thread that waits for the socket, which closing alone does not.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+        return Connection(lambda: connection.recv(_READ_BYTES), close)
+
+    return LiveSource(address, connect, given)
 
 
 def _samples(pieces: list[Piece]) -> int:

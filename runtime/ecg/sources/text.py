@@ -61,6 +61,11 @@ class LineParser:
         self._bad = 0
         self._rows: list[list[float]] = []
 
+    @property
+    def timed(self) -> bool:
+        """Whether lines have said their time."""
+        return self._timed
+
     def parse(self, lines: list[bytes], arrived: float | None = None) -> list[Piece]:
         """The pieces of some lines, in order."""
         pieces: list[Piece] = []

@@ -225,6 +225,18 @@ class TestManySources:
         assert [d for d in out if d.source == "c"] == c
         assert [d for d in out if d.source == "a"] == a
 
+    @pytest.mark.parametrize("pool", ["bundle", "reset:0.7s"])
+    def test_each_on_its_own_waits_for_nobody(self, opened: Bundle, pool: str) -> None:
+        streams = EcgStreams(opened, self.sources, patience=0, gap="restart:0.2s", pool=pool)
+        x = self.signals()[0]
+        x[600:900] = np.nan
+        streams.feed(0, x)
+        streams.finish(0)
+        got = [d for d in streams.pump() if isinstance(d, Decision)]
+        assert same(got, decide(opened, x, gap="restart:0.2s", pool=pool, name="a")[0])
+        with pytest.raises(StateError, match="the state has 1 networks, expected 3"):
+            streams.load(EcgStreams(opened, self.sources).save())
+
     def test_without_patience_their_order_is_that_of_the_record(self, opened: Bundle) -> None:
         orders = []
         for chunk in (0.3, 2.1):
@@ -239,7 +251,7 @@ class TestManySources:
             orders.append(out + streams.pump())
         assert orders[0] == orders[1]
 
-    @pytest.mark.parametrize("patience", [None, 1])
+    @pytest.mark.parametrize("patience", [None, 0, 1])
     def test_a_saved_state_goes_on(self, opened: Bundle, patience: int | None) -> None:
         signals, expected = self.signals(), self.alone(opened)
         streams = EcgStreams(opened, self.sources, patience=patience)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples, live, open_source
-from multires_edge.runtime.ecg.sources.live import LiveSource
+from multires_edge.runtime.ecg.sources.live import Connection, LiveSource
 from multires_edge.runtime.errors import DataError
 
 HEADER = b'{"leads": ["I"], "rate": 100, "unit": "mV"}\n'
@@ -35,6 +35,12 @@ def serve() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
     for thread in threads:
         thread.join()
     listener.close()
+
+
+def scripted(*chunks: bytes, buffer_seconds: float = 20) -> LiveSource:
+    """A connection that brings these chunks."""
+    connection = Connection(iter([*chunks, b""]).__next__)
+    return LiveSource("x", lambda: connection, Format(), buffer_seconds)
 
 
 def drain(source: LiveSource) -> list[Piece]:
@@ -84,9 +90,57 @@ def test_a_connection_that_breaks_is_said(serve: Callable[..., str]) -> None:
     source.close()
 
 
+class TestDevicesThatComeBack:
+    def source(self, *lives: list[bytes], reconnect: float = 5) -> LiveSource:
+        """A device that is there so many times, each time with these chunks."""
+        remaining = iter(lives)
+
+        def connect() -> Connection:
+            chunks = next(remaining, None)
+            if chunks is None:
+                raise DataError("nobody there")
+            return Connection(iter([*chunks, b""]).__next__)
+
+        return LiveSource("x", connect, Format(reconnect=reconnect))
+
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(live, "_RETRY", 0.01)
+
+    def test_without_times_were_away_for_as_long_as_the_clock_says(self) -> None:
+        pieces = drain(self.source([HEADER, b"[1]\n[2"], [HEADER, b"[3]\n"], reconnect=0.05))
+        assert values(pieces) == [1, 3]
+        notes = [p for p in pieces if isinstance(p, Note)]
+        assert [(note.kind, note.fault) for note in notes] == [
+            ("bad_line", False), ("lost", False), ("connected", False), ("lost", False), ("lost", True),
+        ]  # fmt: skip
+        away = [piece.count for piece in pieces if isinstance(piece, Missing)]
+        assert away == [1, round(notes[2].details["seconds"] * 100)]
+        assert "away for more than 0.05 s" in notes[-1].details["message"]
+
+    def test_with_times_for_as_long_as_those_say(self) -> None:
+        first, second = b'{"time": 7, "samples": [[1]]}\n', b'{"time": 7.5, "samples": [[2]]}\n'
+        pieces = drain(self.source([HEADER, first], [HEADER, second], reconnect=0.05))
+        assert values(pieces) == [1, 2]
+        assert [piece.count for piece in pieces if isinstance(piece, Missing)] == [49]
+
+    def test_as_another_one_are_refused(self) -> None:
+        other = HEADER.replace(b"100", b"200")
+        pieces = drain(self.source([HEADER, b"[1]\n"], [other, b"[2]\n"]))
+        assert values(pieces) == [1]
+        last = pieces[-1]
+        assert isinstance(last, Note) and last.fault and "another device" in last.details["message"]
+
+    def test_closing_ends_the_waiting(self) -> None:
+        source = self.source([HEADER, b"[1]\n"], reconnect=1000)
+        source._wanted.set()
+        source.close()
+        assert source._finished.wait(10)
+
+
 def test_what_finds_no_room_is_counted_and_missing() -> None:
-    chunks = iter([HEADER, *(b"[%d]\n" % i for i in range(100)), b""])
-    source = LiveSource("x", lambda: next(chunks), lambda: None, Format(), buffer_seconds=0.4)
+    chunks = [HEADER, *(b"[%d]\n" % i for i in range(100))]
+    source = scripted(*chunks, buffer_seconds=0.4)
     pieces = drain(source)
     assert values(pieces) == list(range(40))
     rest = [p for p in pieces if not isinstance(p, Samples)]
@@ -106,15 +160,14 @@ def test_a_saved_state_knows_what_has_been(serve: Callable[..., str]) -> None:
     head = drain(first)
     saved = first.save()
     first.close()
-    second = LiveSource("x", iter([lines(30, 80), b""]).__next__, lambda: None, Format())
+    second = scripted(lines(30, 80))
     second.load(saved)
     assert values(head) + values(drain(second)) == list(range(80))
 
 
 def test_a_line_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "LONGEST_LINE", 100)
-    chunks = iter([HEADER, b"[1]\n", *[b"9" * 60] * 5, b"9\n[2]\n", b""])
-    pieces = drain(LiveSource("x", lambda: next(chunks), lambda: None, Format()))
+    pieces = drain(scripted(HEADER, b"[1]\n", *[b"9" * 60] * 5, b"9\n[2]\n"))
     assert values(pieces) == [1, 2]
     assert [p.kind for p in pieces if isinstance(p, Note)] == ["bad_line"]
 
@@ -146,4 +199,4 @@ class TestRefusals:
 
     def test_a_header_that_is_none(self) -> None:
         with pytest.raises(DataError, match="names no leads"):
-            LiveSource("x", iter([b"1,2\n", b""]).__next__, lambda: None, Format(500, "mV"))
+            scripted(b"1,2\n")
