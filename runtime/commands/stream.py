@@ -152,7 +152,7 @@ def stream(
         if saved is not None:
             check_options(saved["options"], options)
             session.load(saved)
-        lines = _open_output(output, saved, session.paced, file is not None)
+        lines = _open_output(output, saved, session, file is not None)
         keeper = Keeper(
             session, lines, file, options,
             seconds=parse_duration(state_every, "state-every"), timing=timing, say=_say,
@@ -175,7 +175,7 @@ def stream(
         sys.exit(1)
 
 
-def _open_output(path: Path | None, saved: dict[str, Any] | None, paced: bool, keeps_state: bool) -> Any:
+def _open_output(path: Path | None, saved: dict[str, Any] | None, session: Session, keeps_state: bool) -> Any:
     from multires_edge.runtime.ecg.output import FileOutput, PatientOutput, StandardOutput
 
     if path is not None:
@@ -186,7 +186,7 @@ def _open_output(path: Path | None, saved: dict[str, Any] | None, paced: bool, k
         raise InputError("the state is of a run with --output; give the same file, or start over")
     if keeps_state:
         _say("note: without --output, lines since the last state come again after a crash")
-    if not paced:
+    if not session.paced:
         return StandardOutput()
 
     def dropped(count: int) -> str:
@@ -195,7 +195,7 @@ def _open_output(path: Path | None, saved: dict[str, Any] | None, paced: bool, k
             f'{{"type": "event", "source": null, "time": null, "event": "dropped_lines", "lines": {count}}}'
         )
 
-    return PatientOutput(StandardOutput(), dropped)
+    return PatientOutput(StandardOutput(), dropped, lambda: session.stopped)
 
 
 def _stopper(session: Session) -> Any:

@@ -95,11 +95,18 @@ class PatientOutput:
     """Another output behind a thread, for live sources: writing to it never waits.
 
     While its reader is slow the oldest lines give way; ``dropped`` is called with how many, and its line
-    goes where they would have been.
+    goes where they would have been. At the end there is nothing to hold up any more: the reader gets what
+    is left in its own time, unless ``hurry`` says otherwise.
     """
 
-    def __init__(self, inner: Output, dropped: Callable[[int], str], longest: int = _LONGEST_QUEUE) -> None:
-        self._inner, self._say_dropped = inner, dropped
+    def __init__(
+        self,
+        inner: Output,
+        dropped: Callable[[int], str],
+        hurry: Callable[[], bool] = lambda: False,
+        longest: int = _LONGEST_QUEUE,
+    ) -> None:
+        self._inner, self._say_dropped, self._hurry = inner, dropped, hurry
         self._longest = longest
         self._lines: deque[str] = deque()
         self._dropped = 0
@@ -126,10 +133,15 @@ class PatientOutput:
         with self._changed:
             self._closing = True
             self._changed.notify()
+        while self._thread.is_alive() and not self._hurry():
+            self._thread.join(0.1)
         self._thread.join(_FAREWELL)
         if self._error is not None:
             raise self._error
-        if not self._thread.is_alive():
+        if self._thread.is_alive():
+            with self._changed:
+                self._say_dropped(len(self._lines) + self._dropped)
+        else:
             self._inner.close()
 
     def _write_on(self) -> None:

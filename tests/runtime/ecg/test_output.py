@@ -90,3 +90,29 @@ def test_a_reader_that_has_gone_is_an_error_at_the_next_line() -> None:
         output.write(["b"])
     with pytest.raises(BrokenPipeError):
         output.close()
+
+
+def test_at_the_end_a_reader_has_its_own_time_unless_there_is_a_hurry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("multires_edge.runtime.ecg.output._FAREWELL", 0.05)
+    left: list[int] = []
+    hurry = threading.Event()
+
+    def say(count: int) -> str:
+        left.append(count)
+        return ""
+
+    reader = Reader()
+    output = PatientOutput(reader, say, hurry.is_set)
+    output.write(["a"])
+    assert reader.reading.wait(10)
+    output.write(["b", "c"])
+    closing = threading.Thread(target=output.close)
+    closing.start()
+    closing.join(0.3)
+    assert closing.is_alive()  # a little longer than a farewell
+    hurry.set()
+    closing.join(10)
+    assert left == [2]
+    reader.go_on.set()
