@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle, open_bundle
+    from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
     from multires_edge.runtime.errors import MultiresError
     from multires_edge.runtime.evaluation import evaluate
     from multires_edge.runtime.full import FullGraph
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bundle",
+    "EcgStream",
+    "EcgStreams",
     "FullGraph",
     "MultiresError",
     "PixelSampler",
@@ -27,6 +30,8 @@ __all__ = [
 
 _HOMES = {
     "Bundle": "bundle",
+    "EcgStream": "ecg.streams",
+    "EcgStreams": "ecg.streams",
     "FullGraph": "full",
     "MultiresError": "errors",
     "PixelSampler": "sampling",

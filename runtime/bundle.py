@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from multires_edge.runtime.backends import Stepper, make_runner, make_stepper
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import BundleError, InputError
 from multires_edge.runtime.full import FullGraph
-from multires_edge.runtime.manifest import Manifest, read_manifest
+from multires_edge.runtime.manifest import GraphSpec, Manifest, read_manifest
+from multires_edge.runtime.pooling import pooled_states, window_of
 from multires_edge.runtime.stream import Stream
 
 
@@ -64,32 +66,46 @@ class Bundle:
         precision: str = "fp32",
         threads: int = 1,
         provider: str | None = None,
+        pool: str | None = None,
     ) -> Stream:
         """``batch`` streams that start at zero.
 
         ``backend`` "auto" is the native engine where the bundle has its weights; "tensorrt" takes an engine
         that `multires-edge build` made for this device. Threads other than one, and a ``provider`` ("cpu",
         "cuda", "tensorrt" or "rtx"), are ONNX Runtime's; one thread is its fastest too for one stream, whose
-        operators are too small to share.
+        operators are too small to share. ``pool``, "cumulative" or "window:N" in steps, replaces the one
+        that the bundle was exported with, in the native backend.
         Raises BackendError, BundleError or InputError.
         """
         batch = _positive("batch", batch)
-        spec = self.manifest.graph("step", precision)
+        spec, window = self._pooled(precision, pool)
         count = _threads(threads) or 1
         try:
-            stepper = make_stepper(backend, self.path, self.manifest, precision, batch, count, provider)
+            stepper = make_stepper(
+                backend, self.path, self.manifest, precision, batch, count, provider, window
+            )
         except MemoryError as error:
             each = sum(state.row_bytes for state in spec.states)
             raise InputError(
                 f"batch is {batch:,}: with {each:,} bytes of state each, that does not fit into memory"
             ) from error
-        return self.stream_of(stepper, batch, precision)
+        return self.stream_of(stepper, batch, precision, pool)
 
-    def stream_of(self, stepper: Stepper, batch: int, precision: str) -> Stream:
-        """A stream on a stepper made for this bundle."""
-        model = f"{self.manifest.source['sha256'][:16]}/{self.manifest.pool}/{precision}"
-        spec = self.manifest.graph("step", precision)
+    def stream_of(self, stepper: Stepper, batch: int, precision: str, pool: str | None = None) -> Stream:
+        """A stream on a stepper made for this bundle, which pools as ``pool`` says, None as exported."""
+        spec, _ = self._pooled(precision, pool)
+        model = f"{self.manifest.source['sha256'][:16]}/{pool or self.manifest.pool}/{precision}"
         return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
+
+    def _pooled(self, precision: str, pool: str | None) -> tuple[GraphSpec, int | None]:
+        """The step graph as it would be with another pooling, and that pooling's window if it is another."""
+        spec = self.manifest.graph("step", precision)
+        if pool is None or pool == self.manifest.pool:
+            return spec, None
+        if self.manifest.pool is None:
+            raise InputError(f"pool is {pool!r}, but an autoregressive model does not pool")
+        window = window_of(pool)
+        return replace(spec, states=pooled_states(spec.states, window)), window
 
     def parity(self) -> dict[str, Any]:
         """The parity checks that the export made, as in parity.json."""

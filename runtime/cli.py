@@ -14,6 +14,7 @@ from multires_edge.runtime.commands.evaluate import evaluate
 from multires_edge.runtime.commands.inspect import inspect
 from multires_edge.runtime.commands.kit import kit
 from multires_edge.runtime.commands.sample import sample
+from multires_edge.runtime.commands.stream import stream
 from multires_edge.runtime.commands.targets import targets
 from multires_edge.runtime.commands.verify import verify
 
@@ -26,7 +27,7 @@ def main() -> None:
 
 COMMANDS = (
     *(export, calibrate, targets, build, verify, evaluate),
-    *(bench, kit, sample, inspect, doctor, cmake_dir),
+    *(stream, bench, kit, sample, inspect, doctor, cmake_dir),
 )
 for command in COMMANDS:
     main.add_command(command)

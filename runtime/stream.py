@@ -91,13 +91,24 @@ class Stream:
         with self._ownership:
             self._stepper.reset(rows)
 
-    def save_state(self) -> StreamState:
-        """A copy of the state; the stream goes on untouched."""
+    def save_state(self, rows: Iterable[int] | None = None) -> StreamState:
+        """A copy of the state, of all rows or only of ``rows``; the stream goes on untouched."""
+        numbers = None if rows is None else self._row_numbers(rows)
         with self._ownership:
-            return StreamState(self._model, self.batch, self._stepper.read_state())
+            arrays = self._stepper.read_state()
+        if numbers is None:
+            return StreamState(self._model, self.batch, arrays)
+        return StreamState(
+            self._model, len(numbers), {name: array[numbers] for name, array in arrays.items()}
+        )
 
-    def load_state(self, saved: StreamState) -> None:
-        """Go on from a saved state. Raises StateError for one of another model, pooling or batch."""
+    def load_state(self, saved: StreamState, rows: Iterable[int] | None = None) -> None:
+        """Go on from a saved state: all rows, or only ``rows``, of which the others see nothing.
+
+        Raises StateError for one of another model, pooling or batch.
+        """
+        numbers = None if rows is None else self._row_numbers(rows)
+        batch = self.batch if numbers is None else len(numbers)
         if not isinstance(saved, StreamState):
             raise StateError(
                 f"state is a {type(saved).__name__}, expected a StreamState, from save_state() or "
@@ -107,13 +118,14 @@ class Stream:
             raise StateError(
                 f"the state is of another model: it is of {saved.model}, this stream runs {self._model}"
             )
-        if saved.batch != self.batch:
-            raise StateError(f"the state has a batch of {saved.batch}, this stream of {self.batch}")
+        if saved.batch != batch:
+            to = f"this stream of {batch}" if numbers is None else f"{batch} rows are to take it"
+            raise StateError(f"the state has a batch of {saved.batch}, {to}")
         if set(saved.arrays) != set(self._states):
             raise StateError(f"the state holds {sorted(saved.arrays)}, expected {sorted(self._states)}")
         for name, spec in self._states.items():
             array = saved.arrays[name]
-            shape = (self.batch, *spec.shape[1:])
+            shape = (batch, *spec.shape[1:])
             if array.shape != shape or array.dtype != np.dtype(spec.dtype):
                 raise StateError(
                     f"state {name} is {array.dtype} {array.shape}, expected {spec.dtype} {shape}"
@@ -126,7 +138,13 @@ class Stream:
                 "the state holds a position outside of 0 to 2^62, NaN or infinity, so it was damaged"
             )
         with self._ownership:
-            self._stepper.write_state(saved.arrays)
+            if numbers is None:
+                self._stepper.write_state(saved.arrays)
+                return
+            arrays = self._stepper.read_state()
+            for name, array in saved.arrays.items():
+                arrays[name][numbers] = array
+            self._stepper.write_state(arrays)
 
     @property
     def state_bytes(self) -> int:

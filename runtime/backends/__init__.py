@@ -72,13 +72,29 @@ def make_stepper(
     batch: int,
     threads: int,
     provider: str | None,
+    window: int | None = None,
 ) -> Stepper:
     """Make the stepper of a backend; "auto" is native, unless threads or a provider are asked for.
 
+    ``window`` is a pooling other than the bundle's: steps, 0 for everything so far.
     Raises BackendError for one that is not here.
     """
     _check_name(backend, STREAM_BACKENDS)
     plain = threads == 1 and provider is None
+    if backend == "native" or (backend == "auto" and plain and precision in manifest.native):
+        if not plain:
+            raise BackendError(
+                "the native backend runs a stream on one thread of the CPU, without a provider"
+            )
+        from multires_edge.runtime.backends.native import NativeStepper
+
+        return NativeStepper(folder / _native_file(manifest, precision), batch, window)
+    if window is not None:
+        wanted = f"window:{window}" if window else "cumulative"
+        raise BackendError(
+            f"the step graph pools {manifest.pool}, and only the native backend can change that; export the "
+            f"bundle with --pool {wanted}, or use backend native"
+        )
     if backend == "tensorrt":
         if not plain:
             raise BackendError(
@@ -88,14 +104,6 @@ def make_stepper(
         from multires_edge.runtime.tensorrt.opening import open_stepper
 
         return open_stepper(folder, manifest, precision, batch)
-    if backend == "native" or (backend == "auto" and plain and precision in manifest.native):
-        if not plain:
-            raise BackendError(
-                "the native backend runs a stream on one thread of the CPU, without a provider"
-            )
-        from multires_edge.runtime.backends.native import NativeStepper
-
-        return NativeStepper(folder / _native_file(manifest, precision), batch)
     from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper, release
     from multires_edge.runtime.backends.providers import in_runnable_form
 

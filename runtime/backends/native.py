@@ -32,8 +32,8 @@ def load_model(path: Path) -> _native.Model:
 class NativeStepper:
     """Streams in the native engine. The state lies in the layout of the step graph's states."""
 
-    def __init__(self, path: Path, batch: int) -> None:
-        state = _native.State(load_model(path), batch)
+    def __init__(self, path: Path, batch: int, window: int | None = None) -> None:
+        state = _native.State(load_model(path), batch, -1 if window is None else window)
         self._state = state
         self._parts: dict[str, NDArray[Any]] = state.parts()
         self.input, self.output = state.input, state.output

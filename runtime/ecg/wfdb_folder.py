@@ -63,7 +63,7 @@ def read_record(path: str | Path, preprocessing: Mapping[str, Any]) -> NDArray[n
 
     path = Path(path)
     try:
-        _check_ascii(path)
+        check_ascii(path)
         record = wfdb.rdrecord(str(path))
         names = [str(name) for name in record.sig_name]
         units = [str(unit) for unit in record.units]
@@ -96,7 +96,7 @@ def read_record(path: str | Path, preprocessing: Mapping[str, Any]) -> NDArray[n
     return normalize(resample(samples, rate, preprocessing["sampling_rate"]), preprocessing)
 
 
-def _check_ascii(path: Path) -> None:
+def check_ascii(path: Path) -> None:
     """The reader drops what is not ASCII, and so takes a microvolt written with a mu for a volt."""
     header = path.with_name(f"{path.name}.hea")
     for line in header.read_bytes().splitlines():

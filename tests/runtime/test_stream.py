@@ -143,6 +143,24 @@ class TestSavedState:
         stream.load_state(saved)
         assert np.array_equal(stream.run(X), expected)
 
+    def test_of_some_rows_moves_into_others(self, opened: Bundle, stream: Stream, backend: str) -> None:
+        stream.run(X[..., :20])
+        saved = stream.save_state(rows=[2, 0])
+        expected = stream.run(X[..., 20:])
+        other = opened.stream(3, backend=backend)
+        other.run(X[..., :5])
+        middle = other.save_state(rows=[1])
+        other.load_state(saved, rows=[0, 1])
+        y = other.run(X[[2, 0, 1], :, 20:])
+        assert within_limit(y[:2], expected[[2, 0]])
+        third = opened.stream(1, backend=backend)
+        third.load_state(middle)
+        assert third.save_state().arrays["position"].tolist() == [5]
+        with pytest.raises(StateError, match="batch of 2, 1 rows are to take it"):
+            other.load_state(saved, rows=[1])
+        with pytest.raises(InputError, match="row numbers from 0 to 2"):
+            other.save_state(rows=[3])
+
     @pytest.mark.parametrize("position", [-1, (1 << 62) + 1])
     def test_with_a_position_that_cannot_be(self, position: int, stream: Stream) -> None:
         saved = stream.save_state()
@@ -304,6 +322,30 @@ class TestBackends:
                 opened.stream(provider="cuda")
         with pytest.raises(BackendError, match="expected one of cpu, cuda"):
             opened.full(provider="npu")
+
+
+class TestPoolsOfOnesOwn:
+    def test_are_those_of_a_bundle_exported_so(self, opened: Bundle, tmp_path: Path) -> None:
+        run = opened.path.parent / "run" / "ckpt.pth"
+        windowed = open_bundle(export_bundle(run, tmp_path / "windowed", pool="window:7").path)
+        for one, other, pool in ((opened, windowed, "window:7"), (windowed, opened, "cumulative")):
+            mine, own = one.stream(3, pool=pool), other.stream(3, backend="native")
+            assert np.array_equal(mine.run(X[..., :30]), own.run(X[..., :30]))
+            # A state says nothing of how its stream came by the pooling.
+            mine.load_state(own.save_state())
+            assert np.array_equal(mine.run(X[..., 30:]), own.run(X[..., 30:]))
+            assert mine.state_bytes == own.state_bytes
+
+    def test_that_a_graph_cannot_give(self, opened: Bundle) -> None:
+        with pytest.raises(BackendError, match="export the bundle with --pool window:7"):
+            opened.stream(pool="window:7", backend="onnxruntime")
+        assert opened.stream(pool="cumulative", backend="onnxruntime").batch == 1
+
+    def test_that_are_none(self, opened: Bundle, drawing: Path) -> None:
+        with pytest.raises(InputError, match="pool is 'window:0', expected cumulative"):
+            opened.stream(pool="window:0")
+        with pytest.raises(InputError, match="does not pool"):
+            open_bundle(drawing).stream(pool="cumulative")
 
 
 def test_a_second_thread_is_turned_away(opened: Bundle, backend: str) -> None:

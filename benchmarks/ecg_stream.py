@@ -1,0 +1,221 @@
+"""A day of electrodes: speed, memory, many sources at once, and being killed.
+
+    python -m benchmarks.ecg_stream speed RECORD          # times real time, of a two-lead WFDB record
+    python -m benchmarks.ecg_stream day RECORD... [--hours 24]
+    python -m benchmarks.ecg_stream sources RECORD [--count 32] [--seconds 30]
+    python -m benchmarks.ecg_stream kills RECORD [--count 200]
+
+Without --bundle on a network with random weights, for the record's leads, of the paper's size (--size
+paper) or of the demonstration's (--size demo). One thread each; trust the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from multires_edge.runtime import Bundle, open_bundle
+from multires_edge.runtime.commands.stream import stream as command
+from multires_edge.runtime.ecg.decision import Decision
+from multires_edge.runtime.ecg.session import Session
+from multires_edge.runtime.ecg.sources import Piece, Samples, open_source
+from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
+
+_SIZES = {"paper": (128, 6), "demo": (64, 4)}  # d_model, n_layers
+_POOL = "window:10s"
+
+
+def main() -> None:
+    """Parse, make a bundle, measure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=["speed", "day", "sources", "kills"])
+    parser.add_argument("records", nargs="+")
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--size", choices=sorted(_SIZES), default="demo")
+    parser.add_argument("--hours", type=float, default=24)
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--seconds", type=float, default=30)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = arguments.bundle or _random_bundle(arguments.records[0], arguments.size, folder)
+        if arguments.what == "speed":
+            speed(open_bundle(path), arguments.records[0])
+        elif arguments.what == "day":
+            day(open_bundle(path), arguments.records, arguments.hours)
+        elif arguments.what == "sources":
+            sources(path, arguments.records[0], arguments.count or 32, arguments.seconds, folder)
+        else:
+            kills(path, arguments.records[0], arguments.count or 200, folder)
+
+
+def speed(bundle: Bundle, record: str) -> None:
+    """The whole record through a session, reading included, against its length."""
+    best = np.inf
+    for _ in range(3):
+        source = open_source(record)
+        started = time.perf_counter()
+        session = Session(EcgStreams(bundle, [source.electrodes], pool=_POOL), [source])
+        last = [item for items in session.run() for item in items if isinstance(item, Decision)]
+        best = min(best, time.perf_counter() - started)
+    print(
+        f"{last[-1].time:.1f} s of {len(source.electrodes.leads)} leads, {len(last)} decisions: {best:.2f} s,"
+    )
+    print(f"{last[-1].time / best:.0f} times real time")
+
+
+def day(bundle: Bundle, records: list[str], hours: float) -> None:
+    """Hours at full speed: resident memory, time a decision, and the last hour against a fresh stream."""
+    source = open_source(records[0])
+    electrodes = source.electrodes
+    options: dict[str, Any] = {
+        "leads": electrodes.leads,
+        "rate": electrodes.rate,
+        "unit": electrodes.unit,
+        "pool": _POOL,
+    }
+    stream = EcgStream(bundle, **options)
+    tens = round(hours * 360)
+    compared_from = tens - 360
+    kept = np.ones((7200, len(stream.labels)), np.float32)
+    count = 0
+    started = time.perf_counter()
+    resident = []
+    for i, samples in enumerate(_repeated(records, 0, tens)):
+        decisions = stream.feed(samples)
+        if i >= compared_from:
+            for decision in decisions:
+                kept[count] = decision.logits
+                count += 1
+        if i % 360 == 5 or i == tens - 1:
+            resident.append(psutil.Process().memory_info().rss)
+            seconds = time.perf_counter() - started
+            print(f"{(i + 1) / 360:6.2f} h: {resident[-1] / 1e6:.2f} MB, {seconds:.0f} s", flush=True)
+    print(f"memory at the end to that after a minute: {resident[-1] / resident[0]:.4f}")
+    # What the filters and the window remember is less than two minutes.
+    fresh = EcgStream(bundle, **options)
+    again = [
+        d.logits for samples in _repeated(records, compared_from - 12, tens) for d in fresh.feed(samples)
+    ]
+    off = np.abs(np.stack(again[-count:]) - kept[:count]).max(1)
+    print(f"last hour: {count} decisions, {np.count_nonzero(off == 0)} identical to a fresh stream's")
+    print(f"the largest difference of a logit: {off.max():.1e}")
+
+
+def sources(bundle: Path, record: str, count: int, seconds: float, folder: Path) -> None:
+    """Sources at their own speed in one session, on the cores that this process may use."""
+    opened = open_bundle(bundle)
+    electrodes = open_source(record).electrodes
+    stop = int(seconds * electrodes.rate)
+    signals = np.concatenate(list(_repeated([record], 0, int(seconds // 10) + 1)))[:stop]
+    inputs = []
+    for i in range(count):
+        path = folder / f"{i}.npz"
+        np.savez(
+            path, samples=signals, leads=list(electrodes.leads), rate=electrodes.rate, unit=np.array("mV")
+        )
+        inputs.append(open_source(str(path)))
+    streams = EcgStreams(opened, [source.electrodes for source in inputs], pool=_POOL)
+    session = Session(streams, inputs, realtime=True)
+    before = time.process_time()
+    ages = [i.timing.age for items in session.run() for i in items if isinstance(i, Decision) and i.timing]
+    busy = (time.process_time() - before) / seconds
+    half, most = np.percentile(ages, [50, 99])
+    print(f"{count} sources of {electrodes.rate:g} Hz, {len(ages)} decisions: {busy:.0%} of one core")
+    print(f"age of a decision's newest sample: p50 {half:.3f} s, p99 {most:.3f} s, at most {max(ages):.3f} s")
+
+
+def kills(bundle: Path, record: str, count: int, folder: Path) -> None:
+    """SIGKILL at random moments, start again, compare the union with a run that was left alone."""
+    signals = np.concatenate(list(_repeated([record], 0, 60)))
+    electrodes = open_source(record).electrodes
+    path = folder / "a.npz"
+    np.savez(path, samples=signals, leads=list(electrodes.leads), rate=electrodes.rate, unit=np.array("mV"))
+    options = [str(bundle), str(path), "--pool", _POOL, "--every", "0.1s", "--state-every", "5ms"]
+    started = time.perf_counter()
+    _forked([*options, "--output", str(folder / "whole")], None)
+    alone = time.perf_counter() - started
+    chance = random.Random(0)
+    killed = rounds = 0
+    same = True
+    while killed < count:
+        out, state = folder / f"out{rounds}", folder / f"state{rounds}"
+        kept = [*options, "--output", str(out), "--state-file", str(state)]
+        while True:
+            done = _forked(kept, chance.random() * alone / 8 if killed < count else None)
+            killed += not done
+            if done:
+                break
+        same &= out.read_bytes() == (folder / "whole").read_bytes()
+        rounds += 1
+    print(f"{killed} kills in {rounds} runs: the union is {'byte-identical' if same else 'DIFFERENT'}")
+    if not same:
+        sys.exit(1)
+
+
+def _forked(arguments: list[str], kill_after: float | None) -> bool:
+    """Run the command in a process of its own; whether it ended by itself."""
+    child = os.fork()
+    if child == 0:
+        try:
+            command(arguments, standalone_mode=False)
+        except SystemExit as error:
+            os._exit(int(error.code or 0))
+        os._exit(0)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return False
+    if os.WEXITSTATUS(status):
+        sys.exit("the command failed")
+    return True
+
+
+def _repeated(records: list[str], start: int, stop: int) -> Iterator[NDArray[np.float64]]:
+    """Ten seconds at a time of the records in turn, each time with other noise."""
+    pieces = []
+    for record in records:
+        source = open_source(record)
+        read: list[Piece] = source.read(int(10 * source.electrodes.rate))
+        pieces.append(next(piece.values for piece in read if isinstance(piece, Samples)))
+    for i in range(start, stop):
+        noise = np.random.default_rng(i).standard_normal(pieces[i % len(pieces)].shape)
+        yield pieces[i % len(pieces)] + 0.01 * noise
+
+
+def _random_bundle(record: str, size: str, folder: Path) -> Path:
+    # Exporting takes more memory than a device has; with --bundle, none of it is in what is measured.
+    from benchmarks.networks import PAPER_SIZE, random_checkpoint
+    from multires_edge.export import export_bundle
+
+    leads = list(open_source(record).electrodes.leads)
+    card = {
+        "preprocessing": {"sampling_rate": 100, "channels": leads, "unit": "mV", "mean": 0.0, "std": 0.24},
+        "labels": ["CD", "HYP", "MI", "NORM", "STTC"],
+        "output": "sigmoid",
+    }
+    (folder / "card.json").write_text(json.dumps(card))
+    d_model, n_layers = _SIZES[size]
+    config = replace(PAPER_SIZE, d_input=len(leads), d_model=d_model, n_layers=n_layers)
+    checkpoint = random_checkpoint(config, folder)
+    return export_bundle(checkpoint, folder / "bundle", card=folder / "card.json").path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What comes out of a stream of electrodes: decisions and events, and how they are written as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds by the clock, of live sources: ``age`` since the newest sample behind the decision was
+    measured, the resampler's delay included; ``latency`` since the last sample it needed arrived."""
+
+    age: float
+    latency: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The network's answer at ``time`` seconds of the record, pooled over the last ``seen`` seconds.
+
+    ``probabilities`` by label, ``logits`` (labels,) float32 behind them; ``quality`` has the flags of
+    every channel that is not as it should be, for the samples since the decision before.
+    """
+
+    source: str
+    time: float
+    seen: float
+    probabilities: dict[str, float]
+    quality: dict[str, tuple[str, ...]]
+    logits: NDArray[np.float32] = field(compare=False, repr=False)
+    timing: Timing | None = field(default=None, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a line of output; ``timing`` only where a clock ran along."""
+        entry: dict[str, Any] = {
+            "type": "decision",
+            "source": self.source,
+            "time": round(self.time, 6),
+            "seen": round(self.seen, 6),
+            "probabilities": {label: round(p, 6) for label, p in self.probabilities.items()},
+            "quality": {channel: list(flags) for channel, flags in self.quality.items()},
+        }
+        if self.timing is not None:
+            timing = self.timing
+            entry["timing"] = {"age": round(timing.age, 6), "latency": round(timing.latency, 6)}
+        return entry
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened at ``time`` seconds of the record; ``details`` depend on ``kind``.
+
+    onset and offset of a label; silent and restart by the gap policy; gap, late, clock, bad_line,
+    bad_lines, dropped, truncated, lost and connected of a source; stalled and resumed of a live one.
+    """
+
+    source: str
+    time: float
+    kind: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a line of output."""
+        return {
+            "type": "event",
+            "source": self.source,
+            "time": round(self.time, 6),
+            "event": self.kind,
+            **self.details,
+        }
+
+    def save(self) -> dict[str, Any]:
+        return {"source": self.source, "time": self.time, "kind": self.kind, "details": self.details}

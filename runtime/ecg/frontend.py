@@ -1,0 +1,283 @@
+"""One source's way from electrodes to the network's inputs: leads, quality, gaps, rate, normalisation.
+
+Samples wait until those of a whole block are there, and a block ends where a decision is due. So
+everything behind works on the same blocks, and gives the same bits, however the samples came in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.checks import all_finite
+from multires_edge.runtime.ecg.decision import Event
+from multires_edge.runtime.ecg.leads import LeadMap, volts_per
+from multires_edge.runtime.ecg.quality import Quality
+from multires_edge.runtime.ecg.resample import Resampler
+from multires_edge.runtime.ecg.settings import GapPolicy
+from multires_edge.runtime.preprocessing import normalize
+
+
+@dataclass
+class Block:
+    """The steps up to the next decision or reset: ``x`` (channels, steps) float32, or None while silent.
+
+    ``restart``: the stream starts over before it; ``steps``: those since then, with this block's;
+    ``decide``: a decision is due at its end; ``reset``: the stream starts over behind it.
+    """
+
+    x: NDArray[np.float32] | None
+    time: float
+    steps: int = 0
+    restart: bool = False
+    decide: bool = False
+    reset: bool = False
+    quality: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    arrived: float | None = None
+
+
+class FrontEnd:
+    """Turns samples of ``leads`` at ``rate`` Hz into blocks of ``every`` steps, cut where ``reset`` says."""
+
+    def __init__(
+        self,
+        name: str,
+        leads: LeadMap,
+        rate: float,
+        preprocessing: Mapping[str, Any],
+        *,
+        every: int,
+        reset: int | None,
+        gap: GapPolicy,
+    ) -> None:
+        channels = len(leads.channels)
+        self.name, self.leads, self.rate = name, leads, rate
+        self.ready: deque[Block] = deque()
+        self._preprocessing = preprocessing
+        self._every, self._reset, self._gap = every, reset, gap
+        self._patience = None if gap.patience is None else max(1, round(gap.patience * rate))
+        self._tick = max(1, round(every / preprocessing["sampling_rate"] * rate))
+        self._resampler = Resampler(rate, preprocessing["sampling_rate"], channels)
+        self._quality = Quality(rate, leads.channels, leads.missing, volts_per(preprocessing["unit"]))
+        self._present = [i for i, channel in enumerate(leads.channels) if channel not in leads.missing]
+        self._mean = np.broadcast_to(np.asarray(preprocessing["mean"], np.float64), channels)
+        self._last = self._mean.copy()
+        self._ahead: NDArray[np.float32] = np.empty((channels, 0), np.float32)
+        self._waiting: NDArray[np.float64] = np.empty((0, channels))
+        self._came: NDArray[np.bool_] = np.empty(0, bool)
+        self._index = 0  # of the first sample that waits
+        self._origin = 0  # of the sample that the stream started with
+        self._steps = 0
+        self._silent_for = 0
+        self._stopped = False
+        self._restarted = False
+        self._notes: deque[tuple[int, Event]] = deque()
+
+    @property
+    def received(self) -> int:
+        """Samples so far, those that are missing included."""
+        return self._index + len(self._waiting)
+
+    @property
+    def delay(self) -> float:
+        """Seconds that a decision lags behind the newest sample, by the resampler's filter."""
+        return self._resampler.lookahead
+
+    def feed(self, mapped: NDArray[np.float64], arrived: float | None = None, *, came: bool = True) -> None:
+        """Take samples (n, channels) as the lead map gives them; ``came`` False for those that did not."""
+        self._waiting = np.concatenate([self._waiting, mapped])
+        self._came = np.concatenate([self._came, np.full(len(mapped), came)])
+        while self._cut(arrived):
+            pass
+
+    def missing(self, count: int, arrived: float | None = None) -> None:
+        """Let ``count`` samples pass that never came."""
+        while count > 0:
+            n = min(count, 4096)
+            self.feed(np.full((n, len(self._mean)), np.nan), arrived, came=False)
+            count -= n
+
+    def note(self, kind: str, **details: Any) -> None:
+        """Report an event at this point of the record, in its turn among the decisions."""
+        self._notes.append((self.received, Event(self.name, self.received / self.rate, kind, details)))
+
+    def finish(self) -> None:
+        """The source has ended: what the resampler still owes, and what has not been reported.
+
+        Steps at the end that are less than a decision is due for are left out.
+        """
+        if not self._stopped and self.received:
+            self._take(len(self._waiting))
+            self._keep(self._resampler.finish())
+            while self._ahead.shape[1] >= self._next_cut() - self._steps:
+                self._emit(None)
+        if self._notes:
+            events = self._events_until(self.received)
+            self.ready.append(Block(None, self.received / self.rate, events=events))
+
+    def _cut(self, arrived: float | None) -> bool:
+        """Make one block of what waits; False where that is not enough for one."""
+        if self._stopped:
+            return self._listen(arrived)
+        need = max(0, self._resampler.needed(self._next_cut()) - self._resampler.received)
+        if len(self._waiting) < need:
+            return False
+        silence = self._silence(need)
+        if silence is not None:
+            self._stop(silence)
+            return True
+        self._take(need)
+        self._emit(arrived)
+        return True
+
+    def _next_cut(self) -> int:
+        cuts = [self._every] if self._reset is None else [self._every, self._reset]
+        return min((self._steps // every + 1) * every for every in cuts)
+
+    def _take(self, count: int) -> None:
+        """Quality, gaps and rate of the next samples; their steps lie in ``_ahead`` then."""
+        x, came = self._drop(count)
+        if not count:
+            return
+        self._quality.feed(x, ~came)
+        if not all_finite(x):
+            x = self._fill(x)
+        self._last = x[-1].copy()
+        self._keep(self._resampler.process(x))
+
+    def _drop(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        x, came = self._waiting[:count], self._came[:count]
+        self._waiting, self._came = self._waiting[count:], self._came[count:]
+        self._index += count
+        return x, came
+
+    def _keep(self, resampled: NDArray[np.float64]) -> None:
+        self._ahead = np.concatenate([self._ahead, normalize(resampled.T, self._preprocessing)], 1)
+
+    def _fill(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = np.isfinite(x)
+        if self._gap.fill == "zero":
+            return np.where(found, x, self._mean)
+        rows = np.where(found, np.arange(1, len(x) + 1)[:, None], 0)
+        held = np.concatenate([self._last[None], x])
+        filled: NDArray[np.float64] = np.take_along_axis(held, np.maximum.accumulate(rows, 0), 0)
+        return filled
+
+    def _emit(self, arrived: float | None) -> None:
+        cut = self._next_cut()
+        length = cut - self._steps
+        x, self._ahead = self._ahead[:, :length], self._ahead[:, length:]
+        self._steps = cut
+        decide = cut % self._every == 0
+        block = Block(
+            np.ascontiguousarray(x),
+            self._time(),
+            cut,
+            self._restarted,
+            decide,
+            self._reset is not None and cut % self._reset == 0,
+            self._quality.take() if decide else {},
+            self._events_until(self._index),
+            arrived,
+        )
+        self._restarted = False
+        self.ready.append(block)
+
+    def _time(self) -> float:
+        """Seconds of the record up to the end of the steps so far."""
+        resampler = self._resampler
+        return (self._origin + self._steps * resampler.down / resampler.up) / self.rate
+
+    def _events_until(self, index: int) -> list[Event]:
+        events = []
+        while self._notes and self._notes[0][0] <= index:
+            events.append(self._notes.popleft()[1])
+        return events
+
+    # The gap policy "restart".
+
+    def _silence(self, count: int) -> int | None:
+        """Where in the next samples the patience ends, if it does."""
+        if self._patience is None:
+            return None
+        edges = np.concatenate([[-1 - self._silent_for], self._heard(count), [count]])
+        silences = np.diff(edges) - 1
+        long = np.flatnonzero(silences >= self._patience)
+        if len(long):
+            return max(0, int(edges[long[0]]) + 1 + self._patience)
+        self._silent_for = int(silences[-1])
+        return None
+
+    def _heard(self, count: int) -> NDArray[np.intp]:
+        """Those of the next samples that have a value of any lead that the source has."""
+        return np.flatnonzero(np.isfinite(self._waiting[:count, self._present]).any(1))
+
+    def _stop(self, at: int) -> None:
+        x, came = self._drop(at)
+        self._quality.feed(x, ~came)
+        self._stopped, self._silent_for = True, 0
+        self._ahead = self._ahead[:, :0]
+        self._notes.append((self._index, Event(self.name, self._index / self.rate, "silent", {})))
+
+    def _listen(self, arrived: float | None) -> bool:
+        """Let silence pass, a block of nothing at a time, until a sample comes."""
+        heard = self._heard(self._tick)
+        if len(heard):
+            self._drop(int(heard[0]))
+            self._stopped = False
+            self._restarted = True
+            self._origin, self._steps = self._index, 0
+            self._last = self._mean.copy()
+            self._resampler.reset()
+            self._notes.append((self._index, Event(self.name, self._index / self.rate, "restart", {})))
+            return True
+        if len(self._waiting) < self._tick:
+            return False
+        self._drop(self._tick)
+        block = Block(None, self._index / self.rate, events=self._events_until(self._index), arrived=arrived)
+        self.ready.append(block)
+        return True
+
+    # What a checkpoint holds.
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "waiting": self._waiting.copy(),
+            "came": self._came.copy(),
+            "ahead": self._ahead.copy(),
+            "last": self._last.copy(),
+            "counts": [self._index, self._origin, self._steps, self._silent_for],
+            "stopped": self._stopped,
+            "restarted": self._restarted,
+            "notes": [[index, event.save()] for index, event in self._notes],
+            "quality": self._quality.save(),
+            "resampler": self._resampler.save(),
+            "ready": [_saved_block(block) for block in self.ready],
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self._waiting, self._came = saved["waiting"].copy(), saved["came"].copy()
+        self._ahead, self._last = saved["ahead"].copy(), saved["last"].copy()
+        self._index, self._origin, self._steps, self._silent_for = saved["counts"]
+        self._stopped, self._restarted = saved["stopped"], saved["restarted"]
+        self._notes = deque((index, Event(**event)) for index, event in saved["notes"])
+        self._quality.load(saved["quality"])
+        self._resampler.load(saved["resampler"])
+        self.ready = deque(_loaded_block(block) for block in saved["ready"])
+
+
+def _saved_block(block: Block) -> dict[str, Any]:
+    # When a sample arrived is of no use after a restart.
+    return vars(block) | {"events": [event.save() for event in block.events], "arrived": None}
+
+
+def _loaded_block(saved: dict[str, Any]) -> Block:
+    quality = {channel: tuple(flags) for channel, flags in saved["quality"].items()}
+    events = [Event(**event) for event in saved["events"]]
+    return Block(**(saved | {"quality": quality, "events": events}))

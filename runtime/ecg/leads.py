@@ -1,0 +1,112 @@
+"""From a device's leads to the network's: by name, in its order, in its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.errors import DataError, InputError
+from multires_edge.runtime.preprocessing import VOLTS
+
+# Einthoven's and Goldberger's leads are differences and means of the same three electrodes, so two of them
+# give the other four exactly: III = II - I, and so on.
+_DERIVED = {
+    "iii": (("ii", 1.0), ("i", -1.0)),
+    "avr": (("i", -0.5), ("ii", -0.5)),
+    "avl": (("i", 1.0), ("ii", -0.5)),
+    "avf": (("ii", 1.0), ("i", -0.5)),
+}
+_PREFIXES = ("ecg ", "ekg ", "lead ")
+_UNITS = {unit.casefold(): volts for unit, volts in VOLTS.items()}
+# No potential on the skin: a sentinel for "no value", or another unit than was said.
+_LARGEST_VOLTS = 1.0
+
+
+def plain_name(name: str) -> str:
+    """A lead's name without case, blanks and the prefixes that recorders put in front."""
+    plain = " ".join(name.casefold().split())
+    for prefix in _PREFIXES:
+        plain = plain.removeprefix(prefix)
+    return plain
+
+
+def volts_per(unit: str) -> float:
+    """Volts of one ``unit``: V, mV or uV, whatever the case. Raises DataError."""
+    volts = _UNITS.get(unit.strip().casefold())
+    if volts is None:
+        raise DataError(f"the unit is {unit!r}, expected uV, mV or V")
+    return volts
+
+
+class LeadMap:
+    """Picks the card's channels from a device's leads.
+
+    ``unit`` is one for all leads, or one a lead. ``rename`` maps a channel to the device's lead that
+    stands for it. Limb leads that are not there are derived from I and II. Any other missing lead is a
+    DataError, or with ``allow_missing`` stays at the card's mean, which the network sees as zero.
+    """
+
+    def __init__(
+        self,
+        leads: Sequence[str],
+        unit: str | Sequence[str],
+        preprocessing: Mapping[str, Any],
+        *,
+        allow_missing: bool = False,
+        rename: Mapping[str, str] | None = None,
+    ) -> None:
+        self.leads = [str(lead) for lead in leads]
+        self.channels: list[str] = list(preprocessing["channels"])
+        units = [unit] * len(leads) if isinstance(unit, str) else list(unit)
+        if len(units) != len(leads):
+            raise InputError(f"{len(units)} units for {len(leads)} leads, expected one, or one a lead")
+        places: dict[str, int] = {}
+        for i, lead in enumerate(self.leads):
+            places.setdefault(plain_name(lead), i)
+        self._sources: list[list[tuple[int, float]]] = []
+        self.derived: list[str] = []
+        self.missing: list[str] = []
+        self._to_card = 1 / volts_per(preprocessing["unit"])
+        renamed = {plain_name(channel): plain_name(lead) for channel, lead in (rename or {}).items()}
+        for channel in self.channels:
+            name = plain_name(channel)
+            parts = [(renamed.get(name, name), 1.0)]
+            if parts[0][0] not in places and name not in renamed and name in _DERIVED:
+                limbs = [(renamed.get(lead, lead), weight) for lead, weight in _DERIVED[name]]
+                if all(lead in places for lead, _ in limbs):
+                    parts = limbs
+                    self.derived.append(channel)
+            if not all(lead in places for lead, _ in parts):
+                self.missing.append(channel)
+                parts = []
+            self._sources.append(
+                [(places[lead], w * volts_per(units[places[lead]]) * self._to_card) for lead, w in parts]
+            )
+        if self.missing and not allow_missing:
+            raise DataError(
+                f"no lead {', '.join(self.missing)}; the source has {', '.join(self.leads)}: rename one "
+                "(--lead CHANNEL=LEAD), or allow missing leads (--allow-missing)"
+            )
+        if len(self.missing) == len(self.channels):
+            raise DataError(f"none of the source's leads, {', '.join(self.leads)}, is one of the card's")
+        self._means: NDArray[np.float64] = np.broadcast_to(
+            np.asarray(preprocessing["mean"], np.float64), len(self.channels)
+        )
+
+    def __call__(self, samples: NDArray[Any]) -> NDArray[np.float64]:
+        """Samples (n, leads) to (n, channels) float64 in the card's unit; NaN where there is no value."""
+        mapped = np.empty((len(samples), len(self.channels)))
+        for i, parts in enumerate(self._sources):
+            if not parts:
+                mapped[:, i] = self._means[i]
+                continue
+            (lead, weight), *others = parts
+            mapped[:, i] = samples[:, lead] * weight
+            for lead, weight in others:
+                mapped[:, i] += samples[:, lead] * weight
+        with np.errstate(invalid="ignore"):
+            mapped[~(np.abs(mapped) <= _LARGEST_VOLTS * self._to_card)] = np.nan
+        return mapped

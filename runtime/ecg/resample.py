@@ -1,0 +1,118 @@
+"""Resampling a stream: a polyphase low-pass filter whose whole state can be saved and carried on."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.errors import InputError, StateError
+
+# As whole recordings are resampled, so that a stream hears what the network was trained on.
+_LARGEST_DENOMINATOR = 1000
+_HALF_LENGTH = 10  # in samples of the slower side
+_KAISER_BETA = 5.0
+# Windows of inputs gathered at a time; more would leave the cache.
+_OUTPUTS_AT_ONCE = 256
+_PLANS = 8
+
+SLOWEST, FASTEST = 50.0, 2000.0
+
+
+class Resampler:
+    """Samples (n, channels) float64 at ``rate`` Hz to ``target`` Hz, any n at a time.
+
+    Output m is y[m] = sum over k of h[k] u[m down + half - k], u the input with up - 1 zeros behind each
+    sample: sample for sample what ``scipy.signal.resample_poly(x, up, down, padtype="edge")`` gives for
+    the whole recording (the same Kaiser-windowed sinc). Before the first sample the stream holds it.
+    """
+
+    def __init__(self, rate: float, target: float, channels: int) -> None:
+        if not SLOWEST <= rate <= FASTEST:
+            raise InputError(f"the rate is {rate} Hz, expected {SLOWEST:.0f} to {FASTEST:.0f} Hz")
+        ratio = (Fraction(target) / Fraction(rate)).limit_denominator(_LARGEST_DENOMINATOR)
+        if not ratio:
+            raise InputError(f"cannot resample from {rate} Hz to {target} Hz")
+        self.up, self.down = ratio.numerator, ratio.denominator
+        self._filter, self._half = _phases(self.up, self.down)
+        self._past: NDArray[np.float64] = np.zeros((self._filter.shape[1] - 1, channels))
+        self.lookahead = self._half / (self.up * rate)  # seconds of input that an output waits for
+        # Taps and inputs of runs of outputs, which repeat from block to block.
+        self._plans: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.intp]]] = {}
+        self.received = self.produced = 0
+
+    def needed(self, outputs: int) -> int:
+        """Inputs that it takes for so many outputs since the start."""
+        return ((outputs - 1) * self.down + self._half) // self.up + 1 if outputs > 0 else 0
+
+    def process(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take finite samples (n, channels); returns every output that they complete, (m, channels)."""
+        if not len(x):
+            return np.empty((0, x.shape[1]))
+        if not self.received:
+            self._past[:] = x[0]
+        first = self.received - len(self._past)  # number of the buffer's first input
+        buffer = np.concatenate([self._past, x])
+        self.received += len(x)
+        end = max(0, (self.received * self.up - 1 - self._half) // self.down + 1)
+        parts = [
+            self._outputs(buffer, first, start, min(start + _OUTPUTS_AT_ONCE, end))
+            for start in range(self.produced, end, _OUTPUTS_AT_ONCE)
+        ]
+        self._past = buffer[len(buffer) - len(self._past) :].copy()
+        self.produced = max(self.produced, end)
+        return np.concatenate(parts) if parts else np.empty((0, x.shape[1]))
+
+    def _outputs(self, buffer: NDArray[np.float64], first: int, start: int, end: int) -> NDArray[np.float64]:
+        newest, phase = divmod(start * self.down + self._half, self.up)
+        plan = self._plans.get((phase, end - start))
+        if plan is None:
+            ahead = np.arange(end - start) * self.down + phase
+            index = ahead[:, None] // self.up - np.arange(self._filter.shape[1])
+            plan = self._filter[ahead % self.up], index
+            if len(self._plans) < _PLANS:
+                self._plans[phase, end - start] = plan
+        taps, index = plan
+        # Not by BLAS, whose rounding depends on how many outputs are asked for at once.
+        y: NDArray[np.float64] = np.einsum("mt,mtc->mc", taps, buffer.take(index + (newest - first), 0))
+        return y
+
+    def finish(self) -> NDArray[np.float64]:
+        """The outputs still due, holding the last sample: ceil(received up / down) in all."""
+        total = -(-self.received * self.up // self.down)
+        due = total - self.produced
+        if due <= 0:
+            return np.empty((0, self._past.shape[1]))
+        return self.process(np.repeat(self._past[-1:], self.needed(total) - self.received, axis=0))[:due]
+
+    def reset(self) -> None:
+        """Start over; the next sample is the first."""
+        self._past[:] = 0
+        self.received = self.produced = 0
+
+    def save(self) -> dict[str, Any]:
+        return {"past": self._past.copy(), "received": self.received, "produced": self.produced}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        if saved["past"].shape != self._past.shape:
+            raise StateError(
+                f"the resampler's state is {saved['past'].shape}, expected {self._past.shape}: another rate"
+            )
+        self._past = saved["past"].copy()
+        self.received, self.produced = saved["received"], saved["produced"]
+
+
+def _phases(up: int, down: int) -> tuple[NDArray[np.float64], int]:
+    """The filter as (up, taps), one row a phase, newest input first; and half its length less a half."""
+    if up == down:
+        return np.ones((1, 1)), 0
+    slower = max(up, down)
+    half = _HALF_LENGTH * slower
+    n = np.arange(-half, half + 1)
+    taps = np.sinc(n / slower) * np.kaiser(2 * half + 1, _KAISER_BETA)
+    taps *= up / taps.sum()
+    padded = np.zeros(-(-len(taps) // up) * up)
+    padded[: len(taps)] = taps
+    return np.ascontiguousarray(padded.reshape(-1, up).T), half

@@ -1,0 +1,207 @@
+"""A run over sources: read, decide, write, and be ready to be killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from multires_edge.runtime.ecg.decision import Decision, Event
+from multires_edge.runtime.ecg.output import Output
+from multires_edge.runtime.ecg.sources import Missing, Note, Samples, Source
+from multires_edge.runtime.ecg.state_file import StateFile
+from multires_edge.runtime.ecg.streams import EcgStreams
+from multires_edge.runtime.errors import OutputError, StateError
+
+Item = Decision | Event
+
+# Record time that is read at once when nothing but the machine limits the speed.
+_CHUNK_SECONDS = 10.0
+_TICK = 0.02
+_STALL_SECONDS = 2.0
+
+
+class Session:
+    """Feeds sources to streams; :meth:`run` gives decisions and events as they come.
+
+    ``realtime`` plays recordings at their own speed. Live sources always come at theirs. A monitor uses
+    this, with ``on_samples`` of the streams for what it draws; the command adds output and state file.
+    """
+
+    def __init__(self, streams: EcgStreams, sources: Sequence[Source], *, realtime: bool = False) -> None:
+        self._streams, self._sources = streams, list(sources)
+        self._realtime = realtime
+        self._live = [source.live for source in sources]
+        self._paced = realtime or any(self._live)
+        self._finished = [False] * len(sources)
+        self._heard = [time.monotonic()] * len(sources)
+        self._stalled = [False] * len(sources)
+        self.faults: list[str] = []
+        self.stopped = False
+
+    @property
+    def paced(self) -> bool:
+        """Whether a clock runs along."""
+        return self._paced
+
+    @property
+    def done(self) -> bool:
+        """Whether every source has ended."""
+        return all(self._finished)
+
+    def stop(self) -> None:
+        """Let :meth:`run` end after what it is doing; may be called from a signal handler."""
+        self.stopped = True
+
+    def run(self) -> Iterator[list[Item]]:
+        """What each round brings, an empty list too; between two of them the state can be saved."""
+        started = time.monotonic()
+        already = [self._streams.received(row) for row in range(len(self._sources))]
+        while not self.done and not self.stopped:
+            now = time.monotonic()
+            out: list[Item] = []
+            for row, source in enumerate(self._sources):
+                if self._finished[row]:
+                    continue
+                rate = source.electrodes.rate
+                if source.live or not self._realtime:
+                    count = round(_CHUNK_SECONDS * rate)
+                else:
+                    due = already[row] + int((now - started) * rate)
+                    count = min(due - self._streams.received(row), round(_CHUNK_SECONDS * rate))
+                if count > 0:
+                    out += self._read(row, source, count, now)
+            out += self._streams.pump()
+            yield out
+            if self._paced and not out:
+                time.sleep(_TICK)
+
+    def _read(self, row: int, source: Source, count: int, now: float) -> list[Item]:
+        streams = self._streams
+        heard = False
+        for piece in source.read(count):
+            if isinstance(piece, Samples):
+                heard = True
+                arrived = piece.arrived
+                if arrived is None and self._realtime:
+                    arrived = now
+                streams.feed(row, piece.values, arrived)
+            elif isinstance(piece, Missing):
+                streams.missing(row, piece.count)
+            else:
+                self._note(row, source, piece)
+        if source.ended:
+            streams.finish(row)
+            self._finished[row] = True
+        return self._watch(row, source, heard, now) if source.live else []
+
+    def _note(self, row: int, source: Source, note: Note) -> None:
+        self._streams.note(row, note.kind, **note.details)
+        if note.fault:
+            self.faults.append(f"{source.electrodes.name}: {note.kind}: {note.details.get('message', '')}")
+
+    def _watch(self, row: int, source: Source, heard: bool, now: float) -> list[Item]:
+        """Say at once, and not in its turn, that a live source has fallen silent or speaks again."""
+        name, rate = source.electrodes.name, source.electrodes.rate
+        at = self._streams.received(row) / rate
+        if heard:
+            self._heard[row] = now
+            if self._stalled[row]:
+                self._stalled[row] = False
+                return [Event(name, at, "resumed")]
+        elif now - self._heard[row] > _STALL_SECONDS and not self._stalled[row] and not source.ended:
+            self._stalled[row] = True
+            return [Event(name, at, "stalled", {"message": f"no samples for {_STALL_SECONDS:.0f} s"})]
+        return []
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "streams": self._streams.save(),
+            "sources": [source.identity() for source in self._sources],
+            "positions": [source.save() for source in self._sources],
+            "finished": list(self._finished),
+            "faults": list(self.faults),
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go on from a saved state, before :meth:`run`. Raises StateError for other sources."""
+        mine = [source.identity() for source in self._sources]
+        theirs = saved["sources"]
+        if [json.loads(json.dumps(identity)) for identity in mine] != theirs:
+            raise StateError(f"the state is of other sources: {_names(theirs)}; these are {_names(mine)}")
+        for source, position in zip(self._sources, saved["positions"], strict=True):
+            source.load(position)
+        self._streams.load(saved["streams"])
+        self._finished, self.faults = list(saved["finished"]), list(saved["faults"])
+
+
+class Keeper:
+    """Writes what a session gives, and a checkpoint of both every so many seconds."""
+
+    def __init__(
+        self,
+        session: Session,
+        output: Output,
+        state_file: StateFile | None,
+        options: dict[str, Any],
+        *,
+        seconds: float,
+        timing: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self._session, self._output, self._state_file = session, output, state_file
+        self._options, self._seconds, self._timing, self._say = options, seconds, timing, say
+        self._failing = False
+
+    def run(self) -> bool:
+        """Run to the end or until stopped; whether everything went well."""
+        saved = time.monotonic()
+        for items in self._session.run():
+            self._output.write([self._line(item) for item in items])
+            now = time.monotonic()
+            if self._state_file is not None and now - saved >= self._seconds:
+                self.checkpoint()
+                saved = time.monotonic()
+        if self._state_file is not None:
+            self.checkpoint()
+        return not (self._session.faults or self._failing)
+
+    def checkpoint(self, *, must: bool = False) -> None:
+        """Output first, then the state that says how far the output is good.
+
+        Raises OutputError when that fails and ``must``; otherwise it is tried again at the next.
+        """
+        assert self._state_file is not None
+        offset = self._output.checkpoint()
+        try:
+            self._state_file.write({"options": self._options, "output": offset, **self._session.save()})
+        except OutputError as error:
+            # Decisions are worth more than the checkpoint; the one before is still good.
+            if must:
+                raise
+            if not self._failing:
+                self._say(f"warning: {error}; decisions go on without a new checkpoint")
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _line(self, item: Item) -> str:
+        entry = item.to_json()
+        if not self._timing:
+            entry.pop("timing", None)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def check_options(saved: dict[str, Any], mine: dict[str, Any]) -> None:
+    """Raise StateError where a state was saved by a run with other options."""
+    for key, value in mine.items():
+        if saved.get(key) != value:
+            raise StateError(
+                f"the state is of a run with {key} {saved.get(key)!r}, this one has {value!r}; give the same "
+                "options, or another state file"
+            )
+
+
+def _names(identities: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{i['source']} ({len(i['leads'])} leads, {i['rate']:g} Hz)" for i in identities)

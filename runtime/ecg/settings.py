@@ -1,0 +1,90 @@
+"""How a stream of electrodes is turned into decisions: its pooling, its gaps, and how they are written."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from multires_edge.runtime.errors import InputError
+
+_DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|h|)", re.ASCII)
+_SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str | float, what: str) -> float:
+    """Seconds of "0.5s", "500ms", "2min", "1h" or a number. Raises InputError."""
+    match = _DURATION.fullmatch(str(text).strip())
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else math.nan
+    if not 0 < seconds <= 366 * 86400:
+        raise InputError(f"{what} is {text!r}, expected a duration such as 0.5s, 500ms or 2min")
+    return seconds
+
+
+def whole_steps(seconds: float, rate: float, what: str) -> int:
+    """A duration in steps of the network. Raises InputError where it is no whole number of them."""
+    steps = round(seconds * rate)
+    if steps < 1 or abs(steps - seconds * rate) > 1e-6 * steps:
+        raise InputError(f"{what} is {seconds:g} s, expected a whole number of samples at {rate:g} Hz")
+    return steps
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Over what a decision's logits are pooled.
+
+    ``pool`` is the stream's, "cumulative" or "window:N" in steps, or None for the bundle's own; with
+    ``reset`` the stream starts over after so many steps.
+    """
+
+    pool: str | None = None
+    reset: int | None = None
+
+    @classmethod
+    def parse(cls, text: str | None, rate: float) -> Pool:
+        """Read cumulative, window:10s or reset:10s; None is the bundle's own. Raises InputError."""
+        if text is None or text == "bundle":
+            return cls()
+        if text == "cumulative":
+            return cls("cumulative")
+        kind, _, duration = text.partition(":")
+        # Without a unit it could as well be steps, as where a bundle is exported.
+        if kind not in ("window", "reset") or duration.strip()[-1:].isdigit():
+            raise InputError(f"pool is {text!r}, expected cumulative, window:10s, reset:10s or bundle")
+        steps = whole_steps(parse_duration(duration, "the pool's window"), rate, "the pool's window")
+        return cls(f"window:{steps}") if kind == "window" else cls("cumulative", steps)
+
+    def suits(self, own: str | None) -> Pool:
+        """The same without asking for what the bundle's ``own`` pooling gives anyway."""
+        if self.reset and own and own.startswith("window:") and int(own.partition(":")[2]) >= self.reset:
+            return Pool(None, self.reset)
+        return Pool(None if self.pool == own else self.pool, self.reset)
+
+    def seen(self, steps: int, own: str | None) -> int:
+        """Steps that the logits after ``steps`` steps of the stream are pooled over."""
+        pool = self.pool or own or "cumulative"
+        kind, _, window = pool.partition(":")
+        return min(steps, int(window)) if kind == "window" else steps
+
+
+@dataclass(frozen=True)
+class GapPolicy:
+    """What the network is fed where a sample is missing.
+
+    "hold" repeats a lead's last value, "zero" takes the card's mean, which the network sees as zero.
+    "restart" holds too, but after ``patience`` seconds without a value of any lead it stops, makes no
+    decisions, and starts the stream over with the next sample that comes.
+    """
+
+    fill: str = "hold"
+    patience: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> GapPolicy:
+        """Read hold, zero, restart or restart:2s. Raises InputError."""
+        kind, _, patience = text.partition(":")
+        if kind in ("hold", "zero") and not patience:
+            return cls(kind)
+        if kind == "restart":
+            return cls("hold", parse_duration(patience or 1.0, "the gap's patience"))
+        raise InputError(f"gap is {text!r}, expected hold, zero, restart or restart:2s")

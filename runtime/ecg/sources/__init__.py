@@ -1,0 +1,117 @@
+"""Where samples come from: recordings, and lines of text from a file, standard input or a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.ecg.streams import Electrodes
+from multires_edge.runtime.errors import DataError, MissingExtraError
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples (n, leads) float64, NaN where there is no value; ``arrived`` of a live source."""
+
+    values: NDArray[np.float64]
+    arrived: float | None = None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """So many samples that never came."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """An event at this point of the record. A ``fault`` is one that the source does not recover from."""
+
+    kind: str
+    details: dict[str, Any] = field(default_factory=dict)
+    fault: bool = False
+
+
+Piece = Samples | Missing | Note
+
+
+class Source(Protocol):
+    """A source of samples, read piece by piece from where it stands. One thread at a time.
+
+    The samples of a ``live`` source come when they come; one that has ``ended`` has nothing left to read.
+    """
+
+    electrodes: Electrodes
+    live: bool
+    ended: bool
+
+    def read(self, count: int) -> list[Piece]:
+        """The next ``count`` samples, fewer at the end; of a live source what has come, without waiting."""
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a saved state to fit."""
+
+    def save(self) -> dict[str, Any]:
+        """Where it stands, after what has been read."""
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Stand there again."""
+
+    def close(self) -> None:
+        """Let go of files, sockets and threads."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a user says of sources that do not say it themselves: rate in Hz, unit and leads of text.
+
+    ``reconnect``: seconds that a device at an address may be away.
+    """
+
+    rate: float | None = None
+    unit: str | None = None
+    leads: Sequence[str] | None = None
+    reconnect: float = 0.0
+
+
+def open_source(spec: str, given: Format | None = None) -> Source:
+    """Open a WFDB record, an EDF, .npz or .csv file, ``-`` or ``tcp://HOST:PORT``.
+
+    Raises DataError for one that cannot be read, MissingExtraError without the library for it.
+    """
+    from multires_edge.runtime.ecg.sources import live, records, text
+
+    given = given or Format()
+    if spec == "-":
+        return live.open_stdin(given)
+    if spec.startswith("tcp://"):
+        return live.open_tcp(spec, given)
+    path = Path(spec)
+    suffix = path.suffix.casefold()
+    if suffix == ".edf":
+        return records.RecordSource(records.EdfRecord(path))
+    if suffix == ".npz":
+        return records.RecordSource(records.NpzRecord(path, given))
+    if suffix in (".csv", ".jsonl", ".ndjson", ".txt"):
+        return text.TextFileSource(path, given)
+    if suffix in (".hea", ".dat"):
+        path = path.with_suffix("")
+    if not path.with_name(f"{path.name}.hea").is_file():
+        raise DataError(
+            f"{spec}: no such source; expected a WFDB record, an .edf, .npz, .csv or .jsonl file, - for "
+            "standard input, or tcp://HOST:PORT"
+        )
+    return records.RecordSource(records.WfdbRecord(path))
+
+
+def require(module: str, purpose: str) -> None:
+    """Raise MissingExtraError unless a library of the ecg extra is there."""
+    if find_spec(module) is None:
+        raise MissingExtraError(module, "ecg", purpose)

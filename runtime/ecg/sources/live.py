@@ -1,0 +1,255 @@
+"""Sources that do not wait: a thread takes in what comes, and what finds no room is counted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples
+from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser
+from multires_edge.runtime.ecg.streams import Electrodes
+from multires_edge.runtime.errors import DataError
+
+# Seconds of samples that wait for the network at most, and that a first line may take.
+_BUFFER_SECONDS = 20.0
+_PATIENCE = 10.0
+_RETRY = 0.5
+_READ_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Connection:
+    """``receive`` waits for some bytes, b"" at the end; ``close`` wakes it up."""
+
+    receive: Callable[[], bytes]
+    close: Callable[[], None] = lambda: None
+
+
+class LiveSource:
+    """Lines from a file descriptor or a socket, taken in by a thread of its own.
+
+    ``connect`` gives a connection, a second time when the first has ended and ``given`` allows the device
+    to be away. When the network falls behind by more than the buffer, what comes is dropped: it counts as
+    missing, and an event says how much it was.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Connection],
+        given: Format,
+        buffer_seconds: float = _BUFFER_SECONDS,
+    ) -> None:
+        self._connect, self._connection = connect, connect()
+        self._closed = threading.Event()
+        self._away_since: float | None = None
+        self.ended = False
+        self._given, self._name = given, name
+        self._parsers: list[LineParser] = []  # none before the first line
+        self._rest = b""
+        self._overlong = False
+        self._room = threading.Lock()
+        self._queue: deque[tuple[list[Piece], dict[str, Any]]] = deque()
+        self._waiting = self._dropped = 0
+        self._buffer_seconds = buffer_seconds
+        self._error: str | None = None
+        # The thread reads the first line, and no other before the first read(): a saved state comes between.
+        self._opened, self._wanted, self._finished = (threading.Event() for _ in range(3))
+        self._thread = threading.Thread(target=self._take_in, name=f"samples of {name}", daemon=True)
+        self._thread.start()
+        if not self._opened.wait(_PATIENCE):
+            self.close()
+            raise DataError(f"{name}: no line within {_PATIENCE:.0f} s; expected a header, then samples")
+        if not self._parsers:
+            self.close()
+            raise DataError(self._error or f"{name}: ended before its first line")
+        self.electrodes: Electrodes = self._parsers[0].electrodes
+        self._saved: dict[str, Any] = self._parsers[0].save()
+
+    def read(self, count: int) -> list[Piece]:
+        self._wanted.set()
+        pieces: list[Piece] = []
+        finished = self._finished.is_set()
+        taken = 0
+        while taken < count:
+            with self._room:
+                if not self._queue:
+                    break
+                some, self._saved = self._queue.popleft()
+                size = _samples(some)
+                self._waiting -= size
+            taken += size
+            pieces += some
+        if finished and not self._queue:
+            self.ended = True
+            if self._error:
+                pieces.append(Note("lost", {"message": self._error}, fault=True))
+        return pieces
+
+    def _take_in(self) -> None:
+        try:
+            while True:
+                self._error = self._receive_all()
+                if not self._connected_again():
+                    break
+        except DataError as error:
+            self._error = str(error)
+        finally:
+            if self._dropped and self._parsers:
+                self._put([])
+            self._finished.set()
+            self._opened.set()
+
+    def _receive_all(self) -> str | None:
+        """Take in what comes until it ends; why, unless it ended in order."""
+        try:
+            while data := self._connection.receive():
+                self._lines(data, time.monotonic())
+            if self._rest:
+                self._lines(b"\n", time.monotonic())
+        except DataError:
+            raise
+        except (OSError, ValueError) as error:
+            return f"{self._name}: {getattr(error, 'strerror', None) or error}"
+        return None
+
+    def _connected_again(self) -> bool:
+        """Try for as long as the device may be away; a device that is expected back has no orderly end."""
+        if not self._given.reconnect or not self._parsers or self._closed.is_set():
+            return False
+        self._put([Note("lost", {"message": self._error or f"{self._name}: closed by the device"})])
+        self._away_since = time.monotonic()
+        while time.monotonic() < self._away_since + self._given.reconnect:
+            if self._closed.wait(_RETRY):
+                return False
+            try:
+                self._connection = self._connect()
+            except DataError:
+                continue
+            self._rest, self._overlong = b"", False
+            return True
+        self._error = f"{self._name}: away for more than {self._given.reconnect:g} s"
+        return False
+
+    def _greet(self, first: bytes, away_since: float) -> int:
+        """The first line of a device that is back; returns how many lines were no samples."""
+        known, parser = self._parsers[0], LineParser(self._name, first, self._given)
+        if parser.electrodes != known.electrodes:
+            raise DataError(f"{self._name}: came back as another device, with other leads, rate or unit")
+        away = time.monotonic() - away_since
+        pieces: list[Piece] = [Note("connected", {"seconds": round(away, 3)})]
+        if not known.timed:  # else the next time says it better
+            pieces.append(Missing(round(away * known.electrodes.rate)))
+        self._put(pieces)
+        return parser.header_lines
+
+    def _lines(self, data: bytes, arrived: float) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if self._overlong and lines:  # the end of a line that was given up
+            lines[0], self._overlong = b"?", False
+        if len(self._rest) > LONGEST_LINE:
+            self._rest, self._overlong = b"", True
+        if not lines:
+            return
+        if not self._parsers:
+            self._parsers.append(LineParser(self._name, lines[0], self._given))
+            lines = lines[self._parsers[0].header_lines :]
+            self._opened.set()
+            self._wanted.wait()
+        elif self._away_since is not None:
+            lines = lines[self._greet(lines[0], self._away_since) :]
+            self._away_since = None
+        pieces = self._parsers[0].parse(lines, arrived)
+        if pieces:
+            self._put(pieces)
+
+    def _put(self, pieces: list[Piece]) -> None:
+        parser = self._parsers[0]
+        size = _samples(pieces)
+        with self._room:
+            room = self._buffer_seconds * parser.electrodes.rate
+            if self._waiting and self._waiting + size > room:
+                self._dropped += size
+                return
+            if self._dropped:
+                # In the place of what found no room, so that the record's time goes on.
+                lost: list[Piece] = [Note("dropped", {"samples": self._dropped}), Missing(self._dropped)]
+                self._dropped, pieces = 0, lost + pieces
+            self._waiting += size
+            self._queue.append((pieces, parser.save()))
+
+    def identity(self) -> dict[str, Any]:
+        electrodes = self.electrodes
+        return {
+            "source": electrodes.name,
+            "leads": list(electrodes.leads),
+            "rate": electrodes.rate,
+            "unit": electrodes.unit,
+        }
+
+    def save(self) -> dict[str, Any]:
+        return {"parser": self._saved}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Before the first read. Lines whose time the saved state has seen already are late, and dropped."""
+        self._parsers[0].load(saved["parser"])
+        self._saved = saved["parser"]
+
+    def close(self) -> None:
+        self._closed.set()
+        self._connection.close()
+        self._wanted.set()
+
+
+def open_stdin(given: Format) -> LiveSource:
+    """Lines on standard input."""
+    descriptor = sys.stdin.fileno()
+    connection = Connection(lambda: os.read(descriptor, _READ_BYTES))
+    return LiveSource("-", lambda: connection, replace(given, reconnect=0.0))
+
+
+def open_tcp(address: str, given: Format) -> LiveSource:
+    """Lines from a device's server, as tcp://HOST:PORT. Raises DataError."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise DataError(f"{address}: expected tcp://HOST:PORT")
+
+    def connect() -> Connection:
+        try:
+            connection = socket.create_connection((host, port), timeout=_PATIENCE)
+        except OSError as error:
+            raise DataError(f"{address}: cannot be reached ({error.strerror or error})") from error
+        connection.settimeout(None)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+        def close() -> None:
+            # Wakes the thread that waits for the socket, which closing alone does not.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+        return Connection(lambda: connection.recv(_READ_BYTES), close)
+
+    return LiveSource(address, connect, given)
+
+
+def _samples(pieces: list[Piece]) -> int:
+    return sum(
+        len(piece.values) if isinstance(piece, Samples) else piece.count if isinstance(piece, Missing) else 0
+        for piece in pieces
+    )

@@ -1,0 +1,223 @@
+"""Recordings with a length, read a piece at a time however long they are."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.data import read_arrays
+from multires_edge.runtime.ecg.leads import volts_per
+from multires_edge.runtime.ecg.sources import Format, Note, Piece, Samples, require
+from multires_edge.runtime.ecg.streams import Electrodes
+from multires_edge.runtime.ecg.wfdb_folder import check_ascii
+from multires_edge.runtime.errors import DataError
+
+# Samples read from a file at a time; opening one for each decision would take longer than deciding.
+_READ_AHEAD = 1 << 15
+
+
+class Record(Protocol):
+    """A recording: ``length`` samples, and what is wrong with it, if it can be read all the same."""
+
+    electrodes: Electrodes
+    length: int
+    complaint: str | None
+
+    def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Samples (stop - start, leads). Raises anything for what cannot be read."""
+
+
+class RecordSource:
+    """A recording as a source. Where it breaks off, it ends, and says so."""
+
+    live = False
+
+    def __init__(self, record: Record) -> None:
+        self.electrodes = record.electrodes
+        self.ended = False
+        self._record = record
+        self._position = 0
+        self._buffer: NDArray[np.float64] = np.empty((0, len(self.electrodes.leads)))
+
+    def read(self, count: int) -> list[Piece]:
+        if self.ended:
+            return []
+        pieces: list[Piece] = []
+        broken: Exception | None = None
+        if len(self._buffer) < count:
+            start = self._position + len(self._buffer)
+            stop = min(start + max(count, _READ_AHEAD), self._record.length)
+            more, broken = self._readable(start, stop)
+            self._buffer = np.concatenate([self._buffer, more])
+        values, self._buffer = self._buffer[:count], self._buffer[count:]
+        self._position += len(values)
+        if len(values):
+            pieces.append(Samples(values))
+        if broken is not None and not len(self._buffer):
+            reason = " ".join(str(broken).split())[:200] or type(broken).__name__
+            pieces.append(
+                self._truncated(f"of {self._record.length} samples, {self._position} can be read ({reason})")
+            )
+            self.ended = True
+        elif self._position >= self._record.length:
+            if self._record.complaint:
+                pieces.append(self._truncated(self._record.complaint))
+            self.ended = True
+        return pieces
+
+    def _readable(self, start: int, stop: int) -> tuple[NDArray[np.float64], Exception | None]:
+        """The samples up to ``stop``, or up to where the file breaks off and why."""
+        try:
+            return self._read(start, stop), None
+        except Exception as error:
+            # Readers stumble in many ways over a damaged file; halving finds the last good sample.
+            good, bad, reason = start, stop, error
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            try:
+                self._read(start, middle)
+                good = middle
+            except Exception:
+                bad = middle
+        return (self._read(start, good) if good > start else self._buffer[:0]), reason
+
+    def _read(self, start: int, stop: int) -> NDArray[np.float64]:
+        if stop <= start:
+            return self._buffer[:0]
+        values = self._record.read(start, stop)
+        if values.shape != (stop - start, len(self.electrodes.leads)):
+            raise ValueError(f"{values.shape[0]} samples where {stop - start} are due")
+        return values
+
+    def _truncated(self, message: str) -> Note:
+        return Note("truncated", {"message": message}, fault=True)
+
+    def identity(self) -> dict[str, Any]:
+        electrodes = self.electrodes
+        return {
+            "source": electrodes.name,
+            "leads": list(electrodes.leads),
+            "rate": electrodes.rate,
+            "samples": self._record.length,
+        }
+
+    def save(self) -> dict[str, Any]:
+        return {"position": self._position, "ended": self.ended}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self._position, self.ended = saved["position"], saved["ended"]
+        self._buffer = self._buffer[:0]
+
+    def close(self) -> None:
+        pass
+
+
+class WfdbRecord:
+    """A PhysioNet record, by its path without suffix."""
+
+    def __init__(self, path: Path) -> None:
+        require("wfdb", "reading WFDB recordings")
+        import wfdb
+
+        self._path = str(path)
+        self._rdrecord = wfdb.rdrecord
+        self.complaint: str | None = None
+        try:
+            check_ascii(path)
+            header = wfdb.rdheader(self._path)
+            if isinstance(header, wfdb.MultiRecord):
+                header = wfdb.rdrecord(self._path, sampto=1)
+            if not header.sig_len:
+                header = wfdb.rdrecord(self._path)
+            length = int(wfdb.rdheader(self._path).sig_len or header.sig_len)
+            names, units = [str(x) for x in header.sig_name], [str(x) for x in header.units]
+            self.electrodes = Electrodes(names, float(header.fs), units, str(path))
+        except DataError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{path}: not a WFDB record, or damaged ({reason})") from error
+        self.length = length
+
+    def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        record = self._rdrecord(self._path, sampfrom=start, sampto=stop)
+        return np.asarray(record.p_signal, np.float64)
+
+
+class EdfRecord:
+    """An EDF or EDF+ file without interruptions: its signals in volts, of the first one's rate."""
+
+    def __init__(self, path: Path) -> None:
+        require("edfio", "reading EDF recordings")
+        import edfio
+
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                edf = edfio.read_edf(path, lazy_load_data=True)
+                continuous = edf.is_continuous
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{path}: not an EDF file, or damaged ({reason})") from error
+        if not continuous:
+            raise DataError(f"{path}: has interruptions (EDF+D), which are not read; export it as EDF+C")
+        signals = [signal for signal in edf.signals if _in_volts(signal.physical_dimension)]
+        self._signals = [s for s in signals if s.sampling_frequency == signals[0].sampling_frequency]
+        if not self._signals:
+            raise DataError(f"{path}: no signal in uV, mV or V")
+        rate = float(self._signals[0].sampling_frequency)
+        names = [signal.label for signal in self._signals]
+        units = [signal.physical_dimension for signal in self._signals]
+        self.electrodes = Electrodes(names, rate, units, str(path))
+        self.length = int(edf.num_data_records) * int(self._signals[0].samples_per_data_record)
+        broken = [
+            str(w.message) for w in caught if "truncated" in str(w.message) or "header" in str(w.message)
+        ]
+        self.complaint = " ".join(broken) or None
+
+    def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        rate = self.electrodes.rate
+        return np.stack([s.get_data_slice(start / rate, stop / rate) for s in self._signals], 1)
+
+
+class NpzRecord:
+    """An .npz: ``samples`` (n, leads), ``leads``, ``rate`` in Hz and ``unit``; it is read whole."""
+
+    def __init__(self, path: Path, given: Format) -> None:
+        arrays = read_arrays(path)
+        try:
+            samples = arrays["samples"]
+            leads = [str(x) for x in arrays["leads"].flat] if "leads" in arrays else list(given.leads or ())
+            rate = float(arrays["rate"]) if "rate" in arrays else given.rate
+            unit = str(arrays["unit"]) if "unit" in arrays else given.unit
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path}: holds {sorted(arrays)}, expected samples (n, leads), leads, rate and unit"
+            ) from error
+        if samples.ndim != 2 or samples.dtype.kind not in "fiu" or samples.shape[1] != len(leads):
+            raise DataError(
+                f"{path}: samples are {samples.dtype} {samples.shape}, expected numbers (n, leads) of "
+                f"{len(leads)} leads"
+            )
+        if rate is None or unit is None:
+            raise DataError(f"{path}: says no {'rate' if rate is None else 'unit'}; give --rate and --unit")
+        self._samples = samples
+        self.electrodes = Electrodes(leads, rate, unit, str(path))
+        self.length = len(samples)
+        self.complaint: str | None = None
+
+    def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        return np.asarray(self._samples[start:stop], np.float64)
+
+
+def _in_volts(unit: str) -> bool:
+    try:
+        return volts_per(unit) > 0
+    except DataError:
+        return False

@@ -1,0 +1,225 @@
+"""Samples as lines of text: CSV with a header of lead names, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples
+from multires_edge.runtime.ecg.sources.timeline import Timeline
+from multires_edge.runtime.ecg.streams import Electrodes
+from multires_edge.runtime.errors import DataError
+
+LONGEST_LINE = 1 << 20
+_TIME = ("time", "t", "seconds")
+_SAMPLES_AT_ONCE = 512
+
+
+class LineParser:
+    """Turns lines into pieces. The first says the leads; every later one holds samples.
+
+    CSV: the header names a column a lead, and may name one ``time``, in seconds. JSON: the first line is
+    {"leads": [...], "rate": 500, "unit": "mV"}, then {"samples": [[...], ...], "time": 1.5}, a row a
+    sample, or a bare row. Empty fields and null are no value. A line that cannot be read is an event, and
+    where nothing tells the time, one missing sample.
+    """
+
+    def __init__(self, name: str, first: bytes, given: Format) -> None:
+        self._json = first.lstrip()[:1] in (b"{", b"[")
+        self._time: int | None = None
+        rate, unit, leads = given.rate, given.unit, list(given.leads or ())
+        self.header_lines = 1
+        if self._json:
+            header = self._json_header(name, first)
+            rate, unit = header.get("rate", rate), header.get("unit", unit)
+            leads = header.get("leads", leads)
+            self.header_lines = int("leads" in header)
+        else:
+            columns = [column.strip() for column in first.decode("utf-8-sig", "replace").split(",")]
+            if any(_is_number(column) for column in columns):
+                self.header_lines = 0
+            else:
+                self._time = next((i for i, c in enumerate(columns) if c.casefold() in _TIME), None)
+                leads = [column for i, column in enumerate(columns) if i != self._time]
+        if not leads or not all(isinstance(lead, str) and lead for lead in leads):
+            raise DataError(
+                f"{name}: starts with {first[:60]!r}, which names no leads; expected a header such as "
+                'time,I,II or {"leads": ["I", "II"], "rate": 500, "unit": "mV"}, or --leads'
+            )
+        if not isinstance(rate, int | float) or not isinstance(unit, str | list):
+            missing = "rate" if not isinstance(rate, int | float) else "unit"
+            raise DataError(f"{name}: says no {missing}; give --{missing}")
+        self.electrodes = Electrodes(leads, float(rate), unit, name)
+        self._columns = len(leads) + (self._time is not None)
+        self._timeline = Timeline(float(rate))
+        self._timed = self._time is not None
+        self._lines = self.header_lines
+        self._bad = 0
+        self._rows: list[list[float]] = []
+
+    @property
+    def timed(self) -> bool:
+        """Whether lines have said their time."""
+        return self._timed
+
+    def parse(self, lines: list[bytes], arrived: float | None = None) -> list[Piece]:
+        """The pieces of some lines, in order."""
+        pieces: list[Piece] = []
+        for line in lines:
+            self._lines += 1
+            if not line.strip():
+                continue
+            try:
+                time, rows = self._json_line(line) if self._json else self._csv_line(line)
+            except (ValueError, TypeError, RecursionError) as error:
+                self._refuse(pieces, arrived, str(error))
+                continue
+            if self._bad > 1:
+                self._flush(pieces, arrived)
+                pieces.append(Note("bad_lines", {"lines": self._bad, "until": self._lines - 1}))
+            self._bad = 0
+            if time is not None:
+                rows = self._place(pieces, arrived, time, rows)
+            self._rows += rows
+            if len(self._rows) >= _SAMPLES_AT_ONCE:
+                self._flush(pieces, arrived)
+        self._flush(pieces, arrived)
+        return pieces
+
+    def _csv_line(self, line: bytes) -> tuple[float | None, list[list[float]]]:
+        fields = line.split(b",")
+        if len(fields) != self._columns:
+            raise ValueError(f"has {len(fields)} fields, expected {self._columns}")
+        # float() takes bytes and blanks; int-like underscores are no number of a device.
+        values = [float(field) if field.strip() else math.nan for field in fields]
+        if self._time is None:
+            return None, [values]
+        time = values.pop(self._time)
+        if not math.isfinite(time):
+            raise ValueError("has no time")
+        return time, [values]
+
+    def _json_line(self, line: bytes) -> tuple[float | None, list[list[float]]]:
+        entry = json.loads(line)
+        time = None
+        if isinstance(entry, dict):
+            time, rows = entry.get("time"), entry.get("samples")
+        else:
+            rows = [entry]
+        if not isinstance(rows, list) or not all(
+            isinstance(row, list) and len(row) == self._columns for row in rows
+        ):
+            raise ValueError(f"expected samples as rows of {self._columns} numbers")
+        if time is not None:
+            time = float(time)
+            if not math.isfinite(time):
+                raise ValueError("has no finite time")
+            self._timed = True
+        return time, [[math.nan if value is None else float(value) for value in row] for row in rows]
+
+    def _json_header(self, name: str, first: bytes) -> dict[str, Any]:
+        try:
+            header = json.loads(first)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{name}: starts with {first[:60]!r}, which is no JSON ({error})") from error
+        return header if isinstance(header, dict) else {}
+
+    def _place(
+        self, pieces: list[Piece], arrived: float | None, time: float, rows: list[list[float]]
+    ) -> list[list[float]]:
+        missing, late, events = self._timeline.place(time, len(rows))
+        if missing or events:
+            self._flush(pieces, arrived)
+            pieces += [Note(kind, details) for kind, details in events]
+        if missing:
+            pieces.append(Missing(missing))
+        return rows[late:]
+
+    def _refuse(self, pieces: list[Piece], arrived: float | None, reason: str) -> None:
+        self._flush(pieces, arrived)
+        self._bad += 1
+        if self._bad == 1:  # a run of them is counted, not told one by one
+            pieces.append(Note("bad_line", {"line": self._lines, "message": " ".join(reason.split())[:200]}))
+        if not self._timed:
+            pieces.append(Missing(1))
+
+    def _flush(self, pieces: list[Piece], arrived: float | None) -> None:
+        if self._rows:
+            pieces.append(Samples(np.array(self._rows, np.float64), arrived))
+            self._rows = []
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "lines": self._lines,
+            "bad": self._bad,
+            "timed": self._timed,
+            "timeline": self._timeline.save(),
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self._lines, self._bad, self._timed = saved["lines"], saved["bad"], saved["timed"]
+        self._timeline.load(saved["timeline"])
+
+
+class TextFileSource:
+    """A file of lines, from its start to its end."""
+
+    live = False
+
+    def __init__(self, path: Path, given: Format) -> None:
+        try:
+            self._file = path.open("rb")
+            first = self._file.readline(LONGEST_LINE)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        self._parser = LineParser(str(path), first, given)
+        if not self._parser.header_lines:
+            self._file.seek(0)
+        self.electrodes = self._parser.electrodes
+        self.ended = False
+        self._path = path
+
+    def read(self, count: int) -> list[Piece]:
+        if self.ended:
+            return []
+        lines: list[bytes] = []
+        try:
+            while len(lines) < count and (line := self._file.readline(LONGEST_LINE)):
+                lines.append(line)
+        except OSError as error:
+            self.ended = True
+            return [Note("lost", {"message": f"{error.strerror or error}"}, fault=True)]
+        self.ended = len(lines) < count
+        return self._parser.parse(lines)
+
+    def identity(self) -> dict[str, Any]:
+        electrodes = self.electrodes
+        return {
+            "source": electrodes.name,
+            "leads": list(electrodes.leads),
+            "rate": electrodes.rate,
+            "unit": electrodes.unit,
+        }
+
+    def save(self) -> dict[str, Any]:
+        return {"offset": self._file.tell(), "ended": self.ended, "parser": self._parser.save()}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self._file.seek(saved["offset"])
+        self.ended = saved["ended"]
+        self._parser.load(saved["parser"])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return not text
+    return True

@@ -1,0 +1,354 @@
+"""From electrodes to decisions: one source, or many through one stream of the network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.ecg.decision import Decision, Event, Timing
+from multires_edge.runtime.ecg.events import Alarms, Threshold
+from multires_edge.runtime.ecg.frontend import Block, FrontEnd
+from multires_edge.runtime.ecg.leads import LeadMap
+from multires_edge.runtime.ecg.settings import GapPolicy, Pool, parse_duration, whole_steps
+from multires_edge.runtime.errors import DataError, InputError, StateError
+from multires_edge.runtime.state import StreamState
+from multires_edge.runtime.stream import Stream
+
+
+@dataclass(frozen=True)
+class Electrodes:
+    """What a device gives: its leads in order, samples a second, and one unit, or one a lead."""
+
+    leads: Sequence[str]
+    rate: float = 500.0
+    unit: str | Sequence[str] = "mV"
+    name: str = "ecg"
+
+
+# Called with a source's number, the number of the first sample, and samples (n, channels) float64 in the
+# card's unit at the device's rate, NaN where there is none: what a monitor draws.
+Tap = Callable[[int, int, NDArray[np.float64]], None]
+
+
+class EcgStreams:
+    """Several sources, each with leads and a rate of its own, in one batch of the network.
+
+    A source takes a row of the batch, and rows advance together, block by block. With ``patience`` the
+    others wait for a source until they are that many blocks ahead, then go on without it, and its row goes
+    on from where it was when it comes back. Without, they wait for ever: what comes out, and in which
+    order, then depends on the samples alone. With 0 nobody waits, and each has a stream of batch 1: for
+    live sources, whose blocks end at different moments. One thread at a time, as a Stream.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        sources: Sequence[Electrodes],
+        *,
+        every: float | str = 0.5,
+        pool: str | None = None,
+        gap: str = "hold",
+        thresholds: Iterable[str | Threshold] = (),
+        allow_missing: bool = False,
+        rename: Mapping[str, str] | None = None,
+        patience: int | None = None,
+        on_samples: Tap | None = None,
+        backend: str = "auto",
+        precision: str = "fp32",
+    ) -> None:
+        preprocessing = _preprocessing(bundle)
+        if not sources:
+            raise InputError("no sources: give at least one")
+        rate = preprocessing["sampling_rate"]
+        steps = whole_steps(parse_duration(every, "every"), rate, "every")
+        own = bundle.manifest.pool
+        self._pool, self._own = Pool.parse(pool, rate).suits(own), own
+        policy = GapPolicy.parse(gap)
+        self.labels = bundle.labels or [str(i) for i in range(bundle.manifest.model["d_output"])]
+        parsed = [t if isinstance(t, Threshold) else Threshold.parse(t) for t in thresholds]
+        self._fronts = []
+        for source in sources:
+            try:
+                leads = LeadMap(
+                    source.leads, source.unit, preprocessing, allow_missing=allow_missing, rename=rename
+                )
+                front = FrontEnd(
+                    source.name, leads, source.rate, preprocessing,
+                    every=steps, reset=self._pool.reset, gap=policy,
+                )  # fmt: skip
+            except (DataError, InputError) as error:
+                raise type(error)(f"{source.name}: {error}") from error
+            self._fronts.append(front)
+        self._alarms = [Alarms(parsed, self.labels) for _ in sources]
+        self._alone = patience == 0
+        batches = [1] * len(sources) if self._alone else [len(sources)]
+        self._networks = [
+            bundle.stream(batch, backend=backend, precision=precision, pool=self._pool.pool)
+            for batch in batches
+        ]
+        self._probabilities = (
+            _sigmoid if (bundle.manifest.card or {}).get("output") == "sigmoid" else _softmax
+        )
+        self._step_seconds = 1 / rate
+        self._patience = patience
+        self._ended = [False] * len(sources)
+        # A row that was fed zeros beside the others, and the state that it goes on from.
+        self._parked: dict[int, StreamState] = {}
+        self._tap = on_samples
+
+    @property
+    def delay(self) -> list[float]:
+        """Seconds by which each source's resampler makes its decisions later than its samples."""
+        return [front.delay for front in self._fronts]
+
+    def received(self, row: int) -> int:
+        """Samples of a source so far, those that are missing included."""
+        return self._fronts[row].received
+
+    def feed(self, row: int, samples: NDArray[Any], arrived: float | None = None) -> None:
+        """Take samples (n, leads) of a source, any n, NaN where a lead has no value.
+
+        ``arrived`` is the ``time.monotonic()`` of their arrival, of a live source. Raises InputError.
+        """
+        front = self._open_front(row)
+        if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "fiu":
+            kind = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
+            raise InputError(f"{front.name}: samples are {kind}, expected an array of numbers")
+        if samples.ndim != 2 or samples.shape[1] != len(front.leads.leads):
+            raise InputError(
+                f"{front.name}: samples have shape {samples.shape}, expected (n, {len(front.leads.leads)}): "
+                f"{', '.join(front.leads.leads)}"
+            )
+        mapped = front.leads(samples)
+        if self._tap is not None:
+            self._tap(row, front.received, mapped)
+        front.feed(mapped, arrived)
+
+    def missing(self, row: int, count: int, arrived: float | None = None) -> None:
+        """Let ``count`` samples of a source pass that never came, such as those of a lost packet."""
+        self._open_front(row).missing(count, arrived)
+
+    def note(self, row: int, kind: str, **details: Any) -> None:
+        """Have an event reported at this point of a source's record."""
+        self._open_front(row).note(kind, **details)
+
+    def finish(self, row: int) -> None:
+        """A source has ended: its last decisions come with the next :meth:`pump`."""
+        self._open_front(row).finish()
+        self._ended[row] = True
+
+    def pump(self) -> list[Decision | Event]:
+        """Everything that the samples so far decide, in order."""
+        out: list[Decision | Event] = []
+        while rows := self._rows_to_go():
+            blocks = {row: self._fronts[row].ready.popleft() for row in rows}
+            logits = self._run({row: block for row, block in blocks.items() if block.x is not None})
+            for row, block in blocks.items():
+                out += block.events
+                if block.decide:
+                    out += self._decide(row, block, logits[row])
+        return out
+
+    def _open_front(self, row: int) -> FrontEnd:
+        if not 0 <= row < len(self._fronts):
+            raise InputError(f"row is {row}, expected 0 to {len(self._fronts) - 1}")
+        if self._ended[row]:
+            raise StateError(f"{self._fronts[row].name} has ended; make a new stream for what comes after")
+        return self._fronts[row]
+
+    def _rows_to_go(self) -> list[int]:
+        """Rows whose first blocks are one call of the network; none while one is worth waiting for."""
+        waiting = [front.ready for front in self._fronts]
+        rows = [row for row, blocks in enumerate(waiting) if blocks]
+        late = [row for row, blocks in enumerate(waiting) if not blocks and not self._ended[row]]
+        if not rows or (late and (self._patience is None or max(map(len, waiting)) <= self._patience)):
+            return []
+        if self._alone:
+            return rows
+        lengths = [0 if blocks[0].x is None else blocks[0].x.shape[1] for blocks in waiting if blocks]
+        longest = max(lengths)
+        # Blocks are all of one length, unless a reset that is no multiple of decisions cuts them.
+        return [row for row, length in zip(rows, lengths, strict=True) if length in (0, longest)]
+
+    def _run(self, blocks: Mapping[int, Block]) -> dict[int, NDArray[np.float32]]:
+        """Logits (labels,) after each row's block; rows without one stay where they are."""
+        if not blocks:
+            return {}
+        if self._alone:
+            return {row: _run_alone(self._networks[row], block) for row, block in blocks.items()}
+        stream = self._networks[0]
+        idle = [row for row, ended in enumerate(self._ended) if row not in blocks and not ended]
+        for row in idle:
+            if row not in self._parked:
+                self._parked[row] = stream.save_state([row])
+        x: NDArray[np.float32] | None = None
+        for row, block in blocks.items():
+            assert block.x is not None
+            if x is None:
+                x = np.zeros((stream.batch, *block.x.shape), np.float32)
+            x[row] = block.x
+            saved = self._parked.pop(row, None)
+            if block.restart:
+                stream.reset([row])
+            elif saved is not None:
+                stream.load_state(saved, [row])
+        assert x is not None
+        logits = stream.run(x)[..., -1]
+        over = [row for row, block in blocks.items() if block.reset]
+        if over:
+            stream.reset(over)
+        return {row: logits[row].copy() for row in blocks}
+
+    def _decide(self, row: int, block: Block, logits: NDArray[np.float32]) -> list[Decision | Event]:
+        front = self._fronts[row]
+        chances = self._probabilities(logits.astype(np.float64)).tolist()
+        probabilities = dict(zip(self.labels, chances, strict=True))
+        timing = None
+        if block.arrived is not None:
+            latency = time.monotonic() - block.arrived
+            timing = Timing(latency + front.delay, latency)
+        steps = block.steps
+        if self._pool.reset is not None:
+            steps = (steps - 1) % self._pool.reset + 1
+        seen = self._pool.seen(steps, self._own) * self._step_seconds
+        out: list[Decision | Event] = [
+            Decision(front.name, block.time, seen, probabilities, block.quality, logits, timing)
+        ]
+        for kind, label in self._alarms[row].update(probabilities):
+            details = {"label": label, "probability": round(probabilities[label], 6)}
+            out.append(Event(front.name, block.time, kind, details))
+        return out
+
+    def save(self) -> dict[str, Any]:
+        """Everything that the next decisions depend on, as arrays and JSON values."""
+        return {
+            "networks": [
+                np.frombuffer(stream.save_state().to_bytes(), np.uint8) for stream in self._networks
+            ],
+            "fronts": [front.save() for front in self._fronts],
+            "alarms": [alarms.save() for alarms in self._alarms],
+            "ended": list(self._ended),
+            "parked": {
+                str(row): np.frombuffer(state.to_bytes(), np.uint8) for row, state in self._parked.items()
+            },
+        }
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`save` gave, of streams made with the same arguments. Raises StateError."""
+        for key, mine in (("fronts", self._fronts), ("networks", self._networks)):
+            if len(saved[key]) != len(mine):
+                raise StateError(f"the state has {len(saved[key])} {key}, expected {len(mine)}")
+        for stream, state in zip(self._networks, saved["networks"], strict=True):
+            stream.load_state(StreamState.from_bytes(state.tobytes()))
+        for front, state in zip(self._fronts, saved["fronts"], strict=True):
+            front.load(state)
+        for alarms, state in zip(self._alarms, saved["alarms"], strict=True):
+            alarms.load(state)
+        self._ended = list(saved["ended"])
+        self._parked = {
+            int(row): StreamState.from_bytes(state.tobytes()) for row, state in saved["parked"].items()
+        }
+
+
+class EcgStream:
+    """One source: feed samples at the device's rate, get decisions.
+
+        stream = EcgStream(bundle, rate=500, leads=["I", "II", ...], pool="window:10s")
+        for samples in device:                    # (n, leads), any n
+            for decision in stream.feed(samples):
+                ...
+
+    Options are those of :class:`EcgStreams`. ``events`` holds what else happened, until it is taken.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        leads: Sequence[str],
+        rate: float = 500.0,
+        unit: str | Sequence[str] = "mV",
+        name: str = "ecg",
+        **options: Any,
+    ) -> None:
+        self._streams = EcgStreams(bundle, [Electrodes(leads, rate, unit, name)], **options)
+        self.labels = self._streams.labels
+        self.events: list[Event] = []
+
+    @property
+    def delay(self) -> float:
+        """Seconds by which the resampler makes decisions later than their samples."""
+        return self._streams.delay[0]
+
+    def feed(self, samples: NDArray[Any], arrived: float | None = None) -> list[Decision]:
+        """Samples (n, leads) at the device's rate, any n; the decisions that they complete."""
+        self._streams.feed(0, samples, arrived)
+        return self._pump()
+
+    def missing(self, count: int) -> list[Decision]:
+        """Let ``count`` samples pass that never came."""
+        self._streams.missing(0, count)
+        return self._pump()
+
+    def finish(self) -> list[Decision]:
+        """The record has ended; the decisions that were held up by the resampler."""
+        self._streams.finish(0)
+        return self._pump()
+
+    def save(self) -> dict[str, Any]:
+        """As :meth:`EcgStreams.save`."""
+        return self._streams.save()
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """As :meth:`EcgStreams.load`."""
+        self._streams.load(saved)
+
+    def _pump(self) -> list[Decision]:
+        decisions = []
+        for item in self._streams.pump():
+            if isinstance(item, Decision):
+                decisions.append(item)
+            else:
+                self.events.append(item)
+        return decisions
+
+
+def _run_alone(stream: Stream, block: Block) -> NDArray[np.float32]:
+    assert block.x is not None
+    if block.restart:
+        stream.reset()
+    logits: NDArray[np.float32] = stream.run(block.x[None])[0, :, -1].copy()
+    if block.reset:
+        stream.reset()
+    return logits
+
+
+def _preprocessing(bundle: Bundle) -> dict[str, Any]:
+    model = bundle.manifest.model
+    if model["task"] != "classification" or model["encoder"] != "linear":
+        raise InputError(
+            f"{bundle.path}: an {model['task']} network of {model['encoder']} inputs; streaming decisions "
+            "takes a classifier of signals"
+        )
+    if bundle.preprocessing is None:
+        raise InputError(
+            f"{bundle.path}: has no card, so leads, unit and rate are not known; export it with --card"
+        )
+    return bundle.preprocessing
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Of the negative magnitude, so that nothing overflows.
+    e = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits >= 0, 1, e) / (1 + e))
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    e = np.exp(logits - logits.max())
+    return np.asarray(e / e.sum())

@@ -1,0 +1,214 @@
+"""``multires-edge stream`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from multires_edge.runtime import open_bundle
+from multires_edge.runtime.cli import main
+from multires_edge.runtime.ecg.streams import EcgStream
+from tests.export.test_command import assert_refused
+from tests.runtime.ecg.conftest import beats, two_leads
+
+__all__ = ["two_leads"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["stream", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "a.npz", samples=beats(12, 250), leads=["I", "II"], rate=250, unit="mV")
+    return tmp_path / "a.npz"
+
+
+def decisions(text: str) -> list[dict[str, Any]]:
+    return [entry for line in text.splitlines() if (entry := json.loads(line))["type"] == "decision"]
+
+
+def test_writes_what_the_library_decides(two_leads: Path, recording: Path) -> None:
+    result = run(
+        two_leads, recording, "--every", "2s", "--pool", "reset:4s", "--threshold", "A=0.5", "--json"
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    stream = EcgStream(
+        open_bundle(two_leads), leads=["I", "II"], rate=250, every=2, pool="reset:4s", name=str(recording)
+    )
+    expected = stream.feed(beats(12, 250)) + stream.finish()
+    assert decisions(result.stdout) == [d.to_json() for d in expected]
+    assert list(decisions(result.stdout)[0]) == ["type", "source", "time", "seen", "probabilities", "quality"]
+
+
+def test_options_reach_the_stream(two_leads: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(f"{1000 * a:.1f}" for a, _ in beats(3, 250)) + "\n")
+    options = ("--leads", "MLII", "--rate", 250, "--unit", "uV", "--lead", "II=MLII", "--allow-missing")
+    result = run(two_leads, path, *options, "--every", "500ms", "--backend", "onnxruntime")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [d["quality"] for d in decisions(result.stdout)] == [{"I": ["missing"]}] * 6
+
+
+def test_a_source_that_breaks_off_is_exit_code_1(two_leads: Path, recording: Path, tmp_path: Path) -> None:
+    from tests.runtime.ecg.test_wfdb_folder import write
+
+    data = write(tmp_path, "b", beats(12, 250), 250, leads=("I", "II")).with_suffix(".dat")
+    data.write_bytes(data.read_bytes()[:8000])
+    result = run(two_leads, tmp_path / "b", recording)
+    assert result.exit_code == 1
+    assert (
+        result.stderr.count("\n") == 1 and "b: truncated: of 3000 samples, 2000 can be read" in result.stderr
+    )
+    times = [d["time"] for d in decisions(result.stdout)]
+    assert times.count(8.0) == 2 and times[-1] == 12.0
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--every", "0"), "every is '0'"),
+            (("--pool", "last:2s"), "pool is 'last:2s'"),
+            (("--gap", "skip"), "gap is 'skip'"),
+            (("--threshold", "X=0.5"), "the labels are A, B, C"),
+            (("--lead", "II"), "expected CHANNEL=LEAD"),
+            (("--state-every", "x"), "state-every is 'x'"),
+            (("--precision", "fp64"), "no step graph in 'fp64'"),
+        ],
+    )
+    def test_options(self, two_leads: Path, recording: Path, options: tuple[str, ...], message: str) -> None:
+        assert_refused(run(two_leads, recording, *options), message)
+
+    def test_sources(self, two_leads: Path, recording: Path) -> None:
+        assert_refused(run(two_leads, recording, recording), "a source is given twice")
+        assert_refused(run(two_leads, "nothing"), "no such source")
+
+    def test_a_bundle_without_a_card(self, exported: Path, recording: Path) -> None:
+        assert_refused(run(exported, recording), "has no card")
+
+    def test_states(self, two_leads: Path, recording: Path, tmp_path: Path) -> None:
+        state, out = tmp_path / "state", tmp_path / "out"
+        kept = (two_leads, recording, "--state-file", state)
+        assert run(*kept, "--output", out).exit_code == 0
+        assert_refused(
+            run(*kept, "--output", out, "--every", "1s"), "a run with every '0.5s', this one has '1s'"
+        )
+        assert_refused(run(*kept), "of a run with --output")
+        assert_refused(run(two_leads, recording, "--output", out), "exists already")
+        out.write_text("")
+        assert_refused(run(*kept, "--output", out), "it was changed since")
+        for path in tmp_path.glob("state*"):
+            path.write_bytes(b"junk")
+        assert_refused(run(*kept, "--output", out), "damaged")
+
+    def test_a_full_disk(self, two_leads: Path, recording: Path) -> None:
+        if not Path("/dev/full").exists():
+            pytest.skip("no /dev/full here")
+        assert_refused(run(two_leads, recording, "--output", "/dev/full"), "No space left")
+
+
+def command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "multires_edge.runtime", "stream", *map(str, arguments)]
+    return subprocess.Popen(line, text=True, **options)
+
+
+def test_killed_and_started_again_it_writes_every_decision_once(two_leads: Path, tmp_path: Path) -> None:
+    """By SIGKILL, wherever it is; the tests of the session are thorough about that."""
+    np.savez(tmp_path / "a.npz", samples=beats(900, 250), leads=["I", "II"], rate=250, unit="mV")
+    options = (
+        two_leads,
+        tmp_path / "a.npz",
+        "--threshold",
+        "A=0.5",
+        "--state-every",
+        "1ms",
+        "--every",
+        "0.1s",
+    )
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert run(*options, "--output", whole).exit_code == 0
+    kept = (*options, "--output", out, "--state-file", tmp_path / "state")
+    pause = random.Random(0)
+    for _ in range(3):
+        process = command(*kept)
+        size = out.stat().st_size if out.exists() else 0
+        while process.poll() is None and (not out.exists() or out.stat().st_size <= size):
+            time.sleep(0.005)
+        time.sleep(pause.random() * 0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert run(*kept).exit_code == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_from_a_socket_and_standard_input_at_once(two_leads: Path) -> None:
+    header = '{"leads": ["I", "II"], "rate": 250, "unit": "mV"}\n'
+    lines = [json.dumps([round(a, 4), round(b, 4)]) + "\n" for a, b in beats(3, 250)]
+
+    def serve(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            client.sendall("".join([header, *lines]).encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        process = command(two_leads, "-", address, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        stdout, _ = process.communicate("".join([header, *lines]), timeout=60)
+        thread.join()
+    assert process.returncode == 0
+    for source in ("-", address):
+        mine = [d for d in decisions(stdout) if d["source"] == source]
+        assert [d["time"] for d in mine] == [0.5, 1, 1.5, 2, 2.5, 3]
+        # The last is due when the source ends, and not when a sample arrives.
+        assert all(d["timing"]["age"] > 0.1 for d in mine[:-1])
+
+
+def test_a_reader_that_leaves_ends_it_quietly(two_leads: Path, recording: Path) -> None:
+    process = command(
+        two_leads, recording, "--every", "0.01s", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 0
+    process.stderr.close()
+
+
+def test_a_signal_ends_it_with_its_state_kept(two_leads: Path, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    state = tmp_path / "state"
+    options = (two_leads, "-", "--state-file", state, "--output", tmp_path / "out")
+    process = command(*options, stdin=read, stderr=subprocess.PIPE)
+    os.close(read)
+    rows = "".join(f"{a:.4f},{b:.4f}\n" for a, b in beats(3, 250))
+    with os.fdopen(write, "w") as pipe:
+        pipe.write('{"leads": ["I", "II"], "rate": 250, "unit": "mV"}\n')
+        pipe.write("".join(f"[{row}]\n" for row in rows.split()))
+        pipe.flush()
+        while not (tmp_path / "out").exists() or len((tmp_path / "out").read_text().splitlines()) < 5:
+            assert process.poll() is None
+            time.sleep(0.01)
+        before = state.stat().st_mtime_ns
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert state.stat().st_mtime_ns > before
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()

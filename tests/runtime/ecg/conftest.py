@@ -1,0 +1,65 @@
+"""Bundles with cards, and recordings, that the tests of streams share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from multires_edge.export import export_bundle
+from multires_edge.runtime import Bundle, open_bundle
+from multires_edge.runtime.ecg.wfdb_folder import require_ecg_extra
+from tests.conftest import DEMO, ROOT, SMALL, random_net, save_published
+
+LUDB = ROOT / "tests" / "data" / "ludb" / "1"
+CARD: dict[str, Any] = {
+    "preprocessing": {"sampling_rate": 100, "channels": ["I", "II"], "unit": "mV", "mean": 0.05, "std": 0.25},
+    "labels": ["A", "B", "C"],
+    "output": "sigmoid",
+}
+
+
+@pytest.fixture(scope="session")
+def two_leads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle of leads I and II at 100 Hz, with random weights."""
+    folder = tmp_path_factory.mktemp("two_leads")
+    (folder / "card.json").write_text(json.dumps(CARD))
+    checkpoint = save_published(random_net(SMALL, seed=3), folder)
+    return export_bundle(checkpoint, folder / "two.bundle", card=folder / "card.json").path
+
+
+@pytest.fixture(scope="session")
+def opened(two_leads: Path) -> Bundle:
+    return open_bundle(two_leads)
+
+
+@pytest.fixture(scope="session")
+def twelve_leads(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The demonstration network."""
+    folder = tmp_path_factory.mktemp("twelve_leads")
+    return open_bundle(export_bundle(DEMO / "ckpt.pth", folder / "demo.bundle", card=DEMO / "card.json").path)
+
+
+@pytest.fixture(scope="session")
+def ludb() -> tuple[NDArray[np.float64], list[str]]:
+    """Ten seconds of twelve leads at 500 Hz: samples (5000, 12) in mV, and the leads' names."""
+    require_ecg_extra()
+    import wfdb
+
+    record = wfdb.rdrecord(str(LUDB))
+    return record.p_signal, record.sig_name
+
+
+def beats(seconds: float, rate: float, leads: int = 2, seed: int = 0) -> NDArray[np.float64]:
+    """Something like an ECG in mV: (time, leads), a narrow beat a second, a slow wave and a little noise."""
+    random = np.random.default_rng(seed)
+    t = np.arange(round(seconds * rate)) / rate
+    phase = t % 0.9 - 0.3
+    wave = 1.2 * np.exp(-((phase / 0.012) ** 2)) + 0.25 * np.exp(-(((phase - 0.25) / 0.05) ** 2))
+    wave += 0.1 * np.sin(2 * np.pi * 0.3 * t)
+    noise = 0.005 * random.standard_normal((len(t), leads))
+    return np.stack([wave * (1 - 0.3 * i) for i in range(leads)], 1) + noise

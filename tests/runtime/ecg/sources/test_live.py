@@ -1,0 +1,202 @@
+"""Sources that do not wait, through real sockets."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples, live, open_source
+from multires_edge.runtime.ecg.sources.live import Connection, LiveSource
+from multires_edge.runtime.errors import DataError
+
+HEADER = b'{"leads": ["I"], "rate": 100, "unit": "mV"}\n'
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
+    """Starts a device's server, which does something with its one client; gives its address."""
+    threads: list[threading.Thread] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def start(device: Callable[[socket.socket], None]) -> str:
+        def run() -> None:
+            client, _ = listener.accept()
+            with client:
+                device(client)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for thread in threads:
+        thread.join()
+    listener.close()
+
+
+def scripted(*chunks: bytes, buffer_seconds: float = 20) -> LiveSource:
+    """A connection that brings these chunks."""
+    connection = Connection(iter([*chunks, b""]).__next__)
+    return LiveSource("x", lambda: connection, Format(), buffer_seconds)
+
+
+def drain(source: LiveSource) -> list[Piece]:
+    pieces: list[Piece] = []
+    source._wanted.set()
+    source._finished.wait(10)
+    while not source.ended:
+        pieces += source.read(1000)
+    return pieces
+
+
+def values(pieces: list[Piece]) -> list[float]:
+    return [v for piece in pieces if isinstance(piece, Samples) for v in piece.values[:, 0].tolist()]
+
+
+def test_lines_cut_anywhere(serve: Callable[..., str]) -> None:
+    def device(client: socket.socket) -> None:
+        data = HEADER + b"".join(b"[%d]\n" % i for i in range(300)) + b"[300]"
+        for i in range(0, len(data), 7):
+            client.sendall(data[i : i + 7])
+
+    source = open_source(serve(device))
+    assert isinstance(source, LiveSource) and source.live
+    pieces = drain(source)
+    assert values(pieces) == list(range(301))
+    assert all(p.arrived is not None for p in pieces if isinstance(p, Samples))
+    source.close()
+
+
+def test_a_connection_that_breaks_is_said(serve: Callable[..., str]) -> None:
+    has_been_read = threading.Event()
+
+    def device(client: socket.socket) -> None:
+        client.sendall(HEADER + b"[1]\n[2]\n")
+        has_been_read.wait(10)
+        # Closing with this sends a reset in place of an orderly end.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    source = open_source(serve(device))
+    assert isinstance(source, LiveSource)
+    pieces: list[Piece] = []
+    while len(values(pieces)) < 2:
+        pieces += source.read(10)
+    has_been_read.set()
+    pieces = drain(source)
+    assert [(p.kind, p.fault) for p in pieces if isinstance(p, Note)] == [("lost", True)]
+    source.close()
+
+
+class TestDevicesThatComeBack:
+    def source(self, *lives: list[bytes], reconnect: float = 5) -> LiveSource:
+        """A device that is there so many times, each time with these chunks."""
+        remaining = iter(lives)
+
+        def connect() -> Connection:
+            chunks = next(remaining, None)
+            if chunks is None:
+                raise DataError("nobody there")
+            return Connection(iter([*chunks, b""]).__next__)
+
+        return LiveSource("x", connect, Format(reconnect=reconnect))
+
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(live, "_RETRY", 0.01)
+
+    def test_without_times_were_away_for_as_long_as_the_clock_says(self) -> None:
+        pieces = drain(self.source([HEADER, b"[1]\n[2"], [HEADER, b"[3]\n"], reconnect=0.05))
+        assert values(pieces) == [1, 3]
+        notes = [p for p in pieces if isinstance(p, Note)]
+        assert [(note.kind, note.fault) for note in notes] == [
+            ("bad_line", False), ("lost", False), ("connected", False), ("lost", False), ("lost", True),
+        ]  # fmt: skip
+        away = [piece.count for piece in pieces if isinstance(piece, Missing)]
+        assert away == [1, round(notes[2].details["seconds"] * 100)]
+        assert "away for more than 0.05 s" in notes[-1].details["message"]
+
+    def test_with_times_for_as_long_as_those_say(self) -> None:
+        first, second = b'{"time": 7, "samples": [[1]]}\n', b'{"time": 7.5, "samples": [[2]]}\n'
+        pieces = drain(self.source([HEADER, first], [HEADER, second], reconnect=0.05))
+        assert values(pieces) == [1, 2]
+        assert [piece.count for piece in pieces if isinstance(piece, Missing)] == [49]
+
+    def test_as_another_one_are_refused(self) -> None:
+        other = HEADER.replace(b"100", b"200")
+        pieces = drain(self.source([HEADER, b"[1]\n"], [other, b"[2]\n"]))
+        assert values(pieces) == [1]
+        last = pieces[-1]
+        assert isinstance(last, Note) and last.fault and "another device" in last.details["message"]
+
+    def test_closing_ends_the_waiting(self) -> None:
+        source = self.source([HEADER, b"[1]\n"], reconnect=1000)
+        source._wanted.set()
+        source.close()
+        assert source._finished.wait(10)
+
+
+def test_what_finds_no_room_is_counted_and_missing() -> None:
+    chunks = [HEADER, *(b"[%d]\n" % i for i in range(100))]
+    source = scripted(*chunks, buffer_seconds=0.4)
+    pieces = drain(source)
+    assert values(pieces) == list(range(40))
+    rest = [p for p in pieces if not isinstance(p, Samples)]
+    assert rest == [Note("dropped", {"samples": 60}), Missing(60)]
+
+
+def test_a_saved_state_knows_what_has_been(serve: Callable[..., str]) -> None:
+    """A device that sends its last seconds again after a reconnection."""
+
+    def lines(start: int, stop: int) -> bytes:
+        return HEADER + b"".join(
+            b'{"time": %f, "samples": [[%d]]}\n' % (i / 100, i) for i in range(start, stop)
+        )
+
+    first = open_source(serve(lambda client: client.sendall(lines(0, 50))))
+    assert isinstance(first, LiveSource)
+    head = drain(first)
+    saved = first.save()
+    first.close()
+    second = scripted(lines(30, 80))
+    second.load(saved)
+    assert values(head) + values(drain(second)) == list(range(80))
+
+
+def test_a_line_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "LONGEST_LINE", 100)
+    pieces = drain(scripted(HEADER, b"[1]\n", *[b"9" * 60] * 5, b"9\n[2]\n"))
+    assert values(pieces) == [1, 2]
+    assert [p.kind for p in pieces if isinstance(p, Note)] == ["bad_line"]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("address", ["tcp://", "tcp://host", "tcp://:5", "tcp://h:99999", "tcp://h:x"])
+    def test_addresses(self, address: str) -> None:
+        with pytest.raises(DataError, match="expected tcp://HOST:PORT"):
+            open_source(address)
+
+    def test_nobody_there(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        with pytest.raises(DataError, match="cannot be reached"):
+            open_source(f"tcp://127.0.0.1:{port}")
+
+    def test_a_device_that_says_nothing(
+        self, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        address = serve(lambda client: None)
+        with pytest.raises(DataError, match="ended before its first line"):
+            open_source(address)
+        monkeypatch.setattr(live, "_PATIENCE", 0.2)
+        hold = threading.Event()
+        address = serve(lambda client: hold.wait(5) and None)
+        with pytest.raises(DataError, match="no line within"):
+            open_source(address)
+        hold.set()
+
+    def test_a_header_that_is_none(self) -> None:
+        with pytest.raises(DataError, match="names no leads"):
+            scripted(b"1,2\n")

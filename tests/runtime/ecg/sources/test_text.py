@@ -1,0 +1,150 @@
+"""Lines of text: what they say, and what is done with those that say nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from multires_edge.runtime.ecg.sources import Format, Missing, Piece, Samples, open_source
+from multires_edge.runtime.ecg.sources.text import LineParser
+from multires_edge.runtime.ecg.sources.timeline import Timeline
+from multires_edge.runtime.errors import DataError
+
+GIVEN = Format(500, "mV")
+HEADER = b'{"leads": ["I", "II"], "rate": 250, "unit": "uV"}'
+
+
+def parse(first: str, *lines: str, given: Format = GIVEN) -> list[Any]:
+    """Pieces in a form that is easily compared."""
+    pieces = LineParser("x", first.encode(), given).parse([line.encode() for line in lines])
+    return plain(pieces)
+
+
+def plain(pieces: list[Piece]) -> list[Any]:
+    out: list[Any] = []
+    for piece in pieces:
+        if isinstance(piece, Samples):
+            out.append([[None if math.isnan(v) else v for v in row] for row in piece.values.tolist()])
+        else:
+            out.append(piece.count if isinstance(piece, Missing) else (piece.kind, piece.details))
+    return out
+
+
+class TestCsv:
+    def test_samples(self) -> None:
+        assert parse("I, II\n", "1,2\n", " 3 , 4e-1\r\n", "\n", "5,\n") == [[[1, 2], [3, 0.4], [5, None]]]
+
+    def test_a_bad_line_is_an_event_and_a_missing_sample(self) -> None:
+        pieces = parse("I,II", "1,2", "1,x", "1,2,3", "\x00", "3,4")
+        assert [p if isinstance(p, list | int) else p[0] for p in pieces] == [
+            [[1, 2]], "bad_line", 1, 1, 1, "bad_lines", [[3, 4]],
+        ]  # fmt: skip
+        assert pieces[1][1]["line"] == 3 and "could not convert" in pieces[1][1]["message"]
+        assert pieces[5][1] == {"lines": 3, "until": 5}
+
+    def test_times_show_what_is_missing_late_or_twice(self) -> None:
+        pieces = parse("time,I", "1.000,1", "1.002,2", "1.008,5", "1.004,3", "1.004,3", "1.010,6")
+        assert pieces == [
+            [[1], [2]], ("gap", {"seconds": 0.004}), 2, [[5]], ("late", {"samples": 2}), [[6]],
+        ]  # fmt: skip
+
+    def test_with_times_a_bad_line_is_no_sample_twice(self) -> None:
+        pieces = parse("I,time", "1,1.000", "oops", "3,1.004")
+        assert pieces[0] == [[1]]
+        assert [p[0] for p in pieces[1:3]] == ["bad_line", "gap"] and pieces[3:] == [1, [[3]]]
+
+    def test_no_header_where_the_leads_are_given(self) -> None:
+        parser = LineParser("x", b"1,2", Format(500, "mV", ["I", "II"]))
+        assert parser.header_lines == 0
+
+
+class TestJson:
+    def test_samples(self) -> None:
+        header = HEADER.decode()
+        pieces = parse(header, "[1, null]", '{"samples": [[1, 2], [3, 4]], "time": 7}', given=Format())
+        assert pieces == [[[1, None], [1, 2], [3, 4]]]
+        electrodes = LineParser("x", HEADER, Format()).electrodes
+        assert (electrodes.leads, electrodes.rate, electrodes.unit) == (["I", "II"], 250, "uV")
+
+    def test_times(self) -> None:
+        pieces = parse(
+            HEADER.decode(),
+            '{"time": 0, "samples": [[1, 1], [2, 2]]}',
+            '{"time": 0.004, "samples": [[2, 2], [3, 3]]}',
+            '{"time": 0.02, "samples": [[6, 6]]}',
+        )
+        assert pieces == [
+            [[1, 1], [2, 2]], ("late", {"samples": 1}), [[3, 3]], ("gap", {"seconds": 0.008}), 2, [[6, 6]],
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "line", ["{", '{"samples": 3}', "[1]", '["a", 1]', '{"samples": [[1, 2]], "time": "x"}', "[" * 99999]
+    )
+    def test_bad_lines(self, line: str) -> None:
+        pieces = parse(HEADER.decode(), line)
+        assert pieces[0][0] == "bad_line" and pieces[1:] == [1]
+
+
+class TestTimeline:
+    def test_a_clock_that_is_a_little_off_makes_no_gaps(self) -> None:
+        timeline = Timeline(500)
+        for i in range(100_000):
+            assert timeline.place(i * 10 / 500 * (1 + 2e-4), 10) == (0, 0, [])
+
+    def test_rounded_times_make_no_gaps(self) -> None:
+        timeline = Timeline(360)
+        for i in range(10_000):
+            assert timeline.place(round(i / 360, 3), 1) == (0, 0, [])
+
+    def test_a_clock_that_was_set(self) -> None:
+        timeline = Timeline(500)
+        timeline.place(0, 500)
+        missing, late, events = timeline.place(1e9, 500)
+        assert (missing, late, events[0][0]) == (0, 0, "clock")
+        assert timeline.place(1e9 + 1, 500) == (0, 0, [])
+        placed = [timeline.place(5 + i, 500) for i in range(6)]
+        assert [p[1] for p in placed] == [500] * 4 + [0, 0]
+        assert [kind for p in placed for kind, _ in p[2]] == ["late", "clock"]
+
+
+class TestFiles:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "a.csv"
+        path.write_text("I,II\n" + "".join(f"{i},{-i}\n" for i in range(50)))
+        return path
+
+    def test_from_start_to_end_and_from_a_saved_place(self, path: Path) -> None:
+        source, other = open_source(str(path), GIVEN), open_source(str(path), GIVEN)
+        head = source.read(20)
+        other.load(json.loads(json.dumps(source.save())))
+        for one in (source, other):
+            rest = one.read(20) + one.read(20)
+            assert one.ended
+            values: list[NDArray[np.float64]] = [p.values for p in head + rest if isinstance(p, Samples)]
+            assert np.array_equal(np.concatenate(values)[:, 0], np.arange(50))
+            one.close()
+
+    @pytest.mark.parametrize(
+        ("content", "given", "message"),
+        [
+            (b"", GIVEN, "names no leads"),
+            (b"1,2\n", GIVEN, "names no leads"),
+            (b"{}\n", GIVEN, "names no leads"),
+            (b"{,\n", GIVEN, "is no JSON"),
+            (b"I,II\n", Format(None, "mV"), "says no rate; give --rate"),
+            (b"I,II\n", Format(500), "says no unit; give --unit"),
+            (b'{"leads": [1], "rate": 5, "unit": "mV"}', GIVEN, "names no leads"),
+            (b'{"leads": ["I"], "rate": "x", "unit": "mV"}', GIVEN, "says no rate"),
+        ],
+    )
+    def test_that_say_too_little(self, tmp_path: Path, content: bytes, given: Format, message: str) -> None:
+        (tmp_path / "a.csv").write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            open_source(str(tmp_path / "a.csv"), given)

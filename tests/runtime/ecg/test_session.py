@@ -1,0 +1,216 @@
+"""Runs over sources that are killed, fed rubbish and left alone, and go on all the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multires_edge.runtime import Bundle
+from multires_edge.runtime.ecg.output import FileOutput
+from multires_edge.runtime.ecg.session import Keeper, Session, check_options
+from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples, open_source
+from multires_edge.runtime.ecg.state_file import StateFile
+from multires_edge.runtime.ecg.streams import EcgStreams, Electrodes
+from multires_edge.runtime.errors import StateError
+from tests.runtime.ecg.conftest import beats
+
+
+class Crash(BaseException):
+    """The process is killed."""
+
+
+class CrashingOutput(FileOutput):
+    """Is killed in the middle of its n-th write, part of which is on the disk."""
+
+    writes = 10**9
+
+    def write(self, lines: list[str]) -> None:
+        self.writes -= 1
+        if self.writes < 0:
+            text = "\n".join(lines)
+            super().write([text[: len(text) // 2]])
+            raise Crash
+        super().write(lines)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("recordings")
+    x = beats(65, 250)
+    x[4000:4700] = np.nan
+    np.savez(folder / "a.npz", samples=x, leads=["I", "II"], rate=250, unit="mV")
+    rows = [f"{i / 128:.6f},{a:.4f},{b:.4f}" for i, (a, b) in enumerate(beats(45, 128, seed=1))]
+    rows[1000] = "rubbish"
+    del rows[2000:2200]
+    (folder / "b.csv").write_text("\n".join(["time,II,I", *rows]) + "\n")
+    return [str(folder / "a.npz"), str(folder / "b.csv")]
+
+
+def run(
+    bundle: Bundle, recordings: list[str], folder: Path, *, crash_at: int = 10**9, **options: Any
+) -> tuple[bool, Session]:
+    """One life of a run that keeps its state at every round."""
+    sources = [open_source(path, Format(128, "mV")) for path in recordings]
+    arguments: dict[str, Any] = {"gap": "restart:1s", "thresholds": ["A=0.405:0.402"], "pool": "window:2s"}
+    streams = EcgStreams(bundle, [source.electrodes for source in sources], **(arguments | options))
+    session = Session(streams, sources)
+    file = StateFile(folder / "state")
+    saved, _ = file.read()
+    if saved is not None:
+        session.load(saved)
+    output = CrashingOutput(folder / "out", None if saved is None else saved["output"])
+    output.writes = crash_at
+    keeper = Keeper(session, output, file, {}, seconds=0, timing=True, say=lambda _: None)
+    try:
+        if saved is None:
+            keeper.checkpoint(must=True)
+        return keeper.run(), session
+    finally:
+        output.close()
+        for source in sources:
+            source.close()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(opened: Bundle, recordings: list[str], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    fine, session = run(opened, recordings, folder)
+    assert fine and session.done
+    return (folder / "out").read_bytes()
+
+
+def test_what_a_run_gives(uninterrupted: bytes) -> None:
+    entries = [json.loads(line) for line in uninterrupted.splitlines()]
+    decisions = [e for e in entries if e["type"] == "decision"]
+    for name, seconds in (("a.npz", 65), ("b.csv", 45)):
+        times = [e["time"] for e in decisions if e["source"].endswith(name)]
+        assert times == sorted(set(times)) and seconds - 1 < times[-1] <= seconds
+    kinds = [e["event"] for e in entries if e["type"] == "event"]
+    assert kinds.count("silent") == kinds.count("restart") == 2
+    assert {"bad_line", "gap", "onset", "offset"} <= set(kinds)
+    assert all("timing" not in e for e in entries)
+
+
+@settings(max_examples=8)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
+def test_killed_at_any_round_the_union_is_the_same(
+    opened: Bundle,
+    recordings: list[str],
+    uninterrupted: bytes,
+    tmp_path_factory: pytest.TempPathFactory,
+    crashes: list[int],
+) -> None:
+    folder = tmp_path_factory.mktemp("killed")
+    for crash_at in [*crashes, 10**9]:
+        try:
+            run(opened, recordings, folder, crash_at=crash_at)
+        except Crash:
+            continue
+        break
+    assert (folder / "out").read_bytes() == uninterrupted
+    # And one that had ended has nothing to add.
+    run(opened, recordings, folder)
+    assert (folder / "out").read_bytes() == uninterrupted
+
+
+def test_a_state_of_other_sources_or_options_is_refused(
+    opened: Bundle, recordings: list[str], tmp_path: Path
+) -> None:
+    run(opened, recordings, tmp_path)
+    with pytest.raises(StateError, match=r"of other sources: .*a\.npz .*these are .*b\.csv"):
+        run(opened, recordings[::-1], tmp_path)
+    with pytest.raises(StateError, match=r"pool '1', this one has '2'"):
+        check_options({"pool": "1"}, {"pool": "2"})
+
+
+class Scripted:
+    """A live source that does what it is told, one list of pieces a read."""
+
+    live = True
+
+    def __init__(self, name: str, script: list[list[Piece]]) -> None:
+        self.electrodes = Electrodes(["I", "II"], 250, "mV", name)
+        self._script = script
+        self.ended = False
+
+    def read(self, count: int) -> list[Piece]:
+        pieces = self._script.pop(0)
+        self.ended = not self._script
+        return pieces
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def save(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_source_that_stalls_and_one_that_dies_leave_the_others_alone(
+    opened: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    monkeypatch.setattr("multires_edge.runtime.ecg.session.time.monotonic", clock)
+    monkeypatch.setattr("multires_edge.runtime.ecg.session.time.sleep", lambda _: None)
+    x = np.split(beats(20, 250), 20)
+    steady = Scripted("steady", [[Samples(part, 0.0)] for part in x])
+    stalls = Scripted("stalls", [[Samples(part, 0.0)] if not 5 <= i < 12 else [] for i, part in enumerate(x)])
+    dies = Scripted(
+        "dies", [[Samples(x[0], 0.0), Missing(100)], [Note("lost", {"message": "x"}, fault=True)]]
+    )
+    sources = [steady, stalls, dies]
+    session = Session(EcgStreams(opened, [s.electrodes for s in sources], patience=2), sources)
+    seen = []
+    for round_, items in enumerate(session.run()):
+        seen += [(round_, item.to_json()) for item in items]
+        now += 1.0
+    decisions = {
+        name: [e for _, e in seen if e["source"] == name and e["type"] == "decision"]
+        for name in ("steady", "stalls", "dies")
+    }
+    assert [len(d) for d in decisions.values()] == [40, 26, 2]
+    # Two blocks behind at most, whoever else says nothing.
+    assert max(r - e["time"] for r, e in seen if e["source"] == "steady" and e["type"] == "decision") < 2
+    events = [(r, e["source"], e["event"]) for r, e in seen if e["type"] == "event"]
+    assert (7, "stalls", "stalled") in events and (12, "stalls", "resumed") in events
+    assert [name for _, name, kind in events if kind == "lost"] == ["dies"]
+    assert session.faults == ["dies: lost: x"]
+
+
+def test_recordings_at_their_own_speed(
+    opened: Bundle, recordings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("multires_edge.runtime.ecg.session.time.monotonic", lambda: now)
+    monkeypatch.setattr("multires_edge.runtime.ecg.session.time.sleep", sleep)
+    source = open_source(recordings[0])
+    session = Session(EcgStreams(opened, [source.electrodes]), [source], realtime=True)
+    for items in session.run():
+        for item in items:
+            # The resampler's delay, and one tick of the loop.
+            assert item.time < now + 1e-9 or session.done
+            assert now - item.time < 0.1 + 0.05
+        now += 0.001
+        if now > 20:
+            session.stop()
+    assert now == pytest.approx(20, abs=0.1)

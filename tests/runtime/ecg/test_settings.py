@@ -1,0 +1,52 @@
+"""Durations, pooling and gap policies as a user writes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from multires_edge.runtime.ecg.settings import GapPolicy, Pool, parse_duration, whole_steps
+from multires_edge.runtime.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0.5s", 0.5), ("500ms", 0.5), (".5", 0.5), (2, 2), ("2min", 120), ("1h", 3600)]
+)
+def test_durations(text: str | float, seconds: float) -> None:
+    assert parse_duration(text, "every") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1s", "0", "nan", "1d", "1e9h", float("inf")])
+def test_durations_that_are_none(text: str | float) -> None:
+    with pytest.raises(InputError, match="every is"):
+        parse_duration(text, "every")
+
+
+def test_whole_steps() -> None:
+    assert whole_steps(0.7, 100, "every") == 70
+    with pytest.raises(InputError, match="whole number of samples at 100 Hz"):
+        whole_steps(0.005, 100, "every")
+
+
+def test_pools() -> None:
+    assert Pool.parse(None, 100) == Pool.parse("bundle", 100) == Pool()
+    assert Pool.parse("window:10s", 100) == Pool("window:1000")
+    assert Pool.parse("reset:10s", 100) == Pool("cumulative", 1000)
+    for text in ("windows:1s", "window", "reset:", "window:0s", "mean", "window:1000"):
+        with pytest.raises(InputError):
+            Pool.parse(text, 100)
+
+
+def test_a_pool_that_the_bundle_has_is_not_asked_for() -> None:
+    assert Pool("window:1000").suits("window:1000") == Pool()
+    # The mean since a reset is that of a window which is no shorter.
+    assert Pool("cumulative", 1000).suits("window:1000") == Pool(None, 1000)
+    assert Pool("cumulative", 1000).suits("window:999") == Pool("cumulative", 1000)
+
+
+def test_gap_policies() -> None:
+    assert GapPolicy.parse("hold") == GapPolicy("hold")
+    assert GapPolicy.parse("restart") == GapPolicy("hold", 1.0)
+    assert GapPolicy.parse("restart:200ms") == GapPolicy("hold", 0.2)
+    for text in ("holds", "hold:1s", "restart:x", ""):
+        with pytest.raises(InputError):
+            GapPolicy.parse(text)

@@ -1,0 +1,124 @@
+"""A state on disk: whole, or the one before, whatever happens and whenever."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multires_edge.runtime.ecg.state_file import StateFile, pack, unpack
+from multires_edge.runtime.errors import OutputError, StateError
+
+
+class Crash(BaseException):
+    """The power goes."""
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(min_size=1).filter(str.isprintable), inner),
+        max_leaves=10,
+    )
+)
+def test_json_values_come_back(value: Any) -> None:
+    assert unpack(pack({"value": value})) == {"value": value}
+
+
+def test_arrays_come_back() -> None:
+    tree: dict[str, Any] = {
+        "a": [np.arange(6.0).reshape(2, 3), {"b": np.zeros((0, 2), np.float32)}],
+        "c": np.array([True]),
+    }
+    back = unpack(pack(tree))
+    assert np.array_equal(back["a"][0], tree["a"][0]) and back["c"].dtype == bool
+    assert back["a"][1]["b"].shape == (0, 2) and back["a"][1]["b"].dtype == np.float32
+
+
+def test_there_is_none_at_first(tmp_path: Path) -> None:
+    assert StateFile(tmp_path / "s").read() == (None, None)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:40], lambda b: b[:-1], lambda b: b[:-1] + b"?", lambda b: b"x" + b]
+)
+def test_a_damaged_one_gives_way_to_the_one_before(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = StateFile(tmp_path / "s")
+    file.write({"n": 1})
+    file.write({"n": 2})
+    assert file.read() == ({"n": 2}, None)
+    file.path.write_bytes(damage(file.path.read_bytes()))
+    tree, wrong = file.read()
+    assert tree == {"n": 1} and wrong is not None and "damaged" in wrong
+    file.previous.write_bytes(b"junk")
+    with pytest.raises(StateError, match="move it away to start over"):
+        file.read()
+
+
+def test_a_crash_at_any_point_leaves_one_that_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every system call that changes the disk is the last one once."""
+    file = StateFile(tmp_path / "s")
+    countdown = 10**9
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            nonlocal countdown
+            countdown -= 1
+            if countdown < 0:
+                raise Crash
+            return call(*args, **kwargs)
+
+        return wrapped
+
+    for owner, name in ((os, "fsync"), (os, "link"), (Path, "replace"), (Path, "unlink"), (Path, "open")):
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
+    file.write({"n": 0})
+    survived = 0
+    for n in range(1, 100):
+        countdown = n % 12
+        try:
+            file.write({"n": n})
+            written = True
+        except Crash:
+            written = False
+        countdown = 10**9
+        tree, wrong = file.read()
+        assert tree is not None and wrong is None
+        assert tree["n"] == n or (not written and tree["n"] == survived)
+        survived = tree["n"]
+    assert survived > 50
+
+
+def test_a_disk_that_refuses_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = StateFile(tmp_path / "s")
+    file.write({"n": 1})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        file.write({"n": 2})
+    assert file.read() == ({"n": 1}, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    file, other = StateFile(tmp_path / "s"), StateFile(tmp_path / "s")
+    with file.locked(), pytest.raises(StateError, match="another process"), other.locked():
+        pass
+    with other.locked():
+        pass
+    with (
+        pytest.raises(OutputError, match="nothing was left behind"),
+        StateFile(tmp_path / "no" / "s").locked(),
+    ):
+        pass
