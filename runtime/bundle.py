@@ -15,8 +15,9 @@ from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import BundleError, InputError
 from multires_edge.runtime.full import FullGraph
 from multires_edge.runtime.manifest import GraphSpec, Manifest, read_manifest
-from multires_edge.runtime.pooling import pooled_states, window_of
+from multires_edge.runtime.pooling import pooled_states
 from multires_edge.runtime.stream import Stream
+from multires_edge.runtime.window import window_of
 
 
 class Bundle:
@@ -105,7 +106,7 @@ class Bundle:
         if self.manifest.pool is None:
             raise InputError(f"pool is {pool!r}, but an autoregressive model does not pool")
         window = window_of(pool)
-        return replace(spec, states=pooled_states(spec.states, window)), window
+        return replace(spec, states=pooled_states(spec.states, window)), window or 0
 
     def parity(self) -> dict[str, Any]:
         """The parity checks that the export made, as in parity.json."""

@@ -151,7 +151,7 @@ def _check_carried(bundle: Bundle, data: Dataset, graph: str, batch: int) -> Non
             f"before it too; reset the state, or export with --pool window:N, N up to {steps}"
         )
     shortest = steps if data.lengths is None else int(data.lengths.min())
-    if pool is not None and int(pool.split(":")[1]) > shortest:
+    if (bundle.manifest.window or 0) > shortest:
         raise InputError(
             f"state 'carried' and {pool}, longer than a record of {shortest} steps: "
             "its logits would be of the record before it too; reset the state, or export a shorter window"

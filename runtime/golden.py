@@ -21,6 +21,7 @@ from multires_edge.runtime.comparison import LIMITS, Check
 from multires_edge.runtime.errors import BundleError
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
+from multires_edge.runtime.window import window_of
 
 FILE_NAME = "golden.npz"
 TAPS = "taps"  # beside the backends: the taps graph on the host, rings around it
@@ -43,7 +44,7 @@ class Golden:
         if pool is None:
             # Shifted by one inside, so not what a stream gives for the same input.
             full = None if self.full is None else self.full[..., :steps]
-        elif pool != "cumulative" and int(pool.removeprefix("window:")) < steps:
+        elif (window_of(pool) or steps) < steps:
             full = None
         else:
             full = stepwise[..., -1]  # a stream's logits, until its window is shorter than the sequence

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from multires_edge.runtime.errors import BundleError
+from multires_edge.runtime.window import window_of
 
 FORMAT = "multires-bundle"
 VERSION = 1
@@ -229,6 +230,11 @@ class Manifest:
             )
         others = {name: graphs for name, graphs in self.forms.items() if name != form}
         return replace(self, graphs=self.forms[form], form=form, forms={self.form: self.graphs, **others})
+
+    @property
+    def window(self) -> int | None:
+        """Steps that a stream's logits are of; None for everything so far, and where nothing is pooled."""
+        return window_of(self.pool)
 
     def graph(self, kind: str, precision: str) -> GraphSpec:
         """Look a graph up. Raises BundleError with what there is."""

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
-from multires_edge.runtime.errors import InputError
 from multires_edge.runtime.manifest import StateSpec
 
-_LONGEST = 1 << 20
 
-
-def window_of(pool: str) -> int:
-    """Steps of "window:N"; 0 for "cumulative". Raises InputError for anything else."""
-    if pool == "cumulative":
-        return 0
-    match = re.fullmatch(r"window:([0-9]{1,9})", pool)
-    if match is None or not 1 <= int(match[1]) <= _LONGEST:
-        raise InputError(f"pool is {pool!r}, expected cumulative, or window:N with N from 1 to {_LONGEST}")
-    return int(match[1])
-
-
-def pooled_states(states: tuple[StateSpec, ...], window: int) -> tuple[StateSpec, ...]:
+def pooled_states(states: tuple[StateSpec, ...], window: int | None) -> tuple[StateSpec, ...]:
     """A classifier's states with those of another pooling in place of its own."""
     d_model = next(int(state.shape[1]) for state in states if state.input == "pool_sum")
     names = ["pool_sum", "pool_sum_error"]

@@ -7,18 +7,16 @@ step: together they have twice the precision (TwoSum and FastTwoSum; Knuth, TAOC
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.rings import Ring, RingSet
-from multires_edge.runtime.errors import ConfigError
 from multires_edge.runtime.manifest import StateSpec
+from multires_edge.runtime.window import window_of
 
 PREFIX_RING = "pool_prefix"
-MAX_WINDOW = 1 << 20  # three hours at 100 Hz
 
 
 @dataclass(frozen=True)
@@ -30,14 +28,7 @@ class Pooling:
     @classmethod
     def parse(cls, text: str) -> Pooling:
         """Read "cumulative" or "window:N". Raises ConfigError."""
-        if text == "cumulative":
-            return cls()
-        match = re.fullmatch(r"window:([0-9]{1,9})", text)
-        if not match or not 1 <= int(match[1]) <= MAX_WINDOW:
-            raise ConfigError(
-                f"pool is {text!r}, expected cumulative, or window:N with N from 1 to {MAX_WINDOW}"
-            )
-        return cls(int(match[1]))
+        return cls(window_of(text))
 
     def rings(self, d_model: int) -> list[Ring]:
         """The rings that this pooling reads and writes."""

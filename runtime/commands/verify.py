@@ -77,7 +77,6 @@ def _prove_again(bundle: Bundle, path: Path, progress: Progress) -> Sequence[Che
     from multires_edge.export.command import require_export_extra
 
     require_export_extra()
-    from multires_edge.export.graphs.pooling import Pooling
     from multires_edge.export.parity import prove
     from multires_edge.models.checkpoint import build_network, read_checkpoint
     from multires_edge.models.config import ModelConfig
@@ -90,5 +89,4 @@ def _prove_again(bundle: Bundle, path: Path, progress: Progress) -> Sequence[Che
             f"{bundle.manifest.source['sha256'][:16]}…, this file {checkpoint.sha256[:16]}…"
         )
     net = build_network(checkpoint, ModelConfig.from_json(bundle.manifest.model))
-    window = Pooling.parse(bundle.manifest.pool).window if bundle.manifest.pool else None
-    return prove(net, bundle, window=window, progress=progress)[0].checks
+    return prove(net, bundle, window=bundle.manifest.window, progress=progress)[0].checks

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from multires_edge.runtime.errors import InputError
+from multires_edge.runtime.window import window_of
 
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|h|)", re.ASCII)
 _SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
@@ -56,7 +57,7 @@ class Pool:
 
     def suits(self, own: str | None) -> Pool:
         """The same without asking for what the bundle's ``own`` pooling gives anyway."""
-        if self.reset and own and own.startswith("window:") and int(own.partition(":")[2]) >= self.reset:
+        if self.reset and (window_of(own) or 0) >= self.reset:
             return Pool(None, self.reset)
         return Pool(None if self.pool == own else self.pool, self.reset)
 

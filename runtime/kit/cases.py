@@ -18,6 +18,7 @@ from multires_edge.runtime.comparison import LIMITS, Check, Limit
 from multires_edge.runtime.errors import BundleError
 from multires_edge.runtime.golden import Golden
 from multires_edge.runtime.kit.device.kit import assemble
+from multires_edge.runtime.window import window_of
 
 # Only taps of delay 1 are read within two steps. So a state that is not fed back is the only one that is
 # off after them, but for the first queue and the position, which come first.
@@ -39,7 +40,7 @@ class Case:
         ``sums`` are the states that add up steps, and how many at most; ``outputs`` says whether the
         outputs are compared: a mean over two steps would say nothing.
         """
-        window = int(pool.removeprefix("window:")) if pool and pool != "cumulative" else self.steps
+        window = window_of(pool) or self.steps
         sums = {name: min(self.steps, window) for name in states if name.startswith("pool_")}
         outputs = limit.measure == "max" or self.steps > _FIRST_STEPS
         return {
