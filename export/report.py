@@ -37,6 +37,7 @@ def write_report(
         proof=proof,
         config=config,
         statistics=statistics,
+        opsets={name: spec.opset for name, spec in manifest.graph_files().items()},
         sizes={name: (folder / name).stat().st_size for name in statistics},
         states=states,
         state_bytes=sum(state.row_bytes for state in states),

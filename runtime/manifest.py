@@ -249,12 +249,16 @@ class Manifest:
         steps: int | None = self.quantization.get(precision, {}).get("calibrated_steps")
         return steps
 
+    def graph_files(self) -> dict[str, GraphSpec]:
+        """The graphs of every form, by file name."""
+        kinds = [kind for graphs in (self.graphs, *self.forms.values()) for kind in graphs.values()]
+        return {spec.file: spec for precisions in kinds for spec in precisions.values()}
+
     def digests(self) -> dict[str, str]:
         """Digest of every file that the manifest vouches for, by file name."""
-        kinds = [kind for graphs in (self.graphs, *self.forms.values()) for kind in graphs.values()]
-        graphs = [spec for precisions in kinds for spec in precisions.values()]
+        graphs = {name: spec.sha256 for name, spec in self.graph_files().items()}
         native = {file.file: file.sha256 for file in self.native.values()}
-        return {spec.file: spec.sha256 for spec in graphs} | native | self.files
+        return graphs | native | self.files
 
     def to_json(self) -> dict[str, Any]:
         """The content of manifest.json, with a digest of itself as its last entry."""

@@ -27,6 +27,10 @@ _WARNINGS = (
         "the engine is for the device in its sidecar, and is refused elsewhere",
     ),
     (
+        r"logger passed into \S+ differs from one already registered",
+        "another part of this program was first with a logger; what TensorRT says goes there",
+    ),
+    (
         r"timing cache|TimingCache",
         "measurements of another device or release are not used; the cache is made anew",
     ),

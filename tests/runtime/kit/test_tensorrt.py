@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from multires_edge.runtime.kit.device.cuda import Cuda
 from multires_edge.runtime.kit.device.engines import build
 from multires_edge.runtime.kit.device.files import KitError
 from multires_edge.runtime.kit.device.kit import Graph, Kit
+from multires_edge.runtime.tensorrt.api import log_of
 from tests.runtime.kit.conftest import unpack
 from tests.runtime.kit.fake_tensorrt import make_module
 
@@ -166,9 +168,13 @@ def test_the_real_library_without_a_device() -> None:
 
 @pytest.mark.parametrize("name", ["step", "full"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_tensorrt_rtx_builds_the_graphs(name: str, precision: str, kit: Path) -> None:
+def test_tensorrt_rtx_builds_the_graphs(
+    name: str, precision: str, kit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The builder's calls are those of TensorRT; it needs no GPU. Its engines do not run on a Jetson."""
     trt: Any = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for x86-64")
+    # A process has one logger, and other tests read this one.
+    monkeypatch.setattr(trt, "Logger", Mock(return_value=log_of("tensorrt_rtx").logger))
     graph = Graph(Kit(kit), name, precision)
     sizes = [{"batch": 1, "time": 1}, {"batch": 1, "time": 9}, {"batch": 3, "time": 64}]
     takes = [*graph.inputs, *({**state, "name": state["input"]} for state in graph.states)]
