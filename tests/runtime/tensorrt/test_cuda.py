@@ -13,7 +13,8 @@ import pytest
 from multires_edge.runtime import Bundle
 from multires_edge.runtime.backends.tensorrt import TensorRtStepper
 from multires_edge.runtime.errors import BackendError, MissingExtraError
-from multires_edge.runtime.tensorrt.api import Api, log_of
+from multires_edge.runtime.tensorrt import loaded
+from multires_edge.runtime.tensorrt.api import Api, Log
 from multires_edge.runtime.tensorrt.cuda import CudaDevice, load_driver
 from multires_edge.runtime.tensorrt.host import HostEngine
 from multires_edge.runtime.tensorrt.loaded import LoadedEngine
@@ -32,15 +33,12 @@ def driver() -> FakeDriver:
     return FakeDriver()
 
 
-@pytest.fixture(autouse=True)
-def fresh_log() -> None:
-    log_of.cache_clear()
-
-
 def api_of(trt: FakeTensorRt, monkeypatch: pytest.MonkeyPatch) -> Api:
     module: Any = trt
     module.__version__ = "10.16.1"
     monkeypatch.setitem(sys.modules, "tensorrt", module)
+    log = Log(module)  # of this fake, and no other test's
+    monkeypatch.setattr(loaded, "log_of", lambda _: log)
     return Api("tensorrt", trt, (10, 16, 1))
 
 
