@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from multires_edge.runtime.errors import InputError
 from multires_edge.runtime.terminal import Progress, command_errors, print_json, print_table
 
 if TYPE_CHECKING:
@@ -16,6 +17,21 @@ _NAMES = {
     "bits_per_dimension": "bits per dimension",
     "accuracy": "accuracy",
     "auroc_macro": "macro AUROC",
+}
+# Options of the other way to evaluate.
+_NOT_ECG = {
+    "graph": "--graph",
+    "state": "--state",
+    "resamples": "--bootstrap",
+    "limit": "--limit",
+    "batch": "--batch",
+}
+_ONLY_ECG = {
+    "thresholds_from": "--thresholds-from",
+    "thresholds": "--threshold",
+    "pool": "--pool",
+    "every": "--every",
+    "allow_missing": "--allow-missing",
 }
 
 
@@ -27,7 +43,8 @@ _NAMES = {
     type=click.Path(path_type=Path),
     metavar="FILE",
     required=True,
-    help="An .npz: x, x_uv, x_u8 or tokens, and labels for classification.",
+    help="An .npz: x, x_uv, x_u8 or tokens, and labels for classification. With --ecg also a folder of WFDB "
+    "records and a labels.csv.",
 )
 @click.option(
     "--graph",
@@ -66,8 +83,23 @@ _NAMES = {
     help="Records at a time, or streams that run on  [default: 16, or 1 stream]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--ecg", is_flag=True, help="Decisions from electrodes: the figures of docs/disclosure.md.")
+@click.option(
+    "--thresholds-from",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="With --ecg: choose each class's threshold on these other data  [default: 0.5]",
+)
+@click.option(
+    "--threshold", "thresholds", multiple=True, metavar="LABEL=P", help="With --ecg: a class's threshold."
+)
+@click.option("--pool", metavar="POOL", help="With --ecg: as of stream.")
+@click.option("--every", default="0.5s", show_default=True, metavar="TIME", help="With --ecg: as of stream.")
+@click.option("--allow-missing", is_flag=True, help="With --ecg: as of stream.")
+@click.pass_context
 @command_errors
 def evaluate(
+    context: click.Context,
     bundle: Path,
     data_file: Path,
     graph: str,
@@ -78,13 +110,34 @@ def evaluate(
     limit: int | None,
     batch: int | None,
     as_json: bool,
+    ecg: bool,
+    thresholds_from: Path | None,
+    thresholds: tuple[str, ...],
+    pool: str | None,
+    every: str,
+    allow_missing: bool,
 ) -> None:
     """Measure BUNDLE on a data file.
 
     Autoregressive bundles: bits per dimension of the images. Classification: accuracy for labels (n,),
     macro AUROC for labels (n, classes) of 0 and 1. Several precisions are compared with the first: the
     difference of the metric, and the sum of |logits - those of the first| over that of |those of the first|.
+
+    --ecg measures decisions as `multires-edge stream` makes them, in every precision: sensitivity,
+    specificity and predictive values with 95 % intervals, and delays in seconds.
     """
+    names = list(dict.fromkeys(name.strip() for name in precision.split(",")))
+    if ecg:
+        _refuse(context, _NOT_ECG, "does not go with --ecg, which streams whole recordings; leave it out")
+        from multires_edge.runtime.commands.evaluate_ecg import evaluate_ecg
+
+        evaluate_ecg(
+            bundle, data_file, thresholds=thresholds, thresholds_from=thresholds_from,
+            precisions=names if _typed(context, "precision") else None, as_json=as_json,
+            pool=pool, every=every, allow_missing=allow_missing, backend=backend,
+        )  # fmt: skip
+        return
+    _refuse(context, _ONLY_ECG, "is an option of --ecg, which is missing")
     from multires_edge.runtime import evaluation
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.data import load_data
@@ -98,7 +151,7 @@ def evaluate(
         results = evaluation.compare(
             opened,
             data,
-            list(dict.fromkeys(name.strip() for name in precision.split(","))),
+            names,
             graph=graph,
             backend=backend,
             state=state,
@@ -131,6 +184,17 @@ def evaluate(
     else:
         click.echo(f"{_NAMES[results[0].metric]}  ({records}, {of})")
         _print_several(results)
+
+
+def _refuse(context: click.Context, options: dict[str, str], why: str) -> None:
+    """Raise InputError where one of the options was typed."""
+    for name, option in options.items():
+        if _typed(context, name):
+            raise InputError(f"{option} {why}")
+
+
+def _typed(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _entry(result: Evaluation) -> dict[str, Any]:

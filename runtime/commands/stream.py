@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 @click.option(
     "--pool",
     metavar="POOL",
-    help="cumulative, window:10s, or reset:10s to start over after that  [default: the bundle's]",
+    help="cumulative, window:10s, reset:10s to start over after that, or bundle  [default: the bundle's "
+    "window, or window:10s]",
 )
 @click.option(
     "--gap",

@@ -10,6 +10,8 @@ from multires_edge.runtime.errors import InputError
 from multires_edge.runtime.window import window_of
 
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|h|)", re.ASCII)
+# What a stream that never ends is pooled over, where nobody says: docs/windows.md measured the choices.
+DEFAULT_POOL = "window:10s"
 _SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 
 
@@ -42,9 +44,14 @@ class Pool:
     reset: int | None = None
 
     @classmethod
-    def parse(cls, text: str | None, rate: float) -> Pool:
-        """Read cumulative, window:10s or reset:10s; None is the bundle's own. Raises InputError."""
-        if text is None or text == "bundle":
+    def parse(cls, text: str | None, rate: float, own: str | None = None) -> Pool:
+        """Read cumulative, window:10s, reset:10s, or bundle, for its ``own``. Raises InputError.
+
+        None is the window that the bundle was exported with, or of ten seconds where it has none.
+        """
+        if text is None:
+            text = "bundle" if own and own.startswith("window:") else DEFAULT_POOL
+        if text == "bundle":
             return cls()
         if text == "cumulative":
             return cls("cumulative")

@@ -16,7 +16,7 @@ from multires_edge.runtime.ecg.events import Alarms, Threshold
 from multires_edge.runtime.ecg.frontend import Block, FrontEnd
 from multires_edge.runtime.ecg.leads import LeadMap
 from multires_edge.runtime.ecg.settings import GapPolicy, Pool, parse_duration, whole_steps
-from multires_edge.runtime.errors import DataError, InputError, StateError
+from multires_edge.runtime.errors import BackendError, DataError, InputError, StateError
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
 
@@ -62,13 +62,13 @@ class EcgStreams:
         backend: str = "auto",
         precision: str = "fp32",
     ) -> None:
-        preprocessing = _preprocessing(bundle)
+        preprocessing = card_of(bundle)
         if not sources:
             raise InputError("no sources: give at least one")
         rate = preprocessing["sampling_rate"]
         steps = whole_steps(parse_duration(every, "every"), rate, "every")
         own = bundle.manifest.pool
-        self._pool, self._own = Pool.parse(pool, rate).suits(own), own
+        self._pool, self._own = Pool.parse(pool, rate, own).suits(own), own
         policy = GapPolicy.parse(gap)
         self.labels = bundle.labels or [str(i) for i in range(bundle.manifest.model["d_output"])]
         parsed = [t if isinstance(t, Threshold) else Threshold.parse(t) for t in thresholds]
@@ -88,10 +88,15 @@ class EcgStreams:
         self._alarms = [Alarms(parsed, self.labels) for _ in sources]
         self._alone = patience == 0
         batches = [1] * len(sources) if self._alone else [len(sources)]
-        self._networks = [
-            bundle.stream(batch, backend=backend, precision=precision, pool=self._pool.pool)
-            for batch in batches
-        ]
+        try:
+            self._networks = [
+                bundle.stream(batch, backend=backend, precision=precision, pool=self._pool.pool)
+                for batch in batches
+            ]
+        except BackendError as error:
+            if pool is not None or self._pool.pool is None:
+                raise
+            raise BackendError(f"{error}; pool bundle takes the graph's as it is") from error
         self._probabilities = (
             _sigmoid if (bundle.manifest.card or {}).get("output") == "sigmoid" else _softmax
         )
@@ -329,7 +334,8 @@ def _run_alone(stream: Stream, block: Block) -> NDArray[np.float32]:
     return logits
 
 
-def _preprocessing(bundle: Bundle) -> dict[str, Any]:
+def card_of(bundle: Bundle) -> dict[str, Any]:
+    """A bundle's preprocessing. Raises InputError for one that does not decide on electrodes."""
     model = bundle.manifest.model
     if model["task"] != "classification" or model["encoder"] != "linear":
         raise InputError(

@@ -58,7 +58,9 @@ def test_options_reach_the_stream(two_leads: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("\n".join(f"{1000 * a:.1f}" for a, _ in beats(3, 250)) + "\n")
     options = ("--leads", "MLII", "--rate", 250, "--unit", "uV", "--lead", "II=MLII", "--allow-missing")
-    result = run(two_leads, path, *options, "--every", "500ms", "--backend", "onnxruntime")
+    result = run(
+        two_leads, path, *options, "--every", "500ms", "--backend", "onnxruntime", "--pool", "bundle"
+    )
     assert (result.exit_code, result.stderr) == (0, "")
     assert [d["quality"] for d in decisions(result.stdout)] == [{"I": ["missing"]}] * 6
 

@@ -28,12 +28,18 @@ def test_whole_steps() -> None:
 
 
 def test_pools() -> None:
-    assert Pool.parse(None, 100) == Pool.parse("bundle", 100) == Pool()
+    assert Pool.parse("bundle", 100) == Pool()
     assert Pool.parse("window:10s", 100) == Pool("window:1000")
     assert Pool.parse("reset:10s", 100) == Pool("cumulative", 1000)
     for text in ("windows:1s", "window", "reset:", "window:0s", "mean", "window:1000"):
         with pytest.raises(InputError):
             Pool.parse(text, 100)
+
+
+def test_without_a_pool_a_stream_forgets() -> None:
+    """Cumulative decisions of a stream that never ends would never change again."""
+    assert Pool.parse(None, 100, "cumulative") == Pool.parse(None, 100) == Pool("window:1000")
+    assert Pool.parse(None, 100, "window:500").suits("window:500") == Pool()
 
 
 def test_a_pool_that_the_bundle_has_is_not_asked_for() -> None:

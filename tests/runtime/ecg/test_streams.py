@@ -173,6 +173,9 @@ class TestPools:
     def test_a_graph_cannot_change_its_own(self, opened: Bundle) -> None:
         with pytest.raises(BackendError, match="export the bundle with --pool window:100"):
             EcgStream(opened, leads=LEADS, pool="window:1s", backend="onnxruntime")
+        with pytest.raises(BackendError, match="pool bundle takes the graph's as it is"):
+            EcgStream(opened, leads=LEADS, backend="onnxruntime")
+        assert decide(opened, X, pool="bundle", backend="onnxruntime")[0]
 
 
 class TestManySources:

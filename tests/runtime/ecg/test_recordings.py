@@ -1,0 +1,70 @@
+"""Labelled recordings: data files at the card's rate, folders at their own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from multires_edge.runtime import Bundle
+from multires_edge.runtime.ecg.recordings import load_recordings
+from multires_edge.runtime.errors import DataError
+from tests.conftest import DEMO
+from tests.runtime.ecg.conftest import LUDB
+
+HEADER = "record,NORM,CD,HYP,MI,STTC\n"
+
+
+def folder_of(home: Path, table: str | None) -> Path:
+    for suffix in (".hea", ".dat"):
+        shutil.copy(LUDB.with_suffix(suffix), home)
+    if table is not None:
+        (home / "labels.csv").write_text(table)
+    return home
+
+
+def test_a_data_file_gives_back_its_samples(twelve_leads: Bundle) -> None:
+    data = load_recordings(DEMO / "records.npz", twelve_leads)
+    file = np.load(DEMO / "records.npz")
+    assert (data.positive == file["labels"]).all()
+    assert data.recordings[1].electrodes.rate == 100
+    assert np.abs(data.recordings[1].samples() - file["x_uv"][1].T / 1000).max() < 1e-6
+
+
+def test_labels_by_number_are_one_class_each(two_leads: Path, opened: Bundle, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 2, 50), np.float32), labels=[2, 0, 1], lengths=[50, 20, 30])
+    data = load_recordings(tmp_path / "a.npz", opened)
+    assert data.positive.tolist() == [[False, False, True], [True, False, False], [False, True, False]]
+    assert [len(recording.samples()) for recording in data.recordings] == [50, 20, 30]
+
+
+def test_a_folder_keeps_the_rate_and_sorts_the_labels(twelve_leads: Bundle, tmp_path: Path) -> None:
+    data = load_recordings(folder_of(tmp_path, HEADER + "1, 1,0,0,0,1\n\n"), twelve_leads)
+    assert dict(zip(twelve_leads.labels or [], data.positive[0].tolist(), strict=True)) == {
+        "NORM": True, "CD": False, "HYP": False, "MI": False, "STTC": True,
+    }  # fmt: skip
+    assert data.recordings[0].electrodes.rate == 500
+    assert data.recordings[0].samples().shape == (5000, 12)
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        (None, "no such file"), ("", "header is"), ("record,NORM\n1,1\n", "header is"),
+        (HEADER, "names no record"), (HEADER + "1,1,0,0,0\n", "line 2"), (HEADER + "1,1,0,0,0,2\n", "line 2"),
+        (HEADER + "1,1,0,0,0,1\n1,1,0,0,0,1\n", "line 3"), (HEADER + "none,1,0,0,0,1\n", "no such source"),
+    ],
+)  # fmt: skip
+def test_bad_tables(table: str | None, complaint: str, twelve_leads: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=complaint):
+        load_recordings(folder_of(tmp_path, table), twelve_leads)
+
+
+def test_a_record_that_breaks_off_is_refused(twelve_leads: Bundle, tmp_path: Path) -> None:
+    data = load_recordings(folder_of(tmp_path, HEADER + "1,1,0,0,0,1\n"), twelve_leads)
+    whole = (tmp_path / "1.dat").read_bytes()
+    (tmp_path / "1.dat").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="breaks off"):
+        data.recordings[0].samples()
