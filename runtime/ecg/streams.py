@@ -143,6 +143,11 @@ class EcgStreams:
         self._open_front(row).finish()
         self._ended[row] = True
 
+    def reopen(self, row: int) -> None:
+        """A source that had ended is there again: its row starts over with the next sample."""
+        self._ended[row] = False
+        self._fronts[row].reopen()
+
     def pump(self) -> list[Decision | Event]:
         """Everything that the samples so far decide, in order."""
         out: list[Decision | Event] = []
