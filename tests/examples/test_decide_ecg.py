@@ -32,10 +32,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     strict = "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wpedantic -Wconversion -Werror"
     source = ROOT / "examples" / "cpp"
     for command in (
-        [cmake, "-S", source, "-B", folder, f"-Dmultires_DIR={find_cmake_package()}", strict],
-        [cmake, "--build", folder, "--target", "decide_ecg"],
+        (cmake, "-S", source, "-B", folder, f"-Dmultires_DIR={find_cmake_package()}", strict),
+        (cmake, "--build", folder, "--target", "decide_ecg"),
     ):
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
     return folder / "decide_ecg"
 
@@ -46,7 +46,7 @@ def csv(leads: list[str], samples: NDArray[np.float64]) -> str:
 
 
 def start(program: Path, bundle: Path, text: str, *options: object) -> subprocess.CompletedProcess[str]:
-    command = [program, bundle, *map(str, options)]
+    command = [str(program), str(bundle), *map(str, options)]
     return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
 
 
