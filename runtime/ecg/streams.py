@@ -41,7 +41,8 @@ class EcgStreams:
     A source takes a row of the batch. Rows advance together, block by block; with ``patience`` the others
     wait for a source until they are that many blocks ahead, then go on without it, and its row goes on
     from where it was when it comes back. Without, they wait for ever: what comes out, and in which order,
-    then depends on the samples alone. One thread at a time, as a Stream.
+    then depends on the samples alone. One thread at a time, as a Stream. ``pool`` None is the window that
+    the bundle was exported with, or window:10s.
     """
 
     def __init__(
