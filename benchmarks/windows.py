@@ -139,7 +139,8 @@ def patients_table(
     decided = reference >= thresholds
     curves = {}
     for way in WAYS:
-        runs, changes = [], []
+        runs: list[NDArray[np.float64]] = []
+        changes: list[NDArray[np.bool_]] = []
         for order in range(ORDERS):
             permutation = np.random.default_rng(order).permutation(len(stays))
             before = np.empty_like(permutation)
@@ -197,8 +198,9 @@ def delay(same: NDArray[np.bool_]) -> NDArray[np.float64]:
 
     same (patients, decisions, labels); infinite where it never is. Returns (patients, labels).
     """
-    held = np.lib.stride_tricks.sliding_window_view(same, round(5 / EVERY), axis=1).all(-1)
-    return np.where(held.any(1), (np.argmax(held, 1) + 1) * EVERY, np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(same, round(5 / EVERY), axis=1)
+    stays = np.all(windows, axis=-1)
+    return np.where(np.any(stays, axis=1), (np.argmax(stays, 1) + 1) * EVERY, np.inf)
 
 
 def seconds(delays: NDArray[np.float64], percentile: float) -> str:
@@ -264,17 +266,19 @@ def plot(
     plt.rcParams |= {"svg.hashsalt": "windows", "svg.fonttype": "none"}
     figure, axes = plt.subplots(1, 2 if traces else 1, figsize=(10 if traces else 5.5, 3.4), squeeze=False)
     left = axes[0][0]
+    shades = {"window:10s": "tab:blue", "reset:10s": "tab:orange", "cumulative": "tab:green"}
     for name, curve in curves.items():
-        style = ":" if "restarted" in name else "-"
-        left.plot((np.arange(len(curve)) + 1) * EVERY, curve, style, label=name, linewidth=1.3)
+        color, way = shades[name.partition(",")[0]], next(way for way in WAYS if way.name == name)
+        style = ":" if way.restart else "--" if way.hold else "-"
+        left.plot((np.arange(len(curve)) + 1) * EVERY, curve, style, label=name, linewidth=1.3, color=color)
     left.set(xlabel="seconds since the patient changed", ylabel="macro AUROC", xlim=(0, STAY))
-    left.legend(fontsize=7, loc="lower right", frameon=False)
+    left.legend(fontsize=7, loc="center right", bbox_to_anchor=(1, 0.45), frameon=False)
     if traces:
         right, chosen = axes[0][1], int(np.argmax(traces["window:10s"].std(0)))
         minutes = slice(0, round(300 / EVERY))
         for name, p in traces.items():
             time = (np.arange(len(p)) + 1) * EVERY
-            right.plot(time[minutes], p[minutes, chosen], label=name, linewidth=0.9)
+            right.plot(time[minutes], p[minutes, chosen], label=name, linewidth=0.9, color=shades[name])
         right.set(xlabel="seconds of the recording", ylabel=f"probability of {labels[chosen]}", ylim=(0, 1))
         right.legend(fontsize=7, loc="upper right", frameon=False)
     for axis in axes[0]:

@@ -111,6 +111,7 @@ def stream(
     again: the file then has every decision once. docs/ecg-stream.md says more.
     """
     from multires_edge.runtime.bundle import open_bundle
+    from multires_edge.runtime.ecg.service import Service
     from multires_edge.runtime.ecg.session import Keeper, Session, check_options
     from multires_edge.runtime.ecg.settings import parse_duration
     from multires_edge.runtime.ecg.sources import Format, open_source
@@ -157,6 +158,7 @@ def stream(
         keeper = Keeper(
             session, lines, file, options,
             seconds=parse_duration(state_every, "state-every"), timing=timing, say=_say,
+            alive=Service().alive,
         )  # fmt: skip
         if file is not None and saved is None:
             keeper.checkpoint(must=True)  # before the first line: no line is ever without a state

@@ -121,6 +121,13 @@ class FrontEnd:
             events = self._events_until(self.received)
             self.ready.append(Block(None, self.received / self.rate, events=events))
 
+    def reopen(self) -> None:
+        """A source that had ended is there again: what comes now is a new recording."""
+        self._drop(len(self._waiting))
+        self._ahead = self._ahead[:, :0]
+        self._silent_for = 0
+        self._start_over()
+
     def _cut(self, arrived: float | None) -> bool:
         """Make one block of what waits; False where that is not enough for one."""
         if self._stopped:
@@ -200,6 +207,15 @@ class FrontEnd:
             events.append(self._notes.popleft()[1])
         return events
 
+    def _start_over(self) -> None:
+        """The next sample is the first of a recording."""
+        self._stopped = False
+        self._restarted = True
+        self._origin, self._steps = self._index, 0
+        self._last = self._mean.copy()
+        self._resampler.reset()
+        self._notes.append((self._index, Event(self.name, self._index / self.rate, "restart", {})))
+
     # The gap policy "restart".
 
     def _silence(self, count: int) -> int | None:
@@ -230,12 +246,7 @@ class FrontEnd:
         heard = self._heard(self._tick)
         if len(heard):
             self._drop(int(heard[0]))
-            self._stopped = False
-            self._restarted = True
-            self._origin, self._steps = self._index, 0
-            self._last = self._mean.copy()
-            self._resampler.reset()
-            self._notes.append((self._index, Event(self.name, self._index / self.rate, "restart", {})))
+            self._start_over()
             return True
         if len(self._waiting) < self._tick:
             return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,11 @@ def load_recordings(path: str | Path, bundle: Bundle) -> LabelledRecordings:
     then a line for each record, its name in the folder and 0 or 1 for each label. Raises DataError.
     """
     path = Path(path)
-    return _from_folder(path, bundle) if path.is_dir() else _from_file(path, bundle)
-
-
-def _from_file(path: Path, bundle: Bundle) -> LabelledRecordings:
     card = card_of(bundle)
+    return _from_folder(path, bundle) if path.is_dir() else _from_file(path, bundle, card)
+
+
+def _from_file(path: Path, bundle: Bundle, card: Mapping[str, Any]) -> LabelledRecordings:
     data = load_data(path, bundle.manifest.model, card)
     metric_for(bundle.manifest.model, bundle.labels, data)
     labels = np.asarray(data.labels)

@@ -134,6 +134,13 @@ class Session:
             source.load(position)
         self._streams.load(saved["streams"])
         self._finished, self.faults = list(saved["finished"]), list(saved["faults"])
+        for row, source in enumerate(self._sources):
+            # A recording that has ended stays so; a device that had hung up is on the line again.
+            if self._finished[row] and source.live:
+                self._finished[row] = False
+                self._streams.reopen(row)
+                name = f"{source.electrodes.name}: "
+                self.faults = [fault for fault in self.faults if not fault.startswith(name)]
 
 
 class Keeper:
@@ -149,15 +156,18 @@ class Keeper:
         seconds: float,
         timing: bool,
         say: Callable[[str], None],
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._session, self._output, self._state_file = session, output, state_file
         self._options, self._seconds, self._timing, self._say = options, seconds, timing, say
+        self._alive = alive
         self._failing = False
 
     def run(self) -> bool:
         """Run to the end or until stopped; whether everything went well."""
         saved = time.monotonic()
         for items in self._session.run():
+            self._alive()
             self._output.write([self._line(item) for item in items])
             now = time.monotonic()
             if self._state_file is not None and now - saved >= self._seconds:

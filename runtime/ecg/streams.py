@@ -43,7 +43,8 @@ class EcgStreams:
     others wait for a source until they are that many blocks ahead, then go on without it, and its row goes
     on from where it was when it comes back. Without, they wait for ever: what comes out, and in which
     order, then depends on the samples alone. With 0 nobody waits, and each has a stream of batch 1: for
-    live sources, whose blocks end at different moments. One thread at a time, as a Stream.
+    live sources, whose blocks end at different moments. One thread at a time, as a Stream. ``pool`` None
+    is the window that the bundle was exported with, or window:10s.
     """
 
     def __init__(
@@ -147,6 +148,11 @@ class EcgStreams:
         """A source has ended: its last decisions come with the next :meth:`pump`."""
         self._open_front(row).finish()
         self._ended[row] = True
+
+    def reopen(self, row: int) -> None:
+        """A source that had ended is there again: its row starts over with the next sample."""
+        self._ended[row] = False
+        self._fronts[row].reopen()
 
     def pump(self) -> list[Decision | Event]:
         """Everything that the samples so far decide, in order."""

@@ -32,10 +32,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     strict = "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wpedantic -Wconversion -Werror"
     source = ROOT / "examples" / "cpp"
     for command in (
-        [cmake, "-S", str(source), "-B", str(folder), f"-Dmultires_DIR={find_cmake_package()}", strict],
-        [cmake, "--build", str(folder), "--target", "decide_ecg"],
+        (cmake, "-S", source, "-B", folder, f"-Dmultires_DIR={find_cmake_package()}", strict),
+        (cmake, "--build", folder, "--target", "decide_ecg"),
     ):
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
     return folder / "decide_ecg"
 

@@ -214,3 +214,34 @@ def test_a_signal_ends_it_with_its_state_kept(two_leads: Path, tmp_path: Path) -
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_a_device_that_hung_up_is_a_new_recording_when_it_is_back(two_leads: Path, tmp_path: Path) -> None:
+    """Started again with the state, and not at the end for ever."""
+    samples = beats(4, 250)
+    text = "I,II\n" + "".join(f"{a},{b}\n" for a, b in samples.tolist())
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(text.encode())
+
+    state, output = tmp_path / "state", tmp_path / "output"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        options = ("--rate", 250, "--unit", "mV", "--no-timing", "--state-file", state, "--output", output)
+        for _ in range(2):
+            result = run(two_leads, f"tcp://127.0.0.1:{listener.getsockname()[1]}", *options)
+            assert (result.exit_code, result.stderr) == (0, "")
+        thread.join()
+    found = decisions(output.read_text())
+    half = len(found) // 2
+    assert half == 8
+    for first, again in zip(found[:half], found[half:], strict=True):
+        assert again["time"] == pytest.approx(first["time"] + 4)
+        assert (again["seen"], again["probabilities"]) == (first["seen"], first["probabilities"])
+    assert [e["event"] for line in output.read_text().splitlines() if "event" in (e := json.loads(line))] == [
+        "restart"
+    ]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multires_edge.runtime import Bundle
+from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.recordings import load_recordings
-from multires_edge.runtime.errors import DataError
+from multires_edge.runtime.errors import DataError, InputError
 from tests.conftest import DEMO
 from tests.runtime.ecg.conftest import LUDB
 
@@ -60,6 +60,12 @@ def test_a_folder_keeps_the_rate_and_sorts_the_labels(twelve_leads: Bundle, tmp_
 def test_bad_tables(table: str | None, complaint: str, twelve_leads: Bundle, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=complaint):
         load_recordings(folder_of(tmp_path, table), twelve_leads)
+
+
+def test_bundles_that_decide_nothing(drawing: Path, exported: Path, tmp_path: Path) -> None:
+    for bundle, complaint in ((drawing, "takes a classifier"), (exported, "has no card")):
+        with pytest.raises(InputError, match=complaint):
+            load_recordings(tmp_path, open_bundle(bundle))
 
 
 def test_a_record_that_breaks_off_is_refused(twelve_leads: Bundle, tmp_path: Path) -> None:
