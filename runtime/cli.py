@@ -11,6 +11,7 @@ from multires_edge.runtime.commands.cmake_dir import cmake_dir
 from multires_edge.runtime.commands.doctor import doctor
 from multires_edge.runtime.commands.evaluate import evaluate
 from multires_edge.runtime.commands.inspect import inspect
+from multires_edge.runtime.commands.monitor import monitor
 from multires_edge.runtime.commands.sample import sample
 from multires_edge.runtime.commands.stream import stream
 from multires_edge.runtime.commands.verify import verify
@@ -22,5 +23,17 @@ def main() -> None:
     """Trained MultiresNets on edge devices: export, prove, run."""
 
 
-for command in (export, calibrate, verify, evaluate, stream, bench, sample, inspect, doctor, cmake_dir):
+for command in (
+    export,
+    calibrate,
+    verify,
+    evaluate,
+    stream,
+    monitor,
+    bench,
+    sample,
+    inspect,
+    doctor,
+    cmake_dir,
+):
     main.add_command(command)
