@@ -44,7 +44,7 @@ def session_options(speed: str) -> Callable[[Function], Function]:
             default="hold",
             show_default=True,
             metavar="POLICY",
-            help="What a missing sample becomes: hold, zero, or restart[:1s] to start over after a longer silence.",
+            help="What a missing sample becomes: hold, zero, or restart[:1s] to start over after a silence.",
         ),
         click.option(
             "--threshold",

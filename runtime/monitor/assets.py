@@ -20,7 +20,7 @@ _REFUSAL = """<!doctype html>
 <title>Monitor</title><link rel="stylesheet" href="/monitor.css">
 <body class="refusal"><main><h1>{title}</h1><p>{message}</p>{form}</main></body></html>
 """
-_FORM = """<form><label>Token <input name="token" type="password" autocomplete="off" required autofocus></label>
+_FORM = """<form><label>Token <input name="token" type="password" required autofocus></label>
 <button>Show the monitor</button></form>"""
 
 

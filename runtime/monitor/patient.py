@@ -106,5 +106,5 @@ class Patient:
 
 def frame_length(frame: bytes) -> int:
     """Samples in a frame."""
-    _, channels, _ = _HEADER.unpack_from(frame)
+    channels: int = _HEADER.unpack_from(frame)[1]
     return (len(frame) - _HEADER.size) // (4 * channels)

@@ -1,6 +1,6 @@
-// Leads sweeping over fixed paper. uPlot draws the paper; the sweep is drawn over it, only what is new and
-// an erase bar in front, because drawing all of twelve leads again 60 times a second is more than a small
-// device's browser can do.
+// Leads sweeping over fixed paper. uPlot draws the paper; over it a layer of our own, to which a frame adds
+// what is new and clears the erase bar in front. Drawing all of twelve leads again in every frame costs four
+// times as much, which with four patients is more than a frame has.
 
 import { fault } from "./words.js";
 

@@ -57,7 +57,14 @@ class Browser:
         )
         self._opened = ExitStack()
         self._socket = self._opened.enter_context(
-            connect(self._address(), max_size=1 << 26, compression=None, ping_interval=None, proxy=None)
+            connect(
+                self._address(),
+                max_size=1 << 26,
+                compression=None,
+                ping_interval=None,
+                close_timeout=1,
+                proxy=None,
+            )
         )
         self._number = 0
         self._session: str | None = None

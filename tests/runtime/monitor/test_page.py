@@ -75,9 +75,8 @@ def monitor(*arguments: object, port: int = 0) -> Iterator[tuple[subprocess.Pope
 
 
 def recording(path: Path, seconds: float, **changes: Any) -> Path:
-    np.savez(
-        path, **({"samples": beats(seconds, 250), "leads": ["I", "II"], "rate": 250, "unit": "mV"} | changes)
-    )
+    arrays: dict[str, Any] = {"samples": beats(seconds, 250), "leads": ["I", "II"], "rate": 250, "unit": "mV"}
+    np.savez(path, **(arrays | changes))
     return path
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from multires_edge.runtime.errors import InputError
 from multires_edge.runtime.monitor.access import Gate
@@ -100,8 +101,9 @@ class TestRefusals:
 
     def test_another_site(self, open_server: MonitorServer) -> None:
         assert get(open_server, Origin="http://evil.example")[0] == 403
+        evil = Origin("http://evil.example")
         with pytest.raises(InvalidStatus) as refused:
-            connect(f"ws://127.0.0.1:{open_server.port}/stream", origin="http://evil.example", proxy=None)  # type: ignore[arg-type]
+            connect(f"ws://127.0.0.1:{open_server.port}/stream", origin=evil, proxy=None)
         assert refused.value.response.status_code == 403
 
     def test_no_token(self, guarded: MonitorServer) -> None:
