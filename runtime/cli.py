@@ -13,6 +13,7 @@ from multires_edge.runtime.commands.doctor import doctor
 from multires_edge.runtime.commands.evaluate import evaluate
 from multires_edge.runtime.commands.inspect import inspect
 from multires_edge.runtime.commands.kit import kit
+from multires_edge.runtime.commands.monitor import monitor
 from multires_edge.runtime.commands.sample import sample
 from multires_edge.runtime.commands.stream import stream
 from multires_edge.runtime.commands.targets import targets
@@ -27,7 +28,7 @@ def main() -> None:
 
 COMMANDS = (
     *(export, calibrate, targets, build, verify, evaluate),
-    *(stream, bench, kit, sample, inspect, doctor, cmake_dir),
+    *(stream, monitor, bench, kit, sample, inspect, doctor, cmake_dir),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from multires_edge.runtime.commands.session import open_session, session_options, stopped_by_signals
 from multires_edge.runtime.errors import InputError
 from multires_edge.runtime.terminal import command_errors, one_line
 
@@ -19,52 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option(
-    "--every", default="0.5s", show_default=True, metavar="TIME", help="Record time between decisions."
-)
-@click.option(
-    "--pool",
-    metavar="POOL",
-    help="cumulative, window:10s, reset:10s to start over after that, or bundle  [default: the bundle's "
-    "window, or window:10s]",
-)
-@click.option(
-    "--gap",
-    default="hold",
-    show_default=True,
-    metavar="POLICY",
-    help="What a missing sample becomes: hold, zero, or restart[:1s] to start over after a longer silence.",
-)
-@click.option(
-    "--threshold",
-    "thresholds",
-    multiple=True,
-    metavar="LABEL=ON[:OFF]",
-    help="Report onset from ON upwards, offset below OFF; may be repeated.",
-)
-@click.option(
-    "--speed",
-    type=click.Choice(["realtime", "max"]),
-    default="max",
-    show_default=True,
-    help="How recordings are played.",
-)
-@click.option("--allow-missing", is_flag=True, help="Feed zeros for leads that a source does not have.")
-@click.option(
-    "--lead",
-    "renamed",
-    multiple=True,
-    metavar="CHANNEL=LEAD",
-    help="The source's LEAD stands for the card's CHANNEL; may be repeated.",
-)
-@click.option("--rate", type=float, metavar="HZ", help="Rate of sources that do not say it.")
-@click.option("--unit", metavar="UNIT", help="Unit of sources that do not say it: uV, mV or V.")
-@click.option("--leads", metavar="NAMES", help="Leads, with commas, of sources that do not say them.")
-@click.option(
-    "--reconnect", metavar="TIME", help="How long a device at tcp:// may be away before it counts as lost."
-)
+@session_options(speed="max")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write lines to FILE.")
 @click.option(
     "--state-file",
@@ -75,32 +30,16 @@ if TYPE_CHECKING:
 @click.option(
     "--state-every", default="10s", show_default=True, metavar="TIME", help="Clock time between states."
 )
-@click.option("--timing/--no-timing", default=True, help="Age and latency of decisions, where a clock runs.")
-@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="native or onnxruntime.")
-@click.option("--precision", default="fp32", show_default=True, metavar="NAME", help="fp32, fp16 or int8.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines, which is what there is anyway.")
 @command_errors
 def stream(
     bundle: Path,
     sources: tuple[str, ...],
-    every: str,
-    pool: str | None,
-    gap: str,
-    thresholds: tuple[str, ...],
-    speed: str,
-    allow_missing: bool,
-    renamed: tuple[str, ...],
-    rate: float | None,
-    unit: str | None,
-    leads: str | None,
-    reconnect: str | None,
     output: Path | None,
     state_file: Path | None,
     state_every: str,
-    timing: bool,
-    backend: str,
-    precision: str,
     as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Stream electrodes through BUNDLE: a line of JSON for each decision and event.
 
@@ -110,19 +49,11 @@ def stream(
     With --state-file and --output, a run that was killed goes on from where it was when it is started
     again: the file then has every decision once. docs/ecg-stream.md says more.
     """
-    from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.ecg.service import Service
-    from multires_edge.runtime.ecg.session import Keeper, Session, check_options
+    from multires_edge.runtime.ecg.session import Keeper, check_options
     from multires_edge.runtime.ecg.settings import parse_duration
-    from multires_edge.runtime.ecg.sources import Format, open_source
     from multires_edge.runtime.ecg.state_file import StateFile
-    from multires_edge.runtime.ecg.streams import EcgStreams
 
-    if len(set(sources)) < len(sources):
-        raise InputError(f"a source is given twice: {', '.join(sources)}")
-    names = [name.strip() for name in leads.split(",")] if leads else None
-    given = Format(rate, unit, names, parse_duration(reconnect, "reconnect") if reconnect else 0.0)
-    opened = open_bundle(bundle)
     with contextlib.ExitStack() as stack:
         file = None if state_file is None else StateFile(state_file)
         saved = None
@@ -131,43 +62,23 @@ def stream(
             saved, wrong = file.read()
             if wrong:
                 _say(f"warning: {wrong}; going on from the state before it")
-        inputs = []
-        for spec in sources:
-            inputs.append(open_source(spec, given))
-            stack.callback(inputs[-1].close)
-        options: dict[str, Any] = {
-            "every": every,
-            "pool": pool,
-            "gap": gap,
-            "thresholds": list(thresholds),
-            "allow_missing": allow_missing,
-            "rename": _renamed(renamed),
-            "backend": backend,
-            "precision": precision,
-        }
-        live = any(source.live for source in inputs)
-        streams = EcgStreams(
-            opened, [source.electrodes for source in inputs], patience=0 if live else None, **options
-        )
-        options |= {"bundle": opened.manifest.source["sha256"], "timing": timing, "speed": speed}
-        session = Session(streams, inputs, realtime=speed == "realtime")
+        opened = stack.enter_context(open_session(bundle, sources, chosen))
+        session = opened.session
         if saved is not None:
-            check_options(saved["options"], options)
+            check_options(saved["options"], opened.options)
             session.load(saved)
         lines = _open_output(output, saved, session, file is not None)
         keeper = Keeper(
-            session, lines, file, options,
-            seconds=parse_duration(state_every, "state-every"), timing=timing, say=_say,
+            session, lines, file, opened.options,
+            seconds=parse_duration(state_every, "state-every"), timing=chosen["timing"], say=_say,
             alive=Service().alive,
         )  # fmt: skip
         if file is not None and saved is None:
             keeper.checkpoint(must=True)  # before the first line: no line is ever without a state
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.getsignal(number))
-            signal.signal(number, _stopper(session))
         try:
-            fine = keeper.run()
-            lines.close()
+            with stopped_by_signals(session):
+                fine = keeper.run()
+                lines.close()
         except BrokenPipeError:
             # The reader has gone, and wants no more. Python must not find that out again at its exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -199,24 +110,6 @@ def _open_output(path: Path | None, saved: dict[str, Any] | None, session: Sessi
         )
 
     return PatientOutput(StandardOutput(), dropped, lambda: session.stopped)
-
-
-def _stopper(session: Session) -> Any:
-    def stop(number: int, _: Any) -> None:
-        session.stop()
-        signal.signal(number, signal.SIG_DFL)  # a second one does not wait
-
-    return stop
-
-
-def _renamed(pairs: tuple[str, ...]) -> dict[str, str]:
-    renamed = {}
-    for pair in pairs:
-        channel, _, lead = pair.partition("=")
-        if not channel or not lead:
-            raise InputError(f"--lead is {pair!r}, expected CHANNEL=LEAD, such as II=MLII")
-        renamed[channel] = lead
-    return renamed
 
 
 def _say(text: str) -> None:

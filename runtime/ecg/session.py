@@ -50,6 +50,11 @@ class Session:
         """Whether every source has ended."""
         return all(self._finished)
 
+    @property
+    def finished(self) -> list[bool]:
+        """Which sources have ended."""
+        return list(self._finished)
+
     def stop(self) -> None:
         """Let :meth:`run` end after what it is doing; may be called from a signal handler."""
         self.stopped = True

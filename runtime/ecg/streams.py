@@ -113,6 +113,11 @@ class EcgStreams:
         """Seconds by which each source's resampler makes its decisions later than its samples."""
         return [front.delay for front in self._fronts]
 
+    @property
+    def leads(self) -> list[LeadMap]:
+        """How each source's leads become the card's channels."""
+        return [front.leads for front in self._fronts]
+
     def received(self, row: int) -> int:
         """Samples of a source so far, those that are missing included."""
         return self._fronts[row].received

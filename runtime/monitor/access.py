@@ -1,0 +1,114 @@
+"""Who may see the page: by the address it was asked for, the page that asks, and the token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+
+from multires_edge.runtime.errors import InputError
+
+_SHORTEST_TOKEN = 8
+_HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+
+
+class Refused(Exception):
+    """A request that is not answered: its HTTP status and what to do, in words."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+class Gate:
+    """Lets requests through, or raises :class:`Refused`.
+
+    A page of another site cannot reach a server that answers only to addresses and to names of its own
+    (DNS rebinding), nor open its socket (Origin). Other machines need the ``token`` besides: once in the
+    address, then as a cookie, or as a bearer's. Raises InputError for an address without a token.
+    """
+
+    def __init__(self, host: str, token: str | None, names: Sequence[str] = ()) -> None:
+        if token is None and not is_loopback(host):
+            raise InputError(
+                f"--host {host} can be reached from other machines, so it takes a --token, such as "
+                '"$(openssl rand -hex 16)"; without one the page is for 127.0.0.1 only'
+            )
+        if token is not None and len(token) < _SHORTEST_TOKEN:
+            raise InputError(f"the token has {len(token)} characters, expected {_SHORTEST_TOKEN} or more")
+        self._token = None if token is None else token.encode()
+        own = socket.gethostname().casefold()
+        self._names = {"localhost", own, f"{own}.local", host.casefold(), *(n.casefold() for n in names)}
+
+    def check_address(self, headers: Mapping[str, str]) -> None:
+        """Raise Refused for a name that is not ours, or a page that is not from here."""
+        host = headers.get("Host", "")
+        name = _name_of(host)
+        if name is None or not (_is_address(name) or name in self._names):
+            raise Refused(
+                421,
+                f"This monitor does not answer to {host!r}: use its IP address, or start it with "
+                "--allow-name NAME.",
+            )
+        origin = headers.get("Origin")
+        if origin is not None and origin.partition("://")[2].casefold() != host.casefold():
+            raise Refused(403, "Pages of other sites may not read from this monitor.")
+
+    def cookie_for(self, path: str) -> str | None:
+        """The cookie for a path that has the right token in it; None where it has none. Raises Refused."""
+        given = parse_qs(urlsplit(path).query).get("token")
+        if self._token is None or given is None:
+            return None
+        if not _same(given[0], self._token):
+            raise Refused(401, "This is not the token that the monitor was started with.")
+        return f"monitor={self._ticket()}; Path=/; HttpOnly; SameSite=Strict"
+
+    def check_token(self, headers: Mapping[str, str]) -> None:
+        """Raise Refused for a request without the token, where there is one."""
+        if self._token is None:
+            return
+        kind, _, bearer = headers.get("Authorization", "").partition(" ")
+        if kind.casefold() == "bearer" and _same(bearer.strip(), self._token):
+            return
+        try:
+            cookie = SimpleCookie(headers.get("Cookie", "")).get("monitor")
+        except CookieError:
+            cookie = None
+        if cookie is None or not _same(cookie.value, self._ticket().encode()):
+            raise Refused(401, "This monitor asks for the token that it was started with.")
+
+    def _ticket(self) -> str:
+        """What the browser keeps, from which the token cannot be told."""
+        assert self._token is not None
+        return hmac.new(self._token, b"multires-edge monitor", hashlib.sha256).hexdigest()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.casefold() == "localhost"
+
+
+def _name_of(host: str) -> str | None:
+    match = _HOST.fullmatch(host)
+    return match["name"].strip("[]").casefold() if match else None
+
+
+def _same(given: str, secret: bytes) -> bool:
+    """Whether they are the same, without telling by the time it takes where they differ."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,154 @@
+"""What browsers are told, and a queue for each that a slow one cannot make longer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.monitor.patient import Identity, Patient
+
+MOST_CLIENTS = 32
+# How far a browser may fall behind, in seconds of all patients' samples, before it misses some.
+_LONGEST_LAG = 5.0
+_SMALLEST_QUEUE = 1 << 16
+
+Message = str | bytes
+
+
+class Client:
+    """A browser's queue: ``backlog`` first, then at most ``room`` bytes, of which the oldest give way.
+
+    Behind a loss come how much it was, and what :attr:`restate` says that holds now: a state that a
+    browser did not hear of is never left standing.
+    """
+
+    def __init__(self, backlog: Sequence[Message], room: int, restate: Callable[[], list[Message]]) -> None:
+        self._backlog: list[Message] = list(backlog)
+        self._room, self._restate = room, restate
+        self._queue: deque[tuple[Message, int, int]] = deque()
+        self._bytes = 0
+        self._lost_samples = self._lost_lines = 0
+        self._filled = asyncio.Event()
+        self._filled.set()
+
+    def put(self, message: Message, *, samples: int = 0, lines: int = 0) -> None:
+        """Add a message with so many samples or lines of output; never waits."""
+        self._queue.append((message, samples, lines))
+        self._bytes += len(message)
+        while self._bytes > self._room and len(self._queue) > 1:
+            oldest, samples, lines = self._queue.popleft()
+            self._bytes -= len(oldest)
+            self._lost_samples += samples
+            self._lost_lines += lines
+        self._filled.set()
+
+    async def take(self) -> list[Message]:
+        """Everything that waits, once there is something."""
+        await self._filled.wait()
+        self._filled.clear()
+        messages, self._backlog = self._backlog, []
+        lost = {"type": "dropped", "samples": self._lost_samples, "lines": self._lost_lines}
+        if lost["samples"] or lost["lines"]:
+            messages.append(json.dumps(lost))
+        messages += [message for message, _, _ in self._queue]
+        if lost["samples"] or lost["lines"]:
+            messages += self._restate()
+        self._queue.clear()
+        self._bytes = self._lost_samples = self._lost_lines = 0
+        return messages
+
+
+class Hub:
+    """Everything that a browser that joins now has to know, and the browsers that are there.
+
+    ``about`` goes with the greeting. Messages are JSON, of which "decision" and "event" are the lines of
+    output as they are; frames of samples are binary (:mod:`.patient`). On one thread, that of the server.
+    """
+
+    def __init__(
+        self, patients: Sequence[Identity], channels: Sequence[str], about: Mapping[str, Any]
+    ) -> None:
+        self._patients = [Patient(number, identity) for number, identity in enumerate(patients)]
+        self._by_source = {patient.identity.source: patient for patient in self._patients}
+        self._channels = list(channels)
+        self._about = dict(about)
+        # By which a browser that comes back knows whether it is still the same run.
+        self._run = secrets.token_hex(8)
+        bytes_a_second = sum(4 * len(channels) * identity.rate for identity in patients)
+        self._room = max(_SMALLEST_QUEUE, round(_LONGEST_LAG * bytes_a_second))
+        self._clients: set[Client] = set()
+
+    def join(self) -> Client | None:
+        """A queue for one more browser, or None when there are too many."""
+        if len(self._clients) >= MOST_CLIENTS:
+            return None
+        client = Client(self._backlog(), self._room, self._statuses)
+        self._clients.add(client)
+        return client
+
+    def leave(self, client: Client) -> None:
+        self._clients.discard(client)
+
+    def samples(self, number: int, first: int, millivolts: NDArray[np.floating[Any]]) -> None:
+        """Samples (n, channels) of a patient, of which ``first`` is the number of the first."""
+        patient = self._patients[number]
+        was = patient.feed
+        self._put(patient.take_samples(first, millivolts), samples=len(millivolts))
+        if patient.feed != was:
+            self._put(json.dumps(patient.status()))
+
+    def line(self, line: str) -> None:
+        """A line of output, as it is written."""
+        entry = json.loads(line)
+        patient = self._by_source[entry["source"]]
+        changed = patient.take_line(line, entry)
+        self._put(line, lines=1)
+        if changed:
+            self._put(json.dumps(patient.status()))
+
+    def ended(self, number: int) -> None:
+        """A source has nothing left."""
+        patient = self._patients[number]
+        if patient.end():
+            self._put(json.dumps(patient.status()))
+
+    def tick(self) -> None:
+        """Once a second, so that a browser can tell silence from a connection that is gone."""
+        self._put('{"type": "tick"}')
+
+    def _put(self, message: Message, *, samples: int = 0, lines: int = 0) -> None:
+        for client in self._clients:
+            client.put(message, samples=samples, lines=lines)
+
+    def _statuses(self) -> list[Message]:
+        return [json.dumps(patient.status()) for patient in self._patients]
+
+    def _backlog(self) -> list[Message]:
+        hello = {
+            "type": "hello",
+            "run": self._run,
+            **self._about,
+            "channels": self._channels,
+            "patients": [
+                {
+                    "source": patient.identity.source,
+                    "name": patient.identity.name,
+                    "rate": patient.identity.rate,
+                    "missing": list(patient.identity.missing),
+                    "derived": list(patient.identity.derived),
+                }
+                for patient in self._patients
+            ],
+        }
+        past: list[Message] = [json.dumps(hello)]
+        for patient in self._patients:
+            past += patient.frames
+            past += patient.lines
+        return [*past, *self._statuses(), '{"type": "now"}']

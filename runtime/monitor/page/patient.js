@@ -1,0 +1,149 @@
+// A patient's part of the page.
+
+import { Signal } from "./signal.js";
+import { Sweep } from "./sweep.js";
+import { Trend, styleOf } from "./trend.js";
+import { FEEDS, clock, describe, duration, milliseconds, percent, quality, trouble } from "./words.js";
+
+const EVENTS_SHOWN = 4;
+
+export class Patient {
+  // `hello` is the server's greeting, `about` this patient's part of it, `say(text)` speaks it aloud.
+  constructor(hello, about, say) {
+    Object.assign(this, { hello, about, say });
+    this.root = document.getElementById("patient").content.firstElementChild.cloneNode(true);
+    this.root.dataset.source = about.source;
+    this.find = (selector) => this.root.querySelector(selector);
+    this.find(".name").textContent = about.name;
+    this.signal = new Signal(hello.channels.length, about.rate);
+    this.sweep = new Sweep(this.find(".traces"), this.signal, hello.channels, about.missing);
+    this.trend = new Trend(this.find(".trend"), hello.labels, hello.thresholds);
+    this.find(".trend").setAttribute("aria-label", `Probabilities of ${hello.labels.join(", ")} over two minutes`);
+    this.labels = hello.labels.map((label, i) => this.row(label, i));
+    this.feed = "waiting";
+    this.alarms = {};
+    this.decided = null;
+    this.decidedAt = 0;
+    this.lastRead = "";
+    // Whatever moves the parts of the page: the window, a banner, longer words.
+    this.observer = new ResizeObserver(() => (this.resized = true));
+    for (const part of [".traces", ".trend"]) this.observer.observe(this.find(part));
+  }
+
+  row(label, number) {
+    const row = document.createElement("li");
+    row.dataset.label = label;
+    const parts = ["swatch", "label", "value", "bar"].map((name) => {
+      const part = document.createElement("span");
+      part.className = name;
+      return part;
+    });
+    parts[0].style.background = styleOf(number).colour;
+    parts[0].setAttribute("aria-hidden", "true");
+    parts[3].setAttribute("aria-hidden", "true");
+    parts[1].textContent = label;
+    parts[2].textContent = "–";
+    const fill = document.createElement("i");
+    fill.style.background = styleOf(number).colour;
+    parts[3].append(fill);
+    const limit = this.hello.thresholds[label];
+    if (limit !== undefined) {
+      const mark = document.createElement("b");
+      mark.style.left = `${100 * limit}%`;
+      parts[3].append(mark);
+    }
+    row.append(...parts);
+    this.find(".labels").append(row);
+    return { row, value: parts[2], fill };
+  }
+
+  layout(settings) {
+    this.resized = false;
+    this.sweep.layout(settings);
+    this.trend.layout();
+    this.find(".traces").setAttribute("role", "group");
+    this.find(".traces").setAttribute(
+      "aria-label",
+      `Electrocardiogram, ${this.sweep.shown}, ${settings.speed} mm/s, ${settings.gain} mm/mV`,
+    );
+  }
+
+  samples(first, values, now) {
+    this.signal.take(first, values, now);
+  }
+
+  decision(entry, aloud, now) {
+    this.decided = entry;
+    this.decidedAt = now;
+    this.trend.add(entry.time, entry.probabilities);
+    this.find(".decision").dataset.time = entry.time;
+    this.hello.labels.forEach((label, i) => {
+      const p = entry.probabilities[label];
+      const { row, value, fill } = this.labels[i];
+      row.dataset.probability = p;
+      value.textContent = percent(p);
+      fill.style.width = `${100 * p}%`;
+    });
+    this.find(".when").textContent = `Decision at ${clock(entry.time, 1)}, over ${duration(entry.seen)}`;
+    const { timing } = entry;
+    this.find(".timing").textContent = timing
+      ? `Latency ${milliseconds(timing.latency)}, age ${milliseconds(timing.age)}`
+      : "";
+    const signal = this.find(".signal");
+    signal.textContent = quality(entry.quality, this.hello.channels.length);
+    signal.classList.toggle("faulty", Object.keys(entry.quality).length > 0);
+    this.sweep.mark(entry.quality);
+    if (aloud) this.read(entry);
+  }
+
+  // Aloud only what has changed: twice a second would be noise.
+  read(entry) {
+    const { labels } = this.hello;
+    const likely = labels.filter((label) => entry.probabilities[label] >= (this.hello.thresholds[label] ?? 0.5));
+    const faults = quality(entry.quality, this.hello.channels.length);
+    const what = `${likely.join(", ")}; ${faults}`;
+    if (what === this.lastRead) return;
+    this.lastRead = what;
+    const chances = likely.map((label) => `${label} ${percent(entry.probabilities[label])}`).join(", ");
+    this.say(this, `${this.about.name}: ${chances || "no label is likely"}. ${faults}.`);
+  }
+
+  event(entry) {
+    const item = document.createElement("li");
+    item.textContent = `${clock(entry.time, 1)} ${describe(entry)}`;
+    item.dataset.event = entry.event;
+    const list = this.find(".events");
+    list.prepend(item);
+    while (list.children.length > EVENTS_SHOWN) list.lastElementChild.remove();
+  }
+
+  status(entry) {
+    this.feed = entry.feed;
+    this.alarms = entry.alarms;
+    this.root.dataset.feed = entry.feed;
+    this.find(".feed").textContent = FEEDS[entry.feed] ?? entry.feed;
+    this.trouble = trouble(entry);
+    if (entry.feed === "ended" || entry.feed === "lost") this.signal.finish();
+    const names = Object.keys(entry.alarms);
+    this.root.classList.toggle("alarmed", names.length > 0);
+    this.hello.labels.forEach((label, i) => this.labels[i].row.classList.toggle("over", names.includes(label)));
+    const alarms = names.map((name) => `${name} over its threshold since ${clock(entry.alarms[name], 1)}`);
+    const text = [this.trouble, ...alarms].filter(Boolean).join(" · ");
+    const alarm = this.find(".alarm");
+    if (alarm.textContent !== text) alarm.textContent = text;
+    alarm.hidden = !text;
+  }
+
+  // A frame of the animation, `seconds` after the last. Old decisions are marked as such, whyever.
+  draw(seconds, now, { frozen, stepwise, connected }) {
+    const head = connected ? this.signal.advance(seconds) : this.signal.head;
+    this.trend.draw();
+    const late = this.decided && now - this.decidedAt > 1000 * Math.max(3, 3 * this.hello.every);
+    this.root.classList.toggle("old", !connected || this.feed !== "live" || Boolean(late));
+    if (Number.isNaN(head)) return;
+    const shown = clock(Math.max(0, head), 0);
+    const record = this.find(".record .value");
+    if (record.textContent !== shown) record.textContent = shown;
+    if (!frozen) this.sweep.draw(stepwise ? Math.floor(head) : head);
+  }
+}

@@ -1,0 +1,88 @@
+// How times, numbers and events are said.
+
+export function clock(seconds, digits = 0) {
+  const scaled = Math.round(seconds * 10 ** digits) / 10 ** digits;
+  const whole = Math.floor(scaled / 60);
+  const rest = (scaled - 60 * whole).toFixed(digits).padStart(digits ? digits + 3 : 2, "0");
+  const hours = Math.floor(whole / 60);
+  return hours ? `${hours}:${String(whole % 60).padStart(2, "0")}:${rest}` : `${whole}:${rest}`;
+}
+
+export function duration(seconds) {
+  return seconds < 100 ? `${Number(seconds.toFixed(1))} s` : clock(seconds);
+}
+
+export function percent(probability) {
+  return `${Math.round(100 * probability)} %`;
+}
+
+export function milliseconds(seconds) {
+  const ms = 1000 * seconds;
+  return ms < 9.95 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
+}
+
+export const FEEDS = {
+  waiting: "Waiting for samples",
+  live: "Live",
+  stalled: "No samples",
+  silent: "No signal",
+  lost: "Source lost",
+  ended: "Ended",
+};
+
+const EVENTS = {
+  onset: (e) => `${e.label} over its threshold, ${percent(e.probability)}`,
+  offset: (e) => `${e.label} below its threshold, ${percent(e.probability)}`,
+  stalled: () => "no samples",
+  resumed: () => "samples again",
+  silent: () => "no signal from any lead; decisions stopped",
+  restart: () => "signal again; started over",
+  gap: (e) => `${e.seconds} s did not come`,
+  late: (e) => `${e.samples} samples came too late`,
+  dropped: (e) => `${e.samples} samples found no room`,
+  bad_line: (e) => `line ${e.line} cannot be read`,
+  bad_lines: (e) => `${e.lines} lines could not be read`,
+  connected: () => "the device is back",
+};
+
+export function describe(event) {
+  return EVENTS[event.event]?.(event) ?? `${event.event}${event.message ? `: ${event.message}` : ""}`;
+}
+
+// What is wrong with a source, or null.
+export function trouble({ feed, message, since }) {
+  switch (feed) {
+    case "stalled":
+      return `No samples since ${clock(since, 1)}: what is shown is old`;
+    case "silent":
+      return `No signal since ${clock(since, 1)}: no decisions until it is back`;
+    case "lost":
+      return `Source lost at ${clock(since, 1)}: what is shown is old${message ? ` (${message})` : ""}`;
+    default:
+      return null;
+  }
+}
+
+const FAULTS = {
+  missing: "not connected",
+  gap: "interrupted",
+  nan: "no value",
+  flat: "flat",
+  clipped: "clipped",
+  noise: "noisy",
+};
+
+export function fault(flags) {
+  return flags.map((flag) => FAULTS[flag] ?? flag).join(", ");
+}
+
+export function quality(faults, count) {
+  const leads = Object.keys(faults);
+  if (!leads.length) return `Signal good, ${count} leads`;
+  const byFlags = new Map();
+  for (const lead of leads) {
+    const flags = fault(faults[lead]);
+    byFlags.set(flags, [...(byFlags.get(flags) ?? []), lead]);
+  }
+  return `Check leads: ${[...byFlags].map(([flags, these]) => `${these.join(" ")} ${flags}`).join("; ")}`;
+}

@@ -1,0 +1,181 @@
+"""The server: files and one WebSocket, on a thread of its own that samples never wait for.
+
+It is the websockets library's, which is small, has no dependencies, and answers plain requests too; what
+the page needs is one way only, but binary, and with a browser's silence found out (keepalive).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from multires_edge.runtime.errors import InputError
+from multires_edge.runtime.monitor.access import Gate, Refused
+from multires_edge.runtime.monitor.assets import load_page, refusal_page, security_headers
+from multires_edge.runtime.monitor.hub import Client, Hub
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+    from websockets.http11 import Request, Response
+
+_STREAM = "/stream"
+# Left to the kernel this grows to megabytes: minutes of samples that would be shown late.
+_SEND_BUFFER = 1 << 17
+_TICK_SECONDS = 1.0
+# What a wrong token costs who tries many.
+_WRONG_TOKEN_SECONDS = 0.5
+
+
+class MonitorServer:
+    """Serves the page and what ``hub`` has to say at ``host`` and ``port``, 0 for any that is free."""
+
+    def __init__(self, hub: Hub, gate: Gate, host: str, port: int) -> None:
+        self._hub, self._gate, self._host = hub, gate, host
+        self.port = port
+        self._assets = load_page()
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="monitor server", daemon=True)
+
+    def __enter__(self) -> MonitorServer:
+        """Listen. Raises InputError for an address that cannot be had."""
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise InputError(
+                f"{self._host}:{self.port}: cannot listen there ({self._failure}); give another --port, or "
+                "--port 0 for one that is free"
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.call(self._stopped.set)
+        self._thread.join(timeout=5)
+
+    def call(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Have something done on the server's thread, soon; never waits."""
+        with contextlib.suppress(RuntimeError):  # it has been closed
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        except OSError as error:
+            self._failure = error
+        finally:
+            self._ready.set()
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        from websockets.asyncio.server import serve
+
+        server = serve(
+            self._handle,
+            self._host,
+            self.port,
+            process_request=self._answer,
+            compression=None,
+            server_header=None,
+            ping_interval=5,
+            ping_timeout=10,
+            close_timeout=1,
+            max_size=1024,  # a browser has nothing to say
+            max_queue=1,
+            logger=_quiet(),
+        )
+        async with server as listening:
+            self.port = next(iter(listening.sockets)).getsockname()[1]
+            self._ready.set()
+            ticking = asyncio.ensure_future(self._tick())
+            await self._stopped.wait()
+            ticking.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._hub.tick()
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        client = self._hub.join()
+        if client is None:
+            await connection.close(1013, "too many browsers look at this monitor already")
+            return
+        connection.transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER
+        )
+        sending = asyncio.ensure_future(_send_all(connection, client))
+        try:
+            await connection.wait_closed()
+        finally:
+            sending.cancel()
+            self._hub.leave(client)
+
+    async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        """A file, a refusal in words, or None for the socket."""
+        headers, host = request.headers, ""
+        try:
+            if getattr(request, "method", "GET") != "GET":  # older versions refuse others themselves
+                raise Refused(405, "This monitor only shows; it takes nothing in.")
+            for name in ("Host", "Origin"):
+                if len(headers.get_all(name)) > 1:
+                    raise Refused(400, f"This request has several {name} headers.")
+            host = headers.get("Host", "")
+            self._gate.check_address(headers)
+            cookie = self._gate.cookie_for(request.path)
+            if cookie is not None:
+                # Away from the address bar, where it could be read and copied.
+                return _response(303, b"", "text/plain", {"Location": "/", "Set-Cookie": cookie}, host)
+            self._gate.check_token(headers)
+            path = urlsplit(request.path).path
+            if path == _STREAM and headers.get("Upgrade", "").casefold() == "websocket":
+                return None
+            asset = self._assets.get(path)
+            if asset is None:
+                raise Refused(404, f"There is no {path} here.")
+        except Refused as refused:
+            if refused.status == 401:
+                await asyncio.sleep(_WRONG_TOKEN_SECONDS)
+            title = HTTPStatus(refused.status).phrase
+            body = refusal_page(title, refused.message, ask_for_token=refused.status == 401)
+            # Such a host is not worth repeating in a header.
+            return _response(
+                refused.status, body, "text/html; charset=utf-8", {}, "" if refused.status == 421 else host
+            )
+        return _response(200, asset.body, asset.content_type, {}, host)
+
+
+async def _send_all(connection: ServerConnection, client: Client) -> None:
+    from websockets.exceptions import ConnectionClosed
+
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            for message in await client.take():
+                await connection.send(message)
+
+
+def _response(status: int, body: bytes, content_type: str, more: dict[str, str], host: str) -> Response:
+    from websockets.datastructures import Headers
+    from websockets.http11 import Response
+
+    headers = Headers(security_headers(host))
+    headers.update({"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close"})
+    headers.update(more)
+    return Response(status, HTTPStatus(status).phrase, headers, body)
+
+
+def _quiet() -> logging.Logger:
+    """Port scans and browsers that go away are no news for the terminal."""
+    logger = logging.getLogger("multires_edge.monitor")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return logger

@@ -1,0 +1,257 @@
+"""The page in a real browser: it shows what the JSON lines say, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from multires_edge.runtime import Bundle
+from tests.runtime.ecg.conftest import beats, opened, twelve_leads, two_leads
+from tests.runtime.monitor.browser import Browser, find_chromium
+
+__all__ = ["opened", "twelve_leads", "two_leads"]
+
+pytestmark = pytest.mark.skipif(find_chromium() is None, reason="needs Chromium: Debian's package chromium")
+
+# Everything that the decision of a patient ever shows, from the moment this runs.
+RECORD = """(() => {
+  window.shown = [];
+  for (const patient of document.querySelectorAll(".patient")) {
+    const decision = patient.querySelector(".decision");
+    const note = () => decision.dataset.time && shown.push({
+      source: patient.dataset.source,
+      time: Number(decision.dataset.time),
+      probabilities: Object.fromEntries([...decision.querySelectorAll("li")].map(
+        (row) => [row.dataset.label, Number(row.dataset.probability)])),
+      text: [...decision.querySelectorAll("li .value")].map((value) => value.textContent),
+      signal: decision.querySelector(".signal").textContent,
+    });
+    note();
+    new MutationObserver(note).observe(decision, {attributes: true, attributeFilter: ["data-time"]});
+  }
+  return true;
+})()"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    browser = Browser()
+    yield browser
+    browser.close()
+
+
+@contextmanager
+def monitor(*arguments: object, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command as a user starts it, and the address it says."""
+    line = [
+        sys.executable,
+        "-m",
+        "multires_edge.runtime",
+        "monitor",
+        *map(str, arguments),
+        "--port",
+        str(port),
+    ]
+    process = subprocess.Popen(line, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    try:
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:"), process.stderr.read()
+        yield process, address
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def recording(path: Path, seconds: float, **changes: Any) -> Path:
+    arrays: dict[str, Any] = {"samples": beats(seconds, 250), "leads": ["I", "II"], "rate": 250, "unit": "mV"}
+    np.savez(path, **(arrays | changes))
+    return path
+
+
+class Device:
+    """A device on a socket, which sends as many seconds as it is told."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._client: socket.socket | None = None
+        self._ready = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        self._client, _ = self._listener.accept()
+        self._client.sendall(b'{"leads": ["I", "II"], "rate": 250, "unit": "mV"}\n')
+        self._ready.set()
+
+    def send(self, seconds: float) -> None:
+        assert self._ready.wait(30) and self._client is not None
+        rows = [json.dumps({"samples": [row]}) for row in beats(seconds, 250).round(4).tolist()]
+        self._client.sendall("".join(f"{row}\n" for row in rows).encode())
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        self._listener.close()
+
+
+def test_shows_the_decisions_of_the_lines(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
+    """Two patients, one of whom loses a lead."""
+    x = beats(5, 250)
+    x[500:, 1] = np.nan
+    sources = [recording(tmp_path / "a.npz", 5), recording(tmp_path / "b.npz", 5, samples=x)]
+    out = tmp_path / "out.jsonl"
+    names = ("--name", "Bed 1", "--name", "Bed 2")
+    with monitor(two_leads, *sources, *names, "--output", out, "--every", "0.25s") as (_, address):
+        browser.open(address)
+        browser.wait_for("document.querySelector('.patient') && true")
+        browser.evaluate(RECORD)
+        browser.wait_for("document.querySelectorAll('[data-feed=ended]').length === 2")
+        shown = browser.evaluate("shown")
+        assert browser.complaints() == []
+        assert all(url.split("/")[2] == address.split("/")[2] for url in browser.requests())
+        headings = browser.evaluate("[...document.querySelectorAll('h2')].map((h) => h.textContent)")
+        marked = browser.evaluate("[...document.querySelectorAll('.lead.faulty')].map((p) => p.textContent)")
+    assert headings == ["Bed 1", "Bed 2"]
+    assert marked == ["II no value"]
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    for source in map(str, sources):
+        decided = [e for e in lines if e["type"] == "decision" and e["source"] == source]
+        mine = [e for e in shown if e["source"] == source]
+        assert len(decided) == 20 and len(mine) >= 8  # the page took a moment to be there
+        decided = decided[-len(mine) :]
+        assert [(e["time"], e["probabilities"]) for e in mine] == [
+            (e["time"], e["probabilities"]) for e in decided
+        ]
+        assert all(
+            text == [f"{round(100 * p)} %" for p in e["probabilities"].values()]
+            for e, text in ((e, e["text"]) for e in mine)
+        )
+        faulty = ["II" in e["quality"] for e in decided]
+        assert ["Check leads: II no value" in e["signal"] for e in mine] == faulty
+        assert any(faulty) == (source == str(sources[1]))
+
+
+def test_keyboard(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
+    sources = [recording(tmp_path / f"{name}.npz", 60) for name in "ab"]
+    with monitor(two_leads, *sources) as (_, address):
+        browser.open(address)
+        browser.wait_for("document.querySelector('[data-feed=live]') && true")
+        stops = []
+        for _ in range(9):
+            browser.press("Tab")
+            stops.append(
+                browser.evaluate(
+                    "document.activeElement.id || document.activeElement.className.split(' ')[0]"
+                )
+            )
+        assert stops[:8] == ["speed", "gain", "leads", "freeze", "patient", "enlarge", "patient", "enlarge"]
+        browser.evaluate("document.querySelector('.patient').focus()")
+        browser.press("ArrowRight")
+        focused = "[...document.querySelectorAll('.patient')].indexOf(document.activeElement)"
+        assert browser.evaluate(focused) == 1
+        visible = "[...document.querySelectorAll('.patient')].map((p) => !p.hidden)"
+        browser.press("Enter")
+        assert browser.evaluate(visible) == [False, True]
+        browser.press("Escape")
+        assert browser.evaluate(visible) == [True, True] and browser.evaluate(focused) == 1
+        browser.evaluate("document.getElementById('freeze').focus()")
+        browser.press(" ")
+        assert browser.evaluate("document.getElementById('freeze').getAttribute('aria-pressed')") == "true"
+        browser.press(" ")
+        assert browser.evaluate("document.getElementById('freeze').getAttribute('aria-pressed')") == "false"
+
+
+def test_reduced_motion_moves_once_a_second(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
+    changes = """new Promise((resolve) => {
+      const prototype = CanvasRenderingContext2D.prototype, stroke = prototype.stroke;
+      let drawn = 0;
+      prototype.stroke = function (...path) {
+        drawn += this.canvas.parentElement?.className === "u-over";
+        return stroke.apply(this, path);
+      };
+      setTimeout(() => {
+        prototype.stroke = stroke;
+        resolve(drawn);
+      }, 1500);
+    })"""
+    with monitor(two_leads, recording(tmp_path / "a.npz", 60)) as (_, address):
+        browser.open(address)
+        browser.wait_for("document.querySelector('[data-feed=live]') && true")
+        browser.wait_for("document.querySelector('.u-over canvas') && true")
+        moving = browser.evaluate(changes)
+        reduced = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+        browser.command("Emulation.setEmulatedMedia", features=reduced)
+        calm = browser.evaluate(changes)
+        browser.command("Emulation.setEmulatedMedia", features=[])
+    assert calm <= 3 < moving
+
+
+def test_a_device_that_stalls_and_leaves(browser: Browser, two_leads: Path) -> None:
+    device = Device()
+    alarm = "document.querySelector('.alarm')"
+    try:
+        with monitor(two_leads, device.address) as (_, address):
+            device.send(2)
+            browser.open(address)
+            browser.wait_for("document.querySelector('[data-feed=live]') && true")
+            browser.wait_for("document.querySelector('[data-feed=stalled]') && true")
+            assert browser.evaluate(f"[{alarm}.getAttribute('role'), {alarm}.hidden]") == ["alert", False]
+            assert browser.evaluate(f"{alarm}.textContent") == "No samples since 0:02.0: what is shown is old"
+            assert browser.wait_for("document.querySelector('.patient.old') && true")
+            device.send(1)
+            browser.wait_for("document.querySelector('[data-feed=live]') && true")
+            assert browser.evaluate(f"{alarm}.hidden")
+            device.close()
+            browser.wait_for("document.querySelector('[data-feed=ended]') && true")
+            assert browser.evaluate("document.querySelector('.feed').textContent") == "Ended"
+    finally:
+        device.close()
+
+
+def test_finds_the_server_again(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
+    source = recording(tmp_path / "a.npz", 60)
+    link = "document.getElementById('link').dataset.state"
+    banner = "document.getElementById('banner')"
+    with monitor(two_leads, source) as (_, address):
+        browser.open(address)
+        browser.wait_for(f"{link} === 'open'")
+    browser.wait_for(f"{link} === 'lost'")
+    assert browser.evaluate(f"[{banner}.getAttribute('role'), {banner}.hidden]") == ["alert", False]
+    assert "What is shown is old" in browser.evaluate(f"{banner}.textContent")
+    browser.evaluate("window.same = true")
+    with monitor(two_leads, source, "--name", "Back", port=int(address.split(":")[2].strip("/"))):
+        browser.wait_for("document.querySelector('h2')?.textContent === 'Back'")
+        assert browser.evaluate(f"[{link}, {banner}.hidden, window.same]") == ["open", True, True]
+
+
+def test_frame_rate(
+    browser: Browser, twelve_leads: Bundle, tmp_path: Path, record_property: Any, capsys: Any
+) -> None:
+    """Twelve leads at 500 Hz; reported, because it is the machine's."""
+    leads = twelve_leads.manifest.preprocessing["channels"]  # type: ignore[index]
+    path = recording(tmp_path / "a.npz", 30, samples=beats(30, 500, leads=12), leads=leads, rate=500)
+    with monitor(twelve_leads.path, path) as (_, address):
+        browser.open(address)
+        browser.wait_for("document.querySelector('[data-feed=live]') && true")
+        time.sleep(1.5)
+        frames = browser.wait_for("document.getElementById('frames').textContent")
+        drawn = browser.evaluate(
+            "[...document.querySelectorAll('.u-over canvas')].every((c) => "
+            "c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((byte) => byte))"
+        )
+    assert drawn
+    record_property("frames", frames)
+    with capsys.disabled():
+        print(f"[12 leads at 500 Hz: {frames}] ", end="")
