@@ -145,7 +145,7 @@ def test_shows_the_decisions_of_the_lines(browser: Browser, two_leads: Path, tmp
 
 def test_keyboard(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
     sources = [recording(tmp_path / f"{name}.npz", 60) for name in "ab"]
-    with monitor(two_leads, *sources) as (_, address):
+    with monitor(two_leads, *sources, "--threshold", "A=0.01") as (_, address):
         browser.open(address)
         browser.wait_for("document.querySelector('[data-feed=live]') && true")
         stops = []
@@ -164,8 +164,12 @@ def test_keyboard(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
         visible = "[...document.querySelectorAll('.patient')].map((p) => !p.hidden)"
         browser.press("Enter")
         assert browser.evaluate(visible) == [False, True]
+        others = "document.getElementById('others')"
+        warning = browser.wait_for(f"!{others}.hidden && {others}.textContent")
+        assert warning.startswith(f"{sources[0]}: A over its threshold")
         browser.press("Escape")
         assert browser.evaluate(visible) == [True, True] and browser.evaluate(focused) == 1
+        assert browser.evaluate(f"{others}.hidden")
         browser.evaluate("document.getElementById('freeze').focus()")
         browser.press(" ")
         assert browser.evaluate("document.getElementById('freeze').getAttribute('aria-pressed')") == "true"
