@@ -132,7 +132,9 @@ def _hub(opened: OpenedSession, names: tuple[str, ...]) -> tuple[Hub, float]:
     for i, (source, leads) in enumerate(zip(opened.inputs, opened.streams.leads, strict=True)):
         electrodes = source.electrodes
         name = names[i] if names else electrodes.name
-        identities.append(Identity(electrodes.name, name, electrodes.rate, leads.missing, leads.derived))
+        identities.append(
+            Identity(electrodes.name, name, electrodes.rate, leads.missing, leads.derived, source.live)
+        )
     about = {
         "bundle": opened.bundle.path.name,
         "model": (manifest.card or {}).get("name"),

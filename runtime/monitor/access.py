@@ -66,7 +66,8 @@ class Gate:
             return None
         if not _same(given[0], self._token):
             raise Refused(401, "This is not the token that the monitor was started with.")
-        return f"monitor={self._ticket()}; Path=/; HttpOnly; SameSite=Strict"
+        # Lax, so that a link from elsewhere can open the page; the socket looks at the origin itself.
+        return f"monitor={self._ticket()}; Path=/; HttpOnly; SameSite=Lax"
 
     def check_token(self, headers: Mapping[str, str]) -> None:
         """Raise Refused for a request without the token, where there is one."""

@@ -33,13 +33,17 @@ _FEED = {
 
 @dataclass(frozen=True)
 class Identity:
-    """Who is shown: ``source`` as in the JSON lines, ``name`` as people say it, leads as of the lead map."""
+    """Who is shown: ``source`` as in the JSON lines, ``name`` as people say it, leads as of the lead map.
+
+    ``live``: a device, and no recording.
+    """
 
     source: str
     name: str
     rate: float
     missing: Sequence[str] = ()
     derived: Sequence[str] = ()
+    live: bool = False
 
 
 class Patient:
@@ -86,7 +90,8 @@ class Patient:
         """The source has nothing left; whether that is news."""
         if self.feed in ("ended", "lost"):
             return False  # that it was lost is worth more than that it is over
-        self._become("ended", self.since, "")
+        over = "The device has closed the connection" if self.identity.live else "The recording has ended"
+        self._become("ended", self.since, over)
         return True
 
     def status(self) -> dict[str, Any]:

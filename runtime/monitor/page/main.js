@@ -29,6 +29,7 @@ function layout() {
     patient.root.hidden = Boolean(alone) && patient.root !== alone;
     if (!patient.root.hidden) patient.layout(settings());
   }
+  warnOfOthers();
   const { speed, gain } = settings();
   const filter = "display from 0.05 Hz";
   byId("scale").textContent = `${speed} mm/s, ${gain} mm/mV; a square is 5 mm: ${5 / speed} s, ${5 / gain} mV; ${filter}`;
@@ -43,6 +44,7 @@ function greet(message) {
   const counts = [1, 2, 3, 6, 12].filter((n) => n < message.channels.length);
   const options = [["", "as many as fit"], ...counts.map((n) => [n, n]), [message.channels.length, "all"]];
   byId("leads").replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  for (const old of patients) old.observer.disconnect();
   patients = message.patients.map((about) => new Patient(message, about, say));
   patients.forEach((patient, i) => wire(patient, i));
   byId("patients").replaceChildren(...patients.map((patient) => patient.root));
@@ -80,6 +82,15 @@ function enlarge(patient, on) {
   patient.root.focus();
 }
 
+// Who is out of sight is not out of mind: while one patient has the page, what is wrong with the others.
+function warnOfOthers() {
+  const warnings = patients.filter((one) => one.root.hidden && one.warning);
+  const text = warnings.map((one) => `${one.about.name}: ${one.warning}`).join(" — ");
+  const others = byId("others");
+  if (others.textContent !== text) others.textContent = text;
+  others.hidden = !text;
+}
+
 // One line at a time, the newest of each patient, so that a screen reader keeps up.
 function say(patient, text) {
   toSay.set(patient, text);
@@ -110,7 +121,10 @@ function message(entry) {
   if (!patient) return;
   if (entry.type === "decision") patient.decision(entry, current, performance.now());
   else if (entry.type === "event") patient.event(entry);
-  else if (entry.type === "status") patient.status(entry);
+  else if (entry.type === "status") {
+    patient.status(entry);
+    warnOfOthers();
+  }
 }
 
 function frame(buffer) {

@@ -21,7 +21,7 @@ export class Patient {
     this.find(".trend").setAttribute("aria-label", `Probabilities of ${hello.labels.join(", ")} over two minutes`);
     this.labels = hello.labels.map((label, i) => this.row(label, i));
     this.feed = "waiting";
-    this.alarms = {};
+    this.warning = "";
     this.decided = null;
     this.decidedAt = 0;
     this.lastRead = "";
@@ -119,19 +119,17 @@ export class Patient {
 
   status(entry) {
     this.feed = entry.feed;
-    this.alarms = entry.alarms;
     this.root.dataset.feed = entry.feed;
     this.find(".feed").textContent = FEEDS[entry.feed] ?? entry.feed;
-    this.trouble = trouble(entry);
     if (entry.feed === "ended" || entry.feed === "lost") this.signal.finish();
     const names = Object.keys(entry.alarms);
     this.root.classList.toggle("alarmed", names.length > 0);
     this.hello.labels.forEach((label, i) => this.labels[i].row.classList.toggle("over", names.includes(label)));
     const alarms = names.map((name) => `${name} over its threshold since ${clock(entry.alarms[name], 1)}`);
-    const text = [this.trouble, ...alarms].filter(Boolean).join(" · ");
+    this.warning = [trouble(entry), ...alarms].filter(Boolean).join(" · ");
     const alarm = this.find(".alarm");
-    if (alarm.textContent !== text) alarm.textContent = text;
-    alarm.hidden = !text;
+    if (alarm.textContent !== this.warning) alarm.textContent = this.warning;
+    alarm.hidden = !this.warning;
   }
 
   // A frame of the animation, `seconds` after the last. Old decisions are marked as such, whyever.

@@ -58,6 +58,8 @@ export function trouble({ feed, message, since }) {
       return `No signal since ${clock(since, 1)}: no decisions until it is back`;
     case "lost":
       return `Source lost at ${clock(since, 1)}: what is shown is old${message ? ` (${message})` : ""}`;
+    case "ended":
+      return `${message}: what is shown is old`;
     default:
       return null;
   }

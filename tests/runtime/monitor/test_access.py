@@ -73,7 +73,7 @@ class TestTokens:
         gate = Gate("0.0.0.0", TOKEN)
         cookie = gate.cookie_for("/?token=correct+horse")
         assert cookie is not None and TOKEN not in cookie
-        assert {"HttpOnly", "SameSite=Strict"} <= set(cookie.split("; "))
+        assert {"HttpOnly", "SameSite=Lax"} <= set(cookie.split("; "))
         gate.check_token({"Cookie": f"other=1; {cookie.partition(';')[0]}"})
 
     def test_as_a_bearer(self) -> None:

@@ -17,6 +17,10 @@ import numpy as np
 import pytest
 
 from multires_edge.runtime import Bundle
+from multires_edge.runtime.monitor.access import Gate
+from multires_edge.runtime.monitor.hub import Hub
+from multires_edge.runtime.monitor.patient import Identity
+from multires_edge.runtime.monitor.server import MonitorServer
 from tests.runtime.ecg.conftest import beats, opened, twelve_leads, two_leads
 from tests.runtime.monitor.browser import Browser, find_chromium
 
@@ -121,8 +125,10 @@ def test_shows_the_decisions_of_the_lines(browser: Browser, two_leads: Path, tmp
         shown = browser.evaluate("shown")
         assert browser.complaints() == []
         assert all(url.split("/")[2] == address.split("/")[2] for url in browser.requests())
+        alerts = browser.evaluate("[...document.querySelectorAll('.alarm')].map((a) => a.textContent)")
         headings = browser.evaluate("[...document.querySelectorAll('h2')].map((h) => h.textContent)")
         marked = browser.evaluate("[...document.querySelectorAll('.lead.faulty')].map((p) => p.textContent)")
+    assert alerts == ["The recording has ended: what is shown is old"] * 2
     assert headings == ["Bed 1", "Bed 2"]
     assert marked == ["II no value"]
     lines = [json.loads(line) for line in out.read_text().splitlines()]
@@ -145,7 +151,7 @@ def test_shows_the_decisions_of_the_lines(browser: Browser, two_leads: Path, tmp
 
 def test_keyboard(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
     sources = [recording(tmp_path / f"{name}.npz", 60) for name in "ab"]
-    with monitor(two_leads, *sources) as (_, address):
+    with monitor(two_leads, *sources, "--threshold", "A=0.01") as (_, address):
         browser.open(address)
         browser.wait_for("document.querySelector('[data-feed=live]') && true")
         stops = []
@@ -164,8 +170,12 @@ def test_keyboard(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
         visible = "[...document.querySelectorAll('.patient')].map((p) => !p.hidden)"
         browser.press("Enter")
         assert browser.evaluate(visible) == [False, True]
+        others = "document.getElementById('others')"
+        warning = browser.wait_for(f"!{others}.hidden && {others}.textContent")
+        assert warning.startswith(f"{sources[0]}: A over its threshold")
         browser.press("Escape")
         assert browser.evaluate(visible) == [True, True] and browser.evaluate(focused) == 1
+        assert browser.evaluate(f"{others}.hidden")
         browser.evaluate("document.getElementById('freeze').focus()")
         browser.press(" ")
         assert browser.evaluate("document.getElementById('freeze').getAttribute('aria-pressed')") == "true"
@@ -215,7 +225,8 @@ def test_a_device_that_stalls_and_leaves(browser: Browser, two_leads: Path) -> N
             assert browser.evaluate(f"{alarm}.hidden")
             device.close()
             browser.wait_for("document.querySelector('[data-feed=ended]') && true")
-            assert browser.evaluate("document.querySelector('.feed').textContent") == "Ended"
+            told = browser.evaluate(f"!{alarm}.hidden && {alarm}.textContent")
+            assert told == "The device has closed the connection: what is shown is old"
     finally:
         device.close()
 
@@ -255,3 +266,30 @@ def test_frame_rate(
     record_property("frames", frames)
     with capsys.disabled():
         print(f"[12 leads at 500 Hz: {frames}] ", end="")
+
+
+def test_the_token_is_asked_for_once(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
+    source = recording(tmp_path / "a.npz", 60)
+    with monitor(two_leads, source, "--token", "correct horse") as (_, address):
+        browser.open(address)
+        browser.wait_for("document.querySelector('form') && true")
+        assert "asks for the token" in browser.evaluate("document.body.textContent")
+        browser.evaluate("(document.querySelector('input').value = 'correct horse', 0)")
+        browser.evaluate("document.querySelector('button').click()")
+        browser.wait_for("document.querySelector('[data-feed=live]') && true")
+        assert browser.evaluate("[location.search, document.cookie]") == ["", ""]
+
+
+def test_a_display_that_is_too_slow_says_so(browser: Browser) -> None:
+    hub = Hub([Identity("a", "Bed 1", 500.0)], ["I"], {"labels": ["X"], "thresholds": {}, "every": 0.5})
+    with MonitorServer(hub, Gate("127.0.0.1", None), "127.0.0.1", 0) as server:
+        browser.open(f"http://127.0.0.1:{server.port}/")
+        browser.wait_for("document.querySelector('.patient') && true")
+        notice = "document.getElementById('notice')"
+        assert browser.evaluate(f"{notice}.hidden")
+        for _ in range(2):
+            server.call(hub._put, '{"type": "dropped", "samples": 600, "lines": 2}')
+        told = browser.wait_for(
+            f"!{notice}.hidden && {notice}.textContent.includes('1200') && {notice}.textContent"
+        )
+        assert told.startswith("This display is too slow: 1200 samples and 4 decisions or events")
