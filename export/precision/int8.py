@@ -88,11 +88,12 @@ def quantize(
 def weight_noise_db(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> float | None:
     """Mean square of a weight over that of its quantisation error, in dB; infinite where there is none.
 
-    None for the queues, which are no weight.
+    Of a linear layer it is the weight that has absorbed its inputs' scales, so that each part counts as it
+    does in the outputs. None for the queues, which are no weight.
     """
     if name == "queues":
         return None
-    pairs = list(zip(_weights(exact, name), _weights(quantized, name), strict=True))
+    pairs = list(zip(*_weights(exact, quantized, name), strict=True))
     signal = sum(float(np.square(a).sum()) for a, _ in pairs)
     noise = sum(float(np.square(a - b).sum()) for a, b in pairs)
     return 10 * float(np.log10(signal / noise)) if noise else float("inf")
@@ -148,14 +149,17 @@ def _rounded(filters: Array, scales: Array) -> Array:
     return rounded
 
 
-def _weights(network: FoldedNetwork, name: str) -> list[Array]:
+def _weights(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> tuple[list[Array], list[Array]]:
+    """A weight as it is and as it is quantised."""
     if name.endswith(".filters"):
-        layer = network.layers[int(name.split(".")[1])]
-        return [layer.lowpass, *layer.highpass]
-    linear = linear_named(network, name)
-    if isinstance(linear, QuantizedLinear):
-        return [linear.stands_for]
-    return [linear.weight]
+        layers = [network.layers[int(name.split(".")[1])] for network in (exact, quantized)]
+        was, now = ([layer.lowpass, *layer.highpass] for layer in layers)
+        return was, now
+    linear, rounded = linear_named(exact, name), linear_named(quantized, name)
+    assert isinstance(linear, Linear) and isinstance(rounded, QuantizedLinear)
+    absorbed: Array = linear.weight * rounded.input_scales
+    levels: Array = rounded.weight * rounded.weight_scales[:, None].astype(np.float64)
+    return [absorbed], [levels]
 
 
 def linear_named(network: FoldedNetwork, name: str) -> Linear | QuantizedLinear:
