@@ -158,7 +158,7 @@ def _weights(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> tuple
     linear, rounded = linear_named(exact, name), linear_named(quantized, name)
     assert isinstance(linear, Linear) and isinstance(rounded, QuantizedLinear)
     absorbed: Array = linear.weight * rounded.input_scales
-    levels: Array = rounded.weight * rounded.weight_scales[:, None].astype(np.float64)
+    levels: Array = rounded.weight.astype(np.float64) * rounded.weight_scales[:, None]
     return [absorbed], [levels]
 
 
