@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	@echo "report: $(OUT)/demo.bundle/report.html"
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
