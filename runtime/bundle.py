@@ -76,7 +76,7 @@ class Bundle:
         "cuda", "tensorrt" or "rtx"), are ONNX Runtime's; one thread is its fastest too for one stream, whose
         operators are too small to share. ``pool``, "cumulative" or "window:N" in steps, replaces the one
         that the bundle was exported with, in the native backend.
-        Raises BackendError, BundleError or InputError.
+        Raises BackendError, BundleError, ConfigError or InputError.
         """
         batch = _positive("batch", batch)
         spec, window = self._pooled(precision, pool)

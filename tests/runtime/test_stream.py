@@ -17,6 +17,7 @@ from multires_edge.models import load_checkpoint
 from multires_edge.runtime import Bundle, Stream, StreamState, open_bundle
 from multires_edge.runtime.errors import (
     BackendError,
+    ConfigError,
     InputError,
     MultiresError,
     OverflowedError,
@@ -342,7 +343,7 @@ class TestPoolsOfOnesOwn:
         assert opened.stream(pool="cumulative", backend="onnxruntime").batch == 1
 
     def test_that_are_none(self, opened: Bundle, drawing: Path) -> None:
-        with pytest.raises(InputError, match="pool is 'window:0', expected cumulative"):
+        with pytest.raises(ConfigError, match="pool is 'window:0', expected cumulative"):
             opened.stream(pool="window:0")
         with pytest.raises(InputError, match="does not pool"):
             open_bundle(drawing).stream(pool="cumulative")
