@@ -159,8 +159,12 @@ struct Tensor {
 };
 
 nvinfer1::DataType type_of(multires_dtype dtype) {
-  if (dtype == MULTIRES_INT64) return nvinfer1::DataType::kINT64;
-  return dtype == MULTIRES_FLOAT16 ? nvinfer1::DataType::kHALF : nvinfer1::DataType::kFLOAT;
+  switch (dtype) {
+    case MULTIRES_INT64: return nvinfer1::DataType::kINT64;
+    case MULTIRES_FLOAT16: return nvinfer1::DataType::kHALF;
+    case MULTIRES_INT8: return nvinfer1::DataType::kINT8;
+    default: return nvinfer1::DataType::kFLOAT;
+  }
 }
 
 // Rings of one bank: parts of a state, and the delays at which each is read.

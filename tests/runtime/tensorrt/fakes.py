@@ -188,7 +188,7 @@ class FakeTensorRt:
 
     def _engine_of(self, engine: HostEngine) -> Any:
         names = list(engine.tensors)
-        codes = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64"}
+        codes = {"float32": "FLOAT", "float16": "HALF", "int8": "INT8", "int64": "INT64"}
 
         def profile(name: str, index: int) -> list[list[int]]:
             assert index == 0
