@@ -1,6 +1,7 @@
 """A day of electrodes: speed, memory, many sources at once, and being killed.
 
     python -m benchmarks.ecg_stream speed RECORD          # times real time, of a two-lead WFDB record
+    python -m benchmarks.ecg_stream latency RECORD        # from a sample to its decision, in real time
     python -m benchmarks.ecg_stream day RECORD... [--hours 24]
     python -m benchmarks.ecg_stream sources RECORD [--count 32] [--seconds 30]
     python -m benchmarks.ecg_stream kills RECORD [--count 200]
@@ -42,7 +43,7 @@ _POOL = "window:10s"
 def main() -> None:
     """Parse, make a bundle, measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["speed", "day", "sources", "kills"])
+    parser.add_argument("what", choices=["speed", "latency", "day", "sources", "kills"])
     parser.add_argument("records", nargs="+")
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--size", choices=sorted(_SIZES), default="demo")
@@ -55,6 +56,8 @@ def main() -> None:
         path = arguments.bundle or _random_bundle(arguments.records[0], arguments.size, folder)
         if arguments.what == "speed":
             speed(open_bundle(path), arguments.records[0])
+        elif arguments.what == "latency":
+            latency(open_bundle(path), arguments.records[0], arguments.seconds)
         elif arguments.what == "day":
             day(open_bundle(path), arguments.records, arguments.hours)
         elif arguments.what == "sources":
@@ -76,6 +79,26 @@ def speed(bundle: Bundle, record: str) -> None:
         f"{last[-1].time:.1f} s of {len(source.electrodes.leads)} leads, {len(last)} decisions: {best:.2f} s,"
     )
     print(f"{last[-1].time / best:.0f} times real time")
+
+
+def latency(bundle: Bundle, record: str, seconds: float) -> None:
+    """Sample by sample as a device sends them: from the last sample that a decision needs to the decision."""
+    source = open_source(record)
+    given = source.electrodes
+    stream = EcgStream(bundle, leads=given.leads, rate=given.rate, unit=given.unit, every=0.02, pool=_POOL)
+    count = round(seconds * given.rate)
+    pieces = source.read(count)
+    samples = np.concatenate([piece.values for piece in pieces if isinstance(piece, Samples)])[:count]
+    taken, started = [], time.perf_counter()
+    for i, sample in enumerate(samples):
+        time.sleep(max(0.0, started + i / given.rate - time.perf_counter()))
+        came = time.perf_counter()
+        decisions = stream.feed(sample[None])
+        if decisions:
+            taken.append(1e3 * (time.perf_counter() - came))
+    p50, p99, p999 = np.percentile(taken, [50, 99, 99.9])
+    print(f"{len(taken)} decisions in {seconds:.0f} s at {given.rate:g} Hz, from the sample to the decision:")
+    print(f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, p99.9 {p999:.2f} ms, max {max(taken):.2f} ms")
 
 
 def day(bundle: Bundle, records: list[str], hours: float) -> None:
