@@ -30,6 +30,10 @@ class Electrodes:
     unit: str | Sequence[str] = "mV"
     name: str = "ecg"
 
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a saved state of the source to fit, whatever kind of source it is."""
+        return {"source": self.name, "leads": list(self.leads), "rate": self.rate}
+
 
 # Called with a source's number, the number of the first sample, and samples (n, channels) float64 in the
 # card's unit at the device's rate, NaN where there is none: what a monitor draws.

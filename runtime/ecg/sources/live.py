@@ -190,13 +190,7 @@ class LiveSource:
             self._queue.append((pieces, parser.save()))
 
     def identity(self) -> dict[str, Any]:
-        electrodes = self.electrodes
-        return {
-            "source": electrodes.name,
-            "leads": list(electrodes.leads),
-            "rate": electrodes.rate,
-            "unit": electrodes.unit,
-        }
+        return self.electrodes.identity() | {"unit": self.electrodes.unit}
 
     def save(self) -> dict[str, Any]:
         return {"parser": self._saved}

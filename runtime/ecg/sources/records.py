@@ -97,13 +97,7 @@ class RecordSource:
         return Note("truncated", {"message": message}, fault=True)
 
     def identity(self) -> dict[str, Any]:
-        electrodes = self.electrodes
-        return {
-            "source": electrodes.name,
-            "leads": list(electrodes.leads),
-            "rate": electrodes.rate,
-            "samples": self._record.length,
-        }
+        return self.electrodes.identity() | {"samples": self._record.length}
 
     def save(self) -> dict[str, Any]:
         return {"position": self._position, "ended": self.ended}

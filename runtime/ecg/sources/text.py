@@ -197,13 +197,7 @@ class TextFileSource:
         return self._parser.parse(lines)
 
     def identity(self) -> dict[str, Any]:
-        electrodes = self.electrodes
-        return {
-            "source": electrodes.name,
-            "leads": list(electrodes.leads),
-            "rate": electrodes.rate,
-            "unit": electrodes.unit,
-        }
+        return self.electrodes.identity() | {"unit": self.electrodes.unit}
 
     def save(self) -> dict[str, Any]:
         return {"offset": self._file.tell(), "ended": self.ended, "parser": self._parser.save()}
