@@ -20,6 +20,10 @@ from multires_edge.runtime.errors import BackendError, DataError, InputError, St
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
 
+# Of a recording that is read faster than it was made, more is ready than one decision takes; one call of
+# the network for so many steps costs less than one for each decision.
+_STEPS_TOGETHER = 1000
+
 
 @dataclass(frozen=True)
 class Electrodes:
@@ -167,12 +171,14 @@ class EcgStreams:
         """Everything that the samples so far decide, in order."""
         out: list[Decision | Event] = []
         while rows := self._rows_to_go():
-            blocks = {row: self._fronts[row].ready.popleft() for row in rows}
-            logits = self._run({row: block for row, block in blocks.items() if block.x is not None})
-            for row, block in blocks.items():
-                out += block.events
-                if block.decide:
-                    out += self._decide(row, block, logits[row])
+            count = self._blocks_together(rows)
+            runs = {row: [self._fronts[row].ready.popleft() for _ in range(count)] for row in rows}
+            logits = self._run({row: run for row, run in runs.items() if run[0].x is not None})
+            for i in range(count):
+                for row, run in runs.items():
+                    out += run[i].events
+                    if run[i].decide:
+                        out += self._decide(row, run[i], logits[row][i])
         return out
 
     def _open_front(self, row: int) -> FrontEnd:
@@ -196,34 +202,49 @@ class EcgStreams:
         # Blocks are all of one length, unless a reset that is no multiple of decisions cuts them.
         return [row for row, length in zip(rows, lengths, strict=True) if length in (0, longest)]
 
-    def _run(self, blocks: Mapping[int, Block]) -> dict[int, NDArray[np.float32]]:
-        """Logits (labels,) after each row's block; rows without one stay where they are."""
-        if not blocks:
+    def _blocks_together(self, rows: Sequence[int]) -> int:
+        """How many blocks of each row, one behind the other, are the same as one long block of each."""
+        others = [row for row in range(len(self._fronts)) if row not in rows]
+        if not self._alone and any(self._fronts[row].ready or not self._ended[row] for row in others):
+            return 1  # who waits for whom is asked anew after each
+        count = steps = 0
+        for blocks in zip(*(self._fronts[row].ready for row in rows), strict=False):
+            lengths = {0 if block.x is None else block.x.shape[1] for block in blocks}
+            steps += max(lengths)
+            if count and (
+                len(lengths) > 1 or 0 in lengths or steps > _STEPS_TOGETHER or any(b.restart for b in blocks)
+            ):
+                break
+            count += 1
+            if 0 in lengths or any(block.reset for block in blocks):
+                break
+        return count
+
+    def _run(self, runs: Mapping[int, list[Block]]) -> dict[int, NDArray[np.float32]]:
+        """Logits (blocks, labels) after each of a row's blocks; rows without any stay where they are."""
+        if not runs:
             return {}
         if self._alone:
-            return {row: _run_alone(self._networks[row], block) for row, block in blocks.items()}
+            return {row: _run_alone(self._networks[row], run) for row, run in runs.items()}
         stream = self._networks[0]
-        idle = [row for row, ended in enumerate(self._ended) if row not in blocks and not ended]
+        idle = [row for row, ended in enumerate(self._ended) if row not in runs and not ended]
         for row in idle:
             if row not in self._parked:
                 self._parked[row] = stream.save_state([row])
-        x: NDArray[np.float32] | None = None
-        for row, block in blocks.items():
-            assert block.x is not None
-            if x is None:
-                x = np.zeros((stream.batch, *block.x.shape), np.float32)
-            x[row] = block.x
+        inputs = {row: _inputs(run) for row, run in runs.items()}
+        x = np.zeros((stream.batch, *next(iter(inputs.values())).shape), np.float32)
+        for row, run in runs.items():
+            x[row] = inputs[row]
             saved = self._parked.pop(row, None)
-            if block.restart:
+            if run[0].restart:
                 stream.reset([row])
             elif saved is not None:
                 stream.load_state(saved, [row])
-        assert x is not None
-        logits = stream.run(x)[..., -1]
-        over = [row for row, block in blocks.items() if block.reset]
+        logits = stream.run(x)
+        over = [row for row, run in runs.items() if run[-1].reset]
         if over:
             stream.reset(over)
-        return {row: logits[row].copy() for row in blocks}
+        return {row: logits[row][:, _ends(run)].T.copy() for row, run in runs.items()}
 
     def _decide(self, row: int, block: Block, logits: NDArray[np.float32]) -> list[Decision | Event]:
         front = self._fronts[row]
@@ -339,14 +360,21 @@ class EcgStream:
         return decisions
 
 
-def _run_alone(stream: Stream, block: Block) -> NDArray[np.float32]:
-    assert block.x is not None
-    if block.restart:
+def _run_alone(stream: Stream, run: list[Block]) -> NDArray[np.float32]:
+    if run[0].restart:
         stream.reset()
-    logits: NDArray[np.float32] = stream.run(block.x[None])[0, :, -1].copy()
-    if block.reset:
+    logits = stream.run(_inputs(run)[None])[0]
+    if run[-1].reset:
         stream.reset()
-    return logits
+    return logits[:, _ends(run)].T.copy()
+
+
+def _inputs(run: list[Block]) -> NDArray[np.float32]:
+    return np.concatenate([block.x for block in run if block.x is not None], 1)
+
+
+def _ends(run: list[Block]) -> NDArray[np.intp]:
+    return np.cumsum([block.x.shape[1] for block in run if block.x is not None]) - 1
 
 
 def card_of(bundle: Bundle) -> dict[str, Any]:

@@ -197,9 +197,10 @@ class TestManySources:
             runs.append(stream.feed(x) + stream.finish())
         return runs
 
+    @pytest.mark.parametrize("pool", ["window:1s", "reset:0.7s"])
     @pytest.mark.parametrize("patience", [None, 0, 2])
-    def test_each_gets_what_it_would_alone(self, opened: Bundle, patience: int | None) -> None:
-        streams = EcgStreams(opened, self.sources, patience=patience, pool="window:1s")
+    def test_each_gets_what_it_would_alone(self, opened: Bundle, patience: int | None, pool: str) -> None:
+        streams = EcgStreams(opened, self.sources, patience=patience, pool=pool)
         out = []
         for start in np.arange(0, 6, 0.7):
             for row, (source, x) in enumerate(zip(self.sources, self.signals(), strict=True)):
@@ -208,20 +209,27 @@ class TestManySources:
         for row in range(3):
             streams.finish(row)
         out += streams.pump()
-        for source, expected in zip(self.sources, self.alone(opened, pool="window:1s"), strict=True):
+        for source, expected in zip(self.sources, self.alone(opened, pool=pool), strict=True):
             got = [d for d in out if isinstance(d, Decision) and d.source == source.name]
             assert got == expected
 
-    def test_one_that_stalls_holds_up_the_others_no_longer_than_said(self, opened: Bundle) -> None:
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_one_that_stalls_holds_up_the_others_no_longer_than_said(
+        self, opened: Bundle, ended: bool
+    ) -> None:
         streams = EcgStreams(opened, self.sources, patience=2)
         signals, (a, b, c) = self.signals(), self.alone(opened)
         streams.feed(0, signals[0])
+        if ended:
+            streams.finish(0)
         streams.feed(1, signals[1][:1000])
         first = streams.pump()
+        # Of the four seconds of a, the last two blocks wait.
+        assert [d.source for d in first].count("a") == len(a) - 2 - (not ended)
         assert {d.source for d in first} == {"a", "b"}
         streams.feed(2, signals[2])
         streams.feed(1, signals[1][1000:])
-        for row in range(3):
+        for row in range(ended, 3):
             streams.finish(row)
         out = first + streams.pump()
         assert [d for d in out if d.source == "b"] == b
