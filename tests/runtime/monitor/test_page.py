@@ -258,11 +258,10 @@ def test_frame_rate(
         browser.wait_for("document.querySelector('[data-feed=live]') && true")
         time.sleep(1.5)
         frames = browser.wait_for("document.getElementById('frames').textContent")
-        drawn = browser.evaluate(
+        browser.wait_for(
             "[...document.querySelectorAll('.u-over canvas')].every((c) => "
             "c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((byte) => byte))"
         )
-    assert drawn
     record_property("frames", frames)
     with capsys.disabled():
         print(f"[12 leads at 500 Hz: {frames}] ", end="")

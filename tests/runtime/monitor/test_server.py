@@ -194,4 +194,8 @@ def test_it_leaves_nothing_behind() -> None:
                 page.recv(timeout=20)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
     server.call(print)  # after the end nothing happens
+    # The page's own thread ends when it gets around to it.
+    until = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
     assert threading.active_count() <= before
