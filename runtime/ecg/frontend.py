@@ -62,7 +62,7 @@ class FrontEnd:
         self._preprocessing = preprocessing
         self._every, self._reset, self._gap = every, reset, gap
         self._patience = None if gap.patience is None else max(1, round(gap.patience * rate))
-        self._tick = max(1, round(every / preprocessing["sampling_rate"] * rate))
+        self._tick: int = max(1, round(every / preprocessing["sampling_rate"] * rate))
         self._resampler = Resampler(rate, preprocessing["sampling_rate"], channels)
         self._quality = Quality(rate, leads.channels, leads.missing, volts_per(preprocessing["unit"]))
         self._present = [i for i, channel in enumerate(leads.channels) if channel not in leads.missing]
@@ -83,6 +83,13 @@ class FrontEnd:
     def received(self) -> int:
         """Samples so far, those that are missing included."""
         return self._index + len(self._waiting)
+
+    @property
+    def awaited(self) -> int:
+        """How many more samples it takes for the next block."""
+        if self._stopped:
+            return self._tick - len(self._waiting)
+        return self._needed() - len(self._waiting)
 
     @property
     def delay(self) -> float:
@@ -132,7 +139,7 @@ class FrontEnd:
         """Make one block of what waits; False where that is not enough for one."""
         if self._stopped:
             return self._listen(arrived)
-        need = max(0, self._resampler.needed(self._next_cut()) - self._resampler.received)
+        need = self._needed()
         if len(self._waiting) < need:
             return False
         silence = self._silence(need)
@@ -142,6 +149,10 @@ class FrontEnd:
         self._take(need)
         self._emit(arrived)
         return True
+
+    def _needed(self) -> int:
+        """How many samples the next block takes of those that wait."""
+        return max(0, self._resampler.needed(self._next_cut()) - self._resampler.received)
 
     def _next_cut(self) -> int:
         cuts = [self._every] if self._reset is None else [self._every, self._reset]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -35,6 +36,9 @@ class Session:
         self._live = [source.live for source in sources]
         self._paced = realtime or any(self._live)
         self._finished = [False] * len(sources)
+        self._arrival = threading.Event()
+        # When the first sample of each was or would have been played.
+        self._began = [0.0] * len(sources)
         self._heard = [time.monotonic()] * len(sources)
         self._stalled = [False] * len(sources)
         self.faults: list[str] = []
@@ -61,8 +65,11 @@ class Session:
 
     def run(self) -> Iterator[list[Item]]:
         """What each round brings, an empty list too; between two of them the state can be saved."""
-        started = time.monotonic()
-        already = [self._streams.received(row) for row in range(len(self._sources))]
+        now = time.monotonic()
+        self._began = [
+            now - self._streams.received(row) / source.electrodes.rate
+            for row, source in enumerate(self._sources)
+        ]
         while not self.done and not self.stopped:
             now = time.monotonic()
             out: list[Item] = []
@@ -70,17 +77,34 @@ class Session:
                 if self._finished[row]:
                     continue
                 rate = source.electrodes.rate
-                if source.live or not self._realtime:
-                    count = round(_CHUNK_SECONDS * rate)
-                else:
-                    due = already[row] + int((now - started) * rate)
-                    count = min(due - self._streams.received(row), round(_CHUNK_SECONDS * rate))
+                count = round(_CHUNK_SECONDS * rate)
+                if self._realtime and not source.live:
+                    due = int((now - self._began[row]) * rate)
+                    count = min(count, due - self._streams.received(row))
                 if count > 0:
                     out += self._read(row, source, count, now)
             out += self._streams.pump()
             yield out
             if self._paced and not out:
-                time.sleep(_TICK)
+                self._wait()
+
+    def _wait(self) -> None:
+        """For the next tick, or for a sample that completes a decision, whichever is first."""
+        until = time.monotonic() + _TICK
+        for row, source in enumerate(self._sources):
+            if self._finished[row]:
+                continue
+            awaited = max(1, self._streams.awaited(row))
+            if source.live:
+                source.expect(awaited, self._arrival.set)
+            elif self._realtime:
+                until = min(until, self._due(row, awaited))
+        self._arrival.wait(max(0.0, until - time.monotonic()))
+        self._arrival.clear()
+
+    def _due(self, row: int, more: int = 0) -> float:
+        """When the last sample so far, or one of those to come, is played."""
+        return self._began[row] + (self._streams.received(row) + more) / self._sources[row].electrodes.rate
 
     def _read(self, row: int, source: Source, count: int, now: float) -> list[Item]:
         streams = self._streams
@@ -90,7 +114,7 @@ class Session:
                 heard = True
                 arrived = piece.arrived
                 if arrived is None and self._realtime:
-                    arrived = now
+                    arrived = self._due(row, len(piece.values))
                 streams.feed(row, piece.values, arrived)
             elif isinstance(piece, Missing):
                 streams.missing(row, piece.count)

@@ -130,6 +130,10 @@ class EcgStreams:
         """Samples of a source so far, those that are missing included."""
         return self._fronts[row].received
 
+    def awaited(self, row: int) -> int:
+        """How many more samples of a source it takes until :meth:`pump` has work to do."""
+        return self._fronts[row].awaited
+
     def feed(self, row: int, samples: NDArray[Any], arrived: float | None = None) -> None:
         """Take samples (n, leads) of a source, any n, NaN where a lead has no value.
 
@@ -244,7 +248,7 @@ class EcgStreams:
         over = [row for row, run in runs.items() if run[-1].reset]
         if over:
             stream.reset(over)
-        return {row: logits[row][:, _ends(run)].T.copy() for row, run in runs.items()}
+        return {row: logits[row].T[_ends(run)] for row, run in runs.items()}
 
     def _decide(self, row: int, block: Block, logits: NDArray[np.float32]) -> list[Decision | Event]:
         front = self._fronts[row]
@@ -363,10 +367,10 @@ class EcgStream:
 def _run_alone(stream: Stream, run: list[Block]) -> NDArray[np.float32]:
     if run[0].restart:
         stream.reset()
-    logits = stream.run(_inputs(run)[None])[0]
+    logits: NDArray[np.float32] = stream.run(_inputs(run)[None])[0].T[_ends(run)]
     if run[-1].reset:
         stream.reset()
-    return logits[:, _ends(run)].T.copy()
+    return logits
 
 
 def _inputs(run: list[Block]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +54,9 @@ class Source(Protocol):
 
     def read(self, count: int) -> list[Piece]:
         """The next ``count`` samples, fewer at the end; of a live source what has come, without waiting."""
+
+    def expect(self, count: int, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called, on any thread, once ``count`` samples are there or no more will come."""
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a saved state to fit."""

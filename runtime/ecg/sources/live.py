@@ -62,6 +62,7 @@ class LiveSource:
         self._room = threading.Lock()
         self._queue: deque[tuple[list[Piece], dict[str, Any]]] = deque()
         self._waiting = self._dropped = 0
+        self._expected: tuple[int, Callable[[], None]] | None = None
         self._buffer_seconds = buffer_seconds
         self._error: str | None = None
         # The thread reads the first line, and no other before the first read(): a saved state comes between.
@@ -97,6 +98,22 @@ class LiveSource:
                 pieces.append(Note("lost", {"message": self._error}, fault=True))
         return pieces
 
+    def expect(self, count: int, wake: Callable[[], None]) -> None:
+        with self._room:
+            self._expected = count, wake
+        self._wake()
+
+    def _wake(self) -> None:
+        """Keep the promise of :meth:`expect`, if it is due."""
+        with self._room:
+            if self._expected is None:
+                return
+            count, wake = self._expected
+            if self._waiting < count and not self._finished.is_set():
+                return
+            self._expected = None
+        wake()
+
     def _take_in(self) -> None:
         try:
             while True:
@@ -110,6 +127,7 @@ class LiveSource:
                 self._put([])
             self._finished.set()
             self._opened.set()
+            self._wake()
 
     def _receive_all(self) -> str | None:
         """Take in what comes until it ends; why, unless it ended in order."""
@@ -188,6 +206,7 @@ class LiveSource:
                 self._dropped, pieces = 0, lost + pieces
             self._waiting += size
             self._queue.append((pieces, parser.save()))
+        self._wake()
 
     def identity(self) -> dict[str, Any]:
         return self.electrodes.identity() | {"unit": self.electrodes.unit}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,6 +96,9 @@ class RecordSource:
 
     def _truncated(self, message: str) -> Note:
         return Note("truncated", {"message": message}, fault=True)
+
+    def expect(self, count: int, wake: Callable[[], None]) -> None:
+        wake()
 
     def identity(self) -> dict[str, Any]:
         return self.electrodes.identity() | {"samples": self._record.length}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,9 @@ class TextFileSource:
             return [Note("lost", {"message": f"{error.strerror or error}"}, fault=True)]
         self.ended = len(lines) < count
         return self._parser.parse(lines)
+
+    def expect(self, count: int, wake: Callable[[], None]) -> None:
+        wake()
 
     def identity(self) -> dict[str, Any]:
         return self.electrodes.identity() | {"unit": self.electrodes.unit}

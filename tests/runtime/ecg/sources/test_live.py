@@ -200,3 +200,25 @@ class TestRefusals:
     def test_a_header_that_is_none(self) -> None:
         with pytest.raises(DataError, match="names no leads"):
             scripted(b"1,2\n")
+
+
+def test_it_wakes_whoever_waits_once_what_is_expected_is_there(serve: Callable[..., str]) -> None:
+    more, told, ended = (threading.Event() for _ in range(3))
+
+    def device(client: socket.socket) -> None:
+        client.sendall(HEADER + b"[1]\n[2]\n")
+        more.wait(10)
+        client.sendall(b"[3]\n")
+
+    source = open_source(serve(device))
+    source.read(0)
+    source.expect(3, told.set)
+    assert not told.wait(0.2)
+    more.set()
+    assert told.wait(10)
+    source.expect(3, told.clear)  # they are there still
+    assert not told.is_set()
+    assert len(values(source.read(3))) == 3
+    source.expect(1, ended.set)  # and there will be no more
+    assert ended.wait(10)
+    source.close()
