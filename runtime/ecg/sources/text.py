@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from multires_edge.runtime.ecg.resample import check_rate
 from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.sources.timeline import Timeline
 from multires_edge.runtime.ecg.streams import Electrodes
-from multires_edge.runtime.errors import DataError, InputError
+from multires_edge.runtime.errors import DataError, InputError, StateError
 
 LONGEST_LINE = 1 << 20
 _TIME = ("time", "t", "seconds")
@@ -224,6 +225,12 @@ class TextFileSource:
         return {"offset": self._file.tell(), "ended": self.ended, "parser": self._parser.save()}
 
     def load(self, saved: dict[str, Any]) -> None:
+        size = os.fstat(self._file.fileno()).st_size
+        if size < saved["offset"]:
+            raise StateError(
+                f"{self._path}: has {size} bytes, and {saved['offset']} were read when the state was saved; "
+                "it was changed since"
+            )
         self._file.seek(saved["offset"])
         self.ended = saved["ended"]
         self._parser.load(saved["parser"])

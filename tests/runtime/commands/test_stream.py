@@ -22,7 +22,7 @@ from multires_edge.runtime import open_bundle
 from multires_edge.runtime.cli import main
 from multires_edge.runtime.ecg.streams import EcgStream
 from tests.export.test_command import assert_refused
-from tests.runtime.ecg.conftest import beats, two_leads
+from tests.runtime.ecg.conftest import CARD, beats, two_leads
 
 __all__ = ["two_leads"]
 
@@ -218,6 +218,19 @@ def test_what_a_file_says_does_not_reach_the_terminal_raw(two_leads: Path, tmp_p
     path.write_bytes(b"\x1b[31mI,II\n")
     result = run(two_leads, path, "--rate", 250, "--unit", "mV")
     assert_refused(result, "no lead I; the source has \ufffd[31mI, II")
+
+
+def test_a_state_is_of_one_card(two_leads: Path, recording: Path, tmp_path: Path) -> None:
+    """The same checkpoint under another card decides something else."""
+    from multires_edge.export import export_bundle
+
+    card = CARD | {"labels": ["X", "Y", "Z"]}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    checkpoint = two_leads.parent / "ckpt.pth"
+    other = export_bundle(checkpoint, tmp_path / "other.bundle", card=tmp_path / "card.json").path
+    options = (recording, "--output", tmp_path / "out", "--state-file", tmp_path / "state")
+    assert run(two_leads, *options).exit_code == 0
+    assert_refused(run(other, *options), "the state is of a run with card")
 
 
 def test_a_signal_ends_it_with_its_state_kept(two_leads: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from multires_edge.runtime.ecg.sources import Format, Missing, Piece, Samples, open_source
 from multires_edge.runtime.ecg.sources.text import LineParser
 from multires_edge.runtime.ecg.sources.timeline import Timeline
-from multires_edge.runtime.errors import DataError
+from multires_edge.runtime.errors import DataError, StateError
 
 GIVEN = Format(500, "mV")
 HEADER = b'{"leads": ["I", "II"], "rate": 250, "unit": "uV"}'
@@ -140,6 +140,17 @@ class TestFiles:
             values: list[NDArray[np.float64]] = [p.values for p in head + rest if isinstance(p, Samples)]
             assert np.array_equal(np.concatenate(values)[:, 0], np.arange(50))
             one.close()
+
+    def test_that_was_cut_since_it_was_read(self, path: Path) -> None:
+        source = open_source(str(path), GIVEN)
+        source.read(40)
+        saved = source.save()
+        path.write_bytes(path.read_bytes()[:60])
+        other = open_source(str(path), GIVEN)
+        with pytest.raises(StateError, match=r"has 60 bytes, and \d+ were read .* changed since"):
+            other.load(saved)
+        source.close()
+        other.close()
 
     @pytest.mark.parametrize("header", ["I,II\n", "", '{"leads": ["I", "II"]}\n'])
     def test_with_a_byte_order_mark(self, tmp_path: Path, header: str) -> None:
