@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import sys
@@ -34,13 +35,22 @@ def command_errors(function: Function) -> Function:
                     raise
                 click.echo(f"error: {one_line(str(error))}", err=True)
                 sys.exit(USAGE_ERROR)
+            except OSError as error:
+                # Files that are written say so themselves; what is left is standard output.
+                if debug or error.errno != errno.ENOSPC:
+                    raise
+                click.echo(f"error: the output cannot be written ({error.strerror})", err=True)
+                sys.exit(USAGE_ERROR)
 
     return wrapped  # type: ignore[return-value]
 
 
 def one_line(text: str, longest: int = 600) -> str:
-    """Libraries put line breaks and pages of context into their messages; a terminal line has neither."""
-    joined = " ".join(text.split())
+    """Libraries put line breaks and pages of context into their messages; a terminal line has neither.
+
+    Nor does it obey what a file or a device says: control characters are replaced.
+    """
+    joined = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
     return joined if len(joined) <= longest else joined[: longest - 1] + "…"
 
 

@@ -149,6 +149,7 @@ def open_session(
         )
         options |= {
             "bundle": opened.manifest.source["sha256"],
+            "card": _digest_of_card(opened),
             "timing": chosen["timing"],
             "speed": chosen["speed"],
         }
@@ -171,6 +172,14 @@ def stopped_by_signals(session: Session) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def _digest_of_card(bundle: Bundle) -> str:
+    """Of all that turns samples into inputs, and outputs into decisions: one checkpoint can have several."""
+    from multires_edge.runtime.manifest import digest_of
+
+    output = (bundle.manifest.card or {}).get("output")
+    return digest_of({"preprocessing": bundle.preprocessing, "labels": bundle.labels, "output": output})
 
 
 def _renamed(pairs: tuple[str, ...]) -> dict[str, str]:

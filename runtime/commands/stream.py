@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,11 +48,14 @@ def stream(
     With --state-file and --output, a run that was killed goes on from where it was when it is started
     again: the file then has every decision once. docs/ecg-stream.md says more.
     """
+    from multires_edge.runtime.ecg.output import discard_standard_output
     from multires_edge.runtime.ecg.service import Service
     from multires_edge.runtime.ecg.session import Keeper, check_options
     from multires_edge.runtime.ecg.settings import parse_duration
     from multires_edge.runtime.ecg.state_file import StateFile
 
+    if output is not None and state_file is not None and output.resolve() == state_file.resolve():
+        raise InputError(f"--output and --state-file are one file, {output}; give two")
     with contextlib.ExitStack() as stack:
         file = None if state_file is None else StateFile(state_file)
         saved = None
@@ -80,8 +82,7 @@ def stream(
                 fine = keeper.run()
                 lines.close()
         except BrokenPipeError:
-            # The reader has gone, and wants no more. Python must not find that out again at its exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_standard_output()  # the reader has gone, and wants no more
             return
     for fault in session.faults:
         _say(f"error: {one_line(fault)}")

@@ -18,7 +18,7 @@ from multires_edge.runtime.checks import all_finite
 from multires_edge.runtime.ecg.decision import Event
 from multires_edge.runtime.ecg.leads import LeadMap, volts_per
 from multires_edge.runtime.ecg.quality import Quality
-from multires_edge.runtime.ecg.resample import Resampler
+from multires_edge.runtime.ecg.resample import Resampler, check_rate
 from multires_edge.runtime.ecg.settings import GapPolicy
 from multires_edge.runtime.preprocessing import normalize
 
@@ -56,6 +56,7 @@ class FrontEnd:
         reset: int | None,
         gap: GapPolicy,
     ) -> None:
+        check_rate(rate)
         channels = len(leads.channels)
         self.name, self.leads, self.rate = name, leads, rate
         self.ready: deque[Block] = deque()

@@ -33,9 +33,9 @@ def plain_name(name: str) -> str:
     return plain
 
 
-def volts_per(unit: str) -> float:
+def volts_per(unit: Any) -> float:
     """Volts of one ``unit``: V, mV or uV, whatever the case. Raises DataError."""
-    volts = _UNITS.get(unit.strip().casefold())
+    volts = _UNITS.get(unit.strip().casefold()) if isinstance(unit, str) else None
     if volts is None:
         raise DataError(f"the unit is {unit!r}, expected uV, mV or V")
     return volts
@@ -71,6 +71,13 @@ class LeadMap:
         self.missing: list[str] = []
         self._to_card = 1 / volts_per(preprocessing["unit"])
         renamed = {plain_name(channel): plain_name(lead) for channel, lead in (rename or {}).items()}
+        # The limb leads can be renamed too for what is derived from them.
+        known = {*map(plain_name, self.channels), "i", "ii"}
+        if unknown := [channel for channel in rename or {} if plain_name(channel) not in known]:
+            raise InputError(
+                f"no channel {', '.join(unknown)} that a lead could stand for; the card has "
+                f"{', '.join(self.channels)}"
+            )
         for channel in self.channels:
             name = plain_name(channel)
             parts = [(renamed.get(name, name), 1.0)]

@@ -76,13 +76,27 @@ class FileOutput:
             ) from error
 
 
+def discard_standard_output() -> None:
+    """Nobody takes what is left in its buffer; Python must not find that out again at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class StandardOutput:
     """Standard output, which waits for its reader."""
 
     def write(self, lines: list[str]) -> None:
-        if lines:
+        if not lines:
+            return
+        if sys.stdout is None:
+            raise OutputError("standard output is closed; give --output, or let something read it")
+        try:
             sys.stdout.write("".join(f"{line}\n" for line in lines))
             sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            discard_standard_output()
+            raise OutputError(f"standard output cannot be written ({error.strerror or error})") from error
 
     def checkpoint(self) -> None:
         return None

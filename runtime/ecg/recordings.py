@@ -92,7 +92,7 @@ def _reader(spec: str) -> Callable[[], NDArray[np.float64]]:
                 if not isinstance(piece, Samples):
                     raise DataError(f"{spec}: breaks off; repair or drop the record")
                 parts.append(piece.values)
-        return np.concatenate(parts)
+        return np.concatenate(parts) if parts else np.empty((0, len(source.electrodes.leads)))
 
     return read
 

@@ -30,8 +30,7 @@ class Resampler:
     """
 
     def __init__(self, rate: float, target: float, channels: int) -> None:
-        if not SLOWEST <= rate <= FASTEST:
-            raise InputError(f"the rate is {rate} Hz, expected {SLOWEST:.0f} to {FASTEST:.0f} Hz")
+        check_rate(rate)
         ratio = (Fraction(target) / Fraction(rate)).limit_denominator(_LARGEST_DENOMINATOR)
         if not ratio:
             raise InputError(f"cannot resample from {rate} Hz to {target} Hz")
@@ -102,6 +101,12 @@ class Resampler:
             )
         self._past = saved["past"].copy()
         self.received, self.produced = saved["received"], saved["produced"]
+
+
+def check_rate(rate: float) -> None:
+    """Raise InputError for a rate in Hz that is no device's."""
+    if not SLOWEST <= rate <= FASTEST:
+        raise InputError(f"the rate is {rate} Hz, expected {SLOWEST:.0f} to {FASTEST:.0f} Hz")
 
 
 def _phases(up: int, down: int) -> tuple[NDArray[np.float64], int]:

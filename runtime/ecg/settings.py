@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from multires_edge.runtime.errors import InputError
-from multires_edge.runtime.window import window_of
+from multires_edge.runtime.window import MAX_WINDOW, window_of
 
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|h|)", re.ASCII)
 # What a stream that never ends is pooled over, where nobody says: docs/windows.md measured the choices.
@@ -60,6 +60,11 @@ class Pool:
         if kind not in ("window", "reset") or duration.strip()[-1:].isdigit():
             raise InputError(f"pool is {text!r}, expected cumulative, window:10s, reset:10s or bundle")
         steps = whole_steps(parse_duration(duration, "the pool's window"), rate, "the pool's window")
+        if kind == "window" and steps > MAX_WINDOW:
+            longest = MAX_WINDOW / rate
+            raise InputError(
+                f"the pool's window is {duration}, expected {longest:g} s or less at {rate:g} Hz"
+            )
         return cls(f"window:{steps}") if kind == "window" else cls("cumulative", steps)
 
     def suits(self, own: str | None) -> Pool:

@@ -25,10 +25,14 @@ class StateFile:
     """The file ``path`` and the generation before it, ``path`` with ``.previous``.
 
     A state is written to a file beside it, brought to the disk, and renamed over the old one, whose name
-    is kept by a second link: at every moment one of the two is there and whole.
+    is kept by a second link: at every moment one of the two is there and whole. Raises StateError for a
+    path that is something else.
     """
 
     def __init__(self, path: Path) -> None:
+        # A device can be endless to read, and would be renamed over.
+        if path.exists() and not path.is_file():
+            raise StateError(f"{path}: exists and is not a file; choose another name for the state")
         self.path = path
         self.previous = path.with_name(f"{path.name}.previous")
         self._partial = path.with_name(f".{path.name}.partial")

@@ -386,8 +386,8 @@ def card_of(bundle: Bundle) -> dict[str, Any]:
     model = bundle.manifest.model
     if model["task"] != "classification" or model["encoder"] != "linear":
         raise InputError(
-            f"{bundle.path}: an {model['task']} network of {model['encoder']} inputs; streaming decisions "
-            "takes a classifier of signals"
+            f"{bundle.path}: the network is for {model['task']} of {model['encoder']} inputs; streaming "
+            "decisions takes a classifier of signals"
         )
     if bundle.preprocessing is None:
         raise InputError(

@@ -122,9 +122,13 @@ class LiveSource:
                     break
         except DataError as error:
             self._error = str(error)
+        except Exception as error:
+            # A thread that dies must not look like a device that has ended in order.
+            self._error = f"{self._name}: {error!r}"
+            raise
         finally:
-            if self._dropped and self._parsers:
-                self._put([])
+            if self._parsers:
+                self._put(self._parsers[0].finish(), last=True)
             self._finished.set()
             self._opened.set()
             self._wake()
@@ -146,8 +150,11 @@ class LiveSource:
         """Try for as long as the device may be away; a device that is expected back has no orderly end."""
         if not self._given.reconnect or not self._parsers or self._closed.is_set():
             return False
-        self._put([Note("lost", {"message": self._error or f"{self._name}: closed by the device"})])
-        self._away_since = time.monotonic()
+        if (
+            self._away_since is None
+        ):  # else it was never really back, as through a tunnel whose far end is closed
+            self._put([Note("lost", {"message": self._error or f"{self._name}: closed by the device"})])
+            self._away_since = time.monotonic()
         while time.monotonic() < self._away_since + self._given.reconnect:
             if self._closed.wait(_RETRY):
                 return False
@@ -192,12 +199,12 @@ class LiveSource:
         if pieces:
             self._put(pieces)
 
-    def _put(self, pieces: list[Piece]) -> None:
+    def _put(self, pieces: list[Piece], *, last: bool = False) -> None:
         parser = self._parsers[0]
         size = _samples(pieces)
         with self._room:
             room = self._buffer_seconds * parser.electrodes.rate
-            if self._waiting and self._waiting + size > room:
+            if self._waiting and self._waiting + size > room and not last:
                 self._dropped += size
                 return
             if self._dropped:
@@ -226,7 +233,9 @@ class LiveSource:
 
 
 def open_stdin(given: Format) -> LiveSource:
-    """Lines on standard input."""
+    """Lines on standard input. Raises DataError where there is none."""
+    if sys.stdin is None:
+        raise DataError("-: standard input is closed; expected a header, then samples")
     descriptor = sys.stdin.fileno()
     connection = Connection(lambda: os.read(descriptor, _READ_BYTES))
     return LiveSource("-", lambda: connection, replace(given, reconnect=0.0))
@@ -245,8 +254,10 @@ def open_tcp(address: str, given: Format) -> LiveSource:
     def connect() -> Connection:
         try:
             connection = socket.create_connection((host, port), timeout=_PATIENCE)
-        except OSError as error:
-            raise DataError(f"{address}: cannot be reached ({error.strerror or error})") from error
+        except (OSError, UnicodeError) as error:  # the latter for a name that is none
+            raise DataError(
+                f"{address}: cannot be reached ({getattr(error, 'strerror', None) or error})"
+            ) from error
         connection.settimeout(None)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 

@@ -129,8 +129,11 @@ class WfdbRecord:
             header = wfdb.rdheader(self._path)
             if isinstance(header, wfdb.MultiRecord):
                 header = wfdb.rdrecord(self._path, sampto=1)
+            # A header need not say the length, and then the reader can only read the whole.
+            self._whole: NDArray[np.float64] | None = None
             if not header.sig_len:
                 header = wfdb.rdrecord(self._path)
+                self._whole = np.asarray(header.p_signal, np.float64)
             length = int(wfdb.rdheader(self._path).sig_len or header.sig_len)
             names, units = [str(x) for x in header.sig_name], [str(x) for x in header.units]
             self.electrodes = Electrodes(names, float(header.fs), units, str(path))
@@ -142,6 +145,8 @@ class WfdbRecord:
         self.length = length
 
     def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        if self._whole is not None:
+            return self._whole[start:stop]
         record = self._rdrecord(self._path, sampfrom=start, sampto=stop)
         return np.asarray(record.p_signal, np.float64)
 

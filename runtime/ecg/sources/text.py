@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from multires_edge.runtime.ecg.resample import check_rate
 from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.sources.timeline import Timeline
 from multires_edge.runtime.ecg.streams import Electrodes
-from multires_edge.runtime.errors import DataError
+from multires_edge.runtime.errors import DataError, InputError, StateError
 
 LONGEST_LINE = 1 << 20
 _TIME = ("time", "t", "seconds")
 _SAMPLES_AT_ONCE = 512
+_BOM = b"\xef\xbb\xbf"
+# Seconds from which on a float is too coarse to tell one sample from the next.
+_LATEST = 1e12
 
 
 class LineParser:
@@ -30,6 +36,7 @@ class LineParser:
     """
 
     def __init__(self, name: str, first: bytes, given: Format) -> None:
+        first = first.removeprefix(_BOM)
         self._json = first.lstrip()[:1] in (b"{", b"[")
         self._time: int | None = None
         rate, unit, leads = given.rate, given.unit, list(given.leads or ())
@@ -40,13 +47,17 @@ class LineParser:
             leads = header.get("leads", leads)
             self.header_lines = int("leads" in header)
         else:
-            columns = [column.strip() for column in first.decode("utf-8-sig", "replace").split(",")]
+            columns = [column.strip() for column in first.decode("utf-8", "replace").split(",")]
+            if len(columns) == 1 and (wrong := re.search("[;\t]", columns[0])):
+                raise DataError(
+                    f"{name}: starts with {first[:60]!r}, separated by {wrong[0]!r}; expected commas"
+                )
             if any(_is_number(column) for column in columns):
                 self.header_lines = 0
             else:
                 self._time = next((i for i, c in enumerate(columns) if c.casefold() in _TIME), None)
                 leads = [column for i, column in enumerate(columns) if i != self._time]
-        if not leads or not all(isinstance(lead, str) and lead for lead in leads):
+        if not (isinstance(leads, list) and leads and all(isinstance(x, str) and x for x in leads)):
             raise DataError(
                 f"{name}: starts with {first[:60]!r}, which names no leads; expected a header such as "
                 'time,I,II or {"leads": ["I", "II"], "rate": 500, "unit": "mV"}, or --leads'
@@ -54,6 +65,10 @@ class LineParser:
         if not isinstance(rate, int | float) or not isinstance(unit, str | list):
             missing = "rate" if not isinstance(rate, int | float) else "unit"
             raise DataError(f"{name}: says no {missing}; give --{missing}")
+        try:
+            check_rate(rate)
+        except InputError as error:
+            raise DataError(f"{name}: {error}") from error
         self.electrodes = Electrodes(leads, float(rate), unit, name)
         self._columns = len(leads) + (self._time is not None)
         self._timeline = Timeline(float(rate))
@@ -72,17 +87,17 @@ class LineParser:
         pieces: list[Piece] = []
         for line in lines:
             self._lines += 1
-            if not line.strip():
+            plain = line.removeprefix(_BOM) if self._lines == 1 else line
+            if not plain.strip():
                 continue
             try:
-                time, rows = self._json_line(line) if self._json else self._csv_line(line)
-            except (ValueError, TypeError, RecursionError) as error:
+                time, rows = self._json_line(plain) if self._json else self._csv_line(plain)
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 self._refuse(pieces, arrived, str(error))
                 continue
             if self._bad > 1:
                 self._flush(pieces, arrived)
-                pieces.append(Note("bad_lines", {"lines": self._bad, "until": self._lines - 1}))
-            self._bad = 0
+            self._end_of_bad(pieces, self._lines - 1)
             if time is not None:
                 rows = self._place(pieces, arrived, time, rows)
             self._rows += rows
@@ -90,6 +105,12 @@ class LineParser:
                 self._flush(pieces, arrived)
         self._flush(pieces, arrived)
         return pieces
+
+    def finish(self) -> list[Piece]:
+        """The lines have ended: what was only to be reported with the next good one."""
+        pieces: list[Piece] = []
+        self._end_of_bad(pieces, self._lines)
+        return [*pieces, *(Note(kind, details) for kind, details in self._timeline.finish())]
 
     def _csv_line(self, line: bytes) -> tuple[float | None, list[list[float]]]:
         fields = line.split(b",")
@@ -99,10 +120,7 @@ class LineParser:
         values = [float(field) if field.strip() else math.nan for field in fields]
         if self._time is None:
             return None, [values]
-        time = values.pop(self._time)
-        if not math.isfinite(time):
-            raise ValueError("has no time")
-        return time, [values]
+        return _seconds(values.pop(self._time)), [values]
 
     def _json_line(self, line: bytes) -> tuple[float | None, list[list[float]]]:
         entry = json.loads(line)
@@ -116,9 +134,7 @@ class LineParser:
         ):
             raise ValueError(f"expected samples as rows of {self._columns} numbers")
         if time is not None:
-            time = float(time)
-            if not math.isfinite(time):
-                raise ValueError("has no finite time")
+            time = _seconds(time)
             self._timed = True
         return time, [[math.nan if value is None else float(value) for value in row] for row in rows]
 
@@ -147,6 +163,11 @@ class LineParser:
             pieces.append(Note("bad_line", {"line": self._lines, "message": " ".join(reason.split())[:200]}))
         if not self._timed:
             pieces.append(Missing(1))
+
+    def _end_of_bad(self, pieces: list[Piece], until: int) -> None:
+        if self._bad > 1:
+            pieces.append(Note("bad_lines", {"lines": self._bad, "until": until}))
+        self._bad = 0
 
     def _flush(self, pieces: list[Piece], arrived: float | None) -> None:
         if self._rows:
@@ -195,7 +216,8 @@ class TextFileSource:
             self.ended = True
             return [Note("lost", {"message": f"{error.strerror or error}"}, fault=True)]
         self.ended = len(lines) < count
-        return self._parser.parse(lines)
+        pieces = self._parser.parse(lines)
+        return pieces + self._parser.finish() if self.ended else pieces
 
     def expect(self, count: int, wake: Callable[[], None]) -> None:
         wake()
@@ -207,12 +229,25 @@ class TextFileSource:
         return {"offset": self._file.tell(), "ended": self.ended, "parser": self._parser.save()}
 
     def load(self, saved: dict[str, Any]) -> None:
+        size = os.fstat(self._file.fileno()).st_size
+        if size < saved["offset"]:
+            raise StateError(
+                f"{self._path}: has {size} bytes, and {saved['offset']} were read when the state was saved; "
+                "it was changed since"
+            )
         self._file.seek(saved["offset"])
         self.ended = saved["ended"]
         self._parser.load(saved["parser"])
 
     def close(self) -> None:
         self._file.close()
+
+
+def _seconds(value: Any) -> float:
+    time = float(value)
+    if not abs(time) <= _LATEST:
+        raise ValueError(f"has no time in seconds, but {time:g}")
+    return time
 
 
 def _is_number(text: str) -> bool:

@@ -56,6 +56,12 @@ class Timeline:
         self._next += count / self._rate
         return samples, 0, events
 
+    def finish(self) -> list[tuple[str, dict[str, Any]]]:
+        """Events that were to be reported with the next sample, and there is none."""
+        events: list[tuple[str, dict[str, Any]]] = []
+        self._report_late(events)
+        return events
+
     def _report_late(self, events: list[tuple[str, dict[str, Any]]]) -> None:
         if self._late:
             events.append(("late", {"samples": self._late}))

@@ -22,7 +22,7 @@ from multires_edge.runtime import open_bundle
 from multires_edge.runtime.cli import main
 from multires_edge.runtime.ecg.streams import EcgStream
 from tests.export.test_command import assert_refused
-from tests.runtime.ecg.conftest import beats, two_leads
+from tests.runtime.ecg.conftest import CARD, beats, two_leads
 
 __all__ = ["two_leads"]
 
@@ -191,6 +191,46 @@ def test_a_reader_that_leaves_ends_it_quietly(two_leads: Path, recording: Path) 
     assert process.stderr.read() == ""
     assert process.wait(60) == 0
     process.stderr.close()
+
+
+def test_standard_output_that_takes_nothing(two_leads: Path, recording: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with Path("/dev/full").open("wb") as full:
+        process = command(two_leads, recording, stdout=full, stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        message = process.stderr.read()
+    assert process.wait(60) == 2
+    assert (
+        message.startswith("error: standard output cannot be written (No space") and message.count("\n") == 1
+    )
+    process.stderr.close()
+
+
+def test_output_and_state_are_two_files(two_leads: Path, recording: Path, tmp_path: Path) -> None:
+    result = run(two_leads, recording, "--output", tmp_path / "a", "--state-file", tmp_path / "." / "a")
+    assert_refused(result, "--output and --state-file are one file")
+    assert not list(tmp_path.glob("a"))
+
+
+def test_what_a_file_says_does_not_reach_the_terminal_raw(two_leads: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\x1b[31mI,II\n")
+    result = run(two_leads, path, "--rate", 250, "--unit", "mV")
+    assert_refused(result, "no lead I; the source has \ufffd[31mI, II")
+
+
+def test_a_state_is_of_one_card(two_leads: Path, recording: Path, tmp_path: Path) -> None:
+    """The same checkpoint under another card decides something else."""
+    from multires_edge.export import export_bundle
+
+    card = CARD | {"labels": ["X", "Y", "Z"]}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    checkpoint = two_leads.parent / "ckpt.pth"
+    other = export_bundle(checkpoint, tmp_path / "other.bundle", card=tmp_path / "card.json").path
+    options = (recording, "--output", tmp_path / "out", "--state-file", tmp_path / "state")
+    assert run(two_leads, *options).exit_code == 0
+    assert_refused(run(other, *options), "the state is of a run with card")
 
 
 def test_a_signal_ends_it_with_its_state_kept(two_leads: Path, tmp_path: Path) -> None:

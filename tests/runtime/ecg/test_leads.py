@@ -48,6 +48,13 @@ def test_a_renamed_lead_stands_for_the_one_it_is_called() -> None:
         LeadMap(["MLII", "V5"], "mV", card(["II", "V5"]), rename={"II": "ML2"})
 
 
+def test_a_lead_cannot_stand_for_a_channel_that_the_card_has_not() -> None:
+    with pytest.raises(InputError, match="no channel Il that a lead could stand for; the card has II, V5"):
+        LeadMap(["II", "V5"], "mV", card(["II", "V5"]), rename={"Il": "V5"})
+    leads = LeadMap(["a", "b"], "mV", card(["III"]), rename={"I": "a", "II": "b"})
+    assert leads(np.array([[1.0, 3.0]])).tolist() == [[2]]
+
+
 def test_missing_leads() -> None:
     with pytest.raises(DataError, match="no lead V1, V2; the source has I, II"):
         LeadMap(["I", "II"], "mV", card(["I", "V1", "V2"]))
@@ -68,5 +75,7 @@ def test_what_no_skin_has_is_no_value(value: float) -> None:
 def test_units_that_are_none() -> None:
     with pytest.raises(DataError, match="the unit is 'mmHg'"):
         LeadMap(["I"], "mmHg", card(["I"]))
+    with pytest.raises(DataError, match="the unit is 1, expected"):
+        LeadMap(["I"], [1], card(["I"]))  # type: ignore[list-item]
     with pytest.raises(InputError, match="2 units for 1 leads"):
         LeadMap(["I"], ["mV", "mV"], card(["I"]))

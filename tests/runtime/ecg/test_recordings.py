@@ -74,3 +74,10 @@ def test_a_record_that_breaks_off_is_refused(twelve_leads: Bundle, tmp_path: Pat
     (tmp_path / "1.dat").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="breaks off"):
         data.recordings[0].samples()
+
+
+def test_a_record_of_nothing_has_no_samples(twelve_leads: Bundle, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", samples=np.zeros((0, 12)), leads=list("abcdefghijkl"), rate=100, unit="mV")
+    (tmp_path / "labels.csv").write_text(HEADER + "a.npz,1,0,0,0,1\n")
+    data = load_recordings(tmp_path, twelve_leads)
+    assert data.recordings[0].samples().shape == (0, 12)

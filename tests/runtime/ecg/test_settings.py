@@ -34,6 +34,8 @@ def test_pools() -> None:
     for text in ("windows:1s", "window", "reset:", "window:0s", "mean", "window:1000"):
         with pytest.raises(InputError):
             Pool.parse(text, 100)
+    with pytest.raises(InputError, match=r"window is 3h, expected 10485\.8 s or less at 100 Hz"):
+        Pool.parse("window:3h", 100)
 
 
 def test_without_a_pool_a_stream_forgets() -> None:

@@ -111,6 +111,13 @@ def test_a_disk_that_refuses_leaves_the_old_one(tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
+def test_what_is_no_file_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "folder", Path(os.devnull)):
+        with pytest.raises(StateError, match="exists and is not a file"):
+            StateFile(path)
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     file, other = StateFile(tmp_path / "s"), StateFile(tmp_path / "s")
     with file.locked(), pytest.raises(StateError, match="another process"), other.locked():

@@ -335,6 +335,8 @@ class TestRefusals:
         ("options", "message"),
         [
             ({"rate": 20}, "ecg: the rate is 20 Hz, expected 50 to 2000"),
+            ({"rate": float("nan")}, "ecg: the rate is nan Hz, expected 50 to 2000"),
+            ({"rate": float("inf")}, "ecg: the rate is inf Hz, expected 50 to 2000"),
             ({"leads": ["I", "V1"]}, "ecg: no lead II; the source has I, V1"),
             ({"every": 0.001}, "every is 0.001 s"),
             ({"unit": "bar"}, "the unit is 'bar'"),

@@ -10,6 +10,7 @@ import pytest
 
 from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples, live, open_source
 from multires_edge.runtime.ecg.sources.live import Connection, LiveSource
+from multires_edge.runtime.ecg.sources.text import LineParser
 from multires_edge.runtime.errors import DataError
 
 HEADER = b'{"leads": ["I"], "rate": 100, "unit": "mV"}\n'
@@ -131,6 +132,18 @@ class TestDevicesThatComeBack:
         last = pieces[-1]
         assert isinstance(last, Note) and last.fault and "another device" in last.details["message"]
 
+    def test_but_only_to_hang_up_again_are_not_back(self) -> None:
+        """As through a tunnel, which takes connections when its far end does not."""
+        empty: list[list[bytes]] = [[]] * 8
+        pieces = drain(self.source([HEADER, b"[1]\n"], *empty, [HEADER, b"[2]\n"], reconnect=0.5))
+        assert values(pieces) == [1, 2]
+        notes = [piece for piece in pieces if isinstance(piece, Note)]
+        assert [note.kind for note in notes] == ["lost", "connected", "lost", "lost"]
+        assert notes[1].details["seconds"] >= 0.08
+        pieces = drain(self.source([HEADER, b"[1]\n"], *empty * 50, reconnect=0.05))
+        last = pieces[-1]
+        assert isinstance(last, Note) and "away for more than 0.05 s" in last.details["message"]
+
     def test_closing_ends_the_waiting(self) -> None:
         source = self.source([HEADER, b"[1]\n"], reconnect=1000)
         source._wanted.set()
@@ -145,6 +158,23 @@ def test_what_finds_no_room_is_counted_and_missing() -> None:
     assert values(pieces) == list(range(40))
     rest = [p for p in pieces if not isinstance(p, Samples)]
     assert rest == [Note("dropped", {"samples": 60}), Missing(60)]
+
+
+def test_what_finds_no_room_beside_one_long_packet_is_counted_too() -> None:
+    packet = b'{"samples": [%s]}\n' % b", ".join([b"[1]"] * 100)
+    pieces = drain(scripted(HEADER, packet, packet, buffer_seconds=0.4))
+    rest = [p for p in pieces if not isinstance(p, Samples)]
+    assert rest == [Note("dropped", {"samples": 100}), Missing(100)]
+
+
+def test_a_reader_that_fails_is_no_orderly_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(LineParser, "parse", fail)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    last = drain(scripted(HEADER, b"[1]\n"))[-1]
+    assert isinstance(last, Note) and last.fault and "a bug" in last.details["message"]
 
 
 def test_a_saved_state_knows_what_has_been(serve: Callable[..., str]) -> None:
@@ -177,6 +207,16 @@ class TestRefusals:
     def test_addresses(self, address: str) -> None:
         with pytest.raises(DataError, match="expected tcp://HOST:PORT"):
             open_source(address)
+
+    @pytest.mark.parametrize("host", ["a..b", "a" * 300])
+    def test_names_that_are_none(self, host: str) -> None:
+        with pytest.raises(DataError, match="cannot be reached"):
+            open_source(f"tcp://{host}:5")
+
+    def test_no_standard_input(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin", None)
+        with pytest.raises(DataError, match="standard input is closed"):
+            open_source("-")
 
     def test_nobody_there(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:

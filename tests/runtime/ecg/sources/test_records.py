@@ -92,6 +92,16 @@ def test_a_published_record() -> None:
     assert len(read_all(source)[0]) == 5000
 
 
+def test_a_header_without_a_length(tmp_path: Path) -> None:
+    path = save(tmp_path, "wfdb")
+    header = path.with_suffix(".hea")
+    header.write_text(header.read_text().replace("250 1000\n", "250\n", 1))
+    source = open_source(str(path))
+    assert source.identity()["samples"] == len(X)
+    values, notes = read_all(source)
+    assert np.abs(values - X).max() < 1e-3 and not notes
+
+
 def test_npz_takes_from_the_user_what_it_does_not_say(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", samples=(1000 * X).astype(np.int16))
     source = open_source(str(tmp_path / "a.npz"), Format(250, "uV", ["II", "I"]))

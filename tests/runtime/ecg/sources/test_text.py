@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from multires_edge.runtime.ecg.sources import Format, Missing, Piece, Samples, open_source
 from multires_edge.runtime.ecg.sources.text import LineParser
 from multires_edge.runtime.ecg.sources.timeline import Timeline
-from multires_edge.runtime.errors import DataError
+from multires_edge.runtime.errors import DataError, StateError
 
 GIVEN = Format(500, "mV")
 HEADER = b'{"leads": ["I", "II"], "rate": 250, "unit": "uV"}'
@@ -59,6 +59,11 @@ class TestCsv:
         assert pieces[0] == [[1]]
         assert [p[0] for p in pieces[1:3]] == ["bad_line", "gap"] and pieces[3:] == [1, [[3]]]
 
+    @pytest.mark.parametrize("time", ["nan", "inf", "1e308", "-1e308"])
+    def test_a_time_that_is_none_is_a_bad_line(self, time: str) -> None:
+        pieces = parse("time,I", "1.000,1", f"{time},2", "1.004,3")
+        assert [p[0] for p in pieces[1:3]] == ["bad_line", "gap"] and pieces[3:] == [1, [[3]]]
+
     def test_no_header_where_the_leads_are_given(self) -> None:
         parser = LineParser("x", b"1,2", Format(500, "mV", ["I", "II"]))
         assert parser.header_lines == 0
@@ -84,8 +89,13 @@ class TestJson:
         ]  # fmt: skip
 
     @pytest.mark.parametrize(
-        "line", ["{", '{"samples": 3}', "[1]", '["a", 1]', '{"samples": [[1, 2]], "time": "x"}', "[" * 99999]
-    )
+        "line",
+        [
+            "{", '{"samples": 3}', "[1]", '["a", 1]', '{"samples": [[1, 2]], "time": "x"}', "[" * 99999,
+            f"[1{'0' * 400}, 1]", f'{{"samples": [[1, 2]], "time": 1{"0" * 400}}}',
+            '{"samples": [[1, 2]], "time": 1e308}',
+        ],
+    )  # fmt: skip
     def test_bad_lines(self, line: str) -> None:
         pieces = parse(HEADER.decode(), line)
         assert pieces[0][0] == "bad_line" and pieces[1:] == [1]
@@ -131,6 +141,41 @@ class TestFiles:
             assert np.array_equal(np.concatenate(values)[:, 0], np.arange(50))
             one.close()
 
+    def test_that_was_cut_since_it_was_read(self, path: Path) -> None:
+        source = open_source(str(path), GIVEN)
+        source.read(40)
+        saved = source.save()
+        path.write_bytes(path.read_bytes()[:60])
+        other = open_source(str(path), GIVEN)
+        with pytest.raises(StateError, match=r"has 60 bytes, and \d+ were read .* changed since"):
+            other.load(saved)
+        source.close()
+        other.close()
+
+    @pytest.mark.parametrize("header", ["I,II\n", "", '{"leads": ["I", "II"]}\n'])
+    def test_with_a_byte_order_mark(self, tmp_path: Path, header: str) -> None:
+        path, rows = tmp_path / "a.csv", "[1,2]\n[3,4]\n" if header.startswith("{") else "1,2\n3,4\n"
+        path.write_text(header + rows, encoding="utf-8-sig")
+        source = open_source(str(path), Format(500, "mV", ["I", "II"]))
+        assert plain(source.read(10)) == [[[1, 2], [3, 4]]]
+        source.close()
+
+    @pytest.mark.parametrize(
+        ("lines", "last"),
+        [
+            (["1,1", "x", "x", "x"], ("bad_lines", {"lines": 3, "until": 5})),
+            (["1,1", "0.5,1", "0.7,1"], ("late", {"samples": 2})),
+        ],
+    )
+    def test_what_was_wrong_at_the_end_is_said_too(
+        self, tmp_path: Path, lines: list[str], last: tuple[str, Any]
+    ) -> None:
+        path = tmp_path / "a.csv"
+        path.write_text("\n".join(["time,I", *lines]))
+        source = open_source(str(path), GIVEN)
+        assert plain(source.read(10))[-1] == last and source.ended
+        source.close()
+
     @pytest.mark.parametrize(
         ("content", "given", "message"),
         [
@@ -141,7 +186,13 @@ class TestFiles:
             (b"I,II\n", Format(None, "mV"), "says no rate; give --rate"),
             (b"I,II\n", Format(500), "says no unit; give --unit"),
             (b'{"leads": [1], "rate": 5, "unit": "mV"}', GIVEN, "names no leads"),
+            (b'{"leads": "II", "rate": 500, "unit": "mV"}', GIVEN, "names no leads"),
+            (b'{"leads": 5, "rate": 500, "unit": "mV"}', GIVEN, "names no leads"),
             (b'{"leads": ["I"], "rate": "x", "unit": "mV"}', GIVEN, "says no rate"),
+            (b'{"leads": ["I"], "rate": NaN, "unit": "mV"}', GIVEN, "the rate is nan Hz"),
+            (b'{"leads": ["I"], "rate": 1%s, "unit": "mV"}' % (b"0" * 400), GIVEN, "expected 50 to 2000 Hz"),
+            (b"I;II\n1;2\n", GIVEN, "separated by ';'; expected commas"),
+            (b"1\t2\n", Format(500, "mV", ["I", "II"]), "separated by"),
         ],
     )
     def test_that_say_too_little(self, tmp_path: Path, content: bytes, given: Format, message: str) -> None:
