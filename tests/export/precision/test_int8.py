@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +151,9 @@ def test_a_bundle_from_real_data(tmp_path: Path) -> None:
     assert all(check.passed for check in verify_bundle(bundle))
     table = CalibrationTable.read(tmp_path / "b" / "calibration.json")
     assert table.method["name"] == "percentile"
+    replace(table, data={}).write(tmp_path / "t.json")  # what it was measured on need not be said
     again = export_bundle(
-        DEMO / "ckpt.pth", tmp_path / "c", precisions=("int8",), calibration=tmp_path / "b/calibration.json"
+        DEMO / "ckpt.pth", tmp_path / "c", precisions=("int8",), calibration=tmp_path / "t.json"
     )
     digests = [m.graph("step", "int8").sha256 for m in (result.manifest, again.manifest)]
     assert digests[0] == digests[1]
@@ -232,6 +234,11 @@ class TestRefuses:
                 calibration_data=data,
                 calibration=data,
             )
+
+    @pytest.mark.parametrize("options", [{"precisions": ("int8",), "calibration": "t.json"}, {}])
+    def test_a_method_without_data(self, tmp_path: Path, options: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="method 'minmax' without calibration data"):
+            export_bundle(DEMO / "ckpt.pth", tmp_path / "b", calibration_method="minmax", **options)
 
     def test_another_networks_table(self, tmp_path: Path) -> None:
         table = calibrated(random_net(variant()), tmp_path)
