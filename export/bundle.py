@@ -16,6 +16,7 @@ import onnx
 import torch
 
 from multires_edge.calibration.data import Dataset, load_data
+from multires_edge.calibration.table import FILE_NAME as CALIBRATION_FILE
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
@@ -46,7 +47,6 @@ from multires_edge.runtime.golden import Golden
 from multires_edge.runtime.manifest import FILE_NAME, FileSpec, Graphs, GraphSpec, Manifest, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8")
-CALIBRATION_FILE = "calibration.json"
 # Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.
 _MAX_QUEUE_BYTES = (1 << 31) - 1
 
@@ -162,6 +162,7 @@ def export_bundle(
         manifest = _manifest(
             read.path, read.sha256, config, graphs, native, targets, pooling, read_the_card, quantization
         )
+        _write_table(folder, quantization)
         proof, golden = prove(
             net, Bundle(folder, manifest), window=pooling.window, dataset=dataset, progress=progress
         )
@@ -171,6 +172,12 @@ def export_bundle(
     if not result.passed:
         raise ParityError(result)
     return result
+
+
+def _write_table(folder: Path, quantization: Quantization | None) -> None:
+    """The ranges of int8, which the proof reads."""
+    if quantization is not None:
+        quantization.table.write(folder / CALIBRATION_FILE)
 
 
 def _write_proof(
@@ -187,7 +194,6 @@ def _write_proof(
     names = [golden_file.FILE_NAME, "parity.json", "report.html"]
     if quantization is not None:
         parity["quantization"] = {"int8": quantization.to_json()}
-        quantization.table.write(folder / CALIBRATION_FILE)
         names.append(CALIBRATION_FILE)
     _write_json(folder / "parity.json", parity)
     write_report(folder / "report.html", manifest, proof, statistics, folder, quantization)

@@ -24,6 +24,7 @@ from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.linear import Linear, QuantizedLinear
+from multires_edge.export.parity import prove
 from multires_edge.export.precision.int8 import quantize
 from multires_edge.export.targets import TARGETS
 from multires_edge.models.network import MultiresNet
@@ -200,6 +201,24 @@ def test_a_proof_goes_no_further_than_the_ranges(tmp_path: Path) -> None:
     names = [check.name for check in verify_bundle(open_bundle(tmp_path / "b"))]
     assert "int8: step graph, every prefix" in names
     assert "int8: full graph" not in names, "of 12 steps the full graph's mean is not recorded"
+
+
+def test_nor_beyond_the_range_of_an_int8_encoder(tmp_path: Path) -> None:
+    """Pixels are within [-1, 1], and an encoder that is calibrated on them cuts off a third of the noise."""
+    net = random_net(variant(task="autoregressive", norm="batch"))
+    np.savez(tmp_path / "data.npz", x=np.clip(random_inputs(net.config, 32, 80), -0.5, 0.5))
+    checkpoint = save_published(net, tmp_path)
+    result = export_bundle(
+        checkpoint,
+        tmp_path / "b",
+        precisions=("int8",),
+        calibration_data=tmp_path / "data.npz",
+        quantize=("mixing", "encoder"),
+    )
+    assert "within the range of the int8 encoder" in result.proof.data
+    bundle = open_bundle(tmp_path / "b")
+    assert all(check.passed for check in verify_bundle(bundle))
+    assert prove(net, bundle, window=None)[0].passed
 
 
 def test_the_files_say_things_once(tmp_path: Path) -> None:
