@@ -21,6 +21,7 @@ from multires_edge.runtime.writing import write_file
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet
 
+FILE_NAME = "calibration.json"  # in a bundle
 FORMAT = "multires-calibration"
 VERSION = 1
 HISTOGRAM_BINS = 64
@@ -70,14 +71,17 @@ class TensorRange:
         plot = entry.get("histogram")
         counts = _integers(_get(plot, "counts"), HISTOGRAM_BINS)
         count = _integers([_get(entry, "count")], 1)[0]
-        if sum(counts) != count:
+        if sum(counts) != count or not count:
             raise DataError(f"the histogram holds {sum(counts)} values, count says {count}")
+        histogram_range = _numbers(plot, "range")[0]
+        if histogram_range <= 0:
+            raise DataError(f"the histogram's range is {histogram_range}, expected a positive number")
         return cls(
             thresholds=np.array(thresholds, np.float32),
             largest=largest,
             count=count,
             sqnr_db=_numbers(entry, "sqnr_db")[0],
-            histogram_range=_numbers(plot, "range")[0],
+            histogram_range=histogram_range,
             histogram=np.array(counts, np.int64),
         )
 
@@ -112,6 +116,14 @@ class CalibrationTable:
                 f"the calibration table is another network's: it was made from weights with SHA-256 "
                 f"{self.network_sha256[:16]}…, these have {digest[:16]}…; calibrate again"
             )
+        # The same weights can be read as trees of several depths, which have other tensors.
+        given, expected = self.config.to_json(), net.config.to_json()
+        for field in expected:
+            if given[field] != expected[field]:
+                raise DataError(
+                    f"the calibration table was made with {field} {given[field]}, the network is read with "
+                    f"{expected[field]}; calibrate again with the same options"
+                )
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -16,6 +16,7 @@ import onnx
 import torch
 
 from multires_edge.calibration.data import Dataset, load_data
+from multires_edge.calibration.table import FILE_NAME as CALIBRATION_FILE
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
@@ -46,9 +47,9 @@ from multires_edge.runtime.golden import Golden
 from multires_edge.runtime.manifest import FILE_NAME, FileSpec, Graphs, GraphSpec, Manifest, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8")
-CALIBRATION_FILE = "calibration.json"
 # Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.
 _MAX_QUEUE_BYTES = (1 << 31) - 1
+_STEADY_STEPS = 20_000
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ def export_bundle(
         manifest = _manifest(
             read.path, read.sha256, config, graphs, native, targets, pooling, read_the_card, quantization
         )
+        _write_table(folder, quantization)
         proof, golden = prove(
             net, Bundle(folder, manifest), window=pooling.window, dataset=dataset, progress=progress
         )
@@ -171,6 +173,12 @@ def export_bundle(
     if not result.passed:
         raise ParityError(result)
     return result
+
+
+def _write_table(folder: Path, quantization: Quantization | None) -> None:
+    """The ranges of int8, which the proof reads."""
+    if quantization is not None:
+        quantization.table.write(folder / CALIBRATION_FILE)
 
 
 def _write_proof(
@@ -187,7 +195,6 @@ def _write_proof(
     names = [golden_file.FILE_NAME, "parity.json", "report.html"]
     if quantization is not None:
         parity["quantization"] = {"int8": quantization.to_json()}
-        quantization.table.write(folder / CALIBRATION_FILE)
         names.append(CALIBRATION_FILE)
     _write_json(folder / "parity.json", parity)
     write_report(folder / "report.html", manifest, proof, statistics, folder, quantization)
@@ -216,7 +223,9 @@ def _types(precision: str, net: MultiresNet, dataset: Dataset | None) -> TypePla
     config = net.config
     if precision != "fp16":
         return TypePlan.float32(config.n_layers)
-    typical = [noise(config, 4, 1000)]
+    # Low-pass filters have their largest gain on what never changes, as of a torn electrode.
+    steady = np.repeat(noise(config, 4, 1), min(config.layer_receptive_field, _STEADY_STEPS), axis=-1)
+    typical = [noise(config, 4, 1000), *([steady] if config.encoder == "token" else [steady, -steady])]
     if dataset is not None:
         typical += [dataset.inputs[i : i + 16] for i in range(0, min(len(dataset.inputs), 64), 16)]
     return plan_fp16(net, (torch.from_numpy(np.ascontiguousarray(x)) for x in typical))

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.calibration.table import FILE_NAME as CALIBRATION_FILE
+from multires_edge.calibration.table import CalibrationTable
+from multires_edge.calibration.tensors import ENCODER_INPUT
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime.backends.onnxruntime import open_session
 from multires_edge.runtime.bundle import Bundle
@@ -115,9 +118,18 @@ def prove(
     """Make every check on a bundle, in each of its precisions, and record golden inputs and outputs.
 
     On sequences longer than the records that int8 was calibrated on, its graphs are compared with each
-    other and not with the network: the ranges say nothing of those.
+    other and not with the network: the ranges say nothing of those. Nor do they of larger inputs, so where
+    the encoder is in int8, noise stays within its range.
     """
     return _Prover(net, bundle, window, dataset, progress).run()
+
+
+def _encoder_range(bundle: Bundle) -> NDArray[np.float32] | None:
+    """The largest magnitude of each channel (d_input,) that an int8 encoder reads; None if it is not int8."""
+    tensors = bundle.manifest.quantization.get("int8", {}).get("tensors", {})
+    if tensors.get("encoder") != "int8":
+        return None
+    return CalibrationTable.read(bundle.path / CALIBRATION_FILE).tensors[ENCODER_INPUT].thresholds
 
 
 def _counted(count: int, what: str) -> str:
@@ -152,6 +164,9 @@ class _Prover:
         data = f"noise of unit variance (seed {SEED})"
         if self.config.encoder == "token":
             data = f"uniformly random tokens (seed {SEED})"
+        self.encoder_range = _encoder_range(bundle)
+        if self.encoder_range is not None:
+            data += ", within the range of the int8 encoder"
         self.proof = Proof(data, self.longest, self.config, count, window)
 
     def run(self) -> tuple[Proof, Golden]:
@@ -221,7 +236,10 @@ class _Prover:
         return tensor if self.config.encoder == "token" else tensor.double()
 
     def _noise(self, rows: int, steps: int) -> NDArray[Any]:
-        return noise(self.config, rows, steps, self.random)
+        x = noise(self.config, rows, steps, self.random)
+        if self.encoder_range is None:
+            return x
+        return np.clip(x, -self.encoder_range[:, None], self.encoder_range[:, None])
 
     # The full graph
 

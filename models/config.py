@@ -15,6 +15,8 @@ Norm = Literal["layer", "batch"]
 
 # 2**20 steps are three hours at 100 Hz; a deeper tree than this is a misread file, not a model.
 MAX_DEPTH = 20
+# As little a model; and a damaged number must not have as many layers' names filled into the memory.
+MAX_LAYERS = 1000
 
 
 def depth_for_length(length: int, kernel_size: int) -> int:
@@ -62,6 +64,8 @@ class ModelConfig:
             value = getattr(self, field)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{field} is {value!r}, expected a positive integer")
+        if self.n_layers > MAX_LAYERS:
+            raise ConfigError(f"n_layers is {self.n_layers}, expected at most {MAX_LAYERS}")
         if self.kernel_size < 2:
             raise ConfigError(f"kernel_size is {self.kernel_size}, expected at least 2")
         if self.depth > MAX_DEPTH:

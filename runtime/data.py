@@ -142,6 +142,12 @@ def _normalized(
             f"leads are {', '.join(map(str, arrays['leads']))}, the card has "
             f"{', '.join(preprocessing['channels'])}"
         )
+    if "sampling_rate" in arrays:
+        given, wanted = arrays["sampling_rate"], preprocessing["sampling_rate"]
+        if any(rate != wanted for rate in given.flat):
+            raise InputError(
+                f"sampling_rate is {given} Hz, the card has {wanted}: resample the records before"
+            )
     return normalize(microvolt * (1e-6 / VOLTS[unit]), preprocessing)
 
 

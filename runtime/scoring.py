@@ -102,17 +102,24 @@ def metric_for(model: Mapping[str, Any], names: list[str] | None, data: Dataset)
         raise DataError(
             f"{data.path}: classes are {', '.join(data.classes)}, the bundle has {', '.join(names)}"
         )
+    if data.classes and len(data.classes) != classes:
+        raise DataError(f"{data.path}: names {len(data.classes)} classes, the network has {classes}")
     if labels.ndim == 1:
+        if classes == 1:
+            raise DataError(
+                f"{data.path}: labels (n,) name one of several classes, and the network has one output; "
+                "expected labels (n, 1) of 0 and 1"
+            )
         if labels.min() < 0 or labels.max() >= classes:
             raise DataError(
                 f"{data.path}: labels run from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}"
             )
         return Accuracy(labels)
-    if labels.shape[1:] != (classes,) or labels.min() < 0 or labels.max() > 1:
-        raise DataError(
-            f"{data.path}: labels of shape {labels.shape} run from {labels.min()} to {labels.max()}, "
-            f"expected (n, {classes}) of 0 and 1, or (n,)"
-        )
+    expected = f"expected (n, {classes}) of 0 and 1, or (n,)"
+    if labels.shape[1:] != (classes,):
+        raise DataError(f"{data.path}: labels have shape {labels.shape}, {expected}")
+    if labels.min() < 0 or labels.max() > 1:
+        raise DataError(f"{data.path}: labels run from {labels.min()} to {labels.max()}, {expected}")
     return MacroAuroc(labels, names or data.classes or [str(i) for i in range(classes)])
 
 

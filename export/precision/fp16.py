@@ -8,7 +8,7 @@ gain or a torn electrode, and a layer that comes near float16's largest number s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from multires_edge.export.precision.types import FLOAT16, FLOAT32, Type, TypePla
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from multires_edge.models.multires import MultiresLayer
     from multires_edge.models.network import MultiresNet
 
 TOO_LARGE = 100  # the factor by which the data are made too large
@@ -53,11 +54,22 @@ def _largest_values(net: MultiresNet, inputs: Iterable[Tensor]) -> dict[str, flo
 
         hooks.append(module.register_forward_hook(look))
 
+    def watch_queues(layer: MultiresLayer, part: str) -> None:
+        """What a layer makes of its input at coarse scales may be far larger than what comes out."""
+
+        def look(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+            # The coarsest resolution is in no graph: it is folded away.
+            for _scale, a in zip(range(layer.depth), layer.resolutions(given[0]), strict=False):
+                largest[part] = max(largest[part], float(a.abs().max()))
+
+        hooks.append(layer.register_forward_hook(look))
+
     watch(net.encoder, "encoder")
     watch(net.decoder if net.config.task == "autoregressive" else net.output_mapping, "head")
     for i, (layer, mixing, norm) in enumerate(zip(net.seq_layers, net.mixing_layers, net.norms, strict=True)):
         for module in (layer, *mixing.children(), norm):
             watch(module, f"layers.{i}")
+        watch_queues(cast("MultiresLayer", layer), f"layers.{i}")
     try:
         with torch.no_grad():
             for x in inputs:

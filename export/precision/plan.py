@@ -27,6 +27,8 @@ from multires_edge.runtime.errors import ConfigError
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet
 
+DEFAULT_METHOD = "percentile"
+
 
 @dataclass(frozen=True)
 class QuantizedWeight:
@@ -102,7 +104,7 @@ class Int8Options:
 
     table: str | Path | None = None
     data: str | Path | None = None
-    method: str = "percentile"
+    method: str = DEFAULT_METHOD
     parts: tuple[str, ...] = DEFAULT_PARTS
     max_drop: float | None = None
     budget_data: str | Path | None = None
@@ -120,6 +122,11 @@ class Int8Options:
             raise ConfigError("calibration is for int8: add it to the precisions")
         if not wanted and (self.max_drop is not None or self.parts != DEFAULT_PARTS):
             raise ConfigError("--quantize and --max-drop are for int8: add it to the precisions")
+        if self.data is None and self.method != DEFAULT_METHOD:
+            raise ConfigError(
+                f"calibration method {self.method!r} without calibration data; a table was made by the "
+                "method that it says: leave --calibration-method out"
+            )
         if self.budget_data is not None and self.max_drop is None:
             raise ConfigError("budget data without a budget: give --max-drop too")
         if self.max_drop is not None:

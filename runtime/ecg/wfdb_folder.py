@@ -33,6 +33,10 @@ def load_folder(
     require_ecg_extra()
     if preprocessing is None:
         raise DataError(f"{folder}: recordings need a card with preprocessing: leads, unit and rate")
+    if window is not None and not 1 <= window * preprocessing["sampling_rate"] < float("inf"):
+        raise DataError(
+            f"a window of {window} s is less than one sample, or endless; whole records need none"
+        )
     headers = sorted(folder.rglob("*.hea"))
     if not headers:
         raise DataError(f"{folder}: no WFDB records (.hea) in it")
@@ -42,8 +46,6 @@ def load_folder(
         steps = record.shape[1]
         if window is not None:
             steps = round(window * preprocessing["sampling_rate"])
-            if steps < 1:
-                raise DataError(f"a window of {window} s is less than one sample")
         pieces += [record[:, start : start + steps] for start in range(0, record.shape[1], steps)]
     lengths = np.array([piece.shape[1] for piece in pieces], np.int64)
     inputs = np.zeros((len(pieces), len(pieces[0]), lengths.max()), np.float32)

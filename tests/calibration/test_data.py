@@ -16,7 +16,9 @@ from tests.conftest import DEMO, SMALL, variant
 
 X = np.zeros((4, 2, 9), np.float32)
 TOKENS = np.zeros((4, 9), np.int64)
-CARD = Card({"preprocessing": {"unit": "mV", "channels": ["I", "II"], "mean": 0.0, "std": 0.5}})
+CARD = Card(
+    {"preprocessing": {"sampling_rate": 100, "unit": "mV", "channels": ["I", "II"], "mean": 0.0, "std": 0.5}}
+)
 
 
 def save(tmp_path: Path, **arrays: Any) -> Path:
@@ -61,6 +63,7 @@ def test_the_demonstration_records() -> None:
         (SMALL, {"x": X[:0]}, "shape"),
         (SMALL, {"x": X + np.float32(np.nan)}, "NaN"),
         (SMALL, {"x_uv": X.astype(np.int16), "leads": ["II", "I"]}, "leads are II, I, the card has I, II"),
+        (SMALL, {"x_uv": X.astype(np.int16), "sampling_rate": 500}, "sampling_rate is 500 Hz, the card has"),
         (SMALL, {"x": X, "lengths": np.array([0, 1, 1, 1])}, "lengths run from 0"),
         (SMALL, {"x": X, "lengths": np.array([10, 1, 1, 1])}, "to 10, expected 1 to 9"),
         (variant(encoder="token"), {"x": X}, "expected tokens"),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ class TestNetworks:
         with pytest.raises(DataError, match=r"is another network's.*calibrate again"):
             table.check_network(random_net(SMALL, seed=1))
 
+    def test_the_same_weights_as_another_tree(self) -> None:
+        """The depth of a uniform tree is not in its weights."""
+        config = variant(tree_select="uniform", memory_size=9)
+        net, deeper = random_net(config), random_net(replace(config, depth=config.depth + 1))
+        deeper.load_state_dict(net.state_dict())
+        table = calibrate(net, Dataset(Path("some.npz"), random_inputs(config, 20, 100)))
+        table.check_network(net)
+        with pytest.raises(DataError, match="made with depth 3, the network is read with 4"):
+            table.check_network(deeper)
+
     def test_every_weight_counts(self) -> None:
         digests = {network_digest(NET)}
         for name in NET.state_dict():
@@ -111,6 +122,10 @@ def drop(*path: str) -> Callable[[dict[str, Any]], None]:
 X, Q = ("tensors", "encoder.input"), ("tensors", "layers.0.queues.1")
 
 
+def nothing_seen(entry: dict[str, Any]) -> None:
+    entry["tensors"]["encoder.input"] |= {"count": 0, "histogram": {"range": 1.0, "counts": [0] * 64}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -125,6 +140,7 @@ X, Q = ("tensors", "encoder.input"), ("tensors", "layers.0.queues.1")
         (put("network", "sha256", "abc"), "sha256 is 'abc'"),
         (put("network", "config", "depth", 0), "depth is 0"),
         (put("network", "config", "depth", "3"), "network: "),
+        (put("network", "config", "n_layers", 10**9), "network: n_layers is 1000000000"),
         (drop("network", "config", "depth"), "network: model entry has keys"),
         (put("method", "percentile"), "method is a str"),
         (put(*X, "thresholds", [-1.0, 1.0]), "encoder.input: thresholds must be positive"),
@@ -144,6 +160,8 @@ X, Q = ("tensors", "encoder.input"), ("tensors", "layers.0.queues.1")
         (put(*X, "histogram", {"range": 1.0, "counts": [1]}), "list of 64 counts"),
         (put(*X, "histogram", "counts", 0, -1), "holds -1"),
         (put(*X, "histogram", None), "has no counts"),
+        (put(*X, "histogram", "range", 0), "range is 0.0, expected a positive number"),
+        (nothing_seen, "the histogram holds 0 values"),
         (drop(*X, "sqnr_db"), "has no sqnr_db"),
         (put(*X, None), "encoder.input: has no thresholds"),
     ],

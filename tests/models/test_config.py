@@ -63,6 +63,7 @@ class TestValidation:
             ({"kernel_size": 1}, "kernel_size is 1"),
             ({"depth": 0}, "depth is 0"),
             ({"depth": 64}, "depth is 64, expected at most 20"),
+            ({"n_layers": 10**9}, "n_layers is 1000000000, expected at most 1000"),
             ({"norm": "group"}, "norm is 'group'"),
             ({"tree_select": "uniform"}, "memory_size is None"),
             ({"memory_size": 5}, "only for tree_select uniform"),

@@ -191,7 +191,12 @@ class TestRefusals:
             ({"labels": np.full(7, 3)}, "labels run from 3 to 3, expected 0 to 2"),
             ({"labels": np.full(7, -1)}, "labels run from -1 to -1"),
             ({"labels": np.zeros((7, 2), int)}, r"expected \(n, 3\) of 0 and 1"),
+            ({"labels": np.zeros((7, 0), int)}, r"shape \(7, 0\), expected \(n, 3\) of 0 and 1"),
             ({"labels": np.full((7, 3), 2)}, "run from 2 to 2"),
+            (
+                {"labels": np.eye(7, 3, dtype=int), "classes": ["a", "b"]},
+                "names 2 classes, the network has 3",
+            ),
             ({"labels": np.zeros((7, 3), int)}, "class 0: all 7 records have the same label, 0"),
         ],
     )

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from multires_edge.runtime.data import Dataset
 from multires_edge.runtime.errors import DataError
 from multires_edge.runtime.metrics import auroc
-from multires_edge.runtime.scoring import Accuracy, BitsPerDimension, MacroAuroc, bootstrap, interval
+from multires_edge.runtime.scoring import (
+    Accuracy,
+    BitsPerDimension,
+    MacroAuroc,
+    bootstrap,
+    interval,
+    metric_for,
+)
+from tests.conftest import variant
 
 RANDOM = np.random.default_rng(0)
 
@@ -27,6 +38,17 @@ def test_macro_auroc_is_the_mean_of_the_classes() -> None:
     expected = [auroc(scores[rows, i], labels[rows, i]) for i in range(2)]
     assert metric.value(scores, rows) == pytest.approx(np.mean(expected))
     assert list(metric.by_class(scores)) == ["a", "b"]
+
+
+def test_one_output_has_no_number_of_the_true_class() -> None:
+    """Zeros would be an accuracy of 1, and ones out of range."""
+    model = variant(d_output=1).to_json()
+    x = RANDOM.standard_normal((4, 2, 5))
+    with pytest.raises(DataError, match=r"one output; expected labels \(n, 1\)"):
+        metric_for(model, None, Dataset(Path("data.npz"), x, labels=np.zeros(4, int)))
+    labels = np.array([[0], [1], [1], [0]])
+    metric = metric_for(model, None, Dataset(Path("data.npz"), x, labels=labels))
+    assert metric.value(np.array([[-1], [2], [1], [0]])) == 1
 
 
 def test_a_drop_is_for_the_worse() -> None:

@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from multires_edge.export import export_bundle
+from multires_edge.export.bundle import _types
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
@@ -106,6 +107,17 @@ def test_what_grows_too_large_stays_in_float32() -> None:
     net.encoder.bias.mul_(1000)  # type: ignore[operator]
     # Behind the first LayerNorm nothing is large any more.
     assert planned(net) == TypePlan((FLOAT32, FLOAT16, FLOAT16), FLOAT32, FLOAT32, FLOAT16)
+
+
+def test_what_only_the_queues_hold_counts_too() -> None:
+    """Low-pass filters that more than double what does not change, at scales that weigh next to nothing."""
+    net = random_net(variant(depth=10))
+    for layer in net.seq_layers:
+        layer.h0.fill_(1.1)
+        layer.w[:, :6] *= 1e-5
+    steady = inputs_for(net.config, 2, 1).repeat(1, 1, net.config.layer_receptive_field)
+    types = _types("fp16", net, None)
+    assert types == plan_fp16(net, [steady]) == TypePlan((FLOAT32, FLOAT16), FLOAT16, FLOAT32, FLOAT16)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the ONNX reference's sigmoid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.linear import Linear, QuantizedLinear
+from multires_edge.export.parity import prove
 from multires_edge.export.precision.int8 import quantize
 from multires_edge.export.targets import TARGETS
 from multires_edge.models.network import MultiresNet
@@ -150,8 +152,9 @@ def test_a_bundle_from_real_data(tmp_path: Path) -> None:
     assert all(check.passed for check in verify_bundle(bundle))
     table = CalibrationTable.read(tmp_path / "b" / "calibration.json")
     assert table.method["name"] == "percentile"
+    replace(table, data={}).write(tmp_path / "t.json")  # what it was measured on need not be said
     again = export_bundle(
-        DEMO / "ckpt.pth", tmp_path / "c", precisions=("int8",), calibration=tmp_path / "b/calibration.json"
+        DEMO / "ckpt.pth", tmp_path / "c", precisions=("int8",), calibration=tmp_path / "t.json"
     )
     digests = [m.graph("step", "int8").sha256 for m in (result.manifest, again.manifest)]
     assert digests[0] == digests[1]
@@ -200,6 +203,24 @@ def test_a_proof_goes_no_further_than_the_ranges(tmp_path: Path) -> None:
     assert "int8: full graph" not in names, "of 12 steps the full graph's mean is not recorded"
 
 
+def test_nor_beyond_the_range_of_an_int8_encoder(tmp_path: Path) -> None:
+    """Pixels are within [-1, 1], and an encoder that is calibrated on them cuts off a third of the noise."""
+    net = random_net(variant(task="autoregressive", norm="batch"))
+    np.savez(tmp_path / "data.npz", x=np.clip(random_inputs(net.config, 32, 80), -0.5, 0.5))
+    checkpoint = save_published(net, tmp_path)
+    result = export_bundle(
+        checkpoint,
+        tmp_path / "b",
+        precisions=("int8",),
+        calibration_data=tmp_path / "data.npz",
+        quantize=("mixing", "encoder"),
+    )
+    assert "within the range of the int8 encoder" in result.proof.data
+    bundle = open_bundle(tmp_path / "b")
+    assert all(check.passed for check in verify_bundle(bundle))
+    assert prove(net, bundle, window=None)[0].passed
+
+
 def test_the_files_say_things_once(tmp_path: Path) -> None:
     """Float32 has every shape for viewers; other precisions compute the same without."""
     model = graphs(random_net(variant()), calibrated(random_net(variant()), tmp_path))["full"]
@@ -232,6 +253,11 @@ class TestRefuses:
                 calibration_data=data,
                 calibration=data,
             )
+
+    @pytest.mark.parametrize("options", [{"precisions": ("int8",), "calibration": "t.json"}, {}])
+    def test_a_method_without_data(self, tmp_path: Path, options: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="method 'minmax' without calibration data"):
+            export_bundle(DEMO / "ckpt.pth", tmp_path / "b", calibration_method="minmax", **options)
 
     def test_another_networks_table(self, tmp_path: Path) -> None:
         table = calibrated(random_net(variant()), tmp_path)

@@ -165,10 +165,11 @@ class TestRefusals:
         with pytest.raises(DataError, match="cannot resample from"):
             read_record(write(tmp_path, "a", tone(100, 1)), CARD | {"sampling_rate": 1e-3})
 
-    def test_a_window_shorter_than_a_sample(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("window", [1e-3, float("inf"), float("nan")])
+    def test_a_window_that_is_none(self, tmp_path: Path, window: float) -> None:
         write(tmp_path, "a", tone(100, 1))
-        with pytest.raises(DataError, match="less than one sample"):
-            load_folder(tmp_path, CARD, window=1e-3)
+        with pytest.raises(DataError, match="less than one sample, or endless"):
+            load_folder(tmp_path, CARD, window=window)
 
     @pytest.mark.parametrize("module", ["wfdb", "scipy"])
     def test_without_the_extra(self, tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
