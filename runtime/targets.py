@@ -182,7 +182,7 @@ TARGETS = {
 def target_by_name(name: str) -> Target:
     """Look a target up. Raises ConfigError for an unknown name, with the nearest known one."""
     if name not in TARGETS:
-        near = difflib.get_close_matches(name, TARGETS, n=1)
+        near = difflib.get_close_matches(name.lower(), TARGETS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"unknown target {name!r}, expected one of {', '.join(TARGETS)}{hint}")
     return TARGETS[name]

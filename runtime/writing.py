@@ -34,6 +34,18 @@ def write_file(final: Path, content: bytes, *, force: bool) -> None:
     byte is on the disk. Raises OutputError when it exists (without ``force``) or cannot be written.
     """
     check_file(final, force=force)
+    with staged_file(final, content) as temporary:
+        check_file(final, force=force)
+        temporary.replace(final)
+        flush_folder(final.parent)
+
+
+@contextlib.contextmanager
+def staged_file(final: Path, content: bytes) -> Iterator[Path]:
+    """Every byte of a file on the disk, under a hidden name beside its final one, to be renamed.
+
+    Without that it is gone at the end. Raises OutputError.
+    """
     temporary = None
     with disk_errors(final):
         try:
@@ -44,9 +56,7 @@ def write_file(final: Path, content: bytes, *, force: bool) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.chmod(0o666 & ~umask())
-            check_file(final, force=force)
-            temporary.replace(final)
-            flush_folder(final.parent)
+            yield temporary
         finally:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)

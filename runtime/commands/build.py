@@ -110,7 +110,8 @@ def build(
 
 
 def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """Each name once, as given."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _row(engine: Built) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ runtime library, or onnxruntime. Everything else lies beside this file; README.m
 Exit code 0: all is well; 1: something is off, and named; 2: the check could not be made.
 """
 
-import runpy
 import sys
 from importlib import import_module
 
@@ -19,4 +18,9 @@ if __name__ == "__main__":
     except ImportError as error:
         print(f"error: numpy is not installed ({error}): sudo apt install python3-numpy", file=sys.stderr)
         sys.exit(2)
-    runpy.run_module("device.command", run_name="__main__", alter_sys=True)
+    try:
+        command = import_module("device.command")
+    except (ImportError, SyntaxError, ValueError) as error:
+        print(f"error: device/ is not whole ({error}): unpack the kit again", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(command.main())

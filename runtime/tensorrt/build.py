@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -22,7 +24,7 @@ from multires_edge.runtime.tensorrt.messages import Warned, explain, why_it_fail
 from multires_edge.runtime.tensorrt.progress import BuildProgress
 from multires_edge.runtime.tensorrt.shapes import Profile, Range
 from multires_edge.runtime.tensorrt.timing import TimingCache
-from multires_edge.runtime.writing import disk_errors, write_file
+from multires_edge.runtime.writing import disk_errors, flush_folder, staged_file
 
 # An engine carries kernels beside its weights: docs/tensorrt.md has what was measured.
 _KERNEL_BYTES = 4_000_000
@@ -194,7 +196,7 @@ def _make(
     """Parse and build; everything of TensorRT's is let go before anything is written."""
     trt, log = builder.api.module, log_of(builder.api.package)
     started = time.perf_counter()
-    with log.collect() as messages:
+    with log.collect() as messages, BuildProgress(trt, progress) as monitor:
         build = trt.Builder(log.logger)
         network = build.create_network(_strongly_typed(trt))
         parser = trt.OnnxParser(network, log.logger)
@@ -214,7 +216,7 @@ def _make(
         for name, shape in _input_shapes(spec):
             shapes.set_shape(name, *profile.shapes(shape))
         config.add_optimization_profile(shapes)
-        monitor = BuildProgress(trt, progress)
+        monitor.reraise()
         config.progress_monitor = monitor.monitor
         cache = None
         if builder.gpu is not None:
@@ -336,21 +338,41 @@ def _size_warning(made: _Made, graph: Path) -> list[Warned]:
 
 
 def _write(path: Path, made: _Made, entry: dict[str, Any], *, force: bool) -> None:
-    """The sidecar goes first and comes last: whatever happens, a sidecar's engine is whole."""
-    with disk_errors(path):
-        path.parent.mkdir(exist_ok=True)
-        if force:
-            sidecar_path(path).unlink(missing_ok=True)
-    if sidecar_path(path).exists():
-        raise OutputError(f"{path}: another process built it meanwhile; give --force to replace it")
-    layers = path.with_suffix(".layers.txt")
-    try:
+    """The sidecar goes first and comes last: whatever happens, a sidecar's engine is whole.
+
+    All is on the disk before anything makes way, so a full disk costs no engine that was there.
+    """
+    sidecar, folder = sidecar_path(path), path.parent
+    contents = {
+        path: made.plan,
+        path.with_suffix(".layers.txt"): made.layers.encode(),
+        sidecar: sidecar_content(entry),
+    }
+    with disk_errors(path), ExitStack() as stack:
+        folder.mkdir(exist_ok=True)
+        staged = [
+            (stack.enter_context(staged_file(final, content)), final) for final, content in contents.items()
+        ]
+        stack.enter_context(_alone_in(folder))
+        if sidecar.exists() and not force:
+            raise OutputError(f"{path}: another process built it meanwhile; give --force to replace it")
         # Without its sidecar an engine is left over from a build that was killed, and makes way.
-        write_file(path, made.plan, force=True)
-        write_file(layers, made.layers.encode(), force=True)
-        write_file(sidecar_path(path), sidecar_content(entry), force=force)
-    except BaseException:
-        if not sidecar_path(path).exists():
-            path.unlink(missing_ok=True)
-            layers.unlink(missing_ok=True)
-        raise
+        sidecar.unlink(missing_ok=True)
+        flush_folder(folder)
+        for temporary, final in staged:
+            temporary.replace(final)
+            flush_folder(folder)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other builds out, whose sidecar would come to lie beside this engine."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(ImportError, OSError):  # no such locks on this system, or on its network's disk
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 
 class BuildProgress:
     """Phases nest; what is shown is the outermost and the innermost one.
 
-    TensorRT calls ``monitor`` from inside the build. Ctrl-C arrives there too. No exception may pass through
-    C++, so it is kept, the build is told to stop, and :meth:`reraise` raises it afterwards.
+    TensorRT calls ``monitor`` and the logger from inside the build. No exception may pass through C++, so it
+    is kept, the build is told to stop, and :meth:`reraise` raises it afterwards. Ctrl-C would be raised in
+    whichever of the two is called next, and TensorRT drops what its logger raises: so within the ``with``
+    statement Ctrl-C only leaves word.
     """
 
     def __init__(self, trt: Any, show: Callable[[str], None]) -> None:
@@ -34,6 +39,25 @@ class BuildProgress:
                 outer._keep(lambda: outer._finish(phase_name))
 
         self.monitor = Monitor()
+
+    def __enter__(self) -> BuildProgress:
+        # Only the main thread may have handlers, and another's than Python's own is not ours to replace.
+        in_main = threading.current_thread() is threading.main_thread()
+        self._taken = in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._taken:
+            signal.signal(signal.SIGINT, self._interrupted)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._taken:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if kind is None:
+            self.reraise()
+
+    def _interrupted(self, *_: Any) -> None:
+        self._error = KeyboardInterrupt()
 
     def _keep(self, action: Callable[[], None]) -> None:
         try:

@@ -27,10 +27,10 @@ def _names(text: str) -> list[str]:
 
 
 def _counts(text: str) -> list[int]:
-    counts = [int(name) for name in _names(text)]
-    if not counts or min(counts) < 1:
-        raise ValueError(text)
-    return counts
+    names = _names(text)
+    if not names or not all(name.isdecimal() and int(name) > 0 for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected counts from 1 up, such as 1,8,64")
+    return [int(name) for name in names]
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

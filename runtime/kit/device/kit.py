@@ -91,7 +91,7 @@ class Graph:
         self.input: dict[str, Any] = entry["inputs"][0]
         self.output: dict[str, Any] = entry["outputs"][0]
         self.states: list[dict[str, Any]] = entry.get("states", [])
-        self.steps = max(case["steps"] for case in kit.entry["full"][precision])
+        self.steps = max(case["steps"] for case in kit.entry["cases"][precision])
         self.rows = len(kit.inputs)
         self.limit: dict[str, Any] = kit.entry["limits"][precision]
 

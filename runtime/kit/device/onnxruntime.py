@@ -51,19 +51,27 @@ class OnnxRuntime:
         return OnnxRuntimeFull(self.session(graph.path), graph)
 
 
+def _run(session: Any, graph: Graph, names: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    try:
+        values: list[NDArray[Any]] = session.run(names, feeds)
+    except Exception as error:  # its exceptions have no other base
+        what = " ".join(str(error).split())[:300]
+        raise KitError(f"{graph.path}: onnxruntime cannot run it ({what})") from error
+    return values
+
+
 class OnnxRuntimeStep:
     """States as arrays: what a step gives is what the next one takes."""
 
     def __init__(self, session: Any, graph: Graph, batch: int) -> None:
-        self._session, self._input = session, graph.input["name"]
+        self._session, self._graph, self._input = session, graph, graph.input["name"]
         self._names = [graph.output["name"]] + [state["output"] for state in graph.states]
         self._states = {s["input"]: np.zeros(shape_of(s, batch), s["dtype"]) for s in graph.states}
 
     def step(self, x: NDArray[Any]) -> NDArray[Any]:
-        values = self._session.run(self._names, {self._input: x, **self._states})
+        values = _run(self._session, self._graph, self._names, {self._input: x, **self._states})
         self._states = dict(zip(self._states, values[1:], strict=True))
-        output: NDArray[Any] = values[0]
-        return output
+        return values[0]
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
         for state in self._states.values():
@@ -83,8 +91,7 @@ class OnnxRuntimeFull:
     """The full graph by ``session.run``."""
 
     def __init__(self, session: Any, graph: Graph) -> None:
-        self._session, self._output = session, graph.output["name"]
+        self._session, self._graph = session, graph
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        output: NDArray[Any] = self._session.run([self._output], feeds)[0]
-        return output
+        return _run(self._session, self._graph, [self._graph.output["name"]], feeds)[0]

@@ -74,6 +74,11 @@ class TestBuild:
         assert not (bundle / "engines" / "full.fp32.rtx.engine").exists()
         assert build(bundle, "--graph", "step", "--force").exit_code == 0
 
+    def test_a_name_twice_is_one_engine(self, bundle: Path) -> None:
+        result = build(bundle, "--graph", "step,step", "--precision", "fp32, fp32")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count(".engine") == 1
+
     def test_no_bundle(self, tmp_path: Path) -> None:
         result = build(tmp_path / "none")
         assert result.exit_code == 2 and "no such folder" in result.stderr
@@ -83,6 +88,7 @@ class TestBuild:
     ("target", "message"),
     [
         ("jetpak7", "did you mean jetpack7?"),
+        ("RTX", "did you mean rtx?"),
         ("portable", "needs no engine"),
         ("jetpack7", "builds on its device, and there is no GPU here"),
     ],

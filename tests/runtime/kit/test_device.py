@@ -23,7 +23,7 @@ from multires_edge.runtime.kit.device.checks import compare
 from multires_edge.runtime.kit.device.kit import assemble
 from multires_edge.runtime.kit.device.machine import machine
 from multires_edge.runtime.kit.device.onnxruntime import OnnxRuntimeStep
-from tests.conftest import random_net, save_published, variant
+from tests.conftest import SMALL, random_inputs, random_net, save_published, variant
 from tests.runtime.kit.conftest import unpack
 
 Check = Callable[..., int]
@@ -90,6 +90,20 @@ class TestPasses:
         bundle = export_bundle(checkpoint, tmp_path / "a.bundle", **({"target": "portable"} | options)).path
         folder = unpack(make_kit(open_bundle(bundle)), tmp_path / "here")
         assert check(folder=folder) == 0
+
+    def test_a_window_that_int8_has_no_reference_for(self, check: Check, tmp_path: Path, capsys: Any) -> None:
+        from multires_edge.export import export_bundle
+
+        checkpoint = save_published(random_net(SMALL), tmp_path)
+        records = tmp_path / "records.npz"
+        np.savez(records, x=random_inputs(SMALL, 24, 40))
+        bundle = export_bundle(
+            checkpoint, tmp_path / "a.bundle", target="portable", pool="window:7",
+            precisions=("int8",), calibration_data=records,
+        ).path  # fmt: skip
+        folder = unpack(make_kit(open_bundle(bundle)), tmp_path / "here")
+        assert check("--precision", "int8", "--steps", "1", folder=folder) == 0
+        assert "int8 full graph: left out" in capsys.readouterr().out
 
     def test_polygraphy_has_its_say(self, check: Check, tmp_path: Path) -> None:
         pytest.importorskip("polygraphy")
@@ -174,6 +188,32 @@ class TestRefuses:
         if name.endswith((".npz", ".onnx", "kit.json")):  # nor is there any going on with half of these
             assert check("--ignore-digests") == 2
             assert capsys.readouterr().err.startswith("error: ")
+
+    @pytest.mark.parametrize("name", ["checks.py", "kit.py"])
+    def test_its_own_parts(self, name: str, kit: Path) -> None:
+        part = kit / "device" / name
+        part.unlink() if name == "checks.py" else part.write_text(part.read_text()[:-1500] + "\n(")
+        done = subprocess.run(
+            alone(kit, "--backend", "onnxruntime"), cwd=kit, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2 and "unpack the kit again" in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1 and name.removesuffix(".py") in done.stderr
+
+    @pytest.mark.parametrize("streams", ["0", "a", ",", "1,-2"])
+    def test_streams_that_are_no_counts(self, streams: str, check: Check, capsys: Any) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            check(f"--streams={streams}")
+        assert "expected counts from 1 up" in capsys.readouterr().err
+
+    def test_a_graph_that_loads_and_does_not_run(self, kit: Path, check: Check, capsys: Any) -> None:
+        path = kit / "graphs" / "step.onnx"
+        model = onnx.load(path)
+        tensor = next(t for t in model.graph.initializer if t.name == "rings/slots")
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1, tensor.name))
+        onnx.save(model, path)
+        assert check("--precision", "fp32", "--ignore-digests") == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "step.onnx: onnxruntime cannot run it" in error
 
     def test_a_missing_file(self, kit: Path, check: Check, capsys: Any) -> None:
         (kit / "states.npz").unlink()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +30,7 @@ from multires_edge.runtime.tensorrt.engine import engines_of, read_engine, read_
 from multires_edge.runtime.tensorrt.progress import BuildProgress
 from multires_edge.runtime.tensorrt.shapes import Range
 from multires_edge.runtime.tensorrt.timing import TimingCache
-from multires_edge.runtime.writing import write_file
+from multires_edge.runtime.writing import staged_file
 from tests.conftest import SMALL, random_net, save_published
 
 trt: Any = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for Linux and Windows on x86-64")
@@ -243,6 +247,17 @@ class TestRefusals:
             Builder.here("rtx").build(open_bundle(bundle), "step", "fp32", time_range=Range(1, 1, 2))
 
 
+def full_at(ending: str) -> Any:
+    """Writing files, on a disk that has no room for one of them."""
+
+    def staged(final: Path, content: bytes) -> AbstractContextManager[Path]:
+        if final.name.endswith(ending):
+            raise OutputError(f"{final}: cannot be written (No space left on device)")
+        return staged_file(final, content)
+
+    return staged
+
+
 class TestWriting:
     def test_an_engine_that_is_there(self, bundle: Path) -> None:
         builder, opened = Builder.here("rtx", ["8.6"]), open_bundle(bundle)
@@ -257,15 +272,49 @@ class TestWriting:
     def test_a_full_disk_leaves_nothing(
         self, bundle: Path, monkeypatch: pytest.MonkeyPatch, file: str
     ) -> None:
-        def full(path: Path, content: bytes, *, force: bool) -> None:
-            if path.name.endswith(file):
-                raise OutputError(f"{path}: cannot be written (No space left on device)")
-            write_file(path, content, force=force)
-
-        monkeypatch.setattr(build_module, "write_file", full)
+        monkeypatch.setattr(build_module, "staged_file", full_at(file))
         with pytest.raises(OutputError, match="No space left"):
             Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
         assert list((bundle / "engines").iterdir()) == []
+
+    @pytest.mark.parametrize("file", [".engine", ".json"])
+    def test_a_full_disk_costs_no_engine_that_was_there(
+        self, bundle: Path, monkeypatch: pytest.MonkeyPatch, file: str
+    ) -> None:
+        builder, opened = Builder.here("rtx", ["8.6"]), open_bundle(bundle)
+        builder.build(opened, "step", "fp32")
+        before = {path: path.read_bytes() for path in (bundle / "engines").iterdir()}
+        monkeypatch.setattr(build_module, "staged_file", full_at(file))
+        with pytest.raises(OutputError, match="No space left"):
+            builder.build(opened, "step", "fp32", force=True)
+        assert {path: path.read_bytes() for path in (bundle / "engines").iterdir()} == before
+
+    def test_two_at_once_leave_one_and_its_sidecar(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The first is slow in renaming its sidecar, and the second comes in between."""
+        rename, renaming = Path.replace, threading.Event()
+
+        def slow(path: Path, target: Path) -> Path:
+            if target.suffix == ".json" and b"first" in path.read_bytes():
+                renaming.set()
+                time.sleep(0.3)
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "replace", slow)
+        path = tmp_path / "engines" / "step.fp32.rtx.engine"
+
+        def write(plan: bytes) -> None:
+            entry = {"engine": {"sha256": hashlib.sha256(plan).hexdigest()}, "plan": plan.decode()}
+            made = build_module._Made(plan, "", {}, {}, 0.0, [])
+            build_module._write(path, made, entry, force=True)
+
+        first = threading.Thread(target=write, args=(b"first",))
+        first.start()
+        assert renaming.wait(10)
+        write(b"second")
+        first.join()
+        assert read_sidecar(path)["engine"]["sha256"] == sha256_of(path)
 
     def test_ctrl_c_during_the_build(self, bundle: Path) -> None:
         def interrupt(_: str) -> None:
@@ -275,19 +324,35 @@ class TestWriting:
             Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32", progress=interrupt)
         assert not (bundle / "engines").exists()
 
+    def test_ctrl_c_while_tensorrt_speaks(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """TensorRT drops what its logger raises, and goes on."""
+        log = log_of("tensorrt_rtx").logger
+        speak = type(log).log
+
+        def interrupted(self: Any, severity: Any, text: str) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            speak(self, severity, text)
+
+        monkeypatch.setattr(type(log), "log", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert not (bundle / "engines").exists()
+
     def test_a_killed_build_leaves_no_engine(self, bundle: Path) -> None:
         """Killed between the engine and its sidecar, the worst moment there is."""
         program = (
             "import sys, time\n"
             "from multires_edge.runtime import open_bundle\n"
             "from multires_edge.runtime.tensorrt import build\n"
-            "write = build.write_file\n"
-            "def slow(path, content, *, force):\n"
-            "    if path.suffix == '.json':\n"
+            "from pathlib import Path\n"
+            "rename = Path.replace\n"
+            "def slow(path, target):\n"
+            "    if target.suffix == '.json':\n"
             "        print('now', flush=True)\n"
             "        time.sleep(60)\n"
-            "    write(path, content, force=force)\n"
-            "build.write_file = slow\n"
+            "    return rename(path, target)\n"
+            "Path.replace = slow\n"
             "build.Builder.here('rtx', ['8.6']).build(open_bundle(sys.argv[1]), 'step', 'fp32')\n"
         )
         with subprocess.Popen([sys.executable, "-c", program, str(bundle)], stdout=subprocess.PIPE) as child:
