@@ -239,7 +239,7 @@ class _Prover:
         x = noise(self.config, rows, steps, self.random)
         if self.encoder_range is None:
             return x
-        return np.clip(x, -self.encoder_range[:, None], self.encoder_range[:, None])
+        return x.clip(-self.encoder_range[:, None], self.encoder_range[:, None])
 
     # The full graph
 

@@ -78,7 +78,10 @@ class Session:
                     continue
                 rate = source.electrodes.rate
                 count = round(_CHUNK_SECONDS * rate)
-                if self._realtime and not source.live:
+                if source.live:
+                    # No further than the next decision, so that it has the time when its last sample came.
+                    count = max(1, self._streams.awaited(row))
+                elif self._realtime:
                     due = int((now - self._began[row]) * rate)
                     count = min(count, due - self._streams.received(row))
                 if count > 0:

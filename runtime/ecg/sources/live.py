@@ -11,8 +11,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit
+
+import numpy as np
 
 from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser
@@ -96,23 +99,20 @@ class LiveSource:
             self.ended = True
             if self._error:
                 pieces.append(Note("lost", {"message": self._error}, fault=True))
-        return pieces
+        return _joined(pieces)
 
     def expect(self, count: int, wake: Callable[[], None]) -> None:
         with self._room:
             self._expected = count, wake
-        self._wake()
+            self._wake_if_due()
 
-    def _wake(self) -> None:
-        """Keep the promise of :meth:`expect`, if it is due."""
-        with self._room:
-            if self._expected is None:
-                return
+    def _wake_if_due(self) -> None:
+        """Keep the promise of :meth:`expect`; with the lock held."""
+        if self._expected is not None:
             count, wake = self._expected
-            if self._waiting < count and not self._finished.is_set():
-                return
-            self._expected = None
-        wake()
+            if self._waiting >= count or self._finished.is_set():
+                self._expected = None
+                wake()
 
     def _take_in(self) -> None:
         try:
@@ -131,7 +131,8 @@ class LiveSource:
                 self._put(self._parsers[0].finish(), last=True)
             self._finished.set()
             self._opened.set()
-            self._wake()
+            with self._room:
+                self._wake_if_due()
 
     def _receive_all(self) -> str | None:
         """Take in what comes until it ends; why, unless it ended in order."""
@@ -213,7 +214,7 @@ class LiveSource:
                 self._dropped, pieces = 0, lost + pieces
             self._waiting += size
             self._queue.append((pieces, parser.save()))
-        self._wake()
+            self._wake_if_due()
 
     def identity(self) -> dict[str, Any]:
         return self.electrodes.identity() | {"unit": self.electrodes.unit}
@@ -270,6 +271,22 @@ def open_tcp(address: str, given: Format) -> LiveSource:
         return Connection(lambda: connection.recv(_READ_BYTES), close)
 
     return LiveSource(address, connect, given)
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    """Samples that follow each other as one piece, which arrived when the last of them did.
+
+    A device that sends each sample alone brings hundreds of pieces a second, and what is done with a piece
+    costs much more than what is done with a sample.
+    """
+    joined: list[Piece] = []
+    for are_samples, group in groupby(pieces, lambda piece: isinstance(piece, Samples)):
+        some = list(group)
+        if are_samples and len(some) > 1:
+            runs = [piece for piece in some if isinstance(piece, Samples)]
+            some = [Samples(np.concatenate([run.values for run in runs]), runs[-1].arrived)]
+        joined += some
+    return joined
 
 
 def _samples(pieces: list[Piece]) -> int:

@@ -262,3 +262,18 @@ def test_it_wakes_whoever_waits_once_what_is_expected_is_there(serve: Callable[.
     source.expect(1, ended.set)  # and there will be no more
     assert ended.wait(10)
     source.close()
+
+
+def test_samples_that_come_one_by_one_are_one_piece_up_to_a_note() -> None:
+    source = scripted(HEADER, b"[1]\n", b"[2]\n", b"[3]\n", b"nonsense\n", b"[5]\n", b"[6]\n")
+    source.read(0)
+    source._finished.wait(10)
+    (two,) = source.read(2)
+    assert isinstance(two, Samples) and two.values.tolist() == [[1], [2]]
+    three, note, missing, rest = source.read(10)
+    assert isinstance(note, Note) and note.kind == "bad_line" and missing == Missing(1)
+    assert values([three, rest]) == [3, 5, 6]
+    # What a decision waited for is the last of them.
+    assert isinstance(three, Samples) and isinstance(rest, Samples)
+    assert two.arrived is not None and three.arrived is not None and rest.arrived is not None
+    assert two.arrived <= three.arrived <= rest.arrived
