@@ -17,11 +17,8 @@ import json
 import os
 import random
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,14 +32,12 @@ from numpy.typing import NDArray
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.commands.stream import stream as command
 from multires_edge.runtime.ecg.decision import Decision
-from multires_edge.runtime.ecg.resample import Resampler
 from multires_edge.runtime.ecg.session import Session
 from multires_edge.runtime.ecg.sources import Piece, Samples, open_source
 from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
 
-_SIZES = {"paper": (128, 6), "demo": (64, 4)}  # d_model, n_layers
+SIZES = {"paper": (128, 6), "demo": (64, 4)}  # d_model, n_layers
 _POOL = "window:10s"
-_OFTEN = 0.02  # seconds between decisions, to have many of them
 
 
 def main() -> None:
@@ -51,18 +46,18 @@ def main() -> None:
     parser.add_argument("what", choices=["speed", "latency", "day", "sources", "kills"])
     parser.add_argument("records", nargs="+")
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--size", choices=sorted(_SIZES), default="demo")
+    parser.add_argument("--size", choices=sorted(SIZES), default="demo")
     parser.add_argument("--hours", type=float, default=24)
     parser.add_argument("--count", type=int)
     parser.add_argument("--seconds", type=float, default=30)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = arguments.bundle or _random_bundle(arguments.records[0], arguments.size, folder)
+        path = arguments.bundle or random_bundle(arguments.records[0], arguments.size, folder)
         if arguments.what == "speed":
             speed(open_bundle(path), arguments.records[0])
         elif arguments.what == "latency":
-            latency(path, arguments.records[0], arguments.seconds)
+            latency(open_bundle(path), arguments.records[0], arguments.seconds)
         elif arguments.what == "day":
             day(open_bundle(path), arguments.records, arguments.hours)
         elif arguments.what == "sources":
@@ -86,70 +81,23 @@ def speed(bundle: Bundle, record: str) -> None:
     print(f"{last[-1].time / best:.0f} times real time")
 
 
-def latency(path: Path, record: str, seconds: float) -> None:
-    """Sample by sample as a device sends them: from the last sample that a decision needs to the decision.
-
-    Once in this process, and once through the command: from a socket to a line on its standard output.
-    """
-    bundle, source = open_bundle(path), open_source(record)
+def latency(bundle: Bundle, record: str, seconds: float) -> None:
+    """Sample by sample as a device sends them: from the last sample that a decision needs to the decision."""
+    source = open_source(record)
     given = source.electrodes
-    stream = EcgStream(bundle, leads=given.leads, rate=given.rate, unit=given.unit, every=_OFTEN, pool=_POOL)
+    stream = EcgStream(bundle, leads=given.leads, rate=given.rate, unit=given.unit, every=0.02, pool=_POOL)
     count = round(seconds * given.rate)
     pieces = source.read(count)
     samples = np.concatenate([piece.values for piece in pieces if isinstance(piece, Samples)])[:count]
-    taken = []
-    for sample in _paced(samples, given.rate):
+    taken, started = [], time.perf_counter()
+    for i, sample in enumerate(samples):
+        time.sleep(max(0.0, started + i / given.rate - time.perf_counter()))
         came = time.perf_counter()
         decisions = stream.feed(sample[None])
         if decisions:
             taken.append(1e3 * (time.perf_counter() - came))
-    _print_latency("as an object", taken, seconds, given.rate)
-
-    sent: list[float] = []
-
-    def serve(listener: socket.socket) -> None:
-        client, _ = listener.accept()
-        header = {"leads": list(given.leads), "rate": given.rate, "unit": given.unit}
-        with client:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client.sendall(f"{json.dumps(header)}\n".encode())
-            time.sleep(3)  # while the command starts
-            for sample in _paced(samples, given.rate):
-                line = f"{json.dumps([round(float(value), 6) for value in sample])}\n".encode()
-                sent.append(time.perf_counter())
-                client.sendall(line)
-
-    preprocessing = bundle.preprocessing
-    assert preprocessing is not None
-    resampler = Resampler(given.rate, preprocessing["sampling_rate"], len(given.leads))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=serve, args=(listener,))
-        server.start()
-        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-        command_line = [sys.executable, "-m", "multires_edge.runtime", "stream", str(path), address, "--json"]
-        options = ["--every", f"{_OFTEN}s", "--pool", _POOL]
-        taken = []
-        with subprocess.Popen([*command_line, *options], stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                now, entry = time.perf_counter(), json.loads(line)
-                needed = resampler.needed(round(entry["time"] * preprocessing["sampling_rate"]))
-                if entry["type"] == "decision" and needed <= count:  # the last ones come with the end
-                    taken.append(1e3 * (now - sent[needed - 1]))
-        server.join()
-    _print_latency("by the command, from a socket", taken, seconds, given.rate)
-
-
-def _paced(samples: NDArray[np.float64], rate: float) -> Iterator[NDArray[np.float64]]:
-    started = time.perf_counter()
-    for i, sample in enumerate(samples):
-        time.sleep(max(0.0, started + i / rate - time.perf_counter()))
-        yield sample
-
-
-def _print_latency(how: str, taken: list[float], seconds: float, rate: float) -> None:
     p50, p99, p999 = np.percentile(taken, [50, 99, 99.9])
-    print(f"{how}, from the sample to the decision, {len(taken)} in {seconds:.0f} s at {rate:g} Hz:")
+    print(f"{len(taken)} decisions in {seconds:.0f} s at {given.rate:g} Hz, from the sample to the decision:")
     print(f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, p99.9 {p999:.2f} ms, max {max(taken):.2f} ms")
 
 
@@ -274,7 +222,8 @@ def _repeated(records: list[str], start: int, stop: int) -> Iterator[NDArray[np.
         yield pieces[i % len(pieces)] + 0.01 * noise
 
 
-def _random_bundle(record: str, size: str, folder: Path) -> Path:
+def random_bundle(record: str, size: str, folder: Path) -> Path:
+    """A network for the leads of a record, of random weights, as a bundle."""
     # Exporting takes more memory than a device has; with --bundle, none of it is in what is measured.
     from benchmarks.networks import PAPER_SIZE, random_checkpoint
     from multires_edge.export import export_bundle
@@ -286,7 +235,7 @@ def _random_bundle(record: str, size: str, folder: Path) -> Path:
         "output": "sigmoid",
     }
     (folder / "card.json").write_text(json.dumps(card))
-    d_model, n_layers = _SIZES[size]
+    d_model, n_layers = SIZES[size]
     config = replace(PAPER_SIZE, d_input=len(leads), d_model=d_model, n_layers=n_layers)
     checkpoint = random_checkpoint(config, folder)
     return export_bundle(checkpoint, folder / "bundle", card=folder / "card.json").path
