@@ -112,6 +112,7 @@ def test_what_grows_too_large_stays_in_float32() -> None:
 def test_what_only_the_queues_hold_counts_too() -> None:
     """Low-pass filters that more than double what does not change, at scales that weigh next to nothing."""
     net = random_net(variant(depth=10))
+    layer: Any
     for layer in net.seq_layers:
         layer.h0.fill_(1.1)
         layer.w[:, :6] *= 1e-5
