@@ -12,6 +12,16 @@ Array = NDArray[np.float64]
 INT8_MAX = 127  # symmetric: -128 is not used
 
 
+def int8_scales(largest: Array) -> NDArray[np.float32]:
+    """What one int8 level is worth where the largest magnitudes are these: positive, normal numbers.
+
+    Zeros are zeros with any scale; and so is what weight decay has left of a dead channel, whose scale
+    would be no normal number.
+    """
+    scales = largest / INT8_MAX
+    return np.where(scales >= np.finfo(np.float32).tiny, scales, 1.0).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Linear:
     """weight (out, in), bias (out,)."""
@@ -54,9 +64,7 @@ class QuantizedLinear:
     def of(cls, linear: Linear, input_scales: NDArray[np.float32]) -> QuantizedLinear:
         """Quantise weights with a scale for each output, its largest weight being 127."""
         absorbed = linear.weight * input_scales.astype(np.float64)
-        largest = np.abs(absorbed).max(axis=1)
-        # A row of zeros is zeros with any scale.
-        scales = np.where(largest > 0, largest / INT8_MAX, 1.0).astype(np.float32)
+        scales = int8_scales(np.abs(absorbed).max(axis=1))
         rounded = np.rint(absorbed / scales[:, None])
         weight = np.clip(rounded, -INT8_MAX, INT8_MAX).astype(np.int8)
         return cls(weight, scales, linear.bias, input_scales)

@@ -239,7 +239,8 @@ class _Prover:
         x = noise(self.config, rows, steps, self.random)
         if self.encoder_range is None:
             return x
-        return x.clip(-self.encoder_range[:, None], self.encoder_range[:, None])
+        clipped: NDArray[Any] = np.clip(x, -self.encoder_range[:, None], self.encoder_range[:, None])
+        return clipped
 
     # The full graph
 

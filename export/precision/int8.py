@@ -13,7 +13,14 @@ import numpy as np
 
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
-from multires_edge.export.linear import INT8_MAX, Array, FilterScales, Linear, QuantizedLinear
+from multires_edge.export.linear import (
+    INT8_MAX,
+    Array,
+    FilterScales,
+    Linear,
+    QuantizedLinear,
+    int8_scales,
+)
 from multires_edge.export.precision.queues import Queues
 from multires_edge.models.config import ModelConfig
 from multires_edge.runtime.errors import ConfigError
@@ -139,8 +146,8 @@ def quantize_filters(layer: FoldedLayer) -> FoldedLayer:
 
 def _scales(filters: list[Array]) -> Array:
     largest = np.max([np.abs(each).max(axis=0) for each in filters], axis=0)
-    # float32, as the graph has them; a channel of zeros is zeros with any scale.
-    scales: Array = np.where(largest > 0, largest / INT8_MAX, 1.0).astype(np.float32).astype(np.float64)
+    # float32, as the graph has them.
+    scales: Array = int8_scales(largest).astype(np.float64)
     return scales
 
 

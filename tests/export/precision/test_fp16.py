@@ -112,11 +112,10 @@ def test_what_grows_too_large_stays_in_float32() -> None:
 def test_what_only_the_queues_hold_counts_too() -> None:
     """Low-pass filters that more than double what does not change, at scales that weigh next to nothing."""
     net = random_net(variant(depth=10))
-    for name, parameter in net.named_parameters():
-        if name.endswith(".h0"):
-            parameter.fill_(1.1)
-        elif name.endswith(".w"):
-            parameter[:, :6] *= 1e-5
+    layer: Any
+    for layer in net.seq_layers:
+        layer.h0.fill_(1.1)
+        layer.w[:, :6] *= 1e-5
     steady = inputs_for(net.config, 2, 1).repeat(1, 1, net.config.layer_receptive_field)
     types = _types("fp16", net, None)
     assert types == plan_fp16(net, [steady]) == TypePlan((FLOAT32, FLOAT16), FLOAT16, FLOAT32, FLOAT16)

@@ -71,6 +71,19 @@ def test_weights_are_within_half_a_level(seed: int, outputs: int, inputs: int) -
     assert (np.abs(quantized.weight * scales - weight) <= scales * 0.50001).all()
 
 
+def test_what_weight_decay_has_left_is_zero(tmp_path: Path) -> None:
+    """A scale below the normal float32 numbers is none, for the native engine at least."""
+    net = random_net(variant())
+    net.seq_layers[0].h1[3] *= 1e-40  # type: ignore[operator,index]
+    net.mixing_layers[0][0].weight[5] *= 1e-40  # type: ignore[index]
+    network = quantize(fold(net), calibrated(net, tmp_path), ("mixing", "filters"))
+    mixing, scales = network.layers[0].mixing, network.layers[0].filter_scales
+    assert isinstance(mixing, QuantizedLinear) and scales is not None
+    assert not mixing.weight[5].any() and mixing.weight[4].any()
+    tiny = np.finfo(np.float32).tiny
+    assert min(mixing.weight_scales.min(), scales.lowpass.min(), scales.highpass.min()) >= tiny
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_graphs_hold_the_same_scales_and_weights(kind: str, tmp_path: Path) -> None:
     net = random_net(variant(**KINDS[kind]))
