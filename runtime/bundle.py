@@ -14,7 +14,7 @@ from multires_edge.runtime.backends import Stepper, make_runner, make_stepper
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import BundleError, InputError
 from multires_edge.runtime.full import FullGraph
-from multires_edge.runtime.manifest import GraphSpec, Manifest, read_manifest
+from multires_edge.runtime.manifest import GraphSpec, Manifest, digest_of, read_manifest
 from multires_edge.runtime.pooling import pooled_states
 from multires_edge.runtime.stream import Stream
 from multires_edge.runtime.window import window_of
@@ -96,6 +96,10 @@ class Bundle:
         """A stream on a stepper made for this bundle, which pools as ``pool`` says, None as exported."""
         spec, _ = self._pooled(precision, pool)
         model = f"{self.manifest.source['sha256'][:16]}/{pool or self.manifest.pool}/{precision}"
+        quantization = self.manifest.quantization.get(precision)
+        if quantization is not None:  # with other ranges or parts the same numbers in a queue mean another
+            table = self.manifest.files.get("calibration.json")
+            model += f"/{digest_of({'quantization': quantization, 'calibration': table})[:16]}"
         return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
 
     def _pooled(self, precision: str, pool: str | None) -> tuple[GraphSpec, int | None]:

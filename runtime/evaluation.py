@@ -95,6 +95,7 @@ def compare(
     if state not in STATES:
         raise InputError(f"state is {state!r}, expected {' or '.join(STATES)}")
     metric = metric_for(bundle.manifest.model, bundle.labels, data)
+    metric.check_defined()
     if state == "carried":
         batch = min(batch or 1, len(data))
         _check_carried(bundle, data, graph, batch)

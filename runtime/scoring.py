@@ -30,6 +30,9 @@ class Metric(ABC):
     def value(self, predictions: NDArray[Any], rows: Any = slice(None)) -> float:
         """Of the records that ``rows`` names, any of them several times."""
 
+    def check_defined(self) -> None:  # noqa: B027, most are defined on any records
+        """Raise DataError, before anything runs, where these records leave the metric without a value."""
+
     def by_class(self, predictions: NDArray[Any]) -> dict[str, float] | None:
         """The value of each class, for metrics that have one."""
         return None
@@ -64,6 +67,15 @@ class MacroAuroc(Metric):
 
     def value(self, predictions: NDArray[Any], rows: Any = slice(None)) -> float:
         return float(np.mean(metrics.auroc_by_class(predictions[rows], self.labels[rows])))
+
+    def check_defined(self) -> None:
+        same = (self.labels == self.labels[0]).all(0)
+        if same.any():
+            names = ", ".join(name for name, alone in zip(self.classes, same, strict=True) if alone)
+            raise DataError(
+                f"all {len(self.labels)} records have the same label of {names}; AUROC needs records with "
+                "and without each class"
+            )
 
     def by_class(self, predictions: NDArray[Any]) -> dict[str, float]:
         return dict(zip(self.classes, metrics.auroc_by_class(predictions, self.labels), strict=True))

@@ -151,6 +151,8 @@ class _Measure:
         self.network, self.table, self.data = network, table, data
         self.target, self.parts = target, parts
         self.metric = _metric(network.config, labels, data)
+        if self.metric is not None:
+            self.metric.check_defined()
         self.name = self.metric.name if self.metric else RELATIVE_ERROR
         self.outputs, needed = [], []
         for rows, y in self._run(network):

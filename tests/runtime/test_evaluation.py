@@ -197,7 +197,10 @@ class TestRefusals:
                 {"labels": np.eye(7, 3, dtype=int), "classes": ["a", "b"]},
                 "names 2 classes, the network has 3",
             ),
-            ({"labels": np.zeros((7, 3), int)}, "class 0: all 7 records have the same label, 0"),
+            (
+                {"labels": np.eye(7, 3, 1, dtype=int), "classes": ["a", "b", "c"]},
+                "all 7 records have the same label of a; AUROC needs",
+            ),
         ],
     )
     def test_of_labels(self, classifier: Bundle, known: dict[str, Any], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,13 @@ class TestBundles:
         if precision == "fp16":
             with pytest.raises(StateError):
                 bundle.stream(2, precision="fp32").load_state(saved)
+
+    def test_states_of_other_ranges_are_refused(self, bundle: Bundle) -> None:
+        files = bundle.manifest.files | {"calibration.json": "0" * 64}
+        other = Bundle(bundle.path, replace(bundle.manifest, files=files))
+        with pytest.raises(StateError, match="of another model"):
+            other.stream(2, precision="int8").load_state(bundle.stream(2, precision="int8").save_state())
+        other.stream(2, precision="fp16").load_state(bundle.stream(2, precision="fp16").save_state())
 
     def test_run_natively_where_no_backend_is_named(self, bundle: Bundle) -> None:
         inputs = random_inputs(variant(), 1, 30)
