@@ -81,6 +81,11 @@ def test_of_another_bundle(exported: Path, report: Path) -> None:
         ({"checks": [{"passed": False}]}, "incomplete or misshapen"),
         ({"backend": "tensorrt"}, "incomplete or misshapen"),
         ({"bundle": None}, "incomplete or misshapen"),
+        ({"bundle": {"manifest_sha256": 5}}, "of another bundle"),
+        ({"passed": False}, "passed is not what its checks say"),
+        ({"passed": "no"}, "passed is not what its checks say"),
+        ({"checks": []}, "passed is not what its checks say"),
+        ({"timing": [{"p50_us": float("nan")}]}, "NaN is no JSON"),
     ],
 )
 def test_refused(fields: dict[str, Any], words: str, bundle: Path, report: Path) -> None:
