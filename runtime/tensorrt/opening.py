@@ -22,7 +22,14 @@ def open_stepper(folder: Path, manifest: Manifest, precision: str, batch: int) -
     profile.
     """
     load_driver()
-    kind, engine, api = find_engine(folder, manifest, precision, find_gpu())
+    gpu = find_gpu()
+    if gpu is None:
+        # Said before anyone builds an engine that could not run here.
+        raise BackendError(
+            "the tensorrt backend needs a CUDA device, and there is none here that a driver serves: use "
+            "backend native or onnxruntime, or run it on the device"
+        )
+    kind, engine, api = find_engine(folder, manifest, precision, gpu)
     of_form = manifest.in_form(engine.entry["graph"]["form"])
     spec, states = of_form.graph(kind, precision), of_form.graph("step", precision).states
     device = CudaDevice()
