@@ -55,7 +55,7 @@ def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | Non
         if kind not in ("step", "taps") or kind in usable:
             continue
         try:
-            api = load_api(read_sidecar(path)["tensorrt"]["package"])
+            api = _api_for(path)
             engine = check_engine(
                 path, manifest, kind, precision, package=api.package, version=api.version, gpu=gpu
             )
@@ -72,6 +72,13 @@ def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | Non
         )
     damaged = next((error for error in refusals if isinstance(error, BundleError)), None)
     raise damaged or BackendError("; ".join(map(str, refusals)))
+
+
+def _api_for(path: Path) -> Api:
+    try:
+        return load_api(read_sidecar(path)["tensorrt"]["package"])
+    except BackendError as error:
+        raise BackendError(f"{path.name} {error}") from error
 
 
 def _copies_nothing(step: Engine, manifest: Manifest, precision: str) -> bool:
