@@ -52,6 +52,13 @@ def test_taken_in_and_shown(bundle: Path, report: Path) -> None:
     assert CliRunner().invoke(main, ["verify", str(bundle)]).exit_code == 0, "the bundle itself is unchanged"
 
 
+def test_a_file_where_the_reports_go(bundle: Path, report: Path) -> None:
+    (bundle / "devices").write_text("mine")
+    result = verify(bundle, report)
+    assert result.exit_code == 2 and "devices: exists and is not a folder" in result.stderr
+    assert (bundle / "devices").read_text() == "mine"
+
+
 def test_as_json(bundle: Path, report: Path) -> None:
     entry = json.loads(verify(bundle, report, "--json").stdout)
     assert entry["passed"] and entry["device_report"]["name"] == "Orin <NX> & co"
