@@ -70,6 +70,8 @@ def disk_errors(final: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
+        if error.errno == errno.EEXIST and not final.parent.is_dir():
+            raise OutputError(f"{final.parent}: exists and is not a folder; move it away") from error
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise OutputError(f"{final}: another process wrote it meanwhile; nothing replaced") from error
         raise OutputError(

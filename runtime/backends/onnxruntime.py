@@ -144,7 +144,7 @@ class OnnxRuntimeStepper:
         provider: str | None,
         n_tokens: int | None,
     ) -> None:
-        provider = provider or "cpu"
+        provider = "cpu" if provider is None else provider
         self._session = open_session(path, threads, provider, spec, batch)
         self._sample = _Buffer.zeros(_concrete(spec.inputs[0].shape, batch), spec.inputs[0].dtype)
         self._output = _Buffer.zeros(_concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)

@@ -145,7 +145,8 @@ def _result(
 def _chosen(name: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
     for item in wanted:
         if item not in there:
-            raise BackendError(f"{name} is {item!r}, expected one of {', '.join(there)}")
+            hint = "; the script of multires-edge kit times TensorRT on its device" * (item == "tensorrt")
+            raise BackendError(f"{name} is {item!r}, expected one of {', '.join(there)}{hint}")
     return list(dict.fromkeys(wanted or there))
 
 

@@ -103,7 +103,8 @@ class EcgStreams:
                 for batch in batches
             ]
         except BackendError as error:
-            if pool is not None or self._pool.pool is None:
+            graphs = backend in ("auto", "onnxruntime", "tensorrt")
+            if pool is not None or self._pool.pool is None or not graphs:
                 raise
             raise BackendError(f"{error}; pool bundle takes the graph's as it is") from error
         self._probabilities = (

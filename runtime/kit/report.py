@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.errors import BundleError
@@ -61,7 +61,7 @@ class DeviceReport:
 def read_report(path: Path, bundle: Bundle) -> DeviceReport:
     """Read ``device_report.json`` and check that it is whole and of this bundle. Raises BundleError."""
     try:
-        entry = json.loads(path.read_text("utf-8"))
+        entry = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: cannot be read ({error})") from error
     if not isinstance(entry, dict) or entry.get("format") != REPORT_FORMAT:
@@ -75,9 +75,12 @@ def read_report(path: Path, bundle: Bundle) -> DeviceReport:
         raise BundleError(f"{path}: changed since the device wrote it (its SHA-256 differs); copy it again")
     try:
         report = DeviceReport(entry)
-        theirs, ours = entry["bundle"]["manifest_sha256"], bundle.manifest.to_json()["sha256"]
+        theirs, ours = str(entry["bundle"]["manifest_sha256"]), bundle.manifest.to_json()["sha256"]
         ignored = entry["digests_ignored"]
         report.lines(), render([report])
+        made = [check["passed"] is True for check in entry["checks"]]
+        if entry["passed"] is not (bool(made) and all(made)):
+            raise ValueError("passed is not what its checks say")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise BundleError(f"{path}: is incomplete or misshapen ({error!r})") from error
     if theirs != ours:
@@ -90,6 +93,11 @@ def read_report(path: Path, bundle: Bundle) -> DeviceReport:
             f"{path}: was made with --ignore-digests, so it says nothing of this bundle; run the kit without"
         )
     return report
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """The script writes neither NaN nor infinity, and JSON has none."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def store_report(report: DeviceReport, bundle: Bundle) -> Path:

@@ -22,7 +22,14 @@ def open_stepper(folder: Path, manifest: Manifest, precision: str, batch: int) -
     profile.
     """
     load_driver()
-    kind, engine, api = find_engine(folder, manifest, precision, find_gpu())
+    gpu = find_gpu()
+    if gpu is None:
+        # Said before anyone builds an engine that could not run here.
+        raise BackendError(
+            "the tensorrt backend needs a CUDA device, and there is none here that a driver serves: use "
+            "backend native or onnxruntime, or run it on the device"
+        )
+    kind, engine, api = find_engine(folder, manifest, precision, gpu)
     of_form = manifest.in_form(engine.entry["graph"]["form"])
     spec, states = of_form.graph(kind, precision), of_form.graph("step", precision).states
     device = CudaDevice()
@@ -48,7 +55,7 @@ def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | Non
         if kind not in ("step", "taps") or kind in usable:
             continue
         try:
-            api = load_api(read_sidecar(path)["tensorrt"]["package"])
+            api = _api_for(path)
             engine = check_engine(
                 path, manifest, kind, precision, package=api.package, version=api.version, gpu=gpu
             )
@@ -65,6 +72,13 @@ def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | Non
         )
     damaged = next((error for error in refusals if isinstance(error, BundleError)), None)
     raise damaged or BackendError("; ".join(map(str, refusals)))
+
+
+def _api_for(path: Path) -> Api:
+    try:
+        return load_api(read_sidecar(path)["tensorrt"]["package"])
+    except BackendError as error:
+        raise BackendError(f"{path.name} {error}") from error
 
 
 def _copies_nothing(step: Engine, manifest: Manifest, precision: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -116,6 +117,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_whole(options.report, to_json(report))
     except KitError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # What is still in the buffer goes nowhere, and Python would say so once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("error: nobody reads the output any more; no report was written", file=sys.stderr)
         return 2
     except MemoryError:
         print("error: out of memory; try fewer --streams, or one --precision at a time", file=sys.stderr)

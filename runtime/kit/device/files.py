@@ -38,6 +38,8 @@ def to_json(entry: dict[str, Any]) -> bytes:
 
 def check_writable(path: Path) -> None:
     """Say before the work, not after it, that a file cannot be written. Raises KitError."""
+    if path.is_dir():
+        raise KitError(f"{str(path)!r} is a folder; give the name of a file to write")
     attempt = path.with_name(f".{path.name}.attempt")
     write_whole(attempt, b"")
     with contextlib.suppress(OSError):

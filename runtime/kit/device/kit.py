@@ -77,7 +77,7 @@ class Kit:
         for name in asked:
             if name not in there:
                 raise KitError(f"the kit has no graphs in {name!r}; it has: {', '.join(there)}")
-        return list(asked) or there
+        return list(dict.fromkeys(asked)) or there
 
 
 class Graph:

@@ -199,6 +199,23 @@ class TestRefuses:
         assert done.returncode == 2 and "unpack the kit again" in done.stderr, done.stderr
         assert done.stderr.count("\n") == 1 and name.removesuffix(".py") in done.stderr
 
+    @pytest.mark.parametrize("name", ["", ".", "/", "graphs"])
+    def test_a_report_that_is_a_folder(self, name: str, kit: Path, check: Check, capsys: Any) -> None:
+        assert check("--report", str(kit / name) if name.isalpha() else name) == 2
+        output = capsys.readouterr()
+        assert "is a folder" in output.err and "✓" not in output.out
+
+    def test_an_output_that_is_closed(self, kit: Path) -> None:
+        command = alone(kit, "--backend", "onnxruntime", "--steps", "1000000")
+        with subprocess.Popen(
+            command, cwd=kit, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()
+            error = process.stderr.read()
+        assert process.returncode == 2 and error.count("\n") == 1 and "nobody reads" in error
+
     @pytest.mark.parametrize("streams", ["0", "a", ",", "1,-2"])
     def test_streams_that_are_no_counts(self, streams: str, check: Check, capsys: Any) -> None:
         with pytest.raises(SystemExit, match="2"):

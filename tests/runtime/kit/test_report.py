@@ -52,6 +52,13 @@ def test_taken_in_and_shown(bundle: Path, report: Path) -> None:
     assert CliRunner().invoke(main, ["verify", str(bundle)]).exit_code == 0, "the bundle itself is unchanged"
 
 
+def test_a_file_where_the_reports_go(bundle: Path, report: Path) -> None:
+    (bundle / "devices").write_text("mine")
+    result = verify(bundle, report)
+    assert result.exit_code == 2 and "devices: exists and is not a folder" in result.stderr
+    assert (bundle / "devices").read_text() == "mine"
+
+
 def test_as_json(bundle: Path, report: Path) -> None:
     entry = json.loads(verify(bundle, report, "--json").stdout)
     assert entry["passed"] and entry["device_report"]["name"] == "Orin <NX> & co"
@@ -81,6 +88,11 @@ def test_of_another_bundle(exported: Path, report: Path) -> None:
         ({"checks": [{"passed": False}]}, "incomplete or misshapen"),
         ({"backend": "tensorrt"}, "incomplete or misshapen"),
         ({"bundle": None}, "incomplete or misshapen"),
+        ({"bundle": {"manifest_sha256": 5}}, "of another bundle"),
+        ({"passed": False}, "passed is not what its checks say"),
+        ({"passed": "no"}, "passed is not what its checks say"),
+        ({"checks": []}, "passed is not what its checks say"),
+        ({"timing": [{"p50_us": float("nan")}]}, "NaN is no JSON"),
     ],
 )
 def test_refused(fields: dict[str, Any], words: str, bundle: Path, report: Path) -> None:
