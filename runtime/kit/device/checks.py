@@ -68,6 +68,8 @@ def compare(
 def line(check: dict[str, Any]) -> str:
     """A check for a person; a failed one names tensor, step and row."""
     head = f"-[{'✓' if check['passed'] else 'x'}] {check['name']}: {check['tensor']}"
+    if "message" in check:
+        return f"{head} {check['message']}"
     error = "not finite" if check["error"] is None else f"{check['measure']} error {check['error']:.1e}"
     tail = f"{error} (limit {check['limit']:.0e})"
     if check["passed"]:
@@ -93,6 +95,15 @@ class Checker:
     @property
     def passed(self) -> bool:
         return bool(self.checks) and all(check["passed"] for check in self.checks)
+
+    def run_files(self) -> None:
+        """A graph that was changed has failed; what the change does, the other checks say."""
+        for name, what in self._kit.changed.items():
+            message = f"changed since the kit was made ({what}); unpack the kit again"
+            self._add("files", name, {"passed": False, "message": message})
+        if not self._kit.changed:
+            count = len(self._kit.entry["files"])
+            self._add("files", f"all {count}", {"passed": True, "message": "are as they were made"})
 
     def run(self, precision: str) -> None:
         """Check the graphs of a precision."""

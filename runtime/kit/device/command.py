@@ -53,7 +53,6 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--engines", type=Path, default=here / "engines", metavar="DIR", help="where engines are kept")
     add("--rebuild", action="store_true", help="build engines even where they are kept")
-    add("--ignore-digests", action="store_true", help="go on with changed files, to experiment")
     add("--kit", type=Path, default=here, metavar="DIR", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -61,7 +60,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def check_device(options: argparse.Namespace) -> dict[str, Any]:
     """Make all checks and measurements; the report."""
     started = datetime.datetime.now(datetime.timezone.utc)
-    kit = Kit(options.kit, ignore_digests=options.ignore_digests)
+    kit = Kit(options.kit)
     precisions = kit.precisions(options.precision)
     backend: Backend
     if options.backend == "onnxruntime":
@@ -75,8 +74,14 @@ def check_device(options: argparse.Namespace) -> dict[str, Any]:
     if facts["absent"]:
         print(f"-[ ] not found here: {', '.join(facts['absent'])}")
     checker, timings = Checker(kit, backend), []
+    checker.run_files()
     for precision in precisions:
-        checker.run(precision)
+        try:
+            checker.run(precision)
+        except KitError as error:
+            if not kit.changed:
+                raise
+            raise KitError(f"{error}; {', '.join(kit.changed)} was changed: unpack the kit again") from error
     for precision in precisions if options.steps > 0 else []:
         for timing in time_precision(kit, backend, precision, options.streams, options.steps):
             print(
@@ -94,7 +99,6 @@ def check_device(options: argparse.Namespace) -> dict[str, Any]:
         "target": kit.entry["target"],
         "bundle": kit.entry["bundle"],
         "kit_sha256": kit.entry.get("sha256"),
-        "digests_ignored": kit.digests_ignored,
         "backend": {"name": backend.name, **backend.describe()},
         "device": facts,
         "precisions": precisions,

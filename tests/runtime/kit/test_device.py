@@ -130,10 +130,9 @@ class TestFinds:
         weight.flat[0] += 0.05
         tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
         onnx.save(model, path)
-        assert check("--precision", "fp32") == 2
-        assert f"{kind}.onnx: changed since the kit was made" in capsys.readouterr().err
-        assert check("--precision", "fp32", "--ignore-digests") == 1
+        assert check("--precision", "fp32") == 1
         output = capsys.readouterr().out
+        assert f"files: graphs/{kind}.onnx changed since the kit was made" in output
         assert f"fp32 {kind} graph" in output and "logits is off at step " in output and ", row " in output
 
     @pytest.mark.parametrize("name", ["position", "queue_00", "queue_01", "queue_02", "pool_sum"])
@@ -172,7 +171,8 @@ class TestFinds:
         monkeypatch.setattr(OnnxRuntimeStep, "step", lambda self, x: step(self, x) * np.float32("nan"))
         assert check() == 1
         assert "nan for " in capsys.readouterr().out
-        assert json.loads((tmp_path / "device_report.json").read_text())["checks"][0]["error"] is None
+        checks = json.loads((tmp_path / "device_report.json").read_text())["checks"]
+        assert next(made for made in checks if not made["passed"])["error"] is None
 
 
 class TestRefuses:
@@ -185,9 +185,6 @@ class TestRefuses:
         assert check() == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and name in error and "unpack" in error
-        if name.endswith((".npz", ".onnx", "kit.json")):  # nor is there any going on with half of these
-            assert check("--ignore-digests") == 2
-            assert capsys.readouterr().err.startswith("error: ")
 
     @pytest.mark.parametrize("name", ["checks.py", "kit.py"])
     def test_its_own_parts(self, name: str, kit: Path) -> None:
@@ -228,7 +225,7 @@ class TestRefuses:
         tensor = next(t for t in model.graph.initializer if t.name == "rings/slots")
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1, tensor.name))
         onnx.save(model, path)
-        assert check("--precision", "fp32", "--ignore-digests") == 2
+        assert check("--precision", "fp32") == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "step.onnx: onnxruntime cannot run it" in error
 
