@@ -203,7 +203,9 @@ class EcgStreams:
         if self._alone:
             return {row: _run_alone(self._networks[row], block) for row, block in blocks.items()}
         stream = self._networks[0]
-        idle = [row for row, ended in enumerate(self._ended) if row not in blocks and not ended]
+        # One that has ended may have blocks left, of another length than these.
+        over = [ended and not front.ready for ended, front in zip(self._ended, self._fronts, strict=True)]
+        idle = [row for row in range(len(self._fronts)) if row not in blocks and not over[row]]
         for row in idle:
             if row not in self._parked:
                 self._parked[row] = stream.save_state([row])
@@ -220,9 +222,9 @@ class EcgStreams:
                 stream.load_state(saved, [row])
         assert x is not None
         logits = stream.run(x)[..., -1]
-        over = [row for row, block in blocks.items() if block.reset]
-        if over:
-            stream.reset(over)
+        full = [row for row, block in blocks.items() if block.reset]
+        if full:
+            stream.reset(full)
         return {row: logits[row].copy() for row in blocks}
 
     def _decide(self, row: int, block: Block, logits: NDArray[np.float32]) -> list[Decision | Event]:

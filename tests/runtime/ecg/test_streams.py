@@ -228,6 +228,23 @@ class TestManySources:
         assert [d for d in out if d.source == "c"] == c
         assert [d for d in out if d.source == "a"] == a
 
+    @pytest.mark.parametrize("patience", [None, 1, 2])
+    def test_one_that_has_ended_keeps_its_state_for_what_it_has_left(
+        self, opened: Bundle, patience: int | None
+    ) -> None:
+        """Resets that are no multiple of decisions cut blocks of several lengths; a call takes one."""
+        streams = EcgStreams(opened, self.sources, patience=patience, pool="reset:1.3s")
+        signals, out = self.signals(), []
+        for row in (1, 0, 2):
+            streams.feed(row, signals[row][: len(signals[row]) // 2])
+            out += streams.pump()
+            streams.feed(row, signals[row][len(signals[row]) // 2 :])
+            streams.finish(row)
+            out += streams.pump()
+        for source, expected in zip(self.sources, self.alone(opened, pool="reset:1.3s"), strict=True):
+            got = [d for d in out if isinstance(d, Decision) and d.source == source.name]
+            assert got == expected
+
     @pytest.mark.parametrize("pool", ["bundle", "reset:0.7s"])
     def test_each_on_its_own_waits_for_nobody(self, opened: Bundle, pool: str) -> None:
         streams = EcgStreams(opened, self.sources, patience=0, gap="restart:0.2s", pool=pool)
