@@ -291,6 +291,11 @@ class TestManySources:
         assert [e.details for e in out if isinstance(e, Event)] == [{"message": "a cable"}]
 
 
+def test_a_rate_of_numpys_is_a_number(opened: Bundle) -> None:
+    stream = EcgStream(opened, leads=LEADS, rate=np.float32(500))  # type: ignore[arg-type]
+    assert stream.feed(beats(2, 500)) == EcgStream(opened, leads=LEADS, rate=500).feed(beats(2, 500))
+
+
 def test_what_a_monitor_draws(opened: Bundle) -> None:
     seen: list[tuple[int, int, NDArray[np.float64]]] = []
     source = Electrodes(["II", "I"], 500, "uV")
@@ -345,6 +350,8 @@ class TestRefusals:
         [
             ({"rate": 20}, "ecg: the rate is 20 Hz, expected 50 to 2000"),
             ({"rate": float("nan")}, "ecg: the rate is nan Hz, expected 50 to 2000"),
+            ({"rate": "500"}, "ecg: the rate is 500 Hz"),
+            ({"unit": None}, "ecg: the unit is None, expected uV, mV or V"),
             ({"rate": float("inf")}, "ecg: the rate is inf Hz, expected 50 to 2000"),
             ({"leads": ["I", "V1"]}, "ecg: no lead II; the source has I, V1"),
             ({"every": 0.001}, "every is 0.001 s"),
@@ -355,6 +362,14 @@ class TestRefusals:
     def test_arguments(self, opened: Bundle, options: dict[str, Any], message: str) -> None:
         with pytest.raises(MultiresError, match=message):
             EcgStream(opened, **{"leads": LEADS} | options)
+
+    def test_what_cannot_be_missing(self, opened: Bundle) -> None:
+        stream = EcgStream(opened, leads=LEADS)
+        for count in (-1, 1.5):
+            with pytest.raises(
+                InputError, match=f"ecg: {count} samples are missing, expected a whole number"
+            ):
+                stream.missing(count)  # type: ignore[arg-type]
 
     def test_bundles(self, exported: Any, token_classifier: Any, drawing: Any) -> None:
         for path, message in (
