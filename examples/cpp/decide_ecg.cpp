@@ -111,7 +111,8 @@ class Decider {
     std::printf("%.6f", static_cast<double>(steps_) * ratio / rate_);
     for (float value : y_) std::printf(",%.9g", static_cast<double>(value));
     std::printf("\n");
-    std::fflush(stdout);  // a stream may be slow, and its reader is waiting
+    // A stream may be slow, and its reader is waiting.
+    if (std::fflush(stdout) != 0) throw std::runtime_error("standard output cannot be written");
   }
 
   double rate_;
@@ -133,7 +134,10 @@ void run(const char* path, const Settings& settings) {
   std::getline(std::cin, line);
   const std::vector<size_t> places = columns(line, model.metadata_lines("channels"));
   const size_t leads = names(line).size();
-  std::printf("time,%s\n", joined(model.metadata_lines("labels")).c_str());
+  std::vector<std::string> labels = model.metadata_lines("labels");
+  if (labels.empty())  // they have numbers where the card has no names
+    for (int32_t i = 0; i < model.info().d_output; ++i) labels.push_back(std::to_string(i));
+  std::printf("time,%s\n", joined(labels).c_str());
   std::vector<double> sample(places.size());
   for (long number = 2; std::getline(std::cin, line); ++number) {
     try {

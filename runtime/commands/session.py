@@ -135,6 +135,9 @@ def open_session(
         for spec in sources:
             inputs.append(open_source(spec, given))
             stack.callback(inputs[-1].close)
+        called = [source.electrodes.name for source in inputs]
+        if len(set(called)) < len(called):  # such as rec and rec.hea, which nobody could tell apart
+            raise InputError(f"a source is given twice: {', '.join(called)}")
         options: dict[str, Any] = {
             key: chosen[key] for key in ("every", "pool", "gap", "allow_missing", "backend", "precision")
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from multires_edge.runtime.ecg.leads import LeadMap, volts_per
 from multires_edge.runtime.ecg.quality import Quality
 from multires_edge.runtime.ecg.resample import Resampler, check_rate
 from multires_edge.runtime.ecg.settings import GapPolicy
+from multires_edge.runtime.errors import InputError
 from multires_edge.runtime.preprocessing import normalize
 
 
@@ -57,6 +59,7 @@ class FrontEnd:
         gap: GapPolicy,
     ) -> None:
         check_rate(rate)
+        rate = float(rate)
         channels = len(leads.channels)
         self.name, self.leads, self.rate = name, leads, rate
         self.ready: deque[Block] = deque()
@@ -104,8 +107,11 @@ class FrontEnd:
         while self._cut(arrived):
             pass
 
-    def missing(self, count: int, arrived: float | None = None) -> None:
+    def missing(self, count: Any, arrived: float | None = None) -> None:
         """Let ``count`` samples pass that never came."""
+        is_whole = isinstance(count, Integral)
+        if not is_whole or count < 0:
+            raise InputError(f"{self.name}: {count!r} samples are missing, expected a whole number")
         while count > 0:
             n = min(count, 4096)
             self.feed(np.full((n, len(self._mean)), np.nan), arrived, came=False)

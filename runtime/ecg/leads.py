@@ -60,7 +60,12 @@ class LeadMap:
     ) -> None:
         self.leads = [str(lead) for lead in leads]
         self.channels: list[str] = list(preprocessing["channels"])
-        units = [unit] * len(leads) if isinstance(unit, str) else list(unit)
+        several: Any = unit  # whatever a program gives; one that is none is refused where it is needed
+        units = (
+            list(several)
+            if hasattr(unit, "__iter__") and not isinstance(unit, str)
+            else [several] * len(leads)
+        )
         if len(units) != len(leads):
             raise InputError(f"{len(units)} units for {len(leads)} leads, expected one, or one a lead")
         places: dict[str, int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Resampler:
 
     def __init__(self, rate: float, target: float, channels: int) -> None:
         check_rate(rate)
-        ratio = (Fraction(target) / Fraction(rate)).limit_denominator(_LARGEST_DENOMINATOR)
+        ratio = (Fraction(float(target)) / Fraction(float(rate))).limit_denominator(_LARGEST_DENOMINATOR)
         if not ratio:
             raise InputError(f"cannot resample from {rate} Hz to {target} Hz")
         self.up, self.down = ratio.numerator, ratio.denominator
@@ -103,9 +104,10 @@ class Resampler:
         self.received, self.produced = saved["received"], saved["produced"]
 
 
-def check_rate(rate: float) -> None:
+def check_rate(rate: Any) -> None:
     """Raise InputError for a rate in Hz that is no device's."""
-    if not SLOWEST <= rate <= FASTEST:
+    is_number = isinstance(rate, Real)
+    if not is_number or not SLOWEST <= rate <= FASTEST:
         raise InputError(f"the rate is {rate} Hz, expected {SLOWEST:.0f} to {FASTEST:.0f} Hz")
 
 

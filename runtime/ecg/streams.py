@@ -232,7 +232,9 @@ class EcgStreams:
         if self._alone:
             return {row: _run_alone(self._networks[row], run) for row, run in runs.items()}
         stream = self._networks[0]
-        idle = [row for row, ended in enumerate(self._ended) if row not in runs and not ended]
+        # One that has ended may have blocks left, of another length than these.
+        over = [ended and not front.ready for ended, front in zip(self._ended, self._fronts, strict=True)]
+        idle = [row for row in range(len(self._fronts)) if row not in runs and not over[row]]
         for row in idle:
             if row not in self._parked:
                 self._parked[row] = stream.save_state([row])
@@ -246,9 +248,9 @@ class EcgStreams:
             elif saved is not None:
                 stream.load_state(saved, [row])
         logits = stream.run(x)
-        over = [row for row, run in runs.items() if run[-1].reset]
-        if over:
-            stream.reset(over)
+        full = [row for row, run in runs.items() if run[-1].reset]
+        if full:
+            stream.reset(full)
         return {row: logits[row].T[_ends(run)] for row, run in runs.items()}
 
     def _decide(self, row: int, block: Block, logits: NDArray[np.float32]) -> list[Decision | Event]:

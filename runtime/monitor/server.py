@@ -70,7 +70,7 @@ class MonitorServer:
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._serve())
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a name that is none
             self._failure = error
         finally:
             self._ready.set()

@@ -18,7 +18,7 @@ from multires_edge.runtime import Bundle, EcgStream
 from multires_edge.runtime.cli import main
 from multires_edge.runtime.commands.cmake_dir import find_cmake_package
 from tests.conftest import ROOT
-from tests.runtime.ecg.conftest import LUDB, beats, ludb, opened, twelve_leads, two_leads
+from tests.runtime.ecg.conftest import CARD, LUDB, beats, ludb, opened, twelve_leads, two_leads
 
 __all__ = ["ludb", "opened", "twelve_leads", "two_leads"]
 
@@ -108,3 +108,26 @@ def test_bad_input_is_one_line(
     assert result.returncode == 2
     assert complaint in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_output_that_cannot_be_written_is_an_error(program: Path, opened: Bundle) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [str(program), str(opened.path), "500"],
+            input=csv(["I", "II"], beats(1, 500)),
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert result.returncode == 2
+    assert "standard output cannot be written" in result.stderr
+
+
+def test_outputs_without_labels_have_numbers(program: Path, opened: Bundle, tmp_path: Path) -> None:
+    from multires_edge.export import export_bundle
+
+    (tmp_path / "card.json").write_text(json.dumps({"preprocessing": CARD["preprocessing"]}))
+    checkpoint = opened.path.parent / "ckpt.pth"
+    bare = export_bundle(checkpoint, tmp_path / "bare.bundle", card=tmp_path / "card.json").path
+    header, printed = decisions(program, bare, csv(["I", "II"], beats(1, 500)), 500)
+    assert header == ["time", "0", "1", "2"] and printed.shape == (2, 4)

@@ -38,6 +38,7 @@ def recording(tmp_path: Path) -> Path:
         (("--host", "0.0.0.0", "--token", "1234"), "the token has 4 characters, expected 8 or more"),
         (("--name", "A", "--name", "B"), "2 names for 1 sources"),
         (("--every", "0"), "every is '0'"),
+        (("--host", "a..b", "--token", "12345678"), "cannot listen there"),
         (("--host", "192.0.2.1", "--token", "12345678"), "cannot listen there"),
     ],
 )

@@ -220,6 +220,10 @@ def test_what_a_file_says_does_not_reach_the_terminal_raw(two_leads: Path, tmp_p
     assert_refused(result, "no lead I; the source has \ufffd[31mI, II")
 
 
+def test_a_source_in_another_spelling_is_the_same(two_leads: Path, recording: Path) -> None:
+    assert_refused(run(two_leads, recording, f"{recording.parent}/./a.npz"), "a source is given twice")
+
+
 def test_a_state_is_of_one_card(two_leads: Path, recording: Path, tmp_path: Path) -> None:
     """The same checkpoint under another card decides something else."""
     from multires_edge.export import export_bundle

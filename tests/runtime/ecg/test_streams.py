@@ -238,6 +238,23 @@ class TestManySources:
         assert [d for d in out if d.source == "c"] == c
         assert [d for d in out if d.source == "a"] == a
 
+    @pytest.mark.parametrize("patience", [None, 1, 2])
+    def test_one_that_has_ended_keeps_its_state_for_what_it_has_left(
+        self, opened: Bundle, patience: int | None
+    ) -> None:
+        """Resets that are no multiple of decisions cut blocks of several lengths; a call takes one."""
+        streams = EcgStreams(opened, self.sources, patience=patience, pool="reset:1.3s")
+        signals, out = self.signals(), []
+        for row in (1, 0, 2):
+            streams.feed(row, signals[row][: len(signals[row]) // 2])
+            out += streams.pump()
+            streams.feed(row, signals[row][len(signals[row]) // 2 :])
+            streams.finish(row)
+            out += streams.pump()
+        for source, expected in zip(self.sources, self.alone(opened, pool="reset:1.3s"), strict=True):
+            got = [d for d in out if isinstance(d, Decision) and d.source == source.name]
+            assert got == expected
+
     @pytest.mark.parametrize("pool", ["bundle", "reset:0.7s"])
     def test_each_on_its_own_waits_for_nobody(self, opened: Bundle, pool: str) -> None:
         streams = EcgStreams(opened, self.sources, patience=0, gap="restart:0.2s", pool=pool)
@@ -282,6 +299,11 @@ class TestManySources:
         for source, alone in zip(self.sources, expected, strict=True):
             assert [d for d in out if isinstance(d, Decision) and d.source == source.name] == alone
         assert [e.details for e in out if isinstance(e, Event)] == [{"message": "a cable"}]
+
+
+def test_a_rate_of_numpys_is_a_number(opened: Bundle) -> None:
+    stream = EcgStream(opened, leads=LEADS, rate=np.float32(500))  # type: ignore[arg-type]
+    assert stream.feed(beats(2, 500)) == EcgStream(opened, leads=LEADS, rate=500).feed(beats(2, 500))
 
 
 def test_what_a_monitor_draws(opened: Bundle) -> None:
@@ -338,6 +360,8 @@ class TestRefusals:
         [
             ({"rate": 20}, "ecg: the rate is 20 Hz, expected 50 to 2000"),
             ({"rate": float("nan")}, "ecg: the rate is nan Hz, expected 50 to 2000"),
+            ({"rate": "500"}, "ecg: the rate is 500 Hz"),
+            ({"unit": None}, "ecg: the unit is None, expected uV, mV or V"),
             ({"rate": float("inf")}, "ecg: the rate is inf Hz, expected 50 to 2000"),
             ({"leads": ["I", "V1"]}, "ecg: no lead II; the source has I, V1"),
             ({"every": 0.001}, "every is 0.001 s"),
@@ -348,6 +372,14 @@ class TestRefusals:
     def test_arguments(self, opened: Bundle, options: dict[str, Any], message: str) -> None:
         with pytest.raises(MultiresError, match=message):
             EcgStream(opened, **{"leads": LEADS} | options)
+
+    def test_what_cannot_be_missing(self, opened: Bundle) -> None:
+        stream = EcgStream(opened, leads=LEADS)
+        for count in (-1, 1.5):
+            with pytest.raises(
+                InputError, match=f"ecg: {count} samples are missing, expected a whole number"
+            ):
+                stream.missing(count)  # type: ignore[arg-type]
 
     def test_bundles(self, exported: Any, token_classifier: Any, drawing: Any) -> None:
         for path, message in (

@@ -220,6 +220,8 @@ def test_a_device_that_stalls_and_leaves(browser: Browser, two_leads: Path) -> N
             assert browser.evaluate(f"[{alarm}.getAttribute('role'), {alarm}.hidden]") == ["alert", False]
             assert browser.evaluate(f"{alarm}.textContent") == "No samples since 0:02.0: what is shown is old"
             assert browser.wait_for("document.querySelector('.patient.old') && true")
+            good = "getComputedStyle(document.querySelector('.signal')).opacity"
+            assert float(browser.evaluate(good)) < 1  # what was good once is old too
             device.send(1)
             browser.wait_for("document.querySelector('[data-feed=live]') && true")
             assert browser.evaluate(f"{alarm}.hidden")
