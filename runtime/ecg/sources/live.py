@@ -27,6 +27,7 @@ _BUFFER_SECONDS = 20.0
 _PATIENCE = 10.0
 _RETRY = 0.5
 _READ_BYTES = 1 << 16
+_SHORTEST_LINGER, _LONGEST_LINGER = 0.002, 0.01
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ class LiveSource:
         try:
             while data := self._connection.receive():
                 self._lines(data, time.monotonic())
+                self._linger()
             if self._rest:
                 self._lines(b"\n", time.monotonic())
         except DataError:
@@ -146,6 +148,18 @@ class LiveSource:
         except (OSError, ValueError) as error:
             return f"{self._name}: {getattr(error, 'strerror', None) or error}"
         return None
+
+    def _linger(self) -> None:
+        """Let some more come, while the sample that somebody waits for is not due yet.
+
+        A device that sends each sample alone would wake the thread, and take the interpreter's lock, for each.
+        """
+        with self._room:
+            missing = 0 if self._expected is None else self._expected[0] - self._waiting
+        if self._parsers and missing > 0:
+            seconds = missing / self._parsers[0].electrodes.rate / 2
+            if seconds >= _SHORTEST_LINGER:
+                time.sleep(min(seconds, _LONGEST_LINGER))
 
     def _connected_again(self) -> bool:
         """Try for as long as the device may be away; a device that is expected back has no orderly end."""
