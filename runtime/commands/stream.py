@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--state-every", default="10s", show_default=True, metavar="TIME", help="Clock time between states."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON lines, which is what there is anyway.")
+@click.option("--json", "as_json", is_flag=True, help="Nothing but JSON lines: no note of the speed either.")
 @command_errors
 def stream(
     bundle: Path,
@@ -78,12 +79,17 @@ def stream(
         if file is not None and saved is None:
             keeper.checkpoint(must=True)  # before the first line: no line is ever without a state
         try:
+            started = time.perf_counter()
             with stopped_by_signals(session):
                 fine = keeper.run()
                 lines.close()
+            took = time.perf_counter() - started
         except BrokenPipeError:
             discard_standard_output()  # the reader has gone, and wants no more
             return
+    if not (session.paced or as_json):
+        speed = session.seconds / took
+        _say(f"note: {session.seconds:,.1f} s of record in {took:.2f} s, {speed:,.0f} times real time")
     for fault in session.faults:
         _say(f"error: {one_line(fault)}")
     if not fine:

@@ -37,7 +37,8 @@ class Session:
         self._paced = realtime or any(self._live)
         self._finished = [False] * len(sources)
         self._arrival = threading.Event()
-        # When the first sample of each was or would have been played.
+        # Samples that a saved state brought along, and when the first of all was or would have been played.
+        self._already = [0] * len(sources)
         self._began = [0.0] * len(sources)
         self._heard = [time.monotonic()] * len(sources)
         self._stalled = [False] * len(sources)
@@ -59,6 +60,14 @@ class Session:
         """Which sources have ended."""
         return list(self._finished)
 
+    @property
+    def seconds(self) -> float:
+        """Record time that :meth:`run` has taken in, of all sources together."""
+        return sum(
+            (self._streams.received(row) - already) / source.electrodes.rate
+            for row, (already, source) in enumerate(zip(self._already, self._sources, strict=True))
+        )
+
     def stop(self) -> None:
         """Let :meth:`run` end after what it is doing; may be called from a signal handler."""
         self.stopped = True
@@ -66,9 +75,10 @@ class Session:
     def run(self) -> Iterator[list[Item]]:
         """What each round brings, an empty list too; between two of them the state can be saved."""
         now = time.monotonic()
+        self._already = [self._streams.received(row) for row in range(len(self._sources))]
         self._began = [
-            now - self._streams.received(row) / source.electrodes.rate
-            for row, source in enumerate(self._sources)
+            now - already / source.electrodes.rate
+            for already, source in zip(self._already, self._sources, strict=True)
         ]
         while not self.done and not self.stopped:
             now = time.monotonic()

@@ -27,6 +27,7 @@ _BUFFER_SECONDS = 20.0
 _PATIENCE = 10.0
 _RETRY = 0.5
 _READ_BYTES = 1 << 16
+_TOO_FAST = 2  # times the rate of the electrodes
 _SHORTEST_LINGER, _LONGEST_LINGER = 0.002, 0.01
 
 
@@ -38,12 +39,23 @@ class Connection:
     close: Callable[[], None] = lambda: None
 
 
+@dataclass(frozen=True)
+class _Packet:
+    """What came at once: ``saved`` is the parser behind it, ``came`` the source's own time."""
+
+    pieces: list[Piece]
+    size: int
+    saved: dict[str, Any]
+    came: float
+
+
 class LiveSource:
     """Lines from a file descriptor or a socket, taken in by a thread of its own.
 
     ``connect`` gives a connection, a second time when the first has ended and ``given`` allows the device
     to be away. When the network falls behind by more than the buffer, what comes is dropped: it counts as
-    missing, and an event says how much it was.
+    missing, and an event says how much it was. Only what comes faster than anything is sampled, such as a
+    recording through a pipe, waits for room.
     """
 
     live = True
@@ -63,9 +75,10 @@ class LiveSource:
         self._parsers: list[LineParser] = []  # none before the first line
         self._rest = b""
         self._overlong = False
-        self._room = threading.Lock()
-        self._queue: deque[tuple[list[Piece], dict[str, Any]]] = deque()
+        self._room = threading.Condition()
+        self._queue: deque[_Packet] = deque()
         self._waiting = self._dropped = 0
+        self._held = 0.0  # seconds for which the source had to wait
         self._expected: tuple[int, Callable[[], None]] | None = None
         self._buffer_seconds = buffer_seconds
         self._error: str | None = None
@@ -91,11 +104,12 @@ class LiveSource:
             with self._room:
                 if not self._queue:
                     break
-                some, self._saved = self._queue.popleft()
-                size = _samples(some)
-                self._waiting -= size
-            taken += size
-            pieces += some
+                packet = self._queue.popleft()
+                self._saved = packet.saved
+                self._waiting -= packet.size
+                self._room.notify()
+            taken += packet.size
+            pieces += packet.pieces
         if finished and not self._queue:
             self.ended = True
             if self._error:
@@ -152,7 +166,7 @@ class LiveSource:
     def _linger(self) -> None:
         """Let some more come, while the sample that somebody waits for is not due yet.
 
-        A device that sends each sample alone would wake the thread, and take the interpreter's lock, for each.
+        A device that sends each sample alone would wake the thread and take the interpreter's lock for each.
         """
         with self._room:
             missing = 0 if self._expected is None else self._expected[0] - self._waiting
@@ -216,19 +230,31 @@ class LiveSource:
 
     def _put(self, pieces: list[Piece], *, last: bool = False) -> None:
         parser = self._parsers[0]
-        size = _samples(pieces)
+        size, rate = _samples(pieces), parser.electrodes.rate
         with self._room:
-            room = self._buffer_seconds * parser.electrodes.rate
-            if self._waiting and self._waiting + size > room and not last:
-                self._dropped += size
-                return
+            if self._full(size) and not last:
+                since = time.monotonic() - self._held - self._queue[0].came
+                if since > self._waiting / rate / _TOO_FAST:
+                    self._dropped += size
+                    return
+                self._hold(size)
             if self._dropped:
                 # In the place of what found no room, so that the record's time goes on.
                 lost: list[Piece] = [Note("dropped", {"samples": self._dropped}), Missing(self._dropped)]
                 self._dropped, pieces = 0, lost + pieces
             self._waiting += size
-            self._queue.append((pieces, parser.save()))
+            self._queue.append(_Packet(pieces, size, parser.save(), time.monotonic() - self._held))
             self._wake_if_due()
+
+    def _full(self, more: int) -> bool:
+        room = self._buffer_seconds * self._parsers[0].electrodes.rate
+        return self._waiting > 0 and self._waiting + more > room
+
+    def _hold(self, size: int) -> None:
+        """Wait for room, with the lock held, and leave this time out of the source's own."""
+        started = time.monotonic()
+        self._room.wait_for(lambda: self._closed.is_set() or not self._full(size))
+        self._held += time.monotonic() - started
 
     def identity(self) -> dict[str, Any]:
         return self.electrodes.identity() | {"unit": self.electrodes.unit}
@@ -242,7 +268,9 @@ class LiveSource:
         self._saved = saved["parser"]
 
     def close(self) -> None:
-        self._closed.set()
+        with self._room:
+            self._closed.set()
+            self._room.notify()
         self._connection.close()
         self._wanted.set()
 

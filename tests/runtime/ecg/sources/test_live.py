@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -151,18 +153,40 @@ class TestDevicesThatComeBack:
         assert source._finished.wait(10)
 
 
-def test_what_finds_no_room_is_counted_and_missing() -> None:
-    chunks = [HEADER, *(b"[%d]\n" % i for i in range(100))]
-    source = scripted(*chunks, buffer_seconds=0.4)
+@pytest.fixture
+def as_sampled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., LiveSource]:
+    """A device that sends chunks at its own rate, by a clock that only they advance."""
+
+    def make(*chunks: tuple[int, bytes], buffer_seconds: float) -> LiveSource:
+        clock = SimpleNamespace(now=0.0)
+        monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda _: None))
+
+        def receive() -> Iterator[bytes]:
+            yield HEADER
+            for samples, data in chunks:
+                clock.now += samples / 100
+                yield data
+            yield b""
+
+        connection = Connection(receive().__next__)
+        return LiveSource("x", lambda: connection, Format(), buffer_seconds)
+
+    return make
+
+
+def test_what_finds_no_room_is_counted_and_missing(as_sampled: Callable[..., LiveSource]) -> None:
+    source = as_sampled(*((1, b"[%d]\n" % i) for i in range(100)), buffer_seconds=0.4)
     pieces = drain(source)
     assert values(pieces) == list(range(40))
     rest = [p for p in pieces if not isinstance(p, Samples)]
     assert rest == [Note("dropped", {"samples": 60}), Missing(60)]
 
 
-def test_what_finds_no_room_beside_one_long_packet_is_counted_too() -> None:
+def test_what_finds_no_room_beside_one_long_packet_is_counted_too(
+    as_sampled: Callable[..., LiveSource],
+) -> None:
     packet = b'{"samples": [%s]}\n' % b", ".join([b"[1]"] * 100)
-    pieces = drain(scripted(HEADER, packet, packet, buffer_seconds=0.4))
+    pieces = drain(as_sampled((100, packet), (100, packet), buffer_seconds=0.4))
     rest = [p for p in pieces if not isinstance(p, Samples)]
     assert rest == [Note("dropped", {"samples": 100}), Missing(100)]
 
@@ -277,3 +301,23 @@ def test_samples_that_come_one_by_one_are_one_piece_up_to_a_note() -> None:
     assert isinstance(three, Samples) and isinstance(rest, Samples)
     assert two.arrived is not None and three.arrived is not None and rest.arrived is not None
     assert two.arrived <= three.arrived <= rest.arrived
+
+
+def test_what_comes_faster_than_it_is_sampled_waits_for_room() -> None:
+    """As a recording through a pipe does; and closing ends the waiting."""
+    for stop in (False, True):
+        source = scripted(HEADER, *(b"[%d]\n" % i for i in range(1000)), buffer_seconds=0.4)
+        source.read(0)
+        while source._waiting < 40:
+            time.sleep(0.001)
+        assert not source._finished.wait(0.05)
+        if stop:
+            source.close()
+            assert source._finished.wait(10)
+            continue
+        pieces: list[Piece] = []
+        while not source.ended:
+            pieces += source.read(30)
+            assert source._waiting <= 40
+        assert values(pieces) == list(range(1000))
+        assert all(isinstance(piece, Samples) for piece in pieces)
