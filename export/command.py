@@ -223,8 +223,11 @@ def _print_summary(result: ExportResult) -> None:
         _print_quantization(result.quantization)
     rows = [(name, human_bytes(path.stat().st_size)) for name, path in _files(result)]
     print_table(rows, frozenset([1]))
-    states = result.manifest.graph("step", "fp32").states
-    click.echo(f"state of one stream: {human_bytes(sum(state.row_bytes for state in states))}")
+    state = [
+        f"{human_bytes(spec.state_bytes)} in {precision}"
+        for precision, spec in result.manifest.graphs["step"].items()
+    ]
+    click.echo(f"state of one stream: {', '.join(state)}")
     verdict = "proven" if result.passed else "NOT PROVEN: parity failed, do not use this bundle"
     click.echo(f"{verdict}, in {result.seconds:.1f} s")
 

@@ -40,7 +40,7 @@ def write_report(
         opsets={name: spec.opset for name, spec in manifest.graph_files().items()},
         sizes={name: (folder / name).stat().st_size for name in statistics},
         states=states,
-        state_bytes=sum(state.row_bytes for state in states),
+        state_bytes={precision: spec.state_bytes for precision, spec in manifest.graphs["step"].items()},
         minimum_bytes=minimum_state_bytes(config),
         error_chart=error_chart([check for check in proof.checks if check.curve]),
         quantization=quantization,

@@ -86,9 +86,9 @@ class Bundle:
                 backend, self.path, self.manifest, precision, batch, count, provider, window
             )
         except MemoryError as error:
-            each = sum(state.row_bytes for state in spec.states)
             raise InputError(
-                f"batch is {batch:,}: with {each:,} bytes of state each, that does not fit into memory"
+                f"batch is {batch:,}: with {spec.state_bytes:,} bytes of state each, that does not fit into "
+                "memory"
             ) from error
         return self.stream_of(stepper, batch, precision, pool)
 

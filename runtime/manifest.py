@@ -147,6 +147,11 @@ class GraphSpec:
     states: tuple[StateSpec, ...] = ()
     banks: tuple[RingBank, ...] = ()
 
+    @property
+    def state_bytes(self) -> int:
+        """Of one stream."""
+        return sum(state.row_bytes for state in self.states)
+
     def to_json(self) -> dict[str, Any]:
         entry: dict[str, Any] = {
             "file": self.file,

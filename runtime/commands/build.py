@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from multires_edge.runtime.errors import ConfigError
+from multires_edge.runtime.errors import ConfigError, MultiresError
 from multires_edge.runtime.terminal import (
     Progress,
     command_errors,
@@ -89,18 +89,29 @@ def build(
             if times is not None and "time" not in manifest.graph(kind, name).inputs[0].shape:
                 raise ConfigError(f"--time is for whole sequences; the {kind} graph takes one step at a time")
             builder.check_output(opened, kind, name, force=force)
-        for kind, name in graphs:
-            built.append(
-                builder.build(
-                    opened,
-                    kind,
-                    name,
-                    batch=batches,
-                    time_range=times,
-                    force=force,
-                    progress=lambda what, kind=kind, name=name: progress(f"{kind} {name}: {what}"),  # type: ignore[misc]
+        failure: MultiresError | None = None
+        try:
+            for kind, name in graphs:
+                built.append(
+                    builder.build(
+                        opened,
+                        kind,
+                        name,
+                        batch=batches,
+                        time_range=times,
+                        force=force,
+                        progress=lambda what, kind=kind, name=name: progress(f"{kind} {name}: {what}"),  # type: ignore[misc]
+                    )
                 )
-            )
+        except MultiresError as error:
+            failure = error
+    if built or failure is None:  # those before a failure are there, and need not be built again
+        _print(bundle, built, as_json)
+    if failure is not None:
+        raise failure
+
+
+def _print(bundle: Path, built: list[Built], as_json: bool) -> None:
     if as_json:
         print_json({"bundle": str(bundle), "engines": [engine.entry for engine in built]})
         return

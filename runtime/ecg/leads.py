@@ -68,9 +68,7 @@ class LeadMap:
         )
         if len(units) != len(leads):
             raise InputError(f"{len(units)} units for {len(leads)} leads, expected one, or one a lead")
-        places: dict[str, int] = {}
-        for i, lead in enumerate(self.leads):
-            places.setdefault(plain_name(lead), i)
+        places = {plain_name(lead): i for i, lead in enumerate(self.leads)}
         self._sources: list[list[tuple[int, float]]] = []
         self.derived: list[str] = []
         self.missing: list[str] = []
@@ -94,6 +92,12 @@ class LeadMap:
             if not all(lead in places for lead, _ in parts):
                 self.missing.append(channel)
                 parts = []
+            for lead, _ in parts:
+                twice = [given for given in self.leads if plain_name(given) == lead]
+                if len(twice) > 1:
+                    raise DataError(
+                        f"{channel} could be any of {', '.join(twice)}; leads need different names"
+                    )
             self._sources.append(
                 [(places[lead], w * volts_per(units[places[lead]]) * self._to_card) for lead, w in parts]
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -106,13 +107,14 @@ def store_report(report: DeviceReport, bundle: Bundle) -> Path:
         folder.mkdir(exist_ok=True)
     content = (json.dumps(report.entry, indent=2, ensure_ascii=False) + "\n").encode()
     write_file(final, content, force=True)
-    write_file(folder / PAGE, render(stored_reports(bundle)).encode(), force=True)
+    reports, damaged = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            reports.append(read_report(path, bundle))
+        except BundleError as error:  # of another device, whose turn it is to be made again
+            damaged.append(str(error))
+    write_file(folder / PAGE, render(reports, damaged).encode(), force=True)
     return final
-
-
-def stored_reports(bundle: Bundle) -> list[DeviceReport]:
-    """Those in the bundle, by name. Raises BundleError for a damaged one."""
-    return [read_report(path, bundle) for path in sorted((bundle.path / FOLDER).glob("*.json"))]
 
 
 _PAGE = """<!doctype html>
@@ -130,9 +132,11 @@ _PAGE = """<!doctype html>
 _TIMING_COLUMNS = ("p50_us", "p99_us", "max_us")
 
 
-def render(reports: list[DeviceReport]) -> str:
-    """The page ``devices/index.html``, which report.html shows."""
-    return _PAGE.format("\n".join(_section(report) for report in reports))
+def render(reports: list[DeviceReport], damaged: Sequence[str] = ()) -> str:
+    """The page ``devices/index.html``, which report.html shows; ``damaged`` says what cannot be shown."""
+    parts = [_section(report) for report in reports]
+    parts += [f'<p class="fail">{html.escape(text)}</p>' for text in damaged]
+    return _PAGE.format("\n".join(parts))
 
 
 def _section(report: DeviceReport) -> str:

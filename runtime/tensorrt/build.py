@@ -227,11 +227,15 @@ def _make(
         if plan is None:
             raise BackendError(f"{builder.api.name} cannot build {spec.file}: {why_it_failed(messages)}")
         content = bytes(plan)
+        lost = []
         if cache is not None:
-            cache.save(config)
+            try:
+                cache.save(config)
+            except OutputError as error:  # an engine is worth more than what it was measured by
+                lost = [Warned(str(error), "the next build measures again")]
             layers += "\n" + _inspect(trt, log.logger, content, builder, messages)
         seconds = time.perf_counter() - started
-        return _Made(content, layers, in_place, options, seconds, explain(messages))
+        return _Made(content, layers, in_place, options, seconds, explain(messages) + lost)
 
 
 def _strongly_typed(trt: Any) -> int:

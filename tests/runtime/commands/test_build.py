@@ -6,11 +6,14 @@ import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.cli import main
+from multires_edge.runtime.errors import BackendError
 from multires_edge.runtime.targets import TARGETS
 from multires_edge.runtime.tensorrt import build as build_module
 
@@ -66,6 +69,23 @@ class TestBuild:
         assert (result.exit_code, result.stdout) == (2, "")
         assert message in result.stderr and len(result.stderr.splitlines()) <= 2
         assert not (bundle / "engines").exists()
+
+    def test_what_was_built_before_a_failure_is_said(
+        self, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from multires_edge.runtime.tensorrt.build import Builder
+
+        made = Builder.build
+
+        def fails_at_step(self: Builder, opened: Bundle, kind: str, *rest: Any, **options: Any) -> Any:
+            if kind == "step":
+                raise BackendError("no more")
+            return made(self, opened, kind, *rest, **options)
+
+        monkeypatch.setattr(Builder, "build", fails_at_step)
+        result = build(bundle)
+        assert result.exit_code == 2 and result.stderr.splitlines()[-1] == "error: no more"
+        assert "full.fp32.rtx.engine" in result.stdout and "step" not in result.stdout
 
     def test_an_engine_that_is_there_stops_all(self, bundle: Path) -> None:
         assert build(bundle, "--graph", "step").exit_code == 0

@@ -55,6 +55,13 @@ def test_a_lead_cannot_stand_for_a_channel_that_the_card_has_not() -> None:
     assert leads(np.array([[1.0, 3.0]])).tolist() == [[2]]
 
 
+def test_a_name_that_two_leads_have() -> None:
+    with pytest.raises(DataError, match="I could be any of I, ECG I; leads need different names"):
+        LeadMap(["I", "II", "ECG I"], "mV", card(["I", "II"]))
+    # Of leads that the card has not, names do not matter.
+    LeadMap(["I", "II", "V1", "V1"], "mV", card(["I", "II"]))
+
+
 def test_missing_leads() -> None:
     with pytest.raises(DataError, match="no lead V1, V2; the source has I, II"):
         LeadMap(["I", "II"], "mV", card(["I", "V1", "V2"]))

@@ -52,6 +52,14 @@ def test_taken_in_and_shown(bundle: Path, report: Path) -> None:
     assert CliRunner().invoke(main, ["verify", str(bundle)]).exit_code == 0, "the bundle itself is unchanged"
 
 
+def test_another_that_is_damaged_is_shown_as_such(bundle: Path, report: Path) -> None:
+    (bundle / "devices").mkdir()
+    (bundle / "devices" / "old.json").write_text("{")
+    assert verify(bundle, report).exit_code == 0
+    page = (bundle / "devices" / "index.html").read_text()
+    assert "Orin" in page and "old.json: cannot be read" in page
+
+
 def test_a_file_where_the_reports_go(bundle: Path, report: Path) -> None:
     (bundle / "devices").write_text("mine")
     result = verify(bundle, report)

@@ -157,6 +157,18 @@ class TestOnTheDevice:
         )  # fmt: skip
         assert engine.path == built.path
 
+    def test_a_timing_cache_that_cannot_be_kept_costs_no_engine(
+        self, bundle: Path, device: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(self: TimingCache, config: Any) -> None:
+            raise OutputError(f"{self.path}: cannot be written (No space left on device)")
+
+        device(ORIN, "10.3.0")
+        monkeypatch.setattr(TimingCache, "save", full)
+        built = Builder.here("jetpack6").build(open_bundle(bundle), "step", "fp32")
+        assert engines_of(bundle) == [built.path]
+        assert "No space left on device): the next build measures again" in built.warnings[-1].line()
+
     @pytest.mark.parametrize(
         ("gpu", "version", "form"),
         [(ORIN, "10.13.3.9", "opset17"), (THOR, "10.16.1", "opset24")],
