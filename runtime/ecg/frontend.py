@@ -7,7 +7,7 @@ everything behind works on the same blocks, and gives the same bits, however the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from multires_edge.runtime.checks import all_finite
 from multires_edge.runtime.ecg.decision import Event
 from multires_edge.runtime.ecg.leads import LeadMap, volts_per
-from multires_edge.runtime.ecg.quality import Quality
+from multires_edge.runtime.ecg.quality import Flags, Quality
 from multires_edge.runtime.ecg.resample import Resampler, check_rate
 from multires_edge.runtime.ecg.settings import GapPolicy
 from multires_edge.runtime.errors import InputError
 from multires_edge.runtime.preprocessing import normalize
+
+# What is ready at once of a recording is looked at, filled and resampled at once, up to so much.
+_BLOCKS_TOGETHER = 64
 
 
 @dataclass
@@ -39,7 +42,7 @@ class Block:
     restart: bool = False
     decide: bool = False
     reset: bool = False
-    quality: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    quality: Flags = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     arrived: float | None = None
 
@@ -93,7 +96,7 @@ class FrontEnd:
         """How many more samples it takes for the next block."""
         if self._stopped:
             return self._tick - len(self._waiting)
-        return self._needed() - len(self._waiting)
+        return self._needed(self._next_cut(self._steps)) - len(self._waiting)
 
     @property
     def delay(self) -> float:
@@ -129,8 +132,8 @@ class FrontEnd:
         if not self._stopped and self.received:
             self._take(len(self._waiting))
             self._keep(self._resampler.finish())
-            while self._ahead.shape[1] >= self._next_cut() - self._steps:
-                self._emit(None)
+            while self._ahead.shape[1] >= self._next_cut(self._steps) - self._steps:
+                self._emit(self._index, self._quality.take, None)
         if self._notes:
             events = self._events_until(self.received)
             self.ready.append(Block(None, self.received / self.rate, events=events))
@@ -143,38 +146,60 @@ class FrontEnd:
         self._start_over()
 
     def _cut(self, arrived: float | None) -> bool:
-        """Make one block of what waits; False where that is not enough for one."""
+        """Make blocks of what waits; False where that is not enough for one."""
         if self._stopped:
             return self._listen(arrived)
-        need = self._needed()
-        if len(self._waiting) < need:
+        needs, decisions = self._whole_blocks()
+        if not needs:
             return False
-        silence = self._silence(need)
+        silence = self._silence(needs[-1])
         if silence is not None:
-            self._stop(silence)
-            return True
-        self._take(need)
-        self._emit(arrived)
+            before = sum(need < silence for need in needs)
+            if not before:
+                self._stop(silence)
+                return True
+            needs, decisions = needs[:before], [need for need in decisions if need < silence]
+            self._silence(needs[-1])
+        start = self._index
+        flags = iter(self._take(needs[-1], decisions))
+        for need in needs:
+            self._emit(start + need, flags.__next__, arrived)
         return True
 
-    def _needed(self) -> int:
-        """How many samples the next block takes of those that wait."""
-        return max(0, self._resampler.needed(self._next_cut()) - self._resampler.received)
+    def _whole_blocks(self) -> tuple[list[int], list[int]]:
+        """How many of the samples that wait each block takes that is whole, counted from the first block's
+        beginning; and those at whose end a decision is due."""
+        needs: list[int] = []
+        decisions = []
+        cut = self._next_cut(self._steps)
+        while len(needs) < _BLOCKS_TOGETHER and (need := self._needed(cut)) <= len(self._waiting):
+            needs.append(need)
+            if cut % self._every == 0:
+                decisions.append(need)
+            cut = self._next_cut(cut)
+        return needs, decisions
 
-    def _next_cut(self) -> int:
+    def _needed(self, cut: int) -> int:
+        """How many samples it takes, of those that wait, for the steps up to a cut."""
+        return max(0, self._resampler.needed(cut) - self._resampler.received)
+
+    def _next_cut(self, steps: int) -> int:
         cuts = [self._every] if self._reset is None else [self._every, self._reset]
-        return min((self._steps // every + 1) * every for every in cuts)
+        return min((steps // every + 1) * every for every in cuts)
 
-    def _take(self, count: int) -> None:
-        """Quality, gaps and rate of the next samples; their steps lie in ``_ahead`` then."""
+    def _take(self, count: int, decisions: Sequence[int] = ()) -> list[Flags]:
+        """Quality, gaps and rate of the next samples; their steps lie in ``_ahead`` then.
+
+        Returns the flags at each decision that is due after so many of them.
+        """
         x, came = self._drop(count)
-        if not count:
-            return
-        self._quality.feed(x, ~came)
-        if not all_finite(x):
-            x = self._fill(x)
-        self._last = x[-1].copy()
-        self._keep(self._resampler.process(x))
+        flags = self._quality.feed(x, ~came, decisions)
+        if count:
+            if not all_finite(x):
+                x = self._fill(x)
+            self._last = x[-1].copy()
+            self._keep(self._resampler.process(x))
+        return flags
 
     def _drop(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         x, came = self._waiting[:count], self._came[:count]
@@ -194,8 +219,9 @@ class FrontEnd:
         filled: NDArray[np.float64] = np.take_along_axis(held, np.maximum.accumulate(rows, 0), 0)
         return filled
 
-    def _emit(self, arrived: float | None) -> None:
-        cut = self._next_cut()
+    def _emit(self, index: int, flags: Callable[[], Flags], arrived: float | None) -> None:
+        """Make a block of the first steps of ``_ahead``; ``index`` is that of the sample behind it."""
+        cut = self._next_cut(self._steps)
         length = cut - self._steps
         x, self._ahead = self._ahead[:, :length], self._ahead[:, length:]
         self._steps = cut
@@ -207,8 +233,8 @@ class FrontEnd:
             self._restarted,
             decide,
             self._reset is not None and cut % self._reset == 0,
-            self._quality.take() if decide else {},
-            self._events_until(self._index),
+            flags() if decide else {},
+            self._events_until(index),
             arrived,
         )
         self._restarted = False

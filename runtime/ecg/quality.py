@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+# By channel, of those that have any.
+Flags = dict[str, tuple[str, ...]]
 # In the order in which they are reported.
 FLAGS = ("missing", "gap", "nan", "flat", "clipped", "noise")
 _GAP, _NAN, _FLAT, _CLIPPED, _NOISE = (1 << i for i in range(1, 6))
@@ -48,28 +52,50 @@ class Quality:
         self._judged = np.zeros(len(channels), np.int64)
         self._since = np.zeros(len(channels), np.int64)
 
-    def feed(self, x: NDArray[np.float64], silent: NDArray[np.bool_]) -> None:
-        """x (n, channels) in the card's unit, NaN without a value; ``silent`` (n,) where nothing came."""
+    def feed(
+        self, x: NDArray[np.float64], silent: NDArray[np.bool_], ends: Sequence[int] = ()
+    ) -> list[Flags]:
+        """x (n, channels) in the card's unit, NaN without a value; ``silent`` (n,) where nothing came.
+
+        Returns what :meth:`take` would have given after so many of them, for each of ``ends``.
+        """
+        seconds = self._seconds(x)
+        whole = bool(np.isfinite(x).all()) and not silent.any()
+        flags: list[Flags] = []
+        start = 0
+        for end in (*ends, len(x)):
+            if not whole:
+                self._look_for_gaps(x[start:end], silent[start:end])
+            while seconds and seconds[0][0] <= end:
+                self._judged = seconds.popleft()[1]
+                self._since |= self._judged
+            start = end
+            if len(flags) < len(ends):
+                flags.append(self.take())
+        return flags
+
+    def _look_for_gaps(self, x: NDArray[np.float64], silent: NDArray[np.bool_]) -> None:
         if silent.any():
             self._since |= _GAP
-        heard = x[~silent] if silent.any() else x
-        if not np.isfinite(heard).all():
-            self._since[~np.isfinite(heard).all(0)] |= _NAN
-        while len(x):
-            part = x[: self._second - self._filled]
-            self._window[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
-            x = x[len(part) :]
-            if self._filled == self._second:
-                self._filled = 0
-                self._judged = self._judge(self._window * self._volts)
-                self._since |= self._judged
+        self._since[~np.isfinite(x[~silent]).all(0)] |= _NAN
 
-    def take(self) -> dict[str, tuple[str, ...]]:
+    def _seconds(self, x: NDArray[np.float64]) -> deque[tuple[int, NDArray[np.int64]]]:
+        """Judge the seconds that end among these samples: after how many of them, and the codes."""
+        filled, second = self._filled, self._second
+        count, self._filled = divmod(filled + len(x), second)
+        taken = count * second - filled if count else 0
+        if count:
+            ended = np.concatenate([self._window[:filled], x[:taken]]).reshape(count, second, -1)
+            codes = self._judge(ended * self._volts)
+            filled = 0
+        self._window[filled : self._filled] = x[taken:]
+        return deque(((i + 1) * second - (second * count - taken), codes[i]) for i in range(count))
+
+    def take(self) -> Flags:
         """Flags by channel, of those that have any; the count starts anew."""
         codes = (self._since | self._judged).tolist()
         self._since[:] = 0
-        flags: dict[str, tuple[str, ...]] = {}
+        flags: Flags = {}
         for channel, code in zip(self._channels, codes, strict=True):
             if channel in self._missing:
                 flags[channel] = ("missing",)
@@ -78,20 +104,22 @@ class Quality:
         return flags
 
     def _judge(self, volts: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Codes (seconds, channels) of volts (seconds, samples, channels)."""
         limits = self._limits
-        whole = np.isfinite(volts).all(0)
+        whole: NDArray[np.bool_] = np.asarray(np.isfinite(volts).all(1))
         # What is not whole is flagged as such, and zeros are quick to look at.
-        volts = np.where(whole, volts, 0.0)
-        high, low = volts.max(0), volts.min(0)
+        volts = np.where(whole[:, None], volts, 0.0)
+        high, low = volts.max(1), volts.min(1)
         codes = np.where(high - low < limits.flat, _FLAT, 0)
         middle = _median(volts)
         for extreme in (high, low):
-            for i in np.flatnonzero(np.abs(extreme - middle) > limits.rail):
-                codes[i] |= _CLIPPED if _longest_run(volts[:, i] == extreme[i]) >= self._plateau else 0
+            for i, channel in np.argwhere(np.abs(extreme - middle) > limits.rail):
+                stands = volts[i, :, channel] == extreme[i, channel]
+                codes[i, channel] |= _CLIPPED if _longest_run(stands) >= self._plateau else 0
         # White noise of deviation s has a second difference of deviation sqrt(6) s, whose median absolute
         # value is 0.6745 of that. A QRS complex is too brief to move a median over a second.
         lag = self._lag
-        bends = np.abs(volts[2 * lag :] - 2 * volts[lag:-lag] + volts[: -2 * lag])
+        bends = np.abs(volts[:, 2 * lag :] - 2 * volts[:, lag:-lag] + volts[:, : -2 * lag])
         noisy = _median(bends) / (0.6745 * 6**0.5) > limits.noise
         return np.asarray(np.where(whole, codes | np.where(noisy, _NOISE, 0), 0), np.int64)
 
@@ -109,9 +137,9 @@ class Quality:
 
 
 def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each column, the upper one of two in the middle; numpy's own takes three times as long."""
-    middle = len(values) // 2
-    return np.asarray(np.partition(values, middle, axis=0)[middle])
+    """Along axis 1, the upper one of two in the middle; numpy's own takes three times as long."""
+    middle = values.shape[1] // 2
+    return np.asarray(np.partition(values, middle, axis=1)[:, middle])
 
 
 def _longest_run(mask: NDArray[np.bool_]) -> int:

@@ -91,3 +91,22 @@ def test_chunks_and_restarts_make_no_difference(cuts: list[int], what: str) -> N
         quality = Quality(RATE, ["I"], [], 1e-3)
         quality.load(saved)
     assert quality.take() == {"I": (what,)}
+
+
+@given(st.lists(st.integers(0, 12 * RATE - 137), max_size=8), st.integers(0, 2**32))
+def test_many_ends_at_once_are_as_one_by_one(ends: list[int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    x = np.concatenate([spoilt(what)[:, None] for what in random.permutation(["flat", "noise", "nan", "ok"])])
+    silent = np.zeros(len(x), bool)
+    silent[int(random.integers(0, len(x))) :][:100] = True
+    ends = [0, *sorted(ends), len(x)]
+    together, apart = (Quality(RATE, ["I"], [], 1e-3) for _ in range(2))
+    together.feed(x[:137], silent[:137])
+    apart.feed(x[:137], silent[:137])
+    x, silent = x[137:], silent[137:]
+    expected = []
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        apart.feed(x[start:end], silent[start:end])
+        expected.append(apart.take())
+    assert together.feed(x, silent, ends) == expected
+    assert together.take() == apart.take()
