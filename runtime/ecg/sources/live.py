@@ -28,7 +28,7 @@ _PATIENCE = 10.0
 _RETRY = 0.5
 _READ_BYTES = 1 << 16
 _TOO_FAST = 2  # times the rate of the electrodes
-_SHORTEST_LINGER, _LONGEST_LINGER = 0.002, 0.01
+_LINGER = 0.01
 
 
 @dataclass(frozen=True)
@@ -164,16 +164,19 @@ class LiveSource:
         return None
 
     def _linger(self) -> None:
-        """Let some more come, while the sample that somebody waits for is not due yet.
+        """Let some more come, while there is enough to do, or the sample that is waited for is not due yet.
 
         A device that sends each sample alone would wake the thread and take the interpreter's lock for each.
         """
+        if not self._parsers:
+            return
         with self._room:
-            missing = 0 if self._expected is None else self._expected[0] - self._waiting
-        if self._parsers and missing > 0:
-            seconds = missing / self._parsers[0].electrodes.rate / 2
-            if seconds >= _SHORTEST_LINGER:
-                time.sleep(min(seconds, _LONGEST_LINGER))
+            if self._expected is None:
+                seconds = self._waiting / self._parsers[0].electrodes.rate
+            else:
+                seconds = (self._expected[0] - self._waiting) / self._parsers[0].electrodes.rate
+        if seconds >= 2 * _LINGER:
+            self._closed.wait(_LINGER)
 
     def _connected_again(self) -> bool:
         """Try for as long as the device may be away; a device that is expected back has no orderly end."""

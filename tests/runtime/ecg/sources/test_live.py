@@ -159,7 +159,7 @@ def as_sampled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., LiveSource]:
 
     def make(*chunks: tuple[int, bytes], buffer_seconds: float) -> LiveSource:
         clock = SimpleNamespace(now=0.0)
-        monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda _: None))
+        monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
         def receive() -> Iterator[bytes]:
             yield HEADER
@@ -306,7 +306,8 @@ def test_samples_that_come_one_by_one_are_one_piece_up_to_a_note() -> None:
 def test_what_comes_faster_than_it_is_sampled_waits_for_room() -> None:
     """As a recording through a pipe does; and closing ends the waiting."""
     for stop in (False, True):
-        source = scripted(HEADER, *(b"[%d]\n" % i for i in range(1000)), buffer_seconds=0.4)
+        chunks = [b"".join(b"[%d]\n" % (10 * i + j) for j in range(10)) for i in range(100)]
+        source = scripted(HEADER, *chunks, buffer_seconds=0.4)
         source.read(0)
         while source._waiting < 40:
             time.sleep(0.001)
