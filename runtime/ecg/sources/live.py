@@ -28,7 +28,7 @@ _PATIENCE = 10.0
 _RETRY = 0.5
 _READ_BYTES = 1 << 16
 _TOO_FAST = 2  # times the rate of the electrodes
-_LINGER = 0.01
+_LINGER, _FAR = 0.01, 0.05  # seconds
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class LiveSource:
                 seconds = self._waiting / self._parsers[0].electrodes.rate
             else:
                 seconds = (self._expected[0] - self._waiting) / self._parsers[0].electrodes.rate
-        if seconds >= 2 * _LINGER:
+        if seconds >= _FAR:
             self._closed.wait(_LINGER)
 
     def _connected_again(self) -> bool:
