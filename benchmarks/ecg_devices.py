@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ecg_stream import SIZES, random_bundle
+from benchmarks.ecg_stream import SIZES, first_samples, print_percentiles, random_bundle
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.ecg.resample import Resampler
-from multires_edge.runtime.ecg.sources import Samples, open_source
+from multires_edge.runtime.ecg.sources import open_source
 
 _START_SECONDS = 3.0  # while the command starts
 
@@ -62,11 +62,10 @@ def latency(bundle: Path, record: str, seconds: float) -> None:
         needed = resampler.needed(round(entry["time"] * preprocessing["sampling_rate"]))
         if needed <= len(sent):  # the last ones come when the device hangs up
             taken.append(1e3 * (came - sent[needed - 1]))
-    p50, p99, p999 = np.percentile(taken, [50, 99, 99.9])
     print(
         f"{len(taken)} decisions in {seconds:.0f} s at {electrodes.rate:g} Hz, from a sample sent to a line:"
     )
-    print(f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, p99.9 {p999:.2f} ms, max {max(taken):.2f} ms")
+    print_percentiles(taken)
 
 
 def many(bundle: Path, record: str, seconds: float, count: int, packet: int) -> None:
@@ -113,8 +112,7 @@ def _send(listeners: list[socket.socket], record: str, seconds: float, packet: i
     source = open_source(record)
     electrodes = source.electrodes
     count = round(seconds * electrodes.rate)
-    read = source.read(count)
-    samples = np.concatenate([piece.values for piece in read if isinstance(piece, Samples)])
+    samples = first_samples(source, count)
     lines = [f"{json.dumps([round(float(value), 6) for value in sample])}\n".encode() for sample in samples]
     header = {"leads": list(electrodes.leads), "rate": electrodes.rate, "unit": electrodes.unit}
     clients = []

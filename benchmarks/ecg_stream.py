@@ -33,7 +33,7 @@ from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.commands.stream import stream as command
 from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.session import Session
-from multires_edge.runtime.ecg.sources import Piece, Samples, open_source
+from multires_edge.runtime.ecg.sources import Samples, Source, open_source
 from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
 
 SIZES = {"paper": (128, 6), "demo": (64, 4)}  # d_model, n_layers
@@ -87,8 +87,7 @@ def latency(bundle: Bundle, record: str, seconds: float) -> None:
     given = source.electrodes
     stream = EcgStream(bundle, leads=given.leads, rate=given.rate, unit=given.unit, every=0.02, pool=_POOL)
     count = round(seconds * given.rate)
-    pieces = source.read(count)
-    samples = np.concatenate([piece.values for piece in pieces if isinstance(piece, Samples)])[:count]
+    samples = first_samples(source, count)
     taken, started = [], time.perf_counter()
     for i, sample in enumerate(samples):
         time.sleep(max(0.0, started + i / given.rate - time.perf_counter()))
@@ -96,8 +95,18 @@ def latency(bundle: Bundle, record: str, seconds: float) -> None:
         decisions = stream.feed(sample[None])
         if decisions:
             taken.append(1e3 * (time.perf_counter() - came))
-    p50, p99, p999 = np.percentile(taken, [50, 99, 99.9])
     print(f"{len(taken)} decisions in {seconds:.0f} s at {given.rate:g} Hz, from the sample to the decision:")
+    print_percentiles(taken)
+
+
+def first_samples(source: Source, count: int) -> NDArray[np.float64]:
+    """The first ``count`` samples (n, leads) of a recording, or all there are."""
+    return np.concatenate([piece.values for piece in source.read(count) if isinstance(piece, Samples)])
+
+
+def print_percentiles(taken: list[float]) -> None:
+    """Of milliseconds."""
+    p50, p99, p999 = np.percentile(taken, [50, 99, 99.9])
     print(f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, p99.9 {p999:.2f} ms, max {max(taken):.2f} ms")
 
 
@@ -215,8 +224,7 @@ def _repeated(records: list[str], start: int, stop: int) -> Iterator[NDArray[np.
     pieces = []
     for record in records:
         source = open_source(record)
-        read: list[Piece] = source.read(int(10 * source.electrodes.rate))
-        pieces.append(next(piece.values for piece in read if isinstance(piece, Samples)))
+        pieces.append(first_samples(source, int(10 * source.electrodes.rate)))
     for i in range(start, stop):
         noise = np.random.default_rng(i).standard_normal(pieces[i % len(pieces)].shape)
         yield pieces[i % len(pieces)] + 0.01 * noise

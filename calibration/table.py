@@ -21,7 +21,6 @@ from multires_edge.runtime.writing import write_file
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet
 
-FILE_NAME = "calibration.json"  # in a bundle
 FORMAT = "multires-calibration"
 VERSION = 1
 HISTOGRAM_BINS = 64

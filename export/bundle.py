@@ -16,7 +16,6 @@ import onnx
 import torch
 
 from multires_edge.calibration.data import Dataset, load_data
-from multires_edge.calibration.table import FILE_NAME as CALIBRATION_FILE
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
@@ -44,7 +43,15 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import ConfigError, MultiresError
 from multires_edge.runtime.golden import Golden
-from multires_edge.runtime.manifest import FILE_NAME, FileSpec, Graphs, GraphSpec, Manifest, TensorSpec
+from multires_edge.runtime.manifest import (
+    CALIBRATION_FILE,
+    FILE_NAME,
+    FileSpec,
+    Graphs,
+    GraphSpec,
+    Manifest,
+    TensorSpec,
+)
 
 PRECISIONS = ("fp32", "fp16", "int8")
 # Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.

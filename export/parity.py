@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.calibration.table import FILE_NAME as CALIBRATION_FILE
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.calibration.tensors import ENCODER_INPUT
 from multires_edge.models.config import ModelConfig
@@ -21,6 +20,7 @@ from multires_edge.runtime.backends.onnxruntime import open_session
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.comparison import LIMITS, Check, Limit
 from multires_edge.runtime.golden import TAPS, Golden, open_stream
+from multires_edge.runtime.manifest import CALIBRATION_FILE
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
 

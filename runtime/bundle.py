@@ -14,7 +14,7 @@ from multires_edge.runtime.backends import Stepper, make_runner, make_stepper
 from multires_edge.runtime.digest import sha256_of
 from multires_edge.runtime.errors import BundleError, InputError
 from multires_edge.runtime.full import FullGraph
-from multires_edge.runtime.manifest import GraphSpec, Manifest, digest_of, read_manifest
+from multires_edge.runtime.manifest import CALIBRATION_FILE, GraphSpec, Manifest, digest_of, read_manifest
 from multires_edge.runtime.pooling import pooled_states
 from multires_edge.runtime.stream import Stream
 from multires_edge.runtime.window import window_of
@@ -31,6 +31,11 @@ class Bundle:
     def labels(self) -> list[str] | None:
         """Class names in the order of the logits, when the bundle's card gave them."""
         return self.manifest.labels
+
+    @property
+    def class_names(self) -> list[str]:
+        """One for each output: the labels, or numbers where there are none."""
+        return self.labels or [str(i) for i in range(self.manifest.model["d_output"])]
 
     @property
     def preprocessing(self) -> dict[str, Any] | None:
@@ -98,7 +103,7 @@ class Bundle:
         model = f"{self.manifest.source['sha256'][:16]}/{pool or self.manifest.pool}/{precision}"
         quantization = self.manifest.quantization.get(precision)
         if quantization is not None:  # with other ranges or parts the same numbers in a queue mean another
-            table = self.manifest.files.get("calibration.json")
+            table = self.manifest.files.get(CALIBRATION_FILE)
             model += f"/{digest_of({'quantization': quantization, 'calibration': table})[:16]}"
         return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
 

@@ -15,6 +15,7 @@ from multires_edge.runtime.window import window_of
 FORMAT = "multires-bundle"
 VERSION = 1
 FILE_NAME = "manifest.json"
+CALIBRATION_FILE = "calibration.json"  # the ranges of int8
 
 Shape = tuple[int | str, ...]
 Graphs = dict[str, dict[str, "GraphSpec"]]

@@ -60,7 +60,7 @@ def _thresholds(
     from multires_edge.runtime.ecg.performance import choose_thresholds
     from multires_edge.runtime.ecg.recordings import load_recordings
 
-    labels = bundle.labels or [str(i) for i in range(bundle.manifest.model["d_output"])]
+    labels = bundle.class_names
     parsed = [Threshold.parse(text) for text in given]
     Alarms(parsed, labels)  # refuses labels that there are not
     if chosen_on is not None:

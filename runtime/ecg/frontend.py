@@ -46,6 +46,11 @@ class Block:
     events: list[Event] = field(default_factory=list)
     arrived: float | None = None
 
+    @property
+    def length(self) -> int:
+        """Steps of ``x``, none while silent."""
+        return 0 if self.x is None else self.x.shape[1]
+
 
 class FrontEnd:
     """Turns samples of ``leads`` at ``rate`` Hz into blocks of ``every`` steps, cut where ``reset`` says."""

@@ -108,7 +108,7 @@ def choose_thresholds(bundle: Bundle, data: LabelledRecordings, **options: Any) 
     scores = _alone(bundle, data.recordings, options, "choosing thresholds")[0]
     last = np.array([p[-1] for p in scores])
     chosen = {}
-    for i, label in enumerate(_labels(bundle)):
+    for i, label in enumerate(bundle.class_names):
         try:
             chosen[label] = youden_threshold(last[:, i], data.positive[:, i])
         except DataError as error:
@@ -130,7 +130,7 @@ def assess(
     ``options`` are those of :class:`EcgStream`: pool, every, gap, allow_missing, rename, backend. Raises
     DataError for recordings that do not fit, InputError for thresholds of other labels.
     """
-    labels = _labels(bundle)
+    labels = bundle.class_names
     if set(thresholds) != set(labels):
         raise InputError(f"thresholds are for {', '.join(thresholds)}, the labels are {', '.join(labels)}")
     limits = np.array([thresholds[label] for label in labels])
@@ -240,7 +240,3 @@ def _device(recording: Recording) -> tuple[str, ...]:
     e = recording.electrodes
     units = (e.unit,) if isinstance(e.unit, str) else tuple(e.unit)
     return (f"{e.rate:g}", *e.leads, *units)
-
-
-def _labels(bundle: Bundle) -> list[str]:
-    return bundle.labels or [str(i) for i in range(bundle.manifest.model["d_output"])]

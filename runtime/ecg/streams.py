@@ -79,7 +79,7 @@ class EcgStreams:
         own = bundle.manifest.pool
         self._pool, self._own = Pool.parse(pool, rate, own).suits(own), own
         policy = GapPolicy.parse(gap)
-        self.labels = bundle.labels or [str(i) for i in range(bundle.manifest.model["d_output"])]
+        self.labels = bundle.class_names
         parsed = [t if isinstance(t, Threshold) else Threshold.parse(t) for t in thresholds]
         self._fronts = []
         for source in sources:
@@ -202,7 +202,7 @@ class EcgStreams:
             return []
         if self._alone:
             return rows
-        lengths = [0 if blocks[0].x is None else blocks[0].x.shape[1] for blocks in waiting if blocks]
+        lengths = [blocks[0].length for blocks in waiting if blocks]
         longest = max(lengths)
         # Blocks are all of one length, unless a reset that is no multiple of decisions cuts them.
         return [row for row, length in zip(rows, lengths, strict=True) if length in (0, longest)]
@@ -214,7 +214,7 @@ class EcgStreams:
             return 1  # who waits for whom is asked anew after each
         count = steps = 0
         for blocks in zip(*(self._fronts[row].ready for row in rows), strict=False):
-            lengths = {0 if block.x is None else block.x.shape[1] for block in blocks}
+            lengths = {block.length for block in blocks}
             steps += max(lengths)
             if count and (
                 len(lengths) > 1 or 0 in lengths or steps > _STEPS_TOGETHER or any(b.restart for b in blocks)
@@ -381,7 +381,7 @@ def _inputs(run: list[Block]) -> NDArray[np.float32]:
 
 
 def _ends(run: list[Block]) -> NDArray[np.intp]:
-    return np.cumsum([block.x.shape[1] for block in run if block.x is not None]) - 1
+    return np.cumsum([block.length for block in run]) - 1
 
 
 def card_of(bundle: Bundle) -> dict[str, Any]:

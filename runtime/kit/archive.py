@@ -21,12 +21,11 @@ from multires_edge.runtime.golden import Golden
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
 from multires_edge.runtime.kit.device.files import digest_of
 from multires_edge.runtime.kit.device.kit import KIT_FILE, KIT_FORMAT, KIT_VERSION
-from multires_edge.runtime.manifest import Graphs, Manifest
+from multires_edge.runtime.manifest import CALIBRATION_FILE, Graphs, Manifest
 from multires_edge.runtime.targets import target_by_name
 
 _HERE = Path(__file__).parent
 SCRIPT = "check_device.py"
-_CALIBRATION = "calibration.json"
 
 
 def make_kit(
@@ -52,8 +51,8 @@ def make_kit(
         **{f"device/{path.name}": path.read_bytes() for path in (_HERE / "device").glob("*.py")},
         golden_file.FILE_NAME: _read(bundle, golden_file.FILE_NAME),
     }
-    if _CALIBRATION in manifest.files:
-        files[_CALIBRATION] = _read(bundle, _CALIBRATION)
+    if CALIBRATION_FILE in manifest.files:
+        files[CALIBRATION_FILE] = _read(bundle, CALIBRATION_FILE)
     entry: dict[str, Any] = {
         "format": KIT_FORMAT,
         "version": KIT_VERSION,

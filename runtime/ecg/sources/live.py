@@ -171,11 +171,9 @@ class LiveSource:
         if not self._parsers:
             return
         with self._room:
-            if self._expected is None:
-                seconds = self._waiting / self._parsers[0].electrodes.rate
-            else:
-                seconds = (self._expected[0] - self._waiting) / self._parsers[0].electrodes.rate
-        if seconds >= _FAR:
+            waiting = self._waiting
+            samples = waiting if self._expected is None else self._expected[0] - waiting
+        if samples / self._parsers[0].electrodes.rate >= _FAR:
             self._closed.wait(_LINGER)
 
     def _connected_again(self) -> bool:

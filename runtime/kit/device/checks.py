@@ -98,8 +98,7 @@ class Checker:
 
     def run_files(self) -> None:
         """A graph that was changed has failed; what the change does, the other checks say."""
-        for name, what in self._kit.changed.items():
-            message = f"changed since the kit was made ({what}); unpack the kit again"
+        for name, message in self._kit.changed.items():
             self._add("files", name, {"passed": False, "message": message})
         if not self._kit.changed:
             count = len(self._kit.entry["files"])

@@ -21,7 +21,7 @@ KIT_FILE = "kit.json"
 
 
 class Kit:
-    """The unpacked folder. ``entry`` is kit.json; ``changed`` says of graphs how they differ from it."""
+    """The unpacked folder. ``entry`` is kit.json; ``changed`` has graphs that differ, and what to say."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,9 +61,10 @@ class Kit:
                 what = (
                     f"has {size:,} bytes of {expected['bytes']:,}" if size != expected["bytes"] else "differs"
                 )
+                message = f"changed since the kit was made ({what}); unpack the kit again"
                 if not name.startswith("graphs/"):
-                    raise KitError(f"{path}: changed since the kit was made ({what}); unpack the kit again")
-                changed[name] = what
+                    raise KitError(f"{path}: {message}")
+                changed[name] = message
         return changed
 
     def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
