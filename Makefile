@@ -19,8 +19,12 @@ test: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@mkdir -p build/types/multires_edge
-	@for part in models export calibration runtime; do ln -sfn ../../../$$part build/types/multires_edge/$$part; done
+# The package laid out as it is installed: an editable install is a hook at import time, which no tool sees.
+	@rm -rf build/types && mkdir -p build/types/multires_edge
+	@for part in base format models calibration export runtime cli; do ln -s ../../../$$part build/types/multires_edge/; done
+	@for file in package/multires_edge/*; do ln -s ../../../$$file build/types/multires_edge/; done
+	PYTHONPATH="build/types:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  $(BIN)/python -S -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 	$(BIN)/mypy
 	$(BIN)/mypy examples/python benchmarks
 

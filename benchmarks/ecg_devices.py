@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.ecg_stream import SIZES, first_samples, print_percentiles, random_bundle
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.ecg.resample import Resampler
-from multires_edge.runtime.ecg.sources import open_source
+from multires_edge.runtime.ecg.sources.opening import open_source
 
 _START_SECONDS = 3.0  # while the command starts
 

@@ -29,11 +29,12 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from multires_edge.cli.commands.stream import stream as command
 from multires_edge.runtime import Bundle, open_bundle
-from multires_edge.runtime.commands.stream import stream as command
 from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.session import Session
-from multires_edge.runtime.ecg.sources import Samples, Source, open_source
+from multires_edge.runtime.ecg.sources.opening import open_source
+from multires_edge.runtime.ecg.sources.protocol import Samples, Source
 from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
 
 SIZES = {"paper": (128, 6), "demo": (64, 4)}  # d_model, n_layers

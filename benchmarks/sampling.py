@@ -24,8 +24,8 @@ from benchmarks.networks import PIXEL_MODEL, random_checkpoint
 from multires_edge.export import export_bundle
 from multires_edge.runtime import Bundle, FullGraph, PixelSampler, open_bundle
 from multires_edge.runtime.bench.timing import Effort, calls, time_in_turns
-from multires_edge.runtime.images import scale_levels
-from multires_edge.runtime.logistic_mixture import LogisticMixture
+from multires_edge.runtime.images.logistic_mixture import LogisticMixture
+from multires_edge.runtime.images.pixels import scale_levels
 
 _BANDS = 8
 _IMAGES = 9

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.runtime import Bundle, EcgStream, open_bundle
-from multires_edge.runtime.data import Dataset, load_data
-from multires_edge.runtime.diagnostic import youden_threshold
 from multires_edge.runtime.ecg.decision import Decision
-from multires_edge.runtime.ecg.sources import Samples, open_source
-from multires_edge.runtime.scoring import MacroAuroc, bootstrap, interval
+from multires_edge.runtime.ecg.sources.opening import open_source
+from multires_edge.runtime.ecg.sources.protocol import Samples
+from multires_edge.runtime.evaluation.dataset import Dataset, load_data
+from multires_edge.runtime.evaluation.diagnostic import youden_threshold
+from multires_edge.runtime.evaluation.scoring import MacroAuroc, bootstrap, interval
 
 EVERY = 0.5
 STAY = 32.5  # seconds that a patient stays

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from multires_edge.models.card import Card
-from multires_edge.models.config import ModelConfig
-from multires_edge.runtime import data
-from multires_edge.runtime.data import Dataset
-from multires_edge.runtime.errors import DataError
+from multires_edge.base.errors import DataError
+from multires_edge.format.card import Card
+from multires_edge.format.config import ModelConfig
+from multires_edge.runtime.evaluation import dataset as data
+from multires_edge.runtime.evaluation.dataset import Dataset
 
 __all__ = ["Dataset", "load_data"]
 

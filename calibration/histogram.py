@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.errors import OverflowedError
+from multires_edge.base.errors import OverflowedError
 
 # An even number of bins for each of the 127 levels, and a power of two so that neighbours merge exactly.
 BINS = 2048

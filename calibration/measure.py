@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import DataError, InputError, OverflowedError
+from multires_edge.base.files import sha256_of, sha256_of_folder
 from multires_edge.calibration.histogram import MagnitudeHistogram
 from multires_edge.calibration.ranges import (
     Method,
@@ -19,13 +21,11 @@ from multires_edge.calibration.ranges import (
 )
 from multires_edge.calibration.table import HISTOGRAM_BINS, CalibrationTable, TensorRange, network_digest
 from multires_edge.calibration.tensors import logical_tensors, observe
-from multires_edge.runtime.checks import check_array
-from multires_edge.runtime.data import Dataset, check_lengths
-from multires_edge.runtime.digest import sha256_of, sha256_of_folder
-from multires_edge.runtime.errors import DataError, InputError, OverflowedError
+from multires_edge.format.arrays import check_array
+from multires_edge.runtime.evaluation.dataset import Dataset, check_lengths
 
 if TYPE_CHECKING:
-    from multires_edge.models.config import ModelConfig
+    from multires_edge.format.config import ModelConfig
     from multires_edge.models.network import MultiresNet
 
 # Fewer than these make a table that says little of other data; that is said, and left to the user.

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import ConfigError, DataError
 from multires_edge.calibration.histogram import BINS, MagnitudeHistogram
-from multires_edge.runtime.errors import ConfigError, DataError
 
 LEVELS = 127
 # A channel below this part of its tensor's largest magnitude is dead.

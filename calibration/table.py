@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import ConfigError, DataError
+from multires_edge.base.files import write_file
 from multires_edge.calibration.ranges import LEVELS
 from multires_edge.calibration.tensors import LogicalTensor, logical_tensors
-from multires_edge.models.config import ModelConfig
-from multires_edge.runtime.errors import ConfigError, DataError
-from multires_edge.runtime.writing import write_file
+from multires_edge.format.config import ModelConfig
 
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.models.config import ModelConfig
-from multires_edge.runtime.errors import ConfigError
+from multires_edge.base.errors import ConfigError
+from multires_edge.format.config import ModelConfig
 
 if TYPE_CHECKING:
     import torch

@@ -15,43 +15,37 @@ import numpy as np
 import onnx
 import torch
 
+from multires_edge.base.errors import ConfigError, MultiresError
+from multires_edge.base.files import sha256_of
 from multires_edge.calibration.data import Dataset, load_data
+from multires_edge.export.bundle_folder import atomic_folder, check_output
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import StepGraph, build_step_graph
 from multires_edge.export.graphs.taps import build_taps_graph
-from multires_edge.export.native import file_name, native_weights
+from multires_edge.export.native_weights import file_name, native_weights
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import DEFAULT_PARTS
-from multires_edge.export.precision.plan import Int8Options, Quantization, plan_int8
 from multires_edge.export.precision.queues import Queues
 from multires_edge.export.precision.types import TypePlan
+from multires_edge.export.quantization import Int8Options, Quantization, plan_int8
 from multires_edge.export.report import write_report
 from multires_edge.export.statistics import GraphStatistics
-from multires_edge.export.targets import GraphForm, Target, forms_of, targets_named
-from multires_edge.export.writing import atomic_folder, check_output
-from multires_edge.models.card import Card, read_card
-from multires_edge.models.checkpoint import build_network, read_checkpoint
-from multires_edge.models.config import ModelConfig
+from multires_edge.export.target_selection import forms_of, targets_named
+from multires_edge.format.card import Card, read_card
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.golden import GOLDEN_FILE, Golden
+from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Graphs, Manifest
+from multires_edge.format.specs import FileSpec, GraphSpec, TensorSpec
+from multires_edge.format.targets import GraphForm, Target
+from multires_edge.models.checkpoint import read_checkpoint
 from multires_edge.models.inference import Overrides, infer_config
+from multires_edge.models.loading import build_network
 from multires_edge.models.network import MultiresNet
-from multires_edge.runtime import golden as golden_file
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.digest import sha256_of
-from multires_edge.runtime.errors import ConfigError, MultiresError
-from multires_edge.runtime.golden import Golden
-from multires_edge.runtime.manifest import (
-    CALIBRATION_FILE,
-    FILE_NAME,
-    FileSpec,
-    Graphs,
-    GraphSpec,
-    Manifest,
-    TensorSpec,
-)
 
 PRECISIONS = ("fp32", "fp16", "int8")
 # Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.
@@ -197,9 +191,9 @@ def _write_proof(
     quantization: Quantization | None,
 ) -> None:
     """What the graphs were proven by, and last of all the manifest, which has every file's digest."""
-    golden.save(folder / golden_file.FILE_NAME)
+    golden.save(folder / GOLDEN_FILE)
     parity = proof.to_json()
-    names = [golden_file.FILE_NAME, "parity.json", "report.html"]
+    names = [GOLDEN_FILE, "parity.json", "report.html"]
     if quantization is not None:
         parity["quantization"] = {"int8": quantization.to_json()}
         names.append(CALIBRATION_FILE)

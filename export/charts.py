@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.calibration.table import TensorRange
-from multires_edge.runtime.comparison import Check
+from multires_edge.format.comparison import Check
 
 _PLOTTED_POINTS = 400
 _WIDTH, _HEIGHT = 176, 56

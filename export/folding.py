@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from multires_edge.export.linear import FilterScales, Linear, QuantizedLinear
 
 if TYPE_CHECKING:
-    from multires_edge.models.config import ModelConfig
+    from multires_edge.format.config import ModelConfig
     from multires_edge.models.network import MultiresNet
 
 Array = NDArray[np.float64]

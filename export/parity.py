@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.calibration.tensors import ENCODER_INPUT
-from multires_edge.models.config import ModelConfig
+from multires_edge.format.comparison import LIMITS, Check, Limit
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.golden import Golden
+from multires_edge.format.manifest import CALIBRATION_FILE
 from multires_edge.runtime.backends.onnxruntime import open_session
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.comparison import LIMITS, Check, Limit
-from multires_edge.runtime.golden import TAPS, Golden, open_stream
-from multires_edge.runtime.manifest import CALIBRATION_FILE
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
+from multires_edge.runtime.verify import TAPS, open_stream
 
 if TYPE_CHECKING:
     from multires_edge.calibration.data import Dataset

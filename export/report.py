@@ -6,10 +6,10 @@ from pathlib import Path
 
 from multires_edge.export.charts import error_chart, histogram_chart
 from multires_edge.export.parity import Proof
-from multires_edge.export.precision.plan import Quantization
+from multires_edge.export.quantization import Quantization
 from multires_edge.export.statistics import GraphStatistics
-from multires_edge.models.config import ModelConfig
-from multires_edge.runtime.manifest import Manifest
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.manifest import Manifest
 
 
 def write_report(

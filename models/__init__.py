@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multires_edge.models.checkpoint import load_checkpoint
-    from multires_edge.models.config import ModelConfig
+    from multires_edge.format.config import ModelConfig
+    from multires_edge.models.loading import load_checkpoint
     from multires_edge.models.network import MultiresNet
 
 __all__ = ["ModelConfig", "MultiresNet", "load_checkpoint"]
 
 _HOMES = {
-    "ModelConfig": "multires_edge.models.config",
+    "ModelConfig": "multires_edge.format.config",
     "MultiresNet": "multires_edge.models.network",
-    "load_checkpoint": "multires_edge.models.checkpoint",
+    "load_checkpoint": "multires_edge.models.loading",
 }
 
 

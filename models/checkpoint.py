@@ -15,16 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multires_edge.models.config import ModelConfig
-from multires_edge.models.inference import Overrides, infer_config
+from multires_edge.base.errors import CheckpointError, MissingExtraError
+from multires_edge.base.files import sha256_of
 from multires_edge.models.training_args import TrainingArgs, read_training_args
-from multires_edge.runtime.digest import sha256_of
-from multires_edge.runtime.errors import CheckpointError, MissingExtraError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from multires_edge.models.network import MultiresNet
 
 
 @dataclass(frozen=True)
@@ -61,69 +57,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     found = next((candidate for candidate in beside if candidate.is_file()), None)
     args = None if found is None else read_training_args(found)
     return Checkpoint(path, sha256_of(path), tensors, args)
-
-
-def load_checkpoint(path: str | Path, overrides: Overrides | None = None) -> MultiresNet:
-    """Read a checkpoint into a float32 network in evaluation mode.
-
-    ``net(x)`` takes x float32 (batch, d_input, time); a token model takes tokens int64 (batch, time)
-    and ``lengths=``. ``overrides`` gives what neither the tensors nor ``args.txt`` hold.
-    Raises CheckpointError for the file, ConfigError where an option is missing.
-    """
-    checkpoint = read_checkpoint(path)
-    return build_network(checkpoint, infer_config(checkpoint, overrides or Overrides()))
-
-
-def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
-    """The network of ``config`` with the checkpoint's weights: every tensor must fit, none may be over."""
-    import torch
-
-    from multires_edge.models.network import MultiresNet
-
-    with torch.device("meta"):
-        net = MultiresNet(config)
-    expected = net.state_dict()
-    given = checkpoint.tensors
-    # Some tools drop this counter; it has no part in evaluation.
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    missing = sorted(set(expected) - set(given) - counters)
-    unexpected = sorted(set(given) - set(expected))
-    if missing or unexpected:
-        parts = [f"missing {_listed(missing)}"] if missing else []
-        parts += [f"unexpected {_listed(unexpected)}"] if unexpected else []
-        raise CheckpointError(
-            f"{checkpoint.path}: {' and '.join(parts)} for a {config.task} network of "
-            f"{config.n_layers} layers with {config.norm} norm"
-        )
-    state = {}
-    for name, like in expected.items():
-        if name in counters:
-            state[name] = torch.zeros((), dtype=torch.int64)
-            continue
-        tensor = given[name]
-        if tensor.shape != like.shape:
-            raise CheckpointError(
-                f"{checkpoint.path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}"
-            )
-        if tensor.is_meta or tensor.layout != torch.strided:
-            raise CheckpointError(f"{checkpoint.path}: {name} holds no dense values")
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"{checkpoint.path}: {name} is {tensor.dtype}, expected floating point")
-        state[name] = tensor.to(torch.float32)
-        finite = torch.isfinite(state[name])
-        if not finite.all():
-            bad = int((~finite).sum())
-            raise CheckpointError(
-                f"{checkpoint.path}: {name} holds {bad} NaN or infinite values of "
-                f"{tensor.numel()}; the training diverged or the file is damaged"
-            )
-    net.load_state_dict(state, assign=True)
-    return net.eval().requires_grad_(False)
-
-
-def _listed(names: list[str], shown: int = 3) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

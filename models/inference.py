@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from multires_edge.models.config import ModelConfig, TreeSelect, depth_for_length
+from multires_edge.base.errors import CheckpointError, ConfigError
+from multires_edge.format.config import ModelConfig, TreeSelect, depth_for_length
+from multires_edge.models.checkpoint import Checkpoint
 from multires_edge.models.training_args import TRAINING_LENGTHS, TrainingArgs
-from multires_edge.runtime.errors import CheckpointError, ConfigError
-
-if TYPE_CHECKING:
-    from multires_edge.models.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from multires_edge.models.config import ModelConfig
+from multires_edge.format.config import ModelConfig
 
 
 def causal_depthwise(x: Tensor, filters: Tensor, dilation: int) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from multires_edge.runtime.errors import CheckpointError
+from multires_edge.base.errors import CheckpointError
 
 # Steps of one training sequence, by the name that the scripts know the data set under.
 TRAINING_LENGTHS = {"cifar10": 1024, "listops": 2048, "ptbxl": 1000}

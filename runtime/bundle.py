@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from multires_edge.runtime.backends import Stepper, make_runner, make_stepper
-from multires_edge.runtime.digest import sha256_of
-from multires_edge.runtime.errors import BundleError, InputError
+from multires_edge.base.errors import BundleError, InputError
+from multires_edge.base.files import sha256_of
+from multires_edge.format.manifest import CALIBRATION_FILE, Manifest, digest_of, read_manifest
+from multires_edge.format.pooling import pooled_states, window_of
+from multires_edge.format.specs import GraphSpec
+from multires_edge.runtime.backends.protocol import Stepper
+from multires_edge.runtime.backends.registry import make_runner, make_stepper
 from multires_edge.runtime.full import FullGraph
-from multires_edge.runtime.manifest import CALIBRATION_FILE, GraphSpec, Manifest, digest_of, read_manifest
-from multires_edge.runtime.pooling import pooled_states
 from multires_edge.runtime.stream import Stream
-from multires_edge.runtime.window import window_of
 
 
 class Bundle:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.backends import Runner
-from multires_edge.runtime.checks import all_finite, check_array
-from multires_edge.runtime.errors import InputError, OverflowedError
-from multires_edge.runtime.manifest import GraphSpec
+from multires_edge.base.errors import InputError, OverflowedError
+from multires_edge.format.arrays import all_finite, check_array
+from multires_edge.format.specs import GraphSpec
+from multires_edge.runtime.backends.protocol import Runner
 
 
 class FullGraph:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.errors import StateError
+from multires_edge.base.errors import StateError
 
 _HEADER = "multires_stream_state"
 

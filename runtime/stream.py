@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.backends import Outcome, Stepper
-from multires_edge.runtime.checks import all_finite, check_array
-from multires_edge.runtime.errors import InputError, OverflowedError, StateError
-from multires_edge.runtime.manifest import GraphSpec
+from multires_edge.base.errors import InputError, OverflowedError, StateError
+from multires_edge.format.arrays import all_finite, check_array
+from multires_edge.format.specs import GraphSpec
+from multires_edge.runtime.backends.protocol import Outcome, Stepper
 from multires_edge.runtime.state import StreamState
 
 _MAX_POSITION = 1 << 62  # no stream comes near, and counting on from it does not overflow

@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from multires_edge.models.config import ModelConfig
+from multires_edge.format.config import ModelConfig
 from multires_edge.models.network import MultiresNet
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from onnx import helper, numpy_helper
 
-from multires_edge.export.targets import GraphForm
+from multires_edge.format.targets import GraphForm
 
 Dim = int | str
 

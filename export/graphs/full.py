@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.levels import as_float, to_levels
-from multires_edge.export.graphs.linear import gemm, pointwise
+from multires_edge.export.graphs.gemm import gemm, pointwise
+from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.precision.types import TypePlan
-from multires_edge.export.targets import GraphForm
+from multires_edge.format.targets import GraphForm
 
 
 def build_full_graph(

@@ -13,8 +13,8 @@ import numpy as np
 
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.rings import Ring, RingSet
-from multires_edge.runtime.manifest import StateSpec
-from multires_edge.runtime.window import window_of
+from multires_edge.format.pooling import window_of
+from multires_edge.format.specs import StateSpec
 
 PREFIX_RING = "pool_prefix"
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.precision.types import FLOAT32, Type
-from multires_edge.export.targets import QueueUpdate
-from multires_edge.runtime.manifest import RingBank, StateSpec
+from multires_edge.format.specs import RingBank, StateSpec
+from multires_edge.format.targets import QueueUpdate
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.levels import as_float, to_levels
-from multires_edge.export.graphs.linear import gemm
+from multires_edge.export.graphs.gemm import gemm
 from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.graphs.rings import Ring, RingSet, RingsInGraph
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.precision.types import INT8, Type, TypePlan
-from multires_edge.export.targets import GraphForm
-from multires_edge.models.config import ModelConfig
-from multires_edge.runtime.manifest import RingBank, StateSpec
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.specs import RingBank, StateSpec
+from multires_edge.format.targets import GraphForm
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.rings import Ring, RingSet
 from multires_edge.export.graphs.step import StepGraph, assemble
 from multires_edge.export.precision.types import TypePlan
-from multires_edge.export.targets import GraphForm
-from multires_edge.runtime.manifest import RingBank, RingSpec, StateSpec
+from multires_edge.format.specs import RingBank, RingSpec, StateSpec
+from multires_edge.format.targets import GraphForm
 
 
 def build_taps_graph(

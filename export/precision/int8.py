@@ -11,19 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from multires_edge.base.errors import ConfigError
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
-from multires_edge.export.linear import (
-    INT8_MAX,
-    Array,
-    FilterScales,
-    Linear,
-    QuantizedLinear,
-    int8_scales,
-)
+from multires_edge.export.linear import INT8_MAX, Array, FilterScales, Linear, QuantizedLinear, int8_scales
 from multires_edge.export.precision.queues import Queues
-from multires_edge.models.config import ModelConfig
-from multires_edge.runtime.errors import ConfigError
+from multires_edge.format.config import ModelConfig
 
 PARTS = ("encoder", "filters", "mixing", "output", "head", "queues")
 _HALF_ERROR = 2.0**-11  # half of a float16's last bit, for a number in its normal range

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import ConfigError
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.calibration.tensors import queue
 from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.precision.types import FLOAT16, FLOAT32, INT8, Type, TypePlan
-from multires_edge.models.config import ModelConfig
-from multires_edge.runtime.errors import ConfigError
+from multires_edge.format.config import ModelConfig
 
 
 @dataclass(frozen=True, eq=False)

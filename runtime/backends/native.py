@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.errors import BackendError, BundleError
-from multires_edge.runtime.manifest import Manifest
+from multires_edge.base.errors import BackendError, BundleError
+from multires_edge.format.manifest import Manifest
 
 try:
-    from multires_edge.runtime import _native
+    from multires_edge.runtime.backends import _native
 except ImportError as error:
     raise BackendError(
         f"the native backend is not part of this installation ({error}); install multires-edge with a "

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.backends import Outcome
+from multires_edge.base.errors import BackendError, BundleError, MissingExtraError
+from multires_edge.format.arrays import holds_good_values
+from multires_edge.format.specs import GraphSpec, StateSpec
+from multires_edge.format.targets import Version
+from multires_edge.runtime.backends.protocol import Outcome
 from multires_edge.runtime.backends.providers import (
     BEST_FIRST,
     COPIES_STATES,
@@ -20,10 +24,6 @@ from multires_edge.runtime.backends.providers import (
     keeps_context,
     provider_options,
 )
-from multires_edge.runtime.checks import holds_good_values
-from multires_edge.runtime.errors import BackendError, BundleError, MissingExtraError
-from multires_edge.runtime.manifest import GraphSpec, StateSpec
-from multires_edge.runtime.targets import Version
 
 try:
     import onnxruntime as ort

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from multires_edge.runtime.errors import BackendError
-from multires_edge.runtime.gpu import find_gpu
-from multires_edge.runtime.manifest import GraphSpec, Manifest
-from multires_edge.runtime.targets import FIRST_ONNXRUNTIME, FORMS, Version
+from multires_edge.base.errors import BackendError
+from multires_edge.format.manifest import Manifest
+from multires_edge.format.specs import GraphSpec
+from multires_edge.format.targets import FIRST_ONNXRUNTIME, FORMS, Version
+from multires_edge.runtime.backends.tensorrt.gpu import find_gpu
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",

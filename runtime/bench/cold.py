@@ -19,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from multires_edge.runtime.errors import BackendError
+from multires_edge.base.errors import BackendError
 
 _TIMEOUT_SECONDS = 600
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
     bundle = timed("open_seconds", open_bundle, path)
     sample = np.ascontiguousarray(random_inputs(bundle.manifest, 1, 1)[..., 0])
     at_first = resident_bytes()
-    timed("import_seconds", import_module, f"multires_edge.runtime.backends.{backend}")
+    timed("import_seconds", import_module, f"multires_edge.runtime.backends.registry.{backend}")
     with_library = resident_bytes()
     stream = timed(
         "stream_seconds", bundle.stream, backend=backend, precision=precision, threads=int(threads)

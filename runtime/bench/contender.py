@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.format.manifest import Manifest
 from multires_edge.runtime.bench.timing import Burst, calls
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.manifest import Manifest
 
 if TYPE_CHECKING:
-    from multires_edge.runtime import _native
+    from multires_edge.runtime.backends import _native
 
 _SAMPLES = 64  # different ones that the engine's own timing feeds in turn
 
@@ -57,7 +57,7 @@ def native_states(
     bundle: Bundle, count: int, *, batch: int = 1, precision: str = "fp32"
 ) -> list[_native.State]:
     """``count`` states of the native engine on one model, for its own timing."""
-    from multires_edge.runtime import _native
+    from multires_edge.runtime.backends import _native
     from multires_edge.runtime.backends.native import load_model
 
     model = load_model(bundle.path / bundle.manifest.native[precision].file)
@@ -66,7 +66,7 @@ def native_states(
 
 def engine_steps(states: list[_native.State], manifest: Manifest) -> Burst:
     """A step of every state, one after the other, timed inside the engine."""
-    from multires_edge.runtime import _native
+    from multires_edge.runtime.backends import _native
 
     batch = len(states[0].output)
     samples = np.moveaxis(random_inputs(manifest, batch, _SAMPLES), -1, 0)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from multires_edge.runtime.backends import BACKENDS
+from multires_edge.base.errors import BackendError, InputError, MultiresError
+from multires_edge.runtime.backends.registry import BACKENDS
 from multires_edge.runtime.bench.cold import measure_cold
 from multires_edge.runtime.bench.contender import Contender
 from multires_edge.runtime.bench.roofline import Roofline
 from multires_edge.runtime.bench.timing import FULL_EFFORT, Burst, Effort, Timing, time_in_turns
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.errors import BackendError, InputError, MultiresError
 
 FORMAT = "multires-bench"
 VERSION = 1

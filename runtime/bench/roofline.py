@@ -28,7 +28,7 @@ class Roofline:
 
     def bursts(self) -> dict[str, Burst]:
         """What :func:`time_in_turns` is to measure for :meth:`to_json`."""
-        from multires_edge.runtime import _native
+        from multires_edge.runtime.backends import _native
 
         size = self.read_bytes
         return {

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.checks import all_finite
+from multires_edge.base.errors import InputError
+from multires_edge.format.arrays import all_finite
+from multires_edge.format.preprocessing import normalize
 from multires_edge.runtime.ecg.decision import Event
 from multires_edge.runtime.ecg.leads import LeadMap, volts_per
 from multires_edge.runtime.ecg.quality import Flags, Quality
 from multires_edge.runtime.ecg.resample import Resampler, check_rate
 from multires_edge.runtime.ecg.settings import GapPolicy
-from multires_edge.runtime.errors import InputError
-from multires_edge.runtime.preprocessing import normalize
 
 # What is ready at once of a recording is looked at, filled and resampled at once, up to so much.
 _BLOCKS_TOGETHER = 64

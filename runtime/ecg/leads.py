@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.errors import DataError, InputError
-from multires_edge.runtime.preprocessing import VOLTS
+from multires_edge.base.errors import DataError, InputError
+from multires_edge.format.preprocessing import VOLTS
 
 # Einthoven's and Goldberger's leads are differences and means of the same three electrodes, so two of them
 # give the other four exactly: III = II - I, and so on.

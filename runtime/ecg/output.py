@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from multires_edge.runtime.errors import OutputError, StateError
-from multires_edge.runtime.writing import disk_errors
+from multires_edge.base.errors import OutputError, StateError
+from multires_edge.base.files import disk_errors
 
 # Lines that wait for a slow reader: minutes of decisions, and no more than a megabyte or so.
 _LONGEST_QUEUE = 2000

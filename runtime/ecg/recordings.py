@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import DataError
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.data import load_data
-from multires_edge.runtime.ecg.sources import Samples, open_source
-from multires_edge.runtime.ecg.streams import Electrodes, card_of
-from multires_edge.runtime.errors import DataError
-from multires_edge.runtime.scoring import metric_for
+from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.sources.opening import open_source
+from multires_edge.runtime.ecg.sources.protocol import Samples
+from multires_edge.runtime.ecg.streams import card_of
+from multires_edge.runtime.evaluation.dataset import load_data
+from multires_edge.runtime.evaluation.scoring import metric_for
 
 LABELS_FILE = "labels.csv"
 _AT_ONCE = 1 << 16

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.errors import InputError, StateError
+from multires_edge.base.errors import InputError, StateError
 
 # As whole recordings are resampled, so that a stream hears what the network was trained on.
 _LARGEST_DENOMINATOR = 1000

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from multires_edge.base.errors import OutputError, StateError
 from multires_edge.runtime.ecg.decision import Decision, Event
 from multires_edge.runtime.ecg.output import Output
-from multires_edge.runtime.ecg.sources import Missing, Note, Samples, Source
+from multires_edge.runtime.ecg.sources.protocol import Missing, Note, Samples, Source
 from multires_edge.runtime.ecg.state_file import StateFile
 from multires_edge.runtime.ecg.streams import EcgStreams
-from multires_edge.runtime.errors import OutputError, StateError
 
 Item = Decision | Event
 

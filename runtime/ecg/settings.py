@@ -6,8 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from multires_edge.runtime.errors import InputError
-from multires_edge.runtime.window import MAX_WINDOW, window_of
+from multires_edge.base.errors import InputError
+from multires_edge.format.pooling import MAX_WINDOW, window_of
 
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|h|)", re.ASCII)
 # What a stream that never ends is pooled over, where nobody says: docs/windows.md measured the choices.

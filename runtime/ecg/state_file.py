@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.errors import StateError
-from multires_edge.runtime.writing import disk_errors, flush_folder
+from multires_edge.base.errors import StateError
+from multires_edge.base.files import disk_errors, flush_folder
 
 _MAGIC = b"multires-edge stream state 1\n"
 _ARRAY = "\x00array"

@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import BackendError, DataError, InputError, StateError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
-from multires_edge.runtime.ecg.events import Alarms, Threshold
 from multires_edge.runtime.ecg.frontend import Block, FrontEnd
 from multires_edge.runtime.ecg.leads import LeadMap
 from multires_edge.runtime.ecg.settings import GapPolicy, Pool, parse_duration, whole_steps
-from multires_edge.runtime.errors import BackendError, DataError, InputError, StateError
+from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.thresholds import Alarms, Threshold
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
 
 # Of a recording that is read faster than it was made, more is ready than one decision takes; one call of
 # the network for so many steps costs less than one for each decision.
 _STEPS_TOGETHER = 1000
-
-
-@dataclass(frozen=True)
-class Electrodes:
-    """What a device gives: its leads in order, samples a second, and one unit, or one a lead."""
-
-    leads: Sequence[str]
-    rate: float = 500.0
-    unit: str | Sequence[str] = "mV"
-    name: str = "ecg"
-
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a saved state of the source to fit, whatever kind of source it is."""
-        return {"source": self.name, "leads": list(self.leads), "rate": self.rate}
 
 
 # Called with a source's number, the number of the first sample, and samples (n, channels) float64 in the

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.checks import all_finite
-from multires_edge.runtime.data import Dataset
-from multires_edge.runtime.errors import DataError, MissingExtraError
-from multires_edge.runtime.preprocessing import VOLTS, normalize
+from multires_edge.base.errors import DataError, MissingExtraError
+from multires_edge.format.arrays import all_finite
+from multires_edge.format.preprocessing import VOLTS, normalize
+from multires_edge.runtime.evaluation.dataset import Dataset
 
 # Ratios of sampling rates are rounded to this denominator: at most 5e-7, half a sample in 10^6.
 _LARGEST_DENOMINATOR = 1000

@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from multires_edge.runtime import golden as golden_file
+from multires_edge.base.errors import BundleError
+from multires_edge.format.comparison import LIMITS
+from multires_edge.format.golden import GOLDEN_FILE, Golden
+from multires_edge.format.manifest import CALIBRATION_FILE, Graphs, Manifest
+from multires_edge.format.targets import target_by_name
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.comparison import LIMITS
-from multires_edge.runtime.errors import BundleError
-from multires_edge.runtime.golden import Golden
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
 from multires_edge.runtime.kit.device.files import digest_of
 from multires_edge.runtime.kit.device.kit import KIT_FILE, KIT_FORMAT, KIT_VERSION
-from multires_edge.runtime.manifest import CALIBRATION_FILE, Graphs, Manifest
-from multires_edge.runtime.targets import target_by_name
 
 _HERE = Path(__file__).parent
 SCRIPT = "check_device.py"
@@ -44,12 +43,12 @@ def make_kit(
     target = target or manifest.target
     graphs = graphs_for(manifest, target)
     chosen = _precisions(graphs, precisions)
-    golden = Golden.load(bundle.path / golden_file.FILE_NAME)
+    golden = Golden.load(bundle.path / GOLDEN_FILE)
     files = {
         "README.md": (_HERE / "README.md").read_bytes(),
         SCRIPT: (_HERE / SCRIPT).read_bytes(),
         **{f"device/{path.name}": path.read_bytes() for path in (_HERE / "device").glob("*.py")},
-        golden_file.FILE_NAME: _read(bundle, golden_file.FILE_NAME),
+        GOLDEN_FILE: _read(bundle, GOLDEN_FILE),
     }
     if CALIBRATION_FILE in manifest.files:
         files[CALIBRATION_FILE] = _read(bundle, CALIBRATION_FILE)

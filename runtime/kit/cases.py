@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import BundleError
+from multires_edge.format.comparison import LIMITS, Check, Limit
+from multires_edge.format.golden import Golden
+from multires_edge.format.pooling import window_of
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.comparison import LIMITS, Check, Limit
-from multires_edge.runtime.errors import BundleError
-from multires_edge.runtime.golden import Golden
 from multires_edge.runtime.kit.device.kit import assemble
-from multires_edge.runtime.window import window_of
 
 # Only taps of delay 1 are read within two steps. So a state that is not fed back is the only one that is
 # off after them, but for the first queue and the position, which come first.

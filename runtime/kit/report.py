@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from multires_edge.base.errors import BundleError
+from multires_edge.base.files import disk_errors, write_file
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.errors import BundleError
 from multires_edge.runtime.kit.device.checks import line
 from multires_edge.runtime.kit.device.command import REPORT_FORMAT, REPORT_VERSION
 from multires_edge.runtime.kit.device.files import digest_of
-from multires_edge.runtime.writing import disk_errors, write_file
 
 FOLDER = "devices"
 PAGE = "index.html"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
-from multires_edge.runtime.errors import InputError
+from multires_edge.base.errors import InputError
 
 _SHORTEST_TOKEN = 8
 _HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from multires_edge.runtime.errors import InputError
+from multires_edge.base.errors import InputError
 from multires_edge.runtime.monitor.access import Gate, Refused
 from multires_edge.runtime.monitor.assets import load_page, refusal_page, security_headers
 from multires_edge.runtime.monitor.hub import Client, Hub

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from multires_edge.base.errors import DataError
 from multires_edge.calibration.data import load_data
-from multires_edge.models.card import Card, read_card
-from multires_edge.models.config import ModelConfig
-from multires_edge.runtime.errors import DataError
+from multires_edge.format.card import Card, read_card
+from multires_edge.format.config import ModelConfig
 from tests.conftest import DEMO, SMALL, variant
 
 X = np.zeros((4, 2, 9), np.float32)

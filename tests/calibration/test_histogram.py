@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import OverflowedError
 from multires_edge.calibration import histogram as module
 from multires_edge.calibration.histogram import BINS, MagnitudeHistogram
-from multires_edge.runtime.errors import OverflowedError
 
 values = arrays.arrays(
     np.float32,

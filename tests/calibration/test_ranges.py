@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import ConfigError, DataError
 from multires_edge.calibration.histogram import MagnitudeHistogram
 from multires_edge.calibration.ranges import (
     METHODS,
@@ -23,7 +24,6 @@ from multires_edge.calibration.ranges import (
     quantization_noise,
     signal_to_quantization_noise,
 )
-from multires_edge.runtime.errors import ConfigError, DataError
 
 Values = NDArray[np.float32]
 

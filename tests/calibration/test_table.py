@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from multires_edge.base.errors import DataError, OutputError
 from multires_edge.calibration import CalibrationTable, calibrate
 from multires_edge.calibration.table import network_digest
-from multires_edge.runtime.data import Dataset
-from multires_edge.runtime.errors import DataError, OutputError
+from multires_edge.runtime.evaluation.dataset import Dataset
 from tests.conftest import SMALL, random_inputs, random_net, variant
 
 NET = random_net(SMALL)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import ConfigError
 from multires_edge.calibration.tensors import (
     ENCODER_INPUT,
     HEAD_INPUT,
@@ -26,10 +27,9 @@ from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
-from multires_edge.export.targets import TARGETS
-from multires_edge.models.config import ModelConfig
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
-from multires_edge.runtime.errors import ConfigError
 from tests.conftest import SMALL, configs, random_inputs, random_net, variant, within_limit
 from tests.export.graphs.harness import Steps, session
 

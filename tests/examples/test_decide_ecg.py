@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from multires_edge.cli.commands.cmake_dir import find_cmake_package
+from multires_edge.cli.main import main
 from multires_edge.runtime import Bundle, EcgStream
-from multires_edge.runtime.cli import main
-from multires_edge.runtime.commands.cmake_dir import find_cmake_package
 from tests.conftest import ROOT
 from tests.runtime.ecg.conftest import CARD, LUDB, beats, ludb, opened, twelve_leads, two_leads
 

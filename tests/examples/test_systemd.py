@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from multires_edge.runtime.cli import main
+from multires_edge.cli.main import main
 from tests.conftest import ROOT
 from tests.runtime.ecg.conftest import beats, two_leads
 

@@ -17,11 +17,12 @@ from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import DEFAULT_PARTS, quantize
 from multires_edge.export.precision.types import TypePlan
-from multires_edge.export.targets import GraphForm
+from multires_edge.format.manifest import Manifest
+from multires_edge.format.specs import GraphSpec
+from multires_edge.format.targets import GraphForm
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.data import Dataset
-from multires_edge.runtime.manifest import GraphSpec, Manifest
+from multires_edge.runtime.evaluation.dataset import Dataset
 from tests.conftest import random_inputs
 
 INT8_QUEUES = "int8 queues"  # int8 with what else can be quantised on request

@@ -13,11 +13,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import CardError, ConfigError, OutputError
 from multires_edge.export import ParityError, export_bundle
 from multires_edge.export.bundle import ExportResult
 from multires_edge.models.inference import Overrides
 from multires_edge.models.network import MultiresNet
-from multires_edge.runtime.errors import CardError, ConfigError, OutputError
 from tests.conftest import (
     DEMO,
     RECORDED_NAMES,

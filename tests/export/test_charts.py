@@ -9,7 +9,7 @@ import pytest
 
 from multires_edge.calibration.table import TensorRange
 from multires_edge.export.charts import error_chart, histogram_chart
-from multires_edge.runtime.comparison import LIMITS, Check
+from multires_edge.format.comparison import LIMITS, Check
 
 
 def values(thresholds: list[float], counts: np.ndarray) -> TensorRange:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, ResidualAffine, fold
-from multires_edge.models.config import ModelConfig
+from multires_edge.format.config import ModelConfig
 from tests.conftest import configs, random_net, variant
 
 

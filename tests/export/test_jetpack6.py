@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from multires_edge.export.targets import TARGETS, forms_of
+from multires_edge.export.target_selection import forms_of
+from multires_edge.format.targets import TARGETS
 from tests.conftest import ROOT, random_net, variant
 from tests.export.every_graph import KINDS, every_graph
 

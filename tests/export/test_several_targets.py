@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import pytest
 
+from multires_edge.base.errors import BundleError
+from multires_edge.base.files import sha256_of
 from multires_edge.export import ExportResult, ParityError, export_bundle
+from multires_edge.format.manifest import digest_of
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.digest import sha256_of
-from multires_edge.runtime.errors import BundleError
-from multires_edge.runtime.golden import verify_bundle
-from multires_edge.runtime.manifest import digest_of
+from multires_edge.runtime.verify import verify_bundle
 from tests.conftest import SMALL, random_net, save_published
 
 

@@ -12,10 +12,10 @@ import pytest
 import safetensors.torch
 import torch
 
+from multires_edge.base.errors import CheckpointError
 from multires_edge.models import load_checkpoint
 from multires_edge.models.checkpoint import read_checkpoint
 from multires_edge.models.network import MultiresNet
-from multires_edge.runtime.errors import CheckpointError
 from tests.conftest import SMALL, published_args, random_net, save_published, variant
 
 

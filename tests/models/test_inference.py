@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from multires_edge.base.errors import CheckpointError, ConfigError
+from multires_edge.format.config import ModelConfig
 from multires_edge.models import load_checkpoint
-from multires_edge.models.config import ModelConfig
 from multires_edge.models.inference import Overrides
 from multires_edge.models.training_args import read_training_args
-from multires_edge.runtime.errors import CheckpointError, ConfigError
 from tests.conftest import configs, random_net, save_published, variant
 
 UNIFORM = variant(tree_select="uniform", memory_size=7, depth=4, kernel_size=4)

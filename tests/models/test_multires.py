@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
-from multires_edge.models.config import ModelConfig
+from multires_edge.format.config import ModelConfig
 from multires_edge.models.multires import MultiresLayer
 from tests.conftest import configs
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from multires_edge.base.errors import BundleError, InputError, OverflowedError
+from multires_edge.format.manifest import digest_of
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.errors import BundleError, InputError, OverflowedError
-from multires_edge.runtime.manifest import digest_of
 from tests.conftest import SMALL, random_inputs
 
 
@@ -99,7 +99,7 @@ class TestDamage:
 
 
 def test_an_unproven_bundle_is_said_to_be_one(bundle: Path) -> None:
-    from multires_edge.runtime.digest import sha256_of
+    from multires_edge.base.files import sha256_of
 
     path = bundle / "parity.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"passed": False}))

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from multires_edge.calibration.data import load_data
 from multires_edge.export.graphs.pooling import Pooling
-from multires_edge.export.native import native_weights
-from multires_edge.models.card import read_card
-from multires_edge.models.checkpoint import load_checkpoint
+from multires_edge.export.native_weights import native_weights
+from multires_edge.format.card import read_card
+from multires_edge.models.loading import load_checkpoint
 from multires_edge.models.network import MultiresNet
-from multires_edge.runtime import _native
+from multires_edge.runtime.backends import _native
 from multires_edge.runtime.backends.native import load_model
 from tests.conftest import DEMO, random_inputs, random_net, variant
-from tests.runtime.test_native import run
-from tests.runtime.test_native_queues import network_in, queues_of
+from tests.runtime.backends.test_native import run
+from tests.runtime.backends.test_native_queues import network_in, queues_of
 
 PRECISIONS = ("fp32", "fp16", "int8")
 STORED = [(weights, queues) for weights in PRECISIONS for queues in ("float32", "float16", "int8")]

@@ -13,10 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from multires_edge.export import export_bundle
-from multires_edge.models import load_checkpoint
-from multires_edge.runtime import Bundle, Stream, StreamState, open_bundle
-from multires_edge.runtime.errors import (
+from multires_edge.base.errors import (
     BackendError,
     ConfigError,
     InputError,
@@ -24,16 +21,11 @@ from multires_edge.runtime.errors import (
     OverflowedError,
     StateError,
 )
-from multires_edge.runtime.manifest import digest_of
-from tests.conftest import (
-    SMALL,
-    as_double,
-    random_inputs,
-    random_net,
-    save_published,
-    variant,
-    within_limit,
-)
+from multires_edge.export import export_bundle
+from multires_edge.format.manifest import digest_of
+from multires_edge.models import load_checkpoint
+from multires_edge.runtime import Bundle, Stream, StreamState, open_bundle
+from tests.conftest import SMALL, as_double, random_inputs, random_net, save_published, variant, within_limit
 
 X = random_inputs(SMALL, 3, 60)
 

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples
+from multires_edge.base.errors import DataError
+from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser
-from multires_edge.runtime.ecg.streams import Electrodes
-from multires_edge.runtime.errors import DataError
 
 # Seconds of samples that wait for the network at most, and that a first line may take.
 _BUFFER_SECONDS = 20.0

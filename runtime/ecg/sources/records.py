@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.runtime.data import read_arrays
+from multires_edge.base.errors import DataError
 from multires_edge.runtime.ecg.leads import volts_per
-from multires_edge.runtime.ecg.sources import Format, Note, Piece, Samples, require
-from multires_edge.runtime.ecg.streams import Electrodes
+from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, require
 from multires_edge.runtime.ecg.wfdb_folder import check_ascii
-from multires_edge.runtime.errors import DataError
+from multires_edge.runtime.evaluation.dataset import read_arrays
 
 # Samples read from a file at a time; opening one for each decision would take longer than deciding.
 _READ_AHEAD = 1 << 15

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from multires_edge.base.errors import DataError, InputError, StateError
 from multires_edge.runtime.ecg.resample import check_rate
-from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples
+from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.sources.timeline import Timeline
-from multires_edge.runtime.ecg.streams import Electrodes
-from multires_edge.runtime.errors import DataError, InputError, StateError
 
 LONGEST_LINE = 1 << 20
 _TIME = ("time", "t", "seconds")

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.targets import TARGETS
+from multires_edge.format.targets import TARGETS
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import ConfigError
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.rings import RingsInGraph
 from multires_edge.export.graphs.step import StepGraph
-from multires_edge.export.targets import TARGETS
-from multires_edge.runtime.errors import ConfigError
+from multires_edge.format.targets import TARGETS
 from tests.export.graphs.harness import Steps
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import StepGraph, build_step_graph
-from multires_edge.export.targets import TARGETS, Target
-from multires_edge.models.config import ModelConfig
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.targets import TARGETS, Target
 from multires_edge.models.network import MultiresNet
 from tests.conftest import as_double, configs, random_inputs, random_net, variant, within_limit
 from tests.export.graphs.harness import Steps

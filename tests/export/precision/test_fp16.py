@@ -21,11 +21,11 @@ from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.precision.fp16 import TOO_LARGE, plan_fp16
 from multires_edge.export.precision.types import FLOAT16, FLOAT32, TypePlan
-from multires_edge.export.targets import TARGETS
-from multires_edge.models.config import ModelConfig
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.golden import verify_bundle
+from multires_edge.runtime.verify import verify_bundle
 from tests.conftest import DEMO, random_inputs, random_net, variant
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from multires_edge.base.errors import ConfigError, DataError
 from multires_edge.calibration.measure import calibrate
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export import export_bundle
@@ -26,12 +27,11 @@ from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.parity import prove
 from multires_edge.export.precision.int8 import quantize
-from multires_edge.export.targets import TARGETS
+from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.data import Dataset
-from multires_edge.runtime.errors import ConfigError, DataError
-from multires_edge.runtime.golden import verify_bundle
+from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.verify import verify_bundle
 from tests.conftest import DEMO, SMALL, random_inputs, random_net, save_published, variant
 from tests.export.graphs.harness import Steps, session
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from multires_edge.base.errors import ConfigError
 from multires_edge.export.precision.queues import Queues
 from multires_edge.export.precision.types import INT8
-from multires_edge.runtime.errors import ConfigError
 from tests.conftest import random_net, variant
 from tests.runtime.cpp.networks import calibrated
 

@@ -18,7 +18,7 @@ from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.linear import Linear
 from multires_edge.export.precision.int8 import quantize
-from multires_edge.export.targets import TARGETS
+from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from tests.conftest import random_inputs, random_net, variant
 from tests.export.graphs.harness import Steps, session

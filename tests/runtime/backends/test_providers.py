@@ -10,12 +10,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.export import export_bundle
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends import providers
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper, open_session
-from multires_edge.runtime.errors import BackendError, BundleError
-from multires_edge.runtime.gpu import Gpu
+from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from tests.conftest import SMALL, random_net, save_published
 
 SAMPLES = np.random.default_rng(0).standard_normal((3, 2, 20), np.float32)

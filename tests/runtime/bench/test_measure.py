@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from multires_edge.base.errors import BackendError, InputError
 from multires_edge.export import export_bundle
+from multires_edge.format.manifest import digest_of
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.bench.cold import measure_cold
 from multires_edge.runtime.bench.measure import benchmark
 from multires_edge.runtime.bench.timing import QUICK_EFFORT
-from multires_edge.runtime.errors import BackendError, InputError
-from multires_edge.runtime.manifest import digest_of
 from tests.conftest import random_net, save_published, variant
 
 KINDS: dict[str, tuple[dict[str, Any], str]] = {

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.pooling import Pooling
-from multires_edge.export.native import native_weights
-from multires_edge.models.config import ModelConfig
-from multires_edge.runtime import _native
+from multires_edge.export.native_weights import native_weights
+from multires_edge.format.config import ModelConfig
+from multires_edge.runtime.backends import _native
 from multires_edge.runtime.bench.roofline import Roofline
 from multires_edge.runtime.bench.timing import Timing
 from tests.conftest import configs, random_net, variant

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multires_edge.runtime import _native, open_bundle
+from multires_edge.runtime import open_bundle
+from multires_edge.runtime.backends import _native
 from multires_edge.runtime.bench.contender import native_states
 from multires_edge.runtime.bench.timing import Effort, Timing, calls, time_in_turns
 from tests.conftest import random_inputs, random_net, save_published, variant

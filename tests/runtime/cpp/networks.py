@@ -15,13 +15,13 @@ from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
-from multires_edge.export.native import native_weights
+from multires_edge.export.native_weights import native_weights
 from multires_edge.export.precision.int8 import quantize
 from multires_edge.export.precision.queues import Queues
-from multires_edge.export.targets import TARGETS
-from multires_edge.models.card import Card
+from multires_edge.format.card import Card
+from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
-from multires_edge.runtime.data import Dataset
+from multires_edge.runtime.evaluation.dataset import Dataset
 from tests.conftest import as_double, random_inputs, random_net, variant
 from tests.export.graphs.harness import Steps
 from tests.runtime.slow_stream import SlowStream

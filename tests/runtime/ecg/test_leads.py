@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from multires_edge.base.errors import DataError, InputError
 from multires_edge.runtime.ecg.leads import LeadMap
-from multires_edge.runtime.errors import DataError, InputError
 from tests.conftest import DEMO
 
 LIMBS = ["I", "II", "III", "aVR", "aVL", "aVF"]

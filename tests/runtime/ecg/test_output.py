@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from multires_edge.base.errors import OutputError, StateError
 from multires_edge.runtime.ecg.output import FileOutput, PatientOutput
-from multires_edge.runtime.errors import OutputError, StateError
 
 
 def test_a_file_goes_on_where_it_was_good(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from multires_edge.base.errors import DataError, InputError
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.recordings import load_recordings
-from multires_edge.runtime.errors import DataError, InputError
 from tests.conftest import DEMO
 from tests.runtime.ecg.conftest import LUDB
 

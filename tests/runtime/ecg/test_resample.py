@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
+from multires_edge.base.errors import InputError, StateError
 from multires_edge.runtime.ecg.resample import Resampler
-from multires_edge.runtime.errors import InputError, StateError
 
 X = np.random.default_rng(0).standard_normal((3000, 2)) + 1.5
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from multires_edge.runtime.cli import main
+from multires_edge.cli.main import main
 from multires_edge.runtime.ecg.service import Service
 from tests.runtime.ecg.conftest import beats
 

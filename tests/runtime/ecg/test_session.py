@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multires_edge.base.errors import StateError
 from multires_edge.runtime import Bundle
 from multires_edge.runtime.ecg.output import FileOutput
 from multires_edge.runtime.ecg.session import Keeper, Session, check_options
-from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples, open_source
+from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.sources.opening import open_source
+from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.state_file import StateFile
-from multires_edge.runtime.ecg.streams import EcgStreams, Electrodes
-from multires_edge.runtime.errors import StateError
+from multires_edge.runtime.ecg.streams import EcgStreams
 from tests.runtime.ecg.conftest import beats
 
 

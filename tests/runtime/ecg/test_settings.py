@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from multires_edge.base.errors import InputError
 from multires_edge.runtime.ecg.settings import GapPolicy, Pool, parse_duration, whole_steps
-from multires_edge.runtime.errors import InputError
 
 
 @pytest.mark.parametrize(

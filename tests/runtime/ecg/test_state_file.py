@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from multires_edge.base.errors import OutputError, StateError
 from multires_edge.runtime.ecg.state_file import StateFile, pack, unpack
-from multires_edge.runtime.errors import OutputError, StateError
 
 
 class Crash(BaseException):

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
+from multires_edge.base.errors import BackendError, DataError, InputError, MultiresError, StateError
+from multires_edge.format.preprocessing import normalize
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.decision import Decision, Event
-from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams, Electrodes
-from multires_edge.runtime.errors import BackendError, DataError, InputError, MultiresError, StateError
-from multires_edge.runtime.preprocessing import normalize
+from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
 from tests.runtime.ecg.conftest import CARD, beats
 
 LEADS = ["I", "II"]

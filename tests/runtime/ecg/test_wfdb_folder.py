@@ -11,11 +11,11 @@ import pytest
 import wfdb
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import DataError, MissingExtraError
+from multires_edge.base.files import sha256_of_folder
 from multires_edge.calibration.data import load_data
-from multires_edge.models.card import Card
-from multires_edge.runtime.digest import sha256_of_folder
+from multires_edge.format.card import Card
 from multires_edge.runtime.ecg.wfdb_folder import load_folder, read_record
-from multires_edge.runtime.errors import DataError, MissingExtraError
 from tests.conftest import SMALL, variant
 
 CARD: dict[str, Any] = {"sampling_rate": 100, "channels": ["I", "II"], "unit": "mV", "mean": 0.1, "std": 0.5}

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from multires_edge.base.errors import BundleError
+from multires_edge.base.files import sha256_of
+from multires_edge.cli.main import main
+from multires_edge.format.golden import Golden
+from multires_edge.format.manifest import digest_of
 from multires_edge.runtime.bundle import open_bundle
-from multires_edge.runtime.cli import main
-from multires_edge.runtime.digest import sha256_of
-from multires_edge.runtime.errors import BundleError
-from multires_edge.runtime.golden import Golden
 from multires_edge.runtime.kit.archive import make_kit
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
-from multires_edge.runtime.manifest import digest_of
 
 
 def run(*arguments: object) -> Result:

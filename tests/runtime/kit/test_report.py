@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from multires_edge.runtime.cli import main
+from multires_edge.cli.main import main
 from multires_edge.runtime.kit.device.files import digest_of
 
 

@@ -16,6 +16,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from multires_edge.runtime.backends.tensorrt.api import log_of
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
 from multires_edge.runtime.kit.device import tensorrt
@@ -23,7 +24,6 @@ from multires_edge.runtime.kit.device.cuda import Cuda
 from multires_edge.runtime.kit.device.engines import build
 from multires_edge.runtime.kit.device.files import KitError
 from multires_edge.runtime.kit.device.kit import Graph, Kit
-from multires_edge.runtime.tensorrt.api import log_of
 from tests.runtime.kit.conftest import unpack
 from tests.runtime.kit.fake_tensorrt import make_module
 

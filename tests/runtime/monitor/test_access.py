@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from multires_edge.runtime.errors import InputError
+from multires_edge.base.errors import InputError
 from multires_edge.runtime.monitor.access import Gate, Refused, is_loopback
 
 TOKEN = "correct horse"

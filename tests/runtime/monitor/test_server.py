@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from multires_edge.runtime.errors import InputError
+from multires_edge.base.errors import InputError
 from multires_edge.runtime.monitor.access import Gate
 from multires_edge.runtime.monitor.assets import load_page
 from multires_edge.runtime.monitor.hub import Hub

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from multires_edge.runtime.ecg.sources import Format, Missing, Note, Piece, Samples, live, open_source
+from multires_edge.base.errors import DataError
+from multires_edge.runtime.ecg.sources import live
 from multires_edge.runtime.ecg.sources.live import Connection, LiveSource
+from multires_edge.runtime.ecg.sources.opening import open_source
+from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LineParser
-from multires_edge.runtime.errors import DataError
 
 HEADER = b'{"leads": ["I"], "rate": 100, "unit": "mV"}\n'
 

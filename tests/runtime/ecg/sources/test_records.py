@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from multires_edge.runtime.ecg.sources import Format, Note, Piece, Samples, Source, open_source, records
-from multires_edge.runtime.errors import DataError, MissingExtraError
+from multires_edge.base.errors import DataError, MissingExtraError
+from multires_edge.runtime.ecg.sources import records
+from multires_edge.runtime.ecg.sources.opening import open_source
+from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, Source
 from tests.runtime.ecg.conftest import LUDB, beats
 from tests.runtime.ecg.test_wfdb_folder import write
 
@@ -144,6 +146,6 @@ class TestRefusals:
     ) -> None:
         path = save(tmp_path, kind)
         find: Any = lambda name: None if name == module else object()  # noqa: E731
-        monkeypatch.setattr("multires_edge.runtime.ecg.sources.find_spec", find)
+        monkeypatch.setattr("multires_edge.runtime.ecg.sources.protocol.find_spec", find)
         with pytest.raises(MissingExtraError, match=rf"{module}.*multires-edge\[ecg\]"):
             open_source(str(path))

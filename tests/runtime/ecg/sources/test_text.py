@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from multires_edge.runtime.ecg.sources import Format, Missing, Piece, Samples, open_source
+from multires_edge.base.errors import DataError, StateError
+from multires_edge.runtime.ecg.sources.opening import open_source
+from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LineParser
 from multires_edge.runtime.ecg.sources.timeline import Timeline
-from multires_edge.runtime.errors import DataError, StateError
 
 GIVEN = Format(500, "mV")
 HEADER = b'{"leads": ["I", "II"], "rate": 250, "unit": "uV"}'

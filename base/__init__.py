@@ -1,0 +1,1 @@
+"""The ground floor: errors and files. Imports nothing of the package."""

@@ -1,0 +1,115 @@
+"""Files: their digests, and writing them whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from multires_edge.base.errors import OutputError
+
+
+def check_file(final: Path, *, force: bool) -> None:
+    """Refuse early what :func:`write_file` would refuse late. Raises OutputError."""
+    with disk_errors(final):
+        try:
+            os.fsencode(final).decode("utf-8")
+        except UnicodeError:
+            raise OutputError(f"{str(final)!r}: is not UTF-8; choose another name") from None
+        if final.is_symlink() or (final.exists() and not final.is_file()):
+            raise OutputError(f"{final}: exists and is not a file; choose another name")
+        if final.exists() and not force:
+            raise OutputError(f"{final}: exists already; give --force to replace it, or another name")
+        if not final.parent.is_dir():
+            raise OutputError(f"{final.parent}: no such folder to write into")
+
+
+def write_file(final: Path, content: bytes, *, force: bool) -> None:
+    """Write a file that is there whole or not at all, whatever happens to the process or the power.
+
+    It grows under the hidden name ``.NAME.*.partial`` beside its final one, and is renamed when every
+    byte is on the disk. Raises OutputError when it exists (without ``force``) or cannot be written.
+    """
+    check_file(final, force=force)
+    with staged_file(final, content) as temporary:
+        check_file(final, force=force)
+        temporary.replace(final)
+        flush_folder(final.parent)
+
+
+@contextlib.contextmanager
+def staged_file(final: Path, content: bytes) -> Iterator[Path]:
+    """Every byte of a file on the disk, under a hidden name beside its final one, to be renamed.
+
+    Without that it is gone at the end. Raises OutputError.
+    """
+    temporary = None
+    with disk_errors(final):
+        try:
+            handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent)
+            temporary = Path(name)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~umask())
+            yield temporary
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def disk_errors(final: Path) -> Iterator[None]:
+    """Say what the system said of the disk, as an OutputError; anything else passes."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        if error.errno == errno.EEXIST and not final.parent.is_dir():
+            raise OutputError(f"{final.parent}: exists and is not a folder; move it away") from error
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise OutputError(f"{final}: another process wrote it meanwhile; nothing replaced") from error
+        raise OutputError(
+            f"{final}: cannot be written ({error.strerror or error}); nothing was left behind"
+        ) from error
+
+
+def flush_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def umask() -> int:
+    """The process's mask of permissions."""
+    # The only way to read it is to set it.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def sha256_of_folder(folder: Path) -> str:
+    """Hex digest of the digests and names of all files in a folder, sorted by name. Raises OSError."""
+    digest = hashlib.sha256()
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    for name, path in sorted(files.items()):
+        digest.update(f"{sha256_of(path)}  {name}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

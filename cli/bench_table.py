@@ -1,0 +1,110 @@
+"""A benchmark's JSON object as tables for a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from multires_edge.cli.terminal import human_bytes, print_table
+
+
+def print_benchmark(entry: dict[str, Any]) -> None:
+    """Print the result of :func:`multires_edge.runtime.bench.measure.benchmark`."""
+    model = entry["model"]
+    click.echo(
+        f"{entry['bundle']}: {model['task']}, d_model {model['d_model']}, {model['n_layers']} layers, "
+        f"K = {model['kernel_size']}, depth {model['depth']}; threads: {entry['threads']}"
+    )
+    results = entry["results"]
+    _section(["one step, µs", "p50", "p99", "max", "to roofline"], _steps(results))
+    counts = [str(call["streams"]) for call in results[0]["streams"]]
+    _section(
+        ["steps a second, by streams in one call", *counts, f"gain at {counts[-1]}"],
+        [
+            [
+                _name(result),
+                *(f"{call['steps_per_second']:,.0f}" for call in result["streams"]),
+                f"{result['streams'][-1]['gain']:.2f}",
+            ]
+            for result in results
+        ],
+    )
+    _section(
+        [f"whole sequence of {results[0]['full']['steps']:,} steps, ms", "p50", "p99", "max", "steps/s"],
+        [[_name(r), *_three(r["full"], 1e3, 2), f"{r['full']['steps_per_second']:,.0f}"] for r in results],
+    )
+    kinds = ("open", "import", "stream", "first_step")
+    _section(
+        ["start in a new process, ms", "bundle", "library", "stream", "first step"],
+        [[_name(r), *(f"{r['load'][f'{kind}_seconds'] * 1e3:.2f}" for kind in kinds)] for r in results],
+    )
+    _section(
+        ["memory", "state", "stream in all", "library", "process"],
+        [
+            [
+                _name(r),
+                *(_size(r["memory"][f"{kind}_bytes"]) for kind in ("state", "stream", "library", "process")),
+            ]
+            for r in results
+        ],
+    )
+    for precision, line in entry["rooflines"].items():
+        click.echo(
+            f"roofline {precision}, one thread, {line['isa']}: {line['seconds'] * 1e6:.2f} µs, by "
+            f"{'reading' if line['bound'] == 'memory' else 'computing'}"
+        )
+        print_table(
+            [
+                (
+                    "reading",
+                    f"{line['weight_bytes'] + line['tap_bytes']:,} bytes",
+                    f"at {line['bytes_per_second'] / 1e9:.1f} GB/s",
+                    f"{line['read_seconds'] * 1e6:.2f} µs",
+                ),
+                (
+                    "computing",
+                    f"{line['multiply_adds']:,} multiply-adds{_in_int8(line)}",
+                    f"at {line['multiply_adds_per_second'] / 1e9:.1f} G/s",
+                    f"{line['compute_seconds'] * 1e6:.2f} µs",
+                ),
+            ],
+            right=frozenset({1, 2, 3}),
+        )
+    for skipped in entry["skipped"]:
+        click.echo(f"not measured: {skipped['what']}: {skipped['reason']}")
+
+
+def _steps(results: list[dict[str, Any]]) -> list[list[str]]:
+    """One row for each way into a backend; the ratio stands by the one that it is of."""
+    rows = []
+    for result in results:
+        ratio = result["step"]["to_roofline"]
+        text = "-" if ratio is None else f"{ratio:.2f}"
+        for way, called in (("cpp", "from C++"), ("python", "from Python")):
+            if timing := result["step"][way]:
+                rows.append([f"{_name(result)}, {called}", *_three(timing, 1e6, 1), text])
+                text = ""
+    return rows
+
+
+def _section(head: list[str], rows: list[list[str]]) -> None:
+    print_table([head, *rows], right=frozenset(range(1, len(head))))
+    click.echo()
+
+
+def _name(result: dict[str, Any]) -> str:
+    return f"{result['backend']} {result['precision']}"
+
+
+def _three(timing: dict[str, Any], scale: float, digits: int) -> list[str]:
+    return [f"{timing[key] * scale:.{digits}f}" for key in ("p50", "p99", "max")]
+
+
+def _size(count: int | None) -> str:
+    return "unknown" if count is None else human_bytes(max(count, 0))
+
+
+def _in_int8(roofline: dict[str, Any]) -> str:
+    count = roofline["int8_multiply_adds"]
+    return f", {count:,} in int8" if count else ""

@@ -1,0 +1,135 @@
+"""``multires-edge build``: TensorRT engines of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from multires_edge.base.errors import ConfigError, MultiresError
+from multires_edge.cli.terminal import (
+    Progress,
+    command_errors,
+    human_bytes,
+    one_line,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.engine_builder.build import Built
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--target", required=True, metavar="NAME", help="What to build for: see `multires-edge targets`."
+)
+@click.option(
+    "--graph",
+    "kinds",
+    metavar="LIST",
+    help="Graphs, separated by commas: full, step, taps  [default: all that the target wants]",
+)
+@click.option("--precision", metavar="LIST", help="Precisions, separated by commas  [default: the bundle's]")
+@click.option("--batch", metavar="MIN:OPT:MAX", help="Streams or records in one call  [default: 1:1:16]")
+@click.option(
+    "--time",
+    metavar="MIN:OPT:MAX",
+    help="Steps of whole sequences  [default: 1 to four times what a layer remembers]",
+)
+@click.option(
+    "--compute-capability",
+    "capabilities",
+    metavar="LIST",
+    help="Of the GPUs that a rtx engine is for, such as 8.6,8.9  [default: 8.0 and later]",
+)
+@click.option("--force", is_flag=True, help="Build again what is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the sidecars as JSON.")
+@command_errors
+def build(
+    bundle: Path,
+    target: str,
+    kinds: str | None,
+    precision: str | None,
+    batch: str | None,
+    time: str | None,
+    capabilities: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Build the TensorRT engines of BUNDLE for a target, into its engines/ folder.
+
+    `--target rtx` builds here, without a GPU, for several GPUs at once. Every other target builds on the
+    device itself. Beside each engine lie its sidecar (.json) and its layers (.layers.txt).
+    """
+    from multires_edge.runtime.bundle import open_bundle
+    from multires_edge.runtime.engine_builder.build import Builder
+    from multires_edge.runtime.engine_builder.shapes import Range
+
+    batches = None if batch is None else Range.parse(batch, "--batch")
+    times = None if time is None else Range.parse(time, "--time")
+    builder = Builder.here(target, None if capabilities is None else _split(capabilities))
+    built: list[Built] = []
+    with Progress() as progress:
+        progress("checking digests")
+        opened = open_bundle(bundle)
+        wanted = builder.kinds(opened.manifest) if kinds is None else _split(kinds)
+        if times is not None and kinds is None:
+            raise ConfigError("--time is for whole sequences: give --graph full")
+        precisions = list(opened.manifest.graphs["full"]) if precision is None else _split(precision)
+        graphs = [(kind, name) for kind in wanted for name in precisions]
+        manifest = opened.manifest.in_form(builder.form(opened.manifest))
+        if not graphs:
+            raise ConfigError("--graph or --precision names no graph")
+        for kind, name in graphs:
+            if kind not in manifest.graphs:
+                raise ConfigError(f"the bundle has no graph {kind!r}; it has: {', '.join(manifest.graphs)}")
+            if times is not None and "time" not in manifest.graph(kind, name).inputs[0].shape:
+                raise ConfigError(f"--time is for whole sequences; the {kind} graph takes one step at a time")
+            builder.check_output(opened, kind, name, force=force)
+        failure: MultiresError | None = None
+        try:
+            for kind, name in graphs:
+                built.append(
+                    builder.build(
+                        opened,
+                        kind,
+                        name,
+                        batch=batches,
+                        time_range=times,
+                        force=force,
+                        progress=lambda what, kind=kind, name=name: progress(f"{kind} {name}: {what}"),  # type: ignore[misc]
+                    )
+                )
+        except MultiresError as error:
+            failure = error
+    if built or failure is None:  # those before a failure are there, and need not be built again
+        _print(bundle, built, as_json)
+    if failure is not None:
+        raise failure
+
+
+def _print(bundle: Path, built: list[Built], as_json: bool) -> None:
+    if as_json:
+        print_json({"bundle": str(bundle), "engines": [engine.entry for engine in built]})
+        return
+    print_table([_row(engine) for engine in built], frozenset([2, 3]))
+    for line in dict.fromkeys(warning.line() for engine in built for warning in engine.warnings):
+        click.echo(f"warning: {one_line(line)}", err=True)
+
+
+def _split(text: str) -> list[str]:
+    """Each name once, as given."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _row(engine: Built) -> tuple[str, ...]:
+    entry = engine.entry
+    device = entry["device"]
+    where = device["name"] if device else "sm " + ", ".join(entry["compute_capabilities"])
+    ranges = " ".join(f"{name} {':'.join(map(str, sizes))}" for name, sizes in entry["profile"].items())
+    queues = f"{len(entry['in_place'])} in place" if entry["in_place"] else ""
+    size, seconds = human_bytes(entry["engine"]["bytes"]), f"{entry['seconds']:.1f} s"
+    return (str(engine.path), where, size, seconds, ranges, queues)

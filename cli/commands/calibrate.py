@@ -1,0 +1,129 @@
+"""``multires-edge calibrate``: the ranges that quantised graphs need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from multires_edge.base.errors import ConfigError, MissingExtraError
+from multires_edge.cli.network_options import tree_options
+from multires_edge.cli.terminal import Progress, command_errors, print_table
+
+if TYPE_CHECKING:
+    from multires_edge.calibration.ranges import Method
+    from multires_edge.calibration.table import CalibrationTable, TensorRange
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    required=True,
+    help="An .npz (x, x_uv, x_u8 or tokens), or a folder of WFDB recordings (needs --card).",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default="calibration.json",
+    show_default=True,
+    metavar="FILE",
+    help="Table to write.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing table.")
+@click.option(
+    "--method",
+    default="percentile",
+    show_default=True,
+    metavar="NAME",
+    help="minmax, percentile, entropy or mse.",
+)
+@click.option("--percentile", type=float, metavar="P", help="For percentile  [default: 99.99]")
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Card in JSON, whose preprocessing recordings and x_uv need.",
+)
+@click.option(
+    "--window",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Cut recordings into pieces  [default: whole]",
+)
+@tree_options
+@command_errors
+def calibrate(
+    checkpoint: Path,
+    data: Path,
+    output: Path,
+    force: bool,
+    method: str,
+    percentile: float | None,
+    card: Path | None,
+    window: float | None,
+    tree_select: str | None,
+    depth: int | None,
+    training_length: int | None,
+) -> None:
+    """Measure the ranges of CHECKPOINT's tensors on data, for INT8 graphs.
+
+    Prints for each tensor the least and the largest of its channels' clipping thresholds, the largest
+    magnitude seen, and the ratio of signal to quantisation noise to expect.
+    """
+    _require_torch()
+    from multires_edge.base.files import check_file
+    from multires_edge.calibration.data import load_data
+    from multires_edge.calibration.measure import calibrate as measure
+    from multires_edge.format.card import read_card
+    from multires_edge.models.inference import Overrides
+    from multires_edge.models.loading import load_checkpoint
+
+    chosen = _method(method, percentile)
+    check_file(output, force=force)
+    with Progress() as progress:
+        progress("reading")
+        net = load_checkpoint(checkpoint, Overrides(cast(Any, tree_select), depth, training_length))
+        read = None if card is None else read_card(card, net.config)
+        dataset = load_data(data, net.config, read, window)
+        table = measure(net, dataset, chosen, progress=progress)
+        table.write(output, force=force)
+    _print(output, table)
+
+
+def _require_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise MissingExtraError("torch", "export", "calibrating")
+
+
+def _method(name: str, percentile: float | None) -> Method:
+    from multires_edge.calibration.ranges import method_named
+
+    if percentile is None:
+        return method_named(name)
+    if name != "percentile":
+        raise ConfigError(f"--percentile belongs to --method percentile, not to {name}")
+    return method_named(name, percentile=percentile)
+
+
+def _print(output: Path, table: CalibrationTable) -> None:
+    method = " ".join(map(str, table.method.values()))
+    records, steps = table.data["records"], table.data["steps"]
+    click.echo(f"{output}: {method}, {records} record{'s' if records > 1 else ''}, {steps} steps")
+    rows = [("tensor", "threshold", "largest", "SQNR dB")]
+    rows += [
+        (name, _thresholds(tensor), f"{tensor.largest:.4g}", f"{tensor.sqnr_db:.1f}")
+        for name, tensor in table.tensors.items()
+    ]
+    print_table(rows, frozenset([1, 2, 3]))
+
+
+def _thresholds(tensor: TensorRange) -> str:
+    low, high = float(tensor.thresholds.min()), float(tensor.thresholds.max())
+    return f"{low:.4g} … {high:.4g}"

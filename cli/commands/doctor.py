@@ -1,0 +1,149 @@
+"""``multires-edge doctor``: what this machine can run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from multires_edge.cli.terminal import command_errors, print_json, print_table
+
+_PACKAGES = (
+    "multires-edge",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnx",
+    "torch",
+    "tensorrt",
+    "tensorrt-rtx-cu13",
+)
+# What a MultiresNet step makes use of, as /proc/cpuinfo spells it on x86-64 and on aarch64.
+_CPU_FEATURES = (
+    "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8",
+    "asimd", "asimdhp", "asimddp", "i8mm", "sve",
+)  # fmt: skip
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@command_errors
+def doctor(as_json: bool) -> None:
+    """Tell what this machine can run: versions, providers, CPU features, GPU or not."""
+    findings = examine()
+    if as_json:
+        print_json(findings)
+        return
+    packages = {name: found or "not installed" for name, found in findings["packages"].items()}
+    rows = [("python", findings["python"]), ("machine", findings["machine"]), *packages.items()]
+    rows.append(("cpu", f"{findings['cpu']['name']}, {findings['cpu']['cores']} cores"))
+    rows.append(("cpu features", " ".join(findings["cpu"]["features"]) or "none known"))
+    rows.append(("providers", ", ".join(findings["providers"]) or "none: no onnxruntime"))
+    rows.append(("provider=", ", ".join(findings["provider_names"]) or "none"))
+    rows.append(("gpu", ", ".join(findings["gpus"]) or "none found"))
+    print_table(rows)
+    for capability, missing in findings["capabilities"].items():
+        click.echo(f"-[{'x' if missing else '✓'}] {capability}" + (f": {missing}" if missing else ""))
+
+
+def examine() -> dict[str, Any]:
+    """All findings; ``capabilities`` maps what could be done to what is missing for it, or null."""
+    from multires_edge.runtime.backends.providers import PROVIDERS
+    from multires_edge.runtime.backends.registry import installed_backends
+
+    packages = {name: _version(name) for name in _PACKAGES}
+    providers = _providers()
+    gpus = _gpus()
+    export_missing = [name for name in ("torch", "onnx", "onnxruntime") if not packages[name]]
+    capabilities = {
+        "export checkpoints": f"pip install 'multires-edge[export]' ({', '.join(export_missing)})"
+        if export_missing
+        else None,
+        "stream on the native engine": None
+        if "native" in installed_backends()
+        else "install multires-edge with a C++ compiler at hand",
+        "run the ONNX graphs on the CPU": None if providers else "pip install 'multires-edge[onnxruntime]'",
+        "run the ONNX graphs on an NVIDIA GPU": _missing_for_cuda(providers, gpus),
+        "build TensorRT-RTX engines ahead of time": None
+        if packages["tensorrt-rtx-cu13"]
+        else "pip install 'multires-edge[rtx]'",
+        "build TensorRT engines for this device": _missing_for_tensorrt(gpus),
+    }
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "packages": packages,
+        "cpu": _cpu(),
+        "providers": providers,
+        "provider_names": [name for name, full in PROVIDERS.items() if full in providers],
+        "gpus": gpus,
+        "capabilities": capabilities,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _providers() -> list[str]:
+    try:
+        import onnxruntime
+    except ImportError:
+        return []
+    return list(onnxruntime.get_available_providers())
+
+
+def _missing_for_cuda(providers: list[str], gpus: list[str]) -> str | None:
+    if not gpus:
+        return "no NVIDIA GPU or driver found"
+    if "CUDAExecutionProvider" not in providers:
+        return "pip install 'multires-edge[gpu]'"
+    return None
+
+
+def _missing_for_tensorrt(gpus: list[str]) -> str | None:
+    from multires_edge.base.errors import BackendError
+    from multires_edge.runtime.backends.tensorrt.api import load_api
+
+    if not gpus:
+        return "no NVIDIA GPU or driver found"
+    try:
+        load_api("tensorrt")
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def _cpu() -> dict[str, Any]:
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+    except OSError:
+        text = ""
+    name = re.search(r"^(?:model name|Model|Processor)\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    present = set(flags[1].split()) if flags else set()
+    return {
+        "name": name[1] if name else platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "features": [feature for feature in _CPU_FEATURES if feature in present],
+    }
+
+
+def _gpus() -> list[str]:
+    """NVIDIA GPUs that a driver serves: PCI ones by model, a Jetson's by its board."""
+    found = []
+    for information in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        model = re.search(r"Model:\s*(.+)", information.read_text("utf-8", errors="replace"))
+        found.append(model[1] if model else information.parent.name)
+    board = Path("/proc/device-tree/model")
+    if not found and Path("/dev/nvhost-gpu").exists() and board.exists():
+        found.append(board.read_text("utf-8", errors="replace").rstrip("\0"))
+    return found

@@ -1,0 +1,119 @@
+"""What ``multires-edge evaluate --ecg`` does: measure decisions, and print what is disclosed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from multires_edge.base.errors import InputError
+from multires_edge.cli.terminal import Progress, print_json, print_table
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.bundle import Bundle
+    from multires_edge.runtime.ecg.alarm_accuracy import Delays, Performance
+    from multires_edge.runtime.ecg.recordings import LabelledRecordings
+    from multires_edge.runtime.evaluation.diagnostic import Rate
+
+
+def evaluate_ecg(
+    bundle: Path,
+    data_path: Path,
+    *,
+    thresholds: Sequence[str],
+    thresholds_from: Path | None,
+    precisions: Sequence[str] | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """``options`` are those of the stream. Raises MultiresError."""
+    from multires_edge.runtime.bundle import open_bundle
+    from multires_edge.runtime.ecg.alarm_accuracy import assess
+    from multires_edge.runtime.ecg.recordings import load_recordings
+
+    if thresholds_from is not None and data_path.resolve() == thresholds_from.resolve():
+        raise InputError(
+            f"--thresholds-from is the data that are evaluated, {data_path}: figures at thresholds chosen on "
+            "the same recordings are too good; give others"
+        )
+    with Progress() as progress:
+        progress("reading")
+        opened = open_bundle(bundle)
+        data = load_recordings(data_path, opened)
+        limits, how = _thresholds(opened, thresholds, thresholds_from, options)
+        names = list(precisions or opened.manifest.graphs["step"])
+        result = assess(opened, data, limits, precisions=names, progress=progress, **options)
+    if as_json:
+        settings = {"bundle": str(bundle), "data": str(data_path), "thresholds_from": how, **options}
+        print_json(settings | {"precision": names[0]} | result.to_json())
+    else:
+        _print(result, data, how, names[0])
+
+
+def _thresholds(
+    bundle: Bundle, given: Sequence[str], chosen_on: Path | None, options: dict[str, Any]
+) -> tuple[dict[str, float], str]:
+    """By label, and in words where they are from."""
+    from multires_edge.runtime.ecg.alarm_accuracy import choose_thresholds
+    from multires_edge.runtime.ecg.recordings import load_recordings
+    from multires_edge.runtime.ecg.thresholds import Alarms, Threshold
+
+    labels = bundle.class_names
+    parsed = [Threshold.parse(text) for text in given]
+    Alarms(parsed, labels)  # refuses labels that there are not
+    if chosen_on is not None:
+        limits = choose_thresholds(bundle, load_recordings(chosen_on, bundle), **options)
+        how = f"the greatest sensitivity + specificity on {chosen_on}"
+    else:
+        limits, how = dict.fromkeys(labels, 0.5), "0.5 where none is given"
+    return limits | {threshold.label: threshold.on for threshold in parsed}, how
+
+
+def _print(result: Performance, data: LabelledRecordings, how: str, precision: str) -> None:
+    click.echo(f"{result.recordings} recordings of {data.path}, {precision}; thresholds: {how}")
+    rows = [["", "threshold", "with it", "sensitivity", "specificity", "predictive value", "AUROC"]]
+    for label, figures in result.by_class.items():
+        accuracy = figures.accuracy
+        rows.append(
+            [
+                label,
+                f"{figures.threshold:.3f}",
+                str(accuracy.sensitivity.total),
+                _rate(accuracy.sensitivity),
+                _rate(accuracy.specificity),
+                _rate(accuracy.positive_predictive_value),
+                "" if figures.auroc is None else f"{figures.auroc:.4f}",
+            ]
+        )
+    print_table(rows, frozenset(range(1, 7)))
+    click.echo(f"from the beginning: the first decision after {result.first:.2f} s, all steady after")
+    print_table([["", "median", "95 %", "came"], ["", *_delays(result.steady)]], frozenset((1, 2, 3)))
+    click.echo("from a change to another recording, without a restart: right, and stays so")
+    head = ["", "onset, median", "95 %", "came", "offset, median", "95 %", "came"]
+    print_table(
+        [head, *([k, *_delays(f.onset), *_delays(f.offset)] for k, f in result.by_class.items())],
+        frozenset(range(1, 7)),
+    )
+    if result.agreement:
+        click.echo(f"agreement with {precision}")
+        rows = [["", "decisions", "mean difference of p", "largest"]]
+        for name, each in result.agreement.items():
+            off = [f"{each.mean_difference:.5f}", f"{each.largest_difference:.5f}"]
+            rows.append([name, _rate(each.same, ".2%"), *off])
+        print_table(rows, frozenset((1, 2, 3)))
+    from multires_edge.runtime.ecg.alarm_accuracy import NOTICE
+
+    click.echo(NOTICE)
+
+
+def _rate(rate: Rate, form: str = ".1%") -> str:
+    low, high = rate.interval
+    return "none" if rate.value is None else f"{rate.value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _delays(delays: Delays) -> list[str]:
+    entry = delays.to_json()
+    seconds = ["" if entry[key] is None else f"{entry[key]:.2f} s" for key in ("median", "p95")]
+    return [*seconds, f"{entry['count']} of {entry['total']}"]

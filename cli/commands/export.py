@@ -1,0 +1,237 @@
+"""``multires-export``, also ``multires-edge export``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from multires_edge.base.errors import MissingExtraError
+from multires_edge.cli.network_options import tree_options
+from multires_edge.cli.terminal import Progress, command_errors, human_bytes, print_json, print_table
+
+if TYPE_CHECKING:
+    from multires_edge.export.bundle import ExportResult
+    from multires_edge.export.quantization import Quantization
+
+PARITY_FAILED = 1
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Bundle folder to write  [default: the checkpoint's path with suffix .bundle]",
+)
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Card in JSON: preprocessing, labels, source, licence.",
+)
+@click.option(
+    "--pool",
+    default="cumulative",
+    show_default=True,
+    metavar="POOL",
+    help="What the step graph's logits are of: cumulative, or window:N for the last N steps.",
+)
+@click.option(
+    "--target",
+    metavar="LIST",
+    help="What the graphs must run on, separated by commas, such as cpu,jetpack6: see `multires-edge "
+    "targets`  [default: the newest that the installed ONNX Runtime runs]",
+)
+@click.option(
+    "--lengths/--no-lengths",
+    default=None,
+    help="Whether the full graph takes the length of each row  [default: token models do]",
+)
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    metavar="LIST",
+    help="Precisions to write, separated by commas: fp32, fp16, int8.",
+)
+@click.option(
+    "--calibration-data",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Real data for the ranges of int8: an .npz, or a folder of WFDB recordings.",
+)
+@click.option(
+    "--calibration-method",
+    default="percentile",
+    show_default=True,
+    metavar="NAME",
+    help="How ranges are chosen: minmax, percentile, entropy or mse.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Ranges that `multires-edge calibrate` wrote, instead of data.",
+)
+@click.option(
+    "--quantize",
+    default="mixing,output",
+    show_default=True,
+    metavar="LIST",
+    help="What int8 is for: mixing, output, encoder, head, filters, queues.",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="D",
+    help="Budget: what costs the metric more than D stays float32 in the int8 graphs.",
+)
+@click.option(
+    "--budget-data",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Data to measure the budget on  [default: the calibration data]",
+)
+@tree_options
+@click.option(
+    "--verify-data",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Real data (.npz with x or tokens) to prove parity on, besides noise.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@command_errors
+def export(
+    checkpoint: Path,
+    output: Path | None,
+    force: bool,
+    card: Path | None,
+    pool: str,
+    target: str | None,
+    lengths: bool | None,
+    precision: str,
+    calibration_data: Path | None,
+    calibration_method: str,
+    calibration: Path | None,
+    quantize: str,
+    max_drop: float | None,
+    budget_data: Path | None,
+    tree_select: str | None,
+    depth: int | None,
+    training_length: int | None,
+    verify_data: Path | None,
+    as_json: bool,
+) -> None:
+    """Turn a trained CHECKPOINT into a bundle, and prove that it computes the same.
+
+    CHECKPOINT is what the published training code saves (ckpt.pth, with args.txt beside it where
+    there is one), a bare state dict, or a .safetensors file. The bundle holds a full-sequence graph,
+    a single-step graph with one queue a scale, and the proof: every graph is compared with PyTorch in
+    float64. Exits 0 when every check passed, 1 when one failed, 2 for an error in what was given.
+    """  # fmt: skip
+    require_export_extra()
+    from multires_edge.export.bundle import ParityError, export_bundle
+    from multires_edge.models.inference import Overrides
+
+    with Progress() as progress:
+        try:
+            result = export_bundle(
+                checkpoint,
+                output,
+                precisions=[name.strip() for name in precision.split(",")],
+                pool=pool,
+                target=target,
+                lengths=lengths,
+                card=card,
+                verify_data=verify_data,
+                calibration=calibration,
+                calibration_data=calibration_data,
+                calibration_method=calibration_method,
+                quantize=tuple(name.strip() for name in quantize.split(",")),
+                max_drop=max_drop,
+                budget_data=budget_data,
+                overrides=Overrides(cast(Any, tree_select), depth, training_length),
+                force=force,
+                progress=progress,
+            )
+        except ParityError as error:
+            result = error.result
+    if as_json:
+        print_json(_summary(result))
+    else:
+        _print_summary(result)
+    if not result.passed:
+        sys.exit(PARITY_FAILED)
+
+
+def main() -> None:
+    """Entry point of ``multires-export``."""
+    export(prog_name="multires-export")
+
+
+def require_export_extra() -> None:
+    """Raise MissingExtraError unless everything that exporting needs is installed."""
+    from importlib.util import find_spec
+
+    for module in ("torch", "onnx", "onnxruntime", "jinja2", "matplotlib"):
+        if find_spec(module) is None:
+            raise MissingExtraError(module, "export", "exporting")
+
+
+def _summary(result: ExportResult) -> dict[str, Any]:
+    return {
+        "bundle": str(result.path),
+        "passed": result.passed,
+        "seconds": round(result.seconds, 2),
+        "target": result.manifest.target,
+        "targets": result.manifest.targets,
+        "pool": result.manifest.pool,
+        "model": result.manifest.model,
+        "files": {name: path.stat().st_size for name, path in _files(result)},
+        "parity": result.proof.to_json(),
+        "quantization": result.quantization.to_json() if result.quantization else None,
+    }
+
+
+def _files(result: ExportResult) -> list[tuple[str, Path]]:
+    paths = sorted(path for path in result.path.rglob("*") if path.is_file())
+    return [(path.relative_to(result.path).as_posix(), path) for path in paths]
+
+
+def _print_summary(result: ExportResult) -> None:
+    model = result.manifest.model
+    click.echo(
+        f"{result.path}  {model['task']}, {model['n_layers']} layers of {model['d_model']}, "
+        f"{model['tree_select']} tree of depth {model['depth']}, filters of {model['kernel_size']}, "
+        f"target {', '.join(result.manifest.targets)}"
+    )
+    for check in result.proof.checks:
+        click.echo(check.line())
+    if result.quantization is not None:
+        _print_quantization(result.quantization)
+    rows = [(name, human_bytes(path.stat().st_size)) for name, path in _files(result)]
+    print_table(rows, frozenset([1]))
+    state = [
+        f"{human_bytes(spec.state_bytes)} in {precision}"
+        for precision, spec in result.manifest.graphs["step"].items()
+    ]
+    click.echo(f"state of one stream: {', '.join(state)}")
+    verdict = "proven" if result.passed else "NOT PROVEN: parity failed, do not use this bundle"
+    click.echo(f"{verdict}, in {result.seconds:.1f} s")
+
+
+def _print_quantization(quantization: Quantization) -> None:
+    print_table(quantization.rows(), frozenset(range(2, 6)))
+    budget = quantization.budget
+    if budget is not None:
+        click.echo(
+            f"{len(budget.keep)} of {len(budget.alone)} kept in float32: {budget.metric} drops by "
+            f"{budget.effect.drop:.2g} (budget {budget.max_drop:g}), output error {budget.effect.error:.2g}, "
+            f"on {budget.records} records of {budget.data}"
+        )

@@ -1,0 +1,77 @@
+"""``multires-edge inspect``: what is in a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from multires_edge.cli.terminal import command_errors, human_bytes, print_json, print_table
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest and file sizes as JSON.")
+@command_errors
+def inspect(bundle: Path, as_json: bool) -> None:
+    """Show the model, graphs, states and preprocessing of BUNDLE, after checking its digests."""
+    from multires_edge.runtime.backends.tensorrt.engine_file import engines_of, read_sidecar
+    from multires_edge.runtime.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
+    sizes = {name: (bundle / name).stat().st_size for name in ["manifest.json", *sorted(manifest.digests())]}
+    engines = {path: read_sidecar(path) for path in engines_of(bundle)}
+    if as_json:
+        entry = {"bundle": str(bundle), "sizes": sizes, "manifest": manifest.to_json()}
+        print_json(entry | {"engines": list(engines.values())})
+        return
+    about = manifest.card or {}
+    click.echo(about.get("name") or manifest.source["file"])
+    print_table([(key, str(value)) for key, value in manifest.model.items() if value is not None])
+    click.echo(f"parity: {'proven' if opened.parity()['passed'] else 'FAILED'}")
+    targets = ", ".join(f"{name} ({' or '.join(forms)})" for name, forms in manifest.targets.items())
+    click.echo(f"target: {targets}" + (f", pool: {manifest.pool}" if manifest.pool else ""))
+    for kind, precisions in manifest.graphs.items():
+        for precision, spec in precisions.items():
+            click.echo(
+                f"{kind} {precision}: {spec.file}, {human_bytes(sizes[spec.file])}, opset {spec.opset}"
+            )
+            for arrow, tensors in (("in ", spec.inputs), ("out", spec.outputs)):
+                print_table([(arrow, t.name, t.dtype, _shape(t.shape)) for t in tensors])
+            rows = [
+                ("state", s.input, s.dtype, _shape(s.shape), "in place" if s.in_place else "")
+                for s in spec.states
+            ]
+            if rows:
+                print_table(rows)
+    further = [kind for graphs in manifest.forms.values() for kind in graphs.items()]
+    for kind, precisions in further:
+        for precision, spec in precisions.items():
+            size = human_bytes(sizes[spec.file])
+            click.echo(f"{kind} {precision}: {spec.file}, {size}, opset {spec.opset}")
+    for precision, file in manifest.native.items():
+        click.echo(f"native {precision}: {file.file}, {human_bytes(sizes[file.file])}")
+    for path, built in engines.items():
+        click.echo(f"engine: {path.relative_to(bundle)}, {_engine(built)}")
+    if manifest.preprocessing:
+        print_table([(key, _text(value)) for key, value in manifest.preprocessing.items()])
+    if manifest.labels:
+        click.echo("labels: " + ", ".join(manifest.labels))
+
+
+def _shape(shape: tuple[int | str, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"
+
+
+def _engine(sidecar: dict[str, Any]) -> str:
+    where = "sm " + ", ".join(sidecar["compute_capabilities"])
+    if sidecar["device"]:
+        where = sidecar["device"]["name"]
+    built_by = f"{sidecar['tensorrt']['package']} {sidecar['tensorrt']['version']}"
+    return f"{human_bytes(sidecar['engine']['bytes'])}, {built_by}, {where}"
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,156 @@
+"""``multires-edge monitor``: the bedside page."""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from multires_edge.base.errors import InputError, MissingExtraError
+from multires_edge.cli.stream_options import OpenedSession, open_session, session_options, stopped_by_signals
+from multires_edge.cli.terminal import command_errors, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from multires_edge.runtime.monitor.hub import Hub
+
+_PORT = 8077
+
+
+@click.command()
+@session_options(speed="realtime")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write JSON lines to FILE too."
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="What a source is called on the page; once for each, in their order.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=_PORT,
+    show_default=True,
+    metavar="N",
+    help="0 takes any that is free.",
+)
+@click.option(
+    "--token",
+    envvar="MULTIRES_EDGE_TOKEN",
+    metavar="TOKEN",
+    help="What a browser has to know; for addresses other than 127.0.0.1.  [env: MULTIRES_EDGE_TOKEN]",
+)
+@click.option(
+    "--allow-name",
+    "allowed",
+    multiple=True,
+    metavar="NAME",
+    help="A further name by which browsers may ask for the page; may be repeated.",
+)
+@command_errors
+def monitor(
+    bundle: Path,
+    sources: tuple[str, ...],
+    output: Path | None,
+    names: tuple[str, ...],
+    host: str,
+    port: int,
+    token: str | None,
+    allowed: tuple[str, ...],
+    **chosen: Any,
+) -> None:
+    """Show electrodes and what BUNDLE decides of them on a web page, a patient a SOURCE.
+
+    Standard output is the page's address. SOURCE and options are those of `multires-edge stream`. The page
+    stays when recordings have ended, until Ctrl-C. Exit code 1 when a source broke off.
+
+    docs/monitor.md says more. This is not a medical device.
+    """
+    if find_spec("websockets") is None:
+        raise MissingExtraError("websockets", "monitor", "the monitor's page")
+    from multires_edge.runtime.ecg.output import FileOutput
+    from multires_edge.runtime.ecg.session import Keeper
+    from multires_edge.runtime.monitor.access import Gate, is_loopback
+    from multires_edge.runtime.monitor.output import PageOutput
+    from multires_edge.runtime.monitor.server import MonitorServer
+
+    gate = Gate(host, token, allowed)
+    if names and len(names) != len(sources):
+        raise InputError(f"{len(names)} names for {len(sources)} sources: give one --name for each")
+
+    def show(row: int, first: int, samples: NDArray[np.float64]) -> None:
+        server.call(hub.samples, row, first, samples * millivolts)
+
+    with open_session(bundle, sources, chosen, show) as opened:
+        session = opened.session
+        hub, millivolts = _hub(opened, names)
+        with MonitorServer(hub, gate, host, port) as server:
+            lines = PageOutput(None if output is None else FileOutput(output, None), server, hub, session)
+            click.echo(f"http://{_shown(host)}:{server.port}/")
+            sys.stdout.flush()
+            if not is_loopback(host):
+                _say(
+                    "note: the token and the page travel unencrypted; docs/monitor.md says how to tunnel them"
+                )
+            keeper = Keeper(session, lines, None, {}, seconds=0, timing=chosen["timing"], say=_say)
+            with stopped_by_signals(session):
+                fine = keeper.run()
+                lines.close()
+                for fault in session.faults:
+                    _say(f"error: {one_line(fault)}")
+                while not session.stopped:
+                    time.sleep(0.1)
+    if not fine:
+        sys.exit(1)
+
+
+def _hub(opened: OpenedSession, names: tuple[str, ...]) -> tuple[Hub, float]:
+    """What the page is told of the session, and how many mV its samples' unit is."""
+    from multires_edge.runtime.ecg.leads import volts_per
+    from multires_edge.runtime.ecg.settings import parse_duration
+    from multires_edge.runtime.ecg.thresholds import Threshold
+    from multires_edge.runtime.monitor.hub import Hub
+    from multires_edge.runtime.monitor.patient import Identity
+
+    manifest, options = opened.bundle.manifest, opened.options
+    identities = []
+    for i, (source, leads) in enumerate(zip(opened.inputs, opened.streams.leads, strict=True)):
+        electrodes = source.electrodes
+        name = names[i] if names else electrodes.name
+        identities.append(
+            Identity(electrodes.name, name, electrodes.rate, leads.missing, leads.derived, source.live)
+        )
+    about = {
+        "bundle": opened.bundle.path.name,
+        "model": (manifest.card or {}).get("name"),
+        "labels": opened.streams.labels,
+        "independent": (manifest.card or {}).get("output") == "sigmoid",
+        "thresholds": {t.label: t.on for t in map(Threshold.parse, options["thresholds"])},
+        "every": parse_duration(options["every"], "every"),
+    }
+    preprocessing = opened.bundle.preprocessing
+    assert preprocessing is not None  # a stream of electrodes asks for it
+    return Hub(identities, preprocessing["channels"], about), 1000 * volts_per(preprocessing["unit"])
+
+
+def _shown(host: str) -> str:
+    """The address as a browser takes it."""
+    import socket
+
+    if host in ("0.0.0.0", "::", ""):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,155 @@
+"""``multires-edge sample``: draw images from an autoregressive bundle."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from multires_edge.base.errors import InputError
+from multires_edge.cli.terminal import Progress, command_errors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_DEFAULT_SIZE = "32x32"
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="PNG to write, all images in a grid.",
+)
+@click.option("--npz", type=click.Path(path_type=Path), metavar="FILE", help="The images as an array, x_u8.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@click.option(
+    "--count", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Images to draw."
+)
+@click.option("--size", metavar="HxW", help=f"Height and width in pixels  [default: {_DEFAULT_SIZE}]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Same seed, same images.",
+)
+@click.option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="T",
+    help="Below 1 keeps to what is likely.",
+)
+@click.option(
+    "--prime",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Complete the first images of this .npz (x_u8), whose size they keep.",
+)
+@click.option(
+    "--prime-rows",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Rows kept of them  [default: the upper half]",
+)
+@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="native or onnxruntime.")
+@command_errors
+def sample(
+    bundle: Path,
+    output: Path | None,
+    npz: Path | None,
+    force: bool,
+    count: int,
+    size: str | None,
+    seed: int,
+    temperature: float,
+    prime: Path | None,
+    prime_rows: int | None,
+    backend: str,
+) -> None:
+    """Draw images from an autoregressive BUNDLE, pixel by pixel, each pixel at the cost of one step.
+
+    An image depends on the seed and on its number, not on how many are drawn beside it.
+    """
+    if output is None and npz is None:
+        raise InputError("nowhere to write: give -o FILE for a PNG, --npz FILE for the array, or both")
+    from multires_edge.base.files import check_file, write_file
+    from multires_edge.runtime.bundle import open_bundle
+    from multires_edge.runtime.images import sampling
+    from multires_edge.runtime.images.pixels import encode_png, grid, require_images_extra
+
+    for path in (output, npz):
+        if path is not None:
+            check_file(path, force=force)
+    if output is not None:
+        require_images_extra()
+    with Progress() as progress:
+        progress("reading")
+        opened = open_bundle(bundle)
+        channels = sampling.image_channels(opened)
+        given = None
+        if prime is not None:
+            height, width, given = _primed(prime, channels, count, size, prime_rows)
+        elif prime_rows is not None:
+            raise InputError("--prime-rows belongs to --prime FILE, which is missing")
+        else:
+            height, width = _parse_size(size or _DEFAULT_SIZE)
+        images = sampling.sample(
+            opened,
+            count,
+            (height, width),
+            seed=seed,
+            temperature=temperature,
+            prime=given,
+            backend=backend,
+            progress=progress,
+        )
+    if output is not None:
+        write_file(output, encode_png(grid(images)), force=force)
+    if npz is not None:
+        write_file(npz, _npz(images), force=force)
+    what = f"{count} image{'s' if count > 1 else ''} of {height}x{width}, seed {seed}"
+    click.echo(f"{' and '.join(str(path) for path in (output, npz) if path)}: {what}")
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text, re.ASCII)
+    if match is None:
+        raise InputError(f"--size is {text!r}, expected height and width, such as {_DEFAULT_SIZE}")
+    return int(match[1]), int(match[2])
+
+
+def _primed(
+    path: Path, channels: int, count: int, size: str | None, rows: int | None
+) -> tuple[int, int, NDArray[np.uint8]]:
+    """Height and width of the images to complete, and the rows that are kept of each."""
+    from multires_edge.runtime.evaluation.dataset import load_images
+
+    images = load_images(path, channels)
+    height, width = images.shape[1:3]
+    if size is not None and _parse_size(size) != (height, width):
+        raise InputError(f"--size is {size}, the images of {path} are {height}x{width}; leave it out")
+    if count > len(images):
+        raise InputError(f"--count is {count}, {path} holds {len(images)}")
+    rows = max(1, height // 2) if rows is None else rows
+    if rows > height:
+        raise InputError(f"--prime-rows is {rows}, the images of {path} have {height} rows")
+    return height, width, images[:count, :rows]
+
+
+def _npz(images: NDArray[np.uint8]) -> bytes:
+    import numpy as np
+
+    file = io.BytesIO()
+    np.savez_compressed(file, x_u8=images)
+    return file.getvalue()

@@ -1,0 +1,123 @@
+"""``multires-edge stream``: from electrodes to decisions."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from multires_edge.base.errors import InputError
+from multires_edge.cli.stream_options import open_session, session_options, stopped_by_signals
+from multires_edge.cli.terminal import command_errors, one_line
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.ecg.session import Session
+
+
+@click.command()
+@session_options(speed="max")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write lines to FILE.")
+@click.option(
+    "--state-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the state in FILE, and go on from it.",
+)
+@click.option(
+    "--state-every", default="10s", show_default=True, metavar="TIME", help="Clock time between states."
+)
+@click.option("--json", "as_json", is_flag=True, help="Nothing but JSON lines: no note of the speed either.")
+@command_errors
+def stream(
+    bundle: Path,
+    sources: tuple[str, ...],
+    output: Path | None,
+    state_file: Path | None,
+    state_every: str,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Stream electrodes through BUNDLE: a line of JSON for each decision and event.
+
+    A SOURCE is a WFDB record, an .edf, .npz, .csv or .jsonl file, - for lines on standard input, or
+    tcp://HOST:PORT for lines from a device; several run at once. Exit code 1 when a source broke off.
+
+    With --state-file and --output, a run that was killed goes on from where it was when it is started
+    again: the file then has every decision once. docs/ecg-stream.md says more.
+    """
+    from multires_edge.runtime.ecg.output import discard_standard_output
+    from multires_edge.runtime.ecg.service import Service
+    from multires_edge.runtime.ecg.session import Keeper, check_options
+    from multires_edge.runtime.ecg.settings import parse_duration
+    from multires_edge.runtime.ecg.state_file import StateFile
+
+    if output is not None and state_file is not None and output.resolve() == state_file.resolve():
+        raise InputError(f"--output and --state-file are one file, {output}; give two")
+    with contextlib.ExitStack() as stack:
+        file = None if state_file is None else StateFile(state_file)
+        saved = None
+        if file is not None:
+            stack.enter_context(file.locked())
+            saved, wrong = file.read()
+            if wrong:
+                _say(f"warning: {wrong}; going on from the state before it")
+        opened = stack.enter_context(open_session(bundle, sources, chosen))
+        session = opened.session
+        if saved is not None:
+            check_options(saved["options"], opened.options)
+            session.load(saved)
+        lines = _open_output(output, saved, session, file is not None)
+        keeper = Keeper(
+            session, lines, file, opened.options,
+            seconds=parse_duration(state_every, "state-every"), timing=chosen["timing"], say=_say,
+            alive=Service().alive,
+        )  # fmt: skip
+        if file is not None and saved is None:
+            keeper.checkpoint(must=True)  # before the first line: no line is ever without a state
+        try:
+            started = time.perf_counter()
+            with stopped_by_signals(session):
+                fine = keeper.run()
+                lines.close()
+            took = time.perf_counter() - started
+        except BrokenPipeError:
+            discard_standard_output()  # the reader has gone, and wants no more
+            return
+    if not (session.paced or as_json):
+        speed = session.seconds / took
+        _say(f"note: {session.seconds:,.1f} s of record in {took:.2f} s, {speed:,.0f} times real time")
+    for fault in session.faults:
+        _say(f"error: {one_line(fault)}")
+    if not fine:
+        sys.exit(1)
+
+
+def _open_output(path: Path | None, saved: dict[str, Any] | None, session: Session, keeps_state: bool) -> Any:
+    from multires_edge.runtime.ecg.output import FileOutput, PatientOutput, StandardOutput
+
+    if path is not None:
+        if saved is not None and saved["output"] is None:
+            raise InputError("the state is of a run without --output; leave it out, or start over")
+        return FileOutput(path, None if saved is None else saved["output"])
+    if saved is not None and saved["output"] is not None:
+        raise InputError("the state is of a run with --output; give the same file, or start over")
+    if keeps_state:
+        _say("note: without --output, lines since the last state come again after a crash")
+    if not session.paced:
+        return StandardOutput()
+
+    def dropped(count: int) -> str:
+        _say(f"warning: the reader of standard output is too slow: {count} lines dropped")
+        return (
+            f'{{"type": "event", "source": null, "time": null, "event": "dropped_lines", "lines": {count}}}'
+        )
+
+    return PatientOutput(StandardOutput(), dropped, lambda: session.stopped)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,93 @@
+"""``multires-edge verify``: does a bundle still compute what it was proven to, on this machine?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from multires_edge.base.errors import BundleError
+from multires_edge.cli.terminal import Progress, command_errors, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from multires_edge.format.comparison import Check
+    from multires_edge.runtime.bundle import Bundle
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Repeat the whole proof against this checkpoint (needs the export extra).",
+)
+@click.option(
+    "--device-report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take in what the kit's script wrote on a device, and keep it in BUNDLE.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@command_errors
+def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as_json: bool) -> None:
+    """Check every file of BUNDLE against its digest, and its graphs against the recorded reference.
+
+    Needs no PyTorch: the bundle carries inputs with the outputs that PyTorch gave for them in
+    float64. Exits 0 when all checks passed, 1 when one failed, 2 for a damaged bundle or report.
+    """  # fmt: skip
+    from multires_edge.runtime.bundle import open_bundle
+    from multires_edge.runtime.kit.report import read_report, store_report
+    from multires_edge.runtime.verify import verify_bundle
+
+    with Progress() as progress:
+        progress("checking digests")
+        opened = open_bundle(bundle)
+        report = None if device_report is None else read_report(device_report, opened)
+        progress("comparing with the recorded reference")
+        checks = verify_bundle(opened)
+        if checkpoint is not None:
+            checks += _prove_again(opened, checkpoint, progress)
+    stored = None if report is None else store_report(report, opened)
+    exported = bool(opened.parity()["passed"])
+    passed = exported and all(check.passed for check in checks) and (report is None or report.passed)
+    if as_json:
+        entry = {"bundle": str(bundle), "passed": passed, "passed_at_export": exported}
+        entry |= {"checks": [check.to_json() for check in checks]}
+        print_json(entry if report is None else entry | {"device_report": report.entry})
+    else:
+        click.echo(f"{bundle}: all {len(opened.manifest.digests())} files are as they were written")
+        if not exported:
+            click.echo("-[x] the parity proof at export failed; see report.html")
+        for check in checks:
+            click.echo(check.line())
+        if report is not None:
+            click.echo("\n".join(report.lines()))
+            click.echo(f"kept as {stored}; report.html shows it")
+        click.echo("verified" if passed else "FAILED")
+    if not passed:
+        sys.exit(1)
+
+
+def _prove_again(bundle: Bundle, path: Path, progress: Progress) -> Sequence[Check]:
+    from multires_edge.cli.commands.export import require_export_extra
+
+    require_export_extra()
+    from multires_edge.export.parity import prove
+    from multires_edge.format.config import ModelConfig
+    from multires_edge.models.checkpoint import read_checkpoint
+    from multires_edge.models.loading import build_network
+
+    progress("reading the checkpoint")
+    checkpoint = read_checkpoint(path)
+    if checkpoint.sha256 != bundle.manifest.source["sha256"]:
+        raise BundleError(
+            f"{bundle.path} was exported from another checkpoint than {path}: its source has SHA-256 "
+            f"{bundle.manifest.source['sha256'][:16]}…, this file {checkpoint.sha256[:16]}…"
+        )
+    net = build_network(checkpoint, ModelConfig.from_json(bundle.manifest.model))
+    return prove(net, bundle, window=bundle.manifest.window, progress=progress)[0].checks

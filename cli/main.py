@@ -1,0 +1,34 @@
+"""The ``multires-edge`` command. Each subcommand's heavy imports wait until it runs."""
+
+from __future__ import annotations
+
+import click
+
+from multires_edge.cli.commands.bench import bench
+from multires_edge.cli.commands.build import build
+from multires_edge.cli.commands.calibrate import calibrate
+from multires_edge.cli.commands.cmake_dir import cmake_dir
+from multires_edge.cli.commands.doctor import doctor
+from multires_edge.cli.commands.evaluate import evaluate
+from multires_edge.cli.commands.export import export
+from multires_edge.cli.commands.inspect import inspect
+from multires_edge.cli.commands.kit import kit
+from multires_edge.cli.commands.monitor import monitor
+from multires_edge.cli.commands.sample import sample
+from multires_edge.cli.commands.stream import stream
+from multires_edge.cli.commands.targets import targets
+from multires_edge.cli.commands.verify import verify
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="multires-edge", prog_name="multires-edge")
+def main() -> None:
+    """Trained MultiresNets on edge devices: export, prove, run."""
+
+
+COMMANDS = (
+    *(export, calibrate, targets, build, verify, evaluate),
+    *(stream, monitor, bench, kit, sample, inspect, doctor, cmake_dir),
+)
+for command in COMMANDS:
+    main.add_command(command)

@@ -1,0 +1,196 @@
+"""What `stream` and `monitor` share: options that say how samples are turned into decisions."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from multires_edge.base.errors import InputError
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.bundle import Bundle
+    from multires_edge.runtime.ecg.session import Session
+    from multires_edge.runtime.ecg.sources.protocol import Source
+    from multires_edge.runtime.ecg.streams import EcgStreams, Tap
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def session_options(speed: str) -> Callable[[Function], Function]:
+    """BUNDLE, SOURCE... and the options of a session; ``speed`` is how recordings are played by default."""
+    options = [
+        click.argument("bundle", type=click.Path(path_type=Path)),
+        click.argument("sources", metavar="SOURCE...", nargs=-1, required=True),
+        click.option(
+            "--every",
+            default="0.5s",
+            show_default=True,
+            metavar="TIME",
+            help="Record time between decisions.",
+        ),
+        click.option(
+            "--pool",
+            metavar="POOL",
+            help="cumulative, window:10s, reset:10s to start over after that, or bundle  [default: the "
+            "bundle's window, or window:10s]",
+        ),
+        click.option(
+            "--gap",
+            default="hold",
+            show_default=True,
+            metavar="POLICY",
+            help="What a missing sample becomes: hold, zero, or restart[:1s] to start over after a silence.",
+        ),
+        click.option(
+            "--threshold",
+            "thresholds",
+            multiple=True,
+            metavar="LABEL=ON[:OFF]",
+            help="Report onset from ON upwards, offset below OFF; may be repeated.",
+        ),
+        click.option(
+            "--speed",
+            type=click.Choice(["realtime", "max"]),
+            default=speed,
+            show_default=True,
+            help="How recordings are played.",
+        ),
+        click.option(
+            "--allow-missing", is_flag=True, help="Feed zeros for leads that a source does not have."
+        ),
+        click.option(
+            "--lead",
+            "renamed",
+            multiple=True,
+            metavar="CHANNEL=LEAD",
+            help="The source's LEAD stands for the card's CHANNEL; may be repeated.",
+        ),
+        click.option("--rate", type=float, metavar="HZ", help="Rate of sources that do not say it."),
+        click.option("--unit", metavar="UNIT", help="Unit of sources that do not say it: uV, mV or V."),
+        click.option("--leads", metavar="NAMES", help="Leads, with commas, of sources that do not say them."),
+        click.option(
+            "--reconnect",
+            metavar="TIME",
+            help="How long a device at tcp:// may be away before it counts as lost.",
+        ),
+        click.option(
+            "--timing/--no-timing", default=True, help="Age and latency of decisions, where a clock runs."
+        ),
+        click.option(
+            "--backend", default="auto", show_default=True, metavar="NAME", help="native or onnxruntime."
+        ),
+        click.option(
+            "--precision", default="fp32", show_default=True, metavar="NAME", help="fp32, fp16 or int8."
+        ),
+    ]
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class OpenedSession:
+    """A session that is ready to run; ``options`` are those that a saved state must have been made with."""
+
+    bundle: Bundle
+    inputs: list[Source]
+    streams: EcgStreams
+    session: Session
+    options: dict[str, Any]
+
+
+@contextlib.contextmanager
+def open_session(
+    bundle: Path, sources: tuple[str, ...], chosen: dict[str, Any], on_samples: Tap | None = None
+) -> Iterator[OpenedSession]:
+    """Open a bundle and its sources with the chosen ``session_options``; sources are closed behind it.
+
+    Raises MultiresError for what cannot be read, or does not fit.
+    """
+    from multires_edge.runtime.bundle import open_bundle
+    from multires_edge.runtime.ecg.session import Session
+    from multires_edge.runtime.ecg.settings import parse_duration
+    from multires_edge.runtime.ecg.sources.opening import open_source
+    from multires_edge.runtime.ecg.sources.protocol import Format
+    from multires_edge.runtime.ecg.streams import EcgStreams
+
+    if len(set(sources)) < len(sources):
+        raise InputError(f"a source is given twice: {', '.join(sources)}")
+    leads, reconnect = chosen["leads"], chosen["reconnect"]
+    names = [name.strip() for name in leads.split(",")] if leads else None
+    patience = parse_duration(reconnect, "reconnect") if reconnect else 0.0
+    given = Format(chosen["rate"], chosen["unit"], names, patience)
+    opened = open_bundle(bundle)
+    with contextlib.ExitStack() as stack:
+        inputs: list[Source] = []
+        for spec in sources:
+            inputs.append(open_source(spec, given))
+            stack.callback(inputs[-1].close)
+        called = [source.electrodes.name for source in inputs]
+        if len(set(called)) < len(called):  # such as rec and rec.hea, which nobody could tell apart
+            raise InputError(f"a source is given twice: {', '.join(called)}")
+        options: dict[str, Any] = {
+            key: chosen[key] for key in ("every", "pool", "gap", "allow_missing", "backend", "precision")
+        }
+        options |= {"thresholds": list(chosen["thresholds"]), "rename": _renamed(chosen["renamed"])}
+        live = any(source.live for source in inputs)
+        streams = EcgStreams(
+            opened,
+            [source.electrodes for source in inputs],
+            patience=0 if live else None,
+            on_samples=on_samples,
+            **options,
+        )
+        options |= {
+            "bundle": opened.manifest.source["sha256"],
+            "card": _digest_of_card(opened),
+            "timing": chosen["timing"],
+            "speed": chosen["speed"],
+        }
+        session = Session(streams, inputs, realtime=chosen["speed"] == "realtime")
+        yield OpenedSession(opened, inputs, streams, session, options)
+
+
+@contextlib.contextmanager
+def stopped_by_signals(session: Session) -> Iterator[None]:
+    """SIGINT and SIGTERM let the session end after what it is doing; a second one does not wait."""
+
+    def stop(number: int, _: Any) -> None:
+        session.stop()
+        signal.signal(number, signal.SIG_DFL)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _digest_of_card(bundle: Bundle) -> str:
+    """Of all that turns samples into inputs, and outputs into decisions: one checkpoint can have several."""
+    from multires_edge.format.manifest import digest_of
+
+    output = (bundle.manifest.card or {}).get("output")
+    return digest_of({"preprocessing": bundle.preprocessing, "labels": bundle.labels, "output": output})
+
+
+def _renamed(pairs: tuple[str, ...]) -> dict[str, str]:
+    renamed = {}
+    for pair in pairs:
+        channel, _, lead = pair.partition("=")
+        if not channel or not lead:
+            raise InputError(f"--lead is {pair!r}, expected CHANNEL=LEAD, such as II=MLII")
+        renamed[channel] = lead
+    return renamed

@@ -1,0 +1,213 @@
+"""Mixed precision by a budget: as much in int8 as a metric can bear, the rest in float32.
+
+What is left out stays float32 and not float16: the values between the int8 layers are float32, so a
+float16 layer among them would cost two casts, and CPUs have no float16 kernels to gain from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.base.errors import ConfigError, DataError, MultiresError, OverflowedError
+from multires_edge.calibration.table import CalibrationTable
+from multires_edge.export.folding import FoldedNetwork
+from multires_edge.export.graphs.full import build_full_graph
+from multires_edge.export.precision.int8 import DEFAULT_PARTS, quantizable, quantize
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.targets import Target
+from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.evaluation.scoring import Metric, metric_for
+
+RELATIVE_ERROR = "relative_error"
+_BATCH = 16
+
+
+class BudgetError(MultiresError):
+    """No mixture of int8 and float32 keeps the budget; the message says what was tried."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What quantising something does to the outputs on the data.
+
+    ``error`` is sum |y - y32| / sum |y32|; ``drop`` how much worse the metric is, which without labels is
+    the error itself.
+    """
+
+    error: float
+    drop: float
+
+    def to_json(self) -> dict[str, float]:
+        return {"error": self.error, "drop": self.drop}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What was chosen and why.
+
+    ``alone`` has the effect of each weight quantised by itself, ``tried`` that of each mixture measured, by
+    the weights that it keeps in float32; ``keep`` is the mixture chosen, which holds the budget.
+    """
+
+    max_drop: float
+    metric: str
+    reference: float | None
+    data: str
+    records: int
+    alone: dict[str, Effect]
+    tried: dict[frozenset[str], Effect]
+    keep: frozenset[str]
+
+    @property
+    def effect(self) -> Effect:
+        """Of the mixture that was chosen."""
+        return self.tried[self.keep]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "max_drop": self.max_drop,
+            "metric": self.metric,
+            "float32": self.reference,
+            "data": self.data,
+            "records": self.records,
+            "tried": [{"kept": sorted(keep), **effect.to_json()} for keep, effect in self.tried.items()],
+        }
+
+
+def check_max_drop(max_drop: float) -> None:
+    """Raise ConfigError unless it is a drop that something can be held to."""
+    if not 0 <= max_drop < float("inf"):
+        raise ConfigError(f"max drop is {max_drop}, expected a number from 0 on, such as 0.005")
+
+
+def keep_within(
+    network: FoldedNetwork,
+    table: CalibrationTable,
+    data: Dataset,
+    max_drop: float,
+    *,
+    target: Target,
+    parts: Sequence[str] = DEFAULT_PARTS,
+    labels: list[str] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Budget:
+    """Choose the weights to keep in float32 so that the metric drops by at most ``max_drop``.
+
+    Each weight of ``parts`` is quantised alone; then all are, and the one whose own error is the largest
+    goes back to float32 until the budget holds, the whole being measured each time. At last each of those
+    is tried in int8 again, the least first, for an error in the outputs need not be one in the metric.
+    The order is by error and not by drop: one weight's effect on a metric is mostly the chance of which
+    records are near a border, and often negative, while its effect on the outputs is not. ``labels`` are
+    the classes' names; data without labels are held to the relative error. Raises BudgetError, and
+    DataError for data that do not fit.
+    """
+    check_max_drop(max_drop)
+    measure = _Measure(network, table, data, target, parts, labels)
+    names = quantizable(network.config, parts)
+    alone = {}
+    for name in names:
+        progress(f"budget: {name} alone in int8")
+        alone[name] = measure.effect(set(names) - {name})
+    worst_first = sorted(names, key=lambda name: -alone[name].error)
+    tried: dict[frozenset[str], Effect] = {}
+
+    def holds(keep: frozenset[str]) -> bool:
+        progress(f"budget: all in int8 but {len(keep)} of {len(names)}")
+        tried[keep] = measure.effect(keep)
+        return tried[keep].drop <= max_drop
+
+    mixtures = [frozenset(worst_first[:count]) for count in range(len(names))]
+    keep = next((mixture for mixture in mixtures if holds(mixture)), None)
+    if keep is None:
+        raise BudgetError(
+            f"no mixture keeps {measure.name} within {max_drop:g} of float32 on {data.path.name}: with all "
+            f"{len(names)} weights in int8 it drops by {tried[mixtures[0]].drop:.3g}, with {worst_first[-1]} "
+            f"alone, the least sensitive, by {tried[mixtures[-1]].drop:.3g}; allow more"
+        )
+    # Without the last of them the budget did not hold.
+    for name in reversed(worst_first[: max(0, len(keep) - 1)]):
+        if holds(keep - {name}):
+            keep -= {name}
+    return Budget(max_drop, measure.name, measure.reference, data.path.name, len(data), alone, tried, keep)
+
+
+class _Measure:
+    """Runs full graphs in memory on the data, and compares them with the float32 one."""
+
+    def __init__(
+        self,
+        network: FoldedNetwork,
+        table: CalibrationTable,
+        data: Dataset,
+        target: Target,
+        parts: Sequence[str],
+        labels: list[str] | None,
+    ) -> None:
+        self.network, self.table, self.data = network, table, data
+        self.target, self.parts = target, parts
+        self.metric = _metric(network.config, labels, data)
+        if self.metric is not None:
+            self.metric.check_defined()
+        self.name = self.metric.name if self.metric else RELATIVE_ERROR
+        self.outputs, needed = [], []
+        for rows, y in self._run(network):
+            self.outputs.append(y)
+            needed += self._needed(rows, y)
+        self.total = sum(float(np.abs(y).sum(dtype=np.float64)) for y in self.outputs)
+        self.reference: float | None = None
+        if self.metric is not None:
+            self.reference = self.metric.value(np.concatenate(needed))
+
+    def effect(self, keep: Collection[str]) -> Effect:
+        """Of everything quantised but ``keep``."""
+        error, needed = 0.0, []
+        mixture = quantize(self.network, self.table, self.parts, keep)
+        for (rows, y), reference in zip(self._run(mixture), self.outputs, strict=True):
+            error += float(np.abs(y - reference).sum(dtype=np.float64))
+            needed += self._needed(rows, y)
+        error /= self.total or 1.0
+        if self.metric is None or self.reference is None:
+            return Effect(error, error)
+        value = self.metric.value(np.concatenate(needed))
+        return Effect(error, self.metric.drop(value, self.reference))
+
+    def _needed(self, rows: slice, y: NDArray[Any]) -> list[NDArray[Any]]:
+        """What the metric needs of these outputs, where there is one."""
+        return [] if self.metric is None else [self.metric.predictions(y, self.data.inputs[rows])]
+
+    def _run(self, network: FoldedNetwork) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """The outputs of some records after the other."""
+        import onnxruntime
+
+        lengths = self.data.lengths
+        model = build_full_graph(network, self.target, lengths=lengths is not None, metadata={})
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+        for start in range(0, len(self.data), _BATCH):
+            rows = slice(start, start + _BATCH)
+            feeds = {name: np.ascontiguousarray(self.data.inputs[rows])}
+            if lengths is not None:
+                feeds["lengths"] = lengths[rows]
+            y = session.run(None, feeds)[0]
+            if not np.isfinite(y).all():
+                raise OverflowedError(f"{self.data.path}: drives it beyond float32; are the data normalised?")
+            yield rows, y
+
+
+def _metric(config: ModelConfig, labels: list[str] | None, data: Dataset) -> Metric | None:
+    """None where there is nothing to hold predictions against but the float32 ones."""
+    if config.task == "classification":
+        return None if data.labels is None else metric_for(config.to_json(), labels, data)
+    try:
+        return metric_for(config.to_json(), labels, data)
+    except (ConfigError, DataError):
+        return None  # a network of other things than images

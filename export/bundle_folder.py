@@ -1,0 +1,119 @@
+"""Writing a folder whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from multires_edge.base.errors import BundleError, OutputError
+from multires_edge.base.files import disk_errors, flush_folder, umask
+from multires_edge.format.manifest import FILE_NAME, read_manifest
+
+
+def check_output(final: Path, *, force: bool) -> None:
+    """Refuse early what :func:`atomic_folder` would refuse late. Raises OutputError."""
+    with disk_errors(final):
+        _check_output(final, force=force)
+
+
+def _check_output(final: Path, *, force: bool) -> None:
+    try:
+        str(final).encode("utf-8")
+    except UnicodeEncodeError:
+        raise OutputError(f"{str(final)!r}: is not UTF-8; choose another name with -o") from None
+    if final.is_symlink() or (final.exists() and not final.is_dir()):
+        raise OutputError(f"{final}: exists and is not a folder; choose another with -o")
+    if final.is_dir():
+        if not force:
+            raise OutputError(f"{final}: exists already; give --force to replace it, or -o elsewhere")
+        _check_replaceable(final)
+    for ancestor in final.absolute().parents:
+        if ancestor.exists():
+            if not ancestor.is_dir():
+                raise OutputError(f"{ancestor}: is not a folder; choose another place with -o")
+            break
+
+
+@contextlib.contextmanager
+def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
+    """A temporary folder beside ``final`` that takes its name when the block ends well.
+
+    Everything is on the disk before the rename, so a crash or power cut leaves the old folder, the
+    new one, or none, and never half of one. Raises OutputError when the disk is full or read-only.
+    """
+    check_output(final, force=force)
+    new_parents = [parent for parent in final.absolute().parents if not parent.exists()]
+    with disk_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        made = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent)
+    temporary = Path(made)
+    try:
+        with disk_errors(final):
+            yield temporary
+            temporary.chmod(0o777 & ~umask())
+            _flush(temporary)
+            _put_in_place(temporary, final, force=force)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in new_parents:
+            # Those that a bundle went into are not empty, and stay.
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+def _put_in_place(temporary: Path, final: Path, *, force: bool) -> None:
+    if force and final.exists():
+        _check_replaceable(final)
+        # One step: at every moment there is a whole bundle under the name, the old one or the new.
+        if _exchange(temporary, final):
+            flush_folder(final.parent)
+            return  # what is now the temporary folder is removed by the caller
+        aside = temporary.with_suffix(".replaced")
+        final.rename(aside)
+        try:
+            temporary.rename(final)
+        except OSError as error:
+            raise OutputError(
+                f"{final}: cannot be written ({error.strerror}); the bundle that was there is now {aside}"
+            ) from error
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        temporary.rename(final)
+    flush_folder(final.parent)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swap two folders' names in one system call, where the system and the file system can."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """--force replaces a bundle, or an empty folder, never a folder of something else."""
+    if not any(folder.iterdir()):
+        return
+    try:
+        read_manifest(folder)
+    except BundleError:
+        if not (folder / FILE_NAME).is_file():
+            raise OutputError(
+                f"{folder}: is not a bundle, so --force does not replace it; choose another with -o"
+            ) from None
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            _flush(path)
+            continue
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    flush_folder(folder)

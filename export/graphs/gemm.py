@@ -1,0 +1,51 @@
+"""How both graphs write a linear layer over channels, in whatever precision it has."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graphs.quantize import as_float, to_levels
+from multires_edge.export.linear import Linear, QuantizedLinear
+
+
+def pointwise(
+    graph: GraphBuilder, x: str, linear: Linear | QuantizedLinear, name: str, output: str | None = None
+) -> str:
+    """1x1 convolution of x (batch, in, time)."""
+    inputs = _operands(graph, x, linear, name, (*linear.weight.shape, 1))
+    return graph.node("Conv", inputs, name, kernel_shape=[1], doc="1x1 convolution", output=output)
+
+
+def gemm(
+    graph: GraphBuilder, x: str, linear: Linear | QuantizedLinear, name: str, output: str | None = None
+) -> str:
+    """Product with x (batch, in)."""
+    inputs = _operands(graph, x, linear, name, linear.weight.shape)
+    return graph.node("Gemm", inputs, name, transB=1, output=output, doc="linear over channels")
+
+
+def _operands(
+    graph: GraphBuilder,
+    x: str,
+    linear: Linear | QuantizedLinear,
+    name: str,
+    shape: tuple[int, ...],
+) -> list[str]:
+    """The input, the weight of this shape, and the bias."""
+    bias = graph.weight(f"{name}/bias", linear.bias, like=x)
+    if isinstance(linear, Linear):
+        return [x, graph.weight(f"{name}/weight", linear.weight.reshape(shape), like=x), bias]
+    weight = graph.constant(f"{name}/weight.int8", linear.weight.reshape(shape))
+    scales = graph.constant(f"{name}/weight_scales", linear.weight_scales)
+    weight = graph.node("DequantizeLinear", [weight, scales], f"{name}/weight", axis=0, dtype=np.float32)
+    # Channels are the second axis of x, and the axes behind it those of the weight's.
+    input_scales = linear.input_scales.reshape(-1, *shape[2:])
+    return [_through_int8(graph, x, input_scales), weight, bias]
+
+
+def _through_int8(graph: GraphBuilder, x: str, scales: NDArray[np.float32]) -> str:
+    """A value's int8 levels. What several layers read is quantised once."""
+    name = f"{x}/int8"
+    return name if graph.has(name) else as_float(graph, to_levels(graph, x, scales, f"{x}/int8"), name)

@@ -1,0 +1,163 @@
+"""The weights files of the native engine: the folded network in safetensors, one file a precision.
+
+Metadata (all strings): ``format`` "multires-weights", ``version`` "2", ``precision`` of the weights, "fp32",
+"fp16" or "int8", ``queues`` "float32", "float16" or "int8", the configuration's numbers,
+``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. With a
+card also what a program needs around the network: ``labels`` and ``channels``, one a line, ``output``,
+``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one a line. Version "1", which
+the engine reads too, has no ``queues``: they are float16 in "fp16" and float32 otherwise.
+
+| tensor | shape |
+| --- | --- |
+| ``encoder.weight``, ``.bias`` | (d_model, d_input), (d_model,) |
+| ``encoder.table`` | (n_tokens, d_model), token models instead |
+| ``layers.i.lowpass`` | (kernel_size, d_model), by delay |
+| ``layers.i.highpass.j`` | (n_j, d_model), by delay in units of 2^j steps |
+| ``layers.i.queue_scales`` | (depth, d_model), positive and normal: int8 queues only |
+| ``layers.i.mixing.weight``, ``.bias`` | (2 * d_model, d_model), (2 * d_model,): values, then gates |
+| ``layers.i.output.weight``, ``.bias`` | (d_model, d_model), (d_model,): autoregressive models only |
+| ``layers.i.norm.scale``, ``.bias`` | (d_model,): LayerNorm |
+| ``layers.i.residual.scale``, ``.shift`` | (d_model,): what is left of BatchNorm |
+| ``head.weight``, ``.bias`` | (d_output, d_model), (d_output,) |
+
+Float32, but for the weights of ``mixing`` and ``output``: float16 in "fp16", where they are within its
+range; int8 in "int8", -127 to 127, beside ``.weight_scales`` (out,) and ``.input_scales`` (in,), which
+:class:`~multires_edge.export.linear.QuantizedLinear` explains. What ``queue_scales`` mean is in
+:mod:`~multires_edge.export.precision.queues`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from multires_edge.export.folding import FoldedNetwork, LayerNorm
+from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.linear import Linear, QuantizedLinear
+from multires_edge.export.precision.queues import Queues
+from multires_edge.format.card import Card
+
+VERSION = 2
+_TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int8): "I8"}
+
+
+def file_name(precision: str) -> str:
+    """Where a bundle keeps the weights of a precision."""
+    infix = "" if precision == "fp32" else f".{precision}"
+    return f"native/weights{infix}.safetensors"
+
+
+def native_weights(
+    network: FoldedNetwork,
+    pooling: Pooling,
+    card: Card | None = None,
+    precision: str = "fp32",
+    queues: Queues | None = None,
+) -> bytes:
+    """The file's content; of "int8", ``network`` is quantised. The same arguments give the same bytes.
+
+    ``queues`` are float32 if not given, and of any type, whatever the precision. Raises ConfigError for
+    scales of another network.
+    """
+    config = network.config
+    queues = queues or Queues.float32()
+    queues.check_network(config)
+    tensors: dict[str, NDArray[Any]] = {}
+
+    def put(name: str, array: NDArray[Any], dtype: DTypeLike = np.float32) -> None:
+        tensors[name] = np.ascontiguousarray(array, dtype=dtype)
+
+    def put_linear(name: str, linear: Linear | QuantizedLinear) -> None:
+        """Encoder or head. The engine reads them as float32: int8 weights as what they stand for."""
+        put(f"{name}.weight", linear.stands_for if isinstance(linear, QuantizedLinear) else linear.weight)
+        put(f"{name}.bias", linear.bias)
+
+    def put_convolution(name: str, linear: Linear | QuantizedLinear) -> None:
+        """One of those around GLU, nearly all of the weights."""
+        put(f"{name}.bias", linear.bias)
+        if isinstance(linear, QuantizedLinear):
+            put(f"{name}.weight", linear.weight, np.int8)
+            put(f"{name}.weight_scales", linear.weight_scales)
+            put(f"{name}.input_scales", linear.input_scales)
+        else:
+            fits = np.abs(linear.weight).max() <= np.finfo(np.float16).max
+            put(f"{name}.weight", linear.weight, np.float16 if precision == "fp16" and fits else np.float32)
+
+    if isinstance(network.encoder, np.ndarray):
+        put("encoder.table", network.encoder)
+    else:
+        put_linear("encoder", network.encoder)
+    epsilon = 0.0
+    for i, layer in enumerate(network.layers):
+        name = f"layers.{i}"
+        put(f"{name}.lowpass", layer.lowpass)
+        for j, highpass in enumerate(layer.highpass):
+            put(f"{name}.highpass.{j}", highpass)
+        if queues.scales is not None:
+            put(f"{name}.queue_scales", queues.scales[:, i])
+        put_convolution(f"{name}.mixing", layer.mixing)
+        if layer.output is not None:
+            put_convolution(f"{name}.output", layer.output)
+        if isinstance(layer.norm, LayerNorm):
+            epsilon = layer.norm.epsilon
+            put(f"{name}.norm.scale", layer.norm.scale)
+            put(f"{name}.norm.bias", layer.norm.bias)
+        else:
+            shift = layer.norm.shift
+            put(f"{name}.residual.scale", layer.norm.scale)
+            put(f"{name}.residual.shift", np.zeros(config.d_model) if shift is None else shift)
+    put_linear("head", network.head)
+    classifies = config.task == "classification"
+    metadata = {
+        "format": "multires-weights",
+        "version": str(VERSION),
+        "precision": precision,
+        "queues": str(queues.dtype),
+        "d_input": str(config.d_input or 0),
+        "n_tokens": str(config.n_tokens or 0),
+        "d_output": str(config.d_output),
+        "d_model": str(config.d_model),
+        "n_layers": str(config.n_layers),
+        "kernel_size": str(config.kernel_size),
+        "depth": str(config.depth),
+        "autoregressive": str(int(not classifies)),
+        "window": str((pooling.window or 0) if classifies else 0),
+        "norm_epsilon": repr(epsilon),
+        **(_card_metadata(card) if card else {}),
+    }
+    return _safetensors(tensors, metadata)
+
+
+def _card_metadata(card: Card) -> dict[str, str]:
+    facts: dict[str, Any] = {"labels": card.labels, "output": card.about.get("output")}
+    facts |= card.preprocessing or {}
+    lines = {key: value if isinstance(value, list) else [value] for key, value in facts.items()}
+    return {key: "\n".join(_line(item) for item in items) for key, items in lines.items() if items != [None]}
+
+
+def _line(value: Any) -> str:
+    """A number with all its digits, or a name without line breaks and the like."""
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def _safetensors(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:
+    """The safetensors format; the library itself orders metadata differently at each call."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    offset = 0
+    # Wide types first, so that each tensor begins at a multiple of its type.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
+    for name, array in ordered:
+        end = offset + array.nbytes
+        header[name] = {
+            "dtype": _TYPE_NAMES[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    data = [array.astype(array.dtype.newbyteorder("<")).tobytes() for _, array in ordered]
+    return b"".join([len(text).to_bytes(8, "little"), text, *data])

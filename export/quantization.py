@@ -1,0 +1,215 @@
+"""What an int8 export quantises, by which ranges, and what is said of it in the bundle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multires_edge.base.errors import ConfigError
+from multires_edge.calibration.data import load_data
+from multires_edge.calibration.measure import calibrate
+from multires_edge.calibration.table import CalibrationTable, TensorRange
+from multires_edge.export.accuracy_budget import Budget, Effect, check_max_drop, keep_within
+from multires_edge.export.folding import FoldedNetwork
+from multires_edge.export.precision.int8 import (
+    DEFAULT_PARTS,
+    input_ranges,
+    quantizable,
+    quantize,
+    weight_noise_db,
+)
+from multires_edge.format.card import Card
+from multires_edge.format.targets import Target
+
+if TYPE_CHECKING:
+    from multires_edge.models.network import MultiresNet
+
+DEFAULT_METHOD = "percentile"
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """One weight of the network and what it reads; or the queues, which have no weight.
+
+    ``type`` is "int8" or "float32"; ``weight_sqnr_db`` the ratio of signal to quantisation noise of the
+    weight, infinite where int8 holds it exactly; ``ranges`` of what it reads, none for filters; ``alone``
+    what quantising it alone does, where that was measured.
+    """
+
+    name: str
+    type: str
+    weight_sqnr_db: float | None
+    ranges: list[TensorRange]
+    alone: Effect | None
+
+    @property
+    def range(self) -> TensorRange | None:
+        """Of what a weight reads, where that is one tensor."""
+        return self.ranges[0] if len(self.ranges) == 1 else None
+
+    @property
+    def input_sqnr_db(self) -> float | None:
+        """Of all that is rounded the least; None where nothing is."""
+        return min((each.sqnr_db for each in self.ranges), default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        weight_db = self.weight_sqnr_db
+        # JSON has no infinity.
+        known = weight_db is not None and math.isfinite(weight_db)
+        entry: dict[str, Any] = {"type": self.type, "weight_sqnr_db": weight_db if known else None}
+        if self.range is not None:
+            thresholds = self.range.thresholds
+            entry |= {"input_thresholds": [float(thresholds.min()), float(thresholds.max())]}
+        if self.input_sqnr_db is not None:
+            entry |= {"input_sqnr_db": self.input_sqnr_db}
+        if self.alone is not None:
+            entry |= {"alone": self.alone.to_json()}
+        return entry
+
+
+@dataclass(frozen=True)
+class Int8Plan:
+    """``parts`` are quantised, but for what the ``budget`` keeps in float32."""
+
+    table: CalibrationTable
+    parts: tuple[str, ...] = DEFAULT_PARTS
+    budget: Budget | None = None
+
+    def apply(self, network: FoldedNetwork) -> FoldedNetwork:
+        """The quantised network."""
+        return quantize(network, self.table, self.parts, self.budget.keep if self.budget else ())
+
+    def weights(self, network: FoldedNetwork) -> list[QuantizedWeight]:
+        """All that could have been quantised, in the order in which the network uses it."""
+        quantized = quantize(network, self.table, self.parts)
+        keep = self.budget.keep if self.budget else frozenset()
+        return [
+            QuantizedWeight(
+                name,
+                "float32" if name in keep else "int8",
+                weight_noise_db(network, quantized, name),
+                [self.table.tensors[read] for read in input_ranges(network.config, name)],
+                self.budget.alone[name] if self.budget else None,
+            )
+            for name in quantizable(network.config, self.parts)
+        ]
+
+
+@dataclass(frozen=True)
+class Int8Options:
+    """What a user asks of int8: ranges from a ``table`` or ``data``, ``parts``, and a budget."""
+
+    table: str | Path | None = None
+    data: str | Path | None = None
+    method: str = DEFAULT_METHOD
+    parts: tuple[str, ...] = DEFAULT_PARTS
+    max_drop: float | None = None
+    budget_data: str | Path | None = None
+
+    def check(self, *, wanted: bool) -> None:
+        """Raise ConfigError for options that contradict each other, or that int8, if wanted, lacks."""
+        if self.table is not None and self.data is not None:
+            raise ConfigError("give a calibration table or calibration data, not both")
+        given = self.table is not None or self.data is not None
+        if wanted and not given:
+            raise ConfigError(
+                "int8 needs real data for its ranges: give --calibration-data, or --calibration"
+            )
+        if not wanted and given:
+            raise ConfigError("calibration is for int8: add it to the precisions")
+        if not wanted and (self.max_drop is not None or self.parts != DEFAULT_PARTS):
+            raise ConfigError("--quantize and --max-drop are for int8: add it to the precisions")
+        if self.data is None and self.method != DEFAULT_METHOD:
+            raise ConfigError(
+                f"calibration method {self.method!r} without calibration data; a table was made by the "
+                "method that it says: leave --calibration-method out"
+            )
+        if self.budget_data is not None and self.max_drop is None:
+            raise ConfigError("budget data without a budget: give --max-drop too")
+        if self.max_drop is not None:
+            check_max_drop(self.max_drop)
+            if self.budget_data is None and self.data is None:
+                raise ConfigError("a budget is measured on data: give --budget-data")
+
+
+def plan_int8(
+    options: Int8Options,
+    net: MultiresNet,
+    folded: FoldedNetwork,
+    card: Card | None,
+    target: Target,
+    progress: Callable[[str], None],
+) -> Int8Plan | None:
+    """Read or make the table, and choose what stays float32; None where int8 is not asked for."""
+    quantizable(net.config, options.parts)
+    data = None
+    if options.table is not None:
+        table = CalibrationTable.read(options.table)
+        table.check_network(net)
+    elif options.data is not None:
+        data = load_data(options.data, net.config, card)
+        table = calibrate(net, data, options.method, progress=progress)
+    else:
+        return None
+    plan = Int8Plan(table, options.parts)
+    if options.max_drop is None:
+        return plan
+    if options.budget_data is not None:
+        data = load_data(options.budget_data, net.config, card)
+    assert data is not None
+    labels = card.labels if card else None
+    budget = keep_within(
+        folded,
+        table,
+        data,
+        options.max_drop,
+        target=target,
+        parts=options.parts,
+        labels=labels,
+        progress=progress,
+    )
+    return replace(plan, budget=budget)
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What parity.json, the manifest and the report say of the int8 graphs."""
+
+    table: CalibrationTable
+    weights: list[QuantizedWeight]
+    budget: Budget | None
+
+    @classmethod
+    def of(cls, plan: Int8Plan, network: FoldedNetwork) -> Quantization:
+        return cls(plan.table, plan.weights(network), plan.budget)
+
+    def to_manifest(self) -> dict[str, Any]:
+        """The type of each weight, and how long the records were that the ranges are of."""
+        types = {weight.name: weight.type for weight in self.weights}
+        return {"calibrated_steps": self.table.record_steps, "tensors": types}
+
+    def to_json(self) -> dict[str, Any]:
+        """For parity.json."""
+        return {
+            "method": self.table.method,
+            "tensors": {weight.name: weight.to_json() for weight in self.weights},
+            "budget": None if self.budget is None else self.budget.to_json(),
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Rows for a terminal, the first of them the head."""
+        rows: list[tuple[str, ...]] = [("weight", "type", "weight dB", "input dB")]
+        if self.budget:
+            rows = [(*rows[0], "own error", *(("own drop",) if self.budget.reference is not None else ()))]
+        for weight in self.weights:
+            decibels = (weight.weight_sqnr_db, weight.input_sqnr_db)
+            row = [weight.name, weight.type, *("" if db is None else f"{db:.1f}" for db in decibels)]
+            if self.budget and weight.alone:
+                row.append(f"{weight.alone.error:.2e}")
+                if self.budget.reference is not None:
+                    row.append(f"{weight.alone.drop:+.5f}")
+            rows.append(tuple(row))
+        return rows

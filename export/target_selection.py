@@ -1,0 +1,62 @@
+"""Which graphs an export writes for its targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from multires_edge.base.errors import ConfigError
+from multires_edge.format.targets import (
+    FIRST_ONNXRUNTIME,
+    TARGETS,
+    GraphForm,
+    Target,
+    Version,
+    dotted,
+    target_by_name,
+)
+
+
+def target_named(name: str | None) -> Target:
+    """Look a target up; ``None`` is the newest whose graphs the installed ONNX Runtime runs.
+
+    Raises ConfigError for an unknown name, with the nearest known one.
+    """
+    if name is not None:
+        return target_by_name(name)
+    installed = _installed_onnxruntime()
+    runnable = (TARGETS[name] for name in ("cpu", "portable") if installed >= TARGETS[name].onnxruntime)
+    return next(runnable, TARGETS["portable"])
+
+
+def targets_named(names: str | Sequence[str] | None) -> list[Target]:
+    """Targets by their names, or by one string with commas; the first is the bundle's main one.
+
+    Raises ConfigError for an unknown name, and for graphs that the ONNX Runtime here cannot prove.
+    """
+    if names is None:
+        return [target_named(None)]
+    parts = [part.strip() for part in names.split(",")] if isinstance(names, str) else list(names)
+    targets = [target_by_name(part) for part in dict.fromkeys(parts)]
+    if not targets:
+        raise ConfigError(f"no target given, expected some of {', '.join(TARGETS)}")
+    installed = _installed_onnxruntime()
+    for target in targets:
+        for form in target.forms:
+            first = FIRST_ONNXRUNTIME[form.form_name]
+            if installed < first:
+                raise ConfigError(
+                    f"target {target.name} takes graphs of opset {form.opset}, which onnxruntime "
+                    f"{dotted(installed)} here cannot prove: install onnxruntime {dotted(first)} or later"
+                )
+    return targets
+
+
+def forms_of(targets: Sequence[Target]) -> list[GraphForm]:
+    """The forms that some targets need, each once; the first is that of the contract's graphs."""
+    return list(dict.fromkeys(form for target in targets for form in target.forms))
+
+
+def _installed_onnxruntime() -> Version:
+    import onnxruntime
+
+    return tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])

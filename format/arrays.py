@@ -1,0 +1,59 @@
+"""Checks of the arrays that a caller hands over, quick enough for every step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.base.errors import InputError
+from multires_edge.format.specs import Shape
+
+
+def check_array(
+    array: Any, name: str, dtype: np.dtype[Any], shape: Shape, n_tokens: int | None = None
+) -> NDArray[Any]:
+    """Check dtype, shape (a named dimension may be anything but 0) and values; returns the array.
+
+    Nothing is converted silently: a float64 array is as likely to be raw millivolts as a slip.
+    Raises InputError.
+    """
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray | np.matrix):
+        raise InputError(f"{name} is a {type(array).__name__}, expected a plain numpy array")
+    if array.dtype != dtype:
+        raise InputError(f"{name} has dtype {array.dtype}, expected {dtype}: {name}.astype(numpy.{dtype})")
+    if len(array.shape) != len(shape) or any(
+        given != expected if isinstance(expected, int) else given == 0
+        for given, expected in zip(array.shape, shape, strict=True)
+    ):
+        wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+        raise InputError(f"{name} has shape {array.shape}, expected {wanted}")
+    if n_tokens is not None:
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= n_tokens:
+            bad = low if low < 0 else high
+            raise InputError(f"{name} holds the token {bad}, expected 0 to {n_tokens - 1}")
+    elif array.dtype.kind == "f" and not all_finite(array):
+        where = np.argwhere(~np.isfinite(array))
+        raise InputError(
+            f"{name} holds {len(where)} NaN or infinite values, the first at "
+            f"{tuple(int(i) for i in where[0])}; repair or drop them before the network sees them"
+        )
+    return array
+
+
+def holds_good_values(array: NDArray[Any], n_tokens: int | None = None) -> bool:
+    """Whether a dense array is finite, or holds tokens that are in range; quickest for a few values."""
+    if n_tokens is not None:
+        return bool(array.min() >= 0 and array.max() < n_tokens)
+    # Its product with zeros is 0 unless a factor is NaN or infinite; nothing in numpy looks quicker.
+    return bool(np.vdot(array, np.zeros_like(array)) == 0)
+
+
+def all_finite(array: NDArray[Any]) -> bool:
+    """Whether no value is NaN or infinite; one pass unless the sum itself overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.add.reduce(array, axis=None))
+    return math.isfinite(total) or bool(np.isfinite(array).all())

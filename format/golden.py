@@ -1,0 +1,60 @@
+"""``golden.npz``: inputs with the outputs that the float64 reference gave for them.
+
+They let any machine prove a bundle against PyTorch without PyTorch. Arrays: ``x`` float32
+(rows, d_input, time) or ``tokens`` int64 (rows, time); ``stepwise`` float64 (rows, d_output, time),
+what a stream must give at each step; ``full`` float64, what the full graph must give.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.base.errors import BundleError
+from multires_edge.format.pooling import window_of
+
+GOLDEN_FILE = "golden.npz"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Recorded inputs and reference outputs; ``full`` is None where it is not known."""
+
+    inputs: NDArray[Any]
+    stepwise: NDArray[np.float64]
+    full: NDArray[np.float64] | None
+
+    def first(self, steps: int, pool: str | None) -> Golden:
+        """Only the first steps, of a model that pools so."""
+        if steps >= self.inputs.shape[-1]:
+            return self
+        stepwise = self.stepwise[..., :steps]
+        full: NDArray[np.float64] | None
+        if pool is None:
+            # Shifted by one inside, so not what a stream gives for the same input.
+            full = None if self.full is None else self.full[..., :steps]
+        elif (window_of(pool) or steps) < steps:
+            full = None
+        else:
+            full = stepwise[..., -1]  # a stream's logits, until its window is shorter than the sequence
+        return Golden(np.ascontiguousarray(self.inputs[..., :steps]), stepwise, full)
+
+    def save(self, path: Path) -> None:
+        name = "x" if self.inputs.dtype.kind == "f" else "tokens"
+        arrays: dict[str, Any] = {name: self.inputs, "stepwise": self.stepwise, "full": self.full}
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Golden:
+        """Read the file. Raises BundleError."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                inputs = file["x"] if "x" in file.files else file["tokens"]
+                return cls(inputs, file["stepwise"], file["full"])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise BundleError(f"{path}: cannot be read ({error})") from error

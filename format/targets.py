@@ -1,0 +1,188 @@
+"""The table of what each place that a graph can run on accepts. Exporter and builder ask here alone.
+
+A *form* is how a graph is written: its operators, its file format, how it updates a queue. A *target* is a
+place with the forms that it takes, the best first, and what an engine for it is bound to.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from multires_edge.base.errors import ConfigError
+
+QueueUpdate = Literal["TensorScatter", "ScatterND"]
+Version = tuple[int, ...]
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class GraphForm:
+    """How a graph is written.
+
+    ``opset`` is the ONNX operator set, ``ir_version`` the file format, ``queue_update`` the operator that
+    writes a queue; TensorScatter is TensorRT's in-place cache update.
+    """
+
+    opset: int
+    ir_version: int
+    queue_update: QueueUpdate
+
+    @property
+    def form_name(self) -> str:
+        """What names files and the manifest's entries of the form; one opset has one form."""
+        return f"opset{self.opset}"
+
+    @property
+    def gelu_operator(self) -> bool:
+        """Gelu is an operator of its own from opset 20; before, it is spelled with Erf."""
+        return self.opset >= 20
+
+    @property
+    def axes_as_input(self) -> bool:
+        """ReduceMean takes its axes as an input from opset 18; before, as an attribute."""
+        return self.opset >= 18
+
+
+_IN_PLACE = GraphForm(24, 11, "TensorScatter")
+_PLAIN = GraphForm(17, 8, "ScatterND")
+FORMS = {form.form_name: form for form in (_IN_PLACE, _PLAIN)}
+
+# The first releases that take a form; ONNX Runtime's row is microsoft/onnxruntime#27389 (TensorScatter-24
+# for the CPU, February 2026) and its compatibility page, TensorRT's the onnx-tensorrt operators.md of 10.15.
+FIRST_ONNXRUNTIME: dict[str, Version] = {"opset24": (1, 25), "opset17": (1, 13)}
+FIRST_TENSORRT: dict[str, Version] = {"opset24": (10, 15), "opset17": (10, 0)}
+FIRST_TENSORRT_RTX: dict[str, Version] = {"opset24": (1, 7), "opset17": (1, 0)}
+# No tensor has as many elements as int32 cannot count: NVIDIA/TensorRT#3815.
+MOST_ELEMENTS = (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class Target(GraphForm):
+    """One row of the table. Its own opset, IR version and queue update are those of its best form.
+
+    ``older`` is a second form for older releases of the same target. ``package`` is the Python package
+    that builds its engines, null where ONNX Runtime or the native engine run the graphs; ``versions`` are
+    the releases of it, as the leading numbers that they may start with. ``compute_capabilities`` are the
+    devices'; empty means any. ``ahead_of_time`` engines are built without a GPU; others are built on the
+    device. ``taps_graph`` says that the device also wants the graph of taps in and pushes out, around which
+    CUDA kernels own the rings. ``onnxruntime`` is the first release of ONNX Runtime that runs its graphs.
+    """
+
+    name: str
+    onnxruntime: Version
+    description: str
+    sources: tuple[str, ...]
+    older: GraphForm | None = None
+    package: Literal["tensorrt", "tensorrt_rtx"] | None = None
+    versions: tuple[Version, ...] = ()
+    compute_capabilities: tuple[str, ...] = ()
+    ahead_of_time: bool = False
+    taps_graph: bool = False
+    precisions: tuple[str, ...] = PRECISIONS
+    limits: tuple[str, ...] = ()
+
+    @property
+    def forms(self) -> tuple[GraphForm, ...]:
+        """The forms that the target takes, the best first."""
+        best = GraphForm(self.opset, self.ir_version, self.queue_update)
+        return (best,) if self.older is None else (best, self.older)
+
+    def takes_version(self, version: Version) -> bool:
+        """Whether a release of the package is one of the target's."""
+        return any(version[: len(prefix)] == prefix for prefix in self.versions)
+
+    def takes_form(self, form: str, version: Version) -> bool:
+        """Whether a release of the package reads graphs of a form."""
+        first = FIRST_TENSORRT_RTX if self.package == "tensorrt_rtx" else FIRST_TENSORRT
+        return version >= first[form]
+
+    def to_json(self) -> dict[str, Any]:
+        """The row for programs."""
+        entry = asdict(self) | {"forms": [form.form_name for form in self.forms]}
+        del entry["older"]
+        for key in ("onnxruntime", "versions"):
+            value = entry[key]
+            entry[key] = dotted(value) if key == "onnxruntime" else [dotted(v) for v in value]
+        return entry
+
+
+def dotted(version: Version) -> str:
+    """(10, 3) as 10.3."""
+    return ".".join(map(str, version))
+
+
+def _target(name: str, form: GraphForm, description: str, *sources: str, **fields: Any) -> Target:
+    first = FIRST_ONNXRUNTIME[form.form_name]
+    return Target(form.opset, form.ir_version, form.queue_update, name, first, description, sources, **fields)
+
+
+_ELEMENTS = f"at most {MOST_ELEMENTS:,} elements a tensor"
+_BUILT_THERE = "an engine runs on the device model and TensorRT release that built it, and on no other"
+
+TARGETS = {
+    target.name: target
+    for target in (
+        _target(
+            "cpu", _IN_PLACE,
+            "ONNX Runtime 1.25 and later, and every runtime with opset 24",
+            "microsoft/onnxruntime#27389 (TensorScatter-24 for the CPU)",
+        ),
+        _target(
+            "portable", _PLAIN,
+            "runtimes of the last years: ONNX Runtime 1.13 and later, opset 17",
+            "onnxruntime.ai, compatibility: opset 17 from release 1.13",
+        ),
+        _target(
+            "rtx", _IN_PLACE,
+            "TensorRT-RTX on GeForce and RTX GPUs; engines are built ahead of time, without a GPU",
+            "docs.nvidia.com/deeplearning/tensorrt-rtx: Support Matrix 1.5; CPU-Only AOT and Engines",
+            package="tensorrt_rtx", versions=((1,),), ahead_of_time=True,
+            compute_capabilities=("7.5", "8.0", "8.6", "8.9", "12.0", "12.1"),
+            limits=(_ELEMENTS, "7.5 in an engine of its own", "an engine is for one release of TensorRT-RTX"),
+        ),
+        _target(
+            "jetpack6", _PLAIN,
+            "Jetson Orin with JetPack 6.1 and 6.2: TensorRT 10.3",
+            "docs.pytorch.org/TensorRT, JetPack 6.1: TensorRT 10.3, CUDA 12.6",
+            "onnx-tensorrt release/10.3-GA (62bdde2), docs/operators.md: opsets 9 to 20",
+            package="tensorrt", versions=((10, 3),), compute_capabilities=("8.7",), taps_graph=True,
+            limits=(_ELEMENTS, _BUILT_THERE, "queues are copied by ScatterND, not updated in place"),
+        ),
+        _target(
+            "jetpack7", _IN_PLACE,
+            "Jetson Thor and Orin with JetPack 7: TensorRT 10.13 and 10.16",
+            "developer.nvidia.com/embedded/jetpack/downloads: archive 7.0, 7.1, 7.2",
+            "onnx-tensorrt docs/operators.md of 10.15: TensorScatter, 4-D, axis -2",
+            older=_PLAIN, package="tensorrt", versions=((10, 13), (10, 16)),
+            compute_capabilities=("8.7", "11.0"), taps_graph=True,
+            limits=(_ELEMENTS, _BUILT_THERE, "queues are updated in place from 10.15; below, ScatterND"),
+        ),
+        _target(
+            "tensorrt10", _IN_PLACE,
+            "any GPU with TensorRT 10",
+            "onnx-tensorrt docs/operators.md of 10.15: opsets 9 to 24, TensorScatter",
+            "NVIDIA TensorRT documentation, KVCacheUpdate: float32, float16, bfloat16",
+            older=_PLAIN, package="tensorrt", versions=((10,),), taps_graph=True,
+            limits=(_ELEMENTS, _BUILT_THERE, "queues are updated in place from 10.15; below, ScatterND"),
+        ),
+        _target(
+            "tensorrt11", _IN_PLACE,
+            "any GPU with TensorRT 11; Jetson Thor and AGX Orin from JetPack 7.2.2 and TensorRT 11.4.1",
+            "NVIDIA TensorRT documentation 11, ONNX Opset Guide: opsets 9 to 25",
+            "NVIDIA TensorRT documentation 11.4.1, Migrating from 10.x to 11.x on Jetson/JetPack",
+            package="tensorrt", versions=((11,),), taps_graph=True,
+            limits=(_ELEMENTS, _BUILT_THERE),
+        ),
+    )
+}  # fmt: skip
+
+
+def target_by_name(name: str) -> Target:
+    """Look a target up. Raises ConfigError for an unknown name, with the nearest known one."""
+    if name not in TARGETS:
+        near = difflib.get_close_matches(name.lower(), TARGETS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"unknown target {name!r}, expected one of {', '.join(TARGETS)}{hint}")
+    return TARGETS[name]

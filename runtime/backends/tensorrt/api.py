@@ -1,0 +1,92 @@
+"""The Python API that ``tensorrt`` and ``tensorrt_rtx`` share: importing either, its version, its messages.
+
+Everything that builds or runs engines takes the module from here, so that what is tested with TensorRT-RTX
+on a machine without a GPU is what runs on a device.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from multires_edge.base.errors import BackendError
+from multires_edge.format.targets import Version, dotted
+
+_INSTALL = {
+    "tensorrt": "JetPack has it as python3-libnvinfer (make the virtual environment with "
+    "--system-site-packages); elsewhere install NVIDIA's TensorRT for Python",
+    "tensorrt_rtx": "pip install 'multires-edge[rtx]'",
+}
+
+
+@dataclass(frozen=True)
+class Api:
+    """One of the two packages, imported."""
+
+    package: str
+    module: Any
+    version: Version
+
+    @property
+    def name(self) -> str:
+        """For a person: TensorRT 10.3.0."""
+        product = "TensorRT-RTX" if self.package == "tensorrt_rtx" else "TensorRT"
+        return f"{product} {dotted(self.version)}"
+
+
+def load_api(package: str) -> Api:
+    """Import ``tensorrt`` or ``tensorrt_rtx``. Raises BackendError with how to install it."""
+    try:
+        module = import_module(package)
+    except (ImportError, OSError) as error:
+        # A wheel without its libraries fails with OSError.
+        raise BackendError(
+            f"needs {package}, which cannot be imported ({error}): {_INSTALL[package]}"
+        ) from error
+    numbers = re.findall(r"\d+", str(module.__version__))
+    return Api(package, module, tuple(int(number) for number in numbers[:4]))
+
+
+@dataclass(frozen=True)
+class Message:
+    """What TensorRT said; ``severity`` is its own word, in lower case."""
+
+    severity: str
+    text: str
+
+
+class Log:
+    """Collects what TensorRT says. One for each package: TensorRT keeps the first that it is given."""
+
+    def __init__(self, trt: Any) -> None:
+        self._collected: list[Message] = []
+        collected = self._collected
+        severities = {trt.ILogger.WARNING: "warning", trt.ILogger.ERROR: "error"}
+        severities[trt.ILogger.INTERNAL_ERROR] = "error"
+
+        class Logger(trt.ILogger):  # type: ignore[misc]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, text: str) -> None:
+                if severity in severities:
+                    collected.append(Message(severities[severity], text))
+
+        self.logger = Logger()
+
+    @contextmanager
+    def collect(self) -> Iterator[list[Message]]:
+        """Warnings and errors from here on."""
+        self._collected.clear()
+        yield self._collected
+
+
+@functools.cache
+def log_of(package: str) -> Log:
+    """The log of a package, for builders, parsers and runtimes alike."""
+    return Log(load_api(package).module)

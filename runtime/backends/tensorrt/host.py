@@ -1,0 +1,214 @@
+"""The host in a device's place: the ring kernels in numpy, the engine's source graph in ONNX Runtime.
+
+All of the backend but the device itself can be run and compared this way. Nothing runs before
+``synchronize``, as on a device that is slow, and nothing lies outside of what was allocated.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from multires_edge.base.errors import BackendError
+from multires_edge.format.manifest import Manifest
+from multires_edge.format.specs import GraphSpec
+from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, RingMove
+from multires_edge.runtime.backends.tensorrt.tensors import expected_tensors
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
+
+_BATCHES = (1, 1 << 16)
+
+
+class HostDevice:
+    """Work queued in a list. ``device_bytes`` counts what was allocated."""
+
+    def __init__(self) -> None:
+        self._memory: dict[int, NDArray[np.uint8]] = {}
+        self._starts: list[int] = []
+        self._queue: list[Callable[[], None]] = []
+        self._capturing = False
+
+    @property
+    def device_bytes(self) -> int:
+        return sum(memory.nbytes for memory in self._memory.values())
+
+    def view(self, address: int, size: int) -> NDArray[np.uint8]:
+        """The bytes at an address; all of them must have been allocated together."""
+        i = bisect.bisect_right(self._starts, address) - 1
+        if i >= 0:
+            memory, first = self._memory[self._starts[i]], address - self._starts[i]
+            if first + size <= memory.nbytes:
+                return memory[first : first + size]
+        raise BackendError(f"{size} bytes at {address:#x} are not in any one allocation")
+
+    def ask(self, work: Callable[[], None]) -> None:
+        """Queue some work."""
+        self._queue.append(work)
+
+    def activate(self) -> None:
+        pass
+
+    def allocate(self, size: int) -> int:
+        memory = np.zeros(max(size, 1), np.uint8)
+        address = int(memory.ctypes.data)
+        self._memory[address] = memory
+        bisect.insort(self._starts, address)
+        return address
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        return np.zeros(shape, dtype)
+
+    def upload(self, address: int, array: NDArray[Any]) -> None:
+        target = self.view(address, array.nbytes)
+        self.ask(lambda: np.copyto(target, array.reshape(-1).view(np.uint8)))
+
+    def download(self, array: NDArray[Any], address: int) -> None:
+        source = self.view(address, array.nbytes)
+        self.ask(lambda: np.copyto(array.reshape(-1).view(np.uint8), source))
+
+    def copy(self, destination: int, source: int, size: int) -> None:
+        target, data = self.view(destination, size), self.view(source, size)
+        self.ask(lambda: np.copyto(target, data))
+
+    def zero(self, address: int, size: int) -> None:
+        self.ask(lambda: self.view(address, size).fill(0))
+
+    def gather_taps(self, move: RingMove) -> None:
+        rings, position, rows = self._views(move)
+
+        def gather() -> None:
+            everyone = np.arange(move.batch)
+            for i, (ring, slots, delay) in enumerate(rings):
+                rows[:, i] = ring[everyone, (position - delay) % slots]
+
+        self.ask(gather)
+
+    def push_rows(self, move: RingMove, next_position: int) -> None:
+        rings, position, rows = self._views(move)
+        counted = self.view(next_position, position.nbytes).view(np.int64) if next_position else None
+
+        def push() -> None:
+            everyone = np.arange(move.batch)
+            for i, (ring, slots, delay) in enumerate(rings):
+                ring[everyone, (position - delay) % slots] = rows[:, i]
+            if counted is not None:
+                counted[...] = position + 1
+
+        self.ask(push)
+
+    def _views(self, move: RingMove) -> tuple[list[Any], NDArray[np.int64], NDArray[np.uint8]]:
+        """Each ring (batch, slots, row_bytes) with its slots and delay; positions; rows."""
+        table = self.view(move.accesses, move.count * RING_ACCESS.itemsize).view(RING_ACCESS)
+        rings = []
+        for ring, slots, delay in table.tolist():
+            memory = self.view(ring, move.batch * slots * move.row_bytes)
+            rings.append((memory.reshape(move.batch, slots, move.row_bytes), slots, delay))
+        position = self.view(move.position, 8 * move.batch).view(np.int64)
+        rows = self.view(move.rows, move.batch * move.count * move.row_bytes)
+        return rings, position, rows.reshape(move.batch, move.count, move.row_bytes)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        before, self._queue = self._queue, []
+        self._capturing = True
+        try:
+            work()
+        finally:
+            recorded, self._queue = self._queue, before
+            self._capturing = False
+        return lambda: self._queue.extend(recorded)
+
+    def synchronize(self) -> None:
+        if self._capturing:
+            raise BackendError("waiting has no meaning in a graph")
+        queue, self._queue = self._queue, []
+        for work in queue:
+            work()
+
+    def close(self) -> None:
+        self._memory.clear()
+        self._starts.clear()
+        self._queue.clear()
+
+
+class HostEngine:
+    """A bundle's step or taps graph in ONNX Runtime, on a :class:`HostDevice`.
+
+    ``in_place`` says that states which may be updated in place must be, as an engine with cache-update
+    layers has it; without, no output may share an input's memory.
+    """
+
+    def __init__(
+        self,
+        device: HostDevice,
+        path: Path,
+        spec: GraphSpec,
+        *,
+        in_place: bool,
+        batches: tuple[int, int] = _BATCHES,
+    ) -> None:
+        from multires_edge.runtime.backends.onnxruntime import open_session
+
+        self.name = path.name
+        self.batches = batches
+        self.tensors = expected_tensors(spec)
+        self._aliases = {state.output: state.input for state in spec.states if in_place and state.in_place}
+        self._device = device
+        self._session = open_session(path, 1, "cpu")
+
+    def aliased_input(self, output: str) -> str | None:
+        return self._aliases.get(output)
+
+    def context(self, batch: int) -> _HostContext:
+        return _HostContext(self, self._device, self._session, batch)
+
+
+class _HostContext:
+    def __init__(self, engine: HostEngine, device: HostDevice, session: Any, batch: int) -> None:
+        self._engine, self._device, self._session, self._batch = engine, device, session, batch
+        self._bound: dict[str, NDArray[Any]] = {}
+
+    def bind(self, tensor: str, address: int) -> None:
+        info = self._engine.tensors[tensor]
+        shape = tuple(self._batch if size < 0 else size for size in info.shape)
+        dtype = np.dtype(info.dtype)
+        size = int(np.prod(shape)) * dtype.itemsize
+        self._bound[tensor] = self._device.view(address, size).view(dtype).reshape(shape)
+
+    def enqueue(self) -> None:
+        inputs: dict[str, NDArray[Any]] = {}
+        outputs: dict[str, NDArray[Any]] = {}
+        for name, info in self._engine.tensors.items():
+            if name not in self._bound:
+                raise BackendError(f"{name} is bound to no address")
+            (inputs if info.is_input else outputs)[name] = self._bound[name]
+        for output, target in outputs.items():
+            alias = self._engine.aliased_input(output)
+            for name, source in inputs.items():
+                if np.shares_memory(source, target) != (name == alias):
+                    rule = "must" if name == alias else "must not"
+                    raise BackendError(f"{name} and {output} {rule} share memory")
+
+        def run() -> None:
+            for target, value in zip(outputs.values(), self._session.run(list(outputs), inputs), strict=True):
+                target[...] = value
+
+        self._device.ask(run)
+
+
+def host_stepper(
+    folder: Path, manifest: Manifest, kind: str, precision: str, batch: int, *, in_place: bool = False
+) -> TensorRtStepper:
+    """The TensorRT backend with a bundle's step or taps graph on the host."""
+    from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
+
+    device, spec = HostDevice(), manifest.graph(kind, precision)
+    engine = HostEngine(device, folder / spec.file, spec, in_place=in_place)
+    states = manifest.graph("step", precision).states
+    return TensorRtStepper(device, engine, spec, states, batch, manifest.model["n_tokens"])

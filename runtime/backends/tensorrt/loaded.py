@@ -1,0 +1,96 @@
+"""An engine of TensorRT's or TensorRT-RTX's on a CUDA device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from multires_edge.base.errors import BackendError
+from multires_edge.runtime.backends.tensorrt.api import Api, log_of
+from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice
+from multires_edge.runtime.backends.tensorrt.device import TensorInfo
+
+_DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32", "INT64": "int64"}
+
+
+class LoadedEngine:
+    """Raises BackendError with what TensorRT says of an engine that it does not take."""
+
+    def __init__(self, device: CudaDevice, api: Api, content: bytes, name: str) -> None:
+        self.name = name
+        self._device, self._api = device, api
+        self._log = log_of(api.package)
+        with self._log.collect() as messages:
+            self._runtime = api.module.Runtime(self._log.logger)
+            self._engine = self._runtime.deserialize_cuda_engine(content)
+            if self._engine is None:
+                said = "; ".join(message.text for message in messages) or "without a reason"
+                raise BackendError(f"{name}: {api.name} refuses it: {said}")
+        device.own(self)
+        self.tensors = {name: self._info(name) for name in self._names()}
+
+    def release(self) -> None:
+        self._engine = self._runtime = None
+
+    def _names(self) -> list[str]:
+        return [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+
+    def _info(self, name: str) -> TensorInfo:
+        dtype = self._engine.get_tensor_dtype(name).name
+        is_input = self._engine.get_tensor_mode(name) == self._api.module.TensorIOMode.INPUT
+        return TensorInfo(_DTYPES.get(dtype, dtype), tuple(self._engine.get_tensor_shape(name)), is_input)
+
+    @property
+    def batches(self) -> tuple[int, int]:
+        sample = next(name for name, info in self.tensors.items() if info.is_input)
+        least, _, most = self._engine.get_tensor_profile_shape(sample, 0)
+        return least[0], most[0]
+
+    def aliased_input(self, output: str) -> str | None:
+        # TensorRT before 10.15 has neither this question nor such outputs.
+        ask = getattr(self._engine, "get_aliased_input_tensor", None)
+        return (ask(output) or None) if ask else None
+
+    def context(self, batch: int) -> LoadedContext:
+        context = LoadedContext(self._device, self.name, self._create())
+        self._device.own(context)
+        for name, info in self.tensors.items():
+            if info.is_input:
+                context.set_shape(name, (batch, *info.shape[1:]))
+        return context
+
+    def _create(self) -> Any:
+        trt = self._api.module
+        if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
+            return self._engine.create_execution_context()
+        # TensorRT-RTX would put kernels for these shapes in later, and a captured graph has those of now.
+        config = self._engine.create_runtime_config()
+        eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        return self._engine.create_execution_context(config)
+
+
+class LoadedContext:
+    """One execution context: its addresses never change once a graph was captured of it."""
+
+    def __init__(self, device: CudaDevice, name: str, context: Any) -> None:
+        self._device, self._name, self._context = device, name, context
+        if context is None:
+            raise BackendError(f"{name}: no memory for an execution context; use a smaller batch")
+
+    def set_shape(self, tensor: str, shape: tuple[int, ...]) -> None:
+        if not self._context.set_input_shape(tensor, shape):
+            raise BackendError(f"{self._name}: its {tensor} does not take the shape {shape}")
+
+    def bind(self, tensor: str, address: int) -> None:
+        if not self._context.set_tensor_address(tensor, address):
+            raise BackendError(f"{self._name}: its {tensor} does not take an address")
+
+    def enqueue(self) -> None:
+        capturable = getattr(self._context, "is_stream_capturable", None)
+        if self._device.capturing and capturable and not capturable(self._device.stream):
+            raise BackendError(f"{self._name}: cannot be captured into a CUDA graph")
+        if not self._context.execute_async_v3(self._device.stream):
+            raise BackendError(f"{self._name}: could not be enqueued")
+
+    def release(self) -> None:
+        self._context = None

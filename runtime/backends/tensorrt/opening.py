@@ -1,0 +1,87 @@
+"""From a bundle to a stream on a device: the engine that fits here, or the reasons why none does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from multires_edge.base.errors import BackendError, BundleError
+from multires_edge.format.manifest import Manifest
+from multires_edge.runtime.backends.tensorrt.api import Api, load_api
+from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice, load_driver
+from multires_edge.runtime.backends.tensorrt.engine_file import Engine, check_engine, engines_of, read_sidecar
+from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
+from multires_edge.runtime.backends.tensorrt.loaded import LoadedEngine
+from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
+
+
+def open_stepper(folder: Path, manifest: Manifest, precision: str, batch: int) -> TensorRtStepper:
+    """Streams on the best engine of a bundle that this machine can run.
+
+    Raises MissingExtraError without ``cuda.bindings``, BackendError without TensorRT, a device, or an engine
+    for both, BundleError for a damaged engine or one of another bundle, InputError for a batch outside its
+    profile.
+    """
+    load_driver()
+    gpu = find_gpu()
+    if gpu is None:
+        # Said before anyone builds an engine that could not run here.
+        raise BackendError(
+            "the tensorrt backend needs a CUDA device, and there is none here that a driver serves: use "
+            "backend native or onnxruntime, or run it on the device"
+        )
+    kind, engine, api = find_engine(folder, manifest, precision, gpu)
+    of_form = manifest.in_form(engine.entry["graph"]["form"])
+    spec, states = of_form.graph(kind, precision), of_form.graph("step", precision).states
+    device = CudaDevice()
+    try:
+        loaded = LoadedEngine(device, api, engine.read(), engine.path.name)
+        return TensorRtStepper(device, loaded, spec, states, batch, manifest.model["n_tokens"])
+    except BaseException:
+        device.close()
+        raise
+
+
+def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | None) -> tuple[str, Engine, Api]:
+    """A step engine that updates its queues in place, else a taps engine, else any step engine.
+
+    The last of these copies every queue at every step.
+    """
+    usable: dict[str, tuple[Engine, Api]] = {}
+    refusals: list[BackendError | BundleError] = []
+    for path in engines_of(folder):
+        kind, of_precision = path.name.split(".")[:2]
+        if of_precision != precision:
+            continue
+        if kind not in ("step", "taps") or kind in usable:
+            continue
+        try:
+            api = _api_for(path)
+            engine = check_engine(
+                path, manifest, kind, precision, package=api.package, version=api.version, gpu=gpu
+            )
+            usable[kind] = engine, api
+        except (BackendError, BundleError) as error:
+            refusals.append(error)
+    if "step" in usable and ("taps" not in usable or _copies_nothing(usable["step"][0], manifest, precision)):
+        return ("step", *usable["step"])
+    if "taps" in usable:
+        return ("taps", *usable["taps"])
+    if not refusals:
+        raise BackendError(
+            f"{folder} has no engine of a step in {precision}: multires-edge build {folder} --target NAME"
+        )
+    damaged = next((error for error in refusals if isinstance(error, BundleError)), None)
+    raise damaged or BackendError("; ".join(map(str, refusals)))
+
+
+def _api_for(path: Path) -> Api:
+    try:
+        return load_api(read_sidecar(path)["tensorrt"]["package"])
+    except BackendError as error:
+        raise BackendError(f"{path.name} {error}") from error
+
+
+def _copies_nothing(step: Engine, manifest: Manifest, precision: str) -> bool:
+    """Whether a step engine updates each of its queues where it is."""
+    states = manifest.in_form(step.entry["graph"]["form"]).graph("step", precision).states
+    return all(state.input in step.in_place for state in states if state.in_place)

@@ -1,0 +1,256 @@
+"""TensorRT: streams whose state stays on the device, one CUDA graph a step.
+
+An engine is of one of two graphs. That of the step graph reads and writes the queues itself: those that it
+updates in place have one address, every other state two, which change roles at each step. That of the taps
+graph has its rings outside: one kernel gathers what it reads before it runs, another pushes what it gives.
+Either way, two graphs are captured, one for each role that the buffers can have.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.format.arrays import holds_good_values
+from multires_edge.format.specs import GraphSpec, RingBank, StateSpec, TensorSpec
+from multires_edge.runtime.backends.protocol import Outcome
+from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
+from multires_edge.runtime.backends.tensorrt.tensors import check_batch, check_tensors
+
+_CHUNK = 64  # steps of `run` that cross to the device and back together
+_CLOCK = "position"
+
+
+class TensorRtStepper:
+    """Streams on one engine. ``spec`` is the graph that it was built from; ``states`` are the step graph's.
+
+    Raises InputError for a batch that the engine was not built for, BundleError for an engine of another
+    graph, BackendError for what the device refuses.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        engine: Engine,
+        spec: GraphSpec,
+        states: Sequence[StateSpec],
+        batch: int,
+        n_tokens: int | None,
+    ) -> None:
+        check_batch(engine, batch)
+        check_tensors(engine, spec)
+        self._device, self._batch, self._n_tokens = device, batch, n_tokens
+        self._free = weakref.finalize(self, device.close)
+        device.activate()
+        sample, output = spec.inputs[0], spec.outputs[0]
+        self.input = device.pinned(_concrete(sample, batch), sample.dtype)
+        self.output = device.pinned(_concrete(output, batch), output.dtype)
+        self._sample = device.allocate(self.input.nbytes)
+        self._result = device.allocate(self.output.nbytes)
+        self._states = {state.input: self._place(engine, spec, state) for state in states}
+        self._banks = [_Bank.place(device, bank, self._states, batch) for bank in spec.banks]
+        self._contexts = [self._bind(engine, spec, turn) for turn in (0, 1)]
+        self._turn = 0
+        self._chunk: _Chunk | None = None
+        self._cores: list[Callable[[], None]] = []
+        self._warm_up()
+        self._whole = [device.capture(partial(self._ask_whole, turn)) for turn in (0, 1)]
+
+    def _place(self, engine: Engine, spec: GraphSpec, state: StateSpec) -> _State:
+        """One buffer for what is updated in place, by the engine or by the ring kernels; else two."""
+        in_rings = {ring.state for bank in spec.banks for ring in bank.rings}
+        updated = any(engine.aliased_input(fed_back.output) == state.input for fed_back in spec.states)
+        in_place = updated or state.input in in_rings
+        size = self._batch * state.row_bytes
+        first = self._device.allocate(size)
+        second = first if in_place else self._device.allocate(size)
+        return _State(state, self._batch, (first, second))
+
+    def _bind(self, engine: Engine, spec: GraphSpec, turn: int) -> Context:
+        """A context for one role of the buffers: a captured one must never see another address."""
+        context = engine.context(self._batch)
+        context.bind(spec.inputs[0].name, self._sample)
+        context.bind(spec.outputs[0].name, self._result)
+        for state in spec.states:
+            placed = self._states[state.input]
+            context.bind(state.input, placed.now(turn))
+            context.bind(state.output, placed.now(1 - turn))
+        for bank in self._banks:
+            context.bind(bank.spec.taps, bank.taps)
+            context.bind(bank.spec.pushes, bank.pushes)
+        if spec.banks and any(tensor.name == _CLOCK for tensor in spec.inputs):
+            context.bind(_CLOCK, self._states[_CLOCK].now(turn))
+        return context
+
+    def _warm_up(self) -> None:
+        """Let TensorRT do what it puts off until a first run and what no graph can hold."""
+        for turn in (0, 1):
+            self._ask_core(turn)
+        self._device.synchronize()
+        for state in self._states.values():
+            for address in state.addresses:
+                self._device.zero(address, self._batch * state.spec.row_bytes)
+        self._device.synchronize()
+
+    def _ask_core(self, turn: int) -> None:
+        """A step from the sample on the device to the result on the device."""
+        now, then = (self._states[_CLOCK].now(t) for t in (turn, 1 - turn))
+        for bank in self._banks:
+            self._device.gather_taps(bank.gather(now))
+        self._contexts[turn].enqueue()
+        for i, bank in enumerate(self._banks):
+            self._device.push_rows(bank.push(now), then if i == 0 else 0)
+
+    def _ask_whole(self, turn: int) -> None:
+        """A step from host to host."""
+        self._device.upload(self._sample, self.input)
+        self._ask_core(turn)
+        self._device.download(self.output, self._result)
+
+    def step(self) -> int:
+        if not holds_good_values(self.input, self._n_tokens):
+            return Outcome.BAD_INPUT
+        self._device.activate()
+        self._whole[self._turn]()
+        self._device.synchronize()
+        self._turn = 1 - self._turn
+        return Outcome.DONE if holds_good_values(self.output) else Outcome.BAD_OUTPUT
+
+    def run(self, samples: NDArray[Any]) -> NDArray[Any]:
+        device, count = self._device, len(samples)
+        device.activate()
+        if self._chunk is None:
+            self._chunk = _Chunk.place(device, self.input, self.output)
+            self._cores = [device.capture(partial(self._ask_core, turn)) for turn in (0, 1)]
+        chunk, each, result = self._chunk, self.input.nbytes, self.output.nbytes
+        outputs = np.empty((count, *self.output.shape), self.output.dtype)
+        for start in range(0, count, _CHUNK):
+            steps = min(_CHUNK, count - start)
+            chunk.inputs[:steps] = samples[start : start + steps]
+            device.upload(chunk.samples, chunk.inputs[:steps])
+            for t in range(steps):
+                device.copy(self._sample, chunk.samples + t * each, each)
+                self._cores[self._turn]()
+                device.copy(chunk.results + t * result, self._result, result)
+                self._turn = 1 - self._turn
+            device.download(chunk.outputs[:steps], chunk.results)
+            device.synchronize()
+            outputs[start : start + steps] = chunk.outputs[:steps]
+        return outputs
+
+    def reset(self, rows: Sequence[int] | None) -> None:
+        self._device.activate()
+        for state in self._states.values():
+            each = state.spec.row_bytes
+            if rows is None:
+                self._device.zero(state.now(self._turn), self._batch * each)
+            for row in rows or ():
+                self._device.zero(state.now(self._turn) + row * each, each)
+        self._device.synchronize()
+
+    def read_state(self) -> dict[str, NDArray[Any]]:
+        self._device.activate()
+        arrays = {name: state.empty() for name, state in self._states.items()}
+        for name, state in self._states.items():
+            self._device.download(arrays[name], state.now(self._turn))
+        self._device.synchronize()
+        return arrays
+
+    def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self._device.activate()
+        dense = {name: np.ascontiguousarray(arrays[name]) for name in self._states}
+        for name, state in self._states.items():
+            self._device.upload(state.now(self._turn), dense[name])
+        self._device.synchronize()
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where a state lies before a step of either turn."""
+
+    spec: StateSpec
+    batch: int
+    addresses: tuple[int, int]
+
+    def now(self, turn: int) -> int:
+        return self.addresses[turn]
+
+    def empty(self) -> NDArray[Any]:
+        return np.empty((self.batch, *map(int, self.spec.shape[1:])), self.spec.dtype)
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """The rings of a taps graph that are read and written together, and their dense rows."""
+
+    spec: RingBank
+    batch: int
+    taps: int
+    pushes: int
+    reads: int
+    writes: int
+
+    @classmethod
+    def place(cls, device: Device, spec: RingBank, states: dict[str, _State], batch: int) -> _Bank:
+        def table(delays: Callable[[tuple[int, ...]], Sequence[int]]) -> int:
+            accesses = np.array(
+                [
+                    (states[ring.state].now(0), ring.slots, delay)
+                    for ring in spec.rings
+                    for delay in delays(ring.delays)
+                ],
+                RING_ACCESS,
+            )
+            address = device.allocate(accesses.nbytes)
+            device.upload(address, accesses)
+            device.synchronize()
+            return address
+
+        row_bytes = spec.width * np.dtype(spec.dtype).itemsize
+        return cls(
+            spec,
+            batch,
+            taps=device.allocate(batch * spec.n_taps * row_bytes),
+            pushes=device.allocate(batch * len(spec.rings) * row_bytes),
+            reads=table(lambda delays: delays),
+            writes=table(lambda _: (0,)),
+        )
+
+    def gather(self, position: int) -> RingMove:
+        return self._move(self.reads, self.spec.n_taps, position, self.taps)
+
+    def push(self, position: int) -> RingMove:
+        return self._move(self.writes, len(self.spec.rings), position, self.pushes)
+
+    def _move(self, accesses: int, count: int, position: int, rows: int) -> RingMove:
+        row_bytes = self.spec.width * np.dtype(self.spec.dtype).itemsize
+        return RingMove(accesses, count, position, rows, self.batch, row_bytes)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Room for the inputs and outputs of several steps, on both sides."""
+
+    inputs: NDArray[Any]
+    outputs: NDArray[Any]
+    samples: int
+    results: int
+
+    @classmethod
+    def place(cls, device: Device, sample: NDArray[Any], output: NDArray[Any]) -> _Chunk:
+        return cls(
+            device.pinned((_CHUNK, *sample.shape), sample.dtype),
+            device.pinned((_CHUNK, *output.shape), output.dtype),
+            device.allocate(_CHUNK * sample.nbytes),
+            device.allocate(_CHUNK * output.nbytes),
+        )
+
+
+def _concrete(tensor: TensorSpec, batch: int) -> tuple[int, ...]:
+    return tuple(batch if isinstance(size, str) else size for size in tensor.shape)

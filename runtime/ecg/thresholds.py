@@ -1,0 +1,64 @@
+"""Thresholds with hysteresis: a label's onset and offset from its probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from multires_edge.base.errors import InputError
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """On from ``on`` upwards, off below ``off``."""
+
+    label: str
+    on: float
+    off: float
+
+    @classmethod
+    def parse(cls, text: str) -> Threshold:
+        """Read LABEL=0.8, or LABEL=0.8:0.6 with the lower one for going off. Raises InputError."""
+        label, _, numbers = text.rpartition("=")
+        on, _, off = numbers.partition(":")
+        try:
+            threshold = cls(label, float(on), float(off or on))
+        except ValueError:
+            threshold = cls("", math.nan, math.nan)
+        if not label or not 0 < threshold.off <= threshold.on <= 1:
+            raise InputError(f"threshold is {text!r}, expected LABEL=ON or LABEL=ON:OFF, 0 < OFF <= ON <= 1")
+        return threshold
+
+
+class Alarms:
+    """Which thresholds are crossed, from decision to decision."""
+
+    def __init__(self, thresholds: Iterable[Threshold], labels: Iterable[str]) -> None:
+        self._thresholds = list(thresholds)
+        known = list(labels)
+        for threshold in self._thresholds:
+            if threshold.label not in known:
+                raise InputError(f"threshold for {threshold.label!r}, the labels are {', '.join(known)}")
+        self._on = [False] * len(self._thresholds)
+
+    def update(self, probabilities: Mapping[str, float]) -> list[tuple[str, str]]:
+        """Changes that these probabilities make: ("onset" or "offset", label)."""
+        changes = []
+        for i, threshold in enumerate(self._thresholds):
+            p = probabilities[threshold.label]
+            if not self._on[i] and p >= threshold.on:
+                changes.append(("onset", threshold.label))
+            elif self._on[i] and p < threshold.off:
+                changes.append(("offset", threshold.label))
+            else:
+                continue
+            self._on[i] = not self._on[i]
+        return changes
+
+    def save(self) -> dict[str, Any]:
+        return {"on": list(self._on)}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self._on = list(saved["on"])

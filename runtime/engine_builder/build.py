@@ -1,0 +1,388 @@
+"""Building engines of a bundle: parse, check what the parser made of it, build, write whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+from multires_edge.base.errors import BackendError, ConfigError, OutputError
+from multires_edge.base.files import disk_errors, flush_folder, staged_file
+from multires_edge.format.manifest import Manifest
+from multires_edge.format.specs import GraphSpec
+from multires_edge.format.targets import FORMS, TARGETS, Target, dotted, target_by_name
+from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
+from multires_edge.runtime.backends.tensorrt.engine_file import (
+    FOLDER,
+    engine_path,
+    sidecar_content,
+    sidecar_path,
+)
+from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.engine_builder.layers import engine_layers, in_place_updates, network_layers
+from multires_edge.runtime.engine_builder.messages import Warned, explain, why_it_failed
+from multires_edge.runtime.engine_builder.progress import BuildProgress
+from multires_edge.runtime.engine_builder.shapes import Profile, Range
+from multires_edge.runtime.engine_builder.timing_cache import TimingCache
+
+# An engine carries kernels beside its weights: docs/tensorrt.md has what was measured.
+_KERNEL_BYTES = 4_000_000
+_BYTES_A_WEIGHT_BYTE = 1.5
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine that was written; ``entry`` is its sidecar."""
+
+    path: Path
+    entry: dict[str, Any]
+    warnings: list[Warned]
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A target's builder on this machine: what is installed, the device, and what engines are for."""
+
+    target: Target
+    api: Api
+    gpu: Gpu | None
+    compute_capabilities: tuple[str, ...]
+
+    @classmethod
+    def here(cls, target: str, compute_capabilities: Sequence[str] | None = None) -> Builder:
+        """Find out whether engines of a target can be built here.
+
+        ``compute_capabilities`` such as "8.6" are for targets that build ahead of time; None is all that
+        the target names. Raises ConfigError or BackendError with what is in the way and what to do.
+        """
+        row = target_by_name(target)
+        if row.package is None:
+            having = ", ".join(name for name, other in TARGETS.items() if other.package)
+            raise ConfigError(
+                f"target {target} needs no engine: ONNX Runtime and the native engine run its graphs as "
+                f"they are; engines are for {having}"
+            )
+        if row.ahead_of_time:
+            return cls(row, _load(row), None, _capabilities(row, compute_capabilities))
+        if compute_capabilities is not None:
+            raise ConfigError(
+                f"--compute-capability is for engines built ahead of time (--target rtx); for {target} it is "
+                "that of the device"
+            )
+        gpu = find_gpu()
+        if gpu is None:
+            raise BackendError(
+                f"target {target} builds on its device, and there is no GPU here: copy the bundle to the "
+                f"device and run multires-edge build BUNDLE --target {target} there; only --target rtx "
+                "builds without a GPU"
+            )
+        if row.compute_capabilities and gpu.compute_capability not in row.compute_capabilities:
+            raise BackendError(
+                f"target {target} is for compute capability {', '.join(row.compute_capabilities)}, and "
+                f"{gpu.name} has {gpu.compute_capability}: choose another target (multires-edge targets)"
+            )
+        return cls(row, _load(row), gpu, (gpu.compute_capability,))
+
+    def form(self, manifest: Manifest) -> str:
+        """The best form of the bundle's graphs that the target takes here. Raises ConfigError."""
+        readable = [
+            form.form_name
+            for form in self.target.forms
+            if self.target.takes_form(form.form_name, self.api.version)
+        ]
+        for form in readable:
+            if form in manifest.form_names():
+                return form
+        raise ConfigError(
+            f"{self.api.name} reads {' or '.join(readable) or 'no form'} of target {self.target.name}, and "
+            f"the bundle has {', '.join(manifest.form_names())}: export it with --target {self.target.name}"
+        )
+
+    def kinds(self, manifest: Manifest) -> list[str]:
+        """The graphs of a bundle that the target wants as engines."""
+        graphs = manifest.in_form(self.form(manifest)).graphs
+        wanted = ("full", "step", "taps") if self.target.taps_graph else ("full", "step")
+        return [kind for kind in wanted if kind in graphs]
+
+    def check_output(self, bundle: Bundle, kind: str, precision: str, *, force: bool) -> None:
+        """Refuse early what :meth:`build` would refuse late."""
+        path = engine_path(bundle.path, kind, precision, self.target.name)
+        if sidecar_path(path).exists() and not force:
+            raise OutputError(f"{path}: exists already; give --force to build it again")
+
+    def build(
+        self,
+        bundle: Bundle,
+        kind: str,
+        precision: str,
+        *,
+        batch: Range | None = None,
+        time_range: Range | None = None,
+        force: bool = False,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Built:
+        """Build the engine of one graph and write it with its sidecar into the bundle's ``engines/``.
+
+        None for ``batch`` and ``time_range`` are the ranges of :func:`default_ranges`. Raises InputError for
+        a shape that TensorRT cannot hold, OutputError for an engine that is there already, BackendError
+        when TensorRT fails.
+        """
+        self.check_output(bundle, kind, precision, force=force)
+        form = self.form(bundle.manifest)
+        manifest = bundle.manifest.in_form(form)
+        spec = manifest.graph(kind, precision)
+        profile = _profile(manifest, spec, batch, time_range)
+        made = _make(self, bundle.path / spec.file, spec, form, profile, progress)
+        warnings = made.warnings + _size_warning(made, bundle.path / spec.file)
+        entry = {
+            "engine": {
+                "file": engine_path(bundle.path, kind, precision, self.target.name).name,
+                "bytes": len(made.plan),
+                "sha256": hashlib.sha256(made.plan).hexdigest(),
+            },
+            "graph": {
+                "kind": kind,
+                "precision": precision,
+                "form": form,
+                "file": spec.file,
+                "sha256": spec.sha256,
+                "bytes": (bundle.path / spec.file).stat().st_size,
+            },
+            "source_sha256": manifest.source["sha256"],
+            "target": self.target.name,
+            "tensorrt": {"package": self.api.package, "version": dotted(self.api.version)},
+            "device": None
+            if self.gpu is None
+            else {"name": self.gpu.name, "compute_capability": self.gpu.compute_capability},
+            "compute_capabilities": list(self.compute_capabilities),
+            "profile": profile.to_json(),
+            "in_place": made.in_place,
+            "options": made.options,
+            "seconds": round(made.seconds, 2),
+            "warnings": [warning.to_json() for warning in warnings],
+            "tools": {"multires-edge": version_of("multires-edge")},
+        }
+        path = engine_path(bundle.path, kind, precision, self.target.name)
+        _write(path, made, entry, force=force)
+        return Built(path, entry, warnings)
+
+
+def default_ranges(manifest: Manifest) -> dict[str, Range]:
+    """One stream to sixteen; sequences up to four times as long as a layer remembers, tuned for once."""
+    model = manifest.model
+    remembered = (model["kernel_size"] - 1) * ((1 << model["depth"]) - 1) + 1
+    return {"batch": Range(1, 1, 16), "time": Range(1, remembered, 4 * remembered)}
+
+
+@dataclass(frozen=True)
+class _Made:
+    plan: bytes
+    layers: str
+    in_place: dict[str, str]
+    options: dict[str, Any]
+    seconds: float
+    warnings: list[Warned]
+
+
+def _make(
+    builder: Builder,
+    graph: Path,
+    spec: GraphSpec,
+    form: str,
+    profile: Profile,
+    progress: Callable[[str], None],
+) -> _Made:
+    """Parse and build; everything of TensorRT's is let go before anything is written."""
+    trt, log = builder.api.module, log_of(builder.api.package)
+    started = time.perf_counter()
+    with log.collect() as messages, BuildProgress(trt, progress) as monitor:
+        build = trt.Builder(log.logger)
+        network = build.create_network(_strongly_typed(trt))
+        parser = trt.OnnxParser(network, log.logger)
+        if not parser.parse(graph.read_bytes()):
+            errors = [parser.get_error(i) for i in range(parser.num_errors)]
+            said = "; ".join(f"{error.node_name()}: {error.desc()}" for error in errors)
+            raise BackendError(
+                f"{builder.api.name} cannot read {spec.file} ({said or why_it_failed(messages)}); export for "
+                f"the target: multires-export … --target {builder.target.name}"
+            )
+        in_place = in_place_updates(trt, network)
+        _check_in_place(in_place, spec, form, builder)
+        layers = network_layers(network)
+        config = build.create_builder_config()
+        options = _configure(trt, config, builder)
+        shapes = build.create_optimization_profile()
+        for name, shape in _input_shapes(spec):
+            shapes.set_shape(name, *profile.shapes(shape))
+        config.add_optimization_profile(shapes)
+        monitor.reraise()
+        config.progress_monitor = monitor.monitor
+        cache = None
+        if builder.gpu is not None:
+            cache = TimingCache.of(graph.parent / FOLDER, builder.gpu, builder.api)
+            cache.load(config)
+        plan = build.build_serialized_network(network, config)
+        monitor.reraise()
+        if plan is None:
+            raise BackendError(f"{builder.api.name} cannot build {spec.file}: {why_it_failed(messages)}")
+        content = bytes(plan)
+        lost = []
+        if cache is not None:
+            try:
+                cache.save(config)
+            except OutputError as error:  # an engine is worth more than what it was measured by
+                lost = [Warned(str(error), "the next build measures again")]
+            layers += "\n" + _inspect(trt, log.logger, content, builder, messages)
+        seconds = time.perf_counter() - started
+        return _Made(content, layers, in_place, options, seconds, explain(messages) + lost)
+
+
+def _strongly_typed(trt: Any) -> int:
+    """The network's flags. From TensorRT 11 on every network is strongly typed, with or without a flag."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _configure(trt: Any, config: Any, builder: Builder) -> dict[str, Any]:
+    # float32 means float32: TF32 keeps ten bits of a product's factors, and is on unless it is cleared.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if builder.target.ahead_of_time:
+        config.num_compute_capabilities = len(builder.compute_capabilities)
+        for i, capability in enumerate(builder.compute_capabilities):
+            member = getattr(trt.ComputeCapability, "SM" + capability.replace(".", ""))
+            config.set_compute_capability(member, i)
+    return {
+        "strongly_typed": True,
+        "tf32": False,
+        "profiling_verbosity": "detailed",
+        "builder_optimization_level": int(config.builder_optimization_level),
+    }
+
+
+def _inspect(trt: Any, logger: Any, plan: bytes, builder: Builder, messages: Sequence[Any]) -> str:
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise BackendError(
+            f"{builder.api.name} built an engine that it cannot load: {why_it_failed(messages)}"
+        )
+    return engine_layers(trt, engine)
+
+
+def _check_in_place(in_place: dict[str, str], spec: GraphSpec, form: str, builder: Builder) -> None:
+    # KVCacheUpdate takes floating point: int8 queues are scattered and copied.
+    wanted = {s.input: s.output for s in spec.states if s.in_place and s.dtype.startswith("float")}
+    if FORMS[form].queue_update == "TensorScatter" and in_place != wanted:
+        missing = ", ".join(sorted(set(wanted) - set(in_place))) or "none"
+        raise BackendError(
+            f"{builder.api.name} would not update all queues of {spec.file} in place (missing: {missing}); "
+            "export with --target portable,… for graphs that copy them"
+        )
+
+
+def _profile(manifest: Manifest, spec: GraphSpec, batch: Range | None, time_range: Range | None) -> Profile:
+    dynamic = {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
+    if time_range is not None and "time" not in dynamic:
+        raise ConfigError(f"--time is for whole sequences; {spec.file} takes one step at a time")
+    given = {"batch": batch, "time": time_range}
+    ranges = {name: given[name] or default for name, default in default_ranges(manifest).items()}
+    profile = Profile({name: size for name, size in ranges.items() if name in dynamic})
+    profile.check(spec, 2 * int(manifest.model["d_model"]))
+    return profile
+
+
+def _input_shapes(spec: GraphSpec) -> list[tuple[str, tuple[int | str, ...]]]:
+    inputs = [(tensor.name, tensor.shape) for tensor in spec.inputs]
+    return inputs + [(state.input, state.shape) for state in spec.states]
+
+
+def _load(target: Target) -> Api:
+    assert target.package is not None
+    try:
+        api = load_api(target.package)
+    except BackendError as error:
+        raise BackendError(f"building for target {target.name} {error}") from error
+    if not target.takes_version(api.version):
+        wanted = " or ".join(f"{dotted(version)}.x" for version in target.versions)
+        fitting = [
+            name
+            for name, other in TARGETS.items()
+            if other.package == target.package and other.takes_version(api.version)
+        ]
+        hint = f"; this is one of {', '.join(fitting)}" if fitting else ""
+        raise BackendError(f"target {target.name} is {target.package} {wanted}, and here is {api.name}{hint}")
+    return api
+
+
+def _capabilities(target: Target, given: Sequence[str] | None) -> tuple[str, ...]:
+    known = target.compute_capabilities
+    if given is None:
+        # Turing lacks too much to be in one engine with the others.
+        return tuple(capability for capability in known if capability != "7.5")
+    wanted = tuple(dict.fromkeys(given))
+    for capability in wanted:
+        if capability not in known:
+            raise ConfigError(
+                f"compute capability {capability!r} is not one of target {target.name}'s: {', '.join(known)}"
+            )
+    if not wanted:
+        raise ConfigError(f"no compute capability given, expected some of {', '.join(known)}")
+    if "7.5" in wanted and len(wanted) > 1:
+        raise ConfigError("compute capability 7.5 wants an engine of its own: leave out the others")
+    return wanted
+
+
+def _size_warning(made: _Made, graph: Path) -> list[Warned]:
+    expected = int(_BYTES_A_WEIGHT_BYTE * graph.stat().st_size) + _KERNEL_BYTES
+    if len(made.plan) <= expected:
+        return []
+    text = f"the engine has {len(made.plan):,} bytes, and its graph {graph.stat().st_size:,}"
+    return [Warned(text, f"more than the {expected:,} expected; fewer compute capabilities make it smaller")]
+
+
+def _write(path: Path, made: _Made, entry: dict[str, Any], *, force: bool) -> None:
+    """The sidecar goes first and comes last: whatever happens, a sidecar's engine is whole.
+
+    All is on the disk before anything makes way, so a full disk costs no engine that was there.
+    """
+    sidecar, folder = sidecar_path(path), path.parent
+    contents = {
+        path: made.plan,
+        path.with_suffix(".layers.txt"): made.layers.encode(),
+        sidecar: sidecar_content(entry),
+    }
+    with disk_errors(path), ExitStack() as stack:
+        folder.mkdir(exist_ok=True)
+        staged = [
+            (stack.enter_context(staged_file(final, content)), final) for final, content in contents.items()
+        ]
+        stack.enter_context(_alone_in(folder))
+        if sidecar.exists() and not force:
+            raise OutputError(f"{path}: another process built it meanwhile; give --force to replace it")
+        # Without its sidecar an engine is left over from a build that was killed, and makes way.
+        sidecar.unlink(missing_ok=True)
+        flush_folder(folder)
+        for temporary, final in staged:
+            temporary.replace(final)
+            flush_folder(folder)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other builds out, whose sidecar would come to lie beside this engine."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(ImportError, OSError):  # no such locks on this system, or on its network's disk
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

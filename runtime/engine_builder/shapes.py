@@ -1,0 +1,71 @@
+"""The range of batches and lengths that an engine is built for: TensorRT's optimisation profile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from multires_edge.base.errors import InputError
+from multires_edge.format.specs import GraphSpec, Shape
+from multires_edge.format.targets import MOST_ELEMENTS
+
+
+@dataclass(frozen=True)
+class Range:
+    """Least, best-tuned and largest size of a dimension."""
+
+    least: int
+    best: int
+    most: int
+
+    @classmethod
+    def parse(cls, text: str, option: str) -> Range:
+        """Read "MIN:OPT:MAX", or one number for all three. Raises InputError."""
+        if not re.fullmatch(r"\d{1,12}(:\d{1,12}:\d{1,12})?", text, re.ASCII):
+            raise InputError(f"{option} is {text!r}, expected MIN:OPT:MAX, such as 1:1:16, or one number")
+        sizes = [int(part) for part in text.split(":")]
+        least, best, most = sizes if len(sizes) == 3 else sizes * 3
+        if not 1 <= least <= best <= most:
+            raise InputError(f"{option} is {text}, expected 1 <= MIN <= OPT <= MAX")
+        return cls(least, best, most)
+
+    def __str__(self) -> str:
+        return f"{self.least}:{self.best}:{self.most}"
+
+    def to_json(self) -> list[int]:
+        return [self.least, self.best, self.most]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Ranges by the dimension's name in the manifest, "batch" and "time"."""
+
+    ranges: dict[str, Range]
+
+    def shapes(self, shape: Shape) -> tuple[list[int], list[int], list[int]]:
+        """A tensor's least, best and largest shape."""
+        sizes = [self.ranges[size] if isinstance(size, str) else Range(size, size, size) for size in shape]
+        return [s.least for s in sizes], [s.best for s in sizes], [s.most for s in sizes]
+
+    def check(self, spec: GraphSpec, width: int) -> None:
+        """Raise InputError for tensors larger than TensorRT's can be.
+
+        ``width`` is the widest row between inputs and outputs, that of each step of each stream.
+        """
+        inner: Iterable[Shape] = [(*self.ranges, width)]
+        ends = [tensor.shape for tensor in (*spec.inputs, *spec.outputs)]
+        for shape in [*ends, *(state.shape for state in spec.states), *inner]:
+            elements = 1
+            for size in self.shapes(shape)[2]:
+                elements *= size
+            if elements > MOST_ELEMENTS:
+                given = " and ".join(f"--{name} {size}" for name, size in self.ranges.items())
+                raise InputError(
+                    f"{given} makes a tensor of {elements:,} elements, and TensorRT's hold at most "
+                    f"{MOST_ELEMENTS:,}: give a smaller MAX"
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: size.to_json() for name, size in self.ranges.items()}

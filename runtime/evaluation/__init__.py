@@ -1,0 +1,1 @@
+"""Data sets, metrics, and scores of a bundle on labelled data."""

@@ -1,0 +1,161 @@
+"""Data files: ``.npz`` with normalised ``x`` or ``tokens``, and ``lengths`` and ``labels`` where known.
+
+Recordings in microvolt (``x_uv``, as int16) are normalised with the bundle's preprocessing; images
+(``x_u8``, as uint8) become sequences of pixels.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.base.errors import DataError, InputError
+from multires_edge.format.arrays import check_array
+from multires_edge.format.preprocessing import VOLTS, normalize
+from multires_edge.format.specs import Shape
+from multires_edge.runtime.images.pixels import scale_levels, to_sequence
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """``inputs`` float32 (n, d_input, time), normalised, or int64 (n, time); ``lengths`` int64 (n,);
+    ``labels`` as the file has them; ``classes`` their names, of a file that says them."""
+
+    path: Path
+    inputs: NDArray[Any]
+    lengths: NDArray[np.int64] | None = None
+    labels: NDArray[Any] | None = None
+    classes: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def first(self, count: int) -> Dataset:
+        """Only the first records."""
+        return replace(
+            self,
+            inputs=self.inputs[:count],
+            lengths=None if self.lengths is None else self.lengths[:count],
+            labels=None if self.labels is None else self.labels[:count],
+        )
+
+
+def load_data(
+    path: str | Path, model: Mapping[str, Any], preprocessing: Mapping[str, Any] | None = None
+) -> Dataset:
+    """Read a data file and check it against the network. Raises DataError.
+
+    ``model`` and ``preprocessing`` are those of a bundle's manifest.
+    """
+    path = Path(path)
+    arrays = read_arrays(path)
+    try:
+        inputs = _inputs(arrays, model, preprocessing)
+        lengths = arrays.get("lengths")
+        if lengths is not None:
+            lengths = check_lengths(lengths, inputs)
+        labels = arrays.get("labels")
+        if labels is not None and (labels.ndim == 0 or len(labels) != len(inputs)):
+            raise InputError(f"labels has shape {labels.shape}, expected {len(inputs)} records")
+    except InputError as error:
+        raise DataError(f"{path}: {error}") from error
+    classes = [str(name) for name in arrays["classes"].flat] if "classes" in arrays else None
+    return Dataset(path, inputs, lengths, labels, classes)
+
+
+def load_images(path: str | Path, channels: int) -> NDArray[np.uint8]:
+    """The images ``x_u8`` (n, height, width, channels) of a data file. Raises DataError."""
+    path = Path(path)
+    try:
+        return _images(read_arrays(path), channels)
+    except InputError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz file. Raises DataError; runs nothing that the file may hold."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected an .npz")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not an .npz file, or damaged (an .npz is a zip archive of arrays)")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (
+        OSError, ValueError, EOFError, AttributeError, NotImplementedError, RuntimeError, MemoryError,
+        zlib.error, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        raise DataError(f"{path}: not an .npz file, or damaged ({error})") from error
+    # numpy hands out what is no array, such as a stray text file, as bytes.
+    return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+
+
+def _inputs(
+    arrays: dict[str, NDArray[Any]], model: Mapping[str, Any], preprocessing: Mapping[str, Any] | None
+) -> NDArray[Any]:
+    if model["encoder"] == "token":
+        if "tokens" not in arrays:
+            raise InputError(f"holds {sorted(arrays)}, expected tokens (n, time) int64")
+        tokens = arrays["tokens"]
+        return check_array(tokens, "tokens", np.dtype(np.int64), ("n", "time"), model["n_tokens"])
+    shape = ("n", model["d_input"], "time")
+    if "x" in arrays:
+        return check_array(arrays["x"], "x", np.dtype(np.float32), shape)
+    if "x_uv" in arrays:
+        return _normalized(arrays, shape, preprocessing)
+    if "x_u8" in arrays:
+        if model["task"] != "autoregressive":
+            raise InputError("x_u8 is for autoregressive networks; give x, normalised as in training")
+        return scale_levels(to_sequence(_images(arrays, model["d_input"])))
+    raise InputError(
+        f"holds {sorted(arrays)}, expected x (n, {model['d_input']}, time) float32, x_uv or x_u8"
+    )
+
+
+def _images(arrays: dict[str, NDArray[Any]], channels: int) -> NDArray[np.uint8]:
+    wanted = ("n", "height", "width", channels)
+    if "x_u8" not in arrays:
+        raise InputError(f"holds {sorted(arrays)}, expected x_u8 (n, height, width, {channels}) uint8")
+    return check_array(arrays["x_u8"], "x_u8", np.dtype(np.uint8), wanted)
+
+
+def _normalized(
+    arrays: dict[str, NDArray[Any]], shape: Shape, preprocessing: Mapping[str, Any] | None
+) -> NDArray[np.float32]:
+    microvolt = check_array(arrays["x_uv"], "x_uv", np.dtype(np.int16), shape)
+    if preprocessing is None:
+        raise InputError(
+            "x_uv is in microvolt; a card with preprocessing is needed to normalise it (export with --card)"
+        )
+    unit = preprocessing["unit"]
+    if unit not in VOLTS:
+        raise InputError(f"x_uv is in microvolt, the card in {unit!r}; expected uV, mV or V")
+    if "leads" in arrays and [str(lead) for lead in arrays["leads"]] != preprocessing["channels"]:
+        raise InputError(
+            f"leads are {', '.join(map(str, arrays['leads']))}, the card has "
+            f"{', '.join(preprocessing['channels'])}"
+        )
+    if "sampling_rate" in arrays:
+        given, wanted = arrays["sampling_rate"], preprocessing["sampling_rate"]
+        if any(rate != wanted for rate in given.flat):
+            raise InputError(
+                f"sampling_rate is {given} Hz, the card has {wanted}: resample the records before"
+            )
+    return normalize(microvolt * (1e-6 / VOLTS[unit]), preprocessing)
+
+
+def check_lengths(lengths: NDArray[Any], inputs: NDArray[Any]) -> NDArray[np.int64]:
+    """Check the lengths (n,) int64 of inputs (n, ..., time). Raises InputError."""
+    check_array(lengths, "lengths", np.dtype(np.int64), (len(inputs),))
+    if lengths.min() < 1 or lengths.max() > inputs.shape[-1]:
+        raise InputError(
+            f"lengths run from {lengths.min()} to {lengths.max()}, expected 1 to {inputs.shape[-1]}"
+        )
+    return lengths

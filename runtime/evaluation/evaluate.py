@@ -1,0 +1,209 @@
+"""How good a bundle is on labelled or natural data: predictions of each record, then one metric of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.base.errors import InputError
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.evaluation.scoring import bootstrap, interval, metric_for
+from multires_edge.runtime.stream import Stream
+
+GRAPHS = ("full", "step")
+STATES = ("reset", "carried")
+
+Interval = tuple[float, float]
+# Numbers of some records, and the outputs for them.
+Outputs = Iterator[tuple[NDArray[np.intp], NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A metric, and what it is of. ``predictions`` has one row a record.
+
+    Beside the first of several precisions, the others have ``difference``, their value less that of the
+    first, and ``relative_error``, sum |y - y_first| / sum |y_first| of all outputs. With a bootstrap,
+    ``interval`` holds 95 % of the resampled values, ``difference_interval`` of their differences.
+    """
+
+    metric: str
+    value: float
+    by_class: dict[str, float] | None
+    predictions: NDArray[Any]
+    precision: str = "fp32"
+    difference: float | None = None
+    relative_error: float | None = None
+    interval: Interval | None = None
+    difference_interval: Interval | None = None
+
+
+def evaluate(
+    bundle: Bundle,
+    data: Dataset,
+    *,
+    graph: str = "full",
+    backend: str = "auto",
+    precision: str = "fp32",
+    state: str = "reset",
+    batch: int | None = None,
+    resamples: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
+    """Measure a bundle on data, in one precision: see :func:`compare`."""
+    return compare(
+        bundle,
+        data,
+        [precision],
+        graph=graph,
+        backend=backend,
+        state=state,
+        batch=batch,
+        resamples=resamples,
+        progress=progress,
+    )[0]
+
+
+def compare(
+    bundle: Bundle,
+    data: Dataset,
+    precisions: Sequence[str],
+    *,
+    graph: str = "full",
+    backend: str = "auto",
+    state: str = "reset",
+    batch: int | None = None,
+    resamples: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Evaluation]:
+    """Measure precisions of a bundle on the same data, each beside the first.
+
+    Autoregressive bundles get bits per dimension; classifiers with labels (n,), the number of the true
+    class, accuracy; with labels (n, classes) of 0 and 1, the mean AUROC of the classes. ``graph`` is
+    "full" or "step". ``state`` "reset" starts a stream at every record; "carried" lets ``batch`` streams
+    run on through the records, each through its own consecutive part of them. ``batch`` None is 16
+    records at a time, or one stream. ``resamples`` asks for intervals. Raises DataError for data that do
+    not fit, InputError for options that do not.
+    """
+    if graph not in GRAPHS:
+        raise InputError(f"graph is {graph!r}, expected {' or '.join(GRAPHS)}")
+    if state not in STATES:
+        raise InputError(f"state is {state!r}, expected {' or '.join(STATES)}")
+    metric = metric_for(bundle.manifest.model, bundle.labels, data)
+    metric.check_defined()
+    if state == "carried":
+        batch = min(batch or 1, len(data))
+        _check_carried(bundle, data, graph, batch)
+    batch = batch or 16
+
+    def outputs(precision: str) -> Outputs:
+        if graph == "full":
+            return _full_outputs(bundle, data, backend, precision, batch)
+        return _step_outputs(bundle, data, backend, precision, batch, state == "carried")
+
+    parts: list[list[NDArray[Any]]] = [[] for _ in precisions]
+    order: list[NDArray[np.intp]] = []
+    errors, total = np.zeros(len(precisions)), 0.0
+    # All precisions go through the data side by side, so that the outputs themselves need not be kept.
+    for together in zip(*map(outputs, precisions), strict=True):
+        rows, reference = together[0]
+        total += float(np.abs(reference).sum(dtype=np.float64))
+        for k, (_, y) in enumerate(together):
+            errors[k] += float(np.abs(y - reference).sum(dtype=np.float64))
+            parts[k].append(metric.predictions(y, data.inputs[rows]))
+        order.append(rows)
+        progress(f"record {sum(map(len, order))} of {len(data)}")
+    original = np.argsort(np.concatenate(order))
+    predictions = [np.concatenate(part)[original] for part in parts]
+    values = [metric.value(each) for each in predictions]
+    results = [
+        Evaluation(metric.name, value, metric.by_class(each), each, precision)
+        for precision, each, value in zip(precisions, predictions, values, strict=True)
+    ]
+    for k in range(1, len(results)):
+        error = float(errors[k] / total) if total else float(errors[k])
+        results[k] = replace(results[k], difference=values[k] - values[0], relative_error=error)
+    if resamples:
+        progress("resampling")
+        drawn = bootstrap(metric, predictions, resamples)
+        results = [_with_intervals(result, drawn, k) for k, result in enumerate(results)]
+    return results
+
+
+def _with_intervals(result: Evaluation, drawn: NDArray[np.float64], k: int) -> Evaluation:
+    result = replace(result, interval=interval(drawn[:, k]))
+    return replace(result, difference_interval=interval(drawn[:, k] - drawn[:, 0])) if k else result
+
+
+def _check_carried(bundle: Bundle, data: Dataset, graph: str, batch: int) -> None:
+    """Refuse what would be a number without a meaning."""
+    if graph != "step":
+        raise InputError("state 'carried' is of streams, and the full graph has no state: give graph 'step'")
+    steps = data.inputs.shape[-1]
+    pool = bundle.manifest.pool
+    if pool == "cumulative":
+        raise InputError(
+            "state 'carried' and cumulative pooling: a record's logits would be the mean over all records "
+            f"before it too; reset the state, or export with --pool window:N, N up to {steps}"
+        )
+    shortest = steps if data.lengths is None else int(data.lengths.min())
+    if (bundle.manifest.window or 0) > shortest:
+        raise InputError(
+            f"state 'carried' and {pool}, longer than a record of {shortest} steps: "
+            "its logits would be of the record before it too; reset the state, or export a shorter window"
+        )
+    if data.lengths is not None and batch > 1:
+        raise InputError(
+            "state 'carried' and records of different lengths cannot run side by side: give batch 1"
+        )
+
+
+def _full_outputs(bundle: Bundle, data: Dataset, backend: str, precision: str, batch: int) -> Outputs:
+    """Logits, or params of every step."""
+    full = bundle.full(backend=backend, precision=precision)
+    for start in range(0, len(data), batch):
+        rows = np.arange(start, min(start + batch, len(data)))
+        yield rows, full(data.inputs[rows], None if data.lengths is None else data.lengths[rows])
+
+
+def _step_outputs(
+    bundle: Bundle, data: Dataset, backend: str, precision: str, batch: int, carried: bool
+) -> Outputs:
+    """The same from streams: logits at each row's own last step, or params of every step."""
+    stream: Stream | None = None
+    shifts = bundle.manifest.model["task"] == "autoregressive"
+    before: NDArray[Any] | None = None
+    for rows in _carried_rows(len(data), batch) if carried else _batches(len(data), batch):
+        x = data.inputs[rows]
+        lengths = np.full(len(x), x.shape[-1]) if data.lengths is None else data.lengths[rows]
+        if carried:
+            x = x[..., : lengths.max()]  # padding is not to be seen by the next record
+            missing = batch - len(x)
+            if missing:  # streams whose part has ended
+                x = np.concatenate([x, np.repeat(x[:1], missing, axis=0)])
+        if stream is None or stream.batch != len(x):
+            stream = bundle.stream(len(x), backend=backend, precision=precision)
+        if not carried or before is None:
+            stream.reset()
+            before = np.zeros_like(x[..., :1])
+        # A step is fed the pixel before the one that it predicts.
+        y = stream.run(np.concatenate([before, x[..., :-1]], axis=-1) if shifts else x)
+        before = x[..., -1:]
+        yield rows, y[: len(rows)] if shifts else y[np.arange(len(rows)), :, lengths - 1]
+
+
+def _batches(count: int, batch: int) -> Iterator[NDArray[np.intp]]:
+    for start in range(0, count, batch):
+        yield np.arange(start, min(start + batch, count))
+
+
+def _carried_rows(count: int, batch: int) -> Iterator[NDArray[np.intp]]:
+    """The records that the streams are at; longer parts come first, so that those that end are the last."""
+    parts = np.array_split(np.arange(count), batch)
+    for k in range(len(parts[0])):
+        yield np.array([part[k] for part in parts if k < len(part)])

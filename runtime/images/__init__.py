@@ -1,0 +1,1 @@
+"""Images as sequences of pixels: scaling, the mixture of logistics, and sampling."""

@@ -1,0 +1,85 @@
+"""A bundle against its own recorded reference, on this machine."""
+
+from __future__ import annotations
+
+from multires_edge.format.comparison import LIMITS, Check
+from multires_edge.format.golden import GOLDEN_FILE, Golden
+from multires_edge.runtime.backends.registry import installed_backends
+from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.state import StreamState
+from multires_edge.runtime.stream import Stream
+
+TAPS = "taps"  # beside the backends: the taps graph on the host, rings around it
+
+
+def verify_bundle(bundle: Bundle) -> list[Check]:
+    """Run a bundle on its recorded inputs, in every form and precision and by every backend that is here,
+    and compare with the recorded reference."""
+    whole = Golden.load(bundle.path / GOLDEN_FILE)
+    further = bundle.manifest.form_names()[1:]
+    checks = _verify_form(bundle, whole, installed_backends(), "")
+    for form in further:
+        if "onnxruntime" in installed_backends():
+            checks += _verify_form(bundle.in_form(form), whole, ["onnxruntime"], f"{form}, ")
+    return checks
+
+
+def _verify_form(bundle: Bundle, whole: Golden, installed: list[str], form: str) -> list[Check]:
+    checks = []
+    for precision in bundle.manifest.graphs["full"]:
+        usable = [name for name in installed if name != "native" or precision in bundle.manifest.native]
+        if not usable:
+            continue  # a device without ONNX Runtime has the native engine's precisions only
+        prefix = form if precision == "fp32" else f"{form}{precision}: "
+        calibrated = bundle.manifest.calibrated_steps(precision)
+        golden = whole if calibrated is None else whole.first(calibrated, bundle.manifest.pool)
+        rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
+        if golden.full is not None:
+            full = Check(f"{prefix}full graph", "full", f"{rows} rows of {steps} steps", LIMITS[precision])
+            full.compare(bundle.full(precision=precision)(golden.inputs), golden.full)
+            checks.append(full)
+        if "onnxruntime" in usable and precision in bundle.manifest.graphs.get("taps", {}):
+            usable.append(TAPS)
+        for backend, what in (
+            ("onnxruntime", "step graph"),
+            (TAPS, "taps graph"),
+            ("native", "native engine"),
+        ):
+            if backend in usable:
+                checks += _verify_streams(bundle, golden, backend, f"{prefix}{what}", precision)
+    return checks
+
+
+def open_stream(bundle: Bundle, rows: int, backend: str, precision: str) -> Stream:
+    """A stream of a backend, or of the taps graph as the TensorRT backend runs it, on the host."""
+    if backend != TAPS:
+        return bundle.stream(rows, backend=backend, precision=precision)
+    from multires_edge.runtime.backends.tensorrt.host import host_stepper
+
+    stepper = host_stepper(bundle.path, bundle.manifest, TAPS, precision, rows)
+    return bundle.stream_of(stepper, rows, precision)
+
+
+def _verify_streams(bundle: Bundle, golden: Golden, backend: str, what: str, precision: str) -> list[Check]:
+    limit = LIMITS[precision]
+    rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
+    stream = open_stream(bundle, rows, backend, precision)
+    step = Check(f"{what}, every prefix", "step", f"{rows} rows of {steps} steps", limit)
+    half = steps // 2
+    step.compare(stream.run(golden.inputs[..., :half]), golden.stepwise[..., :half], over_time=True)
+    saved = stream.save_state().to_bytes()
+    late = golden.stepwise[..., half:]
+    step.compare(stream.run(golden.inputs[..., half:]), late, start=half, over_time=True)
+
+    resumed = Check(f"{what}, resumed", "step", f"saved and loaded at step {half}", limit)
+    other = open_stream(bundle, rows, backend, precision)
+    other.load_state(StreamState.from_bytes(saved))
+    resumed.compare(other.run(golden.inputs[..., half:]), late, start=half, over_time=True)
+
+    restarted = Check(f"{what}, one row restarted", "step", "the other rows go on", limit)
+    last = rows - 1
+    stream.reset(rows=[last])
+    restarted.compare(
+        stream.run(golden.inputs[..., :half])[last], golden.stepwise[last][:, :half], over_time=True
+    )
+    return [step, resumed, restarted]

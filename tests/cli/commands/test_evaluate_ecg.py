@@ -1,0 +1,74 @@
+"""``multires-edge evaluate --ecg`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from multires_edge.cli.main import main
+from multires_edge.runtime import open_bundle
+from multires_edge.runtime.ecg.alarm_accuracy import NOTICE, assess
+from multires_edge.runtime.ecg.recordings import load_recordings
+from tests.cli.commands.test_export import assert_refused
+from tests.runtime.ecg.conftest import two_leads
+
+__all__ = ["two_leads"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["evaluate", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    labels = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0], [0, 0, 0]], np.uint8)
+    np.savez(tmp_path / "a.npz", x=random.standard_normal((4, 2, 300), np.float32), labels=labels)
+    return tmp_path / "a.npz"
+
+
+def test_prints_what_the_library_measures(two_leads: Path, records: Path) -> None:
+    options = ("--threshold", "B=0.25", "--pool", "window:2s", "--every", "1s")
+    result = run(two_leads, "--ecg", "--data", records, *options, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    bundle = open_bundle(two_leads)
+    limits = {"A": 0.5, "B": 0.25, "C": 0.5}
+    expected = assess(
+        bundle, load_recordings(records, bundle), limits, pool="window:2s", every="1s"
+    ).to_json()
+    printed = json.loads(result.stdout)
+    assert {key: printed[key] for key in expected} == expected
+    assert printed["notice"] == NOTICE
+    text = run(two_leads, "--ecg", "--data", records, *options)
+    assert text.exit_code == 0
+    sensitivity = expected["by_class"]["B"]["sensitivity"]
+    assert f"{sensitivity['value']:.1%} [{sensitivity['interval'][0]:.1%}" in text.stdout
+    assert text.stdout.rstrip().endswith(NOTICE)
+
+
+def test_thresholds_come_from_other_data(two_leads: Path, records: Path, tmp_path: Path) -> None:
+    other = shutil.copy(records, tmp_path / "b.npz")
+    result = run(
+        two_leads, "--ecg", "--data", records, "--thresholds-from", other, "--threshold", "C=0.5", "--json"
+    )
+    assert result.exit_code == 0
+    chosen = {label: each["threshold"] for label, each in json.loads(result.stdout)["by_class"].items()}
+    assert chosen["C"] == 0.5
+    assert 0.5 not in (chosen["A"], chosen["B"])
+
+
+def test_refuses_what_would_mislead(two_leads: Path, records: Path) -> None:
+    for options, complaint in (
+        (("--ecg", "--thresholds-from", records), "is the data that are evaluated"),
+        (("--ecg", "--threshold", "D=0.5"), "the labels are A, B, C"),
+        (("--ecg", "--graph", "step"), "--graph does not go with --ecg"),
+        (("--ecg", "--bootstrap", "10"), "--bootstrap does not go with --ecg"),
+        (("--pool", "cumulative"), "--pool is an option of --ecg"),
+        (("--ecg", "--precision", "int4"), "int4"),
+    ):
+        assert_refused(run(two_leads, "--data", records, *options), complaint)

@@ -1,0 +1,85 @@
+"""Model cards, good and bad."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from multires_edge.base.errors import CardError
+from multires_edge.format.card import Card, read_card
+from tests.conftest import DEMO, SMALL
+
+GOOD: dict[str, Any] = {
+    "name": "two leads",
+    "preprocessing": {
+        "sampling_rate": 100, "channels": ["I", "II"], "unit": "mV", "mean": 0.5, "std": [0.5, 2.0],
+    },
+    "labels": ["a", "b", "c"],
+    "output": "sigmoid",
+}  # fmt: skip
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    preprocessing = GOOD["preprocessing"] | changes
+    return GOOD | {"preprocessing": preprocessing}
+
+
+def write(tmp_path: Path, entry: Any) -> Path:
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(entry))
+    return path
+
+
+def test_good(tmp_path: Path) -> None:
+    card = read_card(write(tmp_path, GOOD), SMALL)
+    assert card.labels == ["a", "b", "c"]
+    assert card.about == {"name": "two leads", "output": "sigmoid"}
+    x = card.normalize(np.array([[1.0, 0.5], [2.5, 0.5]]))
+    assert x.dtype == np.float32
+    assert x.tolist() == [[1.0, 0.0], [1.0, 0.0]]
+
+
+def test_the_demonstration_card_is_good() -> None:
+    assert read_card(DEMO / "card.json").labels == ["CD", "HYP", "MI", "NORM", "STTC"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ([], "expected an object"),
+        (GOOD | {"lables": []}, "unknown keys"),
+        (GOOD | {"labels": ["a"]}, "has 1 labels, the network 3 outputs"),
+        (GOOD | {"labels": [1, 2, 3]}, "list of names"),
+        (GOOD | {"output": "tanh"}, "expected sigmoid or softmax"),
+        (GOOD | {"preprocessing": {"mean": 0}}, "preprocessing has"),
+        (changed(channels=["I"]), "1 channels, the network takes 2"),
+        (changed(std=0), "std is 0, expected a finite number above 0"),
+        (changed(std=[1, 2, 3]), "one number or one a channel"),
+        (changed(mean=float("nan")), "NaN is no JSON"),
+        (changed(mean=10**400), "mean is 1000"),
+        (changed(unit=[1]), "unit is"),
+        (GOOD | {"source": float("inf")}, "Infinity is no JSON"),
+        (changed(sampling_rate="100 Hz"), "sampling_rate is '100 Hz'"),
+        (changed(sampling_rate=True), "sampling_rate is True"),
+    ],
+)
+def test_bad(tmp_path: Path, entry: Any, message: str) -> None:
+    with pytest.raises(CardError, match=message):
+        read_card(write(tmp_path, entry), SMALL)
+
+
+def test_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match="no such file"):
+        read_card(tmp_path / "none.json")
+    (tmp_path / "half.json").write_text('{"name": ')
+    with pytest.raises(CardError, match="cannot be read as JSON"):
+        read_card(tmp_path / "half.json")
+
+
+def test_nothing_to_normalise_with() -> None:
+    with pytest.raises(CardError, match="no preprocessing"):
+        Card({}).normalize(np.zeros((2, 3)))

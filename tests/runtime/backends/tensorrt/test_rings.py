@@ -1,0 +1,155 @@
+"""The ring kernels: one source, compiled for this host and for every GPU, against the host device's numpy."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Device, RingMove
+from multires_edge.runtime.backends.tensorrt.host import HostDevice
+from multires_edge.runtime.backends.tensorrt.kernels import kernel_names, word_bytes
+from tests.runtime.backends.tensorrt.nvrtc import PTX, SOURCE, Nvrtc, compile_ptx
+
+ARCHITECTURES = ("75", "80", "86", "87", "89", "90", "100", "110", "120", "121")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """rings.cu for this host."""
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        pytest.skip("no C++ compiler on this machine")
+    library = tmp_path_factory.mktemp("rings") / "rings.so"
+    strict = ["-Wall", "-Wextra", "-Werror", "-std=c++17", "-O1", "-fsanitize=undefined"]
+    checked = ["-fno-sanitize-recover=all", "-shared", "-fPIC", "-x", "c++"]
+    subprocess.run([compiler, *strict, *checked, SOURCE, "-o", library], check=True)
+    return ctypes.CDLL(str(library))
+
+
+class CompiledDevice(HostDevice):
+    """The host device with the compiled kernels in the place of numpy's."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        super().__init__()
+        self._library = library
+
+    def gather_taps(self, move: RingMove) -> None:
+        self.ask(lambda: self._call("gather_taps", move))
+
+    def push_rows(self, move: RingMove, next_position: int) -> None:
+        self.ask(lambda: self._call("push_rows", move, ctypes.c_void_p(next_position)))
+
+    def _call(self, kernel: str, move: RingMove, *more: ctypes.c_void_p) -> None:
+        word = word_bytes(move.row_bytes)
+        pointers = [ctypes.c_void_p(value) for value in (move.accesses, move.position, move.rows)]
+        function = getattr(self._library, f"{kernel}_{word}")
+        count, batch, words = move.count, move.batch, move.row_bytes // word
+        function(pointers[0], count, pointers[1], pointers[2], batch, words, *more)
+
+
+def roll(
+    device: Device, rings: list[list[int]], row_bytes: int, pushed: NDArray[Any], position: NDArray[Any]
+) -> tuple[NDArray[Any], ...]:
+    """Push rows (steps, batch, rings, row_bytes), each after gathering at all delays; all that is left."""
+    steps, batch = pushed.shape[:2]
+    sizes = [batch * (max(delays) + 1) * row_bytes for delays in rings]
+    memory = [device.allocate(size) for size in sizes]
+
+    def table(rows: list[tuple[int, int, int]]) -> int:
+        address = device.allocate(len(rows) * RING_ACCESS.itemsize)
+        device.upload(address, np.array(rows, RING_ACCESS))
+        device.synchronize()
+        return address
+
+    pairs = list(zip(memory, rings, strict=True))
+    reads = [(address, max(delays) + 1, delay) for address, delays in pairs for delay in delays]
+    writes = [(address, max(delays) + 1, 0) for address, delays in pairs]
+    taps = device.allocate(batch * len(reads) * row_bytes)
+    rows = device.allocate(batch * len(writes) * row_bytes)
+    clocks = [device.allocate(8 * batch) for _ in range(2)]
+    device.upload(clocks[0], position)
+    gather = [RingMove(table(reads), len(reads), clock, taps, batch, row_bytes) for clock in clocks]
+    push = [RingMove(table(writes), len(writes), clock, rows, batch, row_bytes) for clock in clocks]
+    gathered = np.zeros((steps, batch, len(reads), row_bytes), np.uint8)
+    for t in range(steps):
+        device.gather_taps(gather[t % 2])
+        device.download(gathered[t], taps)
+        device.upload(rows, pushed[t])
+        device.push_rows(push[t % 2], clocks[1 - t % 2])
+    left = [np.zeros(size, np.uint8) for size in sizes]
+    last = np.zeros(batch, np.int64)
+    device.download(last, clocks[steps % 2])
+    for array, address in zip(left, memory, strict=True):
+        device.download(array, address)
+    device.synchronize()
+    return gathered, last, *left
+
+
+@given(
+    rings=st.lists(
+        st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True).map(sorted), min_size=1, max_size=3
+    ),
+    width=st.integers(1, 40),
+    dtype=st.sampled_from(["float32", "float16", "int8"]),
+    batch=st.integers(1, 4),
+    far=st.sampled_from([0, 1, 2**31 - 3, 2**62]),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=60)
+def test_the_compiled_source_moves_what_numpy_moves(
+    compiled: ctypes.CDLL, rings: list[list[int]], width: int, dtype: str, batch: int, far: int, seed: int
+) -> None:
+    random, row_bytes = np.random.default_rng(seed), width * np.dtype(dtype).itemsize
+    pushed = random.integers(0, 256, (25, batch, len(rings), row_bytes), np.uint8)
+    position = far + random.integers(0, 30, batch)
+    ours = roll(CompiledDevice(compiled), rings, row_bytes, pushed, position)
+    theirs = roll(HostDevice(), rings, row_bytes, pushed, position)
+    for mine, expected in zip(ours, theirs, strict=True):
+        assert np.array_equal(mine, expected)
+
+
+def test_numpy_reads_what_was_pushed_so_long_ago() -> None:
+    rings, batch, steps = [[1], [2, 5]], 2, 30
+    pushed = np.random.default_rng(0).integers(0, 256, (steps, batch, len(rings), 6), np.uint8)
+    gathered, last, *_ = roll(HostDevice(), rings, 6, pushed, np.array([0, 7]))
+    for i, (ring, delay) in enumerate([(0, 1), (1, 2), (1, 5)]):
+        assert not gathered[:delay, :, i].any()
+        assert np.array_equal(gathered[delay:, :, i], pushed[:-delay, :, ring])
+    assert last.tolist() == [30, 37]
+
+
+@pytest.mark.parametrize(("size", "word"), [(3072, 16), (16, 16), (24, 4), (8, 4), (6, 2), (7, 1), (1, 1)])
+def test_the_widest_words_that_divide_a_row(size: int, word: int) -> None:
+    assert word_bytes(size) == word
+
+
+class TestCompiling:
+    def test_the_ptx_is_of_this_source(self) -> None:
+        assert PTX.read_text() == compile_ptx(), (
+            "python -m tests.runtime.backends.tensorrt.nvrtc writes it again"
+        )
+
+    def test_the_ptx_has_every_kernel(self) -> None:
+        text = PTX.read_text()
+        assert ".version 8.5\n.target sm_75\n" in text  # of CUDA 12.5 and Turing: nothing later than that
+        assert all(f".entry {name}(" in text for name in kernel_names())
+
+    @pytest.mark.parametrize("architecture", ARCHITECTURES)
+    def test_for_every_gpu(self, architecture: str) -> None:
+        code = Nvrtc("nvidia-cuda-nvrtc").compile(f"--gpu-architecture=sm_{architecture}", cubin=True)
+        assert code.startswith(b"\x7fELF")
+
+
+def test_the_source_names_its_kernels() -> None:
+    source = Path(SOURCE).read_text()
+    assert all(f"MULTIRES_KERNELS({name.rpartition('_')[2]}," in source for name in kernel_names())

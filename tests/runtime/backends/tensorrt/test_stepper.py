@@ -1,0 +1,188 @@
+"""The TensorRT backend on the host, in each form of engine, against the native engine."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from multires_edge.base.errors import BundleError, InputError, OverflowedError
+from multires_edge.runtime import Bundle, Stream, StreamState
+from multires_edge.runtime.backends.tensorrt.host import HostDevice, HostEngine
+from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
+from multires_edge.runtime.verify import verify_bundle
+from tests.conftest import random_inputs, variant, within_limit
+from tests.runtime.backends.tensorrt.bundles import FORMS, export, on_host
+
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "fading": ("cumulative", {}),
+    "windowed, long filters": ("window:7", {"kernel_size": 4, "norm": "batch"}),
+    "one scale": ("window:1", {"depth": 1}),
+    "uniform": ("cumulative", {"tree_select": "uniform", "memory_size": 9}),
+    "tokens": ("cumulative", {"encoder": "token"}),
+    "autoregressive": ("cumulative", {"task": "autoregressive", "d_output": 30}),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    pool, changes = NETWORKS[request.param]
+    return export(tmp_path_factory.mktemp("taps"), pool=pool, **changes)
+
+
+@pytest.fixture(scope="module")
+def fading(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return export(tmp_path_factory.mktemp("fading"), pool="window:9")
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def inputs_of(bundle: Bundle, rows: int, steps: int) -> np.ndarray:
+    model = bundle.manifest.model
+    return random_inputs(variant(encoder=model["encoder"]), rows, steps)
+
+
+def steps(stream: Stream, x: np.ndarray) -> np.ndarray:
+    return np.stack([stream.step(np.ascontiguousarray(x[..., t])) for t in range(x.shape[-1])], -1)
+
+
+def test_equals_the_native_engine(bundle: Bundle, form: str) -> None:
+    """By steps and chunks in turns, past every ring's end, rows restarted at different positions."""
+    x = inputs_of(bundle, 3, 300)
+    ours, native = on_host(bundle, form, 3), bundle.stream(3, backend="native")
+    at = 0
+    for length, restart in ((1, 0), (10, 1), (65, 2), (3, 0), (130, 1), (64, 2), (27, 0)):
+        chunk = x[..., at : at + length]
+        y = steps(ours, chunk) if length < 20 else ours.run(chunk)
+        assert within_limit(y, native.run(chunk)), at
+        at += length
+        ours.reset(rows=[restart])
+        native.reset(rows=[restart])
+    assert at == x.shape[-1]
+
+
+@pytest.mark.parametrize("other", ["native", "onnxruntime"])
+def test_states_move_between_backends(bundle: Bundle, form: str, other: str) -> None:
+    x = inputs_of(bundle, 2, 90)
+    ours, theirs = on_host(bundle, form, 2), bundle.stream(2, backend=other)
+    # An odd number of steps: what has two buffers lies in the second.
+    ours.run(x[..., :31])
+    theirs.load_state(StreamState.from_bytes(ours.save_state().to_bytes()))
+    assert within_limit(theirs.run(x[..., 31:60]), ours.run(x[..., 31:60]))
+    ours.reset()
+    ours.load_state(theirs.save_state())
+    assert within_limit(ours.run(x[..., 60:]), theirs.run(x[..., 60:]))
+    for name, array in theirs.save_state().arrays.items():
+        kept = ours.save_state().arrays[name]
+        assert kept.dtype == array.dtype and within_limit(kept, array), name
+
+
+def test_half_precision(bundle: Bundle, form: str) -> None:
+    x = inputs_of(bundle, 2, 100)
+    theirs = bundle.stream(2, backend="onnxruntime", precision="fp16")
+    assert within_limit(on_host(bundle, form, 2, "fp16").run(x), theirs.run(x), limit=1e-2)
+
+
+def test_many_streams_are_as_many_alone(fading: Bundle, form: str) -> None:
+    x = inputs_of(fading, 17, 70)
+    together = on_host(fading, form, 17).run(x)
+    for row in (0, 7, 16):
+        assert within_limit(on_host(fading, form, 1).run(x[row : row + 1]), together[row : row + 1])
+
+
+def test_a_far_position_is_as_good_as_a_near_one(fading: Bundle, form: str) -> None:
+    x, stream, native = inputs_of(fading, 2, 60), on_host(fading, form, 2), fading.stream(2, backend="native")
+    saved = stream.save_state()
+    saved.arrays["position"][:] = 31_536_000_123, 2**61
+    stream.load_state(saved)
+    native.load_state(saved)
+    assert within_limit(stream.run(x), native.run(x))
+
+
+def test_a_bad_sample_changes_nothing(fading: Bundle, form: str) -> None:
+    x, stream = inputs_of(fading, 1, 20), on_host(fading, form, 1)
+    stream.run(x)
+    before = stream.save_state()
+    with pytest.raises(InputError, match="NaN"):
+        stream.step(np.full((1, 2), np.nan, np.float32))
+    after = stream.save_state()
+    assert all(np.array_equal(before.arrays[name], after.arrays[name]) for name in before.arrays)
+
+
+def test_an_overflow_names_its_row(fading: Bundle, form: str) -> None:
+    stream = on_host(fading, form, 2)
+    x = np.zeros((2, 2), np.float32)
+    x[1] = 3e38
+    with pytest.raises(OverflowedError, match=r"rows \[1\]"):
+        for _ in range(4):
+            stream.step(x)
+
+
+class TestMemory:
+    def test_queues_in_place_lie_there_once(self, fading: Bundle) -> None:
+        spec = fading.manifest.graph("step", "fp32")
+        queues = 5 * sum(state.row_bytes for state in spec.states if state.in_place)
+        used = {}
+        for form, (kind, in_place) in FORMS.items():
+            device, of = HostDevice(), fading.manifest.graph(kind, "fp32")
+            engine = HostEngine(device, fading.path / of.file, of, in_place=in_place)
+            stepper = TensorRtStepper(device, engine, of, spec.states, 5, None)
+            used[form] = device.device_bytes
+            del stepper
+        assert used["step"] - used["step in place"] == queues
+        assert queues < used["taps"] < used["step"]
+
+    def test_runs_of_any_length_allocate_once(self, fading: Bundle) -> None:
+        device, spec = HostDevice(), fading.manifest.graph("taps", "fp32")
+        engine = HostEngine(device, fading.path / spec.file, spec, in_place=False)
+        states = fading.manifest.graph("step", "fp32").states
+        stepper = TensorRtStepper(device, engine, spec, states, 1, None)
+        samples = np.zeros((200, 1, 2), np.float32)
+        stepper.run(samples[:1])
+        used = device.device_bytes
+        stepper.run(samples)
+        assert device.device_bytes == used
+
+    def test_a_dropped_stream_frees_its_device(self, fading: Bundle) -> None:
+        device, spec = HostDevice(), fading.manifest.graph("step", "fp32")
+        engine = HostEngine(device, fading.path / spec.file, spec, in_place=True)
+        stepper = TensorRtStepper(device, engine, spec, spec.states, 1, None)
+        assert device.device_bytes > 0
+        del stepper
+        gc.collect()
+        assert device.device_bytes == 0
+
+
+class TestEngines:
+    def test_of_another_graph(self, fading: Bundle) -> None:
+        device, step, taps = HostDevice(), *(fading.manifest.graph(kind, "fp32") for kind in ("step", "taps"))
+        engine = HostEngine(device, fading.path / taps.file, taps, in_place=False)
+        with pytest.raises(BundleError, match=r"is no engine of step\.onnx.*build it again"):
+            TensorRtStepper(device, engine, step, step.states, 1, None)
+
+    def test_of_another_network(self, fading: Bundle, tmp_path: Path) -> None:
+        other = export(tmp_path, pool="window:9", d_model=9)
+        device, mine = HostDevice(), fading.manifest.graph("step", "fp32")
+        theirs = other.manifest.graph("step", "fp32")
+        engine = HostEngine(device, other.path / theirs.file, theirs, in_place=True)
+        with pytest.raises(BundleError, match=r"its \w+ is float32 .*expected float32"):
+            TensorRtStepper(device, engine, mine, mine.states, 1, None)
+
+    @pytest.mark.parametrize(("batches", "said"), [((1, 4), "1 to 4"), ((8, 8), "built for 8")])
+    def test_built_for_other_batches(self, fading: Bundle, batches: tuple[int, int], said: str) -> None:
+        device, spec = HostDevice(), fading.manifest.graph("step", "fp32")
+        engine = HostEngine(device, fading.path / spec.file, spec, in_place=True, batches=batches)
+        with pytest.raises(InputError, match=rf"batch is 5, but step\.onnx was.*{said}.*--batch"):
+            TensorRtStepper(device, engine, spec, spec.states, 5, None)
+
+
+def test_verify_runs_the_taps_graph(fading: Bundle) -> None:
+    checks = {check.name: check for check in verify_bundle(fading)}
+    assert all(check.passed for check in checks.values())
+    assert {"taps graph, every prefix", "fp16: taps graph, resumed"} <= set(checks)

@@ -1,0 +1,407 @@
+"""Building engines. TensorRT-RTX needs no GPU; for devices it stands in, up to the device call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from multires_edge.base.errors import BackendError, ConfigError, InputError, OutputError
+from multires_edge.base.files import sha256_of, staged_file
+from multires_edge.export import export_bundle
+from multires_edge.runtime import open_bundle
+from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
+from multires_edge.runtime.backends.tensorrt.engine_file import engines_of, read_engine, read_sidecar
+from multires_edge.runtime.backends.tensorrt.gpu import Gpu
+from multires_edge.runtime.engine_builder import build as build_module
+from multires_edge.runtime.engine_builder.build import Builder
+from multires_edge.runtime.engine_builder.progress import BuildProgress
+from multires_edge.runtime.engine_builder.shapes import Range
+from multires_edge.runtime.engine_builder.timing_cache import TimingCache
+from tests.conftest import SMALL, random_net, save_published
+
+trt: Any = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for Linux and Windows on x86-64")
+ORIN = Gpu("Orin", "8.7")
+THOR = Gpu("NVIDIA Thor", "11.0")
+
+
+@pytest.fixture(scope="module")
+def exported_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("for_all")
+    checkpoint = save_published(random_net(SMALL), folder / "run")
+    return export_bundle(checkpoint, folder / "all.bundle", target="rtx,jetpack6").path
+
+
+@pytest.fixture
+def bundle(exported_for_all: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported_for_all, tmp_path / "all.bundle"))
+
+
+class FakeRuntime:
+    """What needs the device: loading an engine, and looking into it."""
+
+    def __init__(self, logger: Any) -> None:
+        del logger
+
+    def deserialize_cuda_engine(self, plan: bytes) -> Any:
+        layer = {"Name": "encoder", "LayerType": "gemm", "Outputs": [{"Format/Datatype": "Float"}]}
+        information = json.dumps({"Layers": [layer]})
+        inspector = SimpleNamespace(get_engine_information=lambda _: information)
+        return SimpleNamespace(create_engine_inspector=lambda: inspector) if plan else None
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A machine with a GPU and a release of TensorRT, whose builder is TensorRT-RTX's."""
+
+    def have(gpu: Gpu | None, version: str | None = None) -> None:
+        names = {name: getattr(trt, name) for name in dir(trt) if not name.startswith("__")}
+        fake = SimpleNamespace(**names | {"Runtime": FakeRuntime, "__version__": version})
+        monkeypatch.setattr(build_module, "find_gpu", lambda: gpu)
+        monkeypatch.setattr(build_module, "log_of", lambda _: log_of("tensorrt_rtx"))
+        monkeypatch.setitem(sys.modules, "tensorrt", fake if version else None)
+
+    return have
+
+
+class TestAheadOfTime:
+    def test_an_engine_and_what_lies_beside_it(self, bundle: Path) -> None:
+        opened = open_bundle(bundle)
+        said: list[str] = []
+        built = Builder.here("rtx", ["8.6", "8.9"]).build(
+            opened, "step", "fp32", batch=Range(1, 2, 4), progress=said.append
+        )
+        entry = read_sidecar(built.path)
+        assert entry == built.entry | {key: entry[key] for key in ("format", "version", "sha256")}
+        graph = opened.manifest.graph("step", "fp32")
+        assert entry["engine"]["sha256"] == sha256_of(built.path)
+        assert entry["graph"]["sha256"] == graph.sha256 == sha256_of(bundle / graph.file)
+        assert entry["compute_capabilities"] == ["8.6", "8.9"] and entry["device"] is None
+        assert entry["tensorrt"] == {"package": "tensorrt_rtx", "version": trt.__version__}
+        assert entry["profile"] == {"batch": [1, 2, 4]}
+        assert entry["in_place"] == {f"queue_{j:02d}": f"next_queue_{j:02d}" for j in range(3)}
+        assert built.path.read_bytes()[4:8] != b"json" and built.path.stat().st_size > 100_000
+        layers = built.path.with_suffix(".layers.txt").read_text()
+        assert layers.count("kv_cache_update") == 3 and "layers.0/norm" in layers
+        assert any("/" in line for line in said)
+        assert sorted(path.suffix for path in built.path.parent.iterdir()) == [".engine", ".json", ".txt"]
+
+    def test_the_bundle_stays_whole_and_the_engine_is_its(self, bundle: Path) -> None:
+        Builder.here("rtx", ["8.9"]).build(open_bundle(bundle), "step", "fp32")
+        manifest = open_bundle(bundle).manifest
+        here: dict[str, Any] = {"package": "tensorrt_rtx", "gpu": Gpu("NVIDIA GeForce RTX 4090", "8.9")}
+        version = load_api("tensorrt_rtx").version
+        engine = read_engine(bundle, manifest, "step", "fp32", version=version, **here)
+        assert engine.entry["source_sha256"] == manifest.source["sha256"]
+
+    def test_no_warning_is_unexplained(self, bundle: Path) -> None:
+        built = Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+        assert built.warnings and all(warning.explanation for warning in built.warnings)
+
+    def test_an_unexpectedly_large_engine_is_warned_of(
+        self, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(build_module, "_KERNEL_BYTES", 1000)
+        built = Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+        assert any("expected" in str(warning.explanation) for warning in built.warnings)
+
+    def test_all_compute_capabilities_but_turing_by_default(self) -> None:
+        assert Builder.here("rtx").compute_capabilities == ("8.0", "8.6", "8.9", "12.0", "12.1")
+
+    def test_turing_says_why_it_cannot(self, bundle: Path) -> None:
+        with pytest.raises(BackendError, match=r"7\.5 has no float32 matrix products"):
+            Builder.here("rtx", ["7.5"]).build(open_bundle(bundle), "step", "fp32")
+        assert engines_of(bundle) == []
+
+    def test_a_graph_that_is_not_onnx(self, bundle: Path) -> None:
+        opened = open_bundle(bundle)
+        (bundle / "step.onnx").write_bytes(b"not a graph")
+        with pytest.raises(BackendError, match=r"cannot read step\.onnx"):
+            Builder.here("rtx", ["8.6"]).build(opened, "step", "fp32")
+
+    def test_queues_that_would_be_copied(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(build_module, "in_place_updates", lambda *_: {"queue_00": "next_queue_00"})
+        with pytest.raises(BackendError, match="missing: queue_01, queue_02"):
+            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+class TestOnTheDevice:
+    def test_the_device_stands_in_the_sidecar(self, bundle: Path, device: Any) -> None:
+        device(ORIN, "10.3.0")
+        built = Builder.here("jetpack6").build(open_bundle(bundle), "step", "fp32")
+        entry = built.entry
+        assert entry["device"] == {"name": "Orin", "compute_capability": "8.7"}
+        assert entry["compute_capabilities"] == ["8.7"]
+        assert entry["tensorrt"] == {"package": "tensorrt", "version": "10.3.0"}
+        assert entry["graph"]["file"] == "step.opset17.onnx" and entry["in_place"] == {}
+        layers = built.path.with_suffix(".layers.txt").read_text()
+        assert "The engine, as built" in layers and "gemm" in layers
+        assert (bundle / "engines" / "Orin.sm87.tensorrt-10.3.0.timing").stat().st_size > 0
+        engine = read_engine(
+            bundle, open_bundle(bundle).manifest, "step", "fp32",
+            package="tensorrt", version=(10, 3, 0), gpu=ORIN,
+        )  # fmt: skip
+        assert engine.path == built.path
+
+    def test_a_timing_cache_that_cannot_be_kept_costs_no_engine(
+        self, bundle: Path, device: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(self: TimingCache, config: Any) -> None:
+            raise OutputError(f"{self.path}: cannot be written (No space left on device)")
+
+        device(ORIN, "10.3.0")
+        monkeypatch.setattr(TimingCache, "save", full)
+        built = Builder.here("jetpack6").build(open_bundle(bundle), "step", "fp32")
+        assert engines_of(bundle) == [built.path]
+        assert "No space left on device): the next build measures again" in built.warnings[-1].line()
+
+    @pytest.mark.parametrize(
+        ("gpu", "version", "form"),
+        [(ORIN, "10.13.3.9", "opset17"), (THOR, "10.16.1", "opset24")],
+    )
+    def test_the_release_decides_the_form(
+        self, bundle: Path, device: Any, gpu: Gpu, version: str, form: str
+    ) -> None:
+        device(gpu, version)
+        assert Builder.here("jetpack7").form(open_bundle(bundle).manifest) == form
+
+    def test_graphs_that_the_target_wants(self, bundle: Path, device: Any) -> None:
+        device(THOR, "10.16.1")
+        assert Builder.here("jetpack7").kinds(open_bundle(bundle).manifest) == ["full", "step"]
+
+    def test_an_engine_that_cannot_be_loaded(self, bundle: Path, device: Any) -> None:
+        device(ORIN, "10.3.0")
+        sys.modules["tensorrt"].Runtime = lambda _: SimpleNamespace(  # type: ignore[attr-defined]
+            deserialize_cuda_engine=lambda _: None
+        )
+        with pytest.raises(BackendError, match="built an engine that it cannot load"):
+            Builder.here("jetpack6").build(open_bundle(bundle), "step", "fp32")
+        assert engines_of(bundle) == []
+
+
+class TestRefusals:
+    def test_unknown_target(self) -> None:
+        with pytest.raises(ConfigError, match="did you mean jetpack6"):
+            Builder.here("jetpak6")
+
+    def test_a_target_without_engines(self) -> None:
+        with pytest.raises(ConfigError, match="cpu needs no engine"):
+            Builder.here("cpu")
+
+    def test_no_device(self, device: Any) -> None:
+        device(None, "10.3.0")
+        with pytest.raises(BackendError, match=r"there is no GPU here: copy the bundle .* --target jetpack6"):
+            Builder.here("jetpack6")
+
+    def test_no_tensorrt(self, device: Any) -> None:
+        device(ORIN)
+        with pytest.raises(
+            BackendError, match=r"jetpack6 needs tensorrt, which cannot be imported .*JetPack"
+        ):
+            Builder.here("jetpack6")
+
+    def test_no_tensorrt_rtx(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+        with pytest.raises(BackendError, match=r"pip install 'multires-edge\[rtx\]'"):
+            Builder.here("rtx")
+
+    def test_another_release(self, device: Any) -> None:
+        device(ORIN, "10.16.1")
+        with pytest.raises(
+            BackendError, match=r"tensorrt 10\.3\.x, and here is TensorRT 10\.16\.1; .*jetpack7"
+        ):
+            Builder.here("jetpack6")
+
+    def test_another_device(self, device: Any) -> None:
+        device(THOR, "10.3.0")
+        with pytest.raises(BackendError, match=r"compute capability 8\.7, and NVIDIA Thor has 11\.0"):
+            Builder.here("jetpack6")
+
+    def test_compute_capabilities_of_a_device(self) -> None:
+        with pytest.raises(ConfigError, match="it is that of the device"):
+            Builder.here("jetpack6", ["8.7"])
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [(["9.9"], "'9.9' is not one"), ([], "none|no compute"), (["7.5", "8.6"], "own")],
+    )
+    def test_compute_capabilities(self, given: list[str], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            Builder.here("rtx", given)
+
+    def test_a_form_that_the_bundle_lacks(self, bundle: Path, device: Any) -> None:
+        device(ORIN, "10.3.0")
+        manifest = open_bundle(bundle).manifest
+        del manifest.forms["opset17"]
+        with pytest.raises(ConfigError, match=r"reads opset17 .*bundle has opset24: export it with"):
+            Builder.here("jetpack6").form(manifest)
+
+    def test_a_shape_that_does_not_fit(self, bundle: Path) -> None:
+        with pytest.raises(InputError, match="TensorRT's hold at most"):
+            Builder.here("rtx").build(open_bundle(bundle), "step", "fp32", batch=Range(1, 1, 10**9))
+
+    def test_steps_of_a_single_step(self, bundle: Path) -> None:
+        with pytest.raises(ConfigError, match="takes one step at a time"):
+            Builder.here("rtx").build(open_bundle(bundle), "step", "fp32", time_range=Range(1, 1, 2))
+
+
+def full_at(ending: str) -> Any:
+    """Writing files, on a disk that has no room for one of them."""
+
+    def staged(final: Path, content: bytes) -> AbstractContextManager[Path]:
+        if final.name.endswith(ending):
+            raise OutputError(f"{final}: cannot be written (No space left on device)")
+        return staged_file(final, content)
+
+    return staged
+
+
+class TestWriting:
+    def test_an_engine_that_is_there(self, bundle: Path) -> None:
+        builder, opened = Builder.here("rtx", ["8.6"]), open_bundle(bundle)
+        first = builder.build(opened, "step", "fp32")
+        with pytest.raises(OutputError, match="exists already; give --force"):
+            builder.build(opened, "step", "fp32")
+        again = builder.build(opened, "step", "fp32", batch=Range(1, 1, 2), force=True)
+        assert read_sidecar(again.path)["profile"] != first.entry["profile"]
+        assert read_sidecar(again.path)["engine"]["sha256"] == sha256_of(again.path)
+
+    @pytest.mark.parametrize("file", [".engine", ".layers.txt", ".json"])
+    def test_a_full_disk_leaves_nothing(
+        self, bundle: Path, monkeypatch: pytest.MonkeyPatch, file: str
+    ) -> None:
+        monkeypatch.setattr(build_module, "staged_file", full_at(file))
+        with pytest.raises(OutputError, match="No space left"):
+            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+        assert list((bundle / "engines").iterdir()) == []
+
+    @pytest.mark.parametrize("file", [".engine", ".json"])
+    def test_a_full_disk_costs_no_engine_that_was_there(
+        self, bundle: Path, monkeypatch: pytest.MonkeyPatch, file: str
+    ) -> None:
+        builder, opened = Builder.here("rtx", ["8.6"]), open_bundle(bundle)
+        builder.build(opened, "step", "fp32")
+        before = {path: path.read_bytes() for path in (bundle / "engines").iterdir()}
+        monkeypatch.setattr(build_module, "staged_file", full_at(file))
+        with pytest.raises(OutputError, match="No space left"):
+            builder.build(opened, "step", "fp32", force=True)
+        assert {path: path.read_bytes() for path in (bundle / "engines").iterdir()} == before
+
+    def test_two_at_once_leave_one_and_its_sidecar(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The first is slow in renaming its sidecar, and the second comes in between."""
+        rename, renaming = Path.replace, threading.Event()
+
+        def slow(path: Path, target: Path) -> Path:
+            if target.suffix == ".json" and b"first" in path.read_bytes():
+                renaming.set()
+                time.sleep(0.3)
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "replace", slow)
+        path = tmp_path / "engines" / "step.fp32.rtx.engine"
+
+        def write(plan: bytes) -> None:
+            entry = {"engine": {"sha256": hashlib.sha256(plan).hexdigest()}, "plan": plan.decode()}
+            made = build_module._Made(plan, "", {}, {}, 0.0, [])
+            build_module._write(path, made, entry, force=True)
+
+        first = threading.Thread(target=write, args=(b"first",))
+        first.start()
+        assert renaming.wait(10)
+        write(b"second")
+        first.join()
+        assert read_sidecar(path)["engine"]["sha256"] == sha256_of(path)
+
+    def test_ctrl_c_during_the_build(self, bundle: Path) -> None:
+        def interrupt(_: str) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32", progress=interrupt)
+        assert not (bundle / "engines").exists()
+
+    def test_ctrl_c_while_tensorrt_speaks(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """TensorRT drops what its logger raises, and goes on."""
+        log = log_of("tensorrt_rtx").logger
+        speak = type(log).log
+
+        def interrupted(self: Any, severity: Any, text: str) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            speak(self, severity, text)
+
+        monkeypatch.setattr(type(log), "log", interrupted)
+        # A shell starts what runs in the background deaf to Ctrl-C.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert not (bundle / "engines").exists()
+
+    def test_a_killed_build_leaves_no_engine(self, bundle: Path) -> None:
+        """Killed between the engine and its sidecar, the worst moment there is."""
+        program = (
+            "import sys, time\n"
+            "from multires_edge.runtime import open_bundle\n"
+            "from multires_edge.runtime.backends.tensorrt import build\n"
+            "from pathlib import Path\n"
+            "rename = Path.replace\n"
+            "def slow(path, target):\n"
+            "    if target.suffix == '.json':\n"
+            "        print('now', flush=True)\n"
+            "        time.sleep(60)\n"
+            "    return rename(path, target)\n"
+            "Path.replace = slow\n"
+            "build.Builder.here('rtx', ['8.6']).build(open_bundle(sys.argv[1]), 'step', 'fp32')\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", program, str(bundle)], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None and child.stdout.readline().strip() == b"now"
+            os.kill(child.pid, signal.SIGKILL)
+        assert engines_of(bundle) == []
+        assert len(open_bundle(bundle).manifest.forms) == 1
+        built = Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+        assert engines_of(bundle) == [built.path]
+
+
+def test_progress_shows_the_outermost_and_innermost_phase() -> None:
+    said: list[str] = []
+    monitor = BuildProgress(trt, said.append).monitor
+    monitor.phase_start("Building", None, 2)
+    monitor.phase_start("Tactics", "Building", 1000)
+    for step in range(1000):
+        assert monitor.step_complete("Tactics", step)
+    monitor.phase_finish("Tactics")
+    monitor.step_complete("Building", 0)
+    assert said[:2] == ["Building 0/2", "Building 0/2, Tactics 0/1000"]
+    assert said[-1] == "Building 1/2"
+    assert len(said) < 150
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_a_timing_cache_of_nobody_counts_as_none(tmp_path: Path) -> None:
+    log = log_of("tensorrt_rtx")
+    config = trt.Builder(log.logger).create_builder_config()
+    cache = TimingCache.of(tmp_path / "engines", ORIN, Api("tensorrt", trt, (10, 3, 0)))
+    assert cache.path.name == "Orin.sm87.tensorrt-10.3.0.timing"
+    cache.path.parent.mkdir()
+    cache.path.write_bytes(b"damaged")
+    cache.load(config)
+    cache.save(config)
+    assert cache.path.read_bytes() != b"damaged"

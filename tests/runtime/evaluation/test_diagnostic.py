@@ -1,0 +1,50 @@
+"""Rates, their intervals, and thresholds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from multires_edge.base.errors import DataError
+from multires_edge.runtime.evaluation.diagnostic import Accuracy, Rate, youden_threshold
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_intervals_are_wilsons(counts: tuple[int, int]) -> None:
+    expected = binomtest(*counts).proportion_ci(method="wilson")
+    assert Rate(*counts).interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_a_rate_of_nothing_says_nothing() -> None:
+    assert Rate(0, 0).to_json() == {"value": None, "count": 0, "total": 0, "interval": [0.0, 1.0]}
+
+
+def test_accuracy_counts_the_four_cells() -> None:
+    truth = np.array([1, 1, 1, 0, 0, 0, 0, 0], bool)
+    decided = np.array([1, 1, 0, 1, 0, 0, 0, 0], bool)
+    found = Accuracy.of(decided, truth)
+    assert (found.sensitivity, found.specificity) == (Rate(2, 3), Rate(4, 5))
+    assert (found.positive_predictive_value, found.negative_predictive_value) == (Rate(2, 3), Rate(4, 5))
+
+
+class TestYouden:
+    @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=2, max_size=40))
+    def test_no_threshold_is_better(self, cases: list[tuple[int, bool]]) -> None:
+        scores, truth = np.array([s for s, _ in cases]) / 20, np.array([t for _, t in cases])
+        if truth.all() or not truth.any():
+            with pytest.raises(DataError, match="same label"):
+                youden_threshold(scores, truth)
+            return
+
+        def index(threshold: float) -> float:
+            decided = scores >= threshold
+            return float(decided[truth].mean() - decided[~truth].mean())
+
+        chosen = index(youden_threshold(scores, truth))
+        assert chosen == pytest.approx(max(map(index, [*scores, 2])), abs=1e-12)
+
+    def test_lies_half_way_between_the_scores_that_it_parts(self) -> None:
+        assert youden_threshold(np.array([0.1, 0.3, 0.7, 0.9]), np.array([0, 0, 1, 1])) == pytest.approx(0.5)
