@@ -17,8 +17,10 @@
 enum { LONGEST_NUMBER = 64 };
 
 static int fail(long line, const char* what) {
-  if (line) fprintf(stderr, "error: line %ld: %s\n", line, what);
-  else fprintf(stderr, "error: %s\n", what);
+  if (line)
+    fprintf(stderr, "error: line %ld: %s\n", line, what);
+  else
+    fprintf(stderr, "error: %s\n", what);
   return 2;
 }
 

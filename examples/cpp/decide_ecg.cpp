@@ -34,8 +34,10 @@ std::string lower(std::string text) {
 std::vector<std::string> names(const std::string& line) {
   std::vector<std::string> found(1);
   for (char c : line) {
-    if (c == ',') found.emplace_back();
-    else if (c != '\r' && c != ' ' && c != '\t') found.back() += c;
+    if (c == ',')
+      found.emplace_back();
+    else if (c != '\r' && c != ' ' && c != '\t')
+      found.back() += c;
   }
   return found;
 }
@@ -81,9 +83,8 @@ class Decider {
   Decider(const multires::Model& model, double target, const Settings& settings)
       : rate_(settings.rate), every_(steps(settings.every, target, "EVERY")),
         resampler_(settings.rate, target, static_cast<size_t>(model.info().d_input)),
-        stream_(model, 1, steps(settings.window, target, "WINDOW")),
-        mean_(by_channel(model, "mean", 0)), std_(by_channel(model, "std", 1)),
-        x_(mean_.size()), y_(static_cast<size_t>(model.info().d_output)) {
+        stream_(model, 1, steps(settings.window, target, "WINDOW")), mean_(by_channel(model, "mean", 0)),
+        std_(by_channel(model, "std", 1)), x_(mean_.size()), y_(static_cast<size_t>(model.info().d_output)) {
     if (const char* output = model.metadata("output")) output_ = output;
     if (output_ != "sigmoid") output_ = "softmax";
     if (every_ < 1) throw std::runtime_error("EVERY is less than a sample of the network");

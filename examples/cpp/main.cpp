@@ -57,7 +57,8 @@ void run(const char* path) {
     throw std::runtime_error("this example runs classifiers of samples, not of tokens, and no autoregressive models");
   Classifier classifier(model);
   if (!model.metadata("mean")) std::cerr << "note: the bundle has no normalisation, samples are taken as normalised\n";
-  if (!model.metadata("output")) std::cerr << "note: the bundle does not say how to make probabilities, logits come out\n";
+  if (!model.metadata("output"))
+    std::cerr << "note: the bundle does not say how to make probabilities, logits come out\n";
   if (model.metadata("labels")) std::cerr << "labels: " << joined(model.metadata_lines("labels")) << '\n';
   std::string line;
   for (long number = 1; std::getline(std::cin, line); ++number) {

@@ -47,20 +47,20 @@ MULTIRES_FUNCTION void copy_row(Word* to, const Word* from, int words) {
 }
 
 // rows is (batch, count, words), position and next_position (batch); next_position may be null.
-#define MULTIRES_KERNELS(bytes, Word)                                                                         \
-  MULTIRES_KERNEL gather_taps_##bytes(const RingAccess* accesses, int count, const long long* position,       \
-                                      Word* rows, int batch, int words) {                                     \
-    MULTIRES_EACH_ROW(b, i)                                                                                   \
-      copy_row<Word>(rows + (static_cast<long long>(b) * count + i) * words,                                  \
-                     ring_row<Word>(accesses[i], position[b], b, words), words);                              \
-  }                                                                                                           \
-  MULTIRES_KERNEL push_rows_##bytes(const RingAccess* accesses, int count, const long long* position,         \
-                                    const Word* rows, int batch, int words, long long* next_position) {       \
-    MULTIRES_EACH_ROW(b, i) {                                                                                 \
-      copy_row<Word>(ring_row<Word>(accesses[i], position[b], b, words),                                      \
-                     rows + (static_cast<long long>(b) * count + i) * words, words);                          \
-      if (next_position && i == 0 && MULTIRES_FIRST_THREAD) next_position[b] = position[b] + 1;               \
-    }                                                                                                         \
+#define MULTIRES_KERNELS(bytes, Word)                                                                               \
+  MULTIRES_KERNEL gather_taps_##bytes(const RingAccess* accesses, int count, const long long* position, Word* rows, \
+                                      int batch, int words) {                                                       \
+    MULTIRES_EACH_ROW(b, i)                                                                                         \
+      copy_row<Word>(rows + (static_cast<long long>(b) * count + i) * words,                                        \
+                     ring_row<Word>(accesses[i], position[b], b, words), words);                                    \
+  }                                                                                                                 \
+  MULTIRES_KERNEL push_rows_##bytes(const RingAccess* accesses, int count, const long long* position,               \
+                                    const Word* rows, int batch, int words, long long* next_position) {             \
+    MULTIRES_EACH_ROW(b, i) {                                                                                       \
+      copy_row<Word>(ring_row<Word>(accesses[i], position[b], b, words),                                            \
+                     rows + (static_cast<long long>(b) * count + i) * words, words);                                \
+      if (next_position && i == 0 && MULTIRES_FIRST_THREAD) next_position[b] = position[b] + 1;                     \
+    }                                                                                                               \
   }
 
 MULTIRES_KERNELS(16, Word16)

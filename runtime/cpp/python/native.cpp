@@ -168,31 +168,37 @@ nb::tuple time_rate(size_t (*function)(size_t, double*, size_t), size_t amount, 
 NB_MODULE(_native, module) {
   nb::class_<Model>(module, "Model")
       .def(nb::init<const std::string&>(), nb::arg("path"))
-      .def_prop_ro("cost", [](const Model& model) {
-        const multires_cost cost = multires_model_cost(model.handle);
-        nb::dict entry;
-        entry["weight_bytes"] = cost.weight_bytes;
-        entry["tap_bytes"] = cost.tap_bytes;
-        entry["push_bytes"] = cost.push_bytes;
-        entry["multiply_adds"] = cost.multiply_adds;
-        entry["int8_multiply_adds"] = cost.int8_multiply_adds;
-        return entry;
-      })
+      .def_prop_ro("cost",
+                   [](const Model& model) {
+                     const multires_cost cost = multires_model_cost(model.handle);
+                     nb::dict entry;
+                     entry["weight_bytes"] = cost.weight_bytes;
+                     entry["tap_bytes"] = cost.tap_bytes;
+                     entry["push_bytes"] = cost.push_bytes;
+                     entry["multiply_adds"] = cost.multiply_adds;
+                     entry["int8_multiply_adds"] = cost.int8_multiply_adds;
+                     return entry;
+                   })
       .def_prop_ro("isa", [](const Model& model) { return std::string(multires_model_isa(model.handle)); });
   nb::class_<State>(module, "State")
-      .def(nb::init<const Model&, int, int>(), nb::arg("model"), nb::arg("batch"), nb::arg("window") = MULTIRES_DEFAULT_WINDOW)
-      .def_prop_ro("input", [](nb::handle self) {
-        State& state = nb::cast<State&>(self);
-        return state.info.n_tokens > 0 ? as_numpy(state.tokens, state.rows, self) : as_numpy(state.input, state.rows, self);
-      })
-      .def_prop_ro("output", [](nb::handle self) {
-        State& state = nb::cast<State&>(self);
-        return as_numpy(state.output, state.rows, self);
-      })
+      .def(nb::init<const Model&, int, int>(), nb::arg("model"), nb::arg("batch"),
+           nb::arg("window") = MULTIRES_DEFAULT_WINDOW)
+      .def_prop_ro("input",
+                   [](nb::handle self) {
+                     State& state = nb::cast<State&>(self);
+                     return state.info.n_tokens > 0 ? as_numpy(state.tokens, state.rows, self)
+                                                    : as_numpy(state.input, state.rows, self);
+                   })
+      .def_prop_ro("output",
+                   [](nb::handle self) {
+                     State& state = nb::cast<State&>(self);
+                     return as_numpy(state.output, state.rows, self);
+                   })
       .def("step", &State::step)
       .def("run", &State::run, nb::arg("x"), nb::arg("y"))
       .def("run_tokens", &State::run_tokens, nb::arg("tokens"), nb::arg("y"))
-      .def("reset", [](State& state, int row) { check(multires_reset(state.handle, row)); }, nb::arg("row"))
+      .def(
+          "reset", [](State& state, int row) { check(multires_reset(state.handle, row)); }, nb::arg("row"))
       .def("changed", [](State& state) { check(multires_state_changed(state.handle)); })
       .def("parts", [](nb::handle self) {
         State& state = nb::cast<State&>(self);
@@ -207,16 +213,21 @@ NB_MODULE(_native, module) {
         }
         return parts;
       });
-  module.def("time_steps", [](const std::vector<State*>& states, const Floats& x) {
-    return time_steps(states, x, multires_step);
-  }, nb::arg("states"), nb::arg("inputs"));
-  module.def("time_steps", [](const std::vector<State*>& states, const Tokens& tokens) {
-    return time_steps(states, tokens, multires_step_tokens);
-  }, nb::arg("states"), nb::arg("inputs"));
-  module.def("time_reading", [](size_t bytes, size_t repeats) {
-    return time_rate(multires::time_reading, bytes, repeats);
-  }, nb::arg("bytes"), nb::arg("repeats"));
-  module.def("time_multiply_adds", [](size_t count, size_t repeats) {
-    return time_rate(multires::time_multiply_adds, count, repeats);
-  }, nb::arg("count"), nb::arg("repeats"));
+  module.def(
+      "time_steps",
+      [](const std::vector<State*>& states, const Floats& x) { return time_steps(states, x, multires_step); },
+      nb::arg("states"), nb::arg("inputs"));
+  module.def(
+      "time_steps",
+      [](const std::vector<State*>& states, const Tokens& tokens) {
+        return time_steps(states, tokens, multires_step_tokens);
+      },
+      nb::arg("states"), nb::arg("inputs"));
+  module.def(
+      "time_reading", [](size_t bytes, size_t repeats) { return time_rate(multires::time_reading, bytes, repeats); },
+      nb::arg("bytes"), nb::arg("repeats"));
+  module.def(
+      "time_multiply_adds",
+      [](size_t count, size_t repeats) { return time_rate(multires::time_multiply_adds, count, repeats); },
+      nb::arg("count"), nb::arg("repeats"));
 }

@@ -8,10 +8,14 @@ typedef uint16_t Halves __attribute__((vector_size(kVector * sizeof(Half))));
 
 #if defined(__AVX512F__) && MULTIRES_VECTOR == 16
 inline Vec widen(Halves halves) { return (Vec)_mm512_cvtph_ps((__m256i)halves); }
-inline Halves narrow(Vec v) { return (Halves)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Halves narrow(Vec v) {
+  return (Halves)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 #elif defined(__F16C__) && MULTIRES_VECTOR == 8
 inline Vec widen(Halves halves) { return (Vec)_mm256_cvtph_ps((__m128i)halves); }
-inline Halves narrow(Vec v) { return (Halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Halves narrow(Vec v) {
+  return (Halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 #elif defined(__aarch64__)
 inline Vec widen(Halves halves) { return (Vec)vcvt_f32_f16((float16x4_t)halves); }
 inline Halves narrow(Vec v) { return (Halves)vcvt_f16_f32((float32x4_t)v); }

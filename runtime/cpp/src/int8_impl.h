@@ -22,7 +22,9 @@ inline Group group(const uint8_t* q) {
   std::memcpy(&four, q, sizeof four);
   return _mm512_set1_epi32(four);
 }
-inline Ints dot(Ints sum, const int8_t* w, Group g) { return (Ints)_mm512_dpbusd_epi32((__m512i)sum, g, _mm512_loadu_si512(w)); }
+inline Ints dot(Ints sum, const int8_t* w, Group g) {
+  return (Ints)_mm512_dpbusd_epi32((__m512i)sum, g, _mm512_loadu_si512(w));
+}
 #else
 constexpr bool kUnsigned = false;
 #if defined(__AVX512BW__) && MULTIRES_VECTOR == 16
@@ -127,8 +129,8 @@ struct Int8Panel {
 
   Int8Panel(const Panels& panels, int p)
       : weights(panels.panel<int8_t>(p)), bias(panels.bias.data() + p * kPanel),
-        scales(panels.scales.data() + p * kPanel), offsets(panels.offsets.data() + p * kPanel),
-        width(panels.width(p)), inputs(panels.inputs) {}
+        scales(panels.scales.data() + p * kPanel), offsets(panels.offsets.data() + p * kPanel), width(panels.width(p)),
+        inputs(panels.inputs) {}
 
   static constexpr int kRows = MULTIRES_ROWS;
   template <int R, int V>

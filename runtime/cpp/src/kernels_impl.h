@@ -54,10 +54,9 @@ inline Vec most(Vec a, Vec b) { return a > b ? a : b; }
 // |error| < 5e-7 for every x (tested); no branch, no division, no exponential.
 inline Vec gelu(Vec x) {
   static constexpr float kH[] = {
-      8.194348896e-03f, -6.057822884e-02f, 1.912661398e-01f, -3.086717827e-01f, 1.788887135e-01f,
-      2.603210509e-01f, -6.278478086e-01f, 4.601556816e-01f, 1.495049154e-01f, -5.463876933e-01f,
-      2.762417609e-01f, 2.338470182e-01f, -2.616878095e-01f, -3.841818385e-02f, 1.018768775e-01f,
-      -2.678953359e-04f, -1.643713241e-02f};
+      8.194348896e-03f,  -6.057822884e-02f, 1.912661398e-01f, -3.086717827e-01f, 1.788887135e-01f, 2.603210509e-01f,
+      -6.278478086e-01f, 4.601556816e-01f,  1.495049154e-01f, -5.463876933e-01f, 2.762417609e-01f, 2.338470182e-01f,
+      -2.616878095e-01f, -3.841818385e-02f, 1.018768775e-01f, -2.678953359e-04f, -1.643713241e-02f};
   const Vec a = most(x, -x);
   const Vec s = least(a, all(5.5f)) * all(1.0f / 2.75f) - all(1.0f);
   constexpr int n = sizeof kH / sizeof *kH;
@@ -105,6 +104,7 @@ inline float total(Vec v) {
 
 #include "half_impl.h"
 #include "levels_impl.h"
+// Uses the ones above.
 #include "int8_impl.h"
 #include "products_impl.h"
 
@@ -243,8 +243,7 @@ void residual_row(const Layer& layer, int channels, int width, float* x, const f
     float square = total(squares);
     for (; c < channels; ++c) square += (x[c] - mean[0]) * (x[c] - mean[0]);
     const Vec factor = all(1.0f / std::sqrt(square / static_cast<float>(channels) + layer.epsilon));
-    for (c = 0; c < width; c += kVector)
-      store(x + c, (load(x + c) - mean) * factor * load(scale + c) + load(bias + c));
+    for (c = 0; c < width; c += kVector) store(x + c, (load(x + c) - mean) * factor * load(scale + c) + load(bias + c));
   }
   for (int c = channels; c < width; ++c) x[c] = 0;
 }
@@ -351,8 +350,7 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
       multiply(layer.output, gated, stride, rows, bytes, place(mixed, width));
       change = mixed;
     }
-    for (int row = 0; row < rows; ++row)
-      residual_row(layer, d, width, features + row * stride, change + row * stride);
+    for (int row = 0; row < rows; ++row) residual_row(layer, d, width, features + row * stride, change + row * stride);
   }
   const float* result = features;
   if (!info.autoregressive) result = state.pooled.data();
@@ -434,7 +432,8 @@ void multiply_alone(const Panels& panels, const float* in, size_t stride, int ro
 namespace multires {
 
 extern const Kernels MULTIRES_KERNELS;
-const Kernels MULTIRES_KERNELS = {MULTIRES_ISA_NAME, forward,     apply<gelu>,    apply<sigmoid>, widen_all,    narrow_all,
-                                  from_levels,       push_levels, multiply_alone, read_floats,    multiply_adds};
+const Kernels MULTIRES_KERNELS = {MULTIRES_ISA_NAME, forward,     apply<gelu>,  apply<sigmoid>,
+                                  widen_all,         narrow_all,  from_levels,  push_levels,
+                                  multiply_alone,    read_floats, multiply_adds};
 
 }  // namespace multires

@@ -26,7 +26,8 @@ volatile float g_sink;  // keeps results that nobody wants from being optimised 
 
 multires_cost cost_of(const Model& model) {
   const multires_info& info = model.info;
-  const int64_t d = info.d_model, layers = info.n_layers, row = layers * d * static_cast<int64_t>(size_of(model.queues));
+  const int64_t d = info.d_model, layers = info.n_layers,
+                row = layers * d * static_cast<int64_t>(size_of(model.queues));
   multires_cost cost{};
   cost.weight_bytes = bytes_of(model.head);
   cost.weight_bytes += info.n_tokens > 0 ? model.width * static_cast<int64_t>(sizeof(float)) : bytes_of(model.encoder);

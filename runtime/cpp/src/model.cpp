@@ -49,7 +49,8 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
   const Tensor& lowpass = file.tensor(name + ".lowpass", {K, d});
   const float* levels = model.queues == DType::kInt8 ? read_queue_scales(file, info, name) : nullptr;
   const size_t beside = levels ? 2 : 0;  // rows behind each scale's weights
-  AlignedArray<float> filters((static_cast<size_t>(K) + 1 + model.total_taps - info.depth + beside * info.depth) * width);
+  AlignedArray<float> filters((static_cast<size_t>(K) + 1 + model.total_taps - info.depth + beside * info.depth) *
+                              width);
   for (int o = 0; o < K; ++o) std::copy_n(lowpass.floats() + static_cast<size_t>(o) * d, d, filters.data() + o * width);
   std::vector<double> reached(static_cast<size_t>(d));  // weight of a_{j+1}(t) in y(t)
   float* weights = filters.data() + filters.size();
@@ -115,7 +116,8 @@ DType read_precision(const WeightsFile& file) {
   if (found == file.metadata().end() || found->second == "fp32") return DType::kFloat32;
   if (found->second == "fp16") return DType::kFloat16;
   if (found->second == "int8") return DType::kInt8;
-  throw LoadError(MULTIRES_UNSUPPORTED, "metadata precision is '" + found->second + "', this release runs fp32, fp16 and int8");
+  throw LoadError(MULTIRES_UNSUPPORTED,
+                  "metadata precision is '" + found->second + "', this release runs fp32, fp16 and int8");
 }
 
 // Before version 2, float16 weights and float16 queues were one thing.
@@ -125,7 +127,8 @@ DType read_queues(const WeightsFile& file, DType precision) {
   if (name == "float32") return DType::kFloat32;
   if (name == "float16") return DType::kFloat16;
   if (name == "int8") return DType::kInt8;
-  throw LoadError(MULTIRES_UNSUPPORTED, "metadata queues is '" + name + "', this release runs float32, float16 and int8");
+  throw LoadError(MULTIRES_UNSUPPORTED,
+                  "metadata queues is '" + name + "', this release runs float32, float16 and int8");
 }
 
 int to_int(int64_t value) { return static_cast<int>(value); }
@@ -169,7 +172,8 @@ Model* Model::read(const WeightsFile& file) {
     throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");
   model->width = padded(info.d_model);
   if (info.n_tokens > 0)
-    model->table = padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}), info.n_tokens, info.d_model);
+    model->table =
+        padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}), info.n_tokens, info.d_model);
   else
     model->encoder = read_panels(file, "encoder", info.d_input, info.d_model, DType::kFloat32);
   const DType precision = read_precision(file);

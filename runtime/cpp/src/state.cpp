@@ -39,9 +39,8 @@ State::State(const Model& model_, int batch_, int window_) : model(model_), batc
     }
   }
   add_part("position", MULTIRES_INT64, position.data(), {batch});
-  std::sort(parts.begin(), parts.end(), [](const multires_part& a, const multires_part& b) {
-    return std::string(a.name) < b.name;
-  });
+  std::sort(parts.begin(), parts.end(),
+            [](const multires_part& a, const multires_part& b) { return std::string(a.name) < b.name; });
 
   const size_t scratch = kBlockRows * (static_cast<size_t>(model.width) + kPanel);
   for (AlignedArray<float>* buffer : {&x, &mixed, &gated, &pooled}) *buffer = AlignedArray<float>(scratch);

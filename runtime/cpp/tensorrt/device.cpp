@@ -104,8 +104,8 @@ void RingKernels::launch(const CUfunction (&kernels)[4], const RingMove& move, v
   // gather_taps has one parameter less, and reads no further.
   void* parameters[] = {&of.accesses, &of.count, &of.position, &of.rows, &of.batch, &words, &next_position};
   const unsigned threads = static_cast<unsigned>(std::min(256, (words + 31) / 32 * 32));
-  driver().check(driver().launch(kernels[which], static_cast<unsigned>(move.batch), static_cast<unsigned>(move.count), 1,
-                                 threads, 1, 1, 0, stream, parameters, nullptr),
+  driver().check(driver().launch(kernels[which], static_cast<unsigned>(move.batch), static_cast<unsigned>(move.count),
+                                 1, threads, 1, 1, 0, stream, parameters, nullptr),
                  "cuLaunchKernel");
 }
 

@@ -67,7 +67,8 @@ LoadedEngine::LoadedEngine(const std::string& path, const Model& model_) : model
   std::unique_ptr<multires_state, void (*)(multires_state*)> state(nullptr, multires_state_free);
   multires_state* made = nullptr;
   char message[256];
-  detail::check(multires_state_new(model.handle(), 1, MULTIRES_DEFAULT_WINDOW, &made, message, sizeof message), message);
+  detail::check(multires_state_new(model.handle(), 1, MULTIRES_DEFAULT_WINDOW, &made, message, sizeof message),
+                message);
   state.reset(made);
   std::vector<multires_part> parts(static_cast<std::size_t>(multires_state_parts(made)));
   for (std::size_t i = 0; i < parts.size(); ++i)
@@ -137,7 +138,8 @@ void LoadedEngine::check_tensor(const std::string& tensor, const std::vector<std
   bool same = found.nbDims == static_cast<int>(shape.size()) && engine->getTensorDataType(tensor.c_str()) == dtype;
   for (int i = 1; same && i < found.nbDims; ++i) same = found.d[i] == shape[static_cast<std::size_t>(i)];
   if (!same)
-    refuse(MULTIRES_MISMATCH, "its " + tensor + " has another type or shape than the model's: it is of another network, "
+    refuse(MULTIRES_MISMATCH, "its " + tensor +
+                                  " has another type or shape than the model's: it is of another network, "
                                   "or the weights are of another precision");
 }
 

@@ -59,7 +59,8 @@ StreamState::StreamState(std::shared_ptr<const LoadedEngine> engine_, std::int32
     : engine(std::move(engine_)), batch(batch_), host(engine->model, batch_) {
   const multires_info info = engine->model.info();
   const auto rows = static_cast<std::size_t>(batch);
-  sample_bytes = rows * (info.n_tokens > 0 ? sizeof(std::int64_t) : static_cast<std::size_t>(info.d_input) * sizeof(float));
+  sample_bytes =
+      rows * (info.n_tokens > 0 ? sizeof(std::int64_t) : static_cast<std::size_t>(info.d_input) * sizeof(float));
   output_bytes = rows * static_cast<std::size_t>(info.d_output) * sizeof(float);
   host_sample = Memory(sample_bytes, Place::kHost);
   host_output = Memory(output_bytes, Place::kHost);
@@ -143,7 +144,8 @@ void StreamState::enqueue(int t) const {
     engine->kernels->gather(move(banks[i], engine->banks[i], true, clock.now(t)), stream);
   if (!contexts[t]->enqueueV3(stream)) throw Error(MULTIRES_DEVICE, "enqueueV3: " + engine->log.last_error());
   for (std::size_t i = 0; i < banks.size(); ++i)
-    engine->kernels->push(move(banks[i], engine->banks[i], false, clock.now(t)), i ? nullptr : clock.now(1 - t), stream);
+    engine->kernels->push(move(banks[i], engine->banks[i], false, clock.now(t)), i ? nullptr : clock.now(1 - t),
+                          stream);
 }
 
 void StreamState::enqueue_with_copies(int t) const {
@@ -227,9 +229,9 @@ multires_status Stream::reset(std::int32_t row) noexcept {
   for (const Placed& placed : state_->states) {
     const std::size_t each = placed.part.bytes / static_cast<std::size_t>(state_->batch);
     auto* at = static_cast<unsigned char*>(placed.now(state_->turn));
-    const cudaError_t status = row < 0
-                                   ? cudaMemsetAsync(at, 0, placed.part.bytes, state_->stream)
-                                   : cudaMemsetAsync(at + static_cast<std::size_t>(row) * each, 0, each, state_->stream);
+    const cudaError_t status =
+        row < 0 ? cudaMemsetAsync(at, 0, placed.part.bytes, state_->stream)
+                : cudaMemsetAsync(at + static_cast<std::size_t>(row) * each, 0, each, state_->stream);
     if (status) return state_->fail(status);
   }
   return MULTIRES_OK;  // the next step comes behind it on the stream

@@ -39,10 +39,11 @@ std::unique_ptr<multires_state, Free> new_state() {
 
 void step(multires_state* state) {
   const multires_info info = multires_model_info(g_model);
-  std::vector<float> x(static_cast<size_t>(kBatch * info.d_input), 0.5f), y(static_cast<size_t>(kBatch * info.d_output));
+  std::vector<float> x(static_cast<size_t>(kBatch * info.d_input), 0.5f),
+      y(static_cast<size_t>(kBatch * info.d_output));
   const std::vector<int64_t> tokens(kBatch);
-  const multires_status status = info.n_tokens ? multires_step_tokens(state, tokens.data(), y.data())
-                                               : multires_step(state, x.data(), y.data());
+  const multires_status status =
+      info.n_tokens ? multires_step_tokens(state, tokens.data(), y.data()) : multires_step(state, x.data(), y.data());
   if (status != MULTIRES_OK) fail("a step failed");
 }
 
@@ -76,8 +77,15 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
     return whole.size();
   }
   if (random() % 4 == 0) return LLVMFuzzerMutate(data, size, max_size);
-  static constexpr uint64_t kWords[] = {0, 1, 0x3fffffffffffffff, 0x4000000000000000, 0x4000000000000001,
-                                        0xffffffffffffffff, 0x7f8000007f800000, 0x7f7fffffff7fffff, 0x8000000000000000};
+  static constexpr uint64_t kWords[] = {0,
+                                        1,
+                                        0x3fffffffffffffff,
+                                        0x4000000000000000,
+                                        0x4000000000000001,
+                                        0xffffffffffffffff,
+                                        0x7f8000007f800000,
+                                        0x7f7fffffff7fffff,
+                                        0x8000000000000000};
   for (unsigned n = random() % 6 + 1; n > 0 && size >= kHeader + sizeof(uint64_t); --n) {
     const uint64_t word = random() % 2 ? kWords[random() % (sizeof kWords / sizeof *kWords)] : random();
     std::memcpy(data + kHeader + random() % (size - kHeader - sizeof word + 1), &word, sizeof word);

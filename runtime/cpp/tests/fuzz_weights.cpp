@@ -37,7 +37,8 @@ size_t join(Parts& parts, uint8_t* bytes, size_t max_size) {
   parts.header.resize((parts.header.size() + 7) / 8 * 8, ' ');
   const size_t size = kLength + parts.header.size() + parts.data.size();
   if (size > max_size) return 0;
-  for (size_t i = 0; i < kLength; ++i) bytes[i] = static_cast<uint8_t>(static_cast<uint64_t>(parts.header.size()) >> 8 * i);
+  for (size_t i = 0; i < kLength; ++i)
+    bytes[i] = static_cast<uint8_t>(static_cast<uint64_t>(parts.header.size()) >> 8 * i);
   std::memcpy(bytes + kLength, parts.header.data(), parts.header.size());
   if (!parts.data.empty()) std::memcpy(bytes + kLength + parts.header.size(), parts.data.data(), parts.data.size());
   return size;
@@ -54,7 +55,8 @@ void mutate_weights(std::string& data, std::mt19937& random) {
                                        0x3f800000, 0x7f800000, 0x7fc00000, 0x00800000, 0x5f000000};
   if (data.size() < sizeof(uint32_t)) return;
   for (unsigned n = random() % 8 + 1; n > 0; --n) {
-    const uint32_t bits = random() % 3 ? kBits[random() % (sizeof kBits / sizeof *kBits)] : static_cast<uint32_t>(random());
+    const uint32_t bits =
+        random() % 3 ? kBits[random() % (sizeof kBits / sizeof *kBits)] : static_cast<uint32_t>(random());
     std::memcpy(&data[random() % (data.size() / sizeof bits) * sizeof bits], &bits, sizeof bits);
   }
 }
@@ -69,7 +71,8 @@ bool mutate_sizes(Parts& parts, std::mt19937& random, size_t max_size) {
   }
   auto metadata = header.find("__metadata__");
   if (metadata == header.end() || metadata->second.empty() || header.size() < 2) return false;
-  static constexpr int64_t kSizes[] = {0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 1000, 1 << 20, 1 << 24};
+  static constexpr int64_t kSizes[] = {0,  1,  2,  3,  7,  8,   15,   16,      17,     31,
+                                       32, 33, 63, 64, 65, 100, 1000, 1 << 20, 1 << 24};
   const int64_t size = kSizes[random() % (sizeof kSizes / sizeof *kSizes)];
   auto key = std::next(metadata->second.begin(), random() % metadata->second.size());
   const int64_t old = std::min<int64_t>(std::atoll(key->second.text.c_str()), 1 << 30);
@@ -104,8 +107,8 @@ bool mutate_sizes(Parts& parts, std::mt19937& random, size_t max_size) {
     while (data.size() < first + bytes && !parts.data.empty())
       data.append(parts.data, 0, std::min(parts.data.size(), first + bytes - data.size()));
     data.resize(first + bytes);
-    text += ",\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(first) +
-            "," + std::to_string(data.size()) + "]}";
+    text += ",\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
+            std::to_string(first) + "," + std::to_string(data.size()) + "]}";
   }
   parts.header = text + "}";
   parts.data = data;

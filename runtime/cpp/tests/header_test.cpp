@@ -22,12 +22,12 @@
 
 #include "multires.hpp"
 
-#define CHECK(condition)                                                     \
-  do {                                                                       \
-    if (!(condition)) {                                                      \
-      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);   \
-      std::exit(1);                                                          \
-    }                                                                        \
+#define CHECK(condition)                                                   \
+  do {                                                                     \
+    if (!(condition)) {                                                    \
+      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+      std::exit(1);                                                        \
+    }                                                                      \
   } while (0)
 
 namespace {
@@ -65,7 +65,8 @@ std::vector<float> feed(const Model& model, Stream& stream, int start, int steps
       for (int i = 0; i < info.d_input; ++i) x.push_back(std::sin(static_cast<float>(t * (i + 1) + row)));
     }
   const bool takes_tokens = info.n_tokens > 0;
-  CHECK((takes_tokens ? stream.run(tokens.data(), steps, y.data()) : stream.run(x.data(), steps, y.data())) == MULTIRES_OK);
+  CHECK((takes_tokens ? stream.run(tokens.data(), steps, y.data()) : stream.run(x.data(), steps, y.data())) ==
+        MULTIRES_OK);
   return y;
 }
 
@@ -209,7 +210,8 @@ void check_real_time(const Model& model) {
     for (int round = 0; round < 100; ++round) {
       const bool takes_tokens = info.n_tokens > 0;
       good &= (takes_tokens ? stream.step(tokens.data(), y.data()) : stream.step(x.data(), y.data())) == MULTIRES_OK;
-      good &= (takes_tokens ? stream.run(tokens.data(), 40, y.data()) : stream.run(x.data(), 40, y.data())) == MULTIRES_OK;
+      good &=
+          (takes_tokens ? stream.run(tokens.data(), 40, y.data()) : stream.run(x.data(), 40, y.data())) == MULTIRES_OK;
       good &= stream.reset(round % 2) == MULTIRES_OK;
       good &= multires_snapshot_save(stream.handle(), snapshot.data(), snapshot.size()) == MULTIRES_OK;
       good &= multires_snapshot_load(stream.handle(), snapshot.data(), snapshot.size()) == MULTIRES_OK;

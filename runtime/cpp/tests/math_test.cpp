@@ -76,8 +76,8 @@ int main() {
     if (!seen.insert(kernels.isa).second) continue;  // this CPU lacks it
     const double gelu = worst(kernels.gelu, x, exact_gelu, [](double) { return 5e-7; });
     // Below x = -87, where it is under 2^-125, only that it stays there.
-    const double sigmoid =
-        worst(kernels.sigmoid, x, exact_sigmoid, [](double y) { return 5e-7 * y + (y < 2e-38 ? std::ldexp(1.0, -125) : 0); });
+    const double sigmoid = worst(kernels.sigmoid, x, exact_sigmoid,
+                                 [](double y) { return 5e-7 * y + (y < 2e-38 ? std::ldexp(1.0, -125) : 0); });
     std::printf("%s: gelu %.3g absolute, sigmoid %.3g relative\n", kernels.isa, gelu * 5e-7, sigmoid * 5e-7);
     if (!(gelu <= 1.0 && sigmoid <= 1.0)) return 1;
     CHECK(ends_where_it_should(kernels.gelu) && ends_where_it_should(kernels.sigmoid));

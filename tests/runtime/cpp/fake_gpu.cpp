@@ -55,9 +55,9 @@ CUresult error_string(CUresult, const char** text) {
 }
 
 #define KERNEL(name) {#name, reinterpret_cast<void*>(&name)}
-const std::map<std::string, void*> kernels = {
-    KERNEL(gather_taps_16), KERNEL(gather_taps_4), KERNEL(gather_taps_2), KERNEL(gather_taps_1),
-    KERNEL(push_rows_16),   KERNEL(push_rows_4),   KERNEL(push_rows_2),   KERNEL(push_rows_1)};
+const std::map<std::string, void*> kernels = {KERNEL(gather_taps_16), KERNEL(gather_taps_4), KERNEL(gather_taps_2),
+                                              KERNEL(gather_taps_1),  KERNEL(push_rows_16),  KERNEL(push_rows_4),
+                                              KERNEL(push_rows_2),    KERNEL(push_rows_1)};
 
 CUresult module_function(CUfunction* function, CUmodule, const char* name) {
   *function = reinterpret_cast<CUfunction>(const_cast<std::pair<const std::string, void*>*>(&*kernels.find(name)));
@@ -71,8 +71,8 @@ CUresult launch(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned 
   const auto number = [&](int i) { return *static_cast<int*>(p[i]); };
   void *accesses = pointer(0), *position = pointer(2), *rows = pointer(3);
   const int count = number(1), batch = number(4), words = number(5);
-  if (grid_x != static_cast<unsigned>(batch) || grid_y != static_cast<unsigned>(count) || grid_z != 1 ||
-      block_x % 32 || block_x > 1024 || block_y != 1 || block_z != 1)
+  if (grid_x != static_cast<unsigned>(batch) || grid_y != static_cast<unsigned>(count) || grid_z != 1 || block_x % 32 ||
+      block_x > 1024 || block_y != 1 || block_z != 1)
     return CUDA_ERROR_INVALID_VALUE;
   if (kernel.first.rfind("gather", 0) == 0) {
     using Gather = void(void*, int, void*, void*, int, int);
@@ -137,12 +137,11 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
 }
 cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long,
                                              cudaDriverEntryPointQueryResult*) {
-  static const std::map<std::string, void*> known = {
-      {"cuModuleLoadData", reinterpret_cast<void*>(&module_load)},
-      {"cuModuleUnload", reinterpret_cast<void*>(&module_unload)},
-      {"cuModuleGetFunction", reinterpret_cast<void*>(&module_function)},
-      {"cuLaunchKernel", reinterpret_cast<void*>(&launch)},
-      {"cuGetErrorString", reinterpret_cast<void*>(&error_string)}};
+  static const std::map<std::string, void*> known = {{"cuModuleLoadData", reinterpret_cast<void*>(&module_load)},
+                                                     {"cuModuleUnload", reinterpret_cast<void*>(&module_unload)},
+                                                     {"cuModuleGetFunction", reinterpret_cast<void*>(&module_function)},
+                                                     {"cuLaunchKernel", reinterpret_cast<void*>(&launch)},
+                                                     {"cuGetErrorString", reinterpret_cast<void*>(&error_string)}};
   const auto found = known.find(name);
   *function = found == known.end() ? nullptr : found->second;
   return cudaSuccess;
@@ -344,7 +343,8 @@ struct EngineImpl : StubCudaEngine {
   }
   nvinfer1::DataType getTensorDataType(char const* name) const noexcept override { return find(name)->dtype; }
   nvinfer1::Dims getTensorShape(char const* name) const noexcept override { return dims(name, -1); }
-  nvinfer1::Dims getProfileShape(char const* name, int32_t, nvinfer1::OptProfileSelector select) const noexcept override {
+  nvinfer1::Dims getProfileShape(char const* name, int32_t,
+                                 nvinfer1::OptProfileSelector select) const noexcept override {
     return dims(name, select == nvinfer1::OptProfileSelector::kMIN ? network.smallest : network.largest);
   }
   nvinfer1::IExecutionContext* createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy) noexcept override {

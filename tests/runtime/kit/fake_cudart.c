@@ -4,8 +4,19 @@
 #include <string.h>
 
 typedef void (*host_function)(long);
-struct op { int kind; void* to; const void* from; size_t size; int value; host_function function; long argument; };
-struct graph { struct op ops[64]; int count; };
+struct op {
+  int kind;
+  void* to;
+  const void* from;
+  size_t size;
+  int value;
+  host_function function;
+  long argument;
+};
+struct graph {
+  struct op ops[64];
+  int count;
+};
 enum { COPY, SET, CALL };
 
 static struct graph* capturing = NULL;
@@ -32,13 +43,31 @@ static int take(void** address, size_t size) {
   return 0;
 }
 
-static int give_back(void* address) { free(address); --live; return 0; }
+static int give_back(void* address) {
+  free(address);
+  --live;
+  return 0;
+}
 
-const char* cudaGetErrorString(int status) { return status == 100 ? "no CUDA-capable device is detected" : "out of memory"; }
-int cudaGetDeviceCount(int* count) { *count = devices; return devices ? 0 : 100; }
-int cudaDeviceGetAttribute(int* value, int which, int device) { *value = which == 75 ? 8 : 7; return device; }
-int cudaRuntimeGetVersion(int* version) { *version = 12060; return 0; }
-int cudaDriverGetVersion(int* version) { *version = 12060; return 0; }
+const char* cudaGetErrorString(int status) {
+  return status == 100 ? "no CUDA-capable device is detected" : "out of memory";
+}
+int cudaGetDeviceCount(int* count) {
+  *count = devices;
+  return devices ? 0 : 100;
+}
+int cudaDeviceGetAttribute(int* value, int which, int device) {
+  *value = which == 75 ? 8 : 7;
+  return device;
+}
+int cudaRuntimeGetVersion(int* version) {
+  *version = 12060;
+  return 0;
+}
+int cudaDriverGetVersion(int* version) {
+  *version = 12060;
+  return 0;
+}
 int cudaMalloc(void** address, size_t size) { return take(address, size); }
 int cudaFree(void* address) { return give_back(address); }
 int cudaHostAlloc(void** address, size_t size, unsigned flags) { return flags ? 1 : take(address, size); }
@@ -49,7 +78,10 @@ int cudaMemsetAsync(void* to, int value, size_t size, void* stream) {
 int cudaMemcpyAsync(void* to, const void* from, size_t size, int kind, void* stream) {
   return stream && (kind == 1 || kind == 2) ? enqueue((struct op){COPY, to, from, size, 0, NULL, 0}) : 1;
 }
-int cudaStreamCreate(void** stream) { *stream = &live; return 0; }
+int cudaStreamCreate(void** stream) {
+  *stream = &live;
+  return 0;
+}
 int cudaStreamSynchronize(void* stream) { return stream && !capturing ? 0 : 1; }
 int cudaStreamBeginCapture(void* stream, int mode) {
   if (!stream || capturing || mode != 1) return 1;
