@@ -4,8 +4,7 @@ Metadata (all strings): ``format`` "multires-weights", ``version`` "2", ``precis
 "fp16" or "int8", ``queues`` "float32", "float16" or "int8", the configuration's numbers,
 ``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. With a
 card also what a program needs around the network: ``labels`` and ``channels``, one a line, ``output``,
-``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one a line. Version "1", which
-the engine reads too, has no ``queues``: they are float16 in "fp16" and float32 otherwise.
+``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one a line.
 
 | tensor | shape |
 | --- | --- |

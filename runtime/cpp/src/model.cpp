@@ -1,6 +1,7 @@
 #include "model.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <locale>
@@ -110,25 +111,13 @@ float read_epsilon(const WeightsFile& file) {
   return epsilon;
 }
 
-// The first files have none.
-DType read_precision(const WeightsFile& file) {
-  const auto found = file.metadata().find("precision");
-  if (found == file.metadata().end() || found->second == "fp32") return DType::kFloat32;
-  if (found->second == "fp16") return DType::kFloat16;
-  if (found->second == "int8") return DType::kInt8;
-  throw LoadError(MULTIRES_UNSUPPORTED,
-                  "metadata precision is '" + found->second + "', this release runs fp32, fp16 and int8");
-}
-
-// Before version 2, float16 weights and float16 queues were one thing.
-DType read_queues(const WeightsFile& file, DType precision) {
-  if (file.text("version") == "1") return precision == DType::kFloat16 ? precision : DType::kFloat32;
-  const std::string& name = file.text("queues");
-  if (name == "float32") return DType::kFloat32;
-  if (name == "float16") return DType::kFloat16;
-  if (name == "int8") return DType::kInt8;
-  throw LoadError(MULTIRES_UNSUPPORTED,
-                  "metadata queues is '" + name + "', this release runs float32, float16 and int8");
+// A number type's metadata; `names` are those of float32, float16 and int8.
+DType read_type(const WeightsFile& file, const std::string& key, const std::array<const char*, 3>& names) {
+  const std::string& name = file.text(key);
+  for (DType type : {DType::kFloat32, DType::kFloat16, DType::kInt8})
+    if (name == names[static_cast<size_t>(type)]) return type;
+  throw LoadError(MULTIRES_UNSUPPORTED, "metadata " + key + " is '" + name + "', this release runs " + names[0] + ", " +
+                                            names[1] + " and " + names[2]);
 }
 
 int to_int(int64_t value) { return static_cast<int>(value); }
@@ -155,8 +144,8 @@ Model* Model::load(const void* data, size_t size) { return read(WeightsFile(data
 
 Model* Model::read(const WeightsFile& file) {
   if (file.text("format") != "multires-weights") throw LoadError(MULTIRES_MALFORMED, "not a weights file");
-  if (file.text("version") != "1" && file.text("version") != "2")
-    throw LoadError(MULTIRES_UNSUPPORTED, "has version " + file.text("version") + ", this release reads 1 and 2");
+  if (file.text("version") != "2")
+    throw LoadError(MULTIRES_UNSUPPORTED, "has version " + file.text("version") + ", this release reads version 2");
   auto model = std::make_unique<Model>();
   multires_info& info = model->info;
   info.d_input = to_int(file.number("d_input", 0, kMaxChannels));
@@ -176,8 +165,8 @@ Model* Model::read(const WeightsFile& file) {
         padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}), info.n_tokens, info.d_model);
   else
     model->encoder = read_panels(file, "encoder", info.d_input, info.d_model, DType::kFloat32);
-  const DType precision = read_precision(file);
-  model->queues = read_queues(file, precision);
+  const DType precision = read_type(file, "precision", {"fp32", "fp16", "int8"});
+  model->queues = read_type(file, "queues", {"float32", "float16", "int8"});
   const float epsilon = read_epsilon(file);
   for (int j = 0; j < info.depth; ++j) {
     const int64_t given = highpass(file, info, "layers.0", j).shape[0];

@@ -169,8 +169,7 @@ uint64_t WeightsFile::fingerprint() const {
   for (const auto& [name, tensor] : tensors_) {
     all = digest(name.data(), name.size(), all);
     all = digest(tensor.shape.data(), tensor.shape.size() * sizeof tensor.shape[0], all);
-    // Of float32 nothing is said: snapshots of such networks are older than other types.
-    if (tensor.dtype != DType::kFloat32) all = digest(name_of(tensor.dtype), 2, all);
+    all = digest(name_of(tensor.dtype), 2, all);
     all = digest(tensor.data, tensor.count * size_of(tensor.dtype), all);
   }
   return all;

@@ -204,15 +204,6 @@ class TestFiles:
         assert header["__metadata__"]["queues"] == dtype
         assert ("layers.1.queue_scales" in header) == (dtype == "int8")
 
-    @pytest.mark.parametrize(("precision", "dtype"), [("fp32", np.float32), ("fp16", np.float16)])
-    def test_of_version_1_have_the_queues_of_their_precision(
-        self, precision: str, dtype: type, net: MultiresNet, tmp_path: Path
-    ) -> None:
-        data = native_weights(fold(net), Pooling(), None, precision)
-        old = self.changed(data, lambda _: None, version="1", queues=None)
-        state = _native.State(self.load(tmp_path, old), 1)
-        assert {part.dtype for part in parts_of(state)} == {np.dtype(dtype)}
-
     @pytest.mark.parametrize(
         ("value", "message"),
         [
