@@ -1,4 +1,4 @@
-"""``kit.tar.gz``: what a device needs to prove and time a bundle without this package."""
+"""``kit.tar.gz``: the files that check and time a bundle on a device without this package."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def make_kit(
     precisions: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> bytes:
-    """The archive, the same bytes for the same bundle on the same kind of CPU.
+    """Make the archive: the same bytes for the same bundle on the same kind of CPU.
 
-    ``target`` None is the bundle's; ``precisions`` empty are all. Raises BundleError for a bundle that
-    has no such graphs, or that fails its own reference here.
+    ``target`` defaults to the bundle's target, ``precisions`` to all. Raises BundleError if the bundle
+    lacks the requested graphs, or fails its own reference on this machine.
     """
     manifest = bundle.manifest
     target = target or manifest.target
@@ -91,14 +91,16 @@ def make_kit(
 
 
 def graphs_for(manifest: Manifest, target: str) -> Graphs:
-    """The graphs of a bundle that a target runs, by kind and precision: of the form that every release of
-    the target reads, where the bundle has it. Raises BundleError or ConfigError."""  # fmt: skip
+    """The graphs of a bundle for a target, by kind and precision. Raises BundleError or ConfigError.
+
+    If the bundle has several forms, the graphs are of the form that every release of the target reads.
+    """
     taken = [form.form_name for form in reversed(target_by_name(target).forms)]
     for form in taken:
         if form in manifest.form_names():
             return manifest.in_form(form).graphs
     raise BundleError(
-        f"{target} takes graphs of {' or '.join(taken)}, and the bundle has "
+        f"{target} needs graphs in the form {' or '.join(taken)}; the bundle has "
         f"{', '.join(manifest.form_names())}: export it again with --target {target}"
     )
 
@@ -112,7 +114,7 @@ def _precisions(graphs: Graphs, asked: Sequence[str]) -> list[str]:
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
-    """What says which bundle a kit, and a report of it, belong to."""
+    """Identifies the bundle in a kit and in its device reports."""
     return {"manifest_sha256": manifest.to_json()["sha256"], "source": manifest.source}
 
 
@@ -130,7 +132,7 @@ def _npz(arrays: dict[str, Any]) -> bytes:
 
 
 def _pack(top: str, files: dict[str, bytes]) -> bytes:
-    """A .tar.gz that says nothing of when, where and by whom it was made."""
+    """A .tar.gz without times, users or other facts about this machine."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0) as compressed,

@@ -1,8 +1,8 @@
-"""What a kit checks: recorded streams put together in several ways, and the states that they end with.
+"""The cases that a kit checks: streams assembled from recorded streams, and their states at the end.
 
-The reference of every output is the bundle's ``golden.npz``, PyTorch's in float64. Restarted rows need
-no more: from a restart on, a stream is a recorded one from its beginning. The reference of the states is
-the native engine, after what it put out on the way was held against the same ``golden.npz``.
+The reference of every output is the bundle's ``golden.npz``, computed by PyTorch in float64. It covers
+restarted rows too: a restart repeats a recorded stream from its beginning. The native engine computes the
+reference states; its outputs must first agree with the same ``golden.npz``.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from multires_edge.format.pooling import window_of
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.kit.device.kit import assemble
 
-# Only taps of delay 1 are read within two steps. So a state that is not fed back is the only one that is
-# off after them, but for the first queue and the position, which come first.
+# Two steps read only taps of delay 1. If one state is not fed back, only that state is wrong after them.
+# Exceptions: the first queue and the position also disturb other states, but are compared first.
 _FIRST_STEPS = 2
 _ODD_LENGTH = 37
 
 
 @dataclass(frozen=True)
 class Case:
-    """Streams to roll: ``streams`` has, for each row of the batch, (step, recorded row) of its restarts."""
+    """Streams to run: for each row of the batch, ``streams`` has (step, recorded row) of each start."""
 
     name: str
     steps: int
     streams: tuple[tuple[tuple[int, int], ...], ...]
 
     def to_json(self, pool: str | None, states: list[str], limit: Limit) -> dict[str, Any]:
-        """As kit.json has it.
+        """The entry in kit.json.
 
-        ``sums`` are the states that add up steps, and how many at most; ``outputs`` says whether the
-        outputs are compared: a mean over two steps would say nothing.
+        ``sums`` has the states that add up steps, with the largest number of steps. ``outputs`` tells
+        whether to compare outputs: a mean error over two steps is not meaningful.
         """
         window = window_of(pool) or self.steps
         sums = {name: min(self.steps, window) for name in states if name.startswith("pool_")}
@@ -53,7 +53,7 @@ class Case:
 
 
 def stream_cases(rows: int, steps: int) -> list[Case]:
-    """Cases for so many recorded rows and steps."""
+    """The cases for ``rows`` recorded streams of ``steps`` steps."""
     first = min(_FIRST_STEPS, steps)
     other = 1 % rows
     cases = [
@@ -68,19 +68,19 @@ def stream_cases(rows: int, steps: int) -> list[Case]:
 
 
 def sequence_cases(golden: Golden, steps: int, pool: str | None) -> list[dict[str, Any]]:
-    """Lengths at which the full graph is compared, and which recorded outputs are its reference."""
+    """The sequence lengths to compare the full graph at, each with the recorded outputs to use."""
     cases = []
     for length in sorted({min(_ODD_LENGTH, steps), steps}):
         if golden.full is not None and (pool is None or length == golden.inputs.shape[-1]):
             cases.append({"steps": length, "reference": "full"})
-        # A stream's logits are the full graph's, until its window is shorter than the sequence.
+        # The logits of a stream equal those of the full graph unless the sequence exceeds the window.
         elif pool == "cumulative" or (pool is not None and int(pool.removeprefix("window:")) >= length):
             cases.append({"steps": length, "reference": "stepwise"})
     return cases
 
 
 def reference_states(bundle: Bundle, golden: Golden, precision: str, case: Case) -> dict[str, NDArray[Any]]:
-    """The states that a case ends with, by the step graph's inputs. Raises BundleError if it fails here."""
+    """The states at the end of a case, by name. Raises BundleError if the outputs on the way are wrong."""
     x = assemble(golden.inputs, case.streams, case.steps)
     stream = bundle.stream(len(case.streams), precision=precision)
     restarts = sorted({(step, row) for row, parts in enumerate(case.streams) for step, _ in parts[1:]})
@@ -97,6 +97,6 @@ def reference_states(bundle: Bundle, golden: Golden, precision: str, case: Case)
     if case.to_json(None, [], LIMITS[precision])["outputs"] and not check.passed:
         raise BundleError(
             f"{bundle.path}: fails its own reference on this machine ({check.line()[5:]}); "
-            "multires-edge verify says more"
+            "run multires-edge verify"
         )
     return stream.save_state().arrays

@@ -1,4 +1,4 @@
-"""Device reports back at the bundle: read, held against the bundle, kept in it, and shown."""
+"""Read device reports, check them against their bundle, store them in it, and show them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ PAGE = "index.html"
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """A report of the kit's script that was checked; ``entry`` is the JSON object as it was written."""
+    """A checked report of the kit's script. ``entry`` is the JSON object that the device wrote."""
 
     entry: dict[str, Any]
 
     @property
     def name(self) -> str:
-        """What the device calls itself, and what ran the graphs."""
+        """The names of the device and of the backend that ran the graphs."""
         return f"{self.entry['name']}, {self.entry['backend']['name']}"
 
     @property
     def file_name(self) -> str:
-        """One file a device and backend: a later report takes the place of an earlier one."""
+        """One file per device and backend: a later report replaces the earlier report."""
         return (re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:80] or "device") + ".json"
 
     @property
@@ -42,7 +42,7 @@ class DeviceReport:
         return bool(self.entry["passed"])
 
     def lines(self) -> list[str]:
-        """For a person: what failed, or that all is well, and how long a step takes."""
+        """Lines of text: failed checks, notes and latencies."""
         checks, backend = self.entry["checks"], self.entry["backend"]
         failed = [check for check in checks if not check["passed"]]
         versions = [f"{key} {value}" for key, value in backend.items() if key not in ("name", "engines")]
@@ -60,7 +60,7 @@ class DeviceReport:
 
 
 def read_report(path: Path, bundle: Bundle) -> DeviceReport:
-    """Read ``device_report.json`` and check that it is whole and of this bundle. Raises BundleError."""
+    """Read ``device_report.json``; check that it is complete and of this bundle. Raises BundleError."""
     try:
         entry = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
@@ -80,26 +80,26 @@ def read_report(path: Path, bundle: Bundle) -> DeviceReport:
         report.lines(), render([report])
         made = [check["passed"] is True for check in entry["checks"]]
         if entry["passed"] is not (bool(made) and all(made)):
-            raise ValueError("passed is not what its checks say")
+            raise ValueError("'passed' contradicts its checks")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise BundleError(f"{path}: is incomplete or misshapen ({error!r})") from error
     if theirs != ours:
         raise BundleError(
-            f"{path}: is of another bundle: of the manifest {theirs[:16]}…, and that of {bundle.path} is "
+            f"{path}: belongs to another bundle: its manifest is {theirs[:16]}…, that of {bundle.path} is "
             f"{ours[:16]}…"
         )
     return report
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    """The script writes neither NaN nor infinity, and JSON has none."""
-    raise ValueError(f"{name} is no JSON")
+    """Refuse NaN and infinities: JSON has no such numbers."""
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def store_report(report: DeviceReport, bundle: Bundle) -> Path:
-    """Keep a report in the bundle, and show all that are there in a page beside them.
+    """Store a report in the bundle, and write a page of all its reports. Returns the report's path.
 
-    Reports have digests of their own and are not among the manifest's files. Raises OutputError.
+    The manifest does not list reports, because each has its own digest. Raises OutputError.
     """
     folder = bundle.path / FOLDER
     final = folder / report.file_name
@@ -111,7 +111,7 @@ def store_report(report: DeviceReport, bundle: Bundle) -> Path:
     for path in sorted(folder.glob("*.json")):
         try:
             reports.append(read_report(path, bundle))
-        except BundleError as error:  # of another device, whose turn it is to be made again
+        except BundleError as error:  # of another device, which must make its report again
             damaged.append(str(error))
     write_file(folder / PAGE, render(reports, damaged).encode(), force=True)
     return final
@@ -133,7 +133,7 @@ _TIMING_COLUMNS = ("p50_us", "p99_us", "max_us")
 
 
 def render(reports: list[DeviceReport], damaged: Sequence[str] = ()) -> str:
-    """The page ``devices/index.html``, which report.html shows; ``damaged`` says what cannot be shown."""
+    """The page ``devices/index.html``, which report.html embeds. ``damaged`` has error messages."""
     parts = [_section(report) for report in reports]
     parts += [f'<p class="fail">{html.escape(text)}</p>' for text in damaged]
     return _PAGE.format("\n".join(parts))

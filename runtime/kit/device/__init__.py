@@ -1,5 +1,5 @@
-"""What a kit runs on the device: plain Python and numpy, copied into the archive as it is.
+"""The program that a kit runs on the device: Python 3.10 and numpy 1.21, copied unchanged into the archive.
 
-Nothing here imports the rest of the package, and relative imports let it run where that is not installed.
-Python 3.10 and numpy 1.21 are enough. ``check_device.py`` starts it.
+It runs without the rest of the package: every import of project code is relative and within this folder.
+``check_device.py`` starts it.
 """

@@ -1,4 +1,4 @@
-"""One step against ONNX Runtime, by polygraphy, where both are installed."""
+"""Compare one step with ONNX Runtime by polygraphy, if both are installed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class LeftOut(Exception):
-    """The comparison could not be made; the message says why."""
+class Skipped(Exception):
+    """The comparison cannot run; the message gives the reason."""
 
 
 def agreement(
     graph: Graph, runner: StepRunner, inputs: NDArray[Any], sums: dict[str, int]
 ) -> dict[str, dict[str, Any]]:
-    """Step once from where the streams are, by the runner and by ONNX Runtime on the CPU.
+    """Run one more step from the current states, by ``runner`` and by ONNX Runtime on the CPU.
 
-    ``sums`` are the states that add up steps, and how many. Returns a result for each output.
-    Raises LeftOut.
+    ``inputs`` are recorded streams (rows, ..., time). ``sums`` has the states that add up steps, with the
+    number of steps. Returns a result for each output. Raises Skipped.
     """
     try:
         import onnxruntime
@@ -31,7 +31,7 @@ def agreement(
         from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
         from polygraphy.logger import G_LOGGER
     except ImportError as error:
-        raise LeftOut(str(error)) from error
+        raise Skipped(str(error)) from error
     before = runner.read()
     rows = len(next(iter(before.values())))
     sample = np.ascontiguousarray(inputs[np.arange(rows) % graph.rows][..., 0])
@@ -44,20 +44,20 @@ def agreement(
             with OnnxrtRunner(session) as reference:
                 values = reference.infer({graph.input["name"]: sample, **before})
                 theirs = {name: np.array(value) for name, value in values.items()}
-        except Exception as error:  # a graph newer than this ONNX Runtime; its exceptions have no other base
+        except Exception as error:  # the only common base; the graph may be too new
             what = " ".join(str(error).split())[:200]
-            raise LeftOut(f"onnxruntime {onnxruntime.__version__} cannot run the graph ({what})") from error
+            raise Skipped(f"onnxruntime {onnxruntime.__version__} cannot run the graph ({what})") from error
         value, mean = graph.limit["value"], graph.limit["measure"] == "mean"
-        # An addition may be rounded either way, and what it loses is a state too: both are of the sum's size.
+        # The errors of a sum and of its compensation term both scale with the sum.
         scale = {state["output"]: float(sums.get(state["input"], 1)) for state in graph.states}
-        # Releases before 0.50 have no class for it, and from 0.60 on the function is to be gone.
+        # polygraphy before 0.50 lacks the class; 0.60 is to remove the function.
         simple = getattr(comparator, "SimpleCompareFunc", None) or comparator.CompareFunc.simple
         compare = simple(
             atol={name: value * scale.get(name, 1.0) for name in theirs},
             rtol=value,
             check_error_stat="mean" if mean else "elemwise",
         )
-        with np.errstate(all="ignore"):  # it divides zeros by zeros
+        with np.errstate(all="ignore"):  # polygraphy divides zero by zero
             found = compare(
                 comparator.IterationResult(mine, runner_name="device"),
                 comparator.IterationResult(theirs, runner_name="onnxruntime"),

@@ -1,4 +1,4 @@
-"""Every output of every step, and every state at the end, held against the recorded reference."""
+"""Compare every output of every step, and every state at the end, with the recorded reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-from .agreement import LeftOut, agreement
+from .agreement import Skipped, agreement
 from .files import KitError
 from .kit import Graph, Kit, assemble
 from .runners import Backend, FullRunner, StepRunner
@@ -20,14 +20,14 @@ from .runners import Backend, FullRunner, StepRunner
 def compare(
     y: NDArray[Any], reference: NDArray[Any], limit: dict[str, Any], *, floor: float, over_time: bool
 ) -> dict[str, Any]:
-    """Hold (rows, ...) against a reference; the last axis is time if ``over_time``.
+    """Compare (rows, ...) with a reference; the last axis is time if ``over_time``. Raises KitError.
 
-    By "max" the error is the largest |y - reference| / max(floor, |reference|); by "mean" that of the
-    row with the largest sum |y - reference| / sum |reference|. Anything not finite is infinitely wrong.
-    ``at`` is the first step that is off, or else the worst, and the value furthest off there.
+    The measure "max" is the largest |y - reference| / max(floor, |reference|). The measure "mean" is
+    sum |y - reference| / sum |reference| of the worst row. A value that is not finite has an infinite error.
+    ``at`` locates the worst value. If steps are above the limit of "max", it is that of the first such step.
     """
     if y.shape != reference.shape:
-        raise KitError(f"an output has shape {y.shape}, its reference {reference.shape}")
+        raise KitError(f"an output has shape {y.shape}, expected {reference.shape} as in the reference")
     expected, size = reference.astype(np.float64), np.abs(reference.astype(np.float64))
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.abs(y.astype(np.float64) - expected)
@@ -37,7 +37,7 @@ def compare(
             error, off = float(each.max()), each > limit["value"]
         else:
             rows = tuple(range(1, y.ndim))
-            # A floor other than 1 is the scale of a sum, whose own value may be anything down to 0.
+            # A floor other than 1 is the scale of a sum; the sum itself may be close to 0.
             total = (size if floor == 1 else np.maximum(size, floor)).sum(rows)
             by_row = difference.sum(rows) / np.where(total > 0, total, 1)
             error = float(by_row.max())
@@ -66,7 +66,7 @@ def compare(
 
 
 def line(check: dict[str, Any]) -> str:
-    """A check for a person; a failed one names tensor, step and row."""
+    """One line of text about a check. A failed check names the tensor, step and row."""
     head = f"-[{'✓' if check['passed'] else 'x'}] {check['name']}: {check['tensor']}"
     if "message" in check:
         return f"{head} {check['message']}"
@@ -78,14 +78,14 @@ def line(check: dict[str, Any]) -> str:
     if at is None:
         return f"{head} is off, {tail}"
     place = f"step {at['step']}, row {at['row']}"
-    return f"{head} is off at {place}, {at['index']}: {at['value']} for {at['reference']:.8g}, {tail}"
+    return f"{head} is off at {place}, {at['index']}: {at['value']}, expected {at['reference']:.8g}, {tail}"
 
 
 _EXACT = {"value": 0.0, "measure": "max"}
 
 
 class Checker:
-    """Makes every check of a kit on one backend; ``checks`` and ``notes`` go into the report."""
+    """Runs every check of a kit on one backend. The report takes ``checks`` and ``notes``."""
 
     def __init__(self, kit: Kit, backend: Backend) -> None:
         self._kit, self._backend = kit, backend
@@ -97,12 +97,12 @@ class Checker:
         return bool(self.checks) and all(check["passed"] for check in self.checks)
 
     def run_files(self) -> None:
-        """A graph that was changed has failed; what the change does, the other checks say."""
+        """Record a failed check for each changed graph. The other checks show the effect of the change."""
         for name, message in self._kit.changed.items():
             self._add("files", name, {"passed": False, "message": message})
         if not self._kit.changed:
             count = len(self._kit.entry["files"])
-            self._add("files", f"all {count}", {"passed": True, "message": "are as they were made"})
+            self._add("files", f"all {count}", {"passed": True, "message": "are unchanged"})
 
     def run(self, precision: str) -> None:
         """Check the graphs of a precision."""
@@ -117,8 +117,8 @@ class Checker:
         runner_of_all, whole = self._backend.full_runner(full), self._kit.entry["full"][precision]
         for case in whole:
             self._whole(full, runner_of_all, case)
-        if not whole:  # of a window that is shorter than any length whose ranges were measured
-            self._note(f"{precision} full graph: left out, the kit has no reference at the lengths it is for")
+        if not whole:  # the window is shorter than every sequence whose ranges were measured
+            self._note(f"{precision} full graph: skipped, the kit has no reference for its sequence lengths")
 
     def _add(self, name: str, tensor: str, result: dict[str, Any], quiet: bool = False) -> None:
         check = {"name": name, "tensor": tensor, **result}
@@ -127,7 +127,7 @@ class Checker:
             print(line(check), flush=True)
 
     def _roll(self, graph: Graph, runner: StepRunner, number: int, case: dict[str, Any], name: str) -> None:
-        """Step through recorded streams; compare every output, and at the end every state."""
+        """Step through recorded streams. Compare every output, and every state at the end."""
         schedule, steps = case["streams"], case["steps"]
         x = assemble(self._kit.inputs, schedule, steps)
         restarts: dict[int, list[int]] = {}
@@ -145,7 +145,7 @@ class Checker:
             result = compare(y, reference, graph.limit, floor=1, over_time=True)
             self._add(f"{name}, every step", graph.output["name"], result)
         states, passed = runner.read(), []
-        # What can put the others wrong comes first: position, then queues, then sums of what they gave.
+        # Causes come before effects: the position, then the queues, then the sums.
         for state in sorted(
             graph.states, key=lambda state: (state["dtype"] != "int64", "scale" not in state)
         ):
@@ -153,11 +153,11 @@ class Checker:
             key = f"{graph.precision}/{number}/{tensor}"
             if key not in self._kit.states:
                 raise KitError(f"{self._kit.folder / 'states.npz'}: has no {key}; unpack the kit again")
-            # A position counts; int8 would be a rounded value.
+            # The int64 state is the position, an exact count.
             limit = _EXACT if state["dtype"] == "int64" else graph.limit
             reference, floor = self._kit.states[key], float(case["sums"].get(tensor, 1))
             if limit["measure"] == "max":
-                # Activations of any size meet in each value of a state, and their roundings with them.
+                # Each value of a state sums activations of any size, and their rounding errors.
                 floor = max(floor, float(np.abs(reference).max()))
             result = compare(states[tensor], reference, limit, floor=floor, over_time=False)
             result["at"]["step"] = steps - 1
@@ -166,7 +166,7 @@ class Checker:
         self._summary(name, passed, "states at the end")
 
     def _whole(self, graph: Graph, runner: FullRunner, case: dict[str, Any]) -> None:
-        """Whole sequences at once."""
+        """Compare the full graph on whole sequences."""
         steps = case["steps"]
         x = np.ascontiguousarray(self._kit.inputs[..., :steps])
         feeds = {graph.input["name"]: x}
@@ -184,17 +184,17 @@ class Checker:
         self._add(name, graph.output["name"], result)
 
     def _agree(self, graph: Graph, runner: StepRunner) -> None:
-        """One more step, from the states that the last case ended with."""
+        """Compare one more step with ONNX Runtime, from the states at the end of the last case."""
         name = f"{graph.precision} step graph, one step against ONNX Runtime by polygraphy"
         sums = self._kit.entry["cases"][graph.precision][-1]["sums"]
         try:
             results = agreement(graph, runner, self._kit.inputs, sums)
-        except LeftOut as reason:
-            self._note(f"{name}: left out, {reason}")
+        except Skipped as reason:
+            self._note(f"{name}: skipped, {reason}")
             return
         for tensor, result in results.items():
             self._add(name, tensor, result, quiet=True)
-        self._summary(name, [result["passed"] for result in results.values()], "tensors alike")
+        self._summary(name, [result["passed"] for result in results.values()], "tensors agree")
 
     def _note(self, text: str) -> None:
         print(f"-[ ] {text}")

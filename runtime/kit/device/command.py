@@ -1,4 +1,4 @@
-"""The command: make every check, time it, write the report."""
+"""The command: run every check, time the graphs, write the report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _names(text: str) -> list[str]:
 def _counts(text: str) -> list[int]:
     names = _names(text)
     if not names or not all(name.isdecimal() and int(name) > 0 for name in names):
-        raise argparse.ArgumentTypeError(f"{text!r}, expected counts from 1 up, such as 1,8,64")
+        raise argparse.ArgumentTypeError(f"{text!r}, expected positive numbers such as 1,8,64")
     return [int(name) for name in names]
 
 
@@ -39,26 +39,26 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="check_device.py",
         description="Check a MultiresNet on this device, time it, and write device_report.json.",
-        epilog="Exit code 0: all is well; 1: something is off, and named; 2: the check could not be made.",
+        epilog="Exit code 0: all checks passed; 1: a check failed; 2: the check could not run.",
     )
     add = parser.add_argument
     add("--backend", choices=("tensorrt", "onnxruntime"), default="tensorrt", help="default: tensorrt")
-    add("--provider", default="CPUExecutionProvider", help="ONNX Runtime's (default: %(default)s)")
-    add("--precision", type=_names, default=[], metavar="P,...", help="only these (default: all in the kit)")
+    add("--provider", default="CPUExecutionProvider", help="of ONNX Runtime (default: %(default)s)")
+    add("--precision", type=_names, default=[], metavar="P,...", help="to check (default: all in the kit)")
     add("--streams", type=_counts, default=[1, 8, 64], metavar="N,...", help="to time (default: 1,8,64)")
-    add("--steps", type=int, default=1000, metavar="N", help="steps to time (default: %(default)s; 0: none)")
-    add("--name", metavar="NAME", help="what to call this device (default: its model)")
+    add("--steps", type=int, default=1000, metavar="N", help="to time; 0 skips timing (default: %(default)s)")
+    add("--name", metavar="NAME", help="of this device, for the report (default: its model)")
     add(
         "--report", type=Path, default=Path("device_report.json"), metavar="FILE", help="default: %(default)s"
     )
-    add("--engines", type=Path, default=here / "engines", metavar="DIR", help="where engines are kept")
-    add("--rebuild", action="store_true", help="build engines even where they are kept")
+    add("--engines", type=Path, default=here / "engines", metavar="DIR", help="folder of the built engines")
+    add("--rebuild", action="store_true", help="build every engine again")
     add("--kit", type=Path, default=here, metavar="DIR", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def check_device(options: argparse.Namespace) -> dict[str, Any]:
-    """Make all checks and measurements; the report."""
+    """Run all checks and measurements. Returns the report. Raises KitError."""
     started = datetime.datetime.now(datetime.timezone.utc)
     kit = Kit(options.kit)
     precisions = kit.precisions(options.precision)
@@ -72,7 +72,7 @@ def check_device(options: argparse.Namespace) -> dict[str, Any]:
         backend = TensorRT(options.engines, most, rebuild=options.rebuild)
     facts = machine()
     if facts["absent"]:
-        print(f"-[ ] not found here: {', '.join(facts['absent'])}")
+        print(f"-[ ] not found on this machine: {', '.join(facts['absent'])}")
     checker, timings = Checker(kit, backend), []
     checker.run_files()
     for precision in precisions:
@@ -110,11 +110,11 @@ def check_device(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command. Returns its exit code."""
     options = _arguments(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without check marks
+            stream.reconfigure(errors="replace")  # not every terminal can show ✓
     try:
         check_writable(options.report)
         report = check_device(options)
@@ -123,9 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # What is still in the buffer goes nowhere, and Python would say so once more at the end.
+        # Drop the buffered output: Python would report the broken pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print("error: nobody reads the output any more; no report was written", file=sys.stderr)
+        print("error: the output pipe was closed; no report was written", file=sys.stderr)
         return 2
     except MemoryError:
         print("error: out of memory; try fewer --streams, or one --precision at a time", file=sys.stderr)

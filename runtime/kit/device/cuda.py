@@ -1,4 +1,4 @@
-"""The little of the CUDA runtime library that is needed, by ctypes."""
+"""The functions of the CUDA runtime library that the kit needs, by ctypes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .files import KitError
 
 
 class Cuda:
-    """The little of the CUDA runtime library that is needed, by ctypes.
+    """The functions of the CUDA runtime library that the kit needs, by ctypes.
 
-    JetPack has the library and no Python package for it, and the wheels of cuda-python follow CUDA's
-    versions; so nothing needs to be installed for this.
+    JetPack has this library but no Python package for it, and the wheels of cuda-python fit only one
+    version of CUDA.
     """
 
     TO_DEVICE, TO_HOST = 1, 2
@@ -57,8 +57,8 @@ class Cuda:
             function = getattr(self._library, name)
             function.argtypes, function.restype = types, ctypes.c_int
         if not self._get(ctypes.c_int, self._library.cudaGetDeviceCount):
-            raise KitError("no CUDA device found: this script builds and runs on the device itself")
-        # A blocking stream of its own: TensorRT synchronises too much on the default one.
+            raise KitError("no CUDA device was found: run this script on the device itself")
+        # Not the default stream: TensorRT synchronizes too often there.
         self.stream: int = self._get(ctypes.c_void_p, self._library.cudaStreamCreate)
 
     @classmethod
@@ -69,8 +69,8 @@ class Cuda:
             with contextlib.suppress(OSError):
                 return ctypes.CDLL(name)
         raise KitError(
-            "the CUDA runtime library libcudart is not found: sudo apt install nvidia-jetpack, or give "
-            "its folder in LD_LIBRARY_PATH"
+            "the CUDA runtime library libcudart was not found: sudo apt install nvidia-jetpack, or add "
+            "its folder to LD_LIBRARY_PATH"
         )
 
     def _call(self, function: Any, *arguments: Any) -> None:
@@ -96,7 +96,7 @@ class Cuda:
         }
 
     def allocate(self, size: int) -> int:
-        """Zeroed device memory; its address."""
+        """Allocate ``size`` bytes of zeroed device memory. Returns the address."""
         address = self._get(ctypes.c_void_p, self._library.cudaMalloc, max(1, size))
         self.zero(address, size)
         return address
@@ -105,7 +105,7 @@ class Cuda:
         self._call(self._library.cudaFree, address)
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
-        """Page-locked host memory as an array, until ``free_pinned``."""
+        """Allocate an array in page-locked host memory; ``free_pinned`` frees it."""
         array: NDArray[Any] = np.empty(shape, dtype)
         address = self._get(ctypes.c_void_p, self._library.cudaHostAlloc, max(1, array.nbytes), 0)
         memory = (ctypes.c_uint8 * array.nbytes).from_address(address)
@@ -113,7 +113,7 @@ class Cuda:
         return pinned
 
     def free_pinned(self, array: NDArray[Any]) -> None:
-        """Nothing may look at the array from now on."""
+        """Free a pinned array. Do not use the array afterwards."""
         self._call(self._library.cudaFreeHost, array.ctypes.data)
 
     def zero(self, address: int, size: int) -> None:
@@ -129,7 +129,7 @@ class Cuda:
         self._call(self._library.cudaStreamBeginCapture, self.stream, self._THREAD_LOCAL)
 
     def end_capture(self) -> int:
-        """What was enqueued since ``begin_capture``, ready to be launched."""
+        """Returns an executable CUDA graph of the work since ``begin_capture``."""
         graph = ctypes.c_void_p()
         self._call(self._library.cudaStreamEndCapture, self.stream, ctypes.byref(graph))
         ready = self._get(ctypes.c_void_p, self._library.cudaGraphInstantiateWithFlags, graph, 0)

@@ -1,4 +1,4 @@
-"""Engines: built on this device, strongly typed, and kept beside a description of each."""
+"""Engines: strongly typed, built on this device, and stored with a sidecar that describes each."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .kit import Graph
 
 
 class Engines:
-    """Builds the engine of a graph, or takes the one that was built before.
+    """Builds the engine of a graph, or loads the stored engine.
 
-    ``used`` describes those that were asked for, as their sidecars do.
+    ``used`` has the sidecar of every engine that was requested.
     """
 
     def __init__(self, trt: Any, folder: Path, capability: str, most_streams: int, *, rebuild: bool) -> None:
@@ -28,7 +28,7 @@ class Engines:
         self.used: list[dict[str, Any]] = []
 
     def engine(self, graph: Graph) -> Any:
-        """The graph's engine, loaded. Raises KitError."""
+        """The loaded engine of a graph. Raises KitError."""
         if graph.path not in self._loaded:
             path = self._folder / f"{graph.path.stem}.engine"
             wanted = self._description(graph)
@@ -50,7 +50,7 @@ class Engines:
         return self._loaded[graph.path]
 
     def _description(self, graph: Graph) -> dict[str, Any]:
-        """What an engine depends on: one that was built of anything else is not taken."""
+        """Everything that an engine depends on. If a stored sidecar differs, the engine is built again."""
         least, best = {"batch": 1, "time": 1}, {"batch": 1, "time": graph.steps}
         most = {"batch": max(self._most, graph.rows), "time": graph.steps}
         takes = [*graph.inputs, *({**state, "name": state["input"]} for state in graph.states)]
@@ -71,7 +71,7 @@ class Engines:
 
 
 def _kept(path: Path, wanted: dict[str, Any]) -> tuple[dict[str, Any] | None, bytes | None]:
-    """The sidecar and the engine that are kept, if they are whole and what is wanted."""
+    """The stored sidecar and engine, if the engine is undamaged and fits ``wanted``."""
     try:
         sidecar = json.loads(path.with_suffix(".json").read_text("utf-8"))
         plan = path.read_bytes()
@@ -84,14 +84,14 @@ def _kept(path: Path, wanted: dict[str, Any]) -> tuple[dict[str, Any] | None, by
 
 
 def build(trt: Any, graph: Graph, profile: dict[str, list[list[int]]], configure: Any = None) -> bytes:
-    """Build an engine, strongly typed: precision is what the graph says, and float32 is float32.
+    """Build a strongly typed engine: the graph sets every precision, and float32 is not cut to TF32.
 
-    ``profile`` has the smallest, best and largest shape of each input; ``configure`` is called with the
+    ``profile`` has the smallest, best and largest shape of each input. ``configure`` may change the
     builder's configuration. Raises KitError.
     """
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
-    # From TensorRT 11 on every network is.
+    # From TensorRT 11 on, every network is strongly typed.
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, logger)
@@ -100,7 +100,7 @@ def build(trt: Any, graph: Graph, profile: dict[str, list[list[int]]], configure
         raise KitError(f"{graph.path}: TensorRT {trt.__version__} cannot parse it ({errors})")
     config = builder.create_builder_config()
     if hasattr(trt.BuilderFlag, "TF32"):
-        # On by default, and its 10 bits would not hold float32's limit.
+        # TF32 is on by default; its 10 bits would exceed the limit of float32.
         config.clear_flag(trt.BuilderFlag.TF32)
     shapes = builder.create_optimization_profile()
     for name, (least, best, most) in profile.items():
@@ -110,5 +110,5 @@ def build(trt: Any, graph: Graph, profile: dict[str, list[list[int]]], configure
         configure(config)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise KitError(f"{graph.path}: TensorRT {trt.__version__} cannot build it; its log above says why")
+        raise KitError(f"{graph.path}: TensorRT {trt.__version__} cannot build it; see its log above")
     return bytes(plan)

@@ -1,4 +1,4 @@
-"""Reading and writing files on the device: digests, and reports that are there whole or not at all."""
+"""Files on the device: digests, and atomic writing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 
 class KitError(Exception):
-    """The check cannot be made: a damaged kit, a missing package, no device, a full disk."""
+    """The check cannot run: a damaged kit, a missing package, no device, a full disk."""
 
 
 def digest_of(entry: dict[str, Any]) -> str:
-    """SHA-256 of a JSON object without its own digest, with sorted keys and no spaces."""
+    """SHA-256 of a JSON object without its entry "sha256", with sorted keys and no spaces."""
     content = {key: value for key, value in entry.items() if key != "sha256"}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -32,12 +32,12 @@ def sha256_of(path: Path) -> str:
 
 
 def to_json(entry: dict[str, Any]) -> bytes:
-    """As files have it; an infinity or NaN, which JSON does not know, is a ValueError."""
+    """The content of a JSON file. Raises ValueError for an infinity or NaN: JSON has no such numbers."""
     return (json.dumps(entry, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def check_writable(path: Path) -> None:
-    """Say before the work, not after it, that a file cannot be written. Raises KitError."""
+    """Test before a long run whether a file can be written at its end. Raises KitError."""
     if path.is_dir():
         raise KitError(f"{str(path)!r} is a folder; give the name of a file to write")
     attempt = path.with_name(f".{path.name}.attempt")
@@ -47,7 +47,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all. Raises KitError."""
+    """Write a file completely or not at all. Raises KitError."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary = None
     except OSError as error:
         what = error.strerror or str(error)
-        raise KitError(f"{path}: cannot be written ({what}); nothing was left behind") from error
+        raise KitError(f"{path}: cannot be written ({what}); the partial file was removed") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ KIT_FILE = "kit.json"
 
 
 class Kit:
-    """The unpacked folder. ``entry`` is kit.json; ``changed`` has graphs that differ, and what to say."""
+    """The unpacked kit: ``entry`` is kit.json, ``changed`` has a message for each changed graph file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,7 +31,7 @@ class Kit:
         except (OSError, ValueError) as error:
             raise KitError(f"{path}: cannot be read ({error}); unpack the kit again") from error
         if not isinstance(self.entry, dict) or self.entry.get("format") != KIT_FORMAT:
-            raise KitError(f"{path}: is not a kit's, its format is not {KIT_FORMAT!r}")
+            raise KitError(f"{path}: does not describe a kit, its format is not {KIT_FORMAT!r}")
         if self.entry.get("version") != KIT_VERSION:
             raise KitError(
                 f"{path}: has version {self.entry.get('version')!r}, this script reads {KIT_VERSION}"
@@ -46,7 +46,7 @@ class Kit:
             raise KitError(f"{folder / 'golden.npz'}: has no {error}; unpack the kit again") from error
 
     def _check_digests(self) -> dict[str, str]:
-        """Graphs that differ. Raises KitError for anything else: it is what graphs are held against."""
+        """A message per changed graph. Raises KitError if another file was changed: it is the reference."""
         changed = {}
         if self.entry.get("sha256") != digest_of(self.entry):
             raise KitError(f"{self.folder / KIT_FILE}: changed since the kit was made; unpack it again")
@@ -58,9 +58,7 @@ class Kit:
                 raise KitError(f"{path}: cannot be read ({error.strerror}); unpack the kit again") from error
             if found != expected["sha256"]:
                 size = path.stat().st_size
-                what = (
-                    f"has {size:,} bytes of {expected['bytes']:,}" if size != expected["bytes"] else "differs"
-                )
+                what = f"{size:,} of {expected['bytes']:,} bytes" if size != expected["bytes"] else "differs"
                 message = f"changed since the kit was made ({what}); unpack the kit again"
                 if not name.startswith("graphs/"):
                     raise KitError(f"{path}: {message}")
@@ -76,7 +74,7 @@ class Kit:
             raise KitError(f"{path}: cannot be read ({error}); unpack the kit again") from error
 
     def precisions(self, asked: Sequence[str]) -> list[str]:
-        """Those asked for, or all. Raises KitError for one that is not here."""
+        """The requested precisions, or all. Raises KitError for a precision that the kit does not have."""
         there = list(self.entry["graphs"]["step"])
         for name in asked:
             if name not in there:
@@ -101,10 +99,10 @@ class Graph:
 
 
 def assemble(recorded: NDArray[Any], schedule: Sequence[Sequence[Sequence[int]]], steps: int) -> NDArray[Any]:
-    """Streams put together of recorded ones (rows, ..., time): (batch, ..., steps).
+    """Assemble streams (batch, ..., steps) from recorded streams (rows, ..., time).
 
-    ``schedule`` has a list for each row of the batch: [step, row] says that this stream is restarted
-    at that step, and from there on is the recorded row from its beginning.
+    ``schedule`` has a list for each row of the batch. The pair [step, row] restarts the stream at ``step``:
+    from there on it repeats the recorded ``row`` from its beginning.
     """
     streams = np.empty((len(schedule), *recorded.shape[1:-1], steps), recorded.dtype)
     for stream, parts in zip(streams, schedule, strict=True):

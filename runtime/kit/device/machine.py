@@ -1,4 +1,4 @@
-"""The device that figures were measured on: model, power mode, clocks, temperatures."""
+"""Facts about the device that affect the measured times: model, power mode, clocks, temperatures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def machine(root: Path = Path("/")) -> dict[str, Any]:
-    """What the figures depend on, as found; ``absent`` names what was looked for and not found."""
+    """Read facts that affect the measured times. ``absent`` names those that were not found."""
     found: dict[str, Any] = {
         "model": _text(root / "proc/device-tree/model"),
         "l4t_release": _text(root / "etc/nv_tegra_release", first=True),
@@ -46,7 +46,7 @@ def machine(root: Path = Path("/")) -> dict[str, Any]:
 
 def _text(path: Path, *, first: bool = False) -> str | None:
     try:
-        # The device tree ends its strings with a zero.
+        # Strings of the device tree end with a zero byte.
         text = path.read_text("utf-8", errors="replace").strip("\0 \n")
     except OSError:
         return None
@@ -62,7 +62,7 @@ def _command(*command: str) -> str | None:
 
 
 def _clocks(folder: Path, pattern: str, names: tuple[str, str, str]) -> dict[str, Any] | None:
-    """Clocks by device, in the units of the files; ``locked`` where the lowest is the highest."""
+    """Clocks by device, in the units of the files. ``locked``: the minimum equals the maximum."""
     clocks: dict[str, Any] = {}
     for device in sorted(folder.glob(pattern)):
         low, now, high = (_text(device / name) for name in names)

@@ -1,4 +1,4 @@
-"""ONNX Runtime, standing in: every CPU, or any provider that it has."""
+"""ONNX Runtime in place of TensorRT: on the CPU, or by another execution provider."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .runners import FullRunner, StepRunner, shape_of
 
 
 class OnnxRuntime:
-    """ONNX Runtime, standing in: every CPU, or any provider that it has."""
+    """ONNX Runtime in place of TensorRT: on the CPU, or by another execution provider."""
 
     name = "onnxruntime"
 
@@ -29,7 +29,7 @@ class OnnxRuntime:
         self._ort, self._provider = onnxruntime, provider
         available = onnxruntime.get_available_providers()
         if provider not in available:
-            raise KitError(f"--provider {provider}: this onnxruntime has {', '.join(available)}")
+            raise KitError(f"--provider {provider}: this onnxruntime has only {', '.join(available)}")
 
     def describe(self) -> dict[str, Any]:
         return {"onnxruntime": self._ort.__version__, "provider": self._provider}
@@ -40,7 +40,7 @@ class OnnxRuntime:
         options.intra_op_num_threads = 1
         try:
             return self._ort.InferenceSession(str(path), options, providers=[self._provider])
-        except Exception as error:  # its exceptions have no other base
+        except Exception as error:  # the only common base of onnxruntime's exceptions
             what = " ".join(str(error).split())[:300]
             raise KitError(f"{path}: onnxruntime {self._ort.__version__} cannot load it ({what})") from error
 
@@ -54,14 +54,14 @@ class OnnxRuntime:
 def _run(session: Any, graph: Graph, names: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
     try:
         values: list[NDArray[Any]] = session.run(names, feeds)
-    except Exception as error:  # its exceptions have no other base
+    except Exception as error:  # the only common base of onnxruntime's exceptions
         what = " ".join(str(error).split())[:300]
         raise KitError(f"{graph.path}: onnxruntime cannot run it ({what})") from error
     return values
 
 
 class OnnxRuntimeStep:
-    """States as arrays: what a step gives is what the next one takes."""
+    """Keeps the states as arrays: each step returns the states for the next step."""
 
     def __init__(self, session: Any, graph: Graph, batch: int) -> None:
         self._session, self._graph, self._input = session, graph, graph.input["name"]

@@ -1,4 +1,4 @@
-"""What runs a graph: everything but a backend itself knows no more than this."""
+"""The interface of a backend: all that the rest of the kit knows about it."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ if TYPE_CHECKING:
 
 
 class StepRunner(Protocol):
-    """``batch`` streams of a step graph. All states are zeros at first."""
+    """``batch`` streams of a step graph. All states start as zeros."""
 
     def step(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Feed (batch, ...); returns the output (batch, d_output)."""
+        """Run one step on (batch, ...). Returns the output (batch, d_output)."""
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
-        """Zero every state of some rows, or of all."""
+        """Set every state of ``rows``, or of all rows, to zero."""
 
     def read(self) -> dict[str, NDArray[Any]]:
-        """All states, by the input that takes them at the next step."""
+        """All states, by the name of the graph's input."""
 
     def capture(self) -> bool:
-        """Replay recorded work from now on (a CUDA graph), from zeros; False where there is no such thing."""
+        """Reset, and run later steps by a CUDA graph. Returns False if the backend has no CUDA graphs."""
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
 
 
 class FullRunner(Protocol):
     """The full graph."""
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        """Run whole sequences, by input name; returns the output."""
+        """Run whole sequences: ``feeds`` has an array per input name. Returns the output."""
 
 
 class Backend(Protocol):
-    """A way to run the kit's graphs. Everything but this is the same for all."""
+    """A way to run the kit's graphs."""
 
     name: str
 
     def describe(self) -> dict[str, Any]:
-        """Versions and device."""
+        """Versions and facts about the device."""
 
     def step_runner(self, graph: Graph, batch: int) -> StepRunner:
         """Make ``batch`` streams."""
@@ -53,5 +53,5 @@ class Backend(Protocol):
 
 
 def shape_of(spec: dict[str, Any], batch: int) -> tuple[int, ...]:
-    """A tensor's shape for so many streams."""
+    """The shape of a tensor for ``batch`` streams."""
     return tuple(batch if isinstance(size, str) else size for size in spec["shape"])

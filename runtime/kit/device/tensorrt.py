@@ -1,4 +1,4 @@
-"""TensorRT: streams whose state stays on the device."""
+"""TensorRT: streams whose states stay on the device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .runners import FullRunner, StepRunner, shape_of
 
 
 class TensorRT:
-    """TensorRT: builds an engine for each graph on this device, strongly typed, and keeps it."""
+    """TensorRT: builds a strongly typed engine for each graph on this device, and stores it."""
 
     name = "tensorrt"
 
@@ -31,8 +31,8 @@ class TensorRT:
         except ImportError as error:
             raise KitError(
                 f"tensorrt is not installed for {sys.executable} (Python {platform.python_version()}): on a "
-                "Jetson, sudo apt install python3-libnvinfer and run /usr/bin/python3; anywhere else, "
-                f"--backend onnxruntime stands in ({error})"
+                "Jetson, sudo apt install python3-libnvinfer and run /usr/bin/python3; elsewhere, use "
+                f"--backend onnxruntime ({error})"
             ) from error
         self._trt: Any = tensorrt
         self._cuda = Cuda()
@@ -51,18 +51,18 @@ class TensorRT:
 
 
 def _aliased(engine: Any, output: str) -> bool:
-    """Whether an output must share its input's memory, as TensorRT's in-place cache update wants.
+    """Whether an output must share its input's memory, as TensorRT's in-place cache update requires.
 
-    No other may: one address for input and output gives wrong results (NVIDIA/TensorRT#4681).
+    Other outputs must not: their results would be wrong (NVIDIA/TensorRT#4681).
     """
     ask = getattr(engine, "get_aliased_input_tensor", None)  # TensorRT 10.15
     return bool(ask and ask(output))
 
 
 class TensorRTStep:
-    """States on the device, in two buffers that change roles at each step.
+    """Keeps each state on the device in two buffers, which swap roles at each step.
 
-    There is an execution context for each of the two turns, so every address is bound once.
+    Each of the two turns has its own execution context, so addresses are bound only once.
     """
 
     def __init__(self, engine: Any, cuda: Cuda, graph: Graph, batch: int) -> None:
@@ -83,7 +83,7 @@ class TensorRTStep:
     def _context(self, engine: Any, graph: Graph, turn: int) -> Any:
         context = engine.create_execution_context()
         if context is None:
-            raise KitError(f"{graph.path.name}: no memory for an execution context of {self._batch} streams")
+            raise KitError(f"{graph.path.name}: too little memory for a context of {self._batch} streams")
         addresses = {graph.input["name"]: self._device_x, graph.output["name"]: self._device_y}
         shapes = {graph.input["name"]: self._x.shape}
         for state in graph.states:
@@ -92,7 +92,7 @@ class TensorRTStep:
             shapes[state["input"]] = like.shape
         for name, shape in shapes.items():
             if not context.set_input_shape(name, tuple(shape)):
-                raise KitError(f"{graph.path.name}: the engine takes no {name} of shape {tuple(shape)}")
+                raise KitError(f"{graph.path.name}: the engine refused shape {tuple(shape)} for {name}")
         for name, address in addresses.items():
             if not context.set_tensor_address(name, address):
                 raise KitError(f"{graph.path.name}: the engine has no tensor {name}")
@@ -102,7 +102,7 @@ class TensorRTStep:
         cuda = self._cuda
         cuda.copy(self._device_x, self._x.ctypes.data, self._x.nbytes, cuda.TO_DEVICE)
         if not self._contexts[turn].execute_async_v3(cuda.stream):
-            raise KitError("TensorRT could not run a step; its log above says why")
+            raise KitError("TensorRT could not run a step; see its log above")
         cuda.copy(self._y.ctypes.data, self._device_y, self._y.nbytes, cuda.TO_HOST)
 
     def step(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -134,7 +134,7 @@ class TensorRTStep:
     def capture(self) -> bool:
         if not self._graphs:
             for turn in (0, 1):
-                # A first run outside of capture: TensorRT sets itself up at the first enqueue.
+                # Run once before capture: TensorRT initializes a context at its first enqueue.
                 self._enqueue(turn)
                 self._cuda.synchronize()
             for turn in (0, 1):
@@ -149,7 +149,7 @@ class TensorRTStep:
         self._contexts.clear()
         for graph in self._graphs:
             cuda.free_graph(graph)
-        # A state that is updated in place has one buffer twice.
+        # A state that is updated in place has the same buffer twice.
         states = {address for buffers, _ in self._states.values() for address in buffers}
         for address in {self._device_x, self._device_y} | states:
             cuda.free(address)
@@ -158,12 +158,12 @@ class TensorRTStep:
 
 
 class TensorRTFull:
-    """The full graph; buffers are made for each call."""
+    """The full graph. Each call allocates its buffers."""
 
     def __init__(self, engine: Any, cuda: Cuda, graph: Graph) -> None:
         self._context, self._cuda, self._graph = engine.create_execution_context(), cuda, graph
         if self._context is None:
-            raise KitError(f"{graph.path.name}: no memory for an execution context")
+            raise KitError(f"{graph.path.name}: too little memory for an execution context")
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
         cuda, graph, context = self._cuda, self._graph, self._context
@@ -180,11 +180,11 @@ class TensorRTFull:
                 cuda.copy(buffers[name], dense.ctypes.data, dense.nbytes, cuda.TO_DEVICE)
                 cuda.synchronize()
                 if not context.set_input_shape(name, tuple(dense.shape)):
-                    raise KitError(f"{graph.path.name}: the engine takes no {name} of shape {dense.shape}")
+                    raise KitError(f"{graph.path.name}: the engine refused shape {dense.shape} for {name}")
             for name, address in buffers.items():
                 context.set_tensor_address(name, address)
             if not context.execute_async_v3(cuda.stream):
-                raise KitError("TensorRT could not run the full graph; its log above says why")
+                raise KitError("TensorRT could not run the full graph; see its log above")
             cuda.copy(y.ctypes.data, buffers[graph.output["name"]], y.nbytes, cuda.TO_HOST)
             cuda.synchronize()
         finally:

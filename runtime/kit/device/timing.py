@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 from .kit import Graph, Kit
 from .runners import Backend, StepRunner
 
-# A measurement stops after so many seconds, however slow a step is; fewer steps say too little of p99.
+# A measurement stops after _SECONDS, but not before _FEWEST steps: fewer say too little about p99.
 _SECONDS = 10.0
 _FEWEST = 20
 
@@ -43,7 +43,7 @@ def _latency(seconds: Sequence[float]) -> dict[str, Any]:
 def time_precision(
     kit: Kit, backend: Backend, precision: str, streams: Sequence[int], steps: int
 ) -> Iterator[dict[str, Any]]:
-    """Time a step of one and of many streams, and the full graph on one recorded stream."""
+    """Time one step for each number of streams, and the full graph on one recorded stream."""
     graph = Graph(kit, "step", precision)
     for batch in streams:
         x = np.ascontiguousarray(kit.inputs[np.arange(batch) % graph.rows][..., 0])

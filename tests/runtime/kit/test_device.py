@@ -103,7 +103,7 @@ class TestPasses:
         ).path  # fmt: skip
         folder = unpack(make_kit(open_bundle(bundle)), tmp_path / "here")
         assert check("--precision", "int8", "--steps", "1", folder=folder) == 0
-        assert "int8 full graph: left out" in capsys.readouterr().out
+        assert "int8 full graph: skipped" in capsys.readouterr().out
 
     def test_polygraphy_has_its_say(self, check: Check, tmp_path: Path) -> None:
         pytest.importorskip("polygraphy")
@@ -117,7 +117,7 @@ class TestPasses:
         monkeypatch.setitem(sys.modules, "polygraphy", None)
         assert check() == 0
         report = json.loads((tmp_path / "device_report.json").read_text())
-        assert all("left out" in note for note in report["notes"]) and len(report["notes"]) == 2
+        assert all("skipped" in note for note in report["notes"]) and len(report["notes"]) == 2
 
 
 class TestFinds:
@@ -170,7 +170,7 @@ class TestFinds:
         step = OnnxRuntimeStep.step
         monkeypatch.setattr(OnnxRuntimeStep, "step", lambda self, x: step(self, x) * np.float32("nan"))
         assert check() == 1
-        assert "nan for " in capsys.readouterr().out
+        assert "nan, expected " in capsys.readouterr().out
         checks = json.loads((tmp_path / "device_report.json").read_text())["checks"]
         assert next(made for made in checks if not made["passed"])["error"] is None
 
@@ -211,13 +211,13 @@ class TestRefuses:
             process.stdout.readline()
             process.stdout.close()
             error = process.stderr.read()
-        assert process.returncode == 2 and error.count("\n") == 1 and "nobody reads" in error
+        assert process.returncode == 2 and error.count("\n") == 1 and "pipe was closed" in error
 
     @pytest.mark.parametrize("streams", ["0", "a", ",", "1,-2"])
     def test_streams_that_are_no_counts(self, streams: str, check: Check, capsys: Any) -> None:
         with pytest.raises(SystemExit, match="2"):
             check(f"--streams={streams}")
-        assert "expected counts from 1 up" in capsys.readouterr().err
+        assert "expected positive numbers" in capsys.readouterr().err
 
     def test_a_graph_that_loads_and_does_not_run(self, kit: Path, check: Check, capsys: Any) -> None:
         path = kit / "graphs" / "step.onnx"

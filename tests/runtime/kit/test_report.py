@@ -83,7 +83,7 @@ def test_one_that_failed(bundle: Path, report: Path) -> None:
 
 def test_of_another_bundle(exported: Path, report: Path) -> None:
     result = verify(exported, report)
-    assert result.exit_code == 2 and "is of another bundle" in result.stderr
+    assert result.exit_code == 2 and "belongs to another bundle" in result.stderr
     assert not (exported / "devices").exists()
 
 
@@ -95,11 +95,11 @@ def test_of_another_bundle(exported: Path, report: Path) -> None:
         ({"checks": [{"passed": False}]}, "incomplete or misshapen"),
         ({"backend": "tensorrt"}, "incomplete or misshapen"),
         ({"bundle": None}, "incomplete or misshapen"),
-        ({"bundle": {"manifest_sha256": 5}}, "of another bundle"),
-        ({"passed": False}, "passed is not what its checks say"),
-        ({"passed": "no"}, "passed is not what its checks say"),
-        ({"checks": []}, "passed is not what its checks say"),
-        ({"timing": [{"p50_us": float("nan")}]}, "NaN is no JSON"),
+        ({"bundle": {"manifest_sha256": 5}}, "another bundle"),
+        ({"passed": False}, "contradicts its checks"),
+        ({"passed": "no"}, "contradicts its checks"),
+        ({"checks": []}, "contradicts its checks"),
+        ({"timing": [{"p50_us": float("nan")}]}, "NaN is not valid JSON"),
     ],
 )
 def test_refused(fields: dict[str, Any], words: str, bundle: Path, report: Path) -> None:

@@ -127,7 +127,7 @@ def test_no_cuda_library(jetson: Any, check: Check, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Cuda, "_LIBRARIES", ("libcudart-that-is-not-there.so",))
     monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
     assert check("--backend", "tensorrt") == 2
-    assert "libcudart is not found" in capsys.readouterr().err
+    assert "libcudart was not found" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_no_engine(
