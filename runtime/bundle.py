@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,18 @@ class Bundle:
         precision: str = "fp32",
         threads: int | None = None,
         provider: str | None = None,
+        provider_options: Mapping[str, str] | None = None,
     ) -> FullGraph:
         """The full-sequence graph. ``threads`` None is one a core.
 
-        ``provider`` is ONNX Runtime's: "cpu", "cuda", "tensorrt" or "rtx"; None takes the fastest that is
-        there. The TensorRT ones keep their engines in the bundle's engines/ folder.
+        ``provider`` is ONNX Runtime's: "cpu", "cuda" or the full name of any other, with its
+        ``provider_options``; None takes CUDA where it works, else the CPU.
         Raises BackendError or BundleError.
         """
         spec = self.manifest.graph("full", precision)
-        runner = make_runner(backend, self.path, self.manifest, precision, _threads(threads), provider)
+        runner = make_runner(
+            backend, self.path, self.manifest, precision, _threads(threads), provider, provider_options
+        )
         return FullGraph(runner, spec, self.manifest.model["n_tokens"])
 
     def stream(
@@ -73,15 +77,16 @@ class Bundle:
         precision: str = "fp32",
         threads: int = 1,
         provider: str | None = None,
+        provider_options: Mapping[str, str] | None = None,
         pool: str | None = None,
     ) -> Stream:
         """``batch`` streams that start at zero.
 
         ``backend`` "auto" is the native engine where the bundle has its weights; "tensorrt" takes an engine
-        that `multires-edge build` made for this device. Threads other than one, and a ``provider`` ("cpu",
-        "cuda", "tensorrt" or "rtx"), are ONNX Runtime's; one thread is its fastest too for one stream, whose
-        operators are too small to share. ``pool``, "cumulative" or "window:N" in steps, replaces the one
-        that the bundle was exported with, in the native backend.
+        that `multires-edge build` made for this device. Threads other than one, and a ``provider`` with its
+        ``provider_options`` (see :meth:`full`), are ONNX Runtime's; one thread is its fastest too for one
+        stream, whose operators are too small to share. ``pool``, "cumulative" or "window:N" in steps,
+        replaces the one that the bundle was exported with, in the native backend.
         Raises BackendError, BundleError, ConfigError or InputError.
         """
         batch = _positive("batch", batch)
@@ -89,7 +94,7 @@ class Bundle:
         count = _threads(threads) or 1
         try:
             stepper = make_stepper(
-                backend, self.path, self.manifest, precision, batch, count, provider, window
+                backend, self.path, self.manifest, precision, batch, count, provider, provider_options, window
             )
         except MemoryError as error:
             raise InputError(

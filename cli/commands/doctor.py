@@ -44,7 +44,6 @@ def doctor(as_json: bool) -> None:
     rows.append(("cpu", f"{findings['cpu']['name']}, {findings['cpu']['cores']} cores"))
     rows.append(("cpu features", " ".join(findings["cpu"]["features"]) or "none known"))
     rows.append(("providers", ", ".join(findings["providers"]) or "none: no onnxruntime"))
-    rows.append(("provider=", ", ".join(findings["provider_names"]) or "none"))
     rows.append(("gpu", ", ".join(findings["gpus"]) or "none found"))
     print_table(rows)
     for capability, missing in findings["capabilities"].items():
@@ -53,7 +52,6 @@ def doctor(as_json: bool) -> None:
 
 def examine() -> dict[str, Any]:
     """All findings; ``capabilities`` maps what could be done to what is missing for it, or null."""
-    from multires_edge.runtime.backends.providers import PROVIDERS
     from multires_edge.runtime.backends.registry import installed_backends
 
     packages = {name: _version(name) for name in _PACKAGES}
@@ -80,7 +78,6 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "cpu": _cpu(),
         "providers": providers,
-        "provider_names": [name for name, full in PROVIDERS.items() if full in providers],
         "gpus": gpus,
         "capabilities": capabilities,
     }

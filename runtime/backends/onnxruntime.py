@@ -1,9 +1,8 @@
-"""ONNX Runtime: every CPU, and NVIDIA GPUs through its CUDA and TensorRT providers."""
+"""ONNX Runtime: every CPU, NVIDIA GPUs through its CUDA provider, and any other provider that it has."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,11 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, BundleError, MissingExtraError
 from multires_edge.format.arrays import holds_good_values
+from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec, StateSpec
-from multires_edge.format.targets import Version
+from multires_edge.format.targets import FIRST_ONNXRUNTIME, Version
 from multires_edge.runtime.backends.protocol import Outcome
-from multires_edge.runtime.backends.providers import (
-    BEST_FIRST,
-    COPIES_STATES,
-    PROVIDERS,
-    EngineCache,
-    check_provider,
-    keeps_context,
-    provider_options,
-)
+from multires_edge.runtime.backends.providers import CPU, CUDA, full_name, options_of
 
 try:
     import onnxruntime as ort
@@ -38,33 +30,39 @@ def release() -> Version:
     return tuple(int(part) for part in ort.__version__.split(".")[:2])
 
 
+def in_runnable_form(manifest: Manifest) -> Manifest:
+    """The manifest with the graphs first that this release of ONNX Runtime runs."""
+    runnable = (f for f in manifest.form_names() if release() >= FIRST_ONNXRUNTIME.get(f, (0,)))
+    return manifest.in_form(next(runnable, manifest.form))  # loading says what is wrong with the others
+
+
 def open_session(
     path: Path,
     threads: int | None,
     provider: str,
-    spec: GraphSpec | None = None,
-    batch: int | None = None,
+    provider_options: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
     """A session on one provider. ``threads`` is that of one operator; None is one a core.
 
-    With its ``spec``, a graph's TensorRT engine is kept in the bundle for the next session; ``batch`` is
-    what a step graph's is fixed to. Raises BackendError for a provider that is not here, BundleError for a
-    graph it cannot load.
+    Raises BackendError for a provider that is not here, finds no device or refuses its options, BundleError
+    for a graph that it cannot load.
     """
-    name = check_provider(provider, ort.get_available_providers(), ort.__version__)
+    name = full_name(provider, ort.get_available_providers(), ort.__version__)
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
-    if provider == "cpu":
+    if name == CPU:
         options.inter_op_num_threads = 1
+    providers = [(name, options_of(name, provider_options))]
     try:
-        if spec is None or provider not in COPIES_STATES:
-            their = {} if spec is None else provider_options(provider, spec, batch, None)
-            session = ort.InferenceSession(str(path), options, providers=[(name, their)])
-        else:
-            session = _with_engine(path, options, provider, spec, batch)
+        session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
         # Its exception classes have no common base but Exception.
+        if provider_options:
+            given = ", ".join(f"{key}={value}" for key, value in provider_options.items())
+            raise BackendError(
+                f"{path}: provider {provider!r} with {given} cannot load it ({error})"
+            ) from error
         raise BundleError(
             f"{path}: onnxruntime {ort.__version__} cannot load it; an older runtime needs a bundle "
             f"exported with --target portable ({error})"
@@ -74,53 +72,31 @@ def open_session(
     return session
 
 
-def _with_engine(
-    path: Path, options: ort.SessionOptions, provider: str, spec: GraphSpec, batch: int | None
-) -> ort.InferenceSession:
-    """A session of a TensorRT provider, from the engine that an earlier one left, or leaving one."""
-    cache: EngineCache | None = EngineCache.of(path, spec, provider, ort.__version__, batch)
-    if cache is not None and not cache.make():
-        cache = None
-    providers = [(PROVIDERS[provider], provider_options(provider, spec, batch, cache))]
-    if cache is None or not keeps_context(provider, batch):
-        return ort.InferenceSession(str(path), options, providers=providers)
-    if cache.context.is_file():
+def open_on_best_provider(path: Path, threads: int | None) -> ort.InferenceSession:
+    """A session on an NVIDIA GPU where one works, else on the CPU."""
+    if CUDA in ort.get_available_providers():
         try:
-            return ort.InferenceSession(str(cache.context), options, providers=providers)
-        except Exception:
-            cache.context.unlink(missing_ok=True)  # of another driver, or damaged: it is made anew
-    # Made under another name, so that a process that is killed leaves no half of one.
-    with tempfile.TemporaryDirectory(prefix=".context.", dir=cache.folder) as folder:
-        made = Path(folder) / cache.context.name
-        options.add_session_config_entry("ep.context_enable", "1")
-        options.add_session_config_entry("ep.context_embed_mode", "1")
-        options.add_session_config_entry("ep.context_file_path", str(made))
-        session = ort.InferenceSession(str(path), options, providers=providers)
-        if made.is_file():
-            made.replace(cache.context)
-    return session
-
-
-def open_on_best_provider(path: Path, threads: int | None, spec: GraphSpec) -> ort.InferenceSession:
-    """A session on the GPU if there is one that works, else on the CPU."""
-    available = ort.get_available_providers()
-    for provider in BEST_FIRST[:-1]:
-        if PROVIDERS[provider] in available:
-            try:
-                return open_session(path, threads, provider, spec)
-            except (BackendError, BundleError):
-                continue  # its package is installed, but this machine has no such GPU
-    return open_session(path, threads, BEST_FIRST[-1])
+            return open_session(path, threads, CUDA)
+        except (BackendError, BundleError):
+            pass  # its package is installed, but this machine has no such GPU
+    return open_session(path, threads, CPU)
 
 
 class OnnxRuntimeRunner:
     """A full graph in ONNX Runtime."""
 
-    def __init__(self, path: Path, spec: GraphSpec, threads: int | None, provider: str | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: GraphSpec,
+        threads: int | None,
+        provider: str | None,
+        provider_options: Mapping[str, str] | None,
+    ) -> None:
         if provider is None:
-            self._session = open_on_best_provider(path, threads, spec)
+            self._session = open_on_best_provider(path, threads)
         else:
-            self._session = open_session(path, threads, provider, spec)
+            self._session = open_session(path, threads, provider, provider_options)
         self._outputs = [spec.outputs[0].name]
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -142,15 +118,16 @@ class OnnxRuntimeStepper:
         batch: int,
         threads: int,
         provider: str | None,
+        provider_options: Mapping[str, str] | None,
         n_tokens: int | None,
     ) -> None:
-        provider = "cpu" if provider is None else provider
-        self._session = open_session(path, threads, provider, spec, batch)
+        self._session = open_session(path, threads, provider or CPU, provider_options)
+        name = self._session.get_providers()[0]
         self._sample = _Buffer.zeros(_concrete(spec.inputs[0].shape, batch), spec.inputs[0].dtype)
         self._output = _Buffer.zeros(_concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)
         self.input, self.output = self._sample.array, self._output.array
         self._n_tokens = n_tokens
-        self._states = [_State(state, batch, provider) for state in spec.states]
+        self._states = [_State(state, batch, name) for state in spec.states]
         self._turn = 0
         self._run = self._session.run_with_iobinding
         self._bindings = [self._bind(spec, turn) for turn in (0, 1)]
@@ -232,8 +209,9 @@ class _State:
 
     def __init__(self, spec: StateSpec, batch: int, provider: str) -> None:
         self.spec = spec
-        count = 1 if spec.in_place and provider not in COPIES_STATES else 2
-        device = "cpu" if provider == "cpu" else "cuda"  # where buffers are, for every GPU provider
+        # Other providers copy from and to the host, and may not bind a buffer as input and output at once.
+        count = 1 if spec.in_place and provider in (CPU, CUDA) else 2
+        device = "cuda" if provider == CUDA else "cpu"
         shape = _concrete(spec.shape, batch)
         self._buffers = [_Buffer.zeros(shape, spec.dtype, device) for _ in range(count)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,6 +31,7 @@ def make_stepper(
     batch: int,
     threads: int,
     provider: str | None,
+    provider_options: Mapping[str, str] | None = None,
     window: int | None = None,
 ) -> Stepper:
     """Make the stepper of a backend; "auto" is native, unless threads or a provider are asked for.
@@ -39,6 +40,7 @@ def make_stepper(
     Raises BackendError for one that is not here.
     """
     _check_name(backend, STREAM_BACKENDS)
+    _check_options(provider, provider_options)
     plain = threads == 1 and provider is None
     if backend == "native" or (backend == "auto" and plain and precision in manifest.native):
         if not plain:
@@ -63,13 +65,12 @@ def make_stepper(
         from multires_edge.runtime.backends.tensorrt.opening import open_stepper
 
         return open_stepper(folder, manifest, precision, batch)
-    from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper, release
-    from multires_edge.runtime.backends.providers import in_runnable_form
+    from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper, in_runnable_form
 
-    manifest = in_runnable_form(manifest, "step", provider, release())
+    manifest = in_runnable_form(manifest)
     spec = manifest.graph("step", precision)
     n_tokens = manifest.model["n_tokens"]
-    return OnnxRuntimeStepper(folder / spec.file, spec, batch, threads, provider, n_tokens)
+    return OnnxRuntimeStepper(folder / spec.file, spec, batch, threads, provider, provider_options, n_tokens)
 
 
 def make_runner(
@@ -79,12 +80,14 @@ def make_runner(
     precision: str,
     threads: int | None,
     provider: str | None,
+    provider_options: Mapping[str, str] | None = None,
 ) -> Runner:
     """Make the runner of a backend; "auto" is ONNX Runtime, or native where that is not installed.
 
     Raises BackendError for one that is not here.
     """
     _check_name(backend, BACKENDS)
+    _check_options(provider, provider_options)
     if backend == "auto" and "onnxruntime" not in installed_backends() and provider is None:
         backend = "native"
     if backend == "native":
@@ -93,12 +96,11 @@ def make_runner(
         from multires_edge.runtime.backends.native import NativeRunner
 
         return NativeRunner(folder / _native_file(manifest, precision), manifest)
-    from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeRunner, release
-    from multires_edge.runtime.backends.providers import in_runnable_form
+    from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeRunner, in_runnable_form
 
-    manifest = in_runnable_form(manifest, "full", provider, release())
+    manifest = in_runnable_form(manifest)
     spec = manifest.graph("full", precision)
-    return OnnxRuntimeRunner(folder / spec.file, spec, threads, provider)
+    return OnnxRuntimeRunner(folder / spec.file, spec, threads, provider, provider_options)
 
 
 def _native_file(manifest: Manifest, precision: str) -> str:
@@ -106,6 +108,11 @@ def _native_file(manifest: Manifest, precision: str) -> str:
         has = ", ".join(manifest.native) or "none"
         raise BackendError(f"the bundle has no native weights in {precision!r}; it has: {has}")
     return manifest.native[precision].file
+
+
+def _check_options(provider: str | None, provider_options: Mapping[str, str] | None) -> None:
+    if provider_options and provider is None:
+        raise BackendError("provider_options are given without a provider; give provider too")
 
 
 def _check_name(backend: str, known: Sequence[str]) -> None:

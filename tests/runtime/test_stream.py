@@ -308,15 +308,6 @@ class TestBackends:
         with pytest.raises(MultiresError, match=r"no step graph in 'int8'; it has: fp32"):
             opened.stream(precision="int8")
 
-    def test_a_provider_that_is_not_there(self, opened: Bundle) -> None:
-        import onnxruntime
-
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            with pytest.raises(BackendError, match=r"multires-edge\[gpu\]"):
-                opened.stream(provider="cuda")
-        with pytest.raises(BackendError, match="expected one of cpu, cuda"):
-            opened.full(provider="npu")
-
 
 class TestPoolsOfOnesOwn:
     def test_are_those_of_a_bundle_exported_so(self, opened: Bundle, tmp_path: Path) -> None:

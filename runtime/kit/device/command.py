@@ -27,6 +27,13 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected KEY=VALUE")
+    return key, value
+
+
 def _counts(text: str) -> list[int]:
     names = _names(text)
     if not names or not all(name.isdecimal() and int(name) > 0 for name in names):
@@ -44,6 +51,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--backend", choices=("tensorrt", "onnxruntime"), default="tensorrt", help="default: tensorrt")
     add("--provider", default="CPUExecutionProvider", help="of ONNX Runtime (default: %(default)s)")
+    add(
+        "--provider-option", type=_pair, action="append", default=[], dest="provider_options",
+        metavar="KEY=VALUE", help="an option of the provider; may be repeated",
+    )  # fmt: skip
     add("--precision", type=_names, default=[], metavar="P,...", help="to check (default: all in the kit)")
     add("--streams", type=_counts, default=[1, 8, 64], metavar="N,...", help="to time (default: 1,8,64)")
     add("--steps", type=int, default=1000, metavar="N", help="to time; 0 skips timing (default: %(default)s)")
@@ -64,7 +75,7 @@ def check_device(options: argparse.Namespace) -> dict[str, Any]:
     precisions = kit.precisions(options.precision)
     backend: Backend
     if options.backend == "onnxruntime":
-        backend = OnnxRuntime(options.provider)
+        backend = OnnxRuntime(options.provider, dict(options.provider_options))
     else:
         most = max(
             [*options.streams, *(len(c["streams"]) for p in precisions for c in kit.entry["cases"][p])]

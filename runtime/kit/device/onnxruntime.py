@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +21,29 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: str, options: Mapping[str, str]) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise KitError(f"onnxruntime is not installed ({error}): pip install onnxruntime") from error
-        self._ort, self._provider = onnxruntime, provider
+        self._ort, self._provider, self._options = onnxruntime, provider, dict(options)
         available = onnxruntime.get_available_providers()
         if provider not in available:
             raise KitError(f"--provider {provider}: this onnxruntime has only {', '.join(available)}")
 
     def describe(self) -> dict[str, Any]:
-        return {"onnxruntime": self._ort.__version__, "provider": self._provider}
+        described = {"onnxruntime": self._ort.__version__, "provider": self._provider}
+        if self._options:
+            described["provider_options"] = ", ".join(f"{k}={value}" for k, value in self._options.items())
+        return described
 
     def session(self, path: Path) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1
         try:
-            return self._ort.InferenceSession(str(path), options, providers=[self._provider])
+            providers = [(self._provider, self._options)]
+            return self._ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the only common base of onnxruntime's exceptions
             what = " ".join(str(error).split())[:300]
             raise KitError(f"{path}: onnxruntime {self._ort.__version__} cannot load it ({what})") from error

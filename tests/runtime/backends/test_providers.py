@@ -1,4 +1,4 @@
-"""ONNX Runtime's GPU providers, up to the device: a session on the CPU stands in for one on a GPU."""
+"""ONNX Runtime's providers, up to the device: a session on the CPU stands in for a session on a GPU."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import pytest
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.export import export_bundle
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.backends import providers
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper, open_session
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from tests.conftest import SMALL, random_net, save_published
 
 SAMPLES = np.random.default_rng(0).standard_normal((3, 2, 20), np.float32)
+CPU, CUDA, NNAPI = "CPUExecutionProvider", "CUDAExecutionProvider", "NnapiExecutionProvider"
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +32,8 @@ def two(exported_twice: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported_twice, tmp_path / "two.bundle"))
 
 
-class FakeGpu:
-    """An ONNX Runtime with GPU providers, all of whose sessions run on the CPU."""
+class FakeDevices:
+    """An ONNX Runtime with a GPU and an NPU, all of whose sessions run on the CPU."""
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, str, dict[str, str]]] = []  # file, provider, options
@@ -46,151 +45,105 @@ class FakeGpu:
         file = Path(path).name
         self.opened.append((file, name, given))
         if file in self.broken:
-            raise RuntimeError("engine of another driver")
-        plain = ort.SessionOptions()
-        plain.log_severity_level = 3
-        session = self.real(path, plain, providers=["CPUExecutionProvider"])
-        try:
-            context = options.get_session_config_entry("ep.context_file_path")
-        except RuntimeError:  # there is no such entry
-            context = None
-        if context:
-            shutil.copy(path, context)
-        found = ["CPUExecutionProvider"] if name in self.broken else [name, "CPUExecutionProvider"]
+            raise RuntimeError("operator not supported")
+        session = self.real(path, options, providers=[CPU])
+        found = [CPU] if name in self.broken else [name, CPU]
         session.get_providers = lambda: found
         return session
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
-    fake = FakeGpu()
-    monkeypatch.setattr(ort, "get_available_providers", lambda: list(providers.PROVIDERS.values()))
+def devices(monkeypatch: pytest.MonkeyPatch) -> FakeDevices:
+    fake = FakeDevices()
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU, CUDA, NNAPI])
     monkeypatch.setattr(ort, "InferenceSession", fake.session)
-    monkeypatch.setattr(providers, "find_gpu", lambda: Gpu("NVIDIA RTX 4090", "8.9"))
-    on_device = ort.OrtValue.ortvalue_from_numpy
-    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", lambda array, *_: on_device(array))
+    on_host = ort.OrtValue.ortvalue_from_numpy
+    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", lambda array, *_: on_host(array))
     return fake
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("provider", ["cuda", "tensorrt", "rtx"])
-    def test_a_provider_that_is_not_here(self, exported: Path, provider: str) -> None:
-        message = rf"provider '{provider}' needs .*, which this onnxruntime .* \(it has cpu\): pip install"
-        with pytest.raises(BackendError, match=message):
+    @pytest.mark.parametrize(
+        ("provider", "install"), [("cuda", r": pip install .*\[gpu\]"), (NNAPI, "$"), ("npu", "$")]
+    )
+    def test_a_provider_that_is_not_here(self, exported: Path, provider: str, install: str) -> None:
+        message = rf"provider '{provider}' is not in this onnxruntime .*, which has .*cpu{install}"
+        for make in (open_bundle(exported).full, open_bundle(exported).stream):
+            with pytest.raises(BackendError, match=message):
+                make(provider=provider)
+
+    @pytest.mark.parametrize(("provider", "name"), [("cuda", CUDA), (NNAPI, NNAPI)])
+    def test_a_provider_without_its_device(
+        self, exported: Path, devices: FakeDevices, provider: str, name: str
+    ) -> None:
+        devices.broken.add(name)
+        with pytest.raises(BackendError, match=f"'{provider}': {name} found no device"):
             open_bundle(exported).full(provider=provider)
 
-    def test_a_provider_that_is_none(self, exported: Path) -> None:
-        with pytest.raises(BackendError, match="expected one of cpu, cuda, tensorrt, rtx"):
-            open_bundle(exported).full(provider="gpu")
-
-    def test_a_provider_without_its_device(self, exported: Path, gpu: FakeGpu) -> None:
-        gpu.broken.add("CUDAExecutionProvider")
-        with pytest.raises(BackendError, match="'cuda': CUDAExecutionProvider found no device"):
-            open_bundle(exported).full(provider="cuda")
-
-    @pytest.mark.parametrize("provider", ["tensorrt", "rtx"])
-    def test_queues_in_place_where_they_are_copied(self, bundle: Path, gpu: FakeGpu, provider: str) -> None:
-        with pytest.raises(BackendError, match=r"copies the queues .*\(opset24\).* --target cpu,portable"):
-            open_bundle(bundle).stream(provider=provider)
-
-    def test_a_graph_that_does_not_load(self, exported: Path, gpu: FakeGpu) -> None:
-        gpu.broken.add("full.onnx")
+    def test_a_graph_that_does_not_load(self, exported: Path, devices: FakeDevices) -> None:
+        devices.broken.add("full.onnx")
         with pytest.raises(BundleError, match="cannot load it"):
             open_bundle(exported).full(provider="cuda")
+        with pytest.raises(BackendError, match="provider 'cuda' with device_id=1 cannot load it"):
+            open_bundle(exported).full(provider="cuda", provider_options={"device_id": "1"})
+
+    def test_options_of_no_provider(self, exported: Path) -> None:
+        for make in (open_bundle(exported).full, open_bundle(exported).stream):
+            with pytest.raises(BackendError, match="provider_options are given without a provider"):
+                make(provider_options={"device_id": "1"})
 
 
 class TestSelection:
-    def test_the_best_that_works(self, bundle: Path, gpu: FakeGpu) -> None:
-        gpu.broken.add("NvTensorRTRTXExecutionProvider")
+    def test_cuda_where_it_works(self, bundle: Path, devices: FakeDevices) -> None:
         open_bundle(bundle).full()
-        assert [name for _, name, _ in gpu.opened] == [
-            "NvTensorRTRTXExecutionProvider",
-            "CUDAExecutionProvider",
-        ]
+        assert [name for _, name, _ in devices.opened] == [CUDA]
 
-    def test_the_cpu_where_nothing_else_works(self, bundle: Path, gpu: FakeGpu) -> None:
-        gpu.broken |= {"NvTensorRTRTXExecutionProvider", "CUDAExecutionProvider"}
+    def test_the_cpu_where_it_does_not(self, bundle: Path, devices: FakeDevices) -> None:
+        devices.broken.add(CUDA)
         y = open_bundle(bundle).full()(SAMPLES)
-        assert gpu.opened[-1][1] == "CPUExecutionProvider"
+        assert [name for _, name, _ in devices.opened] == [CUDA, CPU]
         np.testing.assert_array_equal(y, open_bundle(bundle).full(provider="cpu")(SAMPLES))
 
-    def test_cuda_computes_in_float32(self, exported: Path, gpu: FakeGpu) -> None:
+    def test_cuda_computes_in_float32(self, exported: Path, devices: FakeDevices) -> None:
         open_bundle(exported).full(provider="cuda")
-        assert gpu.opened == [("full.onnx", "CUDAExecutionProvider", {"use_tf32": "0"})]
+        open_bundle(exported).full(provider="cuda", provider_options={"use_tf32": "1", "device_id": "1"})
+        assert [options for _, _, options in devices.opened] == [
+            {"use_tf32": "0"},
+            {"use_tf32": "1", "device_id": "1"},
+        ]
 
-
-class TestEngines:
-    def test_a_context_is_left_and_taken(self, bundle: Path, gpu: FakeGpu) -> None:
-        y = open_bundle(bundle).full(provider="rtx")(SAMPLES)
-        (context,) = (bundle / "engines" / "onnxruntime").rglob("*.onnx")
-        assert context.parent.parent.name == f"rtx-{ort.__version__}-NVIDIA-RTX-4090"
-        assert gpu.opened[0][2]["nv_runtime_cache_path"] == str(context.parent)
-        again = open_bundle(bundle).full(provider="rtx")
-        assert [file for file, _, _ in gpu.opened] == ["full.onnx", "context.onnx"]
-        np.testing.assert_array_equal(again(SAMPLES), y)
-        assert [path.name for path in context.parent.iterdir()] == ["context.onnx"]
-
-    def test_a_context_that_fails_is_made_anew(self, bundle: Path, gpu: FakeGpu) -> None:
-        open_bundle(bundle).full(provider="rtx")
-        (context,) = (bundle / "engines" / "onnxruntime").rglob("*.onnx")
-        context.write_bytes(b"damaged")
-        open_bundle(bundle).full(provider="rtx")
-        assert [file for file, _, _ in gpu.opened] == ["full.onnx", "context.onnx", "full.onnx"]
-        assert context.read_bytes() == (bundle / "full.onnx").read_bytes()
-
-    def test_a_failed_session_leaves_no_context(self, bundle: Path, gpu: FakeGpu) -> None:
-        gpu.broken.add("full.onnx")
-        with pytest.raises(BundleError):
-            open_bundle(bundle).full(provider="rtx")
-        assert [path for path in (bundle / "engines").rglob("*") if path.is_file()] == []
-
-    def test_tensorrt_keeps_its_engines_where_shapes_come_later(self, bundle: Path, gpu: FakeGpu) -> None:
-        open_bundle(bundle).full(provider="tensorrt")
-        _, name, options = gpu.opened[0]
-        folder = options["trt_engine_cache_path"]
-        assert name == "TensorrtExecutionProvider" and options["trt_engine_cache_enable"] == "1"
-        assert Path(folder).is_dir() and Path(folder).is_relative_to(bundle / "engines")
-        assert "trt_profile_min_shapes" not in options
-
-    def test_a_bundle_that_cannot_be_written(
-        self, bundle: Path, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def read_only(*_: Any, **__: Any) -> None:
-            raise OSError(30, "Read-only file system")
-
-        monkeypatch.setattr(Path, "mkdir", read_only)
-        with pytest.warns(UserWarning, match="Read-only file system.* engine is not kept"):
-            open_bundle(bundle).full(provider="rtx")
-        assert "nv_runtime_cache_path" not in gpu.opened[0][2]
+    def test_the_options_of_any_provider_are_passed_on(self, exported: Path, devices: FakeDevices) -> None:
+        options = {"NNAPI_FLAG_USE_FP16": "1"}
+        open_bundle(exported).full(provider=NNAPI, provider_options=options)
+        open_bundle(exported).stream(provider=NNAPI, provider_options=options)
+        assert devices.opened == [("full.onnx", NNAPI, options), ("step.onnx", NNAPI, options)]
 
 
 class TestStreams:
-    @pytest.mark.parametrize(("provider", "prefix"), [("tensorrt", "trt"), ("rtx", "nv")])
-    def test_states_are_copied_at_a_fixed_batch(
-        self, two: Path, gpu: FakeGpu, provider: str, prefix: str
+    @pytest.mark.parametrize(("provider", "buffers"), [("cuda", 1), ("cpu", 1), (NNAPI, 2)])
+    def test_update_in_place_where_that_is_known_to_work(
+        self, two: Path, devices: FakeDevices, provider: str, buffers: int
     ) -> None:
         opened = open_bundle(two)
-        stream = opened.stream(3, provider=provider)
-        file, _, options = gpu.opened[0]
-        assert file == "step.opset17.onnx"
-        shapes = {options[f"{prefix}_profile_{end}_shapes"] for end in ("min", "opt", "max")}
-        (shape,) = shapes
-        assert shape.startswith("x:3x2,pool_sum:3x8,") and "position:3,queue_00:3x1x2x16," in shape
+        stream = opened.stream(3, backend="onnxruntime", provider=provider)
+        assert devices.opened[0][0] == "step.onnx"
         assert isinstance(stream._stepper, OnnxRuntimeStepper)
-        assert all(state.buffer(0) is not state.buffer(1) for state in stream._stepper._states)
+        in_place = [state for state in stream._stepper._states if state.spec.in_place]
+        assert in_place and all(len({id(s.buffer(0)), id(s.buffer(1))}) == buffers for s in in_place)
         native = opened.stream(3, backend="native")
         half = SAMPLES.shape[-1] // 2
         for part in (SAMPLES[..., :half], SAMPLES[..., half:]):
             np.testing.assert_allclose(stream.run(part), native.run(part), rtol=0, atol=1e-5)
             stream.reset(rows=[1])
             native.reset(rows=[1])
-        saved = stream.save_state()
-        native.load_state(saved)
+        native.load_state(stream.save_state())
 
-    def test_cuda_updates_in_place(self, two: Path, gpu: FakeGpu) -> None:
-        stream = open_bundle(two).stream(3, provider="cuda")
+    def test_another_real_provider(self, two: Path) -> None:
+        others = [name for name in ort.get_available_providers() if name != CPU]
+        if not others:
+            pytest.skip("this onnxruntime has the CPU alone")
         native = open_bundle(two).stream(3, backend="native")
-        assert gpu.opened[0][0] == "step.onnx"
+        stream = open_bundle(two).stream(3, provider=others[-1])
         np.testing.assert_allclose(stream.run(SAMPLES), native.run(SAMPLES), rtol=0, atol=1e-5)
 
 

@@ -257,6 +257,14 @@ class TestRefuses:
         assert check("--precision", "int8") == 2
         assert "it has: fp32, fp16" in capsys.readouterr().err
 
+    def test_options_of_a_provider(self, check: Check, capsys: Any, tmp_path: Path) -> None:
+        assert check("--provider-option", "one=1", "--provider-option", "two=2", "--precision", "fp32") == 0
+        report = json.loads((tmp_path / "device_report.json").read_text())
+        assert report["backend"]["provider_options"] == "one=1, two=2"
+        with pytest.raises(SystemExit, match="2"):
+            check("--provider-option", "one")
+        assert "'one', expected KEY=VALUE" in capsys.readouterr().err
+
     def test_a_full_disk_leaves_nothing(self, kit: Path) -> None:
         def small_files_only() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
