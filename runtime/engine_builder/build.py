@@ -1,4 +1,4 @@
-"""Building engines of a bundle: parse, check what the parser made of it, build, write whole or not at all."""
+"""Build an engine of a bundle: parse the graph, check the parsed network, build it, write it atomically."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from multires_edge.runtime.engine_builder.progress import BuildProgress
 from multires_edge.runtime.engine_builder.shapes import Profile, Range
 from multires_edge.runtime.engine_builder.timing_cache import TimingCache
 
-# An engine carries kernels beside its weights: docs/tensorrt.md has what was measured.
+# An engine has weights and kernels: docs/tensorrt.md has measured sizes.
 _KERNEL_BYTES = 4_000_000
-_BYTES_A_WEIGHT_BYTE = 1.5
+_BYTES_PER_WEIGHT_BYTE = 1.5
 
 
 @dataclass(frozen=True)
 class Built:
-    """An engine that was written; ``entry`` is its sidecar."""
+    """A written engine; ``entry`` is its sidecar."""
 
     path: Path
     entry: dict[str, Any]
@@ -48,7 +48,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Builder:
-    """A target's builder on this machine: what is installed, the device, and what engines are for."""
+    """The builder of a target on this machine. ``gpu`` is None for a target that builds ahead of time."""
 
     target: Target
     api: Api
@@ -57,41 +57,41 @@ class Builder:
 
     @classmethod
     def here(cls, target: str, compute_capabilities: Sequence[str] | None = None) -> Builder:
-        """Find out whether engines of a target can be built here.
+        """Check that this machine can build engines of a target. Raises ConfigError or BackendError.
 
-        ``compute_capabilities`` such as "8.6" are for targets that build ahead of time; None is all that
-        the target names. Raises ConfigError or BackendError with what is in the way and what to do.
+        ``compute_capabilities`` such as "8.6" apply to targets that build ahead of time. None selects all
+        of the target except Turing's 7.5.
         """
         row = target_by_name(target)
         if row.package is None:
             having = ", ".join(name for name, other in TARGETS.items() if other.package)
             raise ConfigError(
-                f"target {target} needs no engine: ONNX Runtime and the native engine run its graphs as "
-                f"they are; engines are for {having}"
+                f"target {target} needs no engine: ONNX Runtime and the native engine run its graphs; "
+                f"targets with engines: {having}"
             )
         if row.ahead_of_time:
             return cls(row, _load(row), None, _capabilities(row, compute_capabilities))
         if compute_capabilities is not None:
             raise ConfigError(
-                f"--compute-capability is for engines built ahead of time (--target rtx); for {target} it is "
-                "that of the device"
+                f"--compute-capability applies only to engines built ahead of time (--target rtx); {target} "
+                "takes that of the device"
             )
         gpu = find_gpu()
         if gpu is None:
             raise BackendError(
-                f"target {target} builds on its device, and there is no GPU here: copy the bundle to the "
+                f"target {target} must be built on its device, but no GPU was found: copy the bundle to the "
                 f"device and run multires-edge build BUNDLE --target {target} there; only --target rtx "
                 "builds without a GPU"
             )
         if row.compute_capabilities and gpu.compute_capability not in row.compute_capabilities:
             raise BackendError(
-                f"target {target} is for compute capability {', '.join(row.compute_capabilities)}, and "
+                f"target {target} needs compute capability {', '.join(row.compute_capabilities)}, but "
                 f"{gpu.name} has {gpu.compute_capability}: choose another target (multires-edge targets)"
             )
         return cls(row, _load(row), gpu, (gpu.compute_capability,))
 
     def form(self, manifest: Manifest) -> str:
-        """The best form of the bundle's graphs that the target takes here. Raises ConfigError."""
+        """The best form of the bundle's graphs that the installed package reads. Raises ConfigError."""
         readable = [
             form.form_name
             for form in self.target.forms
@@ -101,18 +101,18 @@ class Builder:
             if form in manifest.form_names():
                 return form
         raise ConfigError(
-            f"{self.api.name} reads {' or '.join(readable) or 'no form'} of target {self.target.name}, and "
+            f"{self.api.name} reads {' or '.join(readable) or 'no form'} of target {self.target.name}, but "
             f"the bundle has {', '.join(manifest.form_names())}: export it with --target {self.target.name}"
         )
 
     def kinds(self, manifest: Manifest) -> list[str]:
-        """The graphs of a bundle that the target wants as engines."""
+        """The kinds of graphs of a bundle that the target builds engines of."""
         graphs = manifest.in_form(self.form(manifest)).graphs
         wanted = ("full", "step", "taps") if self.target.taps_graph else ("full", "step")
         return [kind for kind in wanted if kind in graphs]
 
     def check_output(self, bundle: Bundle, kind: str, precision: str, *, force: bool) -> None:
-        """Refuse early what :meth:`build` would refuse late."""
+        """Raise OutputError if the engine exists and :meth:`build` would not replace it."""
         path = engine_path(bundle.path, kind, precision, self.target.name)
         if sidecar_path(path).exists() and not force:
             raise OutputError(f"{path}: exists already; give --force to build it again")
@@ -130,9 +130,8 @@ class Builder:
     ) -> Built:
         """Build the engine of one graph and write it with its sidecar into the bundle's ``engines/``.
 
-        None for ``batch`` and ``time_range`` are the ranges of :func:`default_ranges`. Raises InputError for
-        a shape that TensorRT cannot hold, OutputError for an engine that is there already, BackendError
-        when TensorRT fails.
+        ``batch`` and ``time_range`` default to :func:`default_ranges`. Raises InputError for a tensor that is
+        too large for TensorRT, OutputError if the engine exists, BackendError if TensorRT fails.
         """
         self.check_output(bundle, kind, precision, force=force)
         form = self.form(bundle.manifest)
@@ -175,7 +174,7 @@ class Builder:
 
 
 def default_ranges(manifest: Manifest) -> dict[str, Range]:
-    """One stream to sixteen; sequences up to four times as long as a layer remembers, tuned for once."""
+    """Batches of 1 to 16, tuned for 1. Sequences up to four receptive fields of a layer, tuned for one."""
     model = manifest.model
     remembered = (model["kernel_size"] - 1) * ((1 << model["depth"]) - 1) + 1
     return {"batch": Range(1, 1, 16), "time": Range(1, remembered, 4 * remembered)}
@@ -199,7 +198,7 @@ def _make(
     profile: Profile,
     progress: Callable[[str], None],
 ) -> _Made:
-    """Parse and build; everything of TensorRT's is let go before anything is written."""
+    """Parse and build. All of TensorRT's memory is freed before the engine is written."""
     trt, log = builder.api.module, log_of(builder.api.package)
     started = time.perf_counter()
     with log.collect() as messages, BuildProgress(trt, progress) as monitor:
@@ -237,7 +236,7 @@ def _make(
         if cache is not None:
             try:
                 cache.save(config)
-            except OutputError as error:  # an engine is worth more than what it was measured by
+            except OutputError as error:  # the engine is usable without the cache
                 lost = [Warned(str(error), "the next build measures again")]
             layers += "\n" + _inspect(trt, log.logger, content, builder, messages)
         seconds = time.perf_counter() - started
@@ -245,13 +244,13 @@ def _make(
 
 
 def _strongly_typed(trt: Any) -> int:
-    """The network's flags. From TensorRT 11 on every network is strongly typed, with or without a flag."""
+    """The network's flags. From TensorRT 11 on, every network is strongly typed without a flag."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def _configure(trt: Any, config: Any, builder: Builder) -> dict[str, Any]:
-    # float32 means float32: TF32 keeps ten bits of a product's factors, and is on unless it is cleared.
+    # TF32 is on by default, and rounds the factors of a float32 product to ten bits.
     config.clear_flag(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if builder.target.ahead_of_time:
@@ -277,20 +276,20 @@ def _inspect(trt: Any, logger: Any, plan: bytes, builder: Builder, messages: Seq
 
 
 def _check_in_place(in_place: dict[str, str], spec: GraphSpec, form: str, builder: Builder) -> None:
-    # KVCacheUpdate takes floating point: int8 queues are scattered and copied.
+    # KVCacheUpdate supports floating point only: int8 queues are copied and scattered into.
     wanted = {s.input: s.output for s in spec.states if s.in_place and s.dtype.startswith("float")}
     if FORMS[form].queue_update == "TensorScatter" and in_place != wanted:
         missing = ", ".join(sorted(set(wanted) - set(in_place))) or "none"
         raise BackendError(
-            f"{builder.api.name} would not update all queues of {spec.file} in place (missing: {missing}); "
-            "export with --target portable,… for graphs that copy them"
+            f"{builder.api.name} does not update all queues of {spec.file} in place (missing: {missing}); "
+            "export with --target portable,… for graphs that copy the queues"
         )
 
 
 def _profile(manifest: Manifest, spec: GraphSpec, batch: Range | None, time_range: Range | None) -> Profile:
     dynamic = {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
     if time_range is not None and "time" not in dynamic:
-        raise ConfigError(f"--time is for whole sequences; {spec.file} takes one step at a time")
+        raise ConfigError(f"--time applies to whole sequences; {spec.file} takes one step at a time")
     given = {"batch": batch, "time": time_range}
     ranges = {name: given[name] or default for name, default in default_ranges(manifest).items()}
     profile = Profile({name: size for name, size in ranges.items() if name in dynamic})
@@ -316,41 +315,44 @@ def _load(target: Target) -> Api:
             for name, other in TARGETS.items()
             if other.package == target.package and other.takes_version(api.version)
         ]
-        hint = f"; this is one of {', '.join(fitting)}" if fitting else ""
-        raise BackendError(f"target {target.name} is {target.package} {wanted}, and here is {api.name}{hint}")
+        hint = f"; it fits target {' or '.join(fitting)}" if fitting else ""
+        raise BackendError(
+            f"target {target.name} needs {target.package} {wanted}, but {api.name} is installed{hint}"
+        )
     return api
 
 
 def _capabilities(target: Target, given: Sequence[str] | None) -> tuple[str, ...]:
     known = target.compute_capabilities
     if given is None:
-        # Turing lacks too much to be in one engine with the others.
+        # Turing cannot share an engine with the others.
         return tuple(capability for capability in known if capability != "7.5")
     wanted = tuple(dict.fromkeys(given))
     for capability in wanted:
         if capability not in known:
             raise ConfigError(
-                f"compute capability {capability!r} is not one of target {target.name}'s: {', '.join(known)}"
+                f"compute capability {capability!r} is unknown to target {target.name}, expected some of "
+                f"{', '.join(known)}"
             )
     if not wanted:
         raise ConfigError(f"no compute capability given, expected some of {', '.join(known)}")
     if "7.5" in wanted and len(wanted) > 1:
-        raise ConfigError("compute capability 7.5 wants an engine of its own: leave out the others")
+        raise ConfigError("compute capability 7.5 needs a separate engine: leave out the others")
     return wanted
 
 
 def _size_warning(made: _Made, graph: Path) -> list[Warned]:
-    expected = int(_BYTES_A_WEIGHT_BYTE * graph.stat().st_size) + _KERNEL_BYTES
+    expected = int(_BYTES_PER_WEIGHT_BYTE * graph.stat().st_size) + _KERNEL_BYTES
     if len(made.plan) <= expected:
         return []
-    text = f"the engine has {len(made.plan):,} bytes, and its graph {graph.stat().st_size:,}"
+    text = f"the engine has {len(made.plan):,} bytes, its graph {graph.stat().st_size:,}"
     return [Warned(text, f"more than the {expected:,} expected; fewer compute capabilities make it smaller")]
 
 
 def _write(path: Path, made: _Made, entry: dict[str, Any], *, force: bool) -> None:
-    """The sidecar goes first and comes last: whatever happens, a sidecar's engine is whole.
+    """Remove the old sidecar first and add the new sidecar last: an engine with a sidecar is complete.
 
-    All is on the disk before anything makes way, so a full disk costs no engine that was there.
+    All new files are on the disk before an old file is removed. So a full disk never costs an old engine.
     """
     sidecar, folder = sidecar_path(path), path.parent
     contents = {
@@ -363,10 +365,10 @@ def _write(path: Path, made: _Made, entry: dict[str, Any], *, force: bool) -> No
         staged = [
             (stack.enter_context(staged_file(final, content)), final) for final, content in contents.items()
         ]
-        stack.enter_context(_alone_in(folder))
+        stack.enter_context(_locked(folder))
         if sidecar.exists() and not force:
             raise OutputError(f"{path}: another process built it meanwhile; give --force to replace it")
-        # Without its sidecar an engine is left over from a build that was killed, and makes way.
+        # An engine without a sidecar is left over from a killed build, and is replaced.
         sidecar.unlink(missing_ok=True)
         flush_folder(folder)
         for temporary, final in staged:
@@ -375,11 +377,11 @@ def _write(path: Path, made: _Made, entry: dict[str, Any], *, force: bool) -> No
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other builds out, whose sidecar would come to lie beside this engine."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other builds out of the folder, so that engine and sidecar are of the same build."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(ImportError, OSError):  # no such locks on this system, or on its network's disk
+        with suppress(ImportError, OSError):  # some systems and network disks have no locks
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX)

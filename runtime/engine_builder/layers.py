@@ -1,7 +1,7 @@
-"""A readable account of an engine: its layers, and the precision that each got.
+"""The layers of an engine as text, with the precision of each.
 
-The network is strongly typed, so what the ONNX graph says is what each layer computes in. Which of them run
-as one kernel only the built engine knows, and that is read on the device.
+The network is strongly typed, so the ONNX graph sets the precision of each layer. Only the built engine knows
+which layers were fused into one kernel; only the device can read it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def network_layers(network: Any) -> str:
-    """One line a layer of a parsed network: name, kind, type and shape of its outputs."""
+    """One line per layer of a parsed network: name, kind, type and shape of its outputs."""
     rows = []
     for i in range(network.num_layers):
         layer = network.get_layer(i)
@@ -23,7 +23,7 @@ def network_layers(network: Any) -> str:
 
 
 def engine_layers(trt: Any, engine: Any) -> str:
-    """One line a layer of a built engine, by TensorRT's inspector; needs the device."""
+    """One line per layer of a built engine, by TensorRT's inspector. Needs the device."""
     inspector = engine.create_engine_inspector()
     entry = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
     rows = []

@@ -12,65 +12,65 @@ from multires_edge.runtime.backends.tensorrt.api import Message
 _WARNINGS = (
     (
         r"Make sure (?:input|output) \S+ has Int64 binding",
-        "positions, tokens and lengths are int64 as the manifest says; the runtime binds them so",
+        "positions, tokens and lengths are int64 as the manifest says; the runtime binds int64 memory",
     ),
     (
         r"CUDA lazy loading is not enabled",
-        "loading is slower and takes more memory; set CUDA_MODULE_LOADING=LAZY to change that",
+        "loading is slower and needs more memory; set CUDA_MODULE_LOADING=LAZY to change that",
     ),
     (
         r"Unable to determine GPU memory usage|Skipping the engine compute capability check",
-        "there is no GPU here, which building ahead of time does not need",
+        "no GPU was found; building ahead of time does not need a GPU",
     ),
     (
         r"Using an engine plan file across different models of devices",
-        "the engine is for the device in its sidecar, and is refused elsewhere",
+        "the engine runs only on the device that its sidecar names",
     ),
     (
         r"logger passed into \S+ differs from one already registered",
-        "another part of this program was first with a logger; what TensorRT says goes there",
+        "another part of this program registered its logger first; TensorRT's messages go there",
     ),
     (
         r"timing cache|TimingCache",
-        "measurements of another device or release are not used; the cache is made anew",
+        "measurements of another device or release are not used; a new cache is started",
     ),
 )
 _ERRORS = (
     (
         r"Cannot compile operation .* for Turing",
-        "compute capability 7.5 has no float32 matrix products in TensorRT-RTX, and the graph has some; "
+        "TensorRT-RTX has no float32 matrix products for compute capability 7.5, and the graph needs them; "
         "build for 8.0 and later, or run step.onnx by ONNX Runtime's CUDA provider",
     ),
     (
         r"[Oo]ut of memory|OutOfMemory",
-        "the device has too little memory free; stop what else runs there, or make --batch or --time less",
+        "the device has too little free memory; stop other programs there, or reduce --batch or --time",
     ),
     (
         r"not self-consistent|tensor volume exceeds",
-        "--batch or --time is larger than TensorRT's tensors can be; make it smaller",
+        "--batch or --time makes a tensor too large for TensorRT; reduce it",
     ),
 )
 
 
 @dataclass(frozen=True)
 class Warned:
-    """A warning, how often it came, and what it means; None where that is not known."""
+    """A warning, how often it was given, and its meaning (None if unknown)."""
 
     text: str
     explanation: str | None
     count: int = 1
 
     def line(self) -> str:
-        """One line for a person."""
+        """The warning as one line of text."""
         times = f" ({self.count} times)" if self.count > 1 else ""
-        return f"{self.text}{times}: {self.explanation or 'not known for these graphs, please report it'}"
+        return f"{self.text}{times}: {self.explanation or 'an unknown warning, please report it'}"
 
     def to_json(self) -> dict[str, Any]:
         return {"text": self.text, "explanation": self.explanation, "count": self.count}
 
 
 def explain(messages: Sequence[Message]) -> list[Warned]:
-    """The warnings among some messages: one for each explanation, and one for each that has none."""
+    """The warnings among ``messages``. Warnings with the same explanation are merged."""
     found: dict[str, Warned] = {}
     for message in messages:
         if message.severity != "warning":
@@ -84,7 +84,7 @@ def explain(messages: Sequence[Message]) -> list[Warned]:
 
 
 def why_it_failed(messages: Sequence[Message]) -> str:
-    """The first error, and what to do about it where that is known."""
+    """The first error, with advice if any of the messages is known."""
     errors = [message.text for message in messages if message.severity == "error"]
     if not errors:
         return "it gave no reason"

@@ -1,4 +1,4 @@
-"""TensorRT's own account of how far a build is, and the way to stop one."""
+"""Show the progress of a build that TensorRT reports, and stop the build."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 
 class BuildProgress:
-    """Phases nest; what is shown is the outermost and the innermost one.
+    """Shows the outermost and the innermost phase of a build. Phases nest.
 
-    TensorRT calls ``monitor`` and the logger from inside the build. No exception may pass through C++, so it
-    is kept, the build is told to stop, and :meth:`reraise` raises it afterwards. Ctrl-C would be raised in
-    whichever of the two is called next, and TensorRT drops what its logger raises: so within the ``with``
-    statement Ctrl-C only leaves word.
+    TensorRT calls ``monitor`` and the logger from inside the build. An exception must not pass through C++:
+    the monitor stores it and stops the build, and :meth:`reraise` raises it afterwards. TensorRT drops an
+    exception that the logger raises, KeyboardInterrupt too. So inside the ``with`` block Ctrl-C only sets a
+    flag.
     """
 
     def __init__(self, trt: Any, show: Callable[[str], None]) -> None:
@@ -41,17 +41,17 @@ class BuildProgress:
         self.monitor = Monitor()
 
     def __enter__(self) -> BuildProgress:
-        # Only the main thread may have handlers, and another's than Python's own is not ours to replace.
+        # Only the main thread can set handlers. A handler that the program has set stays.
         in_main = threading.current_thread() is threading.main_thread()
-        self._taken = in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self._taken:
+        self._replaced = in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._replaced:
             signal.signal(signal.SIGINT, self._interrupted)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._taken:
+        if self._replaced:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if kind is None:
             self.reraise()
@@ -66,7 +66,7 @@ class BuildProgress:
             self._error = error
 
     def reraise(self) -> None:
-        """Raise what came up during the build."""
+        """Raise the exception that stopped the build, if any."""
         if self._error is not None:
             raise self._error
 
@@ -77,7 +77,7 @@ class BuildProgress:
     def _step(self, phase: str, step: int) -> None:
         done, steps = self._phases.get(phase, (0, 0))
         self._phases[phase] = (step + 1, steps)
-        # One line in a hundredth of a phase is enough for a terminal.
+        # At most about 100 updates per phase.
         if steps < 100 or (step + 1) * 100 // steps != done * 100 // steps:
             self._say()
 

@@ -1,4 +1,4 @@
-"""The range of batches and lengths that an engine is built for: TensorRT's optimisation profile."""
+"""The range of batches and sequence lengths of an engine: TensorRT's optimization profile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from multires_edge.format.targets import MOST_ELEMENTS
 
 @dataclass(frozen=True)
 class Range:
-    """Least, best-tuned and largest size of a dimension."""
+    """Smallest, optimal and largest size of a dimension."""
 
     least: int
     best: int
@@ -40,19 +40,19 @@ class Range:
 
 @dataclass(frozen=True)
 class Profile:
-    """Ranges by the dimension's name in the manifest, "batch" and "time"."""
+    """The range of each dimension, by its name in the manifest: "batch" or "time"."""
 
     ranges: dict[str, Range]
 
     def shapes(self, shape: Shape) -> tuple[list[int], list[int], list[int]]:
-        """A tensor's least, best and largest shape."""
+        """The smallest, optimal and largest shape of a tensor."""
         sizes = [self.ranges[size] if isinstance(size, str) else Range(size, size, size) for size in shape]
         return [s.least for s in sizes], [s.best for s in sizes], [s.most for s in sizes]
 
     def check(self, spec: GraphSpec, width: int) -> None:
-        """Raise InputError for tensors larger than TensorRT's can be.
+        """Raise InputError for a tensor that is too large for TensorRT.
 
-        ``width`` is the widest row between inputs and outputs, that of each step of each stream.
+        ``width`` is the largest number of values per step and stream in any layer.
         """
         inner: Iterable[Shape] = [(*self.ranges, width)]
         ends = [tensor.shape for tensor in (*spec.inputs, *spec.outputs)]
@@ -63,7 +63,7 @@ class Profile:
             if elements > MOST_ELEMENTS:
                 given = " and ".join(f"--{name} {size}" for name, size in self.ranges.items())
                 raise InputError(
-                    f"{given} makes a tensor of {elements:,} elements, and TensorRT's hold at most "
+                    f"{given} makes a tensor of {elements:,} elements, but TensorRT allows at most "
                     f"{MOST_ELEMENTS:,}: give a smaller MAX"
                 )
 

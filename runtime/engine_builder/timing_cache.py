@@ -1,4 +1,4 @@
-"""TensorRT's timing cache, kept for each device and release: a second build measures nothing twice."""
+"""TensorRT's timing cache, one file per device and release: a second build does not measure again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TimingCache:
         return cls(engines / name)
 
     def load(self, config: Any) -> None:
-        """Give the builder what was measured before; a damaged or foreign cache counts as none."""
+        """Give the builder the stored measurements. It starts empty if the file is missing or unusable."""
         try:
             content = self.path.read_bytes()
         except OSError:
@@ -39,7 +39,7 @@ class TimingCache:
             config.set_timing_cache(config.create_timing_cache(b""), False)
 
     def save(self, config: Any) -> None:
-        """Keep what was measured. Raises OutputError."""
+        """Store the builder's measurements. Raises OutputError."""
         cache = config.get_timing_cache()
         if cache is None:
             return

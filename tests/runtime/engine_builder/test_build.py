@@ -1,4 +1,4 @@
-"""Building engines. TensorRT-RTX needs no GPU; for devices it stands in, up to the device call."""
+"""Building engines. TensorRT-RTX needs no GPU; it replaces a device's TensorRT up to the device call."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class TestAheadOfTime:
         assert Builder.here("rtx").compute_capabilities == ("8.0", "8.6", "8.9", "12.0", "12.1")
 
     def test_turing_says_why_it_cannot(self, bundle: Path) -> None:
-        with pytest.raises(BackendError, match=r"7\.5 has no float32 matrix products"):
+        with pytest.raises(BackendError, match=r"no float32 matrix products for compute capability 7\.5"):
             Builder.here("rtx", ["7.5"]).build(open_bundle(bundle), "step", "fp32")
         assert engines_of(bundle) == []
 
@@ -203,7 +203,7 @@ class TestRefusals:
 
     def test_no_device(self, device: Any) -> None:
         device(None, "10.3.0")
-        with pytest.raises(BackendError, match=r"there is no GPU here: copy the bundle .* --target jetpack6"):
+        with pytest.raises(BackendError, match=r"no GPU was found: copy the bundle .* --target jetpack6"):
             Builder.here("jetpack6")
 
     def test_no_tensorrt(self, device: Any) -> None:
@@ -221,22 +221,22 @@ class TestRefusals:
     def test_another_release(self, device: Any) -> None:
         device(ORIN, "10.16.1")
         with pytest.raises(
-            BackendError, match=r"tensorrt 10\.3\.x, and here is TensorRT 10\.16\.1; .*jetpack7"
+            BackendError, match=r"tensorrt 10\.3\.x, but TensorRT 10\.16\.1 is installed; .*jetpack7"
         ):
             Builder.here("jetpack6")
 
     def test_another_device(self, device: Any) -> None:
         device(THOR, "10.3.0")
-        with pytest.raises(BackendError, match=r"compute capability 8\.7, and NVIDIA Thor has 11\.0"):
+        with pytest.raises(BackendError, match=r"compute capability 8\.7, but NVIDIA Thor has 11\.0"):
             Builder.here("jetpack6")
 
     def test_compute_capabilities_of_a_device(self) -> None:
-        with pytest.raises(ConfigError, match="it is that of the device"):
+        with pytest.raises(ConfigError, match="takes that of the device"):
             Builder.here("jetpack6", ["8.7"])
 
     @pytest.mark.parametrize(
         ("given", "message"),
-        [(["9.9"], "'9.9' is not one"), ([], "none|no compute"), (["7.5", "8.6"], "own")],
+        [(["9.9"], "'9.9' is unknown"), ([], "no compute"), (["7.5", "8.6"], "separate")],
     )
     def test_compute_capabilities(self, given: list[str], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
@@ -250,7 +250,7 @@ class TestRefusals:
             Builder.here("jetpack6").form(manifest)
 
     def test_a_shape_that_does_not_fit(self, bundle: Path) -> None:
-        with pytest.raises(InputError, match="TensorRT's hold at most"):
+        with pytest.raises(InputError, match="TensorRT allows at most"):
             Builder.here("rtx").build(open_bundle(bundle), "step", "fp32", batch=Range(1, 1, 10**9))
 
     def test_steps_of_a_single_step(self, bundle: Path) -> None:
@@ -336,7 +336,7 @@ class TestWriting:
         assert not (bundle / "engines").exists()
 
     def test_ctrl_c_while_tensorrt_speaks(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """TensorRT drops what its logger raises, and goes on."""
+        """TensorRT drops an exception of its logger, and continues."""
         log = log_of("tensorrt_rtx").logger
         speak = type(log).log
 
@@ -356,11 +356,11 @@ class TestWriting:
         assert not (bundle / "engines").exists()
 
     def test_a_killed_build_leaves_no_engine(self, bundle: Path) -> None:
-        """Killed between the engine and its sidecar, the worst moment there is."""
+        """Killed between the engine and its sidecar, the worst moment."""
         program = (
             "import sys, time\n"
             "from multires_edge.runtime import open_bundle\n"
-            "from multires_edge.runtime.backends.tensorrt import build\n"
+            "from multires_edge.runtime.engine_builder import build\n"
             "from pathlib import Path\n"
             "rename = Path.replace\n"
             "def slow(path, target):\n"

@@ -24,7 +24,7 @@ def test_alike_warnings_are_one() -> None:
 def test_an_unknown_warning_stays_as_it_is() -> None:
     (warned,) = explain([warning("The sky is falling"), Message("error", "no warning")])
     assert warned.explanation is None
-    assert warned.line().startswith("The sky is falling: not known")
+    assert warned.line().startswith("The sky is falling: an unknown warning")
 
 
 def test_the_first_error_with_advice() -> None:
@@ -35,7 +35,7 @@ def test_the_first_error_with_advice() -> None:
             Message("error", "something later"),
         ]
     )
-    assert said.startswith("IBuilder failed; --batch or --time is larger")
+    assert said.startswith("IBuilder failed; --batch or --time makes a tensor too large")
 
 
 def test_no_error_at_all() -> None:
