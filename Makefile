@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # torch first: with a torch that satisfies the requirement, pip does not look for a larger build.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/multires-export models/demo/ckpt.pth --card models/demo/card.json -o $(OUT)/demo.bundle --force
@@ -26,7 +26,11 @@ lint: $(VENV)/.installed-test
 	PYTHONPATH="build/types:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	  $(BIN)/python -S -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 	$(BIN)/mypy
-	$(BIN)/mypy examples/python benchmarks
+	$(BIN)/mypy examples/python benchmarks docs/architecture.py
+
+# The picture in docs/architecture.md, drawn from the code.
+docs:
+	$(PYTHON) docs/architecture.py
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.step_latency

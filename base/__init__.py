@@ -1,1 +1,1 @@
-"""The ground floor: errors and files. Imports nothing of the package."""
+"""Errors, and reading and writing of files. Imports nothing of the package."""

@@ -1,4 +1,4 @@
-"""Real data for what is measured on it: proofs of parity, and calibration."""
+"""Ranges of tensors, measured on real data."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The command line: every command, and what the commands share."""
+"""The command line: all commands, and their shared options."""

@@ -1,1 +1,1 @@
-"""What a bundle is: its manifest, configuration, card, targets and reference. Needs numpy alone."""
+"""What a bundle is: manifest, configuration, card, targets, reference. Needs numpy alone."""

@@ -1,4 +1,4 @@
-"""The network: configuration, PyTorch reference, and reading of published checkpoints."""
+"""The network in PyTorch, and reading of checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running bundles: what a device installs. Never imports torch or the exporter."""
+"""Running bundles: what a device installs. Imports neither torch nor the exporter."""
 
 from __future__ import annotations
 
