@@ -1,0 +1,72 @@
+"""The pages agree with each other and with the commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from multires_edge.cli.main import main
+from tests.conftest import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```\w*\n(?P<fenced>.*?)^```$|(?P<indented>(?:^    .*\n)+)", re.MULTILINE | re.DOTALL)
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that the headings of a page get."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def calls(text: str) -> list[list[str]]:
+    """The words of every call of a command, in blocks of code and in sentences."""
+    blocks = [block["fenced"] or block["indented"] for block in BLOCK.finditer(text)]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += [span.replace("\n", " ") for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", BLOCK.sub("", text))]
+    found = []
+    for line in lines:
+        # A call: at the start, or after the folder of a virtual environment.
+        match = re.match(r"\s*(?:\S*/bin/)?(multires-(?:edge|export)(?: .*)?$)", line)
+        if match:
+            found.append(shlex.split(re.split(r" +#| && | \| ", match[1])[0]))
+    return found
+
+
+@pages
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pages
+def test_commands_and_options_exist(page: Path) -> None:
+    for words in calls(page.read_text()):
+        rest = ["export", *words[1:]] if words[0] == "multires-export" else words[1:]
+        command: click.Command = main
+        if rest and not rest[0].startswith("-"):
+            assert rest[0] in main.commands, words
+            command, rest = main.commands[rest[0]], rest[1:]
+        known = {option for parameter in command.params for option in parameter.opts} | {
+            "--help",
+            "--version",
+        }
+        given = {word.partition("=")[0] for word in rest if word.startswith("-") and len(word) > 1}
+        assert given <= known, words
+
+
+def test_the_index_has_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    linked = re.findall(r"\]\(([\w-]+\.md)\)", index)
+    assert sorted(linked) == sorted(
+        page.name for page in (ROOT / "docs").glob("*.md") if page.name != "index.md"
+    )
