@@ -1,1 +1,1 @@
-"""TensorRT and TensorRT-RTX: building engines, reading them back, and running them."""
+"""TensorRT and TensorRT-RTX: read engines and run them."""

@@ -1,7 +1,7 @@
-"""The Python API that ``tensorrt`` and ``tensorrt_rtx`` share: importing either, its version, its messages.
+"""The Python API that ``tensorrt`` and ``tensorrt_rtx`` share: import, version and messages.
 
-Everything that builds or runs engines takes the module from here, so that what is tested with TensorRT-RTX
-on a machine without a GPU is what runs on a device.
+All code that builds or runs engines takes the module from here. So tests with TensorRT-RTX, which builds
+without a GPU, cover the code that runs on a device.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Api:
 
     @property
     def name(self) -> str:
-        """For a person: TensorRT 10.3.0."""
+        """Product and version, such as "TensorRT 10.3.0"."""
         product = "TensorRT-RTX" if self.package == "tensorrt_rtx" else "TensorRT"
         return f"{product} {dotted(self.version)}"
 
@@ -44,7 +44,7 @@ def load_api(package: str) -> Api:
     try:
         module = import_module(package)
     except (ImportError, OSError) as error:
-        # A wheel without its libraries fails with OSError.
+        # A wheel without its libraries raises OSError.
         raise BackendError(
             f"needs {package}, which cannot be imported ({error}): {_INSTALL[package]}"
         ) from error
@@ -54,14 +54,14 @@ def load_api(package: str) -> Api:
 
 @dataclass(frozen=True)
 class Message:
-    """What TensorRT said; ``severity`` is its own word, in lower case."""
+    """A message of TensorRT; ``severity`` is "warning" or "error"."""
 
     severity: str
     text: str
 
 
 class Log:
-    """Collects what TensorRT says. One for each package: TensorRT keeps the first that it is given."""
+    """Collects TensorRT's messages. Each package needs a single log: TensorRT keeps its first logger."""
 
     def __init__(self, trt: Any) -> None:
         self._collected: list[Message] = []
@@ -81,12 +81,12 @@ class Log:
 
     @contextmanager
     def collect(self) -> Iterator[list[Message]]:
-        """Warnings and errors from here on."""
+        """Collect warnings and errors in a new list."""
         self._collected.clear()
         yield self._collected
 
 
 @functools.cache
 def log_of(package: str) -> Log:
-    """The log of a package, for builders, parsers and runtimes alike."""
+    """The log of a package, shared by builders, parsers and runtimes."""
     return Log(load_api(package).module)

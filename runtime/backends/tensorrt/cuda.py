@@ -1,4 +1,4 @@
-"""The CUDA device, through the driver's API as ``cuda.bindings`` has it: neither PyTorch nor the toolkit."""
+"""The CUDA device, through the driver API of ``cuda.bindings``: needs neither PyTorch nor CUDA's toolkit."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def load_driver() -> ModuleType:
 
 
 class Releasable(Protocol):
-    """What must be gone before the device is."""
+    """A part that must be released before the device."""
 
     def release(self) -> None: ...
 
 
 class CudaDevice:
-    """The first CUDA device (CUDA_VISIBLE_DEVICES says which that is), in its primary context, as TensorRT's.
+    """The first CUDA device, in its primary context like TensorRT. CUDA_VISIBLE_DEVICES selects the device.
 
     Raises BackendError without a driver or a device, and whenever the driver reports an error.
     """
@@ -51,10 +51,7 @@ class CudaDevice:
             self._call("cuInit", 0)
             (device,) = self._call("cuDeviceGet", 0)
         except RuntimeError as error:
-            raise BackendError(
-                "the tensorrt backend needs a CUDA device, and there is none here that a driver serves "
-                f"({error})"
-            ) from error
+            raise BackendError(f"the tensorrt backend found no CUDA driver or GPU ({error})") from error
         self._device = device
         (self._context,) = self._call("cuDevicePrimaryCtxRetain", device)
         self.activate()
@@ -65,11 +62,11 @@ class CudaDevice:
 
     @property
     def stream(self) -> int:
-        """The stream's handle, as TensorRT takes it."""
+        """The stream's handle, for TensorRT."""
         return int(self._stream)
 
     def own(self, part: Releasable) -> None:
-        """Release this before the device, the last one first."""
+        """Release ``part`` before the device, and before all parts that were added earlier."""
         self._owned.append(part)
 
     def _call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
@@ -117,7 +114,7 @@ class CudaDevice:
         self._launch("push_rows", move, (next_position,), (_POINTER,))
 
     def _launch(self, kernel: str, move: RingMove, more: tuple[int, ...], types: tuple[Any, ...]) -> None:
-        """A block for each row of the batch and each access; rings.cu has the arguments."""
+        """Launch a block for each row of the batch and each access; rings.cu has the arguments."""
         word = word_bytes(move.row_bytes)
         words = move.row_bytes // word
         values = (move.accesses, move.count, move.position, move.rows, move.batch, words, *more)
@@ -127,14 +124,14 @@ class CudaDevice:
         self._call("cuLaunchKernel", function, *grid, *block, 0, self._stream, arguments, 0)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        # Of this thread only: others may allocate meanwhile.
+        # Capture only this thread: other threads may allocate meanwhile.
         mode = self._cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._call("cuStreamBeginCapture", self._stream, mode)
         self.capturing = True
         try:
             work()
         except BaseException:
-            self._cuda.cuStreamEndCapture(self._stream)  # the first error says more than this one's
+            self._cuda.cuStreamEndCapture(self._stream)  # ignore its error: the first error tells more
             raise
         finally:
             self.capturing = False
@@ -154,7 +151,7 @@ class CudaDevice:
         self._call("cuStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """What fails here has failed before, and been said: everything else is freed all the same."""
+        # Ignore errors: the same errors were raised before, and everything else must be freed.
         if self._closed:
             return
         self._closed, cuda = True, self._cuda

@@ -1,8 +1,7 @@
-"""What the TensorRT backend asks of a device: memory, copies, two kernels, engines, and graphs of these.
+"""The interface of a device for the TensorRT backend: memory, copies, two kernels, engines, and CUDA graphs.
 
-Everything is queued on one stream and runs in the order in which it was asked for; only
-:meth:`Device.synchronize` waits. Addresses are numbers, as TensorRT takes them. ``cuda.py`` is the real
-thing; ``host.py`` stands in for it where there is none.
+All work is queued on one stream and runs in the order of the calls. Only :meth:`Device.synchronize` waits.
+Addresses are integers, as in TensorRT. ``cuda.py`` implements the interface on a GPU, ``host.py`` without.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-# One read or write of a ring; the same in rings.cu. ``ring`` is the address of its first row.
+# One read or write of a ring, as in rings.cu. ``ring`` is the address of its first row.
 RING_ACCESS: np.dtype[Any] = np.dtype([("ring", np.uint64), ("slots", np.int32), ("delay", np.int32)])
 
 
@@ -28,13 +27,13 @@ class TensorInfo:
 
 
 class Context(Protocol):
-    """An engine with every dimension known, to be run with one set of addresses."""
+    """An engine with every dimension known, for one set of addresses."""
 
     def bind(self, tensor: str, address: int) -> None:
-        """Say where an input or output lies."""
+        """Set the address of an input or output."""
 
     def enqueue(self) -> None:
-        """Run it once."""
+        """Queue one run."""
 
 
 class Engine(Protocol):
@@ -48,63 +47,63 @@ class Engine(Protocol):
 
     @property
     def batches(self) -> tuple[int, int]:
-        """The smallest and largest batch that it was built for."""
+        """The smallest and largest batch that the engine was built for."""
 
     def aliased_input(self, output: str) -> str | None:
-        """The input that must share this output's memory, for it is updated in place; None for any other.
+        """The input that must share this output's memory, or None. The engine updates it in place.
 
-        To bind one address to any other pair is undefined.
+        Results are undefined if any other input and output share memory.
         """
 
     def context(self, batch: int) -> Context:
-        """A context for one batch. It has memory of its own for what lies between inputs and outputs."""
+        """A context for one batch, with its own memory for intermediate values."""
 
 
 class Device(Protocol):
     """One stream of work on one device."""
 
     def activate(self) -> None:
-        """Make the device that of the calling thread, before anything else is asked of it."""
+        """Make this the device of the calling thread. Must come before every other call."""
 
     def allocate(self, size: int) -> int:
-        """The address of ``size`` bytes, zeroed, which live as long as the device object."""
+        """Allocate ``size`` zeroed bytes until ``close``. Returns their address."""
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """A host array, zeroed, that copies need not stage."""
+        """Allocate a zeroed host array that the device copies without staging, until ``close``."""
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
-        """Copy a dense array to the device; it must stay unchanged until synchronized."""
+        """Copy a dense array to the device. It must not change until ``synchronize`` returns."""
 
     def download(self, array: NDArray[Any], address: int) -> None:
-        """Copy to a dense array, which has it once synchronized."""
+        """Copy from the device to a dense array. It is complete when ``synchronize`` returns."""
 
     def copy(self, destination: int, source: int, size: int) -> None:
         """Copy bytes within the device."""
 
     def zero(self, address: int, size: int) -> None:
-        """Zero bytes."""
+        """Set bytes to zero."""
 
     def gather_taps(self, move: RingMove) -> None:
-        """Read each row of the batch: rows[b, i] = ring i's row of step position[b] - delay."""
+        """For each b of the batch, set rows[b, i] to the row of step position[b] - delay in ring i."""
 
     def push_rows(self, move: RingMove, next_position: int) -> None:
-        """Write rows[b, i] into ring i, and position + 1 to ``next_position`` unless that is 0."""
+        """Write rows[b, i] into ring i. Write position + 1 to ``next_position``, unless that is 0."""
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record what ``work`` asks for, without running it, as a graph; the result asks for all of it."""
+        """Record what ``work`` queues as a graph, without running it. Returns a function that queues it."""
 
     def synchronize(self) -> None:
-        """Wait until all that was asked for is done. Raises BackendError for anything that failed."""
+        """Wait until all queued work is done. Raises BackendError if any of it failed."""
 
     def close(self) -> None:
-        """Free everything, contexts and engines made for it included."""
+        """Free everything, including contexts and engines made for this device."""
 
 
 @dataclass(frozen=True)
 class RingMove:
-    """Rows moved between rings and a dense buffer.
+    """A copy of rows between rings and a dense buffer.
 
-    ``accesses`` is the address of ``count`` RING_ACCESS, ``position`` of int64 (batch,), ``rows`` of
+    Addresses: ``accesses`` of ``count`` RING_ACCESS, ``position`` of int64 (batch,), ``rows`` of
     (batch, count, row_bytes).
     """
 

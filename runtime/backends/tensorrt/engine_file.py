@@ -1,7 +1,7 @@
-"""Engine files and their sidecars: ``engines/GRAPH.PRECISION.TARGET.engine``, and ``.json`` beside each.
+"""Engine files and their sidecars: ``engines/GRAPH.PRECISION.TARGET.engine`` and ``.json``.
 
-Nothing is put before an engine, so that every tool of TensorRT's reads it. What it is of and what it runs on
-stands in the sidecar, which is written last: an engine without one is not there.
+An engine file has no header of ours, so every TensorRT tool can read it. The sidecar says which graph the
+engine was built from and where it runs. It is written last: an engine without a sidecar is ignored.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ VERSION = 1
 
 
 def engine_path(folder: Path, kind: str, precision: str, target: str) -> Path:
-    """Where the engine of a bundle folder is."""
+    """The path of an engine in a bundle folder."""
     return folder / FOLDER / f"{kind}.{precision}.{target}.engine"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that may be loaded here; ``entry`` is its sidecar, as docs/tensorrt.md describes it."""
+    """An engine that this machine may load. docs/tensorrt.md describes ``entry``, its sidecar."""
 
     path: Path
     entry: dict[str, Any]
 
     @property
     def in_place(self) -> dict[str, str]:
-        """States that the engine updates in place, input to output: both are bound to one address."""
+        """States that the engine updates in place, input to output. Both must have the same address."""
         updates: dict[str, str] = self.entry["in_place"]
         return updates
 
     def read(self) -> bytes:
-        """The serialised engine, for ``deserialize_cuda_engine``."""
+        """The serialized engine, for ``deserialize_cuda_engine``."""
         return self.path.read_bytes()
 
     def check_shape(self, batch: int, time: int | None = None) -> None:
@@ -50,24 +50,24 @@ class Engine:
             limits = self.entry["profile"].get(name)
             if size is not None and limits is not None and not limits[0] <= size <= limits[2]:
                 raise InputError(
-                    f"{name} is {size}, and {self.path.name} was built for {limits[0]} to {limits[2]}: "
+                    f"{name} is {size}, but {self.path.name} was built for {limits[0]} to {limits[2]}: "
                     f"build it again with a wider --{name}"
                 )
 
 
 def sidecar_path(engine: Path) -> Path:
-    """Where an engine's sidecar is."""
+    """The path of an engine's sidecar."""
     return engine.with_suffix(".json")
 
 
 def sidecar_content(entry: dict[str, Any]) -> bytes:
-    """A sidecar as it is written, with a digest of itself as its last entry, as a manifest has."""
+    """The content of a sidecar file. Its last entry is its digest, as in a manifest."""
     entry = {"format": FORMAT, "version": VERSION} | entry
     return (json.dumps(entry | {"sha256": digest_of(entry)}, indent=2) + "\n").encode()
 
 
 def engines_of(folder: Path) -> list[Path]:
-    """The engines of a bundle folder that are there, with sidecars, by name."""
+    """The engines with sidecars in a bundle folder, sorted by name."""
     found = (folder / FOLDER).glob("*.engine")
     return sorted(path for path in found if sidecar_path(path).is_file())
 
@@ -85,9 +85,9 @@ def read_engine(
 ) -> Engine:
     """Find the engine of a graph for this machine, and check it before TensorRT sees it.
 
-    ``package`` ("tensorrt" or "tensorrt_rtx") and ``version`` are those installed, ``gpu`` is the device.
-    Without a ``target`` the first engine that runs here is taken. Raises BundleError for an engine that is
-    damaged or of another bundle, BackendError for one that is not there or not for this machine.
+    ``package`` is the installed "tensorrt" or "tensorrt_rtx", ``gpu`` the device. Without ``target``, it is
+    the first engine that fits this machine. Raises BundleError if the engine is damaged or of another
+    bundle, BackendError if it is missing or does not fit this machine.
     """
     if target is not None:
         path = engine_path(folder, kind, precision, target)
@@ -127,17 +127,15 @@ def check_engine(
     if found != entry["engine"]["sha256"]:
         size = path.stat().st_size
         raise BundleError(
-            f"{path}: has {size:,} bytes with another SHA-256 than the {entry['engine']['bytes']:,} in its "
-            f"sidecar, so it is truncated or changed; {again}"
+            f"{path}: is truncated or changed ({size:,} of {entry['engine']['bytes']:,} bytes, another "
+            f"SHA-256 than in its sidecar); {again}"
         )
     of = entry["graph"]
     graph = (
         manifest.in_form(of["form"]).graph(kind, precision) if of["form"] in manifest.form_names() else None
     )
     if graph is None or graph.sha256 != of["sha256"]:
-        raise BundleError(
-            f"{path}: was built from another bundle's {of['file']}, not from the one beside it; {again}"
-        )
+        raise BundleError(f"{path}: was built from another bundle's {of['file']}; {again}")
     _check_machine(path, entry, package, version, gpu)
     return Engine(path, entry)
 
@@ -148,25 +146,26 @@ def _check_machine(
     built = entry["tensorrt"]
     if built["package"] != package or built["version"] != dotted(version):
         raise BackendError(
-            f"{path.name} was built by {built['package']} {built['version']}, and {package} "
-            f"{dotted(version)} is installed here, which cannot load it: build it again here"
+            f"{path.name} was built by {built['package']} {built['version']}, but {package} "
+            f"{dotted(version)} is installed: build it again on this machine"
         )
     if gpu is None:
-        raise BackendError(f"{path.name} needs a CUDA device, and there is none here that a driver serves")
+        raise BackendError(f"{path.name} needs a GPU, but no CUDA driver or GPU was found")
     device = entry["device"]
     if device is not None and device["name"] != gpu.name:
         raise BackendError(
-            f"{path.name} was built on {device['name']}, and this is {gpu.name}: build it again here"
+            f"{path.name} was built on {device['name']}, but this is {gpu.name}: "
+            "build it again on this machine"
         )
     if gpu.compute_capability not in entry["compute_capabilities"]:
         raise BackendError(
-            f"{path.name} is for compute capability {', '.join(entry['compute_capabilities'])}, and "
-            f"{gpu.name} has {gpu.compute_capability}: build it for that"
+            f"{path.name} needs compute capability {' or '.join(entry['compute_capabilities'])}, but "
+            f"{gpu.name} has {gpu.compute_capability}: build it for {gpu.compute_capability}"
         )
 
 
 def read_sidecar(engine: Path) -> dict[str, Any]:
-    """The sidecar of an engine file. Raises BackendError without one, BundleError for a damaged one."""
+    """Read an engine's sidecar. Raises BackendError if it is missing, BundleError if it is damaged."""
     path = sidecar_path(engine)
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
@@ -178,7 +177,7 @@ def read_sidecar(engine: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); build the engine again with --force") from error
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-        raise BundleError(f"{path}: not a sidecar, its format is not {FORMAT!r}; build the engine again")
+        raise BundleError(f"{path}: is not a sidecar, its format is not {FORMAT!r}; build the engine again")
     if entry.get("version") != VERSION:
         raise BundleError(
             f"{path}: has version {entry.get('version')!r}, this release reads {VERSION}; build it again"

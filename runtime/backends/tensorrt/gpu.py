@@ -1,4 +1,4 @@
-"""The GPU of this machine, asked of the driver itself: needs neither CUDA's toolkit nor a Python package."""
+"""Find the GPU of this machine through the driver: needs neither CUDA's toolkit nor a Python package."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import ctypes
 import sys
 from dataclasses import dataclass
 
-# Of the CUDA driver API: CUdevice_attribute.
+# CUdevice_attribute of the CUDA driver API.
 _MAJOR, _MINOR = 75, 76
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A CUDA device: the driver's name for it, and its compute capability such as "8.7"."""
+    """A CUDA device: its name in the driver, and its compute capability such as "8.7"."""
 
     name: str
     compute_capability: str

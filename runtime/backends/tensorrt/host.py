@@ -1,7 +1,7 @@
-"""The host in a device's place: the ring kernels in numpy, the engine's source graph in ONNX Runtime.
+"""The host in place of a device: ring kernels in numpy, the engine's source graph in ONNX Runtime.
 
-All of the backend but the device itself can be run and compared this way. Nothing runs before
-``synchronize``, as on a device that is slow, and nothing lies outside of what was allocated.
+It runs all of the backend except the device itself, for comparison. Like a slow device, it starts all work
+at ``synchronize``. It refuses every access outside of an allocation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BATCHES = (1, 1 << 16)
 
 
 class HostDevice:
-    """Work queued in a list. ``device_bytes`` counts what was allocated."""
+    """Queues work in a list. ``device_bytes`` counts the allocated bytes."""
 
     def __init__(self) -> None:
         self._memory: dict[int, NDArray[np.uint8]] = {}
@@ -40,15 +40,15 @@ class HostDevice:
         return sum(memory.nbytes for memory in self._memory.values())
 
     def view(self, address: int, size: int) -> NDArray[np.uint8]:
-        """The bytes at an address; all of them must have been allocated together."""
+        """The bytes at an address. Raises BackendError unless a single allocation has all of them."""
         i = bisect.bisect_right(self._starts, address) - 1
         if i >= 0:
             memory, first = self._memory[self._starts[i]], address - self._starts[i]
             if first + size <= memory.nbytes:
                 return memory[first : first + size]
-        raise BackendError(f"{size} bytes at {address:#x} are not in any one allocation")
+        raise BackendError(f"{size} bytes at {address:#x} are not within a single allocation")
 
-    def ask(self, work: Callable[[], None]) -> None:
+    def queue(self, work: Callable[[], None]) -> None:
         """Queue some work."""
         self._queue.append(work)
 
@@ -67,41 +67,41 @@ class HostDevice:
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
         target = self.view(address, array.nbytes)
-        self.ask(lambda: np.copyto(target, array.reshape(-1).view(np.uint8)))
+        self.queue(lambda: np.copyto(target, array.reshape(-1).view(np.uint8)))
 
     def download(self, array: NDArray[Any], address: int) -> None:
         source = self.view(address, array.nbytes)
-        self.ask(lambda: np.copyto(array.reshape(-1).view(np.uint8), source))
+        self.queue(lambda: np.copyto(array.reshape(-1).view(np.uint8), source))
 
     def copy(self, destination: int, source: int, size: int) -> None:
         target, data = self.view(destination, size), self.view(source, size)
-        self.ask(lambda: np.copyto(target, data))
+        self.queue(lambda: np.copyto(target, data))
 
     def zero(self, address: int, size: int) -> None:
-        self.ask(lambda: self.view(address, size).fill(0))
+        self.queue(lambda: self.view(address, size).fill(0))
 
     def gather_taps(self, move: RingMove) -> None:
         rings, position, rows = self._views(move)
 
         def gather() -> None:
-            everyone = np.arange(move.batch)
+            batch = np.arange(move.batch)
             for i, (ring, slots, delay) in enumerate(rings):
-                rows[:, i] = ring[everyone, (position - delay) % slots]
+                rows[:, i] = ring[batch, (position - delay) % slots]
 
-        self.ask(gather)
+        self.queue(gather)
 
     def push_rows(self, move: RingMove, next_position: int) -> None:
         rings, position, rows = self._views(move)
         counted = self.view(next_position, position.nbytes).view(np.int64) if next_position else None
 
         def push() -> None:
-            everyone = np.arange(move.batch)
+            batch = np.arange(move.batch)
             for i, (ring, slots, delay) in enumerate(rings):
-                ring[everyone, (position - delay) % slots] = rows[:, i]
+                ring[batch, (position - delay) % slots] = rows[:, i]
             if counted is not None:
                 counted[...] = position + 1
 
-        self.ask(push)
+        self.queue(push)
 
     def _views(self, move: RingMove) -> tuple[list[Any], NDArray[np.int64], NDArray[np.uint8]]:
         """Each ring (batch, slots, row_bytes) with its slots and delay; positions; rows."""
@@ -126,7 +126,7 @@ class HostDevice:
 
     def synchronize(self) -> None:
         if self._capturing:
-            raise BackendError("waiting has no meaning in a graph")
+            raise BackendError("a graph cannot synchronize")
         queue, self._queue = self._queue, []
         for work in queue:
             work()
@@ -140,8 +140,8 @@ class HostDevice:
 class HostEngine:
     """A bundle's step or taps graph in ONNX Runtime, on a :class:`HostDevice`.
 
-    ``in_place`` says that states which may be updated in place must be, as an engine with cache-update
-    layers has it; without, no output may share an input's memory.
+    With ``in_place``, like an engine with cache-update layers, it requires the same address for both sides
+    of a state that can be updated in place. All other inputs and outputs must not share memory.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class _HostContext:
         outputs: dict[str, NDArray[Any]] = {}
         for name, info in self._engine.tensors.items():
             if name not in self._bound:
-                raise BackendError(f"{name} is bound to no address")
+                raise BackendError(f"{name} has no address")
             (inputs if info.is_input else outputs)[name] = self._bound[name]
         for output, target in outputs.items():
             alias = self._engine.aliased_input(output)
@@ -199,7 +199,7 @@ class _HostContext:
             for target, value in zip(outputs.values(), self._session.run(list(outputs), inputs), strict=True):
                 target[...] = value
 
-        self._device.ask(run)
+        self._device.queue(run)
 
 
 def host_stepper(

@@ -1,4 +1,4 @@
-"""An engine of TensorRT's or TensorRT-RTX's on a CUDA device."""
+"""An engine of TensorRT or TensorRT-RTX on a CUDA device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int3
 
 
 class LoadedEngine:
-    """Raises BackendError with what TensorRT says of an engine that it does not take."""
+    """A loaded engine. Raises BackendError with TensorRT's messages if TensorRT refuses the engine."""
 
     def __init__(self, device: CudaDevice, api: Api, content: bytes, name: str) -> None:
         self.name = name
@@ -23,7 +23,7 @@ class LoadedEngine:
             self._runtime = api.module.Runtime(self._log.logger)
             self._engine = self._runtime.deserialize_cuda_engine(content)
             if self._engine is None:
-                said = "; ".join(message.text for message in messages) or "without a reason"
+                said = "; ".join(message.text for message in messages) or "no reason given"
                 raise BackendError(f"{name}: {api.name} refuses it: {said}")
         device.own(self)
         self.tensors = {name: self._info(name) for name in self._names()}
@@ -46,7 +46,7 @@ class LoadedEngine:
         return least[0], most[0]
 
     def aliased_input(self, output: str) -> str | None:
-        # TensorRT before 10.15 has neither this question nor such outputs.
+        # TensorRT before 10.15 has neither this method nor aliased outputs.
         ask = getattr(self._engine, "get_aliased_input_tensor", None)
         return (ask(output) or None) if ask else None
 
@@ -62,7 +62,7 @@ class LoadedEngine:
         trt = self._api.module
         if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
             return self._engine.create_execution_context()
-        # TensorRT-RTX would put kernels for these shapes in later, and a captured graph has those of now.
+        # By default TensorRT-RTX specializes kernels later, and a captured graph would keep the first ones.
         config = self._engine.create_runtime_config()
         eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         config.dynamic_shapes_kernel_specialization_strategy = eager
@@ -70,20 +70,20 @@ class LoadedEngine:
 
 
 class LoadedContext:
-    """One execution context: its addresses never change once a graph was captured of it."""
+    """One execution context. Its addresses must not change after a graph has captured it."""
 
     def __init__(self, device: CudaDevice, name: str, context: Any) -> None:
         self._device, self._name, self._context = device, name, context
         if context is None:
-            raise BackendError(f"{name}: no memory for an execution context; use a smaller batch")
+            raise BackendError(f"{name}: too little memory for an execution context; use a smaller batch")
 
     def set_shape(self, tensor: str, shape: tuple[int, ...]) -> None:
         if not self._context.set_input_shape(tensor, shape):
-            raise BackendError(f"{self._name}: its {tensor} does not take the shape {shape}")
+            raise BackendError(f"{self._name}: refused shape {shape} for {tensor}")
 
     def bind(self, tensor: str, address: int) -> None:
         if not self._context.set_tensor_address(tensor, address):
-            raise BackendError(f"{self._name}: its {tensor} does not take an address")
+            raise BackendError(f"{self._name}: refused an address for {tensor}")
 
     def enqueue(self) -> None:
         capturable = getattr(self._context, "is_stream_capturable", None)

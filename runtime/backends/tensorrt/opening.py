@@ -1,4 +1,4 @@
-"""From a bundle to a stream on a device: the engine that fits here, or the reasons why none does."""
+"""Open streams on a device: find an engine of the bundle that fits this machine, or say why not."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 def open_stepper(folder: Path, manifest: Manifest, precision: str, batch: int) -> TensorRtStepper:
     """Streams on the best engine of a bundle that this machine can run.
 
-    Raises MissingExtraError without ``cuda.bindings``, BackendError without TensorRT, a device, or an engine
-    for both, BundleError for a damaged engine or one of another bundle, InputError for a batch outside its
-    profile.
+    Raises MissingExtraError without ``cuda.bindings``, BackendError without TensorRT, a GPU, or an engine
+    for both, BundleError if the engine is damaged or of another bundle, InputError for a batch outside the
+    engine's profile.
     """
     load_driver()
     gpu = find_gpu()
     if gpu is None:
-        # Said before anyone builds an engine that could not run here.
+        # Checked first: without a GPU, the advice to build an engine would be useless.
         raise BackendError(
-            "the tensorrt backend needs a CUDA device, and there is none here that a driver serves: use "
-            "backend native or onnxruntime, or run it on the device"
+            "the tensorrt backend found no CUDA driver or GPU: use backend native or onnxruntime, or run it "
+            "on the device"
         )
     kind, engine, api = find_engine(folder, manifest, precision, gpu)
     of_form = manifest.in_form(engine.entry["graph"]["form"])
@@ -44,7 +44,8 @@ def open_stepper(folder: Path, manifest: Manifest, precision: str, batch: int) -
 def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | None) -> tuple[str, Engine, Api]:
     """A step engine that updates its queues in place, else a taps engine, else any step engine.
 
-    The last of these copies every queue at every step.
+    A step engine that does not update in place copies every queue at every step. Raises BackendError or
+    BundleError if no engine fits.
     """
     usable: dict[str, tuple[Engine, Api]] = {}
     refusals: list[BackendError | BundleError] = []
@@ -62,13 +63,15 @@ def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | Non
             usable[kind] = engine, api
         except (BackendError, BundleError) as error:
             refusals.append(error)
-    if "step" in usable and ("taps" not in usable or _copies_nothing(usable["step"][0], manifest, precision)):
+    if "step" in usable and (
+        "taps" not in usable or _updates_in_place(usable["step"][0], manifest, precision)
+    ):
         return ("step", *usable["step"])
     if "taps" in usable:
         return ("taps", *usable["taps"])
     if not refusals:
         raise BackendError(
-            f"{folder} has no engine of a step in {precision}: multires-edge build {folder} --target NAME"
+            f"{folder} has no step engine in {precision}: multires-edge build {folder} --target NAME"
         )
     damaged = next((error for error in refusals if isinstance(error, BundleError)), None)
     raise damaged or BackendError("; ".join(map(str, refusals)))
@@ -81,7 +84,7 @@ def _api_for(path: Path) -> Api:
         raise BackendError(f"{path.name} {error}") from error
 
 
-def _copies_nothing(step: Engine, manifest: Manifest, precision: str) -> bool:
-    """Whether a step engine updates each of its queues where it is."""
+def _updates_in_place(step: Engine, manifest: Manifest, precision: str) -> bool:
+    """Whether a step engine updates all its queues in place."""
     states = manifest.in_form(step.entry["graph"]["form"]).graph("step", precision).states
     return all(state.input in step.in_place for state in states if state.in_place)

@@ -1,9 +1,9 @@
-"""TensorRT: streams whose state stays on the device, one CUDA graph a step.
+"""TensorRT: streams whose states stay on the device, with one CUDA graph per step.
 
-An engine is of one of two graphs. That of the step graph reads and writes the queues itself: those that it
-updates in place have one address, every other state two, which change roles at each step. That of the taps
-graph has its rings outside: one kernel gathers what it reads before it runs, another pushes what it gives.
-Either way, two graphs are captured, one for each role that the buffers can have.
+A step engine is built from the step graph. It reads and writes the queues itself: a state that it updates in
+place has one address, every other state has two, which swap roles at each step. A taps engine is built from
+the taps graph and does not touch the rings: one kernel gathers its taps before it runs, another pushes its
+rows into the rings afterwards. In both cases there are two CUDA graphs, one for each role of the buffers.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from multires_edge.runtime.backends.protocol import Outcome
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
 from multires_edge.runtime.backends.tensorrt.tensors import check_batch, check_tensors
 
-_CHUNK = 64  # steps of `run` that cross to the device and back together
+_CHUNK = 64  # steps of `run` per copy to the device and back
 _CLOCK = "position"
 
 
 class TensorRtStepper:
-    """Streams on one engine. ``spec`` is the graph that it was built from; ``states`` are the step graph's.
+    """Streams on one engine. ``spec`` describes the engine's graph; ``states`` are those of the step graph.
 
-    Raises InputError for a batch that the engine was not built for, BundleError for an engine of another
-    graph, BackendError for what the device refuses.
+    Raises InputError if the engine was not built for the batch, BundleError if the engine is of another
+    graph, BackendError if the device reports an error.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class TensorRtStepper:
         self._chunk: _Chunk | None = None
         self._cores: list[Callable[[], None]] = []
         self._warm_up()
-        self._whole = [device.capture(partial(self._ask_whole, turn)) for turn in (0, 1)]
+        self._whole = [device.capture(partial(self._queue_whole, turn)) for turn in (0, 1)]
 
     def _place(self, engine: Engine, spec: GraphSpec, state: StateSpec) -> _State:
-        """One buffer for what is updated in place, by the engine or by the ring kernels; else two."""
+        """Allocate one buffer if the engine or the ring kernels update the state in place, else two."""
         in_rings = {ring.state for bank in spec.banks for ring in bank.rings}
         updated = any(engine.aliased_input(fed_back.output) == state.input for fed_back in spec.states)
         in_place = updated or state.input in in_rings
@@ -73,44 +73,44 @@ class TensorRtStepper:
         return _State(state, self._batch, (first, second))
 
     def _bind(self, engine: Engine, spec: GraphSpec, turn: int) -> Context:
-        """A context for one role of the buffers: a captured one must never see another address."""
+        """A context for one role of the buffers: the addresses of a captured context must not change."""
         context = engine.context(self._batch)
         context.bind(spec.inputs[0].name, self._sample)
         context.bind(spec.outputs[0].name, self._result)
         for state in spec.states:
             placed = self._states[state.input]
-            context.bind(state.input, placed.now(turn))
-            context.bind(state.output, placed.now(1 - turn))
+            context.bind(state.input, placed.address(turn))
+            context.bind(state.output, placed.address(1 - turn))
         for bank in self._banks:
             context.bind(bank.spec.taps, bank.taps)
             context.bind(bank.spec.pushes, bank.pushes)
         if spec.banks and any(tensor.name == _CLOCK for tensor in spec.inputs):
-            context.bind(_CLOCK, self._states[_CLOCK].now(turn))
+            context.bind(_CLOCK, self._states[_CLOCK].address(turn))
         return context
 
     def _warm_up(self) -> None:
-        """Let TensorRT do what it puts off until a first run and what no graph can hold."""
+        """Run once before capture: TensorRT initializes contexts at their first run."""
         for turn in (0, 1):
-            self._ask_core(turn)
+            self._queue_core(turn)
         self._device.synchronize()
         for state in self._states.values():
             for address in state.addresses:
                 self._device.zero(address, self._batch * state.spec.row_bytes)
         self._device.synchronize()
 
-    def _ask_core(self, turn: int) -> None:
-        """A step from the sample on the device to the result on the device."""
-        now, then = (self._states[_CLOCK].now(t) for t in (turn, 1 - turn))
+    def _queue_core(self, turn: int) -> None:
+        """Queue a step from the sample on the device to the result on the device."""
+        position, following = (self._states[_CLOCK].address(t) for t in (turn, 1 - turn))
         for bank in self._banks:
-            self._device.gather_taps(bank.gather(now))
+            self._device.gather_taps(bank.gather(position))
         self._contexts[turn].enqueue()
         for i, bank in enumerate(self._banks):
-            self._device.push_rows(bank.push(now), then if i == 0 else 0)
+            self._device.push_rows(bank.push(position), following if i == 0 else 0)
 
-    def _ask_whole(self, turn: int) -> None:
-        """A step from host to host."""
+    def _queue_whole(self, turn: int) -> None:
+        """Queue a step from host to host."""
         self._device.upload(self._sample, self.input)
-        self._ask_core(turn)
+        self._queue_core(turn)
         self._device.download(self.output, self._result)
 
     def step(self) -> int:
@@ -127,7 +127,7 @@ class TensorRtStepper:
         device.activate()
         if self._chunk is None:
             self._chunk = _Chunk.place(device, self.input, self.output)
-            self._cores = [device.capture(partial(self._ask_core, turn)) for turn in (0, 1)]
+            self._cores = [device.capture(partial(self._queue_core, turn)) for turn in (0, 1)]
         chunk, each, result = self._chunk, self.input.nbytes, self.output.nbytes
         outputs = np.empty((count, *self.output.shape), self.output.dtype)
         for start in range(0, count, _CHUNK):
@@ -149,16 +149,16 @@ class TensorRtStepper:
         for state in self._states.values():
             each = state.spec.row_bytes
             if rows is None:
-                self._device.zero(state.now(self._turn), self._batch * each)
+                self._device.zero(state.address(self._turn), self._batch * each)
             for row in rows or ():
-                self._device.zero(state.now(self._turn) + row * each, each)
+                self._device.zero(state.address(self._turn) + row * each, each)
         self._device.synchronize()
 
     def read_state(self) -> dict[str, NDArray[Any]]:
         self._device.activate()
         arrays = {name: state.empty() for name, state in self._states.items()}
         for name, state in self._states.items():
-            self._device.download(arrays[name], state.now(self._turn))
+            self._device.download(arrays[name], state.address(self._turn))
         self._device.synchronize()
         return arrays
 
@@ -166,19 +166,19 @@ class TensorRtStepper:
         self._device.activate()
         dense = {name: np.ascontiguousarray(arrays[name]) for name in self._states}
         for name, state in self._states.items():
-            self._device.upload(state.now(self._turn), dense[name])
+            self._device.upload(state.address(self._turn), dense[name])
         self._device.synchronize()
 
 
 @dataclass(frozen=True)
 class _State:
-    """Where a state lies before a step of either turn."""
+    """A state on the device, with its address before a step of each turn."""
 
     spec: StateSpec
     batch: int
     addresses: tuple[int, int]
 
-    def now(self, turn: int) -> int:
+    def address(self, turn: int) -> int:
         return self.addresses[turn]
 
     def empty(self) -> NDArray[Any]:
@@ -187,7 +187,7 @@ class _State:
 
 @dataclass(frozen=True)
 class _Bank:
-    """The rings of a taps graph that are read and written together, and their dense rows."""
+    """Rings of a taps graph that are read and written together, and their dense rows."""
 
     spec: RingBank
     batch: int
@@ -201,7 +201,7 @@ class _Bank:
         def table(delays: Callable[[tuple[int, ...]], Sequence[int]]) -> int:
             accesses = np.array(
                 [
-                    (states[ring.state].now(0), ring.slots, delay)
+                    (states[ring.state].address(0), ring.slots, delay)
                     for ring in spec.rings
                     for delay in delays(ring.delays)
                 ],
@@ -235,7 +235,7 @@ class _Bank:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Room for the inputs and outputs of several steps, on both sides."""
+    """Buffers for the inputs and outputs of several steps, on the host and on the device."""
 
     inputs: NDArray[Any]
     outputs: NDArray[Any]

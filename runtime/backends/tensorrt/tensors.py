@@ -1,4 +1,4 @@
-"""Whether an engine is of a graph, and was built for a batch."""
+"""Check that an engine belongs to a graph, and was built for a batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from multires_edge.runtime.backends.tensorrt.device import Engine, TensorInfo
 
 
 def expected_tensors(spec: GraphSpec) -> dict[str, TensorInfo]:
-    """The inputs and outputs that an engine of a graph has, the batch as -1."""
+    """The inputs and outputs that an engine of the graph must have; the batch is -1."""
     fed_back = [
         (TensorSpec(name, state.dtype, state.shape), name == state.input)
         for state in spec.states
@@ -27,7 +27,7 @@ def check_tensors(engine: Engine, spec: GraphSpec) -> None:
     if set(engine.tensors) != set(expected):
         odd = ", ".join(sorted(set(engine.tensors) ^ set(expected)))
         raise BundleError(
-            f"{engine.name} is no engine of {spec.file}: {odd} in one of them only; build it again"
+            f"{engine.name} does not fit {spec.file}: only one of them has {odd}; build it again"
         )
     for name, wanted in expected.items():
         found = engine.tensors[name]
@@ -36,13 +36,13 @@ def check_tensors(engine: Engine, spec: GraphSpec) -> None:
         )
         if found.is_input != wanted.is_input or found.dtype != wanted.dtype or not fits:
             raise BundleError(
-                f"{engine.name} is no engine of {spec.file}: its {name} is {found.dtype} {found.shape}, "
+                f"{engine.name} does not fit {spec.file}: its {name} is {found.dtype} {found.shape}, "
                 f"expected {wanted.dtype} {wanted.shape}; build it again"
             )
 
 
 def check_batch(engine: Engine, batch: int) -> None:
-    """Raise InputError for a batch that the engine was not built for."""
+    """Raise InputError if the engine was not built for the batch."""
     least, most = engine.batches
     if not least <= batch <= most:
         built = str(least) if least == most else f"{least} to {most}"

@@ -33,7 +33,7 @@ class _DriverMemory:
     def view(self, address: int, size: int) -> NDArray[np.uint8]:
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
-    def ask(self, work: Callable[[], None]) -> None:
+    def queue(self, work: Callable[[], None]) -> None:
         self._callbacks.append(_WORK(work))
         self._driver.ask_from_python(self._callbacks[-1])
 

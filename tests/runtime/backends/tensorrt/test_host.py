@@ -41,14 +41,14 @@ def test_a_captured_graph_runs_when_it_is_replayed(device: HostDevice) -> None:
 
 
 def test_waiting_within_a_graph(device: HostDevice) -> None:
-    with pytest.raises(BackendError, match="no meaning in a graph"):
+    with pytest.raises(BackendError, match="a graph cannot synchronize"):
         device.capture(device.synchronize)
 
 
 def test_memory_that_is_not_there(device: HostDevice) -> None:
     first = device.allocate(16)
     for address, size in ((first + 8, 9), (first - 8, 4), (1, 1)):
-        with pytest.raises(BackendError, match="not in any one allocation"):
+        with pytest.raises(BackendError, match="not within a single allocation"):
             device.copy(address, first, size)
 
 
@@ -70,7 +70,7 @@ def test_memory_is_shared_where_the_engine_says_and_nowhere_else(
     spec = bundle.manifest.graph("step", "fp32")
     engine = HostEngine(device, bundle.path / spec.file, spec, in_place=in_place)
     context = engine.context(1)
-    with pytest.raises(BackendError, match="bound to no address"):
+    with pytest.raises(BackendError, match="has no address"):
         context.enqueue()
     for name in engine.tensors:
         context.bind(name, device.allocate(1 << 12))

@@ -44,10 +44,10 @@ class CompiledDevice(HostDevice):
         self._library = library
 
     def gather_taps(self, move: RingMove) -> None:
-        self.ask(lambda: self._call("gather_taps", move))
+        self.queue(lambda: self._call("gather_taps", move))
 
     def push_rows(self, move: RingMove, next_position: int) -> None:
-        self.ask(lambda: self._call("push_rows", move, ctypes.c_void_p(next_position)))
+        self.queue(lambda: self._call("push_rows", move, ctypes.c_void_p(next_position)))
 
     def _call(self, kernel: str, move: RingMove, *more: ctypes.c_void_p) -> None:
         word = word_bytes(move.row_bytes)

@@ -163,7 +163,7 @@ class TestEngines:
     def test_of_another_graph(self, fading: Bundle) -> None:
         device, step, taps = HostDevice(), *(fading.manifest.graph(kind, "fp32") for kind in ("step", "taps"))
         engine = HostEngine(device, fading.path / taps.file, taps, in_place=False)
-        with pytest.raises(BundleError, match=r"is no engine of step\.onnx.*build it again"):
+        with pytest.raises(BundleError, match=r"does not fit step\.onnx.*build it again"):
             TensorRtStepper(device, engine, step, step.states, 1, None)
 
     def test_of_another_network(self, fading: Bundle, tmp_path: Path) -> None:
