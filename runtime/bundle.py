@@ -138,6 +138,15 @@ def open_bundle(path: str | Path) -> Bundle:
 
     Raises BundleError for a missing, changed or damaged file, or a later bundle version. Warns when
     the bundle's own parity proof failed.
+
+    >>> import numpy as np
+    >>> from multires_edge.runtime import open_bundle
+    >>> bundle = open_bundle("out/demo.bundle")
+    >>> bundle.labels
+    ['CD', 'HYP', 'MI', 'NORM', 'STTC']
+    >>> logits = bundle.full()(np.zeros((3, 12, 1000), np.float32))  # three records of 12 leads
+    >>> logits.shape
+    (3, 5)
     """
     path = Path(path)
     manifest = read_manifest(path)

@@ -25,6 +25,17 @@ class Stream:
     Each row of the batch is a stream of its own, with its own position, that can be restarted alone.
     A stream object belongs to one thread at a time: a call from a second thread while one is running
     raises StateError and changes nothing. Different stream objects are independent.
+
+    >>> import numpy as np
+    >>> from multires_edge.runtime import open_bundle
+    >>> stream = open_bundle("out/demo.bundle").stream(batch=2)  # two patients
+    >>> stream.step(np.zeros((2, 12), np.float32)).shape  # one sample of 12 leads each
+    (2, 5)
+    >>> stream.run(np.zeros((2, 12, 50), np.float32)).shape  # 50 samples each
+    (2, 5, 50)
+    >>> stream.reset(rows=[0])  # a new patient in row 0
+    >>> saved = stream.save_state()
+    >>> stream.load_state(saved)
     """
 
     def __init__(

@@ -1,0 +1,51 @@
+"""The examples in docstrings, and the program in the README, run as they are printed."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from multires_edge.export import export_bundle
+from multires_edge.runtime import Stream, open_bundle
+from tests.conftest import DEMO, ROOT, random_net, save_published, variant
+
+WITH_EXAMPLES = [open_bundle, Stream]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a user has it: a checkpoint with its card, and their bundle, of a small network."""
+    folder = tmp_path_factory.mktemp("home")
+    save_published(random_net(variant(d_input=12, d_output=5)), folder)
+    shutil.copy(DEMO / "card.json", folder)
+    (folder / "out").mkdir()
+    export_bundle(folder / "ckpt.pth", folder / "out" / "demo.bundle", card=folder / "card.json")
+    return folder
+
+
+@pytest.mark.parametrize("documented", WITH_EXAMPLES, ids=lambda documented: documented.__name__)
+def test_docstring(documented: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (example,) = doctest.DocTestFinder(recurse=False).find(documented, globs={})
+    printed: list[str] = []
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=printed.append)
+    assert result.attempted and not result.failed, "".join(printed)
+
+
+def test_the_program_in_the_readme(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (program,) = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert names["logits"].shape == (1, 5)
+    assert names["y"].shape == (2, 5)
+    assert names["ys"].shape == (2, 5, 50)
+    assert all(np.isfinite(names[name]).all() for name in ("logits", "y", "ys"))
