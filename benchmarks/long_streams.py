@@ -20,6 +20,7 @@ from multires_edge.calibration.data import load_data
 from multires_edge.cli.terminal import print_table
 from multires_edge.export import export_bundle
 from multires_edge.format.card import read_card
+from multires_edge.format.pooling import Window
 from multires_edge.models.loading import load_checkpoint
 from multires_edge.runtime import open_bundle
 
@@ -68,7 +69,7 @@ def exact(net: MultiresNet, inputs: NDArray[np.float32], end: int) -> NDArray[np
     start = max(0, end - COMPARED - net.config.receptive_field - WINDOW)
     with torch.no_grad():
         x = torch.from_numpy(np.ascontiguousarray(inputs[..., start:end])).double()
-        y: NDArray[np.float64] = net.double().stepwise(x, WINDOW).numpy()[0, :, -COMPARED:]
+        y: NDArray[np.float64] = net.double().stepwise(x, Window(WINDOW)).numpy()[0, :, -COMPARED:]
     net.float()
     return y
 

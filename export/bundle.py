@@ -22,10 +22,9 @@ from multires_edge.export.bundle_folder import atomic_folder, check_output
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import StepGraph, build_step_graph
 from multires_edge.export.graphs.taps import build_taps_graph
-from multires_edge.export.native_weights import file_name, native_weights
+from multires_edge.export.native_weights import file_name, native_weights, runs_natively
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import DEFAULT_PARTS
@@ -39,6 +38,7 @@ from multires_edge.format.card import Card, read_card
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.golden import GOLDEN_FILE, Golden
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Graphs, Manifest
+from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.specs import FileSpec, GraphSpec, TensorSpec
 from multires_edge.format.targets import GraphForm, Target
 from multires_edge.models.checkpoint import read_checkpoint
@@ -113,7 +113,7 @@ def export_bundle(
     if not checkpoint.is_file():
         read_checkpoint(checkpoint)  # says what is wrong with it
     final = Path(os.path.abspath(checkpoint.with_suffix(".bundle") if output is None else output))  # noqa: PTH100  (takes out '..' and follows no link)
-    pooling = Pooling.parse(pool)
+    pooling = parse_pooling(pool)
     wanted_precisions = _check_precisions(precisions)
     targets = targets_named(target)
     forms = forms_of(targets)
@@ -140,7 +140,7 @@ def export_bundle(
 
     with atomic_folder(final, force=force) as folder:
         graphs: dict[str, Graphs] = {form.form_name: {} for form in forms}
-        native = {}
+        native: dict[str, FileSpec] = {}
         statistics: dict[str, GraphStatistics] = {}
         for precision in wanted_precisions:
             network = plan.apply(folded) if precision == "int8" and plan is not None else folded
@@ -154,20 +154,14 @@ def export_bundle(
                 written = _write_graphs(folder, built, precision, infix, statistics)
                 for kind, spec in written.items():
                     graphs[form.form_name].setdefault(kind, {})[precision] = spec
-            native[precision] = _write_native(
-                folder,
-                file_name(precision),
-                native_weights(network, pooling, read_the_card, precision, Queues.of(network, types)),
-            )
+            native |= _write_native(folder, network, pooling, read_the_card, precision, types)
             del network
         del folded
         manifest = _manifest(
             read.path, read.sha256, config, graphs, native, targets, pooling, read_the_card, quantization
         )
         _write_table(folder, quantization)
-        proof, golden = prove(
-            net, Bundle(folder, manifest), window=pooling.window, dataset=dataset, progress=progress
-        )
+        proof, golden = prove(net, Bundle(folder, manifest), dataset=dataset, progress=progress)
         progress("writing the report")
         _write_proof(folder, manifest, proof, golden, statistics, quantization)
     result = ExportResult(final, manifest, proof, quantization, time.perf_counter() - started)
@@ -262,7 +256,7 @@ def _build_graphs(
     taps: bool,
 ) -> Iterator[tuple[str, StepGraph]]:
     """The graphs of a form by their kind, one at a time. The full graph is one without states."""
-    full = build_full_graph(network, form, lengths=lengths, metadata=metadata, types=types)
+    full = build_full_graph(network, form, lengths=lengths, metadata=metadata, types=types, pooling=pooling)
     yield "full", StepGraph(full, ())
     del full
     yield "step", build_step_graph(network, form, pooling, metadata, types)
@@ -288,11 +282,21 @@ def _write_graphs(
     return specs
 
 
-def _write_native(folder: Path, name: str, content: bytes) -> FileSpec:
-    path = folder / name
+def _write_native(
+    folder: Path,
+    network: FoldedNetwork,
+    pooling: Pooling,
+    card: Card | None,
+    precision: str,
+    types: TypePlan,
+) -> dict[str, FileSpec]:
+    """The native engine's weights of a precision; none where the engine lacks a part of the network."""
+    if not runs_natively(network, pooling):
+        return {}
+    path = folder / file_name(precision)
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content)
-    return FileSpec(name, sha256_of(path))
+    path.write_bytes(native_weights(network, pooling, card, precision, Queues.of(network, types)))
+    return {precision: FileSpec(file_name(precision), sha256_of(path))}
 
 
 def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
@@ -320,7 +324,7 @@ def _manifest(
         graphs=graphs[first],
         tools=_tools(),
         target=targets[0].name,
-        pool=str(pooling) if config.task == "classification" else None,
+        pooling=pooling if config.task == "classification" else None,
         preprocessing=card.preprocessing if card else None,
         labels=card.labels if card else None,
         card=card.about if card else None,
@@ -355,12 +359,12 @@ def _tools() -> dict[str, str]:
 
 def _check_state_sizes(config: ModelConfig, pooling: Pooling) -> None:
     item = np.dtype(np.float32).itemsize
-    rings = pooling.rings(config.d_model) if config.task == "classification" else []
-    for ring in rings:
-        if ring.slots * ring.width * item > _MAX_QUEUE_BYTES:
+    states = pooling.states(config.d_model) if config.task == "classification" else ()
+    for state in states:
+        if state.row_bytes > _MAX_QUEUE_BYTES:
             raise ConfigError(
-                f"--pool {pooling} keeps {ring.slots * ring.width * item:,} bytes for one stream, and a "
-                f"tensor holds at most {_MAX_QUEUE_BYTES:,}"
+                f"--pool {pooling} keeps {state.row_bytes:,} bytes for one stream, and a tensor holds at "
+                f"most {_MAX_QUEUE_BYTES:,}"
             )
     largest = (max(config.history()) + 1) * config.n_layers * config.d_model * item
     if largest > _MAX_QUEUE_BYTES:

@@ -34,10 +34,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from multires_edge.export.folding import FoldedNetwork, LayerNorm
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.precision.queues import Queues
 from multires_edge.format.card import Card
+from multires_edge.format.pooling import Pooling
 
 VERSION = 2
 _TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int8): "I8"}
@@ -47,6 +47,11 @@ def file_name(precision: str) -> str:
     """Where a bundle keeps the weights of a precision."""
     infix = "" if precision == "fp32" else f".{precision}"
     return f"native/weights{infix}.safetensors"
+
+
+def runs_natively(network: FoldedNetwork, pooling: Pooling) -> bool:
+    """Whether the native engine has every part of a network."""
+    return network.config.task == "autoregressive" or pooling.native_window is not None
 
 
 def native_weights(
@@ -123,7 +128,7 @@ def native_weights(
         "kernel_size": str(config.kernel_size),
         "depth": str(config.depth),
         "autoregressive": str(int(not classifies)),
-        "window": str((pooling.window or 0) if classifies else 0),
+        "window": str(pooling.native_window if classifies else 0),
         "norm_epsilon": repr(epsilon),
         **(_card_metadata(card) if card else {}),
     }

@@ -19,6 +19,7 @@ from multires_edge.format.comparison import LIMITS, Check, Limit
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.golden import Golden
 from multires_edge.format.manifest import CALIBRATION_FILE
+from multires_edge.format.pooling import Pooling
 from multires_edge.runtime.backends.onnxruntime import open_session
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.state import StreamState
@@ -66,7 +67,7 @@ class Proof:
     steps: int
     config: ModelConfig
     n_parameters: int
-    window: int | None
+    pooling: Pooling | None
     checks: list[Check] = field(default_factory=list)
 
     @property
@@ -75,8 +76,10 @@ class Proof:
 
     @property
     def covers_window(self) -> bool | None:
-        """Whether the sequence leaves the first block of a pooling window and the next; None if none."""
-        return None if self.window is None else self.steps > 2 * self.window
+        """Whether the sequence goes past two pooling windows; None without a window."""
+        if self.pooling is None or self.pooling.window is None:
+            return None
+        return self.steps > self.pooling.settling_steps
 
     def to_json(self) -> dict[str, Any]:
         """parity.json."""
@@ -98,13 +101,13 @@ class Proof:
         }
 
 
-def sequence_steps(config: ModelConfig, n_parameters: int, window: int | None = None) -> int:
+def sequence_steps(config: ModelConfig, n_parameters: int, pooling: Pooling | None = None) -> int:
     """Steps of the longest sequence to compare: past the receptive field and two windows, if affordable."""
     network, layer = config.receptive_field + _PAST, config.layer_receptive_field + _PAST
     affordable = int(_WORK_WANTED / n_parameters)
     steps = network if network <= affordable else max(layer, min(network, affordable))
-    if window is not None and 2 * window + _PAST <= _STEPS_ALLOWED:
-        steps = max(steps, 2 * window + _PAST)
+    if pooling is not None and pooling.settling_steps + _PAST <= _STEPS_ALLOWED:
+        steps = max(steps, pooling.settling_steps + _PAST)
     return max(1, min(steps, int(_WORK_ALLOWED / n_parameters), _STEPS_ALLOWED))
 
 
@@ -112,7 +115,6 @@ def prove(
     net: MultiresNet,
     bundle: Bundle,
     *,
-    window: int | None,
     dataset: Dataset | None = None,
     progress: Progress = lambda _: None,
 ) -> tuple[Proof, Golden]:
@@ -122,7 +124,7 @@ def prove(
     other and not with the network: the ranges say nothing of those. Nor do they of larger inputs, so where
     the encoder is in int8, noise stays within its range.
     """
-    return _Prover(net, bundle, window, dataset, progress).run()
+    return _Prover(net, bundle, dataset, progress).run()
 
 
 def _encoder_range(bundle: Bundle) -> NDArray[np.float32] | None:
@@ -142,7 +144,6 @@ class _Prover:
         self,
         net: MultiresNet,
         bundle: Bundle,
-        window: int | None,
         dataset: Dataset | None,
         progress: Progress,
     ) -> None:
@@ -152,7 +153,8 @@ class _Prover:
         self.config = net.config
         self.net = net.double()
         self.bundle = bundle
-        self.window = window
+        self.pooling = bundle.manifest.pooling
+        self.pool = {"pooling": self.pooling} if self.pooling else {}
         self.dataset = dataset
         self.progress = progress
         self.precision = "fp32"
@@ -160,7 +162,7 @@ class _Prover:
         self.random = np.random.default_rng(SEED)
         self._restarted: dict[int, NDArray[np.float64]] = {}  # the reference, for both backends
         count = sum(p.numel() for p in net.parameters())
-        self.longest = sequence_steps(self.config, count, window)
+        self.longest = sequence_steps(self.config, count, self.pooling)
         self.steps = self.restarted_steps = self.longest  # for the precision that is being checked
         data = f"noise of unit variance (seed {SEED})"
         if self.config.encoder == "token":
@@ -168,7 +170,7 @@ class _Prover:
         self.encoder_range = _encoder_range(bundle)
         if self.encoder_range is not None:
             data += ", within the range of the int8 encoder"
-        self.proof = Proof(data, self.longest, self.config, count, window)
+        self.proof = Proof(data, self.longest, self.config, count, self.pooling)
 
     def run(self) -> tuple[Proof, Golden]:
         inputs = self._noise(ROWS, self.steps)
@@ -224,12 +226,12 @@ class _Prover:
     def _full(self, inputs: NDArray[Any], lengths: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         args = [] if lengths is None else [self.torch.from_numpy(lengths)]
         with self.torch.no_grad():
-            y: NDArray[np.float64] = self.net(self._tensor(inputs), *args).numpy()
+            y: NDArray[np.float64] = self.net(self._tensor(inputs), *args, **self.pool).numpy()
         return y
 
     def _stepwise(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         with self.torch.no_grad():
-            y: NDArray[np.float64] = self.net.stepwise(self._tensor(inputs), self.window).numpy()
+            y: NDArray[np.float64] = self.net.stepwise(self._tensor(inputs), **self.pool).numpy()
         return y
 
     def _tensor(self, inputs: NDArray[Any]) -> Any:
@@ -331,8 +333,9 @@ class _Prover:
 
     def _step_against_full(self, inputs: NDArray[Any]) -> None:
         """Rounded alike, the two graphs are nearer to each other than to the reference."""
-        # A window shorter than the sequence is nothing that the full graph pools over.
-        longest = min(self.longest, self.window or self.longest)
+        longest = self.longest
+        if self.pooling is not None and not self.pooling.equals_full(longest):
+            longest = self.pooling.seen(longest)  # the full graph pools over more than the window
         lengths = sorted({1, min(17, longest), min(400, longest), longest})
         what = f"{ROWS} rows, prefixes of {', '.join(map(str, lengths))} steps"
         check = self._check("step graph against full graph", "step", what)
@@ -395,7 +398,7 @@ class _Prover:
         return self._stream(rows, backend).run(inputs)
 
     def _golden(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> Golden:
-        longest = max(self.config.layer_receptive_field, 2 * (self.window or 0))
+        longest = max(self.config.layer_receptive_field, self.pooling.settling_steps if self.pooling else 0)
         steps = min(self.steps, longest + _PAST)
         inputs = np.ascontiguousarray(inputs[:2, ..., :steps])
         return Golden(inputs, stepwise[:2, :, :steps], self._full(inputs))

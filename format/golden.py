@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import BundleError
-from multires_edge.format.pooling import window_of
+from multires_edge.format.pooling import Pooling
 
 GOLDEN_FILE = "golden.npz"
 
@@ -29,19 +29,17 @@ class Golden:
     stepwise: NDArray[np.float64]
     full: NDArray[np.float64] | None
 
-    def first(self, steps: int, pool: str | None) -> Golden:
-        """Only the first steps, of a model that pools so."""
+    def first(self, steps: int, pooling: Pooling | None) -> Golden:
+        """Only the first steps, of a model with this pooling; None where it does not pool."""
         if steps >= self.inputs.shape[-1]:
             return self
         stepwise = self.stepwise[..., :steps]
         full: NDArray[np.float64] | None
-        if pool is None:
+        if pooling is None:
             # Shifted by one inside, so not what a stream gives for the same input.
             full = None if self.full is None else self.full[..., :steps]
-        elif (window_of(pool) or steps) < steps:
-            full = None
         else:
-            full = stepwise[..., -1]  # a stream's logits, until its window is shorter than the sequence
+            full = stepwise[..., -1] if pooling.equals_full(steps) else None
         return Golden(np.ascontiguousarray(self.inputs[..., :steps]), stepwise, full)
 
     def save(self, path: Path) -> None:

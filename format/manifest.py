@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from multires_edge.base.errors import BundleError
-from multires_edge.format.pooling import window_of
+from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.specs import FileSpec, GraphSpec
 
 FORMAT = "multires-bundle"
@@ -27,8 +27,8 @@ class Manifest:
     ``graphs[kind][precision]`` with kind "full", "step" or, for some targets, "taps";
     ``native[precision]`` is the native engine's weights file; ``quantization[precision]`` has ``tensors``,
     the type of each weight that could have been quantised, and ``calibrated_steps``, the length of the
-    records that its ranges are of; ``files`` are the digests of the other files by name; ``pool`` is
-    "cumulative", "window:N" or null for a model that does not pool.
+    records that its ranges are of; ``files`` are the digests of the other files by name; ``pooling`` is
+    None for a model that does not pool.
 
     ``graphs`` are those of the first target, in the form named ``form``. ``targets`` has, for each target,
     the forms that it takes, the best first; ``forms[form]`` are the graphs of a further form, as in
@@ -40,7 +40,7 @@ class Manifest:
     graphs: dict[str, dict[str, GraphSpec]]
     tools: dict[str, str]
     target: str
-    pool: str | None = None
+    pooling: Pooling | None = None
     files: dict[str, str] = field(default_factory=dict)
     preprocessing: dict[str, Any] | None = None
     labels: list[str] | None = None
@@ -65,11 +65,6 @@ class Manifest:
             )
         others = {name: graphs for name, graphs in self.forms.items() if name != form}
         return replace(self, graphs=self.forms[form], form=form, forms={self.form: self.graphs, **others})
-
-    @property
-    def window(self) -> int | None:
-        """Steps that a stream's logits are of; None for everything so far, and where nothing is pooled."""
-        return window_of(self.pool)
 
     def graph(self, kind: str, precision: str) -> GraphSpec:
         """Look a graph up. Raises BundleError with what there is."""
@@ -103,7 +98,7 @@ class Manifest:
             "source": self.source,
             "model": self.model,
             "target": self.target,
-            "pool": self.pool,
+            "pool": None if self.pooling is None else str(self.pooling),
             "graphs": _graphs_to_json(self.graphs),
             "form": self.form,
             "targets": self.targets,
@@ -144,7 +139,7 @@ class Manifest:
                 graphs=graphs,
                 tools=entry["tools"],
                 target=entry["target"],
-                pool=entry["pool"],
+                pooling=None if entry["pool"] is None else parse_pooling(entry["pool"]),
                 files=entry["files"],
                 preprocessing=entry["preprocessing"],
                 labels=entry["labels"],

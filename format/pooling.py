@@ -1,8 +1,16 @@
-"""Pooling of a stream: how it is written, "cumulative" or "window:N" in steps, and the states it needs."""
+"""Pooling over time: what the logits of a classifier's stream are of.
+
+Each kind is a class here, entered in :data:`POOLINGS`. Its PyTorch reference is in
+:mod:`multires_edge.models.pooling`, its graphs are in :mod:`multires_edge.export.graphs.pooling`.
+"""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from multires_edge.base.errors import ConfigError
 from multires_edge.format.specs import StateSpec
@@ -10,25 +18,129 @@ from multires_edge.format.specs import StateSpec
 MAX_WINDOW = 1 << 20  # three hours at 100 Hz
 
 
-def window_of(pool: str | None) -> int | None:
-    """Steps of "window:N"; None for "cumulative", and for a model that does not pool. Raises ConfigError."""
-    if pool is None or pool == "cumulative":
+@dataclass(frozen=True)
+class Pooling(ABC):
+    """How the features of a stream are pooled before the head. ``str`` gives what `parse_pooling` reads."""
+
+    name: ClassVar[str]
+    usage: ClassVar[str]  # how a user writes it, for messages
+
+    @classmethod
+    @abstractmethod
+    def of(cls, argument: str) -> Pooling | None:
+        """The pooling written as "name:argument"; None for an invalid argument."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    @abstractmethod
+    def states(self, d_model: int) -> tuple[StateSpec, ...]:
+        """What a stream remembers for it, as inputs and outputs of the step graph."""
+
+    @property
+    def window(self) -> int | None:
+        """The number of last steps that the logits depend on; None for all steps so far."""
         return None
-    match = re.fullmatch(r"window:([0-9]{1,9})", pool)
-    if match is None or not 1 <= int(match[1]) <= MAX_WINDOW:
-        raise ConfigError(f"pool is {pool!r}, expected cumulative, or window:N with N from 1 to {MAX_WINDOW}")
-    return int(match[1])
+
+    @property
+    def settling_steps(self) -> int:
+        """Steps after which a stream has used and reused all of these states; a proof goes beyond them."""
+        return 0
+
+    @property
+    def native_window(self) -> int | None:
+        """What the native engine takes for it: a window in steps, 0 for all steps; None if it has no such
+        pooling."""  # fmt: skip
+        return None
+
+    def equals_full(self, steps: int) -> bool:
+        """Whether the logits after so many steps are those that the full graph gives for them."""
+        return True
+
+    def seen(self, steps: int) -> int:
+        """The number of steps that the logits after so many steps depend on."""
+        return steps if self.window is None else min(steps, self.window)
 
 
-def pooled_states(states: tuple[StateSpec, ...], window: int | None) -> tuple[StateSpec, ...]:
-    """A classifier's states with those of another pooling in place of its own."""
-    d_model = next(int(state.shape[1]) for state in states if state.input == "pool_sum")
-    names = ["pool_sum", "pool_sum_error"]
-    if window:
-        names += ["pool_block", "pool_block_error"]
-    pooling = [StateSpec(name, f"next_{name}", "float32", ("batch", d_model)) for name in names]
-    if window:
-        shape = ("batch", 1, window + 1, 2 * d_model)
-        pooling.append(StateSpec("pool_prefix", "next_pool_prefix", "float32", shape, in_place=True))
-    kept = (state for state in states if not state.input.startswith("pool_"))
-    return (*kept, *pooling)
+@dataclass(frozen=True)
+class Cumulative(Pooling):
+    """The mean of all steps so far."""
+
+    name = "cumulative"
+    usage = "cumulative"
+
+    @classmethod
+    def of(cls, argument: str) -> Cumulative | None:
+        return None if argument else cls()
+
+    def states(self, d_model: int) -> tuple[StateSpec, ...]:
+        return tuple(_row(name, d_model) for name in ("pool_sum", "pool_sum_error"))
+
+    @property
+    def native_window(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class Window(Pooling):
+    """The mean of the last ``steps`` steps. The full graph takes the mean of the whole sequence."""
+
+    name = "window"
+    usage = f"window:N with N from 1 to {MAX_WINDOW}"
+
+    steps: int
+
+    @classmethod
+    def of(cls, argument: str) -> Window | None:
+        valid = re.fullmatch("[0-9]{1,9}", argument) and 1 <= int(argument) <= MAX_WINDOW
+        return cls(int(argument)) if valid else None
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.steps}"
+
+    def states(self, d_model: int) -> tuple[StateSpec, ...]:
+        names = ("pool_sum", "pool_sum_error", "pool_block", "pool_block_error")
+        shape = ("batch", 1, self.steps + 1, 2 * d_model)
+        prefix = StateSpec("pool_prefix", "next_pool_prefix", "float32", shape, in_place=True)
+        return (*(_row(name, d_model) for name in names), prefix)
+
+    @property
+    def window(self) -> int:
+        return self.steps
+
+    @property
+    def settling_steps(self) -> int:
+        return 2 * self.steps
+
+    @property
+    def native_window(self) -> int:
+        return self.steps
+
+    def equals_full(self, steps: int) -> bool:
+        return steps <= self.steps
+
+
+CUMULATIVE = Cumulative()
+POOLINGS: dict[str, type[Pooling]] = {kind.name: kind for kind in (Cumulative, Window)}
+
+
+def parse_pooling(text: str) -> Pooling:
+    """Read "cumulative" or "window:N", N in steps. Raises ConfigError."""
+    name, colon, argument = text.partition(":")
+    pooling = POOLINGS[name].of(argument) if name in POOLINGS and bool(colon) == bool(argument) else None
+    if pooling is None:
+        *usages, last = (kind.usage for kind in POOLINGS.values())
+        raise ConfigError(f"pool is {text!r}, expected {', '.join(usages)}, or {last}")
+    return pooling
+
+
+def with_pooling(
+    states: Sequence[StateSpec], own: Pooling, other: Pooling, d_model: int
+) -> tuple[StateSpec, ...]:
+    """The states of a step graph with those of another pooling in place of its own."""
+    replaced = {state.input for state in own.states(d_model)}
+    return (*(state for state in states if state.input not in replaced), *other.states(d_model))
+
+
+def _row(name: str, d_model: int) -> StateSpec:
+    return StateSpec(name, f"next_{name}", "float32", ("batch", d_model))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import CUMULATIVE, Pooling
 from multires_edge.models.multires import MultiresLayer
+from multires_edge.models.pooling import reference_of
 
 
 class MultiresNet(nn.Module):
@@ -74,37 +75,24 @@ class MultiresNet(nn.Module):
                 x = norm(x)
         return x
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None, pooling: Pooling = CUMULATIVE) -> Tensor:
         if self.config.task == "autoregressive":
             if lengths is not None:
                 raise TypeError("lengths are for classification; this network is autoregressive")
             shifted = F.pad(x[..., :-1], (1, 0))
             return self._decode(self.features(shifted))
-        features = self.features(x)
-        if lengths is None:
-            pooled = features.mean(-1)
-        else:
-            within = torch.arange(features.shape[-1], device=x.device) < lengths[:, None]
-            pooled = (features * within[:, None]).sum(-1) / lengths[:, None]
-        return self._classify(pooled)
+        return self._classify(reference_of(pooling).whole(pooling, self.features(x), lengths))
 
-    def stepwise(self, x: Tensor, window: int | None = None) -> Tensor:
+    def stepwise(self, x: Tensor, pooling: Pooling = CUMULATIVE) -> Tensor:
         """What a stream must give at every step: (batch, d_output, time).
 
-        Classification pools over everything seen so far, or over the last ``window`` steps.
         An autoregressive stream is fed x[t-1], so ``x`` here is what is fed, unshifted.
         """
         features = self.features(x)
         if self.config.task == "autoregressive":
             return self._decode(features)
-        total = features.cumsum(-1)
-        steps = torch.arange(1, total.shape[-1] + 1, dtype=features.dtype, device=x.device)
-        if window is not None:
-            # A difference of float64 prefix sums over one recording; nothing drifts at this length.
-            before = min(window, total.shape[-1])
-            total = total - F.pad(total, (before, 0))[..., : total.shape[-1]]
-            steps = steps.clamp(max=window)
-        return self._classify((total / steps).transpose(1, 2)).transpose(1, 2)
+        pooled = reference_of(pooling).stepwise(pooling, features)
+        return self._classify(pooled.transpose(1, 2)).transpose(1, 2)
 
     def _decode(self, features: Tensor) -> Tensor:
         return cast(Tensor, self.decoder(features))

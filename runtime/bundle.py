@@ -14,7 +14,7 @@ import numpy as np
 from multires_edge.base.errors import BundleError, InputError
 from multires_edge.base.files import sha256_of
 from multires_edge.format.manifest import CALIBRATION_FILE, Manifest, digest_of, read_manifest
-from multires_edge.format.pooling import pooled_states, window_of
+from multires_edge.format.pooling import Pooling, parse_pooling, with_pooling
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.protocol import Stepper
 from multires_edge.runtime.backends.registry import make_runner, make_stepper
@@ -90,11 +90,19 @@ class Bundle:
         Raises BackendError, BundleError, ConfigError or InputError.
         """
         batch = _positive("batch", batch)
-        spec, window = self._pooled(precision, pool)
+        spec, pooling = self._pooled(precision, pool)
         count = _threads(threads) or 1
         try:
             stepper = make_stepper(
-                backend, self.path, self.manifest, precision, batch, count, provider, provider_options, window
+                backend,
+                self.path,
+                self.manifest,
+                precision,
+                batch,
+                count,
+                provider,
+                provider_options,
+                pooling,
             )
         except MemoryError as error:
             raise InputError(
@@ -105,23 +113,26 @@ class Bundle:
 
     def stream_of(self, stepper: Stepper, batch: int, precision: str, pool: str | None = None) -> Stream:
         """A stream on a stepper made for this bundle, which pools as ``pool`` says, None as exported."""
-        spec, _ = self._pooled(precision, pool)
-        model = f"{self.manifest.source['sha256'][:16]}/{pool or self.manifest.pool}/{precision}"
+        spec, pooling = self._pooled(precision, pool)
+        model = f"{self.manifest.source['sha256'][:16]}/{pooling or self.manifest.pooling}/{precision}"
         quantization = self.manifest.quantization.get(precision)
         if quantization is not None:  # with other ranges or parts the same numbers in a queue mean another
             table = self.manifest.files.get(CALIBRATION_FILE)
             model += f"/{digest_of({'quantization': quantization, 'calibration': table})[:16]}"
         return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
 
-    def _pooled(self, precision: str, pool: str | None) -> tuple[GraphSpec, int | None]:
-        """The step graph as it would be with another pooling, and that pooling's window if it is another."""
-        spec = self.manifest.graph("step", precision)
-        if pool is None or pool == self.manifest.pool:
+    def _pooled(self, precision: str, pool: str | None) -> tuple[GraphSpec, Pooling | None]:
+        """The step graph as it would be with another pooling, and that pooling; None for the bundle's own."""
+        spec, own = self.manifest.graph("step", precision), self.manifest.pooling
+        if pool is None:
             return spec, None
-        if self.manifest.pool is None:
+        if own is None:
             raise InputError(f"pool is {pool!r}, but an autoregressive model does not pool")
-        window = window_of(pool)
-        return replace(spec, states=pooled_states(spec.states, window)), window or 0
+        other = parse_pooling(pool)
+        if other == own:
+            return spec, None
+        states = with_pooling(spec.states, own, other, self.manifest.model["d_model"])
+        return replace(spec, states=states), other
 
     def parity(self) -> dict[str, Any]:
         """The parity checks that the export made, as in parity.json."""

@@ -32,7 +32,7 @@ def _verify_form(bundle: Bundle, whole: Golden, installed: list[str], form: str)
             continue  # a device without ONNX Runtime has the native engine's precisions only
         prefix = form if precision == "fp32" else f"{form}{precision}: "
         calibrated = bundle.manifest.calibrated_steps(precision)
-        golden = whole if calibrated is None else whole.first(calibrated, bundle.manifest.pool)
+        golden = whole if calibrated is None else whole.first(calibrated, bundle.manifest.pooling)
         rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
         if golden.full is not None:
             full = Check(f"{prefix}full graph", "full", f"{rows} rows of {steps} steps", LIMITS[precision])

@@ -191,7 +191,7 @@ def _summary(result: ExportResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 2),
         "target": result.manifest.target,
         "targets": result.manifest.targets,
-        "pool": result.manifest.pool,
+        "pool": result.manifest.to_json()["pool"],
         "model": result.manifest.model,
         "files": {name: path.stat().st_size for name, path in _files(result)},
         "parity": result.proof.to_json(),

@@ -90,4 +90,4 @@ def _prove_again(bundle: Bundle, path: Path, progress: Progress) -> Sequence[Che
             f"{bundle.manifest.source['sha256'][:16]}…, this file {checkpoint.sha256[:16]}…"
         )
     net = build_network(checkpoint, ModelConfig.from_json(bundle.manifest.model))
-    return prove(net, bundle, window=bundle.manifest.window, progress=progress)[0].checks
+    return prove(net, bundle, progress=progress)[0].checks

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm, pointwise
+from multires_edge.export.graphs.pooling import graphs_of
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.precision.types import TypePlan
+from multires_edge.format.pooling import CUMULATIVE, Pooling
 from multires_edge.format.targets import GraphForm
 
 
@@ -23,6 +25,7 @@ def build_full_graph(
     lengths: bool,
     metadata: dict[str, str],
     types: TypePlan | None = None,
+    pooling: Pooling = CUMULATIVE,
 ) -> onnx.ModelProto:
     """Dynamic in batch and time. With ``lengths``, row b is pooled over its first lengths[b] steps."""
     config = network.config
@@ -45,7 +48,11 @@ def build_full_graph(
             params = graph.cast(params, np.float32, "params/cast", output="params")
         graph.output(params, np.float32, shape, "parameters of the distribution of each step")
     else:
-        pooled = _pool(graph, graph.cast(x, np.float32, "pool/cast"), lengths)
+        x = graph.cast(x, np.float32, "pool/cast")
+        rows = None
+        if lengths:
+            rows = graph.input("lengths", np.int64, ["batch"], "steps of each row to pool over, 1 to time")
+        pooled = graphs_of(pooling).full(pooling, graph, x, rows)
         logits = gemm(graph, pooled, network.head, "head", output="logits")
         graph.output(logits, np.float32, ["batch", config.d_output], "one logit a class")
     return graph.build(
@@ -234,38 +241,3 @@ def _residual(graph: GraphBuilder, x: str, y: str, layer: FoldedLayer, name: str
         shift = graph.weight(f"{name}/norm/shift", layer.norm.shift[:, None], like=x)
         kept = graph.node("Add", [kept, shift], f"{name}/norm/shifted")
     return graph.node("Add", [kept, y], f"{name}/residual")
-
-
-def _pool(graph: GraphBuilder, x: str, lengths: bool) -> str:
-    # Twice: a float32 mean of n equal values is off by up to n roundings, and the mean of what is left
-    # over corrects it. Constant input, as of a loose electrode, is where this shows.
-    column = graph.integers("pool/column", [2])
-    if not lengths:
-        rough = graph.mean(x, 2, "pool/rough", "mean over time")
-        centre = graph.node("Unsqueeze", [rough, column], "pool/centre")
-        rest = graph.node("Sub", [x, centre], "pool/rest")
-        correction = graph.mean(rest, 2, "pool/correction", "what rounding took from the mean")
-        return graph.node("Add", [rough, correction], "pool", doc="mean over time")
-    rows = graph.input("lengths", np.int64, ["batch"], "steps of each row to pool over, 1 to time")
-    shape = graph.node("Shape", [x], "pool/time", start=2, dtype=np.int64)
-    scalar = graph.node("Squeeze", [shape, graph.integers("pool/first", [0])], "pool/steps")
-    zero, one = graph.integers("pool/zero", 0), graph.integers("pool/one", 1)
-    steps = graph.node("Range", [zero, scalar, one], "pool/step_numbers")
-    axes = graph.integers("pool/axes", [1, 2])
-    limits = graph.node("Unsqueeze", [rows, axes], "pool/limits")
-    within = graph.node("Less", [steps, limits], "pool/within", doc="(batch, 1, time)", dtype=np.bool_)
-    counts = graph.node("Unsqueeze", [rows, graph.integers("pool/row", [1])], "pool/counts")
-    divisor = graph.cast(counts, np.float32, "pool/divisor")
-
-    def mean_within(value: str, name: str) -> str:
-        nothing = graph.weight("pool/nothing", 0.0)
-        kept = graph.node("Where", [within, value, nothing], f"{name}/kept", dtype=np.float32)
-        total = graph.node("ReduceSum", [kept, column], f"{name}/sum", keepdims=0)
-        return graph.node("Div", [total, divisor], name)
-
-    rough = mean_within(x, "pool/rough")
-    centre = graph.node("Unsqueeze", [rough, column], "pool/centre")
-    rest = graph.node("Sub", [x, centre], "pool/rest")
-    correction = mean_within(rest, "pool/correction")
-    doc = "mean over the first lengths[b] steps"
-    return graph.node("Add", [rough, correction], "pool", doc=doc)

@@ -7,76 +7,70 @@ step: together they have twice the precision (TwoSum and FastTwoSum; Knuth, TAOC
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.rings import Ring, RingSet
-from multires_edge.format.pooling import window_of
-from multires_edge.format.specs import StateSpec
+from multires_edge.format.pooling import Cumulative, Pooling, Window
 
 PREFIX_RING = "pool_prefix"
 
 
 @dataclass(frozen=True)
-class Pooling:
-    """``window`` is None for the mean of everything seen so far, else the number of last steps."""
+class PoolingGraphs:
+    """A pooling's parts of the graphs, as functions whose first argument is the pooling.
 
-    window: int | None = None
+    ``rings`` takes d_model and gives the rings that ``step`` reads and writes. ``step`` pools this step's
+    features (batch, d_model), for which it declares the other states and makes their next values. ``full``
+    pools features (batch, d_model, time), of each row as many steps as ``lengths`` (batch,) says, if given.
+    """
 
-    @classmethod
-    def parse(cls, text: str) -> Pooling:
-        """Read "cumulative" or "window:N". Raises ConfigError."""
-        return cls(window_of(text))
-
-    def rings(self, d_model: int) -> list[Ring]:
-        """The rings that this pooling reads and writes."""
-        if self.window is None:
-            return []
-        return [Ring(PREFIX_RING, 2 * d_model, (self.window,))]
-
-    def build(
-        self, graph: GraphBuilder, rings: RingSet, features: str, d_model: int
-    ) -> tuple[str, list[StateSpec]]:
-        """Mean of ``features`` (batch, d_model) over time, and the states that this takes besides rings."""
-        if self.window is None:
-            return _pool_cumulative(graph, rings, features, d_model)
-        return _pool_window(graph, rings, features, d_model, self.window)
-
-    def __str__(self) -> str:
-        return "cumulative" if self.window is None else f"window:{self.window}"
+    rings: Callable[[Any, int], list[Ring]]
+    step: Callable[[Any, GraphBuilder, RingSet, str, int], str]
+    full: Callable[[Any, GraphBuilder, str, str | None], str]
 
 
-def _pool_cumulative(
-    graph: GraphBuilder, rings: RingSet, features: str, d_model: int
-) -> tuple[str, list[StateSpec]]:
+def graphs_of(pooling: Pooling) -> PoolingGraphs:
+    """The graphs of a pooling's kind."""
+    return GRAPHS[type(pooling)]
+
+
+def _no_rings(_: Pooling, d_model: int) -> list[Ring]:
+    return []
+
+
+def _cumulative_mean(_: Cumulative, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
     kept = _ExactSum.declare(graph, "pool_sum", d_model)
     running = kept.plus(graph, features)
     exact = graph.node("Add", [running.rounded, running.error], "pool/total")
     steps = graph.cast(rings.steps, np.float32, "pool/steps")
     column = graph.node("Unsqueeze", [steps, graph.integers("pool/column", [1])], "pool/count")
-    pooled = graph.node("Div", [exact, column], "pool", doc="mean of all steps so far")
-    return pooled, kept.states(d_model)
+    return graph.node("Div", [exact, column], "pool", doc="mean of all steps so far")
 
 
-def _pool_window(
-    graph: GraphBuilder, rings: RingSet, features: str, d_model: int, window: int
-) -> tuple[str, list[StateSpec]]:
-    """Mean over the last ``window`` steps, from sums that are never older than two windows.
+def _window_rings(pooling: Window, d_model: int) -> list[Ring]:
+    return [Ring(PREFIX_RING, 2 * d_model, (pooling.steps,))]
 
-    Time is cut into blocks of ``window`` steps and only sums since a block's start are kept: a ring
-    of them for the last ``window`` steps, and the total of the block before. The window is the end
+
+def _window_mean(pooling: Window, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
+    """Mean over the last ``pooling.steps``, from sums that are never older than two windows.
+
+    Time is cut into blocks of so many steps and only sums since a block's start are kept: a ring
+    of them for as many steps, and the total of the block before. The window is the end
     of one block and the start of the next:
 
         sum = (total of the last block) - (its sum up to where the window starts) + (this block's sum)
 
-    Nothing older than 2 * window steps has any part in it, so no error can build up over time; and
+    Nothing older than two blocks has any part in it, so no error can build up over time; and
     each sum is kept in two numbers, so the subtraction leaves nothing behind either.
     """
     old_total = _ExactSum.declare(graph, "pool_block", d_model)
     old_running = _ExactSum.declare(graph, "pool_sum", d_model)
-    length = graph.integers("pool/window", window)
+    length = graph.integers("pool/window", pooling.steps)
     column = graph.integers("pool/column", [1])
     within = graph.node("Mod", [rings.position, length], "pool/step_of_block")
     first = graph.node("Equal", [within, graph.integers("pool/zero", 0)], "pool/is_first", dtype=np.bool_)
@@ -101,8 +95,41 @@ def _pool_window(
     count = graph.node("Min", [rings.steps, length], "pool/steps")
     count = graph.cast(count, np.float32, "pool/steps_float")
     count = graph.node("Unsqueeze", [count, column], "pool/count")
-    pooled = graph.node("Div", [exact, count], "pool", doc=f"mean of the last {window} steps")
-    return pooled, [*old_total.states(d_model), *old_running.states(d_model)]
+    return graph.node("Div", [exact, count], "pool", doc=f"mean of the last {pooling.steps} steps")
+
+
+def _mean(_: Pooling, graph: GraphBuilder, x: str, lengths: str | None) -> str:
+    # Twice: a float32 mean of n equal values is off by up to n roundings, and the mean of what is left
+    # over corrects it. Constant input, as of a loose electrode, is where this shows.
+    column = graph.integers("pool/column", [2])
+    if lengths is None:
+        rough = graph.mean(x, 2, "pool/rough", "mean over time")
+        centre = graph.node("Unsqueeze", [rough, column], "pool/centre")
+        rest = graph.node("Sub", [x, centre], "pool/rest")
+        correction = graph.mean(rest, 2, "pool/correction", "what rounding took from the mean")
+        return graph.node("Add", [rough, correction], "pool", doc="mean over time")
+    shape = graph.node("Shape", [x], "pool/time", start=2, dtype=np.int64)
+    scalar = graph.node("Squeeze", [shape, graph.integers("pool/first", [0])], "pool/steps")
+    zero, one = graph.integers("pool/zero", 0), graph.integers("pool/one", 1)
+    steps = graph.node("Range", [zero, scalar, one], "pool/step_numbers")
+    axes = graph.integers("pool/axes", [1, 2])
+    limits = graph.node("Unsqueeze", [lengths, axes], "pool/limits")
+    within = graph.node("Less", [steps, limits], "pool/within", doc="(batch, 1, time)", dtype=np.bool_)
+    counts = graph.node("Unsqueeze", [lengths, graph.integers("pool/row", [1])], "pool/counts")
+    divisor = graph.cast(counts, np.float32, "pool/divisor")
+
+    def mean_within(value: str, name: str) -> str:
+        nothing = graph.weight("pool/nothing", 0.0)
+        kept = graph.node("Where", [within, value, nothing], f"{name}/kept", dtype=np.float32)
+        total = graph.node("ReduceSum", [kept, column], f"{name}/sum", keepdims=0)
+        return graph.node("Div", [total, divisor], name)
+
+    rough = mean_within(x, "pool/rough")
+    centre = graph.node("Unsqueeze", [rough, column], "pool/centre")
+    rest = graph.node("Sub", [x, centre], "pool/rest")
+    correction = mean_within(rest, "pool/correction")
+    doc = "mean over the first lengths[b] steps"
+    return graph.node("Add", [rough, correction], "pool", doc=doc)
 
 
 @dataclass(frozen=True)
@@ -115,17 +142,10 @@ class _ExactSum:
     @classmethod
     def declare(cls, graph: GraphBuilder, name: str, d_model: int) -> _ExactSum:
         """A sum that is a state of the graph."""
-        declared = cls(name, f"{name}_error")
-        for state in declared.states(d_model):
-            graph.input(state.input, np.float32, state.shape, "pooling state, zeros at the start")
-        return declared
-
-    def states(self, d_model: int) -> list[StateSpec]:
-        """The states of a declared sum."""
-        return [
-            StateSpec(name, f"next_{name}", "float32", ("batch", d_model))
-            for name in (self.rounded, self.error)
-        ]
+        names = [name, f"{name}_error"]
+        for part in names:
+            graph.input(part, np.float32, ["batch", d_model], "pooling state, zeros at the start")
+        return cls(*names)
 
     def where(
         self, graph: GraphBuilder, condition: str, other: _ExactSum, name: str, *, is_state: bool
@@ -162,3 +182,9 @@ class _ExactSum:
         moved = graph.node("Sub", [rounded, total], "pool/moved")
         error = graph.node("Sub", [owed, moved], "pool/sum_error", output="next_pool_sum_error")
         return _ExactSum(rounded, error)
+
+
+GRAPHS: dict[type[Pooling], PoolingGraphs] = {
+    Cumulative: PoolingGraphs(_no_rings, _cumulative_mean, _mean),
+    Window: PoolingGraphs(_window_rings, _window_mean, _mean),
+}

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm
-from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.graphs.pooling import graphs_of
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.graphs.rings import Ring, RingSet, RingsInGraph
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.precision.types import INT8, Type, TypePlan
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import Pooling
 from multires_edge.format.specs import RingBank, StateSpec
 from multires_edge.format.targets import GraphForm
 
@@ -77,7 +78,8 @@ def assemble(
     classifies = config.task == "classification"
     sample = _declare_sample(graph, config)
     queues = _queues(network, types)
-    rings = place_rings(graph, [*queues, *(pooling.rings(config.d_model) if classifies else [])])
+    pool = graphs_of(pooling)
+    rings = place_rings(graph, [*queues, *(pool.rings(pooling, config.d_model) if classifies else [])])
     x = _encode(graph, sample, network, types)
     taps = _as_float(graph, rings.read([queue.name for queue in queues], "taps"), types.taps)
     past, past_of_pushed = _weigh_taps(graph, network, taps)
@@ -88,14 +90,15 @@ def assemble(
         past_of_layer = graph.cast(past[i], types.layers[i], f"layers.{i}/multires/past_cast")
         x = _block(graph, x, past_of_layer, layer, f"layers.{i}")
     _push(graph, rings, network, inputs, past_of_pushed)
-    states: list[StateSpec] = []
+    states = rings.states()
     if classifies:
         x = graph.cast(x, np.float32, "pool/cast")
-        x, states = pooling.build(graph, rings, x, config.d_model)
+        x = pool.step(pooling, graph, rings, x, config.d_model)
+        states += [state for state in pooling.states(config.d_model) if state.input not in rings.rings]
     output = _head(graph, x, network.head, types.head, "logits" if classifies else "params")
     graph.output(output, np.float32, ["batch", config.d_output], "value after this step")
     banks = rings.banks()
-    states = sorted([*states, *rings.states()], key=lambda state: state.input)
+    states.sort(key=lambda state: state.input)
     for state in states:
         graph.output(state.output, state.dtype, state.shape, f"{state.input} for the next step")
     return StepGraph(graph.build(doc, metadata), tuple(states), banks)

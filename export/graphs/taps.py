@@ -13,10 +13,10 @@ import numpy as np
 
 from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.rings import Ring, RingSet
 from multires_edge.export.graphs.step import StepGraph, assemble
 from multires_edge.export.precision.types import TypePlan
+from multires_edge.format.pooling import Pooling
 from multires_edge.format.specs import RingBank, RingSpec, StateSpec
 from multires_edge.format.targets import GraphForm
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
+from multires_edge.format.pooling import Pooling
 
 try:
     from multires_edge.runtime.backends import _native
@@ -29,11 +30,20 @@ def load_model(path: Path) -> _native.Model:
         raise BundleError(str(error)) from error
 
 
+def _window_of(pooling: Pooling) -> int:
+    if pooling.native_window is None:
+        raise BackendError(
+            f"the native engine does not pool {pooling}; export the bundle with --pool {pooling}, which "
+            "onnxruntime runs"
+        )
+    return pooling.native_window
+
+
 class NativeStepper:
     """Streams in the native engine. The state lies in the layout of the step graph's states."""
 
-    def __init__(self, path: Path, batch: int, window: int | None = None) -> None:
-        state = _native.State(load_model(path), batch, -1 if window is None else window)
+    def __init__(self, path: Path, batch: int, pooling: Pooling | None = None) -> None:
+        state = _native.State(load_model(path), batch, -1 if pooling is None else _window_of(pooling))
         self._state = state
         self._parts: dict[str, NDArray[Any]] = state.parts()
         self.input, self.output = state.input, state.output

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from multires_edge.base.errors import BackendError
 from multires_edge.format.manifest import Manifest
+from multires_edge.format.pooling import Pooling
 from multires_edge.runtime.backends.protocol import Runner, Stepper
 
 BACKENDS = ("native", "onnxruntime")
@@ -32,11 +33,11 @@ def make_stepper(
     threads: int,
     provider: str | None,
     provider_options: Mapping[str, str] | None = None,
-    window: int | None = None,
+    pooling: Pooling | None = None,
 ) -> Stepper:
     """Make the stepper of a backend; "auto" is native, unless threads or a provider are asked for.
 
-    ``window`` is a pooling other than the bundle's: steps, 0 for everything so far.
+    ``pooling`` is another than the bundle's, which only the native backend can give.
     Raises BackendError for one that is not here.
     """
     _check_name(backend, STREAM_BACKENDS)
@@ -49,12 +50,11 @@ def make_stepper(
             )
         from multires_edge.runtime.backends.native import NativeStepper
 
-        return NativeStepper(folder / _native_file(manifest, precision), batch, window)
-    if window is not None:
-        wanted = f"window:{window}" if window else "cumulative"
+        return NativeStepper(folder / _native_file(manifest, precision), batch, pooling)
+    if pooling is not None:
         raise BackendError(
-            f"the step graph pools {manifest.pool}, and only the native backend can change that; export the "
-            f"bundle with --pool {wanted}, or use backend native"
+            f"the step graph pools {manifest.pooling}, and only the native backend can change that; export "
+            f"the bundle with --pool {pooling}, or use backend native"
         )
     if backend == "tensorrt":
         if not plain:

@@ -87,7 +87,7 @@ def benchmark(
         "version": VERSION,
         "bundle": str(bundle.path),
         "model": manifest.model,
-        "pool": manifest.pool,
+        "pool": None if manifest.pooling is None else str(manifest.pooling),
         "threads": threads,
         "effort": asdict(effort),
         "results": results,

@@ -6,8 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from multires_edge.base.errors import InputError
-from multires_edge.format.pooling import MAX_WINDOW, window_of
+from multires_edge.base.errors import ConfigError, InputError
+from multires_edge.format.pooling import CUMULATIVE, MAX_WINDOW, POOLINGS, Pooling, Window, parse_pooling
 
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|h|)", re.ASCII)
 # What a stream that never ends is pooled over, where nobody says: docs/windows.md measured the choices.
@@ -36,48 +36,58 @@ def whole_steps(seconds: float, rate: float, what: str) -> int:
 class Pool:
     """Over what a decision's logits are pooled.
 
-    ``pool`` is the stream's, "cumulative" or "window:N" in steps, or None for the bundle's own; with
-    ``reset`` the stream starts over after so many steps.
+    ``pooling`` is the stream's, or None for the bundle's own; with ``reset`` the stream starts over after
+    so many steps.
     """
 
-    pool: str | None = None
+    pooling: Pooling | None = None
     reset: int | None = None
 
     @classmethod
-    def parse(cls, text: str | None, rate: float, own: str | None = None) -> Pool:
+    def parse(cls, text: str | None, rate: float, own: Pooling | None = None) -> Pool:
         """Read cumulative, window:10s, reset:10s, or bundle, for its ``own``. Raises InputError.
 
-        None is the window that the bundle was exported with, or of ten seconds where it has none.
+        None is the bundle's own pooling, or a window of ten seconds where that would never forget.
         """
         if text is None:
-            text = "bundle" if own and own.startswith("window:") else DEFAULT_POOL
+            text = "bundle" if own not in (None, CUMULATIVE) else DEFAULT_POOL
         if text == "bundle":
             return cls()
-        if text == "cumulative":
-            return cls("cumulative")
-        kind, _, duration = text.partition(":")
-        # Without a unit it could as well be steps, as where a bundle is exported.
-        if kind not in ("window", "reset") or duration.strip()[-1:].isdigit():
-            raise InputError(f"pool is {text!r}, expected cumulative, window:10s, reset:10s or bundle")
-        steps = whole_steps(parse_duration(duration, "the pool's window"), rate, "the pool's window")
-        if kind == "window" and steps > MAX_WINDOW:
-            longest = MAX_WINDOW / rate
+        name, _, duration = text.partition(":")
+        try:
+            if not duration:
+                return cls(parse_pooling(text))
+            # Without a unit it could as well be steps, as where a bundle is exported.
+            if name not in (*POOLINGS, "reset") or duration.strip()[-1:].isdigit():
+                raise ConfigError(text)
+            steps = whole_steps(parse_duration(duration, f"the pool's {name}"), rate, f"the pool's {name}")
+            if name == "reset":
+                return cls(CUMULATIVE, steps)
+            if steps > MAX_WINDOW:
+                longest = MAX_WINDOW / rate
+                raise InputError(
+                    f"the pool's {name} is {duration}, expected {longest:g} s or less at {rate:g} Hz"
+                )
+            return cls(parse_pooling(f"{name}:{steps}"))
+        except ConfigError:
             raise InputError(
-                f"the pool's window is {duration}, expected {longest:g} s or less at {rate:g} Hz"
-            )
-        return cls(f"window:{steps}") if kind == "window" else cls("cumulative", steps)
+                f"pool is {text!r}, expected cumulative, window:10s, reset:10s or bundle"
+            ) from None
 
-    def suits(self, own: str | None) -> Pool:
+    @property
+    def pool(self) -> str | None:
+        """The pooling to ask the bundle for; None for its own."""
+        return None if self.pooling is None else str(self.pooling)
+
+    def suits(self, own: Pooling | None) -> Pool:
         """The same without asking for what the bundle's ``own`` pooling gives anyway."""
-        if self.reset and (window_of(own) or 0) >= self.reset:
+        if self.reset and isinstance(own, Window) and own.steps >= self.reset:
             return Pool(None, self.reset)
-        return Pool(None if self.pool == own else self.pool, self.reset)
+        return Pool(None if self.pooling == own else self.pooling, self.reset)
 
-    def seen(self, steps: int, own: str | None) -> int:
+    def seen(self, steps: int, own: Pooling | None) -> int:
         """Steps that the logits after ``steps`` steps of the stream are pooled over."""
-        pool = self.pool or own or "cumulative"
-        kind, _, window = pool.partition(":")
-        return min(steps, int(window)) if kind == "window" else steps
+        return (self.pooling or own or CUMULATIVE).seen(steps)
 
 
 @dataclass(frozen=True)

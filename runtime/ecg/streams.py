@@ -62,7 +62,7 @@ class EcgStreams:
             raise InputError("no sources: give at least one")
         rate = preprocessing["sampling_rate"]
         steps = whole_steps(parse_duration(every, "every"), rate, "every")
-        own = bundle.manifest.pool
+        own = bundle.manifest.pooling
         self._pool, self._own = Pool.parse(pool, rate, own).suits(own), own
         policy = GapPolicy.parse(gap)
         self.labels = bundle.class_names

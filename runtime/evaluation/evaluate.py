@@ -145,16 +145,16 @@ def _check_carried(bundle: Bundle, data: Dataset, graph: str, batch: int) -> Non
     if graph != "step":
         raise InputError("state 'carried' is of streams, and the full graph has no state: give graph 'step'")
     steps = data.inputs.shape[-1]
-    pool = bundle.manifest.pool
-    if pool == "cumulative":
+    pooling = bundle.manifest.pooling
+    if pooling is not None and pooling.window is None:
         raise InputError(
-            "state 'carried' and cumulative pooling: a record's logits would be the mean over all records "
-            f"before it too; reset the state, or export with --pool window:N, N up to {steps}"
+            f"state 'carried' and {pooling} pooling: a record's logits would be of all records before it "
+            f"too; reset the state, or export with --pool window:N, N up to {steps}"
         )
     shortest = steps if data.lengths is None else int(data.lengths.min())
-    if (bundle.manifest.window or 0) > shortest:
+    if pooling is not None and pooling.seen(shortest + 1) > shortest:
         raise InputError(
-            f"state 'carried' and {pool}, longer than a record of {shortest} steps: "
+            f"state 'carried' and {pooling}, longer than a record of {shortest} steps: "
             "its logits would be of the record before it too; reset the state, or export a shorter window"
         )
     if data.lengths is not None and batch > 1:

@@ -58,7 +58,7 @@ def make_kit(
         "target": target,
         "bundle": _identity(manifest),
         "model": manifest.model,
-        "pool": manifest.pool,
+        "pool": None if manifest.pooling is None else str(manifest.pooling),
         "limits": {name: {"value": LIMITS[name].value, "measure": LIMITS[name].measure} for name in chosen},
         "graphs": {"full": {}, "step": {}},
         "cases": {},
@@ -72,10 +72,11 @@ def make_kit(
             entry["graphs"][kind][precision] = spec.to_json() | {"file": f"graphs/{spec.file}"}
         recorded = golden.inputs.shape[-1]
         steps = min(recorded, manifest.calibrated_steps(precision) or recorded)
-        entry["full"][precision] = sequence_cases(golden, steps, manifest.pool)
-        names = [state.input for state in graphs["step"][precision].states]
-        cases = stream_cases(len(golden.inputs), steps)
-        entry["cases"][precision] = [case.to_json(manifest.pool, names, LIMITS[precision]) for case in cases]
+        entry["full"][precision] = sequence_cases(golden, steps, manifest.pooling)
+        cases, d_model = stream_cases(len(golden.inputs), steps), manifest.model["d_model"]
+        entry["cases"][precision] = [
+            case.to_json(manifest.pooling, d_model, LIMITS[precision]) for case in cases
+        ]
         for i, case in enumerate(cases):
             progress(f"states of {precision}, {case.name}")
             for name, array in reference_states(bundle, golden, precision, case).items():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import BundleError
 from multires_edge.format.comparison import LIMITS, Check, Limit
 from multires_edge.format.golden import Golden
-from multires_edge.format.pooling import window_of
+from multires_edge.format.pooling import Pooling
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.kit.device.kit import assemble
 
@@ -34,22 +34,25 @@ class Case:
     steps: int
     streams: tuple[tuple[tuple[int, int], ...], ...]
 
-    def to_json(self, pool: str | None, states: list[str], limit: Limit) -> dict[str, Any]:
+    def to_json(self, pooling: Pooling | None, d_model: int, limit: Limit) -> dict[str, Any]:
         """The entry in kit.json.
 
         ``sums`` has the states that add up steps, with the largest number of steps. ``outputs`` tells
         whether to compare outputs: a mean error over two steps is not meaningful.
         """
-        window = window_of(pool) or self.steps
-        sums = {name: min(self.steps, window) for name in states if name.startswith("pool_")}
-        outputs = limit.measure == "max" or self.steps > _FIRST_STEPS
+        sums = {}
+        if pooling is not None:
+            sums = {state.input: pooling.seen(self.steps) for state in pooling.states(d_model)}
         return {
             "name": self.name,
             "steps": self.steps,
             "streams": self.streams,
             "sums": sums,
-            "outputs": outputs,
+            "outputs": self.compares_outputs(limit),
         }
+
+    def compares_outputs(self, limit: Limit) -> bool:
+        return limit.measure == "max" or self.steps > _FIRST_STEPS
 
 
 def stream_cases(rows: int, steps: int) -> list[Case]:
@@ -67,14 +70,13 @@ def stream_cases(rows: int, steps: int) -> list[Case]:
     return cases
 
 
-def sequence_cases(golden: Golden, steps: int, pool: str | None) -> list[dict[str, Any]]:
+def sequence_cases(golden: Golden, steps: int, pooling: Pooling | None) -> list[dict[str, Any]]:
     """The sequence lengths to compare the full graph at, each with the recorded outputs to use."""
     cases = []
     for length in sorted({min(_ODD_LENGTH, steps), steps}):
-        if golden.full is not None and (pool is None or length == golden.inputs.shape[-1]):
+        if golden.full is not None and (pooling is None or length == golden.inputs.shape[-1]):
             cases.append({"steps": length, "reference": "full"})
-        # The logits of a stream equal those of the full graph unless the sequence exceeds the window.
-        elif pool == "cumulative" or (pool is not None and int(pool.removeprefix("window:")) >= length):
+        elif pooling is not None and pooling.equals_full(length):
             cases.append({"steps": length, "reference": "stepwise"})
     return cases
 
@@ -94,7 +96,7 @@ def reference_states(bundle: Bundle, golden: Golden, precision: str, case: Case)
     check = Check(f"{precision}: {case.name}", "step", "", LIMITS[precision])
     reference = assemble(golden.stepwise, case.streams, case.steps)
     check.compare(np.concatenate(outputs, axis=-1), reference, over_time=True)
-    if case.to_json(None, [], LIMITS[precision])["outputs"] and not check.passed:
+    if case.compares_outputs(LIMITS[precision]) and not check.passed:
         raise BundleError(
             f"{bundle.path}: fails its own reference on this machine ({check.line()[5:]}); "
             "run multires-edge verify"

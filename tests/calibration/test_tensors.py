@@ -25,9 +25,9 @@ from multires_edge.calibration.tensors import (
 )
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import parse_pooling
 from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from tests.conftest import SMALL, configs, random_inputs, random_net, variant, within_limit
@@ -113,7 +113,7 @@ def test_the_step_graphs_queues_hold_the_same(norm: str, task: str) -> None:
     config = variant(norm=norm, task=task, kernel_size=3)
     net = random_net(config)
     steps = 21
-    stream = Steps(build_step_graph(fold(net), TARGETS["portable"], Pooling.parse("cumulative"), {}), 1)
+    stream = Steps(build_step_graph(fold(net), TARGETS["portable"], parse_pooling("cumulative"), {}), 1)
     inputs = random_inputs(config, 1, steps)
     fed = inputs
     if task == "autoregressive":

@@ -13,11 +13,11 @@ from multires_edge.calibration.measure import calibrate
 from multires_edge.export.bundle import _build_graphs, _write_graph
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import fold
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import DEFAULT_PARTS, quantize
 from multires_edge.export.precision.types import TypePlan
 from multires_edge.format.manifest import Manifest
+from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.specs import GraphSpec
 from multires_edge.format.targets import GraphForm
 from multires_edge.models.network import MultiresNet
@@ -28,11 +28,11 @@ from tests.conftest import random_inputs
 INT8_QUEUES = "int8 queues"  # int8 with what else can be quantised on request
 
 KINDS: dict[str, tuple[dict[str, Any], Pooling]] = {
-    "fading": ({}, Pooling()),
-    "uniform, windowed": ({"tree_select": "uniform", "memory_size": 9}, Pooling(7)),
-    "batch norm, long filters": ({"norm": "batch", "kernel_size": 4}, Pooling()),
-    "tokens": ({"encoder": "token"}, Pooling()),
-    "autoregressive": ({"task": "autoregressive"}, Pooling()),
+    "fading": ({}, Cumulative()),
+    "uniform, windowed": ({"tree_select": "uniform", "memory_size": 9}, Window(7)),
+    "batch norm, long filters": ({"norm": "batch", "kernel_size": 4}, Cumulative()),
+    "tokens": ({"encoder": "token"}, Cumulative()),
+    "autoregressive": ({"task": "autoregressive"}, Cumulative()),
 }
 
 

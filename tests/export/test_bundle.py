@@ -111,7 +111,7 @@ class TestOtherCheckpoints:
     def test_every_target_and_pooling(self, checkpoint: Path, tmp_path: Path, target: str, pool: str) -> None:
         result = export_bundle(checkpoint, tmp_path / "out", target=target, pool=pool)
         assert result.passed
-        assert (result.manifest.target, result.manifest.pool) == (target, pool)
+        assert (result.manifest.target, str(result.manifest.pooling)) == (target, pool)
 
     def test_lengths_on_request(self, checkpoint: Path, tmp_path: Path) -> None:
         result = export_bundle(checkpoint, tmp_path / "out", lengths=True)

@@ -12,9 +12,9 @@ from onnx import TensorProto
 from multires_edge.export.compact import compact, fits_float16
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.precision.int8 import quantize
+from multires_edge.format.pooling import Cumulative
 from multires_edge.format.targets import TARGETS
 from tests.conftest import random_inputs, random_net, variant
 from tests.export.graphs.harness import session
@@ -29,7 +29,7 @@ def test_the_same_bits(kind: str, tmp_path: Path) -> None:
         model = build_full_graph(network, TARGETS["cpu"], lengths=False, metadata={})
         feeds = {"x": np.ascontiguousarray(random_inputs(net.config, 2, 50, seed=3))}
     else:
-        step = build_step_graph(network, TARGETS["cpu"], Pooling(), {})
+        step = build_step_graph(network, TARGETS["cpu"], Cumulative(), {})
         random = np.random.default_rng(0)
         model = step.model
         feeds = {"x": np.ascontiguousarray(random_inputs(net.config, 2, 1, seed=3)[..., 0])}

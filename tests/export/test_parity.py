@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from multires_edge.export.parity import Proof, sequence_steps
+from multires_edge.format.pooling import Window
 from tests.conftest import variant
 
 
@@ -22,11 +23,11 @@ def test_stays_affordable_whatever_the_depth() -> None:
 
 
 def test_leaves_both_blocks_of_a_pooling_window() -> None:
-    assert sequence_steps(variant(), 1000, window=5000) > 2 * 5000
+    assert sequence_steps(variant(), 1000, Window(5000)) > 2 * 5000
 
 
 def test_says_when_a_window_could_not_be_covered() -> None:
-    proof = Proof("noise", 900, variant(), 1000, window=500)
+    proof = Proof("noise", 900, variant(), 1000, Window(500))
     assert proof.to_json()["covers_window"] is False
-    assert Proof("noise", 1001, variant(), 1000, window=500).covers_window
-    assert Proof("noise", 1001, variant(), 1000, window=None).covers_window is None
+    assert Proof("noise", 1001, variant(), 1000, Window(500)).covers_window
+    assert Proof("noise", 1001, variant(), 1000, None).covers_window is None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from multires_edge.calibration.data import load_data
-from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.format.pooling import Cumulative
 from multires_edge.format.targets import TARGETS
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.bundle import Bundle
@@ -56,5 +56,5 @@ def test_trained_networks(name: str, precision: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "inputs.npz", **{key: reference["x"]})
     inputs = load_data(tmp_path / "inputs.npz", net.config, None).inputs
     check_engines(
-        unproven_bundle(net, Pooling(), precision, FORM, tmp_path, inputs), precision, ("full", "step")
+        unproven_bundle(net, Cumulative(), precision, FORM, tmp_path, inputs), precision, ("full", "step")
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from multires_edge.format.pooling import Window
 from multires_edge.models import load_checkpoint
 from tests.conftest import (
     RECORDED_NAMES,
@@ -42,7 +43,7 @@ class TestStepwise:
     def test_window_is_the_mean_of_the_last_steps(self) -> None:
         net = random_net(variant()).double()
         x = as_double(random_inputs(net.config, 2, 20))
-        features, windowed = net.features(x), net.stepwise(x, window=7)
+        features, windowed = net.features(x), net.stepwise(x, Window(7))
         for t in range(20):
             pooled = features[..., max(0, t - 6) : t + 1].mean(-1)
             assert torch.allclose(windowed[..., t], net.output_mapping(pooled))

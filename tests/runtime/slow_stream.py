@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.precision.queues import Queues
 from multires_edge.export.precision.types import FLOAT16
+from multires_edge.format.pooling import Pooling
 
 Array = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from multires_edge.calibration.data import load_data
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.native_weights import native_weights
 from multires_edge.format.card import read_card
+from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.models.loading import load_checkpoint
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.backends import _native
@@ -52,8 +52,10 @@ def test_nothing_outlives_the_receptive_field(stored: tuple[str, str], tmp_path:
     inputs = random_inputs(net.config, 1, MILLION, seed=9)
     # Far too large in the beginning: what that did is gone, too.
     inputs[..., :1000] *= 1e4
-    old = outputs(net, stored, inputs, tmp_path, Pooling())[:, -compared:]
-    young = outputs(net, stored, np.ascontiguousarray(inputs[..., -reach - compared :]), tmp_path, Pooling())
+    old = outputs(net, stored, inputs, tmp_path, Cumulative())[:, -compared:]
+    young = outputs(
+        net, stored, np.ascontiguousarray(inputs[..., -reach - compared :]), tmp_path, Cumulative()
+    )
     assert np.isfinite(old).all() and np.array_equal(old, young[:, -compared:])
 
 
@@ -68,7 +70,7 @@ def test_the_error_at_a_million_is_that_at_a_thousand(stored: tuple[str, str], t
     records = load_data(DEMO / "records.npz", net.config, read_card(DEMO / "card.json")).inputs
     inputs = np.ascontiguousarray(np.concatenate(list(records), axis=-1)[None])
     inputs = np.tile(inputs, -(-MILLION // inputs.shape[-1]))[..., :MILLION]
-    y = outputs(net, stored, inputs, tmp_path, Pooling(WINDOW))
+    y = outputs(net, stored, inputs, tmp_path, Window(WINDOW))
     size = 1000
     early, late = (y[:, end - size : end] for end in (1000 + size, MILLION))
     errors = [early - exact(net, inputs[..., : 1000 + size])[:, -size:]]
@@ -81,6 +83,8 @@ def test_the_error_at_a_million_is_that_at_a_thousand(stored: tuple[str, str], t
 def exact(net: MultiresNet, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
     """The network on every prefix in float64, (d_output, time)."""
     with torch.no_grad():
-        y: NDArray[np.float64] = net.double().stepwise(torch.from_numpy(inputs).double(), WINDOW).numpy()[0]
+        y: NDArray[np.float64] = (
+            net.double().stepwise(torch.from_numpy(inputs).double(), Window(WINDOW)).numpy()[0]
+        )
     net.float()
     return y

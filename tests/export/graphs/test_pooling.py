@@ -10,22 +10,24 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import ConfigError
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.pooling import Pooling
+from multires_edge.export.graphs.pooling import graphs_of
 from multires_edge.export.graphs.rings import RingsInGraph
 from multires_edge.export.graphs.step import StepGraph
+from multires_edge.format.pooling import parse_pooling
 from multires_edge.format.targets import TARGETS
 from tests.export.graphs.harness import Steps
 
 
 def pooling_alone(pool: str, d_model: int = 1) -> StepGraph:
     """A step graph that only pools its input."""
-    pooling = Pooling.parse(pool)
+    pooling = parse_pooling(pool)
     graph = GraphBuilder("pooling", TARGETS["cpu"])
     features = graph.input("x", np.float32, ["batch", d_model], "")
-    rings = RingsInGraph(graph, pooling.rings(d_model))
-    pooled, states = pooling.build(graph, rings, features, d_model)
+    rings = RingsInGraph(graph, graphs_of(pooling).rings(pooling, d_model))
+    pooled = graphs_of(pooling).step(pooling, graph, rings, features, d_model)
     graph.output(pooled, np.float32, ["batch", d_model], "")
-    states = sorted([*states, *rings.states()], key=lambda state: state.input)
+    own = [state for state in pooling.states(d_model) if state.input not in rings.rings]
+    states = sorted([*own, *rings.states()], key=lambda state: state.input)
     for state in states:
         graph.output(state.output, state.dtype, state.shape, "")
     return StepGraph(graph.build("", {}), tuple(states))
@@ -39,16 +41,16 @@ def moving_mean(x: NDArray[Any], window: int) -> NDArray[np.float64]:
 
 class TestParse:
     def test_good(self) -> None:
-        assert Pooling.parse("cumulative").window is None
-        assert Pooling.parse("window:250").window == 250
-        assert str(Pooling.parse("window:250")) == "window:250"
+        assert parse_pooling("cumulative").window is None
+        assert parse_pooling("window:250").window == 250
+        assert str(parse_pooling("window:250")) == "window:250"
 
     @pytest.mark.parametrize(
         "text", ["window:0", "window:-1", "window:", "window:1.5", "mean", "", "window:99999999999"]
     )
     def test_bad(self, text: str) -> None:
         with pytest.raises(ConfigError, match="expected cumulative, or window:N"):
-            Pooling.parse(text)
+            parse_pooling(text)
 
 
 class TestCumulative:

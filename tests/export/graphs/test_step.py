@@ -8,19 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multires_edge.export.folding import fold
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import StepGraph, build_step_graph
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.targets import TARGETS, Target
 from multires_edge.models.network import MultiresNet
 from tests.conftest import as_double, configs, random_inputs, random_net, variant, within_limit
 from tests.export.graphs.harness import Steps
 
 targets = st.sampled_from([TARGETS["cpu"], TARGETS["portable"]])  # the two forms
-poolings = st.one_of(st.just(Pooling()), st.integers(1, 60).map(Pooling))
+poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 
 
-def build(net: MultiresNet, target: Target = TARGETS["cpu"], pooling: Pooling = Pooling()) -> StepGraph:
+def build(net: MultiresNet, target: Target = TARGETS["cpu"], pooling: Pooling = Cumulative()) -> StepGraph:
     return build_step_graph(fold(net), target, pooling, {})
 
 
@@ -32,7 +32,7 @@ def test_equals_the_reference_on_every_prefix(
     net = random_net(config, seed).double()
     inputs = random_inputs(config, 2, 150, seed)
     y = Steps(build(net, target, pooling), 2).run(inputs)
-    assert within_limit(y, net.stepwise(as_double(inputs), pooling.window))
+    assert within_limit(y, net.stepwise(as_double(inputs), pooling))
 
 
 @given(configs(max_depth=6), targets, poolings)
@@ -48,8 +48,8 @@ def test_a_restarted_row_starts_over_and_the_others_see_nothing(
         state[1] = 0
     after = steps.run(inputs[..., 47:])
     undisturbed = np.concatenate([before, after], axis=-1)[[0, 2]]
-    assert within_limit(undisturbed, net.stepwise(as_double(inputs[[0, 2]]), pooling.window))
-    restarted = net.stepwise(as_double(inputs[1:2, ..., 47:]), pooling.window)
+    assert within_limit(undisturbed, net.stepwise(as_double(inputs[[0, 2]]), pooling))
+    restarted = net.stepwise(as_double(inputs[1:2, ..., 47:]), pooling)
     assert within_limit(after[1:2], restarted)
 
 
@@ -87,7 +87,7 @@ def test_an_error_does_not_outlive_the_receptive_field() -> None:
 
 class TestStructure:
     def test_states_pair_by_sorted_name(self) -> None:
-        states = build(random_net(variant(depth=10)), pooling=Pooling(9)).states
+        states = build(random_net(variant(depth=10)), pooling=Window(9)).states
         inputs, outputs = [s.input for s in states], [s.output for s in states]
         assert inputs == sorted(inputs)
         assert outputs == sorted(outputs) == [f"next_{name}" for name in inputs]

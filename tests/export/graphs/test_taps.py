@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from multires_edge.export.folding import fold
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import StepGraph, build_step_graph
 from multires_edge.export.graphs.taps import build_taps_graph
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.specs import RingBank
 from multires_edge.format.targets import TARGETS, Target
 from multires_edge.models.network import MultiresNet
@@ -22,10 +22,12 @@ from tests.conftest import as_double, configs, random_inputs, random_net, varian
 from tests.export.graphs.harness import session
 
 targets = st.sampled_from(list(TARGETS.values()))
-poolings = st.one_of(st.just(Pooling()), st.integers(1, 60).map(Pooling))
+poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 
 
-def build(net: MultiresNet, target: Target = TARGETS["portable"], pooling: Pooling = Pooling()) -> StepGraph:
+def build(
+    net: MultiresNet, target: Target = TARGETS["portable"], pooling: Pooling = Cumulative()
+) -> StepGraph:
     return build_taps_graph(fold(net), target, pooling, {})
 
 
@@ -68,12 +70,12 @@ def test_equals_the_reference_on_every_prefix(
     net = random_net(config, seed).double()
     inputs = random_inputs(config, 2, 90, seed)
     y = run(build(net, target, pooling), inputs)
-    assert within_limit(y, net.stepwise(as_double(inputs), pooling.window))
+    assert within_limit(y, net.stepwise(as_double(inputs), pooling))
 
 
 class TestStructure:
     @pytest.mark.parametrize("target", TARGETS)
-    @pytest.mark.parametrize("pooling", [Pooling(), Pooling(9)])
+    @pytest.mark.parametrize("pooling", [Cumulative(), Window(9)])
     def test_is_the_step_graph_without_its_rings(self, target: str, pooling: Pooling) -> None:
         network = fold(random_net(variant()))
         step = build_step_graph(network, TARGETS[target], pooling, {}).model.graph
@@ -86,8 +88,8 @@ class TestStructure:
 
     def test_banks_have_the_rings_of_the_step_graph(self) -> None:
         net = random_net(variant(depth=4, kernel_size=3))
-        graph = build(net, pooling=Pooling(9))
-        step = build_step_graph(fold(net), TARGETS["cpu"], Pooling(9), {})
+        graph = build(net, pooling=Window(9))
+        step = build_step_graph(fold(net), TARGETS["cpu"], Window(9), {})
         queues, pool = graph.rings
         assert (queues.taps, queues.pushes, queues.n_taps, queues.width) == ("taps", "pushes", 8, 16)
         assert (pool.taps, pool.pushes, pool.n_taps, pool.width) == ("pool_taps", "pool_pushes", 1, 16)

@@ -17,11 +17,11 @@ from multires_edge.export import export_bundle
 from multires_edge.export.bundle import _types
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.precision.fp16 import TOO_LARGE, plan_fp16
 from multires_edge.export.precision.types import FLOAT16, FLOAT32, TypePlan
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import Cumulative
 from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime import open_bundle
@@ -64,7 +64,7 @@ def planned(net: MultiresNet) -> TypePlan:
 def graphs(net: MultiresNet, types: TypePlan) -> dict[str, onnx.ModelProto]:
     folded, target = fold(net), TARGETS["portable"]
     full = build_full_graph(folded, target, lengths=False, metadata={}, types=types)
-    return {"full": full, "step": build_step_graph(folded, target, Pooling(), {}, types).model}
+    return {"full": full, "step": build_step_graph(folded, target, Cumulative(), {}, types).model}
 
 
 def value_types(model: onnx.ModelProto) -> dict[str, int]:

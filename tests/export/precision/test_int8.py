@@ -22,11 +22,11 @@ from multires_edge.export import export_bundle
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.parity import prove
 from multires_edge.export.precision.int8 import quantize
+from multires_edge.format.pooling import Cumulative
 from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime import open_bundle
@@ -53,7 +53,7 @@ def calibrated(net: MultiresNet, tmp_path: Path) -> CalibrationTable:
 def graphs(net: MultiresNet, table: CalibrationTable) -> dict[str, onnx.ModelProto]:
     network, target = quantize(fold(net), table), TARGETS["portable"]
     full = build_full_graph(network, target, lengths=False, metadata={})
-    return {"full": full, "step": build_step_graph(network, target, Pooling(), {}).model}
+    return {"full": full, "step": build_step_graph(network, target, Cumulative(), {}).model}
 
 
 def constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
@@ -188,7 +188,7 @@ def test_filters_are_int8_in_the_full_graph_and_the_same_in_both(tmp_path: Path)
     full = session(
         build_full_graph(quantized, TARGETS["portable"], lengths=False, metadata={}).SerializeToString()
     )
-    step = Steps(build_step_graph(quantized, TARGETS["portable"], Pooling(), {}), 2)
+    step = Steps(build_step_graph(quantized, TARGETS["portable"], Cumulative(), {}), 2)
     x = random_inputs(net.config, 2, 50)
     assert np.abs(step.run(x)[..., -1] - full.run(None, {"x": x})[0]).max() < 1e-5
 
@@ -231,7 +231,7 @@ def test_nor_beyond_the_range_of_an_int8_encoder(tmp_path: Path) -> None:
     assert "within the range of the int8 encoder" in result.proof.data
     bundle = open_bundle(tmp_path / "b")
     assert all(check.passed for check in verify_bundle(bundle))
-    assert prove(net, bundle, window=None)[0].passed
+    assert prove(net, bundle)[0].passed
 
 
 def test_the_files_say_things_once(tmp_path: Path) -> None:

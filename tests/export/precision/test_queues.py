@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.linear import Linear
 from multires_edge.export.precision.int8 import quantize
+from multires_edge.format.pooling import Cumulative, Window
 from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from tests.conftest import random_inputs, random_net, variant
@@ -54,7 +54,7 @@ def fed(network: FoldedNetwork, inputs: NDArray[Any]) -> NDArray[Any]:
 
 
 def steps_of(network: FoldedNetwork, rows: int, target: str) -> Steps:
-    return Steps(build_step_graph(network, TARGETS[target], Pooling(), {}), rows)
+    return Steps(build_step_graph(network, TARGETS[target], Cumulative(), {}), rows)
 
 
 @pytest.mark.parametrize("target", ["cpu", "portable"])
@@ -87,7 +87,7 @@ def test_a_quarter_of_the_memory(kind: str, tmp_path: Path) -> None:
     rounded = quantize(network, calibrated(net, tmp_path), ("queues",))
     sizes = []
     for each in (network, rounded):
-        states = build_step_graph(each, TARGETS["cpu"], Pooling(), {}).states
+        states = build_step_graph(each, TARGETS["cpu"], Cumulative(), {}).states
         sizes.append(sum(state.row_bytes for state in states if state.scale is not None))
         assert {state.dtype for state in states if state.scale is not None} == {
             "int8" if each is rounded else "float32"
@@ -170,7 +170,7 @@ def test_int8_queues_are_scattered_and_others_updated_in_place(tmp_path: Path) -
     """TensorRT's in-place cache update takes floating point only."""
     net = random_net(variant())
     network = quantize(fold(net), calibrated(net, tmp_path), ("queues",))
-    model = build_step_graph(network, TARGETS["rtx"], Pooling(5), {}).model
+    model = build_step_graph(network, TARGETS["rtx"], Window(5), {}).model
     assert written_by(model) == {
         **{f"next_queue_{j:02d}": "ScatterND" for j in range(net.config.depth)},
         "next_pool_prefix": "TensorScatter",

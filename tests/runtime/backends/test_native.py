@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from multires_edge.base.errors import BundleError
 from multires_edge.export.folding import fold
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.native_weights import native_weights
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.models import load_checkpoint
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime import open_bundle
@@ -40,10 +40,10 @@ from tests.conftest import (
     within_limit,
 )
 
-poolings = st.one_of(st.just(Pooling()), st.integers(1, 60).map(Pooling))
+poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 
 
-def write_weights(net: MultiresNet, folder: Path, pooling: Pooling = Pooling()) -> Path:
+def write_weights(net: MultiresNet, folder: Path, pooling: Pooling = Cumulative()) -> Path:
     path = folder / "weights.safetensors"
     path.write_bytes(native_weights(fold(net), pooling))
     return path
@@ -65,18 +65,18 @@ def test_equals_the_reference_on_every_prefix(
     path = write_weights(net, tmp_path_factory.mktemp("weights"), pooling)
     state = _native.State(_native.Model(str(path)), rows)
     inputs = random_inputs(config, rows, 90)
-    expected = net.stepwise(as_double(inputs), pooling.window)
+    expected = net.stepwise(as_double(inputs), pooling)
     assert within_limit(run(state, inputs, config.d_output), expected)
 
 
 @pytest.mark.parametrize("window", [0, 1, 7, 64])
 def test_a_state_chooses_its_window(window: int, tmp_path: Path) -> None:
     net = random_net(SMALL).double()
-    model = _native.Model(str(write_weights(net, tmp_path, Pooling(5))))
+    model = _native.Model(str(write_weights(net, tmp_path, Window(5))))
     inputs = random_inputs(SMALL, 2, 60)
-    expected = net.stepwise(as_double(inputs), window or None)
+    expected = net.stepwise(as_double(inputs), Window(window) if window else Cumulative())
     assert within_limit(run(_native.State(model, 2, window), inputs, 3), expected)
-    assert within_limit(run(_native.State(model, 2), inputs, 3), net.stepwise(as_double(inputs), 5))
+    assert within_limit(run(_native.State(model, 2), inputs, 3), net.stepwise(as_double(inputs), Window(5)))
 
 
 @pytest.mark.parametrize("window", [-2, (1 << 24) + 1])
@@ -247,13 +247,13 @@ class TestDamagedWeights:
 
     def rewritten(self, net: MultiresNet, metadata: dict[str, str], **shapes: tuple[int, ...]) -> bytes:
         """The file of a network with other metadata, and tensors of zeros in other shapes."""
-        tensors = safetensors.numpy.load(native_weights(fold(net), Pooling()))
+        tensors = safetensors.numpy.load(native_weights(fold(net), Cumulative()))
         for name, shape in shapes.items():
             tensors[name.replace("__", ".")] = np.zeros(shape, np.float32)
         return safetensors.numpy.save(tensors, self.metadata(net) | metadata)
 
     def metadata(self, net: MultiresNet) -> dict[str, str]:
-        data = native_weights(fold(net), Pooling())
+        data = native_weights(fold(net), Cumulative())
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         return dict(header["__metadata__"])
 
@@ -313,8 +313,8 @@ def test_a_decimal_comma_changes_nothing(tmp_path: Path) -> None:
 
 def test_the_weights_file_is_a_safetensors_file_and_always_the_same(tmp_path: Path) -> None:
     folded = fold(random_net(SMALL))
-    data = native_weights(folded, Pooling())
-    assert data == native_weights(folded, Pooling())
+    data = native_weights(folded, Cumulative())
+    assert data == native_weights(folded, Cumulative())
     (tmp_path / "weights.safetensors").write_bytes(data)
     with safetensors.safe_open(tmp_path / "weights.safetensors", "numpy") as file:
         assert file.metadata()["d_model"] == "8"

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import BundleError, StateError
 from multires_edge.export import export_bundle
 from multires_edge.export.folding import fold
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native_weights import native_weights
 from multires_edge.export.precision.queues import Queues
 from multires_edge.format.comparison import LIMITS
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.targets import TARGETS
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends import _native
@@ -45,7 +45,7 @@ from tests.runtime.backends.test_native import run
 from tests.runtime.cpp.networks import quantized
 from tests.runtime.cpp.programs import ISAS
 
-poolings = st.one_of(st.just(Pooling()), st.integers(1, 60).map(Pooling))
+poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -80,7 +80,7 @@ def test_float16_is_the_network(
 ) -> None:
     net = random_net(config).double()
     inputs = random_inputs(config, rows, 90)
-    expected = net.stepwise(as_double(inputs), pooling.window)
+    expected = net.stepwise(as_double(inputs), pooling)
     weights = native_weights(fold(net), pooling, None, "fp16", Queues.float16())
     for model in models(weights, tmp_path_factory.mktemp("w")):
         y = run(_native.State(model, rows), inputs, config.d_output)
@@ -93,7 +93,7 @@ def test_chunks_and_neighbours_change_not_a_bit(precision: str, batch: int, tmp_
     net = random_net(variant(depth=6, d_model=41, task="autoregressive", d_output=5))
     folded = quantized(net) if precision == "int8" else fold(net)
     inputs = random_inputs(net.config, batch, 101)
-    for model in models(native_weights(folded, Pooling(), precision=precision), tmp_path):
+    for model in models(native_weights(folded, Cumulative(), precision=precision), tmp_path):
         whole = run(_native.State(model, batch), inputs, 5)
         state = _native.State(model, batch)
         pieces = [run(state, piece, 5) for piece in np.split(inputs, [1, 2, 40, 41, 90], axis=-1)]
@@ -106,7 +106,7 @@ def test_what_float16_cannot_hold_does_not_become_infinite(tmp_path: Path) -> No
     net = random_net(variant())
     folded = fold(net)
     folded.layers[0].mixing.weight[0, 0] = 1e5
-    weights = native_weights(folded, Pooling(), None, "fp16", Queues.float16())
+    weights = native_weights(folded, Cumulative(), None, "fp16", Queues.float16())
     tensors = safetensors.numpy.load(weights)
     assert tensors["layers.0.mixing.weight"].dtype == np.float32
     assert tensors["layers.1.mixing.weight"].dtype == np.float16
@@ -191,9 +191,9 @@ def test_cost_counts_bytes_as_they_are(precision: str, tmp_path: Path) -> None:
     folded = quantized(net) if precision == "int8" else fold(net)
     path = tmp_path / "weights.safetensors"
     queues = Queues.float16() if precision == "fp16" else None
-    path.write_bytes(native_weights(folded, Pooling(), None, precision, queues))
+    path.write_bytes(native_weights(folded, Cumulative(), None, precision, queues))
     cost, weights = _native.Model(str(path)).cost, config.n_layers * 2 * 64 * 64
-    path.write_bytes(native_weights(fold(net), Pooling()))
+    path.write_bytes(native_weights(fold(net), Cumulative()))
     full = _native.Model(str(path)).cost
     each = {"fp32": 4, "fp16": 2, "int8": 1}[precision]
     # In int8 each output has a scale too, and what comes off an unsigned sum.
@@ -207,7 +207,7 @@ def test_cost_counts_bytes_as_they_are(precision: str, tmp_path: Path) -> None:
 class TestDamage:
     @pytest.fixture
     def whole(self) -> bytes:
-        return native_weights(quantized(random_net(variant())), Pooling(), precision="int8")
+        return native_weights(quantized(random_net(variant())), Cumulative(), precision="int8")
 
     def load(self, folder: Path, data: bytes) -> None:
         (folder / "damaged.safetensors").write_bytes(data)
@@ -238,7 +238,7 @@ class TestDamage:
             self.load(tmp_path, self.changed(whole, change))
 
     def test_float16_that_is_not_finite(self, tmp_path: Path) -> None:
-        whole = native_weights(fold(random_net(variant())), Pooling(), precision="fp16")
+        whole = native_weights(fold(random_net(variant())), Cumulative(), precision="fp16")
 
         def change(tensors: Tensors) -> None:
             tensors["layers.0.mixing.weight"][0, 0] = np.inf

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BundleError, ConfigError
 from multires_edge.export.folding import FoldedNetwork, fold
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.linear import Linear
 from multires_edge.export.native_weights import native_weights
 from multires_edge.export.precision.int8 import quantize
 from multires_edge.export.precision.queues import Queues
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.backends import _native
 from multires_edge.runtime.backends.native import load_model
@@ -63,7 +63,7 @@ def parts_of(state: _native.State) -> list[NDArray[Any]]:
 
 @given(
     config=configs(max_depth=6),
-    pooling=st.one_of(st.just(Pooling()), st.integers(1, 40).map(Pooling)),
+    pooling=st.one_of(st.just(Cumulative()), st.integers(1, 40).map(Window)),
     precision=st.sampled_from(["fp32", "fp16", "int8"]),
     dtype=st.sampled_from(["int8", "int8", "float16"]),
 )
@@ -126,7 +126,7 @@ def test_chunks_and_neighbours_change_not_a_bit(
 ) -> None:
     net = random_net(variant(depth=6, d_model=41, kernel_size=3, task="autoregressive", d_output=5))
     inputs = random_inputs(net.config, batch, 60)
-    weights = native_weights(network_in(precision, net), Pooling(), None, precision, queues_of(dtype, net))
+    weights = native_weights(network_in(precision, net), Cumulative(), None, precision, queues_of(dtype, net))
     for model in models(weights, tmp_path):
         state, pieces = _native.State(model, batch), _native.State(model, batch)
         whole = run(state, inputs, 5)
@@ -147,7 +147,7 @@ def test_what_is_far_too_large_ends_at_the_last_level_and_leaves(
     config, d_output = net.config, net.config.d_output
     reach = config.n_layers * config.layer_receptive_field
     inputs = random_inputs(config, 1, reach + 30)
-    weights = native_weights(fold(net), Pooling(), None, "fp32", queues_of("int8", net))
+    weights = native_weights(fold(net), Cumulative(), None, "fp32", queues_of("int8", net))
     for model in models(weights, tmp_path):
         state, fresh = _native.State(model, 1), _native.State(model, 1)
         for huge in (1e30, -1e30, 3e38):
@@ -164,7 +164,7 @@ def test_int8_queues_take_a_quarter(tmp_path: Path) -> None:
     sizes, costs = {}, {}
     for dtype in TYPES:
         path = tmp_path / dtype
-        path.write_bytes(native_weights(fold(net), Pooling(), None, "fp32", queues_of(dtype, net)))
+        path.write_bytes(native_weights(fold(net), Cumulative(), None, "fp32", queues_of(dtype, net)))
         model = _native.Model(str(path))
         sizes[dtype] = sum(part.nbytes for part in parts_of(_native.State(model, 3)))
         costs[dtype] = model.cost
@@ -184,7 +184,7 @@ class TestFiles:
 
     @pytest.fixture
     def whole(self, net: MultiresNet) -> bytes:
-        return native_weights(fold(net), Pooling(), None, "fp32", queues_of("int8", net))
+        return native_weights(fold(net), Cumulative(), None, "fp32", queues_of("int8", net))
 
     def load(self, folder: Path, data: bytes) -> _native.Model:
         (folder / "weights.safetensors").write_bytes(data)
@@ -199,7 +199,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("dtype", TYPES)
     def test_say_their_queues(self, dtype: str, net: MultiresNet) -> None:
-        data = native_weights(fold(net), Pooling(), None, "int8", queues_of(dtype, net))
+        data = native_weights(fold(net), Cumulative(), None, "int8", queues_of(dtype, net))
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         assert header["__metadata__"]["queues"] == dtype
         assert ("layers.1.queue_scales" in header) == (dtype == "int8")
@@ -248,4 +248,4 @@ class TestFiles:
     def test_scales_of_another_network(self, net: MultiresNet) -> None:
         queues = queues_of("int8", random_net(variant(depth=4)))
         with pytest.raises(ConfigError, match=r"shape \(4, 2, 8\), this network's have \(3, 2, 8\)"):
-            native_weights(fold(net), Pooling(), None, "fp32", queues)
+            native_weights(fold(net), Cumulative(), None, "fp32", queues)

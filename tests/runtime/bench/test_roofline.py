@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 
 from multires_edge.export.folding import fold
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.native_weights import native_weights
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import Cumulative
 from multires_edge.runtime.backends import _native
 from multires_edge.runtime.bench.roofline import Roofline
 from multires_edge.runtime.bench.timing import Timing
@@ -22,7 +22,7 @@ FLOAT = 4
 
 def cost_of(config: ModelConfig, folder: Path) -> dict[str, int]:
     path = folder / "weights.safetensors"
-    path.write_bytes(native_weights(fold(random_net(config)), Pooling()))
+    path.write_bytes(native_weights(fold(random_net(config)), Cumulative()))
     return _native.Model(str(path)).cost
 
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from multires_edge.calibration.measure import calibrate
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedNetwork, fold
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native_weights import native_weights
 from multires_edge.export.precision.int8 import quantize
 from multires_edge.export.precision.queues import Queues
 from multires_edge.format.card import Card
+from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.evaluation.dataset import Dataset
@@ -32,7 +32,7 @@ class Network:
     """A random network; the engine's largest error over max(1, |expected|) may be ``limit``."""
 
     changes: dict[str, Any]
-    pooling: Pooling = field(default_factory=Pooling)
+    pooling: Pooling = field(default_factory=Cumulative)
     precision: str = "fp32"
     limit: float = 1e-5
     queues: str = "float32"
@@ -52,20 +52,20 @@ class Network:
 NETWORKS = {
     "fading": Network({"depth": 6, "d_model": 20}),
     "uniform": Network({"tree_select": "uniform", "memory_size": 20, "kernel_size": 4, "depth": 5}),
-    "tokens-windowed": Network({"encoder": "token", "norm": "batch", "kernel_size": 3}, Pooling(7)),
+    "tokens-windowed": Network({"encoder": "token", "norm": "batch", "kernel_size": 3}, Window(7)),
     "autoregressive": Network({"task": "autoregressive", "d_model": 33, "d_output": 70}),
-    "float16": Network({"depth": 6, "d_model": 37}, Pooling(5), "fp16", 2e-3, "float16"),
+    "float16": Network({"depth": 6, "d_model": 37}, Window(5), "fp16", 2e-3, "float16"),
     "float16-autoregressive": Network(
         {"task": "autoregressive", "kernel_size": 4}, precision="fp16", limit=2e-3, queues="float16"
     ),
     # Against the int8 graph: an activation on the border of two levels may fall either way.
-    "int8": Network({"norm": "batch", "d_model": 70}, Pooling(7), "int8", 5e-3),
+    "int8": Network({"norm": "batch", "d_model": 70}, Window(7), "int8", 5e-3),
     "int8-autoregressive": Network(
         {"task": "autoregressive", "d_model": 33, "d_output": 70}, precision="int8", limit=5e-3
     ),
     "int8-queues": Network(
         {"tree_select": "uniform", "memory_size": 12, "kernel_size": 4, "depth": 3, "d_model": 37},
-        Pooling(7),
+        Window(7),
         limit=5e-3,
         queues="int8",
     ),
@@ -105,7 +105,7 @@ def expected_outputs(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
     if network.precision == "int8":
         step = build_step_graph(quantized(net), TARGETS["portable"], network.pooling, {})
         return Steps(step, len(inputs)).run(inputs)
-    outputs: NDArray[Any] = net.double().stepwise(as_double(inputs), network.pooling.window).numpy()
+    outputs: NDArray[Any] = net.double().stepwise(as_double(inputs), network.pooling).numpy()
     return outputs
 
 

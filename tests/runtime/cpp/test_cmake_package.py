@@ -20,9 +20,9 @@ import pytest
 
 from multires_edge.cli.commands.cmake_dir import find_cmake_package
 from multires_edge.export.folding import fold
-from multires_edge.export.graphs.pooling import Pooling
 from multires_edge.export.native_weights import native_weights
 from multires_edge.format.card import read_card
+from multires_edge.format.pooling import Cumulative
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.backends import _native
 from tests.conftest import DEMO, ROOT, SMALL, random_net, variant
@@ -87,7 +87,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net = load_checkpoint(DEMO / "ckpt.pth")
     card = read_card(DEMO / "card.json", net.config)
     (folder / "native").mkdir()
-    (folder / "native" / "weights.safetensors").write_bytes(native_weights(fold(net), Pooling(), card))
+    (folder / "native" / "weights.safetensors").write_bytes(native_weights(fold(net), Cumulative(), card))
     return folder
 
 
@@ -124,7 +124,7 @@ class TestExamples:
         (tmp_path / "card.json").write_text(json.dumps({"output": "softmax", "preprocessing": card}))
         weights = tmp_path / "weights.safetensors"
         read = read_card(tmp_path / "card.json", config)
-        weights.write_bytes(native_weights(fold(random_net(config)), Pooling(), read))
+        weights.write_bytes(native_weights(fold(random_net(config)), Cumulative(), read))
         samples = np.random.default_rng(0).normal(0, 2, (40, 2)).round(4)
         powers = np.exp(stream_logits(weights, read.normalize(samples.T).T).astype(np.float64))
         printed = numbers(run(example, weights, input=csv(samples)))
@@ -134,7 +134,7 @@ class TestExamples:
         self, example: Path, tmp_path: Path
     ) -> None:
         weights = tmp_path / "weights.safetensors"
-        weights.write_bytes(native_weights(fold(random_net(variant(d_output=5))), Pooling()))
+        weights.write_bytes(native_weights(fold(random_net(variant(d_output=5))), Cumulative()))
         x = np.random.default_rng(0).standard_normal((40, 2), dtype=np.float32)
         assert np.abs(numbers(run(example, weights, input=csv(x))) - stream_logits(weights, x)).max() < 1e-5
 
@@ -148,7 +148,7 @@ class TestExamples:
     )  # fmt: skip
     def test_name_the_line_that_is_wrong(self, example: Path, bad: str, line: int, tmp_path: Path) -> None:
         weights = tmp_path / "weights.safetensors"
-        weights.write_bytes(native_weights(fold(random_net(SMALL)), Pooling()))
+        weights.write_bytes(native_weights(fold(random_net(SMALL)), Cumulative()))
         result = subprocess.run([example, weights], input=bad, capture_output=True, text=True, check=False)
         assert result.returncode == 2
         *notes, error = result.stderr.splitlines()
@@ -158,7 +158,7 @@ class TestExamples:
 
     def test_refuse_what_they_cannot_run(self, example: Path, tmp_path: Path) -> None:
         weights = tmp_path / "tokens.safetensors"
-        weights.write_bytes(native_weights(fold(random_net(variant(encoder="token"))), Pooling()))
+        weights.write_bytes(native_weights(fold(random_net(variant(encoder="token"))), Cumulative()))
         for argument, reason in (
             (weights, "tokens"),
             (tmp_path / "none", "No such file"),
@@ -172,7 +172,7 @@ class TestExamples:
 
     def test_read_lines_of_any_system(self, example: Path, tmp_path: Path) -> None:
         weights = tmp_path / "weights.safetensors"
-        weights.write_bytes(native_weights(fold(random_net(SMALL)), Pooling()))
+        weights.write_bytes(native_weights(fold(random_net(SMALL)), Cumulative()))
         plain = run(example, weights, input="1,2\n-3,4e-1\n")
         assert run(example, weights, input="1, 2\r\n -3 ,4e-1") == plain
 

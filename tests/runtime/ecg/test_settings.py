@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from multires_edge.base.errors import InputError
+from multires_edge.format.pooling import CUMULATIVE, Window
 from multires_edge.runtime.ecg.settings import GapPolicy, Pool, parse_duration, whole_steps
 
 
@@ -29,8 +30,8 @@ def test_whole_steps() -> None:
 
 def test_pools() -> None:
     assert Pool.parse("bundle", 100) == Pool()
-    assert Pool.parse("window:10s", 100) == Pool("window:1000")
-    assert Pool.parse("reset:10s", 100) == Pool("cumulative", 1000)
+    assert Pool.parse("window:10s", 100) == Pool(Window(1000))
+    assert Pool.parse("reset:10s", 100) == Pool(CUMULATIVE, 1000)
     for text in ("windows:1s", "window", "reset:", "window:0s", "mean", "window:1000"):
         with pytest.raises(InputError):
             Pool.parse(text, 100)
@@ -40,15 +41,15 @@ def test_pools() -> None:
 
 def test_without_a_pool_a_stream_forgets() -> None:
     """Cumulative decisions of a stream that never ends would never change again."""
-    assert Pool.parse(None, 100, "cumulative") == Pool.parse(None, 100) == Pool("window:1000")
-    assert Pool.parse(None, 100, "window:500").suits("window:500") == Pool()
+    assert Pool.parse(None, 100, CUMULATIVE) == Pool.parse(None, 100) == Pool(Window(1000))
+    assert Pool.parse(None, 100, Window(500)).suits(Window(500)) == Pool()
 
 
 def test_a_pool_that_the_bundle_has_is_not_asked_for() -> None:
-    assert Pool("window:1000").suits("window:1000") == Pool()
+    assert Pool(Window(1000)).suits(Window(1000)) == Pool()
     # The mean since a reset is that of a window which is no shorter.
-    assert Pool("cumulative", 1000).suits("window:1000") == Pool(None, 1000)
-    assert Pool("cumulative", 1000).suits("window:999") == Pool("cumulative", 1000)
+    assert Pool(CUMULATIVE, 1000).suits(Window(1000)) == Pool(None, 1000)
+    assert Pool(CUMULATIVE, 1000).suits(Window(999)) == Pool(CUMULATIVE, 1000)
 
 
 def test_gap_policies() -> None:

@@ -171,7 +171,7 @@ class TestCarried:
 
     def test_refuses_numbers_without_a_meaning(self, classifier: Bundle, windowed: Bundle) -> None:
         data = dataset(X, labels=np.zeros(7, int))
-        with pytest.raises(InputError, match=r"mean over all records before it.*--pool window:N, N up to 30"):
+        with pytest.raises(InputError, match=r"of all records before it.*--pool window:N, N up to 30"):
             evaluate(classifier, data, graph="step", state="carried")
         with pytest.raises(InputError, match="give graph 'step'"):
             evaluate(windowed, data, state="carried")

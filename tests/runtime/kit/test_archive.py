@@ -17,6 +17,7 @@ from multires_edge.base.files import sha256_of
 from multires_edge.cli.main import main
 from multires_edge.format.golden import Golden
 from multires_edge.format.manifest import digest_of
+from multires_edge.format.pooling import Window
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
@@ -105,9 +106,9 @@ class TestCases:
 
     def test_a_window_shorter_than_the_sequence_has_no_full_graph(self) -> None:
         golden = Golden(np.zeros((1, 2, 60)), np.zeros((1, 3, 60)), np.zeros((1, 3)))
-        found = sequence_cases(golden, 50, "window:40")
+        found = sequence_cases(golden, 50, Window(40))
         assert found == [{"steps": 37, "reference": "stepwise"}]
-        assert sequence_cases(golden, 60, "window:40")[-1] == {"steps": 60, "reference": "full"}
+        assert sequence_cases(golden, 60, Window(40))[-1] == {"steps": 60, "reference": "full"}
 
     def test_a_bundle_that_is_wrong_gets_no_kit(self, portable: Path) -> None:
         golden = Golden.load(portable / "golden.npz")
