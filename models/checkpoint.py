@@ -1,7 +1,7 @@
-"""Reading a checkpoint file without running anything that is in it.
+"""Read a checkpoint file without running anything in it.
 
 Accepted: what the published training scripts save (``{'model': ..., 'optimizer': ..., ...}`` with
-``module.`` in front of every key), a bare state dict, and ``.safetensors``.
+``module.`` before every key), a bare state dict, and ``.safetensors``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state dict as read from a file, with what stands beside it.
+    """A state dict as read from a file, with the training arguments next to the file.
 
     ``tensors`` are on the CPU, in the file's dtypes, without the ``module.`` prefix.
     """
@@ -37,10 +37,10 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint file and the ``args.txt`` beside it, if there is one.
+    """Read a checkpoint file, and ``args.txt`` if it is next to the file.
 
-    Raises CheckpointError for a file that is missing, truncated, damaged, not a checkpoint, or a
-    pickle that asks for anything but tensors and numbers (of which nothing is run).
+    Raises CheckpointError for a file that is missing, truncated, damaged or not a checkpoint, and for a
+    pickle that asks for anything except tensors and numbers. Nothing in a pickle is run.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,7 +68,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(path, device="cpu"))
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+        raise CheckpointError(f"{path}: not a complete safetensors file ({error})") from error
 
 
 def _load_pickle(path: Path) -> Any:
@@ -85,15 +85,15 @@ def _load_pickle(path: Path) -> Any:
         if wanted is None:
             raise CheckpointError(f"{path}: not a PyTorch checkpoint, or damaged; nothing was run") from error
         raise CheckpointError(
-            f"{path}: refused, for its pickle wants {wanted[1]}, and only tensors and numbers are "
-            "read; nothing was run. Save the state dict alone, or as .safetensors"
+            f"{path}: its pickle asks for {wanted[1]}, but only tensors and numbers are read; nothing was "
+            "run. Save the state dict alone, or as .safetensors"
         ) from error
     except (
         RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
         AttributeError, AssertionError, OverflowError, MemoryError, NotImplementedError,
         struct.error, zipfile.BadZipFile,
     ) as error:  # fmt: skip
-        # Whatever a damaged file makes the reader stumble over, it is the file that is at fault.
+        # The reader fails in many ways on a damaged file. The file is at fault in all of them.
         reason = str(error).partition(". ")[0].partition("\n")[0] or type(error).__name__
         raise CheckpointError(
             f"{path}: not a PyTorch checkpoint, or truncated or damaged ({reason})"
@@ -101,7 +101,7 @@ def _load_pickle(path: Path) -> Any:
 
 
 def _numpy_scalar_classes() -> list[Any]:
-    """What numpy scalars such as ``val_acc`` pickle to, under the spellings of numpy 1 and 2."""
+    """The classes in pickles of numpy scalars such as ``val_acc``, by the names of numpy 1 and 2."""
     import numpy as np
 
     scalar = np.float64(0).__reduce__()[0]
@@ -121,7 +121,7 @@ def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:
         loaded = loaded["model"]
     if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(
-            f"{path}: holds a {type(loaded).__name__}, expected a state dict or the dict that the "
+            f"{path}: contains a {type(loaded).__name__}, expected a state dict or the dict that the "
             "training script saves, with the state dict under 'model'"
         )
     tensors = {}
@@ -132,5 +132,5 @@ def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:
             )
         tensors[key.removeprefix("module.")] = value.detach()
     if len(tensors) != len(loaded):
-        raise CheckpointError(f"{path}: some names stand there both with and without 'module.'")
+        raise CheckpointError(f"{path}: some names occur both with and without 'module.'")
     return tensors

@@ -1,4 +1,4 @@
-"""From tensors and training arguments to a configuration: infer what can be, ask for the rest by name."""
+"""Infer a configuration from tensors and training arguments; ask for the rest by option."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from multires_edge.models.training_args import TRAINING_LENGTHS, TrainingArgs
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a user states about a checkpoint; it wins over ``args.txt``, never over the tensors."""
+    """Facts that the user gives. They take precedence over ``args.txt``, never over the tensors."""
 
     tree_select: TreeSelect | None = None
     depth: int | None = None
@@ -25,16 +25,15 @@ class Overrides:
 def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
     """The configuration of a checkpoint.
 
-    Raises CheckpointError where the tensors are not those of a MultiresNet, ConfigError where
-    something must be given by an option, which the message names.
+    Raises CheckpointError if the tensors are not a MultiresNet's, and ConfigError if an option is
+    needed, which the message names.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
 
     def shape(name: str, rank: int) -> tuple[int, ...]:
         if name not in shapes:
             raise CheckpointError(
-                f"{checkpoint.path}: not a MultiresNet checkpoint, or not a whole one: it has no "
-                f"tensor {name}"
+                f"{checkpoint.path}: not a complete MultiresNet checkpoint, it has no tensor {name}"
             )
         if len(shapes[name]) != rank:
             raise CheckpointError(
@@ -55,8 +54,8 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
     head = shape("decoder.weight", 3) if task == "autoregressive" else shape("output_mapping.weight", 2)
     if kernel_size < 2 or columns < 3:
         raise CheckpointError(
-            f"{checkpoint.path}: filters of {kernel_size} taps and {columns} memory weights make no "
-            "MultiresNet layer, which has at least 2 and 3"
+            f"{checkpoint.path}: a layer has {kernel_size} taps and {columns} memory weights, expected at "
+            "least 2 and 3"
         )
     tree_select = _tree_select(checkpoint, overrides, columns, kernel_size)
     config = ModelConfig(
@@ -77,7 +76,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
 
 
 def _check_args(checkpoint: Checkpoint, args: TrainingArgs, config: ModelConfig) -> None:
-    """An ``args.txt`` that contradicts the tensors belongs to another run, and its depth or tree too."""
+    """Refuse an ``args.txt`` that contradicts the tensors: its depth or tree may be wrong too."""
     memory = config.memory_size if config.tree_select == "uniform" else args.d_mem
     for name, stated, found in (
         ("kernel_size", args.kernel_size, config.kernel_size),
@@ -89,9 +88,8 @@ def _check_args(checkpoint: Checkpoint, args: TrainingArgs, config: ModelConfig)
     ):
         if stated is not None and stated != found:
             raise ConfigError(
-                f"{args.path}: says --{name} {stated}, but the tensors of {checkpoint.path.name} "
-                f"say {found}; it belongs to another run: put the right one beside the checkpoint, or "
-                "move this one away"
+                f"{args.path}: has --{name} {stated}, but the tensors of {checkpoint.path.name} have "
+                f"{found}. It belongs to another run: replace or remove it"
             )
 
 
@@ -101,17 +99,17 @@ def _tree_select(checkpoint: Checkpoint, overrides: Overrides, columns: int, ker
         return overrides.tree_select
     if args is not None:
         return cast(TreeSelect, args.tree_select or "fading")
-    # The tensors of both kinds look alike. The published scripts' default is the better guess,
-    # unless it means a tree that nobody trains: memory sizes are far larger than depths.
+    # The tensors of both trees have the same shapes. The default of the published scripts is the better
+    # guess, unless it gives an absurdly deep tree: memory sizes are far larger than depths.
     depth = columns - 2
     if (kernel_size - 1) << depth > 1 << 16:
         raise ConfigError(
-            f"{checkpoint.path}: no args.txt stands beside it, and {columns} memory weights fit no "
-            "common fading tree: give --tree-select uniform with --depth N, or --tree-select fading"
+            f"{checkpoint.path}: has no args.txt next to it, and {columns} memory weights are unusual for a "
+            "fading tree: give --tree-select uniform with --depth N, or --tree-select fading"
         )
     warnings.warn(
-        f"{checkpoint.path}: no args.txt beside it; taken as a fading tree of depth {depth}, the "
-        "training scripts' default (if it is not: --tree-select uniform --depth N)",
+        f"{checkpoint.path}: has no args.txt next to it; read as a fading tree of depth {depth}, the default "
+        "of the training scripts. For a uniform tree, give --tree-select uniform --depth N",
         stacklevel=3,
     )
     return "fading"
@@ -133,8 +131,8 @@ def _depth(
         depth = columns - 2
         if stated not in (None, depth):
             raise ConfigError(
-                f"{option} contradicts the checkpoint: seq_layers.0.w has {columns} columns, which "
-                f"makes a fading tree of depth {depth}"
+                f"{option} contradicts the checkpoint: seq_layers.0.w has {columns} columns, so its "
+                f"fading tree has depth {depth}"
             )
         return depth
     if stated is not None:
@@ -144,6 +142,6 @@ def _depth(
     if args is not None and args.dataset in TRAINING_LENGTHS:
         return depth_for_length(TRAINING_LENGTHS[args.dataset], kernel_size)
     raise ConfigError(
-        f"{checkpoint.path}: the depth of a uniform tree is not in the tensors: give --depth N, or "
-        "--training-length N for the length of the training sequences"
+        f"{checkpoint.path}: the tensors of a uniform tree do not contain its depth: give --depth N, or "
+        "--training-length N with the length of the training sequences"
     )

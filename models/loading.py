@@ -1,4 +1,4 @@
-"""From a checkpoint to the network that it holds."""
+"""Build the network of a checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_checkpoint(path: str | Path, overrides: Overrides | None = None) -> Mul
 
 
 def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
-    """The network of ``config`` with the checkpoint's weights: every tensor must fit, none may be over."""
+    """The network of ``config`` with the checkpoint's weights. Missing or additional tensors are refused."""
     import torch
 
     from multires_edge.models.network import MultiresNet
@@ -35,7 +35,7 @@ def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
         net = MultiresNet(config)
     expected = net.state_dict()
     given = checkpoint.tensors
-    # Some tools drop this counter; it has no part in evaluation.
+    # Some tools drop this counter; evaluation does not use it.
     counters = {name for name in expected if name.endswith("num_batches_tracked")}
     missing = sorted(set(expected) - set(given) - counters)
     unexpected = sorted(set(given) - set(expected))
@@ -57,7 +57,7 @@ def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
                 f"{checkpoint.path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}"
             )
         if tensor.is_meta or tensor.layout != torch.strided:
-            raise CheckpointError(f"{checkpoint.path}: {name} holds no dense values")
+            raise CheckpointError(f"{checkpoint.path}: {name} has no dense values")
         if not tensor.is_floating_point():
             raise CheckpointError(f"{checkpoint.path}: {name} is {tensor.dtype}, expected floating point")
         state[name] = tensor.to(torch.float32)
@@ -65,8 +65,8 @@ def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
         if not finite.all():
             bad = int((~finite).sum())
             raise CheckpointError(
-                f"{checkpoint.path}: {name} holds {bad} NaN or infinite values of "
-                f"{tensor.numel()}; the training diverged or the file is damaged"
+                f"{checkpoint.path}: {bad} of {tensor.numel()} values of {name} are NaN or infinite; the "
+                "training diverged or the file is damaged"
             )
     net.load_state_dict(state, assign=True)
     return net.eval().requires_grad_(False)

@@ -21,7 +21,7 @@ def causal_depthwise(x: Tensor, filters: Tensor, dilation: int) -> Tensor:
 
 
 class MultiresLayer(nn.Module):
-    """Weighted sum of all resolutions of the input, then GELU; (batch, d_model, time) to the same.
+    """Weighted sum of all resolutions of the input, then GELU. Input and output: (batch, d_model, time).
 
     With a_0 = x, a_{j+1} = h0 * a_j and b_j = h1 * a_j at dilation 2^j (arXiv:2305.01638, eq. 5):
     y(t) = w_0 a_depth(t) + sum_j sum_k w_{j,k} b_j(t - k 2^(j+1)) + w_last x(t).
@@ -49,7 +49,7 @@ class MultiresLayer(nn.Module):
         return F.gelu(y)
 
     def resolutions(self, x: Tensor) -> Iterator[Tensor]:
-        """a_0 = x, a_1, ..., a_depth, one at a time: each the low-pass of the one before."""
+        """a_0 = x, a_1, ..., a_depth, one at a time. Each is the low-pass of the previous one."""
         a = x
         yield a
         for j in range(self.depth):

@@ -1,6 +1,6 @@
 """MultiresNet in PyTorch: the reference that every exported graph is compared with.
 
-The names of its parameters are those of the published checkpoints, so a state dict loads as it is.
+Its parameters have the names of the published checkpoints, so their state dicts load unchanged.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class MultiresNet(nn.Module):
 
     @property
     def norm_epsilon(self) -> float:
-        """What keeps a normalisation from dividing by zero."""
+        """The constant that keeps a normalization from dividing by zero."""
         epsilon = self.norms[0].eps
         assert isinstance(epsilon, float)
         return epsilon
 
     def features(self, x: Tensor) -> Tensor:
-        """The stack's output (batch, d_model, time), before pooling and head, without any shift."""
+        """The output of the stack (batch, d_model, time), before pooling and head, without a shift."""
         x = cast(Tensor, self.encoder(x))
         if self.config.encoder == "token":
             x = x.transpose(1, 2)
@@ -84,9 +84,9 @@ class MultiresNet(nn.Module):
         return self._classify(reference_of(pooling).whole(pooling, self.features(x), lengths))
 
     def stepwise(self, x: Tensor, pooling: Pooling = CUMULATIVE) -> Tensor:
-        """What a stream must give at every step: (batch, d_output, time).
+        """The outputs of a stream at every step: (batch, d_output, time).
 
-        An autoregressive stream is fed x[t-1], so ``x`` here is what is fed, unshifted.
+        An autoregressive stream takes x[t-1] at step t; ``x`` here is this shifted input.
         """
         features = self.features(x)
         if self.config.task == "autoregressive":

@@ -1,4 +1,4 @@
-"""``args.txt``: the arguments of the published training scripts, one a line, as they were typed."""
+"""``args.txt``: the arguments of the published training scripts, one per line, as they were typed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from multires_edge.base.errors import CheckpointError
 
-# Steps of one training sequence, by the name that the scripts know the data set under.
+# Steps of one training sequence, by the scripts' names of the data sets.
 TRAINING_LENGTHS = {"cifar10": 1024, "listops": 2048, "ptbxl": 1000}
 
-# Known, and without effect on the trained function.
+# Known arguments that do not affect the trained function.
 _IGNORED = {
     "lr", "weight_decay", "epochs", "warmup", "batch_size", "dropout", "hinit", "task", "layer",
     "port", "seed", "num_workers", "resume", "test_every", "indep_res_init",
@@ -23,7 +23,7 @@ _NUMBERS = {"kernel_size", "depth", "d_mem", "n_layers", "d_model"}
 
 @dataclass(frozen=True)
 class TrainingArgs:
-    """What the training arguments state of the network; None where they are silent."""
+    """The training arguments that describe the network; None if not given."""
 
     path: Path
     tree_select: str | None = None
@@ -39,8 +39,8 @@ class TrainingArgs:
 def read_training_args(path: Path) -> TrainingArgs:
     """Read ``args.txt``: ``--key=value``, ``--key value`` on one line or two, or a flag.
 
-    An unknown line is a warning: public checkpoints come from edited scripts. Raises CheckpointError
-    for a file that is no text, or a value that cannot be.
+    An unknown line is a warning, because public checkpoints come from edited scripts. Raises
+    CheckpointError for a file that is not text, or an invalid value.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -80,7 +80,7 @@ def test_args_of_another_run_are_refused(tmp_path: Path, line: str) -> None:
     config = variant(tree_select="uniform", memory_size=9) if "d_mem" in line else variant()
     args = f"--tree_select={config.tree_select}\n--dataset=ptbxl\n{line}"
     path = save_published(random_net(config), tmp_path, args)
-    with pytest.raises(ConfigError, match=r"args\.txt: says .* belongs to another run"):
+    with pytest.raises(ConfigError, match=r"args\.txt: has .* belongs to another run"):
         load_checkpoint(path)
 
 
