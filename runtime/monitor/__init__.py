@@ -1,1 +1,1 @@
-"""The bedside page: a small server on the device, and what a browser draws of a running session."""
+"""The bedside page: a small server on the device, and a page that shows a running session."""

@@ -1,4 +1,4 @@
-"""Who may see the page: by the address it was asked for, the page that asks, and the token."""
+"""Who may see the page. It depends on the request's address, its origin, and the token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.A
 
 
 class Refused(Exception):
-    """A request that is not answered: its HTTP status and what to do, in words."""
+    """A refused request: the HTTP status, and a message that says what to do."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -28,16 +28,16 @@ class Refused(Exception):
 class Gate:
     """Lets requests through, or raises :class:`Refused`.
 
-    A page of another site cannot reach a server that answers only to addresses and to names of its own
-    (DNS rebinding), nor open its socket (Origin). Other machines need the ``token`` besides: once in the
-    address, then as a cookie, or as a bearer's. Raises InputError for an address without a token.
+    The server answers only to IP addresses and to its own names, which prevents DNS rebinding. It refuses
+    requests whose Origin is another site. With a ``token``, a request needs it in the address (once, then as
+    a cookie) or as a bearer token. Raises InputError if other machines can reach ``host`` without a token.
     """
 
     def __init__(self, host: str, token: str | None, names: Sequence[str] = ()) -> None:
         if token is None and not is_loopback(host):
             raise InputError(
-                f"--host {host} can be reached from other machines, so it takes a --token, such as "
-                '"$(openssl rand -hex 16)"; without one the page is for 127.0.0.1 only'
+                f"--host {host} can be reached from other machines, so it needs a --token, such as "
+                '"$(openssl rand -hex 16)"; without a token only --host 127.0.0.1 is allowed'
             )
         if token is not None and len(token) < _SHORTEST_TOKEN:
             raise InputError(f"the token has {len(token)} characters, expected {_SHORTEST_TOKEN} or more")
@@ -46,7 +46,7 @@ class Gate:
         self._names = {"localhost", own, f"{own}.local", host.casefold(), *(n.casefold() for n in names)}
 
     def check_address(self, headers: Mapping[str, str]) -> None:
-        """Raise Refused for a name that is not ours, or a page that is not from here."""
+        """Raise Refused if the host is not a name of this server, or the origin is another site."""
         host = headers.get("Host", "")
         name = _name_of(host)
         if name is None or not (_is_address(name) or name in self._names):
@@ -60,17 +60,20 @@ class Gate:
             raise Refused(403, "Pages of other sites may not read from this monitor.")
 
     def cookie_for(self, path: str) -> str | None:
-        """The cookie for a path that has the right token in it; None where it has none. Raises Refused."""
+        """The cookie for a path with the right token, None for a path without a token.
+
+        Raises Refused for a wrong token.
+        """
         given = parse_qs(urlsplit(path).query).get("token")
         if self._token is None or given is None:
             return None
         if not _same(given[0], self._token):
             raise Refused(401, "This is not the token that the monitor was started with.")
-        # Lax, so that a link from elsewhere can open the page; the socket looks at the origin itself.
+        # Lax: a link on another site may open the page. The socket checks the origin itself.
         return f"monitor={self._ticket()}; Path=/; HttpOnly; SameSite=Lax"
 
     def check_token(self, headers: Mapping[str, str]) -> None:
-        """Raise Refused for a request without the token, where there is one."""
+        """Raise Refused for a request without the token, if the server has one."""
         if self._token is None:
             return
         kind, _, bearer = headers.get("Authorization", "").partition(" ")
@@ -81,10 +84,10 @@ class Gate:
         except CookieError:
             cookie = None
         if cookie is None or not _same(cookie.value, self._ticket().encode()):
-            raise Refused(401, "This monitor asks for the token that it was started with.")
+            raise Refused(401, "Give the token that this monitor was started with.")
 
     def _ticket(self) -> str:
-        """What the browser keeps, from which the token cannot be told."""
+        """The value of the cookie. The token cannot be derived from it."""
         assert self._token is not None
         return hmac.new(self._token, b"multires-edge monitor", hashlib.sha256).hexdigest()
 
@@ -103,7 +106,7 @@ def _name_of(host: str) -> str | None:
 
 
 def _same(given: str, secret: bytes) -> bool:
-    """Whether they are the same, without telling by the time it takes where they differ."""
+    """Whether both are equal. The time of the comparison does not depend on where they differ."""
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret)
 
 

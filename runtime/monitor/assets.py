@@ -1,4 +1,4 @@
-"""The files of the page, and the headers that keep a browser from asking anybody else for anything."""
+"""The files of the page, and the headers that restrict a browser to this server."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _FORM = """<form><label>Token <input name="token" type="password" required autof
 
 @dataclass(frozen=True)
 class Asset:
-    """A file of the page, as it is sent."""
+    """A file of the page."""
 
     content_type: str
     body: bytes
 
 
 def load_page() -> dict[str, Asset]:
-    """Every file of the page by its path; nothing else is ever served."""
+    """Every file of the page by its path. The server sends no other files."""
     assets = {
         f"/{path.relative_to(_PAGE).as_posix()}": Asset(_TYPES.get(path.suffix, _TEXT), path.read_bytes())
         for path in _PAGE.rglob("*")
@@ -43,7 +43,7 @@ def load_page() -> dict[str, Asset]:
 
 
 def refusal_page(title: str, message: str, *, ask_for_token: bool) -> bytes:
-    """A page that says why there is none; it asks for the token where that would help."""
+    """A page that says why a request was refused. With ``ask_for_token`` it has a form for the token."""
     form = _FORM if ask_for_token else ""
     return _REFUSAL.format(title=html.escape(title), message=html.escape(message), form=form).encode(
         "utf-8", "replace"
@@ -51,7 +51,7 @@ def refusal_page(title: str, message: str, *, ask_for_token: bool) -> bytes:
 
 
 def security_headers(host: str) -> dict[str, str]:
-    """Headers of every answer. ``host`` is the address that the browser used; older ones want it said."""
+    """Headers of every answer. ``host`` is the requested address, which older browsers need."""
     policy = {
         "default-src": "'none'",
         "script-src": "'self'",

@@ -1,4 +1,4 @@
-"""What browsers are told, and a queue for each that a slow one cannot make longer."""
+"""The messages to browsers. Each browser has a bounded queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from multires_edge.runtime.monitor.patient import Identity, Patient
 
 MOST_CLIENTS = 32
-# How far a browser may fall behind, in seconds of all patients' samples, before it misses some.
+# The length of a browser's queue, in seconds of all patients' samples. A slower browser loses samples.
 _LONGEST_LAG = 5.0
 _SMALLEST_QUEUE = 1 << 16
 
@@ -23,10 +23,10 @@ Message = str | bytes
 
 
 class Client:
-    """A browser's queue: ``backlog`` first, then at most ``room`` bytes, of which the oldest give way.
+    """A browser's queue: ``backlog`` first, then at most ``room`` bytes. The oldest messages are dropped.
 
-    Behind a loss come how much it was, and what :attr:`restate` says that holds now: a state that a
-    browser did not hear of is never left standing.
+    After a loss the browser gets the number of lost samples and lines, and the current states from
+    ``restate``: it may have missed a change of state.
     """
 
     def __init__(self, backlog: Sequence[Message], room: int, restate: Callable[[], list[Message]]) -> None:
@@ -39,7 +39,7 @@ class Client:
         self._filled.set()
 
     def put(self, message: Message, *, samples: int = 0, lines: int = 0) -> None:
-        """Add a message with so many samples or lines of output; never waits."""
+        """Add a message that has ``samples`` samples or ``lines`` lines of output. Never waits."""
         self._queue.append((message, samples, lines))
         self._bytes += len(message)
         while self._bytes > self._room and len(self._queue) > 1:
@@ -50,7 +50,7 @@ class Client:
         self._filled.set()
 
     async def take(self) -> list[Message]:
-        """Everything that waits, once there is something."""
+        """Wait for messages, and return all that are queued."""
         await self._filled.wait()
         self._filled.clear()
         messages, self._backlog = self._backlog, []
@@ -66,10 +66,10 @@ class Client:
 
 
 class Hub:
-    """Everything that a browser that joins now has to know, and the browsers that are there.
+    """The states of all patients, and the queues of all browsers.
 
-    ``about`` goes with the greeting. Messages are JSON, of which "decision" and "event" are the lines of
-    output as they are; frames of samples are binary (:mod:`.patient`). On one thread, that of the server.
+    The first message, "hello", includes ``about``. Messages are JSON: "decision" and "event" are unchanged
+    lines of output. Frames of samples are binary (:mod:`.patient`). Only the server's thread may call this.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Hub:
         self._by_source = {patient.identity.source: patient for patient in self._patients}
         self._channels = list(channels)
         self._about = dict(about)
-        # By which a browser that comes back knows whether it is still the same run.
+        # Tells a browser that reconnects whether the monitor was restarted.
         self._run = secrets.token_hex(8)
-        bytes_a_second = sum(4 * len(channels) * identity.rate for identity in patients)
-        self._room = max(_SMALLEST_QUEUE, round(_LONGEST_LAG * bytes_a_second))
+        bytes_per_second = sum(4 * len(channels) * identity.rate for identity in patients)
+        self._room = max(_SMALLEST_QUEUE, round(_LONGEST_LAG * bytes_per_second))
         self._clients: set[Client] = set()
 
     def join(self) -> Client | None:
-        """A queue for one more browser, or None when there are too many."""
+        """Add a browser. Returns its queue, or None if there are MOST_CLIENTS browsers."""
         if len(self._clients) >= MOST_CLIENTS:
             return None
         client = Client(self._backlog(), self._room, self._statuses)
@@ -97,7 +97,7 @@ class Hub:
         self._clients.discard(client)
 
     def samples(self, number: int, first: int, millivolts: NDArray[np.floating[Any]]) -> None:
-        """Samples (n, channels) of a patient, of which ``first`` is the number of the first."""
+        """Send samples (n, channels) of a patient in mV; ``first`` is the number of the first sample."""
         patient = self._patients[number]
         was = patient.feed
         self._put(patient.take_samples(first, millivolts), samples=len(millivolts))
@@ -105,7 +105,7 @@ class Hub:
             self._put(json.dumps(patient.status()))
 
     def line(self, line: str) -> None:
-        """A line of output, as it is written."""
+        """Send a line of output."""
         entry = json.loads(line)
         patient = self._by_source[entry["source"]]
         changed = patient.take_line(line, entry)
@@ -114,13 +114,13 @@ class Hub:
             self._put(json.dumps(patient.status()))
 
     def ended(self, number: int) -> None:
-        """A source has nothing left."""
+        """Send the end of a source."""
         patient = self._patients[number]
         if patient.end():
             self._put(json.dumps(patient.status()))
 
     def tick(self) -> None:
-        """Once a second, so that a browser can tell silence from a connection that is gone."""
+        """Send a sign of life. A browser without one for some seconds reconnects."""
         self._put('{"type": "tick"}')
 
     def _put(self, message: Message, *, samples: int = 0, lines: int = 0) -> None:

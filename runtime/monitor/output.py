@@ -1,4 +1,4 @@
-"""The lines of a session, written as by `stream` and shown: the page's decisions are those of the file."""
+"""Show the lines of a session. The page shows exactly the lines that `stream` would write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from multires_edge.runtime.monitor.server import MonitorServer
 
 
 class PageOutput:
-    """An output that shows every line once ``inner``, if there is one, has written it."""
+    """An output that shows every line on the page, after ``inner`` (if any) has written it."""
 
     def __init__(self, inner: Output | None, server: MonitorServer, hub: Hub, session: Session) -> None:
         self._inner, self._server, self._hub, self._session = inner, server, hub, session

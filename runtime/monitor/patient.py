@@ -1,4 +1,4 @@
-"""One patient as the page shows it: who it is, and whether what is on the screen can be trusted."""
+"""The state of one patient on the page: identity, source, alarms, latest samples and lines."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# What a browser that joins late is given at once: a sweep's worth of samples, and curves to look back on.
+# A browser that joins late gets this many samples and lines: a full sweep and curves of the past.
 HISTORY_SECONDS = 30.0
 _LONGEST_LINES = 1500
 
-# A frame of samples: patient, channels, number of the first sample; then float32 mV (n, channels), all
-# little-endian, NaN where there is no value.
+# A frame of samples: patient, channels, number of the first sample; then float32 mV (n, channels). All
+# numbers are little-endian. NaN is a missing value.
 _HEADER = struct.Struct("<IId")
 
-# What an event makes of a source, until another one does.
+# The state of the source after an event.
 _FEED = {
     "stalled": "stalled",
     "resumed": "live",
@@ -33,9 +33,9 @@ _FEED = {
 
 @dataclass(frozen=True)
 class Identity:
-    """Who is shown: ``source`` as in the JSON lines, ``name`` as people say it, leads as of the lead map.
+    """Identifies a patient: ``source`` as in the JSON lines, ``name`` for people, ``rate`` in Hz.
 
-    ``live``: a device, and no recording.
+    ``missing`` and ``derived`` are leads of the lead map. ``live``: a device, not a recording.
     """
 
     source: str
@@ -47,7 +47,7 @@ class Identity:
 
 
 class Patient:
-    """What has come from a source: its state now, its last samples and its last lines."""
+    """The current state of a source, its latest samples and its latest lines."""
 
     def __init__(self, number: int, identity: Identity) -> None:
         self.number, self.identity = number, identity
@@ -56,22 +56,22 @@ class Patient:
         self.alarms: dict[str, float] = {}
         self.lines: deque[str] = deque(maxlen=_LONGEST_LINES)
         self.frames: deque[bytes] = deque()
-        self._held = 0  # samples in the frames
+        self._kept = 0  # samples in the frames
 
     def take_samples(self, first: int, millivolts: NDArray[np.floating[Any]]) -> bytes:
-        """The frame of samples (n, channels) in mV, which is also kept for a while."""
+        """Keep samples (n, channels) in mV for HISTORY_SECONDS. Returns them as a frame."""
         samples = np.ascontiguousarray(millivolts, "<f4")
         frame = _HEADER.pack(self.number, samples.shape[1], first) + samples.tobytes()
         self.frames.append(frame)
-        self._held += len(samples)
-        while self._held - frame_length(self.frames[0]) >= HISTORY_SECONDS * self.identity.rate:
-            self._held -= frame_length(self.frames.popleft())
+        self._kept += len(samples)
+        while self._kept - frame_length(self.frames[0]) >= HISTORY_SECONDS * self.identity.rate:
+            self._kept -= frame_length(self.frames.popleft())
         if self.feed == "waiting":
             self._become("live", first / self.identity.rate, "")
         return frame
 
     def take_line(self, line: str, entry: Mapping[str, Any]) -> bool:
-        """Keep a line of output; whether it changed the patient's state."""
+        """Keep a line of output. Returns whether it changed the patient's state."""
         self.lines.append(line)
         if entry["type"] != "event":
             return False
@@ -87,15 +87,15 @@ class Patient:
         return True
 
     def end(self) -> bool:
-        """The source has nothing left; whether that is news."""
+        """Record the end of the source. Returns whether it changed the patient's state."""
         if self.feed in ("ended", "lost"):
-            return False  # that it was lost is worth more than that it is over
+            return False  # "lost" tells more than "ended"
         over = "The device has closed the connection" if self.identity.live else "The recording has ended"
         self._become("ended", self.since, over)
         return True
 
     def status(self) -> dict[str, Any]:
-        """As the page is told it."""
+        """The message to the page about the current state."""
         return {
             "type": "status",
             "source": self.identity.source,
@@ -110,6 +110,6 @@ class Patient:
 
 
 def frame_length(frame: bytes) -> int:
-    """Samples in a frame."""
+    """The number of samples in a frame."""
     channels: int = _HEADER.unpack_from(frame)[1]
     return (len(frame) - _HEADER.size) // (4 * channels)

@@ -1,7 +1,7 @@
-"""The server: files and one WebSocket, on a thread of its own that samples never wait for.
+"""The server: files and one WebSocket, on a separate thread. Samples never wait for this thread.
 
-It is the websockets library's, which is small, has no dependencies, and answers plain requests too; what
-the page needs is one way only, but binary, and with a browser's silence found out (keepalive).
+It uses the websockets library, which is small, has no dependencies, and answers plain requests too. The page
+needs binary messages in one direction, and a keepalive that detects dead connections.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from websockets.http11 import Request, Response
 
 _STREAM = "/stream"
-# Left to the kernel this grows to megabytes: minutes of samples that would be shown late.
+# The kernel's default grows to megabytes: minutes of samples that would be shown late.
 _SEND_BUFFER = 1 << 17
 _TICK_SECONDS = 1.0
-# What a wrong token costs who tries many.
+# The delay after a wrong token slows down guessing.
 _WRONG_TOKEN_SECONDS = 0.5
 
 
 class MonitorServer:
-    """Serves the page and what ``hub`` has to say at ``host`` and ``port``, 0 for any that is free."""
+    """Serves the page and the messages of ``hub`` at ``host`` and ``port``. Port 0 selects a free port."""
 
     def __init__(self, hub: Hub, gate: Gate, host: str, port: int) -> None:
         self._hub, self._gate, self._host = hub, gate, host
@@ -47,14 +47,14 @@ class MonitorServer:
         self._thread = threading.Thread(target=self._run, name="monitor server", daemon=True)
 
     def __enter__(self) -> MonitorServer:
-        """Listen. Raises InputError for an address that cannot be had."""
+        """Listen. Raises InputError if the address cannot be used."""
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
             self._thread.join()
             raise InputError(
                 f"{self._host}:{self.port}: cannot listen there ({self._failure}); give another --port, or "
-                "--port 0 for one that is free"
+                "--port 0 for a free port"
             )
         return self
 
@@ -63,14 +63,14 @@ class MonitorServer:
         self._thread.join(timeout=5)
 
     def call(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Have something done on the server's thread, soon; never waits."""
-        with contextlib.suppress(RuntimeError):  # it has been closed
+        """Call a function soon on the server's thread. Never waits."""
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._serve())
-        except (OSError, UnicodeError) as error:  # the latter for a name that is none
+        except (OSError, UnicodeError) as error:  # UnicodeError: the host name is not valid
             self._failure = error
         finally:
             self._ready.set()
@@ -89,7 +89,7 @@ class MonitorServer:
             ping_interval=5,
             ping_timeout=10,
             close_timeout=1,
-            max_size=1024,  # a browser has nothing to say
+            max_size=1024,  # browsers send no messages
             max_queue=1,
             logger=_quiet(),
         )
@@ -108,7 +108,7 @@ class MonitorServer:
     async def _handle(self, connection: ServerConnection) -> None:
         client = self._hub.join()
         if client is None:
-            await connection.close(1013, "too many browsers look at this monitor already")
+            await connection.close(1013, "too many browsers are connected already")
             return
         connection.transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER
@@ -121,11 +121,11 @@ class MonitorServer:
             self._hub.leave(client)
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
-        """A file, a refusal in words, or None for the socket."""
+        """A file, a page that explains a refusal, or None for the WebSocket."""
         headers, host = request.headers, ""
         try:
-            if getattr(request, "method", "GET") != "GET":  # older versions refuse others themselves
-                raise Refused(405, "This monitor only shows; it takes nothing in.")
+            if getattr(request, "method", "GET") != "GET":  # older websockets accept only GET
+                raise Refused(405, "This monitor accepts only GET requests.")
             for name in ("Host", "Origin"):
                 if len(headers.get_all(name)) > 1:
                     raise Refused(400, f"This request has several {name} headers.")
@@ -133,7 +133,7 @@ class MonitorServer:
             self._gate.check_address(headers)
             cookie = self._gate.cookie_for(request.path)
             if cookie is not None:
-                # Away from the address bar, where it could be read and copied.
+                # Remove the token from the address bar, where others could read it.
                 return _response(303, b"", "text/plain", {"Location": "/", "Set-Cookie": cookie}, host)
             self._gate.check_token(headers)
             path = urlsplit(request.path).path
@@ -141,13 +141,13 @@ class MonitorServer:
                 return None
             asset = self._assets.get(path)
             if asset is None:
-                raise Refused(404, f"There is no {path} here.")
+                raise Refused(404, f"This monitor has no file {path}.")
         except Refused as refused:
             if refused.status == 401:
                 await asyncio.sleep(_WRONG_TOKEN_SECONDS)
             title = HTTPStatus(refused.status).phrase
             body = refusal_page(title, refused.message, ask_for_token=refused.status == 401)
-            # Such a host is not worth repeating in a header.
+            # Status 421: the host is not valid, and must not appear in a header.
             return _response(
                 refused.status, body, "text/html; charset=utf-8", {}, "" if refused.status == 421 else host
             )
@@ -174,7 +174,7 @@ def _response(status: int, body: bytes, content_type: str, more: dict[str, str],
 
 
 def _quiet() -> logging.Logger:
-    """Port scans and browsers that go away are no news for the terminal."""
+    """A logger that keeps port scans and lost browsers off the terminal."""
     logger = logging.getLogger("multires_edge.monitor")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False

@@ -142,7 +142,7 @@ def test_a_killed_process_leaves_no_bundle_of_that_name(checkpoint: Path, tmp_pa
     command = [
         sys.executable,
         "-m",
-        "multires_edge.runtime",
+        "multires_edge",
         "export",
         str(checkpoint),
         "-o",

@@ -1,6 +1,6 @@
-// The socket: opened again and again for as long as the page is there, and given up when it falls silent.
+// The WebSocket. It is closed after SILENCE ms without a message, and opened again after every loss.
 
-const SILENCE = 3500; // the server says something every second
+const SILENCE = 3500; // the server sends a message every second
 const RETRIES = [500, 1000, 2000, 3000];
 
 export class Connection {

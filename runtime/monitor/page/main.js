@@ -1,4 +1,4 @@
-// The page: takes in what the server says, and draws it frame by frame.
+// The page: takes the server's messages, and draws animation frames.
 
 import { Connection } from "./connection.js";
 import { Patient } from "./patient.js";
@@ -10,7 +10,7 @@ const SPOKEN_EVERY = 4000;
 let hello = null;
 let patients = [];
 let connected = false;
-let current = false; // the past has been told; what comes now is news
+let current = false; // all messages about the past have arrived
 let frozen = false;
 let lost = { samples: 0, lines: 0 };
 const toSay = new Map();
@@ -82,7 +82,7 @@ function enlarge(patient, on) {
   patient.root.focus();
 }
 
-// Who is out of sight is not out of mind: while one patient has the page, what is wrong with the others.
+// While one patient fills the page, show the warnings of all hidden patients.
 function warnOfOthers() {
   const warnings = patients.filter((one) => one.root.hidden && one.warning);
   const text = warnings.map((one) => `${one.about.name}: ${one.warning}`).join(" — ");
@@ -114,7 +114,7 @@ function message(entry) {
     lost.lines += entry.lines;
     byId("notice").textContent =
       `This display is too slow: ${lost.samples} samples and ${lost.lines} decisions or events were not shown. ` +
-      "The monitor itself has missed nothing.";
+      "The monitor itself has lost no data.";
     byId("notice").hidden = false;
   }
   const patient = patients.find((one) => one.about.source === entry.source);
@@ -138,7 +138,7 @@ function state(now, reason) {
   byId("link").textContent = connected ? "Connected" : "Not connected";
   byId("link").dataset.state = now;
   const banner = byId("banner");
-  banner.textContent = connected ? "" : `No connection to the monitor${reason ? `: ${reason}` : ""}. What is shown is old. Trying again.`;
+  banner.textContent = connected ? "" : `No connection to the monitor${reason ? `: ${reason}` : ""}. The display is out of date. Trying again.`;
   banner.hidden = connected;
 }
 
@@ -147,7 +147,7 @@ for (const id of ["speed", "gain", "leads"]) byId(id).onchange = layout;
 byId("freeze").onclick = () => {
   frozen = !frozen;
   byId("freeze").setAttribute("aria-pressed", frozen);
-  byId("freeze").textContent = frozen ? "Frozen: go on" : "Freeze";
+  byId("freeze").textContent = frozen ? "Frozen: continue" : "Freeze";
   document.body.classList.toggle("frozen", frozen);
 };
 let last = performance.now();

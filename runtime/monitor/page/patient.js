@@ -8,7 +8,8 @@ import { FEEDS, clock, describe, duration, milliseconds, percent, quality, troub
 const EVENTS_SHOWN = 4;
 
 export class Patient {
-  // `hello` is the server's greeting, `about` this patient's part of it, `say(text)` speaks it aloud.
+  // `hello` is the server's first message, `about` this patient's part of it. `say(patient, text)` announces
+  // text to screen readers.
   constructor(hello, about, say) {
     Object.assign(this, { hello, about, say });
     this.root = document.getElementById("patient").content.firstElementChild.cloneNode(true);
@@ -25,7 +26,7 @@ export class Patient {
     this.decided = null;
     this.decidedAt = 0;
     this.lastRead = "";
-    // Whatever moves the parts of the page: the window, a banner, longer words.
+    // The window, a banner or longer text may resize these parts.
     this.observer = new ResizeObserver(() => (this.resized = true));
     for (const part of [".traces", ".trend"]) this.observer.observe(this.find(part));
   }
@@ -96,7 +97,7 @@ export class Patient {
     if (aloud) this.read(entry);
   }
 
-  // Aloud only what has changed: twice a second would be noise.
+  // Announce only changes: a screen reader cannot read every decision.
   read(entry) {
     const { labels } = this.hello;
     const likely = labels.filter((label) => entry.probabilities[label] >= (this.hello.thresholds[label] ?? 0.5));
@@ -125,14 +126,14 @@ export class Patient {
     const names = Object.keys(entry.alarms);
     this.root.classList.toggle("alarmed", names.length > 0);
     this.hello.labels.forEach((label, i) => this.labels[i].row.classList.toggle("over", names.includes(label)));
-    const alarms = names.map((name) => `${name} over its threshold since ${clock(entry.alarms[name], 1)}`);
+    const alarms = names.map((name) => `${name} above its threshold since ${clock(entry.alarms[name], 1)}`);
     this.warning = [trouble(entry), ...alarms].filter(Boolean).join(" · ");
     const alarm = this.find(".alarm");
     if (alarm.textContent !== this.warning) alarm.textContent = this.warning;
     alarm.hidden = !this.warning;
   }
 
-  // A frame of the animation, `seconds` after the last. Old decisions are marked as such, whyever.
+  // Draw an animation frame, `seconds` after the last. Old decisions are dimmed, whatever the reason.
   draw(seconds, now, { frozen, stepwise, connected }) {
     const head = connected ? this.signal.advance(seconds) : this.signal.head;
     this.trend.draw();

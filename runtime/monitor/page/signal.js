@@ -1,7 +1,7 @@
-// The last samples of a patient, and how far of them is to be seen now.
+// The latest samples of a patient, and the time up to which they are drawn.
 
 const HELD_SECONDS = 90;
-// 0.05 Hz is where diagnostic electrocardiographs begin; before a second has passed, faster.
+// Diagnostic electrocardiographs begin at 0.05 Hz. In the first second the baseline settles faster.
 const BASELINE_HZ = 0.05;
 const SETTLING_HZ = 1;
 const FARTHEST_MV = 5;
@@ -12,16 +12,16 @@ export class Signal {
     this.rate = rate;
     this.capacity = Math.ceil(HELD_SECONDS * rate);
     this.values = new Float32Array(this.capacity * channels).fill(NaN);
-    this.end = 0; // number of the sample that is due next
-    this.start = 0; // number of the first that was ever there
+    this.end = 0; // number of the next sample to come
+    this.start = 0; // number of the first sample that came
     this.baseline = new Float64Array(channels).fill(NaN);
     this.followed = new Uint32Array(channels);
-    this.head = NaN; // seconds of the record that are drawn
+    this.head = NaN; // drawn up to this second of the record
     this.delay = 0.1;
     this.arrived = 0;
   }
 
-  // Samples from number `first` on, channel by channel within each; those that are known are passed over.
+  // Add samples from number `first` on; each sample has all channels. Known samples are skipped.
   take(first, samples, now) {
     const n = samples.length / this.channels;
     if (this.end === 0) this.start = this.end = first;
@@ -33,13 +33,13 @@ export class Signal {
       for (let c = 0; c < this.channels; c++) this.values[row + c] = this.follow(c, samples[i * this.channels + c]);
     }
     this.end = first + n;
-    // Devices send in packets: what is drawn stays behind by as long as the longest lately, and is smooth.
+    // Devices send packets. Drawing is delayed by the longest recent packet, so that it stays smooth.
     const packet = Math.min(Math.max(n / this.rate, (now - this.arrived) / 1000), 2);
     this.delay = Math.max(0.1, Math.min(2, Math.max(1.25 * packet + 0.02, 0.98 * this.delay)));
     this.arrived = now;
   }
 
-  // Samples up to number `first` never came.
+  // Mark the samples before number `first` as missing.
   pass(first) {
     for (let i = Math.max(this.end, first - this.capacity); i < first; i++) {
       const row = (i % this.capacity) * this.channels;
@@ -52,7 +52,7 @@ export class Signal {
     return this.values[(number % this.capacity) * this.channels + channel];
   }
 
-  // A value without the electrodes' own voltage, which drifts and would leave the screen.
+  // Remove the electrodes' own voltage, which drifts, from a value.
   follow(channel, x) {
     if (Number.isNaN(x)) {
       this.followed[channel] = 0;
@@ -70,7 +70,7 @@ export class Signal {
     return y;
   }
 
-  // Move on by the clock, a little faster or slower to stay `delay` behind what has come.
+  // Advance the head by the clock, slightly faster or slower to keep `delay` seconds from the newest sample.
   advance(seconds) {
     const newest = this.end / this.rate;
     const target = newest - this.delay;
@@ -80,7 +80,7 @@ export class Signal {
     return this.head;
   }
 
-  // Nothing more will come: show all of it.
+  // The source has ended: show all samples.
   finish() {
     this.delay = 0;
   }

@@ -1,6 +1,6 @@
-// Leads sweeping over fixed paper. uPlot draws the paper; over it a layer of our own, to which a frame adds
-// what is new and clears the erase bar in front. Drawing all of twelve leads again in every frame costs four
-// times as much, which with four patients is more than a frame has.
+// Leads that sweep over fixed paper. uPlot draws the paper. On a canvas above it, each frame draws the new
+// samples and clears the erase bar in front of them. To redraw all of twelve leads in every frame costs four
+// times as much: too much for four patients.
 
 import { fault } from "./words.js";
 
@@ -9,7 +9,7 @@ const ERASE_MM = 6;
 const TOP_MM = 3; // for an R wave in the first lane
 const GUTTER_MM = 20; // for the lead's name and the pulse of 1 mV
 const COLOURS = { grid: "#15242d", second: "#20363f", trace: "#3df28b", pulse: "#9fb3bf" };
-// Which leads are shown where not all fit.
+// The order in which leads are chosen if not all fit.
 const PREFERENCE = ["II", "V1", "V5", "I", "aVF", "V2", "III", "V6", "V3", "aVR", "aVL", "V4"];
 
 export class Sweep {
@@ -103,7 +103,7 @@ export class Sweep {
     return { plot, context, seconds, centres, numbers, width: width - gutter, height, cleared: 0 };
   }
 
-  // Say beside their names what is wrong with leads: {lead: [flags]}.
+  // Show faults beside the names of leads: {lead: [flags]}.
   mark(faults) {
     this.faults = faults;
     for (const [lead, label] of this.lanes ?? []) {
@@ -125,7 +125,7 @@ export class Sweep {
     for (const column of this.columns) column.context.clearRect(0, 0, column.width, column.height);
   }
 
-  // Draw what lies between the last time and `head` seconds of the record.
+  // Draw the samples from the last drawn sample up to `head` seconds of the record.
   draw(head) {
     if (!this.columns.length || Number.isNaN(head)) return;
     const { rate } = this.signal;
@@ -142,7 +142,7 @@ export class Sweep {
     if (this.drawn === null || to > this.drawn) this.drawn = to;
   }
 
-  // Clear from one time of the record to another, wherever they lie on the sweep.
+  // Clear from one time of the record to another. The range may wrap around the sweep.
   erase(column, from, to) {
     const { context, seconds, width, height } = column;
     from = Math.max(from, to - seconds);
@@ -188,7 +188,7 @@ function steps(end, step) {
   return Array.from({ length: Math.floor(end / step) + 1 }, (_, i) => i * step);
 }
 
-// In front of each lead the pulse of 1 mV and 0.2 s that says the scale without words.
+// The calibration pulse of 1 mV and 0.2 s in front of each lead.
 function pulses(u, centres, gutter, gain, speed) {
   const { ctx } = u;
   const pxRatio = devicePixelRatio || 1;

@@ -1,11 +1,11 @@
-// Probabilities as running curves, by uPlot.
+// Curves of the probabilities over time, by uPlot.
 
 import { clock } from "./words.js";
 
 const SECONDS = 120;
-const FIRST_SECONDS = 30; // while there are no more
+const FIRST_SECONDS = 30; // the span before more has come
 const LONGEST = 3000;
-// Okabe and Ito's colours, which the colour-blind can tell apart; where they come round again, dashed.
+// Okabe and Ito's colours, which the colour-blind can tell apart. Repeated colours are dashed.
 const COLOURS = ["#56b4e9", "#e69f00", "#f0e442", "#cc79a7", "#00b887", "#d5703a", "#b9c4cc"];
 
 export function styleOf(number) {

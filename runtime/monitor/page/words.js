@@ -1,4 +1,4 @@
-// How times, numbers and events are said.
+// Times, numbers and events as text.
 
 export function clock(seconds, digits = 0) {
   const scaled = Math.round(seconds * 10 ** digits) / 10 ** digits;
@@ -31,35 +31,35 @@ export const FEEDS = {
 };
 
 const EVENTS = {
-  onset: (e) => `${e.label} over its threshold, ${percent(e.probability)}`,
+  onset: (e) => `${e.label} above its threshold, ${percent(e.probability)}`,
   offset: (e) => `${e.label} below its threshold, ${percent(e.probability)}`,
   stalled: () => "no samples",
-  resumed: () => "samples again",
+  resumed: () => "samples resumed",
   silent: () => "no signal from any lead; decisions stopped",
-  restart: () => "signal again; started over",
-  gap: (e) => `${e.seconds} s did not come`,
+  restart: () => "signal is back; restarted",
+  gap: (e) => `${e.seconds} s of samples missing`,
   late: (e) => `${e.samples} samples came too late`,
-  dropped: (e) => `${e.samples} samples found no room`,
+  dropped: (e) => `${e.samples} samples dropped: queue full`,
   bad_line: (e) => `line ${e.line} cannot be read`,
   bad_lines: (e) => `${e.lines} lines could not be read`,
-  connected: () => "the device is back",
+  connected: () => "device reconnected",
 };
 
 export function describe(event) {
   return EVENTS[event.event]?.(event) ?? `${event.event}${event.message ? `: ${event.message}` : ""}`;
 }
 
-// What is wrong with a source, or null.
+// The problem of a source, or null.
 export function trouble({ feed, message, since }) {
   switch (feed) {
     case "stalled":
-      return `No samples since ${clock(since, 1)}: what is shown is old`;
+      return `No samples since ${clock(since, 1)}: the display is out of date`;
     case "silent":
-      return `No signal since ${clock(since, 1)}: no decisions until it is back`;
+      return `No signal since ${clock(since, 1)}: no decisions until the signal is back`;
     case "lost":
-      return `Source lost at ${clock(since, 1)}: what is shown is old${message ? ` (${message})` : ""}`;
+      return `Source lost at ${clock(since, 1)}: the display is out of date${message ? ` (${message})` : ""}`;
     case "ended":
-      return `${message}: what is shown is old`;
+      return `${message}: the display is out of date`;
     default:
       return null;
   }

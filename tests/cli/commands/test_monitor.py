@@ -34,7 +34,7 @@ def recording(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--host", "0.0.0.0"), "--host 0.0.0.0 can be reached from other machines, so it takes a --token"),
+        (("--host", "0.0.0.0"), "--host 0.0.0.0 can be reached from other machines, so it needs a --token"),
         (("--host", "0.0.0.0", "--token", "1234"), "the token has 4 characters, expected 8 or more"),
         (("--name", "A", "--name", "B"), "2 names for 1 sources"),
         (("--every", "0"), "every is '0'"),
@@ -58,7 +58,7 @@ def test_without_the_library(two_leads: Path, recording: Path, monkeypatch: pyte
 
 
 def start(*arguments: object) -> tuple[subprocess.Popen[str], str]:
-    line = [sys.executable, "-m", "multires_edge.runtime", "monitor", *map(str, arguments), "--port", "0"]
+    line = [sys.executable, "-m", "multires_edge", "monitor", *map(str, arguments), "--port", "0"]
     process = subprocess.Popen(line, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     return process, process.stdout.readline().strip()

@@ -126,7 +126,7 @@ class TestRefusals:
 
 
 def command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "multires_edge.runtime", "stream", *map(str, arguments)]
+    line = [sys.executable, "-m", "multires_edge", "stream", *map(str, arguments)]
     return subprocess.Popen(line, text=True, **options)
 
 

@@ -12,7 +12,7 @@ TOKEN = "correct horse"
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "device.local", ""])
 def test_other_machines_take_a_token(host: str) -> None:
-    with pytest.raises(InputError, match=r"so it takes a --token"):
+    with pytest.raises(InputError, match=r"so it needs a --token"):
         Gate(host, None)
     Gate(host, TOKEN)
 

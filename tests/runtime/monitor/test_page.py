@@ -61,7 +61,7 @@ def monitor(*arguments: object, port: int = 0) -> Iterator[tuple[subprocess.Pope
     line = [
         sys.executable,
         "-m",
-        "multires_edge.runtime",
+        "multires_edge",
         "monitor",
         *map(str, arguments),
         "--port",
@@ -128,7 +128,7 @@ def test_shows_the_decisions_of_the_lines(browser: Browser, two_leads: Path, tmp
         alerts = browser.evaluate("[...document.querySelectorAll('.alarm')].map((a) => a.textContent)")
         headings = browser.evaluate("[...document.querySelectorAll('h2')].map((h) => h.textContent)")
         marked = browser.evaluate("[...document.querySelectorAll('.lead.faulty')].map((p) => p.textContent)")
-    assert alerts == ["The recording has ended: what is shown is old"] * 2
+    assert alerts == ["The recording has ended: the display is out of date"] * 2
     assert headings == ["Bed 1", "Bed 2"]
     assert marked == ["II no value"]
     lines = [json.loads(line) for line in out.read_text().splitlines()]
@@ -172,7 +172,7 @@ def test_keyboard(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
         assert browser.evaluate(visible) == [False, True]
         others = "document.getElementById('others')"
         warning = browser.wait_for(f"!{others}.hidden && {others}.textContent")
-        assert warning.startswith(f"{sources[0]}: A over its threshold")
+        assert warning.startswith(f"{sources[0]}: A above its threshold")
         browser.press("Escape")
         assert browser.evaluate(visible) == [True, True] and browser.evaluate(focused) == 1
         assert browser.evaluate(f"{others}.hidden")
@@ -218,7 +218,10 @@ def test_a_device_that_stalls_and_leaves(browser: Browser, two_leads: Path) -> N
             browser.wait_for("document.querySelector('[data-feed=live]') && true")
             browser.wait_for("document.querySelector('[data-feed=stalled]') && true")
             assert browser.evaluate(f"[{alarm}.getAttribute('role'), {alarm}.hidden]") == ["alert", False]
-            assert browser.evaluate(f"{alarm}.textContent") == "No samples since 0:02.0: what is shown is old"
+            assert (
+                browser.evaluate(f"{alarm}.textContent")
+                == "No samples since 0:02.0: the display is out of date"
+            )
             assert browser.wait_for("document.querySelector('.patient.old') && true")
             good = "getComputedStyle(document.querySelector('.signal')).opacity"
             assert float(browser.evaluate(good)) < 1  # what was good once is old too
@@ -228,7 +231,7 @@ def test_a_device_that_stalls_and_leaves(browser: Browser, two_leads: Path) -> N
             device.close()
             browser.wait_for("document.querySelector('[data-feed=ended]') && true")
             told = browser.evaluate(f"!{alarm}.hidden && {alarm}.textContent")
-            assert told == "The device has closed the connection: what is shown is old"
+            assert told == "The device has closed the connection: the display is out of date"
     finally:
         device.close()
 
@@ -242,7 +245,7 @@ def test_finds_the_server_again(browser: Browser, two_leads: Path, tmp_path: Pat
         browser.wait_for(f"{link} === 'open'")
     browser.wait_for(f"{link} === 'lost'")
     assert browser.evaluate(f"[{banner}.getAttribute('role'), {banner}.hidden]") == ["alert", False]
-    assert "What is shown is old" in browser.evaluate(f"{banner}.textContent")
+    assert "The display is out of date" in browser.evaluate(f"{banner}.textContent")
     browser.evaluate("window.same = true")
     with monitor(two_leads, source, "--name", "Back", port=int(address.split(":")[2].strip("/"))):
         browser.wait_for("document.querySelector('h2')?.textContent === 'Back'")
@@ -274,7 +277,7 @@ def test_the_token_is_asked_for_once(browser: Browser, two_leads: Path, tmp_path
     with monitor(two_leads, source, "--token", "correct horse") as (_, address):
         browser.open(address)
         browser.wait_for("document.querySelector('form') && true")
-        assert "asks for the token" in browser.evaluate("document.body.textContent")
+        assert "Give the token" in browser.evaluate("document.body.textContent")
         browser.evaluate("(document.querySelector('input').value = 'correct horse', 0)")
         browser.evaluate("document.querySelector('button').click()")
         browser.wait_for("document.querySelector('[data-feed=live]') && true")

@@ -85,7 +85,7 @@ class TestFiles:
     )
     def test_there_are_no_others(self, open_server: MonitorServer, path: str) -> None:
         status, headers, body = get(open_server, path)
-        assert status == 404 and b"There is no" in body and "Content-Security-Policy" in headers
+        assert status == 404 and b"has no file" in body and "Content-Security-Policy" in headers
 
     def test_what_a_path_says_is_no_markup(self, open_server: MonitorServer) -> None:
         assert b"<script>" not in get(open_server, "/<script>alert(1)</script>")[2]
@@ -109,7 +109,7 @@ class TestRefusals:
     def test_no_token(self, guarded: MonitorServer) -> None:
         for path in ("/", "/main.js", "/nothing"):
             status, _, body = get(guarded, path)
-            assert status == 401 and b"asks for the token" in body and b"<form" in body
+            assert status == 401 and b"Give the token" in body and b"<form" in body
         with pytest.raises(InvalidStatus) as refused:
             connect(f"ws://127.0.0.1:{guarded.port}/stream", proxy=None)
         assert refused.value.response.status_code == 401
