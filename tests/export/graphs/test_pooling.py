@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import ConfigError
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.pooling import graphs_of
 from multires_edge.export.graphs.rings import RingsInGraph
@@ -37,20 +36,6 @@ def moving_mean(x: NDArray[Any], window: int) -> NDArray[np.float64]:
     total = np.cumsum(x.astype(np.float64), axis=-1)
     total[..., window:] -= total[..., :-window].copy()
     return total / np.minimum(np.arange(1, x.shape[-1] + 1), window)
-
-
-class TestParse:
-    def test_good(self) -> None:
-        assert parse_pooling("cumulative").window is None
-        assert parse_pooling("window:250").window == 250
-        assert str(parse_pooling("window:250")) == "window:250"
-
-    @pytest.mark.parametrize(
-        "text", ["window:0", "window:-1", "window:", "window:1.5", "mean", "", "window:99999999999"]
-    )
-    def test_bad(self, text: str) -> None:
-        with pytest.raises(ConfigError, match="expected cumulative, or window:N"):
-            parse_pooling(text)
 
 
 class TestCumulative:

@@ -1,0 +1,48 @@
+"""Poolings as they are written, and what a stream remembers for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from multires_edge.base.errors import ConfigError
+from multires_edge.format.pooling import CUMULATIVE, MAX_WINDOW, Window, parse_pooling, with_pooling
+from multires_edge.format.specs import StateSpec
+
+
+@pytest.mark.parametrize(
+    ("text", "pooling"),
+    [("cumulative", CUMULATIVE), ("window:250", Window(250)), (f"window:{MAX_WINDOW}", Window(MAX_WINDOW))],
+)
+def test_good(text: str, pooling: object) -> None:
+    assert parse_pooling(text) == pooling and str(pooling) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["window:0", "window:-1", "window:", "window", "window:1.5", "window:99999999999", "window:1048577"],
+)
+def test_a_window_out_of_range(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected cumulative, or window:N with N from 1 to 1048576"):
+        parse_pooling(text)
+
+
+@pytest.mark.parametrize("text", ["mean", "", ":", "cumulative:", "cumulative:3"])
+def test_bad(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected cumulative, or window:N with N from 1 to 1048576"):
+        parse_pooling(text)
+
+
+def test_which_steps_the_logits_are_of() -> None:
+    assert [CUMULATIVE.seen(steps) for steps in (1, 9)] == [1, 9]
+    assert [Window(5).seen(steps) for steps in (1, 5, 9)] == [1, 5, 5]
+    assert [Window(5).equals_full(steps) for steps in (1, 5, 6)] == [True, True, False]
+    assert CUMULATIVE.equals_full(10**9)
+
+
+def test_the_states_of_another_pooling() -> None:
+    queue = StateSpec("queue_00", "next_queue_00", "float32", ("batch", 1, 2, 8), 0, 1)
+    mean = (queue, *CUMULATIVE.states(4))
+    windowed = with_pooling(mean, CUMULATIVE, Window(9), 4)
+    assert windowed == (queue, *Window(9).states(4))
+    assert windowed[-1].input == "pool_prefix" and windowed[-1].shape == ("batch", 1, 10, 8)
+    assert with_pooling(windowed, Window(9), CUMULATIVE, 4) == mean
