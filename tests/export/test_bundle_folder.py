@@ -128,7 +128,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with (
-            pytest.raises(OutputError, match="nothing was left behind"),
+            pytest.raises(OutputError, match="no partial file was left"),
             atomic_folder(tmp_path / "out", force=False) as folder,
         ):
             (folder / "a").write_bytes(bytes(5000))
