@@ -1,14 +1,14 @@
-"""The one family of exceptions that the package raises for what a user can put right.
+"""The exceptions for errors that a user can correct.
 
-A message says what was given, what was expected and what to do. Anything that is not a
-:class:`MultiresError` and reaches a user is a bug.
+A message says what was given, what was expected and what to do. Any other exception that reaches a user
+is a bug.
 """
 
 from __future__ import annotations
 
 
 class MultiresError(Exception):
-    """Base of every error that the package raises on purpose."""
+    """The base of every exception that the package raises on purpose."""
 
 
 class CheckpointError(MultiresError, ValueError):
@@ -16,11 +16,11 @@ class CheckpointError(MultiresError, ValueError):
 
 
 class ConfigError(MultiresError, ValueError):
-    """A network configuration that is incomplete or contradicts itself; names the missing option."""
+    """A network configuration that is incomplete or contradictory. The message names the missing option."""
 
 
 class CardError(MultiresError, ValueError):
-    """A model card (normalisation, leads, labels) that does not fit."""
+    """A card (normalization, leads, labels) that does not fit the network."""
 
 
 class DataError(MultiresError, ValueError):
@@ -28,19 +28,19 @@ class DataError(MultiresError, ValueError):
 
 
 class InputError(MultiresError, ValueError):
-    """An array given to a graph or a stream with the wrong shape, dtype or non-finite values."""
+    """An input of a graph or a stream with a wrong shape or dtype, or with non-finite values."""
 
 
 class BundleError(MultiresError, ValueError):
-    """A bundle that is missing, damaged, changed since it was written, or of an unknown version."""
+    """A bundle that is missing, damaged, changed after its export, or of an unknown version."""
 
 
 class OutputError(MultiresError, OSError):
-    """A bundle or file that cannot be written: it exists already, or the disk is full or read-only."""
+    """A bundle or file that cannot be written: it exists, or the disk is full or read-only."""
 
 
 class BackendError(MultiresError, RuntimeError):
-    """A backend, precision or provider that this installation or this bundle does not have."""
+    """A backend, precision or provider that the installation or the bundle does not have."""
 
 
 class StateError(MultiresError, ValueError):
@@ -48,11 +48,11 @@ class StateError(MultiresError, ValueError):
 
 
 class OverflowedError(MultiresError, ArithmeticError):
-    """Finite inputs drove the network outside the range of its precision."""
+    """Finite inputs caused an overflow inside the network."""
 
 
 class MissingExtraError(MultiresError, ImportError):
-    """An optional dependency is not installed; the message says which extra has it."""
+    """A missing optional dependency. The message names the extra that installs it."""
 
     def __init__(self, module: str, extra: str, purpose: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Files: their digests, and writing them whole or not at all."""
+"""Write files whole or not at all, and compute digests of files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from multires_edge.base.errors import OutputError
 
 
 def check_file(final: Path, *, force: bool) -> None:
-    """Refuse early what :func:`write_file` would refuse late. Raises OutputError."""
+    """Make the checks of :func:`write_file` early. Raises OutputError."""
     with disk_errors(final):
         try:
             os.fsencode(final).decode("utf-8")
@@ -23,16 +23,16 @@ def check_file(final: Path, *, force: bool) -> None:
         if final.is_symlink() or (final.exists() and not final.is_file()):
             raise OutputError(f"{final}: exists and is not a file; choose another name")
         if final.exists() and not force:
-            raise OutputError(f"{final}: exists already; give --force to replace it, or another name")
+            raise OutputError(f"{final}: exists already; give --force to replace it, or choose another name")
         if not final.parent.is_dir():
-            raise OutputError(f"{final.parent}: no such folder to write into")
+            raise OutputError(f"{final.parent}: no such folder; create it or choose another")
 
 
 def write_file(final: Path, content: bytes, *, force: bool) -> None:
-    """Write a file that is there whole or not at all, whatever happens to the process or the power.
+    """Write a file whole or not at all, even if the process is killed or the power fails.
 
-    It grows under the hidden name ``.NAME.*.partial`` beside its final one, and is renamed when every
-    byte is on the disk. Raises OutputError when it exists (without ``force``) or cannot be written.
+    The file is written under the hidden name ``.NAME.*.partial`` next to its final name, and renamed when
+    every byte is on the disk. Raises OutputError if it exists (without ``force``) or cannot be written.
     """
     check_file(final, force=force)
     with staged_file(final, content) as temporary:
@@ -43,9 +43,9 @@ def write_file(final: Path, content: bytes, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def staged_file(final: Path, content: bytes) -> Iterator[Path]:
-    """Every byte of a file on the disk, under a hidden name beside its final one, to be renamed.
+    """Write a file to the disk under a hidden name next to its final name, for the caller to rename.
 
-    Without that it is gone at the end. Raises OutputError.
+    A file that was not renamed is deleted at the end. Raises OutputError.
     """
     temporary = None
     with disk_errors(final):
@@ -65,23 +65,23 @@ def staged_file(final: Path, content: bytes) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def disk_errors(final: Path) -> Iterator[None]:
-    """Say what the system said of the disk, as an OutputError; anything else passes."""
+    """Raise an OSError as an OutputError with the system's reason."""
     try:
         yield
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         if error.errno == errno.EEXIST and not final.parent.is_dir():
-            raise OutputError(f"{final.parent}: exists and is not a folder; move it away") from error
+            raise OutputError(f"{final.parent}: exists and is not a folder; choose another") from error
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-            raise OutputError(f"{final}: another process wrote it meanwhile; nothing replaced") from error
+            raise OutputError(f"{final}: another process wrote it; it was not replaced") from error
         raise OutputError(
-            f"{final}: cannot be written ({error.strerror or error}); nothing was left behind"
+            f"{final}: cannot be written ({error.strerror or error}); no partial file was left"
         ) from error
 
 
 def flush_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk."""
+    """Write the entries of a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -90,7 +90,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def umask() -> int:
-    """The process's mask of permissions."""
+    """The umask of the process."""
     # The only way to read it is to set it.
     mask = os.umask(0o022)
     os.umask(mask)
@@ -98,7 +98,7 @@ def umask() -> int:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in pieces. Raises OSError."""
+    """SHA-256 of a file in hex. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -107,7 +107,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_of_folder(folder: Path) -> str:
-    """Hex digest of the digests and names of all files in a folder, sorted by name. Raises OSError."""
+    """SHA-256 of the digests and names of all files in a folder, sorted by name. Raises OSError."""
     digest = hashlib.sha256()
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     for name, path in sorted(files.items()):

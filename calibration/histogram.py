@@ -1,4 +1,4 @@
-"""Histograms of magnitudes that grow with what they see: bounded memory, and the same in any order."""
+"""Histograms of magnitudes: bounded memory, and the same counts in any order of values."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import OverflowedError
 
-# An even number of bins for each of the 127 levels, and a power of two so that neighbours merge exactly.
+# At least 16 bins for each of the 127 magnitudes of int8, and a power of two, so that bins merge exactly.
 BINS = 2048
-# Below 2^-100, 1.27e30 times smaller than normalised data, everything is in the first bin: the factors
-# that map a value to its bin stay normal float32 numbers.
+# All values below 2^-100 are in the first bin, so that the factors that map a value to its bin stay normal
+# float32 numbers. Normalized data are 1.27e30 times larger.
 SMALLEST_EXPONENT = -100
-# Values that are binned at once; bounds what a record of hours takes.
+# Values that are counted at once; bounds the memory for a record of hours.
 _PIECE = 1 << 20
 
 
 class MagnitudeHistogram:
-    """Counts of |x| for each of some channels, in ``BINS`` equal bins over [0, 2^e).
+    """Counts of |x| per channel, in ``BINS`` equal bins over [0, 2^e).
 
-    2^e is the smallest power of two above a channel's largest magnitude, so a bin is at most 1/1024 of
-    that. When a larger value comes, bins merge in pairs, which is exact since all edges are powers of
-    two times integers: the counts depend on which values were seen and on nothing else.
+    2^e is the smallest power of two above the channel's largest magnitude, so a bin is at most 1/1024 of
+    that magnitude. When a larger value comes, bins merge in pairs. This is exact, because all edges are
+    integers times powers of two: the counts depend only on the values, not on their order.
     """
 
     def __init__(self, channels: int) -> None:
@@ -37,12 +37,12 @@ class MagnitudeHistogram:
 
     @property
     def total(self) -> int:
-        """Values seen in all channels."""
+        """The number of values in all channels."""
         return int(self.counts.sum())
 
     @property
     def widths(self) -> NDArray[np.float64]:
-        """Width of each channel's bins, (channels,)."""
+        """The width of the bins of each channel, (channels,)."""
         return np.ldexp(1.0, self.exponents) / BINS
 
     def add(self, values: NDArray[np.float32]) -> None:
@@ -75,7 +75,7 @@ class MagnitudeHistogram:
         self.exponents = exponents.astype(np.int32)
 
     def pooled(self) -> MagnitudeHistogram:
-        """All channels as one."""
+        """The histogram of all channels together."""
         if self.channels == 1:
             return self
         total = MagnitudeHistogram(1)
@@ -87,14 +87,14 @@ class MagnitudeHistogram:
         return total
 
     def coarse(self, bins: int) -> tuple[float, NDArray[np.int64]]:
-        """All channels as one, for a plot: the upper end of the range, and counts in equal bins."""
+        """For a plot of all channels together: the upper end of the range, and the counts in equal bins."""
         pooled = self.pooled()
         counts: NDArray[np.int64] = pooled.counts[0].reshape(bins, -1).sum(1)
         return float(np.ldexp(1.0, pooled.exponents[0])), counts
 
 
 def _merge(counts: NDArray[np.int64], doublings: int) -> NDArray[np.int64]:
-    """Counts (channels, bins) after the bins' width has doubled so many times."""
+    """Counts (channels, bins) after the width of the bins has doubled ``doublings`` times."""
     together = min(1 << min(doublings, 62), counts.shape[1])
     merged: NDArray[np.int64] = counts.reshape(len(counts), -1, together).sum(2)
     return merged

@@ -1,4 +1,4 @@
-"""From a network and data to a calibration table, one record at a time."""
+"""Measure a calibration table on a network and data, one record at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from multires_edge.format.config import ModelConfig
     from multires_edge.models.network import MultiresNet
 
-# Fewer than these make a table that says little of other data; that is said, and left to the user.
+# A table from fewer records or values says little about other data: a warning.
 FEW_RECORDS = 8
 FEW_VALUES = 1000
 
@@ -42,10 +42,10 @@ def calibrate(
 ) -> CalibrationTable:
     """Measure the range of every logical tensor on data.
 
-    The same records give the same table, to the last bit, in any order and however they were padded, on
-    one machine with one number of torch threads. Memory does not grow with the number of records.
-    Raises DataError for data that do not fit the network or are all zeros, OverflowedError for data
-    that drive it beyond float32; warns of fewer than 8 records or 1000 values of a tensor.
+    The same records give the same table, to the last bit, in any order and with any padding, on one
+    machine with one number of torch threads. Memory does not grow with the number of records.
+    Raises DataError for data that do not fit the network or are all zeros, and OverflowedError if a
+    tensor overflows float32. Warns of fewer than 8 records or 1000 values of a tensor.
     """
     if isinstance(method, str):
         method = method_named(method)
@@ -59,7 +59,7 @@ def calibrate(
             histograms[name].add(values)
         except OverflowedError:
             raise OverflowedError(
-                f"{dataset.path}: record {row} drives {name} beyond float32; are the data normalised?"
+                f"{dataset.path}: {name} overflows float32 in record {row}; are the data normalized?"
             ) from None
 
     for row in range(len(dataset)):
@@ -97,7 +97,7 @@ def _range(method: Method, histogram: MagnitudeHistogram) -> TensorRange:
 
 
 def _check(dataset: Dataset, config: ModelConfig) -> None:
-    """What reading a file has checked, again: a dataset may also be made in memory."""
+    """Check the data again: a dataset may also be made in memory."""
     try:
         if config.encoder == "token":
             check_array(dataset.inputs, "tokens", np.dtype(np.int64), ("n", "time"), config.n_tokens)
@@ -113,7 +113,7 @@ def _check(dataset: Dataset, config: ModelConfig) -> None:
 def _warn_of_little(dataset: Dataset, ranges: dict[str, TensorRange]) -> None:
     if len(dataset) < FEW_RECORDS:
         warnings.warn(
-            f"{dataset.path}: only {len(dataset)} of at least {FEW_RECORDS} advised records",
+            f"{dataset.path}: has only {len(dataset)} records, at least {FEW_RECORDS} are advised",
             stacklevel=3,
         )
     name, least = min(ranges.items(), key=lambda item: item[1].count)
@@ -135,7 +135,7 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str | None:
-    """None for data that were made in memory."""
+    """The digest of the data; None for data that were made in memory."""
     if path.is_dir():
         return sha256_of_folder(path)
     return sha256_of(path) if path.is_file() else None

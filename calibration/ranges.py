@@ -1,6 +1,6 @@
-"""From a histogram of magnitudes to the range that eight bits are spent on: one class a method.
+"""Choose the range of int8 from a histogram of magnitudes: one class per method.
 
-Quantisation is symmetric with zero point 0: q = clip(round(x / scale), -127, 127) with
+Quantization is symmetric with zero point 0: q = clip(round(x / scale), -127, 127) with
 scale = threshold / 127. A method chooses the threshold of each channel from its histogram.
 """
 
@@ -19,9 +19,9 @@ from multires_edge.base.errors import ConfigError, DataError
 from multires_edge.calibration.histogram import BINS, MagnitudeHistogram
 
 LEVELS = 127
-# A channel below this part of its tensor's largest magnitude is dead.
+# A channel is dead if its largest magnitude is below this part of the tensor's.
 _DEAD = 2.0**-20
-# A tensor below this is all zeros; above it, 1 / scale is a finite float32 even in a dead channel.
+# A tensor below this counts as zero; above it, 1 / scale is a finite float32 even in a dead channel.
 _SMALLEST = 2.0**-64
 
 Array = NDArray[np.float64]
@@ -29,13 +29,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """How thresholds are chosen; its fields are its parameters."""
+    """A method to choose thresholds. Its fields are its parameters."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def threshold(self, counts: NDArray[np.int64], width: float, largest: float) -> float:
-        """Of one channel: counts (n,) of magnitudes in bins of ``width``, the last one not empty."""
+        """The threshold of one channel, from counts (n,) in bins of ``width``; the last bin is not empty."""
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, **asdict(self)}
@@ -67,7 +67,7 @@ class Percentile(Method):
             raise ConfigError(f"percentile is {self.percentile}, expected above 0 and at most 100")
 
     def threshold(self, counts: NDArray[np.int64], width: float, largest: float) -> float:
-        # As a decimal fraction: 99.99 is not a binary one, and the rank must not depend on that.
+        # A decimal fraction: 99.99 is not exact in binary, and the rank must not depend on its rounding.
         share = Fraction(str(self.percentile)) / 100
         below = counts.cumsum()
         rank = math.ceil(share * int(below[-1]))
@@ -76,14 +76,14 @@ class Percentile(Method):
 
 @dataclass(frozen=True)
 class Entropy(Method):
-    """The threshold whose quantised distribution loses the least information.
+    """The threshold whose quantized distribution loses the least information.
 
-    S. Migacz, "8-bit inference with TensorRT", GTC 2017: for every i from 128 to the last bin, P is the
-    first i bins with all that lies beyond added to the i-th; Q is the first i bins merged into 128
-    levels, each level's count spread evenly over its bins that are not empty. The i with the smallest
-    KL(P || Q) wins, the smallest such i where several do, and the threshold is the middle of bin i
-    (that is, i + 1/2 widths), at most the largest magnitude. Bin b is of level floor(128 b / i). Where
-    P has weight in a bin in which Q has none, KL is infinite.
+    S. Migacz, "8-bit inference with TensorRT", GTC 2017. For every i from 128 to the last bin, P is the
+    first i bins, with the counts of all later bins added to the i-th. Q is the first i bins merged into
+    128 levels, with the count of a level spread evenly over its bins that are not empty; bin b belongs to
+    level floor(128 b / i). KL is infinite if P has weight in a bin where Q has no weight. The method takes
+    the smallest i with the smallest KL(P || Q). The threshold is the middle of bin i (i + 1/2 widths), at
+    most the largest magnitude.
     """
 
     name: ClassVar[str] = "entropy"
@@ -97,8 +97,8 @@ class Entropy(Method):
         """KL(P || Q) in nats for i = 128, 129, ..., n of counts (n,): (n - 127,).
 
         With p the counts of P and q those of Q: KL = (sum p log p - sum p log q) / N - log N + log M,
-        N all values and M those in the first i bins. All sums run over levels or come from running
-        sums over bins, so every i costs 128 terms.
+        where N counts all values and M those in the first i bins. All sums run over levels or are
+        differences of running sums over bins, so every i costs 128 terms.
         """
         n = len(counts)
         ends = np.arange(self.levels, n + 1)
@@ -106,7 +106,7 @@ class Entropy(Method):
         values, filled, entropy = (_running(terms) for terms in (c, c > 0, _xlogx(c)))
         inside, last = values[ends], c[ends - 1]
         outside = values[-1] - inside
-        # First bin of each level, and one past the last level: ceil(level * i / 128).
+        # The first bin of each level, and the end of the last level: ceil(level * i / 128).
         edges = -(-np.arange(self.levels + 1) * ends[:, None] // self.levels)
         level, bins = np.diff(values[edges], axis=1), np.diff(filled[edges], axis=1)
         log_q = np.log(np.divide(level, bins, out=np.ones_like(level), where=bins > 0))
@@ -119,10 +119,10 @@ class Entropy(Method):
 
 @dataclass(frozen=True)
 class MeanSquaredError(Method):
-    """The threshold with the smallest mean squared quantisation error.
+    """The threshold with the smallest mean squared quantization error.
 
-    The best of k/128 of the largest magnitude, k = 1 ... 128 (the largest where several are), with the
-    values of a bin taken as spread evenly over it.
+    It is the best of k/128 of the largest magnitude, k = 1 ... 128, and the largest of equal ones. The
+    values of a bin count as spread evenly over it.
     """
 
     name: ClassVar[str] = "mse"
@@ -139,7 +139,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def method_named(name: str, **parameters: Any) -> Method:
-    """A method by its name. Raises ConfigError for an unknown name or parameter."""
+    """The method of a name. Raises ConfigError for an unknown name or parameter."""
     if name not in METHODS:
         raise ConfigError(f"method is {name!r}, expected one of {', '.join(METHODS)}")
     try:
@@ -149,11 +149,10 @@ def method_named(name: str, **parameters: Any) -> Method:
 
 
 def clipping_thresholds(method: Method, histogram: MagnitudeHistogram) -> NDArray[np.float32]:
-    """One threshold a channel. Raises DataError when every value was zero.
+    """One threshold per channel. Raises DataError when every value is zero.
 
-    A channel that was zero, or next to it, while others were not is dead, and gets 2^-20 of the largest
-    threshold of all: a threshold of zero would be a scale of zero, and 0 / 0 is NaN where quantising
-    the channel should give 0.
+    A channel that is (nearly) zero while others are not is dead. It gets 2^-20 of the largest threshold: a
+    scale of zero would make 0 / 0, which is NaN, of values that should be quantized to 0.
     """
     largest = histogram.largest.max()
     if largest < _SMALLEST:
@@ -167,7 +166,7 @@ def clipping_thresholds(method: Method, histogram: MagnitudeHistogram) -> NDArra
 
 
 def signal_to_quantization_noise(histogram: MagnitudeHistogram, thresholds: NDArray[np.float32]) -> float:
-    """Mean square of all values over that of their quantisation error, in dB, from the histogram."""
+    """Mean square of all values over mean square of their quantization error, in dB, by the histogram."""
     signal = noise = 0.0
     edges = np.arange(BINS + 1)
     squares = np.diff(edges.astype(np.float64) ** 3) / 3
@@ -178,10 +177,10 @@ def signal_to_quantization_noise(histogram: MagnitudeHistogram, thresholds: NDAr
 
 
 def quantization_noise(counts: NDArray[np.int64], width: float, thresholds: NDArray[Any]) -> Array:
-    """Mean squared error of quantising with each of thresholds (k,): (k,).
+    """Mean squared error of quantization with each of the thresholds (k,): (k,).
 
-    Values are taken as spread evenly over their bin. With u = x / scale and q the level nearest to u,
-    at most 127, the squared error summed from 0 to x is scale^3 * (q / 12 + (u - q)^3 / 3).
+    Values count as spread evenly over their bin. With u = x / scale and q the integer nearest to u, at
+    most 127, the integral of the squared error from 0 to x is scale^3 * (q / 12 + (u - q)^3 / 3).
     """
     scale = thresholds.astype(np.float64)[:, None] / LEVELS
     u = np.arange(len(counts) + 1) * width / scale

@@ -1,15 +1,16 @@
-"""The logical tensors of a network: what is quantised, by names that belong to the model, not to a graph.
+"""The logical tensors of a network, which int8 quantizes. Their names belong to the model, not to a graph.
 
-| name | what |
+| name | tensor |
 | --- | --- |
 | ``encoder.input`` | the samples (linear encoders only), shifted by one step for autoregressive networks |
-| ``layers.{i}.mixing.input`` | GELU(multires(x)): what the 1x1 convolution in front of GLU reads |
-| ``layers.{i}.output.input`` | what the 1x1 convolution behind GLU reads (autoregressive networks only) |
-| ``layers.{i}.queues.{j}`` | a_j, what queue j holds: a_0 is the layer's input, a_{j+1} the low-pass of a_j |
-| ``head.input`` | what the head reads: pooled features, or the features of each step |
+| ``layers.{i}.mixing.input`` | GELU(multires(x)): the input of the 1x1 convolution before GLU |
+| ``layers.{i}.output.input`` | the input of the 1x1 convolution after GLU (autoregressive networks only) |
+| ``layers.{i}.queues.{j}`` | a_j, the content of queue j: a_0 is the layer's input, a_{j+1} low-passes a_j |
+| ``head.input`` | the input of the head: pooled features, or the features of each step |
 
-Folding BatchNorm changes weights and none of these. Every channel has a scale of its own: it is folded
-into the weights that read the channel, so it costs one product elementwise, and channels differ by far.
+Folding BatchNorm changes weights and none of these tensors. Every channel has its own scale, because
+magnitudes differ strongly between channels. The scale is folded into the weights that read the channel, so
+it costs one elementwise product.
 """
 
 from __future__ import annotations
@@ -37,23 +38,23 @@ HEAD_INPUT = "head.input"
 
 
 def mixing_input(layer: int) -> str:
-    """Name of what the 1x1 convolution in front of GLU reads."""
+    """The name of the input of the 1x1 convolution before GLU."""
     return f"layers.{layer}.mixing.input"
 
 
 def output_input(layer: int) -> str:
-    """Name of what the 1x1 convolution behind GLU reads."""
+    """The name of the input of the 1x1 convolution after GLU."""
     return f"layers.{layer}.output.input"
 
 
 def queue(layer: int, scale: int) -> str:
-    """Name of what a layer's queue of dilation 2^scale holds."""
+    """The name of the content of a layer's queue with dilation 2^scale."""
     return f"layers.{layer}.queues.{scale}"
 
 
 @dataclass(frozen=True)
 class LogicalTensor:
-    """A tensor and its number of channels, each of which has a threshold of its own."""
+    """A tensor and its number of channels. Each channel has its own threshold."""
 
     name: str
     channels: int
@@ -76,12 +77,12 @@ def logical_tensors(config: ModelConfig) -> list[LogicalTensor]:
 def observe(
     net: MultiresNet, inputs: NDArray[Any], lengths: NDArray[np.int64] | None, collect: Collect
 ) -> None:
-    """Run the network and hand each logical tensor to ``collect(name, values)``.
+    """Run the network and pass each logical tensor to ``collect(name, values)``.
 
     ``inputs`` float32 (n, d_input, time) or tokens int64 (n, time); ``values`` float32 (channels, m),
-    only valid during the call. Steps past a row's length are padding and not seen. The head of a
-    classifier is given the means over the first 1, 2, 4, 8, ... steps and over all of them: a stream
-    has logits from its first step on, and every prefix would let the long, calm ones drown the rest.
+    only valid during the call. Steps beyond a row's length are padding and ignored. For the head of a
+    classifier the values are the means over the first 1, 2, 4, 8, ... steps and over all steps, because
+    a stream has logits from its first step. With every prefix, the many long ones would dominate.
     """
     import torch
 
@@ -91,8 +92,8 @@ def observe(
     with torch.inference_mode(), _watching(net, collect):
         for row, record in enumerate(inputs):
             steps = record.shape[-1] if lengths is None else int(lengths[row])
-            # One row at a time, cut to its length, in memory of torch's own alignment: torch rounds
-            # otherwise in another batch or beside padding, and the last bit would depend on them.
+            # One row at a time, cut to its length, in memory that torch aligned: the rounding of torch
+            # depends on batch, padding and alignment, and the table must not.
             _run(net, torch.tensor(record[None, ..., :steps]), collect)
 
 
@@ -107,7 +108,7 @@ def _run(net: MultiresNet, x: torch.Tensor, collect: Collect) -> None:
 
 
 def _means_of_prefixes(features: torch.Tensor) -> torch.Tensor:
-    """Means of (channels, time) over the first 1, 2, 4, ... and over all steps: (channels, prefixes)."""
+    """Means of (channels, time) over the first 1, 2, 4, ... steps and all steps: (channels, prefixes)."""
     import torch
 
     steps = features.shape[1]
@@ -122,7 +123,7 @@ def _means_of_prefixes(features: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _watching(net: MultiresNet, collect: Collect) -> Iterator[None]:
-    """Hand over what the network computes inside, as it computes it."""
+    """Pass the inner tensors of the network to ``collect`` as it computes them."""
 
     def values(tensor: torch.Tensor) -> NDArray[np.float32]:
         array: NDArray[np.float32] = tensor[0].numpy()
@@ -135,7 +136,7 @@ def _watching(net: MultiresNet, collect: Collect) -> Iterator[None]:
         layer: Any = net.seq_layers[i]
 
         def hook(_: torch.nn.Module, args: tuple[torch.Tensor], output: torch.Tensor) -> None:
-            # The coarsest resolution is no queue's, and zip() stops before it is computed.
+            # No queue holds the coarsest resolution, and zip() stops before it is computed.
             for j, a in zip(range(layer.depth), layer.resolutions(args[0]), strict=False):
                 collect(queue(i, j), values(a))
             collect(mixing_input(i), values(output))

@@ -61,7 +61,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(OutputError, match="nothing was left behind"):
+        with pytest.raises(OutputError, match="no partial file was left"):
             write_file(tmp_path / "a.png", bytes(5000), force=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

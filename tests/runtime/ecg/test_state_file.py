@@ -125,7 +125,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     with other.locked():
         pass
     with (
-        pytest.raises(OutputError, match="nothing was left behind"),
+        pytest.raises(OutputError, match="no partial file was left"),
         StateFile(tmp_path / "no" / "s").locked(),
     ):
         pass
