@@ -90,7 +90,7 @@ def _run(
     )
     devices.start()
     addresses = [f"tcp://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
-    command = [sys.executable, "-m", "multires_edge.runtime", "stream", str(bundle), *addresses, "--json"]
+    command = [sys.executable, "-m", "multires_edge", "stream", str(bundle), *addresses, "--json"]
     decisions = []
     with subprocess.Popen(
         [*command, "--every", every, "--pool", "window:10s"], stdout=subprocess.PIPE
