@@ -3,8 +3,19 @@
 const SILENCE = 3500; // the server sends a message every second
 const RETRIES = [500, 1000, 2000, 3000];
 
+/**
+ * @typedef {object} Handlers
+ * @property {(message: import("../messages").Message) => void} message
+ * @property {(frame: ArrayBuffer) => void} frame
+ * @property {(state: "open" | "lost", reason?: string) => void} state
+ */
+
 export class Connection {
-  // Handlers: message(object), frame(ArrayBuffer), state("connecting" | "open" | "lost", reason).
+  heard = 0;
+  /** @type {WebSocket | null} */
+  socket = null;
+
+  /** @param {Handlers} handlers */
   constructor(handlers) {
     this.handlers = handlers;
     this.attempt = 0;

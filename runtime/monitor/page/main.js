@@ -3,18 +3,25 @@
 import { Connection } from "./connection.js";
 import { Patient } from "./patient.js";
 
+/** @import {Hello, Message, Settings} from "../messages" */
+
+/** @type {(id: string) => any} */
 const byId = (id) => document.getElementById(id);
 const motion = matchMedia("(prefers-reduced-motion: reduce)");
 const SPOKEN_EVERY = 4000;
 
-let hello = null;
+/** @type {Hello | undefined} */
+let hello;
+/** @type {Patient[]} */
 let patients = [];
 let connected = false;
 let current = false; // all messages about the past have arrived
 let frozen = false;
 let lost = { samples: 0, lines: 0 };
+/** @type {Map<Patient, string>} */
 const toSay = new Map();
 
+/** @returns {Settings} */
 function settings() {
   return { speed: Number(byId("speed").value), gain: Number(byId("gain").value), leads: Number(byId("leads").value) };
 }
@@ -35,6 +42,7 @@ function layout() {
   byId("scale").textContent = `${speed} mm/s, ${gain} mm/mV; a square is 5 mm: ${5 / speed} s, ${5 / gain} mV; ${filter}`;
 }
 
+/** @param {Hello} message */
 function greet(message) {
   if (hello?.run === message.run) return;
   hello = message;
@@ -43,17 +51,18 @@ function greet(message) {
   document.title = `${message.patients.map((p) => p.name).join(", ")} – Monitor`;
   const counts = [1, 2, 3, 6, 12].filter((n) => n < message.channels.length);
   const options = [["", "as many as fit"], ...counts.map((n) => [n, n]), [message.channels.length, "all"]];
-  byId("leads").replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  byId("leads").replaceChildren(...options.map(([value, text]) => new Option(String(text), String(value))));
   for (const old of patients) old.observer.disconnect();
   patients = message.patients.map((about) => new Patient(message, about, say));
-  patients.forEach((patient, i) => wire(patient, i));
+  patients.forEach((patient, i) => wire(message, patient, i));
   byId("patients").replaceChildren(...patients.map((patient) => patient.root));
   lost = { samples: 0, lines: 0 };
   byId("notice").hidden = true;
   layout();
 }
 
-function wire(patient, number) {
+/** @type {(hello: Hello, patient: Patient, number: number) => void} */
+function wire(hello, patient, number) {
   const heading = patient.find(".name");
   heading.id = `name-${number}`;
   patient.find(".decision").id = `decision-${number}`;
@@ -73,6 +82,7 @@ function wire(patient, number) {
   };
 }
 
+/** @type {(patient: Patient, on: boolean) => void} */
 function enlarge(patient, on) {
   if (patients.length < 2) return;
   patient.root.classList.toggle("enlarged", on);
@@ -92,6 +102,7 @@ function warnOfOthers() {
 }
 
 // One line at a time, the newest of each patient, so that a screen reader keeps up.
+/** @type {(patient: Patient, text: string) => void} */
 function say(patient, text) {
   toSay.set(patient, text);
 }
@@ -103,6 +114,7 @@ setInterval(() => {
   byId("spoken").textContent = next[1];
 }, SPOKEN_EVERY);
 
+/** @param {Message} entry */
 function message(entry) {
   if (entry.type === "hello") {
     current = false;
@@ -127,6 +139,7 @@ function message(entry) {
   }
 }
 
+/** @param {ArrayBuffer} buffer */
 function frame(buffer) {
   const header = new DataView(buffer);
   const first = header.getFloat64(8, true);

@@ -7,13 +7,26 @@ import { FEEDS, clock, describe, duration, milliseconds, percent, quality, troub
 
 const EVENTS_SHOWN = 4;
 
+/** @import {Decision, Hello, Identity, Settings, Status, StreamEvent} from "../messages" */
+
 export class Patient {
-  // `hello` is the server's first message, `about` this patient's part of it. `say(patient, text)` announces
-  // text to screen readers.
+  /** @type {Decision | null} */
+  decided = null;
+  resized = false;
+
+  /**
+   * @param {Hello} hello the server's first message
+   * @param {Identity} about this patient's part of it
+   * @param {(patient: Patient, text: string) => void} say announces text to screen readers
+   */
   constructor(hello, about, say) {
-    Object.assign(this, { hello, about, say });
-    this.root = document.getElementById("patient").content.firstElementChild.cloneNode(true);
+    this.hello = hello;
+    this.about = about;
+    this.say = say;
+    const template = /** @type {HTMLTemplateElement} */ (document.getElementById("patient"));
+    this.root = /** @type {HTMLElement} */ (document.importNode(template.content, true).firstElementChild);
     this.root.dataset.source = about.source;
+    /** @type {(selector: string) => any} */
     this.find = (selector) => this.root.querySelector(selector);
     this.find(".name").textContent = about.name;
     this.signal = new Signal(hello.channels.length, about.rate);
@@ -23,7 +36,6 @@ export class Patient {
     this.labels = hello.labels.map((label, i) => this.row(label, i));
     this.feed = "waiting";
     this.warning = "";
-    this.decided = null;
     this.decidedAt = 0;
     this.lastRead = "";
     // The window, a banner or longer text may resize these parts.
@@ -58,6 +70,7 @@ export class Patient {
     return { row, value: parts[2], fill };
   }
 
+  /** @param {Settings} settings */
   layout(settings) {
     this.resized = false;
     this.sweep.layout(settings);
@@ -69,10 +82,12 @@ export class Patient {
     );
   }
 
+  /** @type {(first: number, values: Float32Array, now: number) => void} */
   samples(first, values, now) {
     this.signal.take(first, values, now);
   }
 
+  /** @type {(entry: Decision, aloud: boolean, now: number) => void} */
   decision(entry, aloud, now) {
     this.decided = entry;
     this.decidedAt = now;
@@ -81,7 +96,7 @@ export class Patient {
     this.hello.labels.forEach((label, i) => {
       const p = entry.probabilities[label];
       const { row, value, fill } = this.labels[i];
-      row.dataset.probability = p;
+      row.dataset.probability = String(p);
       value.textContent = percent(p);
       fill.style.width = `${100 * p}%`;
     });
@@ -98,6 +113,7 @@ export class Patient {
   }
 
   // Announce only changes: a screen reader cannot read every decision.
+  /** @param {Decision} entry */
   read(entry) {
     const { labels } = this.hello;
     const likely = labels.filter((label) => entry.probabilities[label] >= (this.hello.thresholds[label] ?? 0.5));
@@ -109,6 +125,7 @@ export class Patient {
     this.say(this, `${this.about.name}: ${chances || "no label is likely"}. ${faults}.`);
   }
 
+  /** @param {StreamEvent} entry */
   event(entry) {
     const item = document.createElement("li");
     item.textContent = `${clock(entry.time, 1)} ${describe(entry)}`;
@@ -118,6 +135,7 @@ export class Patient {
     while (list.children.length > EVENTS_SHOWN) list.lastElementChild.remove();
   }
 
+  /** @param {Status} entry */
   status(entry) {
     this.feed = entry.feed;
     this.root.dataset.feed = entry.feed;
@@ -134,6 +152,7 @@ export class Patient {
   }
 
   // Draw an animation frame, `seconds` after the last. Old decisions are dimmed, whatever the reason.
+  /** @type {(seconds: number, now: number, view: {frozen: boolean, stepwise: boolean, connected: boolean}) => void} */
   draw(seconds, now, { frozen, stepwise, connected }) {
     const head = connected ? this.signal.advance(seconds) : this.signal.head;
     this.trend.draw();

@@ -7,6 +7,7 @@ const SETTLING_HZ = 1;
 const FARTHEST_MV = 5;
 
 export class Signal {
+  /** @type {(channels: number, rate: number) => void} */
   constructor(channels, rate) {
     this.channels = channels;
     this.rate = rate;
@@ -22,10 +23,11 @@ export class Signal {
   }
 
   // Add samples from number `first` on; each sample has all channels. Known samples are skipped.
+  /** @type {(first: number, samples: Float32Array, now: number) => void} */
   take(first, samples, now) {
     const n = samples.length / this.channels;
     if (this.end === 0) this.start = this.end = first;
-    let skip = Math.max(0, this.end - first);
+    const skip = Math.max(0, this.end - first);
     if (skip >= n) return;
     if (first > this.end) this.pass(first);
     for (let i = skip; i < n; i++) {

@@ -12,14 +12,35 @@ const COLOURS = { grid: "#15242d", second: "#20363f", trace: "#3df28b", pulse: "
 // The order in which leads are chosen if not all fit.
 const PREFERENCE = ["II", "V1", "V5", "I", "aVF", "V2", "III", "V6", "V3", "aVR", "aVL", "V4"];
 
+/** @import {Settings} from "../messages" */
+/** @import {Signal} from "./signal.js" */
+
 export class Sweep {
+  /** @type {ReturnType<Sweep["column"]>[]} */
+  columns = [];
+  /** @type {Record<string, string[]>} */
+  faults = {};
+  /** @type {Map<string, HTMLElement>} */
+  lanes = new Map();
+  /** @type {number | null} */
+  drawn = null; // number of the last sample on the screen
+  shown = "";
+  settings = { speed: 25, gain: 10, leads: 0 };
+
+  /**
+   * @param {HTMLElement} root
+   * @param {Signal} signal
+   * @param {string[]} channels
+   * @param {string[]} absent channels that are not connected
+   */
   constructor(root, signal, channels, absent) {
-    Object.assign(this, { root, signal, channels, absent });
-    this.columns = [];
-    this.faults = {};
+    this.root = root;
+    this.signal = signal;
+    this.channels = channels;
+    this.absent = absent;
   }
 
-  // Lay out for `settings` {speed mm/s, gain mm/mV, leads: number or 0 for as many as fit}.
+  /** @param {Settings} settings */
   layout(settings) {
     const { clientWidth: width, clientHeight: height } = this.root;
     if (!width || !height) return;
@@ -28,7 +49,7 @@ export class Sweep {
     this.root.replaceChildren();
     for (const column of this.columns) column.plot.destroy();
     this.columns = [];
-    this.lanes = new Map();
+    this.lanes.clear();
     const each = Math.ceil(chosen.leads.length / chosen.columns);
     for (let i = 0; i < chosen.columns; i++) {
       const leads = chosen.leads.slice(i * each, (i + 1) * each);
@@ -38,6 +59,7 @@ export class Sweep {
     this.redraw();
   }
 
+  /** @type {(settings: Settings, width: number, height: number) => {leads: string[], columns: number}} */
   choose({ speed, gain, leads: wanted }, width, height) {
     const present = this.channels.filter((channel) => !this.absent.includes(channel));
     const lane = Math.max(8, 1.1 * gain) * PIXELS_PER_MM;
@@ -51,6 +73,7 @@ export class Sweep {
     return { leads: present.filter((channel) => best.has(channel)), columns };
   }
 
+  /** @param {string[]} leads */
   column(leads, rows, width, height) {
     const root = document.createElement("div");
     root.className = "column";
@@ -74,9 +97,9 @@ export class Sweep {
         },
         series: [{}, {}],
         axes: [
-          paper((_, __, min, max) => steps(max, 5 / speed), COLOURS.grid),
-          paper((_, __, min, max) => steps(max, 5), COLOURS.grid),
-          { ...paper((_, __, min, max) => steps(max, 1), COLOURS.second), scale: "x", side: 0 },
+          paper((_, __, ___, max) => steps(max, 5 / speed), COLOURS.grid),
+          paper((_, __, ___, max) => steps(max, 5), COLOURS.grid),
+          { ...paper((_, __, ___, max) => steps(max, 1), COLOURS.second), scale: "x", side: 0 },
         ],
         hooks: { draw: [(u) => pulses(u, centres, gutter, gain, speed)] },
       },
@@ -88,7 +111,7 @@ export class Sweep {
     canvas.width = Math.round((width - gutter) * ratio);
     canvas.height = Math.round(height * ratio);
     plot.over.append(canvas);
-    const context = canvas.getContext("2d");
+    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     context.scale(ratio, ratio);
     Object.assign(context, { strokeStyle: COLOURS.trace, lineWidth: 1.8, lineJoin: "round", lineCap: "round" });
     leads.forEach((lead, i) => {
@@ -104,9 +127,10 @@ export class Sweep {
   }
 
   // Show faults beside the names of leads: {lead: [flags]}.
+  /** @param {Record<string, string[]>} faults */
   mark(faults) {
     this.faults = faults;
-    for (const [lead, label] of this.lanes ?? []) {
+    for (const [lead, label] of this.lanes) {
       const flags = faults[lead];
       const text = flags ? `${lead} ${fault(flags)}` : lead;
       if (label.textContent !== text) {
@@ -126,6 +150,7 @@ export class Sweep {
   }
 
   // Draw the samples from the last drawn sample up to `head` seconds of the record.
+  /** @param {number} head */
   draw(head) {
     if (!this.columns.length || Number.isNaN(head)) return;
     const { rate } = this.signal;

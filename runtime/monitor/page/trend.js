@@ -19,14 +19,21 @@ function span(first, last) {
 }
 
 export class Trend {
-  constructor(root, labels, thresholds) {
-    Object.assign(this, { root, labels, thresholds });
-    this.clear();
-  }
+  /** @type {any} */
+  plot = null;
+  stale = false;
 
-  clear() {
-    this.data = [[], ...this.labels.map(() => [])];
-    this.plot?.setData(this.data);
+  /**
+   * @param {HTMLElement} root
+   * @param {string[]} labels
+   * @param {Record<string, number>} thresholds
+   */
+  constructor(root, labels, thresholds) {
+    this.root = root;
+    this.labels = labels;
+    this.thresholds = thresholds;
+    /** @type {number[][]} */
+    this.data = [[], ...labels.map(() => [])];
   }
 
   layout() {
@@ -68,6 +75,7 @@ export class Trend {
     );
   }
 
+  /** @type {(time: number, probabilities: Record<string, number>) => void} */
   add(time, probabilities) {
     const [times, ...curves] = this.data;
     if (times.length && time <= times[times.length - 1]) return;

@@ -45,11 +45,13 @@ const EVENTS = {
   connected: () => "device reconnected",
 };
 
+/** @param {import("../messages").StreamEvent} event */
 export function describe(event) {
   return EVENTS[event.event]?.(event) ?? `${event.event}${event.message ? `: ${event.message}` : ""}`;
 }
 
 // The problem of a source, or null.
+/** @param {import("../messages").Status} status */
 export function trouble({ feed, message, since }) {
   switch (feed) {
     case "stalled":
@@ -74,10 +76,12 @@ const FAULTS = {
   noise: "noisy",
 };
 
+/** @param {string[]} flags */
 export function fault(flags) {
   return flags.map((flag) => FAULTS[flag] ?? flag).join(", ");
 }
 
+/** @type {(faults: Record<string, string[]>, count: number) => string} */
 export function quality(faults, count) {
   const leads = Object.keys(faults);
   if (!leads.length) return `Signal good, ${count} leads`;

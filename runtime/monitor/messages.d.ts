@@ -1,0 +1,73 @@
+// What the server sends to the page, and uPlot's global name. For the type checker alone: no browser loads it.
+
+export interface Identity {
+  source: string;
+  name: string;
+  rate: number;
+  missing: string[];
+  derived: string[];
+}
+
+export interface Hello {
+  type: "hello";
+  run: string;
+  bundle: string;
+  model: string | null;
+  channels: string[];
+  labels: string[];
+  thresholds: Record<string, number>;
+  every: number;
+  patients: Identity[];
+}
+
+export interface Decision {
+  type: "decision";
+  source: string;
+  time: number;
+  seen: number;
+  probabilities: Record<string, number>;
+  quality: Record<string, string[]>;
+  timing?: { latency: number; age: number };
+}
+
+export interface Status {
+  type: "status";
+  source: string;
+  feed: string;
+  since: number;
+  message: string | null;
+  alarms: Record<string, number>;
+}
+
+// As `stream` writes it: other fields by kind of event.
+export interface StreamEvent {
+  type: "event";
+  source: string;
+  event: string;
+  time: number;
+  [field: string]: any;
+}
+
+export interface Dropped {
+  type: "dropped";
+  source?: undefined;
+  samples: number;
+  lines: number;
+}
+
+export interface Signal {
+  type: "tick" | "now";
+  source?: undefined;
+}
+
+export type Message = Hello | Decision | Status | StreamEvent | Dropped | Signal;
+
+export interface Settings {
+  speed: number; // mm/s
+  gain: number; // mm/mV
+  leads: number; // 0 for as many as fit
+}
+
+declare global {
+  const uPlot: any;
+}
