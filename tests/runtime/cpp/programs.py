@@ -69,6 +69,7 @@ class TensorRtWheels:
 
 def tensorrt_wheels() -> TensorRtWheels | None:
     """Those that are installed; None where one is missing."""
+    headers = Path(sys.prefix) / "headers" / "kernel_lens" / "include" / "tensorrt"
 
     def find(wheel: str, name: str) -> Path:
         files = distribution(wheel).files or []
@@ -77,7 +78,7 @@ def tensorrt_wheels() -> TensorRtWheels | None:
     try:
         find("nvidia-cuda-crt", "host_defines.h")  # which CUDA's headers include
         return TensorRtWheels(
-            find("kernel-lens", "NvInferRuntime.h").parent,
+            next(headers.glob("NvInferRuntime.h")).parent,
             find("tensorrt-lean-cu12-libs", "libnvinfer_lean.so.10"),
             find("nvidia-cuda-runtime", "cuda_runtime_api.h").parent,
             find("nvidia-cuda-runtime", "libcudart.so.13"),
@@ -86,10 +87,15 @@ def tensorrt_wheels() -> TensorRtWheels | None:
         return None
 
 
+def tensorrt_options() -> list[str]:
+    """CMake's options for the library for GPUs; none where a package that it needs is missing."""
+    wheels = tensorrt_wheels()
+    return wheels.options if wheels else []
+
+
 def build_plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that can be built here, as users build it; the build folder."""
-    wheels = tensorrt_wheels()
-    return build("plain", tmp_path_factory, "-DMULTIRES_TESTS=ON", *(wheels.options if wheels else []))
+    return build("plain", tmp_path_factory, "-DMULTIRES_TESTS=ON", *tensorrt_options())
 
 
 def run(*command: str | Path, **environment: str) -> str:
