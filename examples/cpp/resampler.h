@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -106,6 +107,7 @@ class Resampler {
   }
 
   size_t slot(int64_t number) const {
+    assert(taps_ > 0);
     const int64_t taps = static_cast<int64_t>(taps_);
     return static_cast<size_t>((number % taps + taps) % taps);
   }

@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <cassert>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -43,8 +44,14 @@ class AlignedArray {
   T* data() { return data_; }
   const T* data() const { return data_; }
   size_t size() const { return count_; }
-  T& operator[](size_t i) { return data_[i]; }
-  const T& operator[](size_t i) const { return data_[i]; }
+  T& operator[](size_t i) {
+    assert(i < count_);
+    return data_[i];
+  }
+  const T& operator[](size_t i) const {
+    assert(i < count_);
+    return data_[i];
+  }
 
  private:
   T* data_ = nullptr;

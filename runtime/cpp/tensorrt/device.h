@@ -46,7 +46,7 @@ class CudaStream {
   CudaStream(const CudaStream&) = delete;
   CudaStream& operator=(const CudaStream&) = delete;
   ~CudaStream() { cudaStreamDestroy(stream_); }
-  operator cudaStream_t() const noexcept { return stream_; }
+  operator cudaStream_t() const noexcept { return stream_; }  // NOLINT(misc-explicit-constructor)
   void wait() const { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
 
  private:

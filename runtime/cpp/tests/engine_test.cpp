@@ -134,8 +134,6 @@ void check_damage(const std::string& whole, const std::string& scratch, int roun
   }
 }
 
-}  // namespace
-
 // What holds of every network; the exact figures are compared with the configuration's from Python.
 void check_cost(const multires_model* model, const multires_info& info) {
   const multires_cost cost = multires_model_cost(model);
@@ -151,6 +149,8 @@ void check_cost(const multires_model* model, const multires_info& info) {
   CHECK(cost.push_bytes == info.depth * row);
   CHECK(multires_model_cost(nullptr).multiply_adds == 0);
 }
+
+}  // namespace
 
 int main(int count, char** arguments) {
   CHECK(count == 3 || count == 4);

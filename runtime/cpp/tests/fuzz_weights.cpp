@@ -74,10 +74,10 @@ bool mutate_sizes(Parts& parts, std::mt19937& random, size_t max_size) {
   static constexpr int64_t kSizes[] = {0,  1,  2,  3,  7,  8,   15,   16,      17,     31,
                                        32, 33, 63, 64, 65, 100, 1000, 1 << 20, 1 << 24};
   const int64_t size = kSizes[random() % (sizeof kSizes / sizeof *kSizes)];
-  auto key = std::next(metadata->second.begin(), random() % metadata->second.size());
+  auto key = std::next(metadata->second.begin(), static_cast<long>(random() % metadata->second.size()));
   const int64_t old = std::min<int64_t>(std::atoll(key->second.text.c_str()), 1 << 30);
   if (random() % 4 == 0) {
-    auto tensor = std::next(header.begin(), random() % header.size());
+    auto tensor = std::next(header.begin(), static_cast<long>(random() % header.size()));
     if (tensor != metadata) header.erase(tensor);
   } else {
     key->second.text = std::to_string(size);
@@ -90,7 +90,7 @@ bool mutate_sizes(Parts& parts, std::mt19937& random, size_t max_size) {
   std::string text = "{\"__metadata__\":{", data;
   for (auto& [name, value] : metadata->second)
     if (value.is_text) text += (text.back() == '{' ? "\"" : ",\"") + name + "\":\"" + value.text + "\"";
-  text += "}";
+  text += '}';
   for (auto& [name, object] : header) {
     if (name == "__metadata__") continue;
     size_t count = 1;
