@@ -31,7 +31,7 @@ void check(multires_status status, const char* message = "") {
   if (status != MULTIRES_OK) throw std::runtime_error(*message ? message : "argument out of range");
 }
 
-// What State::step found; Outcome in runtime/backends/registry.py.
+// What State::step found; Outcome in runtime/backends/protocol.py.
 enum Outcome { kDone = 0, kBadInput = 1, kBadOutput = 2 };
 
 // Bits instead of std::isfinite, which compilers do not turn into vectors.
