@@ -1,7 +1,7 @@
-"""Data files: ``.npz`` with normalised ``x`` or ``tokens``, and ``lengths`` and ``labels`` where known.
+"""Data files: ``.npz`` with normalised ``x`` or ``tokens``, and optionally ``lengths`` and ``labels``.
 
-Recordings in microvolt (``x_uv``, as int16) are normalised with the bundle's preprocessing; images
-(``x_u8``, as uint8) become sequences of pixels.
+Recordings in microvolt (``x_uv``, int16) are normalised with the bundle's preprocessing. Images (``x_u8``,
+uint8) are converted to sequences of pixels.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from multires_edge.runtime.images.pixels import scale_levels, to_sequence
 
 @dataclass(frozen=True)
 class Dataset:
-    """``inputs`` float32 (n, d_input, time), normalised, or int64 (n, time); ``lengths`` int64 (n,);
-    ``labels`` as the file has them; ``classes`` their names, of a file that says them."""
+    """The content of a data file.
+
+    ``inputs`` is normalised float32 (n, d_input, time) or int64 (n, time), ``lengths`` int64 (n,). ``labels``
+    is the file's array, ``classes`` has the names of the classes if the file names them.
+    """
 
     path: Path
     inputs: NDArray[Any]
@@ -38,7 +41,7 @@ class Dataset:
         return len(self.inputs)
 
     def first(self, count: int) -> Dataset:
-        """Only the first records."""
+        """The first ``count`` records."""
         return replace(
             self,
             inputs=self.inputs[:count],
@@ -52,7 +55,7 @@ def load_data(
 ) -> Dataset:
     """Read a data file and check it against the network. Raises DataError.
 
-    ``model`` and ``preprocessing`` are those of a bundle's manifest.
+    ``model`` and ``preprocessing`` come from a bundle's manifest.
     """
     path = Path(path)
     arrays = read_arrays(path)
@@ -80,9 +83,9 @@ def load_images(path: str | Path, channels: int) -> NDArray[np.uint8]:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz file. Raises DataError; runs nothing that the file may hold."""
+    """All arrays of an .npz file. Raises DataError. Never runs code from the file (no pickles)."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected an .npz")
+        raise DataError(f"{path}: no such file, expected an .npz file")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not an .npz file, or damaged (an .npz is a zip archive of arrays)")
     try:
@@ -93,7 +96,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         zlib.error, zipfile.BadZipFile,
     ) as error:  # fmt: skip
         raise DataError(f"{path}: not an .npz file, or damaged ({error})") from error
-    # numpy hands out what is no array, such as a stray text file, as bytes.
+    # numpy returns other members of the archive, such as text files, as bytes.
     return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
 
 
@@ -102,7 +105,7 @@ def _inputs(
 ) -> NDArray[Any]:
     if model["encoder"] == "token":
         if "tokens" not in arrays:
-            raise InputError(f"holds {sorted(arrays)}, expected tokens (n, time) int64")
+            raise InputError(f"has {sorted(arrays)}, expected tokens (n, time) int64")
         tokens = arrays["tokens"]
         return check_array(tokens, "tokens", np.dtype(np.int64), ("n", "time"), model["n_tokens"])
     shape = ("n", model["d_input"], "time")
@@ -112,17 +115,15 @@ def _inputs(
         return _normalized(arrays, shape, preprocessing)
     if "x_u8" in arrays:
         if model["task"] != "autoregressive":
-            raise InputError("x_u8 is for autoregressive networks; give x, normalised as in training")
+            raise InputError("x_u8 needs an autoregressive network; give x, normalised as in training")
         return scale_levels(to_sequence(_images(arrays, model["d_input"])))
-    raise InputError(
-        f"holds {sorted(arrays)}, expected x (n, {model['d_input']}, time) float32, x_uv or x_u8"
-    )
+    raise InputError(f"has {sorted(arrays)}, expected x (n, {model['d_input']}, time) float32, x_uv or x_u8")
 
 
 def _images(arrays: dict[str, NDArray[Any]], channels: int) -> NDArray[np.uint8]:
     wanted = ("n", "height", "width", channels)
     if "x_u8" not in arrays:
-        raise InputError(f"holds {sorted(arrays)}, expected x_u8 (n, height, width, {channels}) uint8")
+        raise InputError(f"has {sorted(arrays)}, expected x_u8 (n, height, width, {channels}) uint8")
     return check_array(arrays["x_u8"], "x_u8", np.dtype(np.uint8), wanted)
 
 
@@ -132,11 +133,11 @@ def _normalized(
     microvolt = check_array(arrays["x_uv"], "x_uv", np.dtype(np.int16), shape)
     if preprocessing is None:
         raise InputError(
-            "x_uv is in microvolt; a card with preprocessing is needed to normalise it (export with --card)"
+            "x_uv is in microvolt, but the bundle has no preprocessing to normalise it: export with --card"
         )
     unit = preprocessing["unit"]
     if unit not in VOLTS:
-        raise InputError(f"x_uv is in microvolt, the card in {unit!r}; expected uV, mV or V")
+        raise InputError(f"x_uv is in microvolt, but the card's unit is {unit!r}; expected uV, mV or V")
     if "leads" in arrays and [str(lead) for lead in arrays["leads"]] != preprocessing["channels"]:
         raise InputError(
             f"leads are {', '.join(map(str, arrays['leads']))}, the card has "
@@ -146,7 +147,7 @@ def _normalized(
         given, wanted = arrays["sampling_rate"], preprocessing["sampling_rate"]
         if any(rate != wanted for rate in given.flat):
             raise InputError(
-                f"sampling_rate is {given} Hz, the card has {wanted}: resample the records before"
+                f"sampling_rate is {given} Hz, the card has {wanted}: resample the records first"
             )
     return normalize(microvolt * (1e-6 / VOLTS[unit]), preprocessing)
 

@@ -1,4 +1,4 @@
-"""Diagnostic accuracy of yes-or-no decisions: rates with their intervals, and how a threshold is chosen."""
+"""Diagnostic accuracy of yes-or-no decisions: rates with intervals, and the choice of a threshold."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _Z = 1.959963984540054  # of the normal distribution, for 95 %
 
 @dataclass(frozen=True)
 class Rate:
-    """``count`` of ``total``, with the 95 % interval of the probability behind it.
+    """``count`` of ``total``, with the 95 % interval of the probability.
 
-    Wilson's score interval (J. Am. Stat. Assoc. 22, 1927), which keeps its promise near 0 and 1 and for
-    few cases. ``value`` is None of nothing.
+    Wilson's score interval (J. Am. Stat. Assoc. 22, 1927) keeps its coverage near 0 and 1 and for few cases.
+    ``value`` is None if there are no cases.
     """
 
     count: int
@@ -49,7 +49,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What decisions are worth for one class. Predictive values are those at these data's prevalence."""
+    """Accuracy of the decisions about one class. Predictive values depend on the prevalence in these data."""
 
     sensitivity: Rate
     specificity: Rate
@@ -58,7 +58,7 @@ class Accuracy:
 
     @classmethod
     def of(cls, decided: NDArray[np.bool_], positive: NDArray[np.bool_]) -> Accuracy:
-        """From decisions (n,) and the truth (n,)."""
+        """Count decisions (n,) against the true labels (n,)."""
         hits = int((decided & positive).sum())
         clear = int((~decided & ~positive).sum())
         yes, positives, n = int(decided.sum()), int(positive.sum()), len(positive)
@@ -68,8 +68,9 @@ class Accuracy:
 def youden_threshold(scores: NDArray[np.floating], positive: NDArray[Any]) -> float:
     """The threshold with the greatest sensitivity + specificity (Youden, Cancer 3, 1950).
 
-    scores (n,), positive (n,) of 0 and 1; a score at the threshold is a yes. It lies half-way between two
-    scores; of several that are as good, the highest. Raises DataError when one of the two kinds is missing.
+    scores (n,), positive (n,) of 0 and 1; a score equal to the threshold is a yes. The threshold is half-way
+    between two scores; among equally good thresholds it is the highest. Raises DataError if all records have
+    the same label.
     """
     positive = positive.astype(bool)
     if positive.all() or not positive.any():

@@ -1,4 +1,4 @@
-"""How good a bundle is on labelled or natural data: predictions of each record, then one metric of them."""
+"""Measure a bundle on data: compute the predictions of all records, then a metric of the predictions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ GRAPHS = ("full", "step")
 STATES = ("reset", "carried")
 
 Interval = tuple[float, float]
-# Numbers of some records, and the outputs for them.
+# The numbers of some records, and their outputs.
 Outputs = Iterator[tuple[NDArray[np.intp], NDArray[Any]]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A metric, and what it is of. ``predictions`` has one row a record.
+    """The value of a metric for one precision. ``predictions`` has one row per record.
 
-    Beside the first of several precisions, the others have ``difference``, their value less that of the
-    first, and ``relative_error``, sum |y - y_first| / sum |y_first| of all outputs. With a bootstrap,
-    ``interval`` holds 95 % of the resampled values, ``difference_interval`` of their differences.
+    All precisions after the first have ``difference``, their value minus that of the first, and
+    ``relative_error``, sum |y - y_first| / sum |y_first| over all outputs. With a bootstrap, ``interval``
+    contains 95 % of the resampled values, and ``difference_interval`` 95 % of their differences.
     """
 
     metric: str
@@ -55,7 +55,7 @@ def evaluate(
     resamples: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
-    """Measure a bundle on data, in one precision: see :func:`compare`."""
+    """Measure a bundle on data in one precision. :func:`compare` describes the arguments."""
     return compare(
         bundle,
         data,
@@ -81,14 +81,14 @@ def compare(
     resamples: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Evaluation]:
-    """Measure precisions of a bundle on the same data, each beside the first.
+    """Measure precisions of a bundle on the same data, and compare each with the first.
 
-    Autoregressive bundles get bits per dimension; classifiers with labels (n,), the number of the true
-    class, accuracy; with labels (n, classes) of 0 and 1, the mean AUROC of the classes. ``graph`` is
-    "full" or "step". ``state`` "reset" starts a stream at every record; "carried" lets ``batch`` streams
-    run on through the records, each through its own consecutive part of them. ``batch`` None is 16
-    records at a time, or one stream. ``resamples`` asks for intervals. Raises DataError for data that do
-    not fit, InputError for options that do not.
+    The metric of an autoregressive bundle is bits per dimension. That of a classifier is the accuracy for
+    labels (n,), the numbers of the true classes, and the mean AUROC of the classes for labels (n, classes)
+    of 0 and 1. ``graph`` is "full" or "step". ``state`` "reset" starts a stream at every record. "carried"
+    runs ``batch`` streams, each without reset through its own consecutive part of the records. ``batch``
+    defaults to 16 records, with "carried" to one stream. ``resamples`` is the number of bootstrap resamples
+    for the intervals. Raises DataError or InputError if the data or the options do not fit.
     """
     if graph not in GRAPHS:
         raise InputError(f"graph is {graph!r}, expected {' or '.join(GRAPHS)}")
@@ -109,7 +109,7 @@ def compare(
     parts: list[list[NDArray[Any]]] = [[] for _ in precisions]
     order: list[NDArray[np.intp]] = []
     errors, total = np.zeros(len(precisions)), 0.0
-    # All precisions go through the data side by side, so that the outputs themselves need not be kept.
+    # All precisions run on the same records in turn, so the outputs need not stay in memory.
     for together in zip(*map(outputs, precisions), strict=True):
         rows, reference = together[0]
         total += float(np.abs(reference).sum(dtype=np.float64))
@@ -141,30 +141,28 @@ def _with_intervals(result: Evaluation, drawn: NDArray[np.float64], k: int) -> E
 
 
 def _check_carried(bundle: Bundle, data: Dataset, graph: str, batch: int) -> None:
-    """Refuse what would be a number without a meaning."""
+    """Raise InputError if the metric would have no meaning."""
     if graph != "step":
-        raise InputError("state 'carried' is of streams, and the full graph has no state: give graph 'step'")
+        raise InputError("state 'carried' needs streams, but the full graph has no state: give graph 'step'")
     steps = data.inputs.shape[-1]
     pooling = bundle.manifest.pooling
     if pooling is not None and pooling.window is None:
         raise InputError(
-            f"state 'carried' and {pooling} pooling: a record's logits would be of all records before it "
-            f"too; reset the state, or export with --pool window:N, N up to {steps}"
+            f"state 'carried' with {pooling} pooling: a record's logits would include all records before it; "
+            f"reset the state, or export with --pool window:N, N up to {steps}"
         )
     shortest = steps if data.lengths is None else int(data.lengths.min())
     if pooling is not None and pooling.seen(shortest + 1) > shortest:
         raise InputError(
-            f"state 'carried' and {pooling}, longer than a record of {shortest} steps: "
-            "its logits would be of the record before it too; reset the state, or export a shorter window"
+            f"state 'carried' with {pooling}, longer than a record of {shortest} steps: its logits would "
+            "include the record before it; reset the state, or export a shorter window"
         )
     if data.lengths is not None and batch > 1:
-        raise InputError(
-            "state 'carried' and records of different lengths cannot run side by side: give batch 1"
-        )
+        raise InputError("state 'carried': records of different lengths cannot share a batch; give batch 1")
 
 
 def _full_outputs(bundle: Bundle, data: Dataset, backend: str, precision: str, batch: int) -> Outputs:
-    """Logits, or params of every step."""
+    """Outputs of the full graph: logits, or parameters of every step."""
     full = bundle.full(backend=backend, precision=precision)
     for start in range(0, len(data), batch):
         rows = np.arange(start, min(start + batch, len(data)))
@@ -174,7 +172,7 @@ def _full_outputs(bundle: Bundle, data: Dataset, backend: str, precision: str, b
 def _step_outputs(
     bundle: Bundle, data: Dataset, backend: str, precision: str, batch: int, carried: bool
 ) -> Outputs:
-    """The same from streams: logits at each row's own last step, or params of every step."""
+    """Outputs of streams: logits at each row's last step, or parameters of every step."""
     stream: Stream | None = None
     shifts = bundle.manifest.model["task"] == "autoregressive"
     before: NDArray[Any] | None = None
@@ -182,7 +180,7 @@ def _step_outputs(
         x = data.inputs[rows]
         lengths = np.full(len(x), x.shape[-1]) if data.lengths is None else data.lengths[rows]
         if carried:
-            x = x[..., : lengths.max()]  # padding is not to be seen by the next record
+            x = x[..., : lengths.max()]  # padding must not reach the next record's state
             missing = batch - len(x)
             if missing:  # streams whose part has ended
                 x = np.concatenate([x, np.repeat(x[:1], missing, axis=0)])
@@ -191,7 +189,7 @@ def _step_outputs(
         if not carried or before is None:
             stream.reset()
             before = np.zeros_like(x[..., :1])
-        # A step is fed the pixel before the one that it predicts.
+        # The input of a step is the pixel before the pixel that it predicts.
         y = stream.run(np.concatenate([before, x[..., :-1]], axis=-1) if shifts else x)
         before = x[..., -1:]
         yield rows, y[: len(rows)] if shifts else y[np.arange(len(rows)), :, lengths - 1]
@@ -203,7 +201,7 @@ def _batches(count: int, batch: int) -> Iterator[NDArray[np.intp]]:
 
 
 def _carried_rows(count: int, batch: int) -> Iterator[NDArray[np.intp]]:
-    """The records that the streams are at; longer parts come first, so that those that end are the last."""
+    """The record numbers of all streams in turn. Longer parts come first, so the last streams end first."""
     parts = np.array_split(np.arange(count), batch)
     for k in range(len(parts[0])):
         yield np.array([part[k] for part in parts if k < len(part)])

@@ -1,4 +1,4 @@
-"""What is measured on a data set, from one row a record, so that records can be drawn again."""
+"""Metrics of a data set, computed from one row per record. This allows a bootstrap over records."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from multires_edge.base.errors import DataError
 
 
 def accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Fraction of records (n, classes) whose largest logit is the one that labels (n,) name."""
+    """Fraction of records whose largest logit (n, classes) is that of the true class, labels (n,)."""
     return float(np.mean(logits.argmax(-1) == labels))
 
 
 def auroc(scores: NDArray[np.floating], positive: NDArray[Any]) -> float:
-    """Area under the ROC curve: the chance that a positive record scores above a negative one.
+    """Area under the ROC curve: the probability that a positive record scores above a negative record.
 
     scores (n,), positive (n,) of 0 and 1; a tie counts half (Mann and Whitney 1947). Raises DataError
-    when one of the two kinds is missing.
+    if all records have the same label.
     """
     positive = positive.astype(bool)
     n_positive = int(positive.sum())
@@ -37,7 +37,7 @@ def auroc(scores: NDArray[np.floating], positive: NDArray[Any]) -> float:
 
 
 def auroc_by_class(scores: NDArray[np.floating], labels: NDArray[Any]) -> list[float]:
-    """AUROC of each class, from scores and labels (n, classes); their mean is the macro AUROC."""
+    """AUROC of each class, from scores and labels (n, classes). Their mean is the macro AUROC."""
     areas = []
     for i in range(labels.shape[1]):
         try:

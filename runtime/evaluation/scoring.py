@@ -1,4 +1,4 @@
-"""Which metric a task and its labels ask for, and its value on any choice of records."""
+"""Choose the metric for a task and its labels, and compute its value on any selection of records."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from multires_edge.runtime.images.logistic_mixture import LogisticMixture, mixtu
 from multires_edge.runtime.images.pixels import levels_of
 
 _SEED = 2023
-_DRAWS_PER_RESAMPLE = 20  # more than this, and a class is too rare to resample
+_DRAWS_PER_RESAMPLE = 20  # with more draws than this, a class is too rare to resample
 
 
 class Metric(ABC):
-    """Scores predictions, of which every record has one row."""
+    """A metric of predictions with one row per record."""
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
 
     @abstractmethod
     def value(self, predictions: NDArray[Any], rows: Any = slice(None)) -> float:
-        """Of the records that ``rows`` names, any of them several times."""
+        """The metric of the records ``rows``. A record may be repeated."""
 
-    def check_defined(self) -> None:  # noqa: B027, most are defined on any records
-        """Raise DataError, before anything runs, where these records leave the metric without a value."""
+    def check_defined(self) -> None:  # noqa: B027, most metrics are defined on any records
+        """Raise DataError if the metric has no value on these records."""
 
     def by_class(self, predictions: NDArray[Any]) -> dict[str, float] | None:
-        """The value of each class, for metrics that have one."""
+        """The value of each class, or None if the metric has only one value."""
         return None
 
     def predictions(self, y: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-        """What :meth:`value` needs of a graph's output for some records, one row each."""
+        """Convert a graph's output y for records x to predictions, one row per record."""
         return y
 
     def drop(self, value: float, reference: float) -> float:
-        """How much worse a value is than the reference; negative where it is better."""
+        """How much worse a value is than the reference; negative if it is better."""
         return reference - value if self.higher_is_better else value - reference
 
 
 @dataclass(frozen=True)
 class Accuracy(Metric):
-    """Predictions are logits (n, classes), labels (n,) the number of the true class."""
+    """Predictions are logits (n, classes). Labels (n,) are the numbers of the true classes."""
 
     name: ClassVar[str] = "accuracy"
     labels: NDArray[Any]
@@ -59,7 +59,7 @@ class Accuracy(Metric):
 
 @dataclass(frozen=True)
 class MacroAuroc(Metric):
-    """Predictions are logits (n, classes), labels (n, classes) of 0 and 1."""
+    """Predictions are logits (n, classes). Labels (n, classes) are 0 or 1."""
 
     name: ClassVar[str] = "auroc_macro"
     labels: NDArray[Any]
@@ -73,7 +73,7 @@ class MacroAuroc(Metric):
         if same.any():
             names = ", ".join(name for name, alone in zip(self.classes, same, strict=True) if alone)
             raise DataError(
-                f"all {len(self.labels)} records have the same label of {names}; AUROC needs records with "
+                f"all {len(self.labels)} records have the same label for {names}; AUROC needs records with "
                 "and without each class"
             )
 
@@ -83,7 +83,7 @@ class MacroAuroc(Metric):
 
 @dataclass(frozen=True)
 class BitsPerDimension(Metric):
-    """Predictions are log-likelihoods (n,) in nats, of records of so many numbers."""
+    """Predictions are log-likelihoods (n,) in nats, of records with ``dimensions`` numbers each."""
 
     name: ClassVar[str] = "bits_per_dimension"
     higher_is_better: ClassVar[bool] = False
@@ -99,15 +99,15 @@ class BitsPerDimension(Metric):
 
 
 def metric_for(model: Mapping[str, Any], names: list[str] | None, data: Dataset) -> Metric:
-    """Choose the metric, and refuse data it cannot be computed from before anything runs.
+    """Choose the metric. Raises DataError if it cannot be computed from the data.
 
-    ``model`` is the manifest's, ``names`` those of the classes. Raises DataError.
+    ``model`` comes from the manifest; ``names`` are the names of the classes.
     """
     if model["task"] == "autoregressive":
         return _bits_per_dimension(model, data)
     labels, classes = data.labels, int(model["d_output"])
     if labels is None:
-        raise DataError(f"{data.path}: holds no labels; expected labels (n,) or (n, {classes})")
+        raise DataError(f"{data.path}: has no labels, expected labels (n,) or (n, {classes})")
     if labels.dtype.kind not in "biu":
         raise DataError(f"{data.path}: labels are {labels.dtype}, expected integers")
     if names and data.classes and names != data.classes:
@@ -119,7 +119,7 @@ def metric_for(model: Mapping[str, Any], names: list[str] | None, data: Dataset)
     if labels.ndim == 1:
         if classes == 1:
             raise DataError(
-                f"{data.path}: labels (n,) name one of several classes, and the network has one output; "
+                f"{data.path}: labels (n,) select one of several classes, but the network has one output; "
                 "expected labels (n, 1) of 0 and 1"
             )
         if labels.min() < 0 or labels.max() >= classes:
@@ -137,9 +137,9 @@ def metric_for(model: Mapping[str, Any], names: list[str] | None, data: Dataset)
 
 def _bits_per_dimension(model: Mapping[str, Any], data: Dataset) -> Metric:
     if model["encoder"] == "token":
-        raise DataError("this autoregressive bundle takes tokens; bits per dimension are of 8-bit images")
+        raise DataError("this autoregressive bundle takes tokens, but bits per dimension need 8-bit images")
     if data.lengths is not None:
-        raise DataError(f"{data.path}: holds lengths, and bits per dimension are of whole images")
+        raise DataError(f"{data.path}: has lengths, but bits per dimension need whole images")
     mixture_count(model["d_output"], model["d_input"])
     try:
         levels_of(data.inputs)
@@ -151,10 +151,10 @@ def _bits_per_dimension(model: Mapping[str, Any], data: Dataset) -> Metric:
 def bootstrap(
     metric: Metric, predictions: Sequence[NDArray[Any]], resamples: int, seed: int = _SEED
 ) -> NDArray[np.float64]:
-    """The metric of some predictions on records drawn with replacement: (resamples, len(predictions)).
+    """The metric of each of ``predictions`` on records drawn with replacement: (resamples, len(predictions)).
 
-    All are scored on the same draws, so that their differences are paired. A draw without both kinds of a
-    class has no AUROC and is drawn again. Raises DataError where that keeps happening.
+    All predictions are scored on the same draws, so their differences are paired. A draw in which the AUROC
+    of a class is undefined is drawn again. Raises DataError if that happens too often.
     """
     random = np.random.default_rng(seed)
     count = len(predictions[0])

@@ -1,8 +1,8 @@
 """Mixtures of discretized logistics over 8-bit colours, as in PixelCNN++.
 
 Salimans, Karpathy, Chen, Kingma: "PixelCNN++", ICLR 2017, arXiv:1701.05517, section 2.1 and 2.2. A level
-k of 0 ... 255 is the bin of width 2/255 around x = k/127.5 - 1; the lowest and the highest bin take the
-tails. One component is drawn for the pixel, and within it each channel's mean depends linearly on the
+k of 0 ... 255 is the bin of width 2/255 around x = k/127.5 - 1. The lowest and the highest bin include the
+tails. All channels of a pixel share one component. In it, the mean of each channel depends linearly on the
 channels before it: red, then green, then blue.
 """
 
@@ -18,20 +18,20 @@ from multires_edge.base.errors import ConfigError
 LEVELS = 256
 
 _HALF_BIN = 1 / 255
-# The network is trained with scales no smaller than this. Above, a logistic is flat over all levels long
-# before the bound, which only keeps exp() finite.
+# The minimum is that of training. The maximum only keeps exp() finite: at much smaller scales a logistic is
+# flat over all levels already.
 _MIN_LOG_SCALE, _MAX_LOG_SCALE = -7.0, 100.0
-# Below every uniform number but 0, whose logit is infinite.
+# Replaces 0, whose logit is infinite. All other uniform numbers are larger.
 _LEAST_UNIFORM = 2.0**-54
 
 
 @dataclass(frozen=True)
 class LogisticMixture:
-    """One mixture a pixel, in float64, as the network gives it.
+    """One mixture per pixel, in float64, from the network's outputs.
 
-    ``logits`` (..., mixtures) of the components; ``components`` (..., channels, kinds, mixtures), whose
-    kinds are mean and log scale and, for 3 channels, coefficient before its tanh: of red in green, of
-    red in blue, of green in blue.
+    ``logits`` (..., mixtures) are those of the components. ``components`` is (..., channels, kinds,
+    mixtures). Its kinds are mean and log scale, and for 3 channels the coefficients before tanh: of red in
+    green, of red in blue, of green in blue.
     """
 
     logits: NDArray[np.float64]
@@ -51,11 +51,11 @@ class LogisticMixture:
         return _log_sum_exp(by_component) - _log_sum_exp(self.logits)
 
     def component_log_likelihood(self, levels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """The same for each channel, given those before it, within each component.
+        """Log-likelihood of each channel in each component, given the channels before it.
 
         levels (..., channels) -> (..., channels, mixtures). With the bin's upper and lower edge a > b
-        in units of the scale, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)): three
-        factors whose logarithms lose nothing, however small the probability.
+        in units of the scale, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)). The
+        logarithms of these three factors stay accurate for every small probability.
         """
         k = levels[..., None].astype(np.int64)
         centred = k / 127.5 - 1 - self._means_given(levels)
@@ -72,27 +72,27 @@ class LogisticMixture:
     def sample(self, uniforms: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.uint8]:
         """Draw pixels by inversion from independent numbers in [0, 1), (..., 1 + channels).
 
-        The first number chooses the component, the others are for the channels. Returns levels
-        (..., channels), distributed exactly as :meth:`log_likelihood` says: a channel is rounded to its
-        level before the next one depends on it. ``temperature`` divides the logits and multiplies the
-        scales.
+        The first number chooses the component, the others draw the channels. Returns levels
+        (..., channels). Their distribution is exactly that of :meth:`log_likelihood`: each channel is
+        rounded to its level before the next channel depends on it. ``temperature`` divides the logits and
+        multiplies the scales.
         """
         drawn = self._draw_component(uniforms[..., :1], temperature)
         u = np.maximum(uniforms[..., 1:], _LEAST_UNIFORM)
         noise = _scales(drawn.components[..., 1, 0]) * (np.log(u) - np.log1p(-u)) * temperature
         levels = np.zeros(noise.shape, np.uint8)
         for channel in range(noise.shape[-1]):
-            # A channel's mean looks only at the levels before it.
+            # The mean of a channel depends only on the channels before it.
             x = drawn._means_given(levels)[..., channel, 0] + noise[..., channel]
             level = np.rint((x + 1) * 127.5)
             levels[..., channel] = np.minimum(np.maximum(level, 0), LEVELS - 1)
         return levels
 
     def _draw_component(self, uniform: NDArray[np.float64], temperature: float) -> LogisticMixture:
-        """A mixture of the one component that ``uniform`` (..., 1) falls on."""
+        """A mixture of a single component, which ``uniform`` (..., 1) selects."""
         logits = (self.logits - self.logits.max(-1, keepdims=True)) / temperature
         sums = np.exp(logits).cumsum(-1)
-        # Numbers below 1 leave the threshold, rounded, below the whole sum: some component is always left.
+        # For uniform < 1 the rounded product is below the whole sum, so the index is always valid.
         component = (uniform * sums[..., -1:] >= sums).sum(-1)
         flat = self.components.reshape(-1, *self.components.shape[-3:])
         chosen = flat[np.arange(len(flat)), ..., component.reshape(-1), None]
@@ -106,21 +106,21 @@ class LogisticMixture:
         x = levels[..., None] / 127.5 - 1
         coefficients = np.tanh(self.components[..., 2, :])
         red, green = x[..., 0, :], x[..., 1, :]
-        means = means + np.zeros_like(x)  # a copy, of as many pixels as there are levels
+        means = means + np.zeros_like(x)  # a copy, broadcast to the pixels of ``levels``
         means[..., 1, :] += coefficients[..., 0, :] * red
         means[..., 2, :] += coefficients[..., 1, :] * red + coefficients[..., 2, :] * green
         return means
 
 
 def mixture_count(d_output: int, channels: int) -> int:
-    """Components of a network with so many outputs. Raises ConfigError if they are no such mixture."""
+    """Number of components for ``d_output`` outputs. Raises ConfigError if they do not form a mixture."""
     each = {1: 3, 3: 10}.get(channels)
     if each is None:
-        raise ConfigError(f"the network predicts {channels} channels, expected images of 1 or 3")
+        raise ConfigError(f"the network predicts images of {channels} channels, expected 1 or 3")
     if d_output % each:
         raise ConfigError(
-            f"the network gives {d_output} numbers a step, which is no mixture of discretized logistics: "
-            f"expected a multiple of {each} for {channels} channel{'s' if channels > 1 else ''}"
+            f"the network has {d_output} outputs per step, expected a multiple of {each}: a mixture of "
+            f"discretized logistics for {channels} channel{'s' if channels > 1 else ''}"
         )
     return d_output // each
 
@@ -131,7 +131,7 @@ def _scales(log_scales: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _log_sum_exp(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the last axis."""
+    """log(sum(exp(values))) over the last axis."""
     largest = values.max(-1, keepdims=True)
     total: NDArray[np.float64] = largest[..., 0] + np.log(np.exp(values - largest).sum(-1))
     return total

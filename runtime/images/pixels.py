@@ -1,4 +1,4 @@
-"""8-bit images: as the network's sequences of pixels, and as PNG files."""
+"""8-bit images: conversion to the network's sequences of pixels, and to PNG files."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _GAP = 2  # pixels between the images of a grid
 
 
 def scale_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Levels 0 ... 255 to the network's inputs in [-1, 1], of the same shape."""
+    """Convert levels 0 ... 255 to the network's inputs in [-1, 1], of the same shape."""
     scaled: NDArray[np.float32] = (levels / 127.5 - 1).astype(np.float32)
     return scaled
 
 
 def levels_of(x: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Inputs in [-1, 1] back to levels. Raises InputError for any that are not 8-bit levels."""
+    """Convert inputs in [-1, 1] back to levels. Raises InputError for other values than 8-bit levels."""
     levels: NDArray[np.float64] = np.rint((x.astype(np.float64) + 1) * 127.5)
     if levels.min() < 0 or levels.max() > 255 or np.abs(levels / 127.5 - 1 - x).max() > 1e-5:
-        raise InputError("x holds values that are not 8-bit levels; expected level / 127.5 - 1")
+        raise InputError("x has values that are not 8-bit levels, expected level / 127.5 - 1")
     return levels.astype(np.uint8)
 
 
 def to_sequence(images: NDArray[Any]) -> NDArray[Any]:
-    """Images (n, height, width, channels) to (n, channels, time): the first row of pixels, the next, ..."""
+    """Images (n, height, width, channels) to sequences (n, channels, time), row by row."""
     n, height, width, channels = images.shape
     return np.ascontiguousarray(np.moveaxis(images.reshape(n, height * width, channels), 1, 2))
 
 
 def grid(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """One image (height, width, channels) of n, row by row on white, about as many down as across."""
+    """Arrange n images on one white image (height, width, channels), row by row, nearly square."""
     n, height, width, channels = images.shape
     across = math.ceil(math.sqrt(n))
     down = math.ceil(n / across)
@@ -47,7 +47,7 @@ def grid(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def require_images_extra() -> None:
-    """Raise MissingExtraError unless PNG files can be written."""
+    """Raise MissingExtraError if pillow, which writes PNG files, is missing."""
     from importlib.util import find_spec
 
     if find_spec("PIL") is None:
@@ -55,7 +55,7 @@ def require_images_extra() -> None:
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """The content of a PNG file of (height, width, 1 or 3). Raises MissingExtraError without pillow."""
+    """Encode an image (height, width, 1 or 3) as PNG. Raises MissingExtraError without pillow."""
     require_images_extra()
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Drawing images from an autoregressive bundle, pixel by pixel, each at the cost of one step."""
+"""Draw images from an autoregressive bundle: one step per pixel."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from multires_edge.runtime.images.pixels import scale_levels, to_sequence
 
 
 class PixelSampler:
-    """``count`` images that grow by one pixel a call, in lockstep.
+    """``count`` images that grow by one pixel per call, in lockstep.
 
-    Each image draws from a random generator of its own, spawned from ``seed``: what it becomes does not
-    depend on how many others grow beside it. Raises ConfigError for a bundle that draws no images,
-    InputError for a bad argument.
+    Each image has its own random generator, spawned from ``seed``, so the number of images does not change
+    an image. Raises ConfigError for a bundle that cannot draw images, InputError for a bad argument.
     """
 
     def __init__(
@@ -37,13 +36,13 @@ class PixelSampler:
         if not isinstance(temperature, float | int) or not (math.isfinite(temperature) and temperature > 0):
             raise InputError(f"temperature is {temperature!r}, expected a number above 0")
         if not isinstance(seed, int | np.integer) or seed < 0:
-            raise InputError(f"seed is {seed!r}, expected a whole number from 0 on")
+            raise InputError(f"seed is {seed!r}, expected a whole number of at least 0")
         self._stream = bundle.stream(count, backend=backend, precision=precision)
         seeds = np.random.SeedSequence(int(seed)).spawn(count)
         self._generators = [np.random.default_rng(child) for child in seeds]
         self._uniforms = np.empty((count, 1 + self.channels))
         self._temperature = temperature
-        # The network starts from zeros, which are no pixel.
+        # The network starts from zeros, which no 8-bit level scales to.
         self._last = np.zeros((count, self.channels), np.float32)
 
     def draw(self) -> NDArray[np.uint8]:
@@ -56,7 +55,7 @@ class PixelSampler:
         return levels
 
     def follow(self, pixels: NDArray[np.uint8]) -> None:
-        """Take pixels (count, channels, time) as drawn, and go on after them."""
+        """Continue after the given pixels (count, channels, time), as if they had been drawn."""
         x = np.concatenate([self._last[..., None], scale_levels(pixels)], axis=-1)
         if x.shape[-1] > 1:
             self._stream.run(x[..., :-1])
@@ -77,9 +76,8 @@ def sample(
 ) -> NDArray[np.uint8]:
     """Draw images (count, height, width, channels), uint8, of ``size`` (height, width).
 
-    ``prime`` (count, rows, width, channels) are the rows that the images begin with. The same seed
-    gives the same images. Raises ConfigError for a bundle that draws no images, InputError for a bad
-    argument.
+    ``prime`` (count, rows, width, channels) has the first rows of the images. The same seed draws the same
+    images. Raises ConfigError for a bundle that cannot draw images, InputError for a bad argument.
     """
     height, width = size
     if height < 1 or width < 1:
@@ -90,7 +88,7 @@ def sample(
     try:
         images = np.zeros((count, height, width, sampler.channels), np.uint8)
     except (MemoryError, ValueError) as error:
-        raise InputError(f"{count} images of {height}x{width} do not fit into memory") from error
+        raise InputError(f"{count} images of {height}x{width} do not fit in memory") from error
     given = 0
     if prime is not None:
         check_array(prime, "prime", np.dtype(np.uint8), (count, "rows", width, sampler.channels))
@@ -107,12 +105,14 @@ def sample(
 
 
 def image_channels(bundle: Bundle) -> int:
-    """Channels of the images that a bundle draws. Raises ConfigError if it draws none."""
+    """Number of channels of the images that a bundle draws. Raises ConfigError if it cannot draw images."""
     model = bundle.manifest.model
     if model["task"] != "autoregressive":
-        raise ConfigError(f"{bundle.path}: is for {model['task']}; sampling needs an autoregressive bundle")
+        raise ConfigError(
+            f"{bundle.path}: its task is {model['task']}; sampling needs an autoregressive bundle"
+        )
     if model["encoder"] == "token":
-        raise ConfigError(f"{bundle.path}: is a model of tokens; sampling needs one of 8-bit pixels")
+        raise ConfigError(f"{bundle.path}: takes tokens, but sampling needs a model of 8-bit pixels")
     channels = int(model["d_input"])
     mixture_count(int(model["d_output"]), channels)
     return channels

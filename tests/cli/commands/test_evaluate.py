@@ -105,7 +105,7 @@ class TestRefusals:
         np.savez(tmp_path / "nan.npz", x=X + np.float32(np.nan), labels=np.zeros(6, int))
         assert_refused(run(exported, tmp_path / "nan.npz"), "NaN")
         np.savez(tmp_path / "bare.npz", x=X)
-        assert_refused(run(exported, tmp_path / "bare.npz"), "holds no labels")
+        assert_refused(run(exported, tmp_path / "bare.npz"), "has no labels")
 
     def test_microvolt_without_preprocessing(self, exported: Path, tmp_path: Path) -> None:
         np.savez(tmp_path / "uv.npz", x_uv=X.astype(np.int16), labels=np.zeros(6, int))

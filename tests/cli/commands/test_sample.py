@@ -82,7 +82,7 @@ class TestRefusals:
 
     def test_other_bundles(self, exported: Path, token_predictor: Path, tmp_path: Path) -> None:
         assert_refused(run(exported, "-o", tmp_path / "a.png"), "needs an autoregressive bundle")
-        assert_refused(run(token_predictor, "-o", tmp_path / "a.png"), "is a model of tokens")
+        assert_refused(run(token_predictor, "-o", tmp_path / "a.png"), "takes tokens")
         assert_refused(run(tmp_path / "none", "-o", tmp_path / "a.png"), "no such folder")
         assert list(tmp_path.iterdir()) == []
 

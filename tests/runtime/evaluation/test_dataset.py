@@ -48,12 +48,12 @@ def test_bad_images(tmp_path: Path, images: np.ndarray, message: str) -> None:
 
 def test_images_are_not_for_classifiers(tmp_path: Path) -> None:
     """How a classifier's images were normalised in training is not known."""
-    with pytest.raises(DataError, match="x_u8 is for autoregressive networks"):
+    with pytest.raises(DataError, match="x_u8 needs an autoregressive network"):
         load_data(save(tmp_path, x_u8=IMAGES), variant(d_input=3).to_json())
 
 
 def test_no_images_at_all(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds \['y'\], expected x_u8"):
+    with pytest.raises(DataError, match=r"has \['y'\], expected x_u8"):
         load_images(save(tmp_path, y=IMAGES), 3)
 
 

@@ -171,7 +171,7 @@ class TestCarried:
 
     def test_refuses_numbers_without_a_meaning(self, classifier: Bundle, windowed: Bundle) -> None:
         data = dataset(X, labels=np.zeros(7, int))
-        with pytest.raises(InputError, match=r"of all records before it.*--pool window:N, N up to 30"):
+        with pytest.raises(InputError, match=r"include all records before it.*--pool window:N, N up to 30"):
             evaluate(classifier, data, graph="step", state="carried")
         with pytest.raises(InputError, match="give graph 'step'"):
             evaluate(windowed, data, state="carried")
@@ -186,7 +186,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("known", "message"),
         [
-            ({}, r"holds no labels; expected labels \(n,\) or \(n, 3\)"),
+            ({}, r"has no labels, expected labels \(n,\) or \(n, 3\)"),
             ({"labels": np.zeros(7)}, "labels are float64, expected integers"),
             ({"labels": np.full(7, 3)}, "labels run from 3 to 3, expected 0 to 2"),
             ({"labels": np.full(7, -1)}, "labels run from -1 to -1"),
@@ -199,7 +199,7 @@ class TestRefusals:
             ),
             (
                 {"labels": np.eye(7, 3, 1, dtype=int), "classes": ["a", "b", "c"]},
-                "all 7 records have the same label of a; AUROC needs",
+                "all 7 records have the same label for a; AUROC needs",
             ),
         ],
     )
@@ -228,10 +228,10 @@ class TestRefusals:
         noise = random_inputs(variant(d_input=3), 2, 9)
         with pytest.raises(DataError, match="not 8-bit levels"):
             evaluate(bundle, dataset(noise))
-        with pytest.raises(DataError, match="holds lengths"):
+        with pytest.raises(DataError, match="has lengths"):
             evaluate(bundle, dataset(np.ones_like(noise), lengths=np.array([9, 9])))
         with pytest.raises(DataError, match="takes tokens"):
             evaluate(open_bundle(token_predictor), dataset(TOKENS))
         bundle.manifest.model["d_output"] = 99
-        with pytest.raises(ConfigError, match="99 numbers"):
+        with pytest.raises(ConfigError, match="99 outputs"):
             evaluate(bundle, dataset(np.ones_like(noise)))

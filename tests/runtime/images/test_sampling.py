@@ -151,16 +151,16 @@ class TestRefusals:
             sample(coloured, **arguments)
 
     def test_of_images_that_fit_no_memory(self, coloured: Bundle) -> None:
-        with pytest.raises(InputError, match="do not fit into memory"):
+        with pytest.raises(InputError, match="do not fit in memory"):
             sample(coloured, 1, (1 << 40, 1 << 40))
 
     def test_of_other_tasks(self, exported: Path, token_predictor: Path) -> None:
-        with pytest.raises(ConfigError, match="is for classification; sampling needs an autoregressive"):
+        with pytest.raises(ConfigError, match="its task is classification; sampling needs an autoregressive"):
             sample(open_bundle(exported))
-        with pytest.raises(ConfigError, match="is a model of tokens"):
+        with pytest.raises(ConfigError, match="takes tokens"):
             sample(open_bundle(token_predictor))
 
     def test_of_other_outputs(self, coloured: Bundle) -> None:
         coloured.manifest.model.update(variant(d_input=3, d_output=99, task="autoregressive").to_json())
-        with pytest.raises(ConfigError, match="gives 99 numbers a step"):
+        with pytest.raises(ConfigError, match="has 99 outputs per step"):
             sample(coloured)
