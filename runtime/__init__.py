@@ -1,4 +1,4 @@
-"""Running bundles: what a device installs. Imports neither torch nor the exporter."""
+"""Run bundles. A device installs this part; it imports neither torch nor the exporter."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # numpy and ONNX Runtime wait until something needs them: a command's --help does not.
+    # Import numpy and ONNX Runtime only when needed: --help of a command answers faster without them.
     if name in _HOMES:
         from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Opening a bundle: its manifest, its files checked against their digests, and what runs them."""
+"""Open a bundle: read its manifest, check its files against their digests, make its graphs and streams."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Bundle:
 
     @property
     def labels(self) -> list[str] | None:
-        """Class names in the order of the logits, when the bundle's card gave them."""
+        """Class names in the order of the logits; None if the card has no labels."""
         return self.manifest.labels
 
     @property
     def class_names(self) -> list[str]:
-        """One for each output: the labels, or numbers where there are none."""
+        """One name for each output: the labels, or numbers if the bundle has no labels."""
         return self.labels or [str(i) for i in range(self.manifest.model["d_output"])]
 
     @property
     def preprocessing(self) -> dict[str, Any] | None:
-        """Sampling rate, channels, unit, mean and std of the inputs, when the card gave them."""
+        """Sampling rate, channels, unit, mean and std of the inputs; None if the card does not tell."""
         return self.manifest.preprocessing
 
     def in_form(self, form: str) -> Bundle:
-        """The bundle with the graphs of one form, such as "opset17", before others. Raises BundleError."""
+        """The same bundle with the graphs of one form, such as "opset17", as its own. Raises BundleError."""
         return Bundle(self.path, self.manifest.in_form(form))
 
     def full(
@@ -57,11 +57,10 @@ class Bundle:
         provider: str | None = None,
         provider_options: Mapping[str, str] | None = None,
     ) -> FullGraph:
-        """The full-sequence graph. ``threads`` None is one a core.
+        """Load the full-sequence graph. ``threads`` defaults to one per core.
 
-        ``provider`` is ONNX Runtime's: "cpu", "cuda" or the full name of any other, with its
-        ``provider_options``; None takes CUDA where it works, else the CPU.
-        Raises BackendError or BundleError.
+        ``provider`` is ONNX Runtime's execution provider: "cpu", "cuda" or the full name of another, with its
+        ``provider_options``. None selects CUDA if it works, else the CPU. Raises BackendError or BundleError.
         """
         spec = self.manifest.graph("full", precision)
         runner = make_runner(
@@ -80,13 +79,13 @@ class Bundle:
         provider_options: Mapping[str, str] | None = None,
         pool: str | None = None,
     ) -> Stream:
-        """``batch`` streams that start at zero.
+        """Start ``batch`` streams with zero states.
 
-        ``backend`` "auto" is the native engine where the bundle has its weights; "tensorrt" takes an engine
-        that `multires-edge build` made for this device. Threads other than one, and a ``provider`` with its
-        ``provider_options`` (see :meth:`full`), are ONNX Runtime's; one thread is its fastest too for one
-        stream, whose operators are too small to share. ``pool``, "cumulative" or "window:N" in steps,
-        replaces the one that the bundle was exported with, in the native backend.
+        ``backend`` "auto" selects the native engine if the bundle has its weights. "tensorrt" runs an engine
+        that `multires-edge build` made for this device. Only ONNX Runtime supports more than one of
+        ``threads``, and a ``provider`` with ``provider_options`` (see :meth:`full`); a single stream is
+        fastest on one thread, because its operators are small. Only the native backend supports ``pool``:
+        "cumulative" or "window:N" in steps replaces the pooling of the export.
         Raises BackendError, BundleError, ConfigError or InputError.
         """
         batch = _positive("batch", batch)
@@ -106,23 +105,22 @@ class Bundle:
             )
         except MemoryError as error:
             raise InputError(
-                f"batch is {batch:,}: with {spec.state_bytes:,} bytes of state each, that does not fit into "
-                "memory"
+                f"batch is {batch:,}: its states of {spec.state_bytes:,} bytes each do not fit in memory"
             ) from error
         return self.stream_of(stepper, batch, precision, pool)
 
     def stream_of(self, stepper: Stepper, batch: int, precision: str, pool: str | None = None) -> Stream:
-        """A stream on a stepper made for this bundle, which pools as ``pool`` says, None as exported."""
+        """A stream on a stepper made for this bundle. ``pool`` None is the pooling of the export."""
         spec, pooling = self._pooled(precision, pool)
         model = f"{self.manifest.source['sha256'][:16]}/{pooling or self.manifest.pooling}/{precision}"
         quantization = self.manifest.quantization.get(precision)
-        if quantization is not None:  # with other ranges or parts the same numbers in a queue mean another
+        if quantization is not None:  # the ranges give quantized states their meaning
             table = self.manifest.files.get(CALIBRATION_FILE)
             model += f"/{digest_of({'quantization': quantization, 'calibration': table})[:16]}"
         return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
 
     def _pooled(self, precision: str, pool: str | None) -> tuple[GraphSpec, Pooling | None]:
-        """The step graph as it would be with another pooling, and that pooling; None for the bundle's own."""
+        """The step graph with another pooling, and that pooling; None if it is the bundle's own."""
         spec, own = self.manifest.graph("step", precision), self.manifest.pooling
         if pool is None:
             return spec, None
@@ -135,7 +133,7 @@ class Bundle:
         return replace(spec, states=states), other
 
     def parity(self) -> dict[str, Any]:
-        """The parity checks that the export made, as in parity.json."""
+        """The export's parity checks, the content of parity.json. Raises BundleError."""
         path = self.path / "parity.json"
         try:
             report: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -145,10 +143,10 @@ class Bundle:
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Open a bundle folder after checking every file in it against its digest.
+    """Check every file of a bundle folder against its digest, and open the bundle.
 
-    Raises BundleError for a missing, changed or damaged file, or a later bundle version. Warns when
-    the bundle's own parity proof failed.
+    Raises BundleError for a missing, changed or damaged file, or a later bundle version. Warns if the
+    bundle's own parity proof failed.
 
     >>> import numpy as np
     >>> from multires_edge.runtime import open_bundle
@@ -163,7 +161,7 @@ def open_bundle(path: str | Path) -> Bundle:
     manifest = read_manifest(path)
     for name, digest in manifest.digests().items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BundleError(f"{path}: the manifest names {name!r}, which is not a file in it")
+            raise BundleError(f"{path}: the manifest names {name!r}, expected a file in the bundle")
         try:
             found = sha256_of(path / name)
         except OSError as error:

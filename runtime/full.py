@@ -14,7 +14,7 @@ from multires_edge.runtime.backends.protocol import Runner
 
 
 class FullGraph:
-    """Whole sequences at once; made by :meth:`Bundle.full`. May be shared by threads."""
+    """Runs whole sequences; made by :meth:`Bundle.full`. Threads may share it."""
 
     def __init__(self, runner: Runner, spec: GraphSpec, n_tokens: int | None) -> None:
         self._runner = runner
@@ -25,10 +25,10 @@ class FullGraph:
     def __call__(self, x: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[Any]:
         """Run x (batch, d_input, time) float32, or tokens (batch, time) int64.
 
-        ``lengths`` int64 (batch,) are the steps of each row that count, for bundles exported with
-        them; without, every step counts. Returns logits (batch, d_output), or params
-        (batch, d_output, time) of an autoregressive model. Raises InputError, or OverflowedError
-        when finite inputs are so large that the output is not.
+        ``lengths`` int64 (batch,) are the numbers of valid steps in each row, for bundles exported with
+        ``--lengths``; by default all steps are valid. Returns logits (batch, d_output), or the parameters
+        (batch, d_output, time) of an autoregressive model. Raises InputError, or OverflowedError if inputs
+        are finite but so large that the output overflows.
         """
         name = self._input.name
         x = check_array(x, name, np.dtype(self._input.dtype), self._input.shape, self._n_tokens)
@@ -39,7 +39,7 @@ class FullGraph:
             raise InputError("this bundle's full graph takes no lengths: export it with --lengths")
         y = self._runner.run(feeds)
         if not all_finite(y):
-            raise OverflowedError(f"{name} is finite but so large that the output is not; check its scale")
+            raise OverflowedError(f"{name} is finite but so large that the output overflows; check its scale")
         return y
 
     @staticmethod
@@ -50,7 +50,7 @@ class FullGraph:
         if lengths.min() < 1 or lengths.max() > time:
             raise InputError(
                 f"lengths run from {lengths.min()} to {lengths.max()}, expected 1 to {time}, the "
-                "steps of the sequence"
+                "steps of the sequences"
             )
         checked: NDArray[Any] = lengths
         return checked

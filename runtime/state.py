@@ -1,4 +1,4 @@
-"""A stream's state at one moment, apart from the stream: to keep, to send, to go on from."""
+"""A saved state of a stream: to store, to send, or to continue from."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _HEADER = "multires_stream_state"
 
 @dataclass(frozen=True)
 class StreamState:
-    """What :meth:`Stream.save_state` gives.
+    """The state that :meth:`Stream.save_state` returns.
 
-    ``model`` names checkpoint, pooling and precision; ``arrays`` are the step graph's states by
+    ``model`` identifies checkpoint, pooling and precision. ``arrays`` has the step graph's states by
     input name, each with the batch as its first axis.
     """
 
@@ -30,7 +30,7 @@ class StreamState:
     arrays: dict[str, NDArray[Any]]
 
     def to_bytes(self) -> bytes:
-        """A .npz file in memory: every array, and a header; each with a checksum."""
+        """Convert to the bytes of an .npz file: all arrays and a header, each with a checksum."""
         buffer = io.BytesIO()
         header = json.dumps({"version": 1, "model": self.model, "batch": self.batch})
         arrays: dict[str, Any] = {_HEADER: np.array(header), **self.arrays}
@@ -39,7 +39,7 @@ class StreamState:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> StreamState:
-        """Read :meth:`to_bytes` back. Raises StateError for anything else, or a damaged copy."""
+        """Read the bytes of :meth:`to_bytes`. Raises StateError for other or damaged bytes."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}

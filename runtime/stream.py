@@ -1,4 +1,4 @@
-"""A stream: feed one sample at a time for ever, at constant cost and memory."""
+"""A stream: feed one sample at a time, indefinitely, at constant cost and memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.protocol import Outcome, Stepper
 from multires_edge.runtime.state import StreamState
 
-_MAX_POSITION = 1 << 62  # no stream comes near, and counting on from it does not overflow
+_MAX_POSITION = 1 << 62  # no stream reaches it, and it leaves room to count on
 
 
 class Stream:
     """``batch`` independent streams in lockstep; made by :meth:`Bundle.stream`.
 
-    Each row of the batch is a stream of its own, with its own position, that can be restarted alone.
-    A stream object belongs to one thread at a time: a call from a second thread while one is running
+    Each row of the batch is a separate stream with its own position, and can be restarted separately.
+    Only one thread may use a stream object at a time. A call from a second thread during another call
     raises StateError and changes nothing. Different stream objects are independent.
 
     >>> import numpy as np
@@ -51,22 +51,22 @@ class Stream:
         lock = threading.Lock()
         self._acquire, self._release = lock.acquire, lock.release
         self._ownership = _Ownership(lock)
-        # Looked up once: a step of a small network takes no longer than a few of these.
+        # Looked up once: a few attribute lookups take as long as a step of a small network.
         self._input, self._output, self._step = stepper.input, stepper.output, stepper.step
         self.batch = batch
 
     def step(self, x: NDArray[Any]) -> NDArray[Any]:
         """Feed one sample: x (batch, d_input) float32, or tokens (batch,) int64.
 
-        Returns (batch, d_output) float32: classification gives the logits of everything seen so far
-        (or of the window that the bundle was exported with), an autoregressive model, fed x[t-1], the
-        parameters of step t. Raises InputError and leaves the state as it was; raises OverflowedError
-        when finite inputs are so large that the output is not, and the rows it names need a reset.
+        Returns (batch, d_output) float32. A classifier returns the logits of all samples so far, or of its
+        window. An autoregressive model takes x[t-1] and returns the parameters of step t. Raises InputError
+        and leaves the state unchanged. Raises OverflowedError if inputs are finite but so large that the
+        output overflows; the rows in its message then need a reset.
         """
         if type(x) is not np.ndarray or x.dtype != self._dtype or x.shape != self._shape:
             self._check(x)
-        # `with self._ownership` without its two calls, which would take a microsecond: a step leaves little
-        # of the interpreter in the nearest cache.
+        # The same as `with self._ownership`, without its two calls. They would take a microsecond, because a
+        # step evicts the interpreter from the nearest cache.
         if not self._acquire(False):
             _refuse_second_thread()
         try:
@@ -83,9 +83,9 @@ class Stream:
         check_array(x, self._name, self._dtype, self._shape, self._n_tokens)
 
     def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Feed a chunk: x (batch, d_input, time), or tokens (batch, time); the state is carried on.
+        """Feed a chunk: x (batch, d_input, time), or tokens (batch, time). The state continues.
 
-        Returns what :meth:`step` gives for each of its steps, (batch, d_output, time).
+        Returns the outputs of :meth:`step` for every step, (batch, d_output, time).
         """
         x = check_array(x, self._name, self._dtype, (*self._shape, "time"), self._n_tokens)
         samples = np.ascontiguousarray(np.moveaxis(x, -1, 0))
@@ -96,14 +96,14 @@ class Stream:
         return np.ascontiguousarray(np.moveaxis(outputs, 0, -1))
 
     def reset(self, rows: Iterable[int] | None = None) -> None:
-        """Start over: all rows of the batch, or only ``rows``, of which the others see nothing."""
+        """Restart all rows of the batch, or only ``rows``. Other rows do not change."""
         if rows is not None:
             rows = self._row_numbers(rows)
         with self._ownership:
             self._stepper.reset(rows)
 
     def save_state(self, rows: Iterable[int] | None = None) -> StreamState:
-        """A copy of the state, of all rows or only of ``rows``; the stream goes on untouched."""
+        """A copy of the state of all rows, or only of ``rows``. The stream does not change."""
         numbers = None if rows is None else self._row_numbers(rows)
         with self._ownership:
             arrays = self._stepper.read_state()
@@ -114,9 +114,9 @@ class Stream:
         )
 
     def load_state(self, saved: StreamState, rows: Iterable[int] | None = None) -> None:
-        """Go on from a saved state: all rows, or only ``rows``, of which the others see nothing.
+        """Continue all rows, or only ``rows``, from a saved state. Other rows do not change.
 
-        Raises StateError for one of another model, pooling or batch.
+        Raises StateError for a state of another model, pooling or batch.
         """
         numbers = None if rows is None else self._row_numbers(rows)
         batch = self.batch if numbers is None else len(numbers)
@@ -130,10 +130,10 @@ class Stream:
                 f"the state is of another model: it is of {saved.model}, this stream runs {self._model}"
             )
         if saved.batch != batch:
-            to = f"this stream of {batch}" if numbers is None else f"{batch} rows are to take it"
-            raise StateError(f"the state has a batch of {saved.batch}, {to}")
+            expected = f"this stream's {batch}" if numbers is None else f"{batch} as in rows"
+            raise StateError(f"the state has a batch of {saved.batch}, expected {expected}")
         if set(saved.arrays) != set(self._states):
-            raise StateError(f"the state holds {sorted(saved.arrays)}, expected {sorted(self._states)}")
+            raise StateError(f"the state has {sorted(saved.arrays)}, expected {sorted(self._states)}")
         for name, spec in self._states.items():
             array = saved.arrays[name]
             shape = (batch, *spec.shape[1:])
@@ -145,9 +145,7 @@ class Stream:
         if not ((position >= 0) & (position <= _MAX_POSITION)).all() or not all(
             all_finite(array) for array in saved.arrays.values() if array.dtype.kind == "f"
         ):
-            raise StateError(
-                "the state holds a position outside of 0 to 2^62, NaN or infinity, so it was damaged"
-            )
+            raise StateError("the state has NaN, infinity or a position outside of 0 to 2^62: it is damaged")
         with self._ownership:
             if numbers is None:
                 self._stepper.write_state(saved.arrays)
@@ -159,7 +157,7 @@ class Stream:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of state that one row of the batch holds."""
+        """Bytes of state per row of the batch."""
         return sum(spec.row_bytes for spec in self._states.values())
 
     def _row_numbers(self, rows: Iterable[int]) -> list[int]:
@@ -182,13 +180,13 @@ class Stream:
         """y is (batch, ...)."""
         rows = [row for row in range(self.batch) if not np.isfinite(y[row]).all()]
         raise OverflowedError(
-            f"rows {rows}: the inputs were finite but so large that the output is not; check their "
-            f"scale, then start these rows over with reset(rows={rows})"
+            f"rows {rows}: the inputs were finite but so large that the output overflowed; check their "
+            f"scale, then restart these rows with reset(rows={rows})"
         )
 
 
 class _Ownership:
-    """Holds a stream for the length of one call; never waits."""
+    """Reserves a stream for one call. Never waits."""
 
     __slots__ = ("_lock",)
 
@@ -204,4 +202,4 @@ class _Ownership:
 
 
 def _refuse_second_thread() -> NoReturn:
-    raise StateError("this stream is being used by another thread; give each thread a stream of its own")
+    raise StateError("another thread is using this stream; give each thread its own stream")

@@ -1,4 +1,4 @@
-"""A bundle against its own recorded reference, on this machine."""
+"""Compare a bundle with its own recorded reference, on this machine."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
 
-TAPS = "taps"  # beside the backends: the taps graph on the host, rings around it
+TAPS = "taps"  # not a backend: the taps graph on the host, with its rings
 
 
 def verify_bundle(bundle: Bundle) -> list[Check]:
-    """Run a bundle on its recorded inputs, in every form and precision and by every backend that is here,
-    and compare with the recorded reference."""
+    """Compare a bundle's outputs for its recorded inputs with the recorded reference.
+
+    It runs every form and precision by every installed backend.
+    """
     whole = Golden.load(bundle.path / GOLDEN_FILE)
     further = bundle.manifest.form_names()[1:]
     checks = _verify_form(bundle, whole, installed_backends(), "")
@@ -29,7 +31,7 @@ def _verify_form(bundle: Bundle, whole: Golden, installed: list[str], form: str)
     for precision in bundle.manifest.graphs["full"]:
         usable = [name for name in installed if name != "native" or precision in bundle.manifest.native]
         if not usable:
-            continue  # a device without ONNX Runtime has the native engine's precisions only
+            continue  # without ONNX Runtime, only precisions with native weights can run
         prefix = form if precision == "fp32" else f"{form}{precision}: "
         calibrated = bundle.manifest.calibrated_steps(precision)
         golden = whole if calibrated is None else whole.first(calibrated, bundle.manifest.pooling)
@@ -51,7 +53,7 @@ def _verify_form(bundle: Bundle, whole: Golden, installed: list[str], form: str)
 
 
 def open_stream(bundle: Bundle, rows: int, backend: str, precision: str) -> Stream:
-    """A stream of a backend, or of the taps graph as the TensorRT backend runs it, on the host."""
+    """A stream of a backend, or of the taps graph in the TensorRT backend on the host."""
     if backend != TAPS:
         return bundle.stream(rows, backend=backend, precision=precision)
     from multires_edge.runtime.backends.tensorrt.host import host_stepper
@@ -76,7 +78,7 @@ def _verify_streams(bundle: Bundle, golden: Golden, backend: str, what: str, pre
     other.load_state(StreamState.from_bytes(saved))
     resumed.compare(other.run(golden.inputs[..., half:]), late, start=half, over_time=True)
 
-    restarted = Check(f"{what}, one row restarted", "step", "the other rows go on", limit)
+    restarted = Check(f"{what}, one row restarted", "step", "the other rows continue", limit)
     last = rows - 1
     stream.reset(rows=[last])
     restarted.compare(

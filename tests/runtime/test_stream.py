@@ -150,7 +150,7 @@ class TestSavedState:
         third = opened.stream(1, backend=backend)
         third.load_state(middle)
         assert third.save_state().arrays["position"].tolist() == [5]
-        with pytest.raises(StateError, match="batch of 2, 1 rows are to take it"):
+        with pytest.raises(StateError, match="batch of 2, expected 1 as in rows"):
             other.load_state(saved, rows=[1])
         with pytest.raises(InputError, match="row numbers from 0 to 2"):
             other.save_state(rows=[3])
@@ -173,7 +173,7 @@ class TestSavedState:
         windowed = open_bundle(export_bundle(run, tmp_path / "windowed", pool="window:4").path)
         with pytest.raises(StateError, match="of another model"):
             stream.load_state(windowed.stream(3).save_state())
-        with pytest.raises(StateError, match="batch of 2, this stream of 3"):
+        with pytest.raises(StateError, match="batch of 2, expected this stream's 3"):
             stream.load_state(opened.stream(2).save_state())
 
     @pytest.mark.parametrize("to", ["native", "onnxruntime"])
@@ -192,7 +192,7 @@ class TestSavedState:
         arrays = saved.arrays | {"queue_00": saved.arrays["queue_00"][..., 1:]}
         with pytest.raises(StateError, match="state queue_00 is"):
             stream.load_state(StreamState(saved.model, 3, arrays))
-        with pytest.raises(StateError, match="the state holds"):
+        with pytest.raises(StateError, match="the state has"):
             stream.load_state(StreamState(saved.model, 3, {}))
         with pytest.raises(StateError, match="expected a StreamState"):
             stream.load_state(saved.arrays)  # type: ignore[arg-type]

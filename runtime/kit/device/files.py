@@ -60,7 +60,7 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary = None
     except OSError as error:
         what = error.strerror or str(error)
-        raise KitError(f"{path}: cannot be written ({what}); the partial file was removed") from error
+        raise KitError(f"{path}: cannot be written ({what}); no partial file was left") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
