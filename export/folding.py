@@ -19,29 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.export.linear import FilterScales, Linear, QuantizedLinear
+from multires_edge.export.norms import FOLDED_NORMS, Array, FoldedNorm
 
 if TYPE_CHECKING:
     from multires_edge.format.config import ModelConfig
     from multires_edge.models.network import MultiresNet
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class LayerNorm:
-    """Normalisation over channels: scale and bias (d_model,)."""
-
-    scale: Array
-    bias: Array
-    epsilon: float
-
-
-@dataclass(frozen=True)
-class ResidualAffine:
-    """What is left of a folded BatchNorm: the residual is scaled and, without an ``output``, shifted."""
-
-    scale: Array
-    shift: Array | None
 
 
 @dataclass(frozen=True)
@@ -57,7 +39,7 @@ class FoldedLayer:
     highpass: list[Array]
     mixing: Linear | QuantizedLinear
     output: Linear | QuantizedLinear | None
-    norm: LayerNorm | ResidualAffine
+    norm: FoldedNorm
     filter_scales: FilterScales | None = None
 
     @property
@@ -129,22 +111,10 @@ def _fold_layer(net: MultiresNet, state: dict[str, Array], linear: Any, i: int) 
     highpass[0] = _add(highpass[0], w[-1:])
     mixing = linear(f"mixing_layers.{i}.0")
     output = linear(f"mixing_layers.{i}.3") if config.task == "autoregressive" else None
-    scale, bias = state[f"norms.{i}.weight"], state[f"norms.{i}.bias"]
-    epsilon = net.norm_epsilon
-    if config.norm == "layer":
-        return FoldedLayer(h0, highpass, mixing, output, LayerNorm(scale, bias, epsilon))
-    scale = scale / np.sqrt(state[f"norms.{i}.running_var"] + epsilon)
-    shift = bias - scale * state[f"norms.{i}.running_mean"]
-    if output is not None:
-        output = Linear(scale[:, None] * output.weight, scale * output.bias + shift)
-        return FoldedLayer(h0, highpass, mixing, output, ResidualAffine(scale, None))
-    # GLU is value * sigmoid(gate): its value half takes the scale, the shift stays with the residual.
-    value, gate = mixing.halves()
-    mixing = Linear(
-        np.concatenate([scale[:, None] * value.weight, gate.weight]),
-        np.concatenate([scale * value.bias, gate.bias]),
-    )
-    return FoldedLayer(h0, highpass, mixing, output, ResidualAffine(scale, shift))
+    prefix, epsilon = f"norms.{i}.", float(getattr(net.norms[i], "eps", 0.0))
+    tensors = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+    norm, mixing, output = FOLDED_NORMS[config.norm].fold(tensors, epsilon, mixing, output)
+    return FoldedLayer(h0, highpass, mixing, output, norm)
 
 
 def _highpass(h1: Array, memory: Array) -> Array:

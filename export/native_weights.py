@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from multires_edge.export.folding import FoldedNetwork, LayerNorm
+from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.precision.queues import Queues
 from multires_edge.format.card import Card
@@ -51,7 +51,8 @@ def file_name(precision: str) -> str:
 
 def runs_natively(network: FoldedNetwork, pooling: Pooling) -> bool:
     """Whether the native engine has every part of a network."""
-    return network.config.task == "autoregressive" or pooling.native_window is not None
+    norms = all(layer.norm.native_names is not None for layer in network.layers)
+    return norms and (network.config.task == "autoregressive" or pooling.native_window is not None)
 
 
 def native_weights(
@@ -105,14 +106,11 @@ def native_weights(
         put_convolution(f"{name}.mixing", layer.mixing)
         if layer.output is not None:
             put_convolution(f"{name}.output", layer.output)
-        if isinstance(layer.norm, LayerNorm):
-            epsilon = layer.norm.epsilon
-            put(f"{name}.norm.scale", layer.norm.scale)
-            put(f"{name}.norm.bias", layer.norm.bias)
-        else:
-            shift = layer.norm.shift
-            put(f"{name}.residual.scale", layer.norm.scale)
-            put(f"{name}.residual.shift", np.zeros(config.d_model) if shift is None else shift)
+        assert layer.norm.native_names is not None
+        scale, shift = layer.norm.native_names
+        epsilon = layer.norm.epsilon
+        put(f"{name}.{scale}", layer.norm.scale)
+        put(f"{name}.{shift}", np.zeros(config.d_model) if layer.norm.shift is None else layer.norm.shift)
     put_linear("head", network.head)
     classifies = config.task == "classification"
     metadata = {

@@ -11,8 +11,9 @@ from multires_edge.base.errors import ConfigError
 Task = Literal["classification", "autoregressive"]
 Encoder = Literal["linear", "token"]
 TreeSelect = Literal["fading", "uniform"]
-Norm = Literal["layer", "batch"]
 
+# The norms by name. Their modules are in models/norms.py, their folding is in export/norms.py.
+NORMS = {"layer": "LayerNorm over the channels of a step", "batch": "BatchNorm"}
 # 2**20 steps are three hours at 100 Hz; a deeper tree than this is a misread file, not a model.
 MAX_DEPTH = 20
 # As little a model; and a damaged number must not have as many layers' names filled into the memory.
@@ -48,14 +49,14 @@ class ModelConfig:
     depth: int
     tree_select: TreeSelect = "fading"
     memory_size: int | None = None
-    norm: Norm = "layer"
+    norm: str = "layer"
 
     def __post_init__(self) -> None:
         for field, allowed in (
             ("task", ("classification", "autoregressive")),
             ("encoder", ("linear", "token")),
             ("tree_select", ("fading", "uniform")),
-            ("norm", ("layer", "batch")),
+            ("norm", tuple(NORMS)),
         ):
             value = getattr(self, field)
             if value not in allowed:

@@ -28,6 +28,8 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
     Raises CheckpointError if the tensors are not a MultiresNet's, and ConfigError if an option is
     needed, which the message names.
     """
+    from multires_edge.models.norms import norm_of
+
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
 
     def shape(name: str, rank: int) -> tuple[int, ...]:
@@ -68,7 +70,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
         depth=_depth(checkpoint, overrides, tree_select, columns, kernel_size),
         tree_select=tree_select,
         memory_size=columns - 1 if tree_select == "uniform" else None,
-        norm="batch" if "norms.0.running_mean" in shapes else "layer",
+        norm=norm_of({name.removeprefix("norms.0.") for name in shapes if name.startswith("norms.0.")}),
     )
     if checkpoint.training_args is not None:
         _check_args(checkpoint, checkpoint.training_args, config)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import CUMULATIVE, Pooling
 from multires_edge.models.multires import MultiresLayer
+from multires_edge.models.norms import NORM_MODULES
 from multires_edge.models.pooling import reference_of
 
 
@@ -48,19 +49,11 @@ class MultiresNet(nn.Module):
             )
             for _ in range(config.n_layers)
         )
-        norm = nn.LayerNorm if config.norm == "layer" else nn.BatchNorm1d
-        self.norms = nn.ModuleList(norm(d) for _ in range(config.n_layers))
+        self.norms = nn.ModuleList(NORM_MODULES[config.norm](d) for _ in range(config.n_layers))
         if autoregressive:
             self.decoder = nn.Conv1d(d, config.d_output, 1)
         else:
             self.output_mapping = nn.Linear(d, config.d_output)
-
-    @property
-    def norm_epsilon(self) -> float:
-        """The constant that keeps a normalization from dividing by zero."""
-        epsilon = self.norms[0].eps
-        assert isinstance(epsilon, float)
-        return epsilon
 
     def features(self, x: Tensor) -> Tensor:
         """The output of the stack (batch, d_model, time), before pooling and head, without a shift."""
@@ -68,11 +61,7 @@ class MultiresNet(nn.Module):
         if self.config.encoder == "token":
             x = x.transpose(1, 2)
         for layer, mixing, norm in zip(self.seq_layers, self.mixing_layers, self.norms, strict=True):
-            x = x + mixing(layer(x))
-            if self.config.norm == "layer":
-                x = norm(x.transpose(1, 2)).transpose(1, 2)
-            else:
-                x = norm(x)
+            x = norm(x + mixing(layer(x)))
         return x
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, pooling: Pooling = CUMULATIVE) -> Tensor:

@@ -27,7 +27,7 @@ class PoolingReference:
 
 def reference_of(pooling: Pooling) -> PoolingReference:
     """The reference of a pooling's kind."""
-    return REFERENCES[type(pooling)]
+    return POOLING_REFERENCES[type(pooling)]
 
 
 def _mean(_: Pooling, features: Tensor, lengths: Tensor | None) -> Tensor:
@@ -52,7 +52,7 @@ def _step_numbers(features: Tensor) -> Tensor:
     return torch.arange(1, features.shape[-1] + 1, dtype=features.dtype, device=features.device)
 
 
-REFERENCES: dict[type[Pooling], PoolingReference] = {
+POOLING_REFERENCES: dict[type[Pooling], PoolingReference] = {
     Cumulative: PoolingReference(_mean, _running_mean),
     Window: PoolingReference(_mean, _moving_mean),
 }

@@ -48,7 +48,7 @@ class ShiftQueueStep(nn.Module):
                 a = (taps * layer.h0[:, 0]).sum(-1, keepdim=True)
                 y = y + layer.w[:, config.depth - j, None] * b
             y = torch.nn.functional.gelu(y + layer.w[:, :1] * a)
-            x = norm((x + mixing(y)).transpose(1, 2)).transpose(1, 2)
+            x = norm(x + mixing(y))
         total, count = total + x[..., 0], count + 1
         return net.output_mapping(total / count), total, count, *new
 

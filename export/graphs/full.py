@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
+from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm, pointwise
+from multires_edge.export.graphs.norms import normalize
 from multires_edge.export.graphs.pooling import graphs_of
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.precision.types import TypePlan
@@ -217,27 +218,4 @@ def _block(
     y = graph.node("Mul", [value, gate], f"{name}/glu", doc="gated linear unit over channels")
     if layer.output is not None:
         y = pointwise(graph, y, layer.output, f"{name}/output")
-    return _residual(graph, x, y, layer, name)
-
-
-def _residual(graph: GraphBuilder, x: str, y: str, layer: FoldedLayer, name: str) -> str:
-    if isinstance(layer.norm, LayerNorm):
-        total = graph.node("Add", [x, y], f"{name}/residual")
-        rows = graph.node("Transpose", [total], f"{name}/norm/rows", perm=[0, 2, 1])
-        scale = graph.weight(f"{name}/norm/scale", layer.norm.scale, like=x)
-        bias = graph.weight(f"{name}/norm/bias", layer.norm.bias, like=x)
-        rows = graph.node(
-            "LayerNormalization",
-            [rows, scale, bias],
-            f"{name}/norm/normalized",
-            axis=-1,
-            epsilon=layer.norm.epsilon,
-            doc="over channels",
-        )
-        return graph.node("Transpose", [rows], f"{name}/norm", perm=[0, 2, 1])
-    scale = graph.weight(f"{name}/norm/scale", layer.norm.scale[:, None], like=x)
-    kept = graph.node("Mul", [x, scale], f"{name}/norm/scaled", doc="what is left of BatchNorm")
-    if layer.norm.shift is not None:
-        shift = graph.weight(f"{name}/norm/shift", layer.norm.shift[:, None], like=x)
-        kept = graph.node("Add", [kept, shift], f"{name}/norm/shifted")
-    return graph.node("Add", [kept, y], f"{name}/residual")
+    return normalize(layer.norm, graph, x, y, name, over_time=True)

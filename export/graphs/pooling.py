@@ -36,7 +36,7 @@ class PoolingGraphs:
 
 def graphs_of(pooling: Pooling) -> PoolingGraphs:
     """The graphs of a pooling's kind."""
-    return GRAPHS[type(pooling)]
+    return POOLING_GRAPHS[type(pooling)]
 
 
 def _no_rings(_: Pooling, d_model: int) -> list[Ring]:
@@ -184,7 +184,7 @@ class _ExactSum:
         return _ExactSum(rounded, error)
 
 
-GRAPHS: dict[type[Pooling], PoolingGraphs] = {
+POOLING_GRAPHS: dict[type[Pooling], PoolingGraphs] = {
     Cumulative: PoolingGraphs(_no_rings, _cumulative_mean, _mean),
     Window: PoolingGraphs(_window_rings, _window_mean, _mean),
 }

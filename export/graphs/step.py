@@ -20,9 +20,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
+from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm
+from multires_edge.export.graphs.norms import normalize
 from multires_edge.export.graphs.pooling import graphs_of
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.graphs.rings import Ring, RingSet, RingsInGraph
@@ -227,24 +228,7 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
     y = graph.node("Mul", [y, opened], f"{name}/glu", doc="gated linear unit over channels")
     if layer.output is not None:
         y = gemm(graph, y, layer.output, f"{name}/output")
-    if isinstance(layer.norm, LayerNorm):
-        total = graph.node("Add", [x, y], f"{name}/residual")
-        scale = graph.weight(f"{name}/norm/scale", layer.norm.scale, like=x)
-        bias = graph.weight(f"{name}/norm/bias", layer.norm.bias, like=x)
-        return graph.node(
-            "LayerNormalization",
-            [total, scale, bias],
-            f"{name}/norm",
-            axis=-1,
-            epsilon=layer.norm.epsilon,
-            doc="over channels",
-        )
-    scale = graph.weight(f"{name}/norm/scale", layer.norm.scale, like=x)
-    kept = graph.node("Mul", [x, scale], f"{name}/norm/scaled", doc="what is left of BatchNorm")
-    if layer.norm.shift is not None:
-        shift = graph.weight(f"{name}/norm/shift", layer.norm.shift, like=x)
-        kept = graph.node("Add", [kept, shift], f"{name}/norm/shifted")
-    return graph.node("Add", [kept, y], f"{name}/residual")
+    return normalize(layer.norm, graph, x, y, name, over_time=False)
 
 
 def _push(

@@ -13,13 +13,13 @@ from torch import Tensor
 from multires_edge.base.errors import BackendError, BundleError, ConfigError
 from multires_edge.export import export_bundle
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.pooling import GRAPHS, PoolingGraphs
+from multires_edge.export.graphs.pooling import POOLING_GRAPHS, PoolingGraphs
 from multires_edge.export.graphs.rings import Ring, RingSet
 from multires_edge.format.golden import GOLDEN_FILE, Golden
 from multires_edge.format.manifest import read_manifest
 from multires_edge.format.pooling import POOLINGS, Pooling, parse_pooling
 from multires_edge.format.specs import StateSpec
-from multires_edge.models.pooling import REFERENCES, PoolingReference
+from multires_edge.models.pooling import POOLING_REFERENCES, PoolingReference
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.ecg.settings import Pool
 from multires_edge.runtime.state import StreamState
@@ -96,8 +96,8 @@ def full(pooling: Decay, graph: GraphBuilder, features: str, lengths: str | None
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     kind: type[Pooling] = Decay
     monkeypatch.setitem(POOLINGS, "decay", kind)
-    monkeypatch.setitem(REFERENCES, kind, PoolingReference(whole, stepwise))
-    monkeypatch.setitem(GRAPHS, kind, PoolingGraphs(no_rings, step, full))
+    monkeypatch.setitem(POOLING_REFERENCES, kind, PoolingReference(whole, stepwise))
+    monkeypatch.setitem(POOLING_GRAPHS, kind, PoolingGraphs(no_rings, step, full))
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
-from multires_edge.export.folding import FoldedLayer, ResidualAffine, fold
+from multires_edge.export.folding import FoldedLayer, fold
+from multires_edge.export.norms import ResidualAffine
 from multires_edge.format.config import ModelConfig
 from tests.conftest import configs, random_net, variant
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from multires_edge.export.folding import FoldedLayer, FoldedNetwork, LayerNorm
+from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.linear import Linear, QuantizedLinear
+from multires_edge.export.norms import LayerNorm
 from multires_edge.export.precision.queues import Queues
 from multires_edge.export.precision.types import FLOAT16
 from multires_edge.format.pooling import Pooling
@@ -90,7 +91,7 @@ class SlowStream:
         x = x + y
         variance = x.var(axis=1, keepdims=True)
         normal: Array = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(variance + norm.epsilon)
-        return normal * norm.scale + norm.bias
+        return normal * norm.scale + (0 if norm.shift is None else norm.shift)
 
     def _tap(self, i: int, j: int, o: int) -> Array:
         """a_j of layer i, o * 2^j steps ago."""

@@ -128,7 +128,7 @@ def held_by_definition(
         found |= {f"layers.{i}.queues.{j}": values for j, values in enumerate(levels)}
         with torch.no_grad():
             mixed = net.mixing_layers[i].double()(torch.nn.functional.gelu(torch.from_numpy(y).T[None]))
-            x = net.norms[i].double()((torch.from_numpy(x).T[None] + mixed).transpose(1, 2))[0].numpy()
+            x = net.norms[i].double()(torch.from_numpy(x).T[None] + mixed)[0].T.numpy()
     return found
 
 
