@@ -18,7 +18,7 @@ import numpy as np
 
 from multires_edge.calibration.data import load_data
 from multires_edge.cli.terminal import print_table
-from multires_edge.export import export_bundle
+from multires_edge.export import Int8Options, export_bundle
 from multires_edge.format.card import read_card
 from multires_edge.format.pooling import Window
 from multires_edge.models.loading import load_checkpoint
@@ -50,8 +50,7 @@ def main(checkpoint: Path, card: Path, records: Path) -> None:
                 card=card,
                 pool=f"window:{WINDOW}",
                 precisions=("fp32", "fp16", "int8"),
-                calibration_data=records,
-                quantize=quantize.split(","),
+                int8=Int8Options(data=records, parts=quantize.split(",")),
             )
             for precision in ("fp32", "fp16", "int8") if quantize == "mixing" else ("int8",):
                 outputs = stretches(bundle.path, precision, inputs)

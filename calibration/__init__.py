@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from multires_edge.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from multires_edge.calibration.measure import calibrate
@@ -10,16 +12,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CalibrationTable", "calibrate"]
 
-_HOMES = {
-    "CalibrationTable": "multires_edge.calibration.table",
-    "calibrate": "multires_edge.calibration.measure",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # The command line imports this package, and must not wait for numpy.
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__, {"CalibrationTable": "calibration.table", "calibrate": "calibration.measure"}
+)

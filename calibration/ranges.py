@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import ConfigError, DataError
+from multires_edge.base.names import check_name
 from multires_edge.calibration.histogram import BINS, MagnitudeHistogram
 
 LEVELS = 127
@@ -140,8 +141,7 @@ METHODS: dict[str, type[Method]] = {
 
 def method_named(name: str, **parameters: Any) -> Method:
     """The method of a name. Raises ConfigError for an unknown name or parameter."""
-    if name not in METHODS:
-        raise ConfigError(f"method is {name!r}, expected one of {', '.join(METHODS)}")
+    check_name("method", name, METHODS)
     try:
         return METHODS[name](**parameters)
     except TypeError:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from multires_edge.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from multires_edge.export.bundle import ExportResult, ParityError, export_bundle
+    from multires_edge.export.options import ExportOptions, Int8Options
 
-__all__ = ["ExportResult", "ParityError", "export_bundle"]
+__all__ = ["ExportOptions", "ExportResult", "Int8Options", "ParityError", "export_bundle"]
 
-
-def __getattr__(name: str) -> Any:
-    # torch and onnx take seconds to import, and a command's --help needs neither.
-    if name in __all__:
-        from multires_edge.export import bundle
-
-        return getattr(bundle, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ExportOptions": "export.options",
+        "ExportResult": "export.bundle",
+        "Int8Options": "export.options",
+        "ParityError": "export.bundle",
+        "export_bundle": "export.bundle",
+    },
+)

@@ -17,7 +17,8 @@ from multires_edge.base.errors import ConfigError, DataError, MultiresError, Ove
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.graphs.full import build_full_graph
-from multires_edge.export.precision.int8 import DEFAULT_PARTS, quantizable, quantize
+from multires_edge.export.options import DEFAULT_PARTS, check_max_drop
+from multires_edge.export.precision.int8 import quantizable, quantize
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.targets import Target
 from multires_edge.runtime.evaluation.dataset import Dataset
@@ -77,12 +78,6 @@ class Budget:
             "records": self.records,
             "tried": [{"kept": sorted(keep), **effect.to_json()} for keep, effect in self.tried.items()],
         }
-
-
-def check_max_drop(max_drop: float) -> None:
-    """Raise ConfigError unless it is a drop that something can be held to."""
-    if not 0 <= max_drop < float("inf"):
-        raise ConfigError(f"max drop is {max_drop}, expected a number from 0 on, such as 0.005")
 
 
 def keep_within(

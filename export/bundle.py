@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,19 @@ import torch
 from multires_edge.base.errors import ConfigError, MultiresError
 from multires_edge.base.files import sha256_of
 from multires_edge.calibration.data import Dataset, load_data
-from multires_edge.export.bundle_folder import atomic_folder, check_output
+from multires_edge.export.bundle_folder import atomic_folder
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.step import StepGraph, build_step_graph
 from multires_edge.export.graphs.taps import build_taps_graph
 from multires_edge.export.native_weights import file_name, native_weights, runs_natively
+from multires_edge.export.options import ExportOptions, output_folder
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
-from multires_edge.export.precision.int8 import DEFAULT_PARTS
 from multires_edge.export.precision.queues import Queues
 from multires_edge.export.precision.types import TypePlan
-from multires_edge.export.quantization import Int8Options, Quantization, plan_int8
+from multires_edge.export.quantization import Quantization, plan_int8
 from multires_edge.export.report import write_report
 from multires_edge.export.statistics import GraphStatistics
 from multires_edge.export.target_selection import forms_of, targets_named
@@ -45,9 +44,9 @@ from multires_edge.models.checkpoint import read_checkpoint
 from multires_edge.models.inference import Overrides, infer_config
 from multires_edge.models.loading import build_network
 from multires_edge.models.network import MultiresNet
+from multires_edge.models.threads import one_thread
 from multires_edge.runtime.bundle import Bundle
 
-PRECISIONS = ("fp32", "fp16", "int8")
 # Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.
 _MAX_QUEUE_BYTES = (1 << 31) - 1
 _STEADY_STEPS = 20_000
@@ -80,59 +79,54 @@ class ParityError(MultiresError):
 def export_bundle(
     checkpoint: str | Path,
     output: str | Path | None = None,
+    options: ExportOptions | None = None,
     *,
-    precisions: Sequence[str] = ("fp32",),
-    pool: str = "cumulative",
-    target: str | Sequence[str] | None = None,
-    lengths: bool | None = None,
-    card: str | Path | None = None,
-    verify_data: str | Path | None = None,
-    calibration: str | Path | None = None,
-    calibration_data: str | Path | None = None,
-    calibration_method: str = "percentile",
-    quantize: Sequence[str] = DEFAULT_PARTS,
-    max_drop: float | None = None,
-    budget_data: str | Path | None = None,
-    overrides: Overrides | None = None,
     force: bool = False,
     progress: Callable[[str], None] = lambda _: None,
+    **changes: Any,
 ) -> ExportResult:
     """Export a checkpoint to a bundle folder and prove it.
 
-    ``output`` None is the checkpoint's path with the suffix ``.bundle``. ``pool`` is "cumulative" or
-    "window:N"; ``target`` names one or more, separated by commas, and None is the newest that the installed
-    ONNX Runtime runs: the first one's graphs are full.onnx and step.onnx, those of further targets are
-    written where they differ. ``lengths`` None means for token models only. ``precisions`` are written
-    besides "fp32", which always is; "int8" needs ``calibration``, a table made before, or
-    ``calibration_data`` to make one of. ``quantize`` names the parts that int8 is for; with ``max_drop``,
-    those that cost the metric on ``budget_data`` (None: the calibration data) more than that stay float32.
-    Raises MultiresError (bad input, nothing written) or ParityError (written, and not to be used).
+    ``output`` None is the checkpoint's path with the suffix ``.bundle``; ``force`` replaces an existing
+    bundle. ``changes`` are fields of :class:`ExportOptions`, such as ``precisions`` and ``pool``, and win
+    over ``options``. ``progress`` is called with a few words on each part of the work.
+    Raises MultiresError for input that cannot be used (nothing is written), ParityError when a check failed
+    (the bundle is written, and must not be used).
+
+    >>> result = export_bundle(checkpoint, folder / "window.bundle", pool="window:100")
+    >>> result.passed, str(result.manifest.pooling)
+    (True, 'window:100')
     """
     started = time.perf_counter()
-    checkpoint = Path(checkpoint)
-    if not checkpoint.is_file():
-        read_checkpoint(checkpoint)  # says what is wrong with it
-    final = Path(os.path.abspath(checkpoint.with_suffix(".bundle") if output is None else output))  # noqa: PTH100  (takes out '..' and follows no link)
-    pooling = parse_pooling(pool)
-    wanted_precisions = _check_precisions(precisions)
-    targets = targets_named(target)
-    forms = forms_of(targets)
-    options = Int8Options(
-        calibration, calibration_data, calibration_method, tuple(quantize), max_drop, budget_data
-    )
-    options.check(wanted="int8" in wanted_precisions)
-    check_output(final, force=force)
+    checkpoint, options = Path(checkpoint), replace(options or ExportOptions(), **changes)
+    final = output_folder(checkpoint, output)
+    options.check(checkpoint, final, force=force)
+    with one_thread():
+        manifest, proof, quantization = _export(checkpoint, final, options, force, progress)
+    result = ExportResult(final, manifest, proof, quantization, time.perf_counter() - started)
+    if not result.passed:
+        raise ParityError(result)
+    return result
 
+
+def _export(
+    checkpoint: Path, final: Path, options: ExportOptions, force: bool, progress: Callable[[str], None]
+) -> tuple[Manifest, Proof, Quantization | None]:
+    pooling = parse_pooling(options.pool)
+    wanted_precisions = options.written_precisions()
+    targets = targets_named(options.target)
+    forms = forms_of(targets)
     progress("reading the checkpoint")
     read = read_checkpoint(checkpoint)
-    config = infer_config(read, overrides or Overrides())
+    config = infer_config(read, options.overrides or Overrides())
     net = build_network(read, config)
-    lengths = _takes_lengths(lengths, config)
+    lengths = _takes_lengths(options.lengths, config)
     _check_state_sizes(config, pooling)
-    read_the_card = None if card is None else read_card(card, config)
-    dataset = None if verify_data is None else load_data(verify_data, config, read_the_card)
+    read_the_card = None if options.card is None else read_card(options.card, config)
+    data = options.verify_data
+    dataset = None if data is None else load_data(data, config, read_the_card)
     folded = fold(net)
-    plan = plan_int8(options, net, folded, read_the_card, targets[0], progress)
+    plan = plan_int8(options.int8, net, folded, read_the_card, targets[0], progress)
     quantization = None if plan is None else Quantization.of(plan, folded)
 
     progress("building the graphs")
@@ -164,10 +158,7 @@ def export_bundle(
         proof, golden = prove(net, Bundle(folder, manifest), dataset=dataset, progress=progress)
         progress("writing the report")
         _write_proof(folder, manifest, proof, golden, statistics, quantization)
-    result = ExportResult(final, manifest, proof, quantization, time.perf_counter() - started)
-    if not result.passed:
-        raise ParityError(result)
-    return result
+    return manifest, proof, quantization
 
 
 def _write_table(folder: Path, quantization: Quantization | None) -> None:
@@ -196,13 +187,6 @@ def _write_proof(
     for name in names:
         manifest.files[name] = sha256_of(folder / name)
     _write_json(folder / FILE_NAME, manifest.to_json())
-
-
-def _check_precisions(names: Sequence[str]) -> list[str]:
-    for name in names:
-        if name not in PRECISIONS:
-            raise ConfigError(f"precision {name!r} is not in this release; expected {', '.join(PRECISIONS)}")
-    return [name for name in PRECISIONS if name == "fp32" or name in names]
 
 
 def _takes_lengths(asked: bool | None, config: ModelConfig) -> bool:

@@ -5,29 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multires_edge.base.errors import ConfigError
 from multires_edge.calibration.data import load_data
 from multires_edge.calibration.measure import calibrate
 from multires_edge.calibration.table import CalibrationTable, TensorRange
-from multires_edge.export.accuracy_budget import Budget, Effect, check_max_drop, keep_within
+from multires_edge.export.accuracy_budget import Budget, Effect, keep_within
 from multires_edge.export.folding import FoldedNetwork
-from multires_edge.export.precision.int8 import (
-    DEFAULT_PARTS,
-    input_ranges,
-    quantizable,
-    quantize,
-    weight_noise_db,
-)
+from multires_edge.export.options import DEFAULT_PARTS, Int8Options
+from multires_edge.export.precision.int8 import input_ranges, quantizable, quantize, weight_noise_db
 from multires_edge.format.card import Card
 from multires_edge.format.targets import Target
 
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet
-
-DEFAULT_METHOD = "percentile"
 
 
 @dataclass(frozen=True)
@@ -98,43 +89,6 @@ class Int8Plan:
         ]
 
 
-@dataclass(frozen=True)
-class Int8Options:
-    """What a user asks of int8: ranges from a ``table`` or ``data``, ``parts``, and a budget."""
-
-    table: str | Path | None = None
-    data: str | Path | None = None
-    method: str = DEFAULT_METHOD
-    parts: tuple[str, ...] = DEFAULT_PARTS
-    max_drop: float | None = None
-    budget_data: str | Path | None = None
-
-    def check(self, *, wanted: bool) -> None:
-        """Raise ConfigError for options that contradict each other, or that int8, if wanted, lacks."""
-        if self.table is not None and self.data is not None:
-            raise ConfigError("give a calibration table or calibration data, not both")
-        given = self.table is not None or self.data is not None
-        if wanted and not given:
-            raise ConfigError(
-                "int8 needs real data for its ranges: give --calibration-data, or --calibration"
-            )
-        if not wanted and given:
-            raise ConfigError("calibration is for int8: add it to the precisions")
-        if not wanted and (self.max_drop is not None or self.parts != DEFAULT_PARTS):
-            raise ConfigError("--quantize and --max-drop are for int8: add it to the precisions")
-        if self.data is None and self.method != DEFAULT_METHOD:
-            raise ConfigError(
-                f"calibration method {self.method!r} without calibration data; a table was made by the "
-                "method that it says: leave --calibration-method out"
-            )
-        if self.budget_data is not None and self.max_drop is None:
-            raise ConfigError("budget data without a budget: give --max-drop too")
-        if self.max_drop is not None:
-            check_max_drop(self.max_drop)
-            if self.budget_data is None and self.data is None:
-                raise ConfigError("a budget is measured on data: give --budget-data")
-
-
 def plan_int8(
     options: Int8Options,
     net: MultiresNet,
@@ -154,7 +108,7 @@ def plan_int8(
         table = calibrate(net, data, options.method, progress=progress)
     else:
         return None
-    plan = Int8Plan(table, options.parts)
+    plan = Int8Plan(table, tuple(options.parts))
     if options.max_drop is None:
         return plan
     if options.budget_data is not None:

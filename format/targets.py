@@ -6,11 +6,10 @@ place with the forms that it takes, the best first, and what an engine for it is
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from multires_edge.base.errors import ConfigError
+from multires_edge.base.names import check_name
 
 QueueUpdate = Literal["TensorScatter", "ScatterND"]
 Version = tuple[int, ...]
@@ -181,8 +180,5 @@ TARGETS = {
 
 def target_by_name(name: str) -> Target:
     """Look a target up. Raises ConfigError for an unknown name, with the nearest known one."""
-    if name not in TARGETS:
-        near = difflib.get_close_matches(name.lower(), TARGETS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"unknown target {name!r}, expected one of {', '.join(TARGETS)}{hint}")
+    check_name("target", name, TARGETS)
     return TARGETS[name]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from multires_edge.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from multires_edge.format.config import ModelConfig
@@ -11,17 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelConfig", "MultiresNet", "load_checkpoint"]
 
-_HOMES = {
-    "ModelConfig": "multires_edge.format.config",
-    "MultiresNet": "multires_edge.models.network",
-    "load_checkpoint": "multires_edge.models.loading",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Importing torch takes seconds, so it waits until something needs it.
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ModelConfig": "format.config",
+        "MultiresNet": "models.network",
+        "load_checkpoint": "models.loading",
+    },
+)

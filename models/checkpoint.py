@@ -43,11 +43,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     pickle that asks for anything except tensors and numbers. Nothing in a pickle is run.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise CheckpointError(f"{path}: {what}; expected a checkpoint such as ckpt.pth")
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path}: the file is empty; was its copy interrupted?")
+    check_file(path)
     if path.suffix == ".safetensors":
         loaded = _load_safetensors(path)
     else:
@@ -57,6 +53,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     found = next((candidate for candidate in beside if candidate.is_file()), None)
     args = None if found is None else read_training_args(found)
     return Checkpoint(path, sha256_of(path), tensors, args)
+
+
+def check_file(path: Path) -> None:
+    """Raise CheckpointError for a file that is missing or empty, which needs no torch."""
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {what}; expected a checkpoint such as ckpt.pth")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path}: the file is empty; was its copy interrupted?")
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from multires_edge.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from multires_edge.base.errors import MultiresError
@@ -28,25 +30,19 @@ __all__ = [
     "sample",
 ]
 
-_HOMES = {
-    "Bundle": "runtime.bundle",
-    "EcgStream": "runtime.ecg.streams",
-    "EcgStreams": "runtime.ecg.streams",
-    "FullGraph": "runtime.full",
-    "MultiresError": "base.errors",
-    "PixelSampler": "runtime.images.sampling",
-    "Stream": "runtime.stream",
-    "StreamState": "runtime.state",
-    "evaluate": "runtime.evaluation.evaluate",
-    "open_bundle": "runtime.bundle",
-    "sample": "runtime.images.sampling",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Import numpy and ONNX Runtime only when needed: --help of a command answers faster without them.
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(f"multires_edge.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Bundle": "runtime.bundle",
+        "EcgStream": "runtime.ecg.streams",
+        "EcgStreams": "runtime.ecg.streams",
+        "FullGraph": "runtime.full",
+        "MultiresError": "base.errors",
+        "PixelSampler": "runtime.images.sampling",
+        "Stream": "runtime.stream",
+        "StreamState": "runtime.state",
+        "evaluate": "runtime.evaluation.evaluate",
+        "open_bundle": "runtime.bundle",
+        "sample": "runtime.images.sampling",
+    },
+)

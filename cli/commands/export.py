@@ -136,30 +136,32 @@ def export(
     float64. Exits 0 when every check passed, 1 when one failed, 2 for an error in what was given.
     """  # fmt: skip
     require_export_extra()
-    from multires_edge.export.bundle import ParityError, export_bundle
+    from multires_edge.export.options import ExportOptions, Int8Options, output_folder
     from multires_edge.models.inference import Overrides
+
+    options = ExportOptions(
+        precisions=[name.strip() for name in precision.split(",")],
+        pool=pool,
+        target=target,
+        lengths=lengths,
+        card=card,
+        verify_data=verify_data,
+        int8=Int8Options(
+            table=calibration,
+            data=calibration_data,
+            method=calibration_method,
+            parts=tuple(name.strip() for name in quantize.split(",")),
+            max_drop=max_drop,
+            budget_data=budget_data,
+        ),
+        overrides=Overrides(cast(Any, tree_select), depth, training_length),
+    )
+    options.check(checkpoint, output_folder(checkpoint, output), force=force)
+    from multires_edge.export.bundle import ParityError, export_bundle
 
     with Progress() as progress:
         try:
-            result = export_bundle(
-                checkpoint,
-                output,
-                precisions=[name.strip() for name in precision.split(",")],
-                pool=pool,
-                target=target,
-                lengths=lengths,
-                card=card,
-                verify_data=verify_data,
-                calibration=calibration,
-                calibration_data=calibration_data,
-                calibration_method=calibration_method,
-                quantize=tuple(name.strip() for name in quantize.split(",")),
-                max_drop=max_drop,
-                budget_data=budget_data,
-                overrides=Overrides(cast(Any, tree_select), depth, training_length),
-                force=force,
-                progress=progress,
-            )
+            result = export_bundle(checkpoint, output, options, force=force, progress=progress)
         except ParityError as error:
             result = error.result
     if as_json:

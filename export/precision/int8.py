@@ -15,12 +15,11 @@ from multires_edge.base.errors import ConfigError
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.linear import INT8_MAX, Array, FilterScales, Linear, QuantizedLinear, int8_scales
+from multires_edge.export.options import DEFAULT_PARTS
 from multires_edge.export.precision.queues import Queues
 from multires_edge.format.config import ModelConfig
 
-PARTS = ("encoder", "filters", "mixing", "output", "head", "queues")
 _HALF_ERROR = 2.0**-11  # half of a float16's last bit, for a number in its normal range
-DEFAULT_PARTS = ("mixing", "output")
 
 
 def quantizable(config: ModelConfig, parts: Sequence[str] = DEFAULT_PARTS) -> list[str]:
@@ -30,9 +29,6 @@ def quantizable(config: ModelConfig, parts: Sequence[str] = DEFAULT_PARTS) -> li
     networks only) and "layers.i.filters"; and "queues", of all layers and scales together, for a queue of
     the step graph holds all layers and has one type. Raises ConfigError.
     """
-    for part in parts:
-        if part not in PARTS:
-            raise ConfigError(f"cannot quantise {part!r}, expected some of {', '.join(PARTS)}")
     if "encoder" in parts and config.encoder == "token":
         raise ConfigError("cannot quantise the encoder: a token network looks rows up and has no input range")
     of_layer = ["filters", "mixing"] + (["output"] if config.task == "autoregressive" else [])

@@ -154,5 +154,5 @@ class TestRefusals:
             calibrate(net, data(random_inputs(SMALL, 3, 9)))
 
     def test_an_unknown_method(self) -> None:
-        with pytest.raises(ConfigError, match="method is 'kl'"):
+        with pytest.raises(ConfigError, match="unknown method 'kl'"):
             calibrate(random_net(SMALL), data(random_inputs(SMALL, 3, 9)), "kl")

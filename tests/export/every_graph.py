@@ -13,8 +13,9 @@ from multires_edge.calibration.measure import calibrate
 from multires_edge.export.bundle import _build_graphs, _write_graph
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import fold
+from multires_edge.export.options import DEFAULT_PARTS
 from multires_edge.export.precision.fp16 import plan_fp16
-from multires_edge.export.precision.int8 import DEFAULT_PARTS, quantize
+from multires_edge.export.precision.int8 import quantize
 from multires_edge.export.precision.types import TypePlan
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.pooling import Cumulative, Pooling, Window

@@ -20,7 +20,8 @@ from multires_edge.export.accuracy_budget import Budget, BudgetError, Effect, ke
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.linear import QuantizedLinear
-from multires_edge.export.precision.int8 import PARTS, linear_named, quantizable, quantize
+from multires_edge.export.options import PARTS
+from multires_edge.export.precision.int8 import linear_named, quantizable, quantize
 from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime import open_bundle
@@ -153,10 +154,6 @@ def test_every_part_can_be_quantised_alone(task: str, tmp_path: Path) -> None:
 
 
 class TestQuantizableRefuses:
-    def test_unknown_parts(self) -> None:
-        with pytest.raises(ConfigError, match="cannot quantise 'weights', expected some of encoder, filters"):
-            quantizable(NET.config, ["mixing", "weights"])
-
     def test_a_table_of_tokens(self) -> None:
         with pytest.raises(ConfigError, match="looks rows up"):
             quantizable(variant(encoder="token"), ["encoder"])
@@ -201,8 +198,10 @@ class TestCommand:
     def test_refusals_write_nothing(self, checkpoint: Path, tmp_path: Path) -> None:
         assert_refused(self.run(checkpoint, "--max-drop", "1e-9"), "no mixture keeps", "allow more")
         assert_refused(self.run(checkpoint, "--max-drop", "-1"), "expected a number from 0 on")
-        assert_refused(self.run(checkpoint, "--quantize", "weights"), "cannot quantise 'weights'")
+        assert_refused(
+            self.run(checkpoint, "--quantize", "weights"), "'weights', expected one of encoder, filters"
+        )
         assert_refused(self.run(checkpoint, "--budget-data", tmp_path / "data.npz"), "give --max-drop")
         words = [str(checkpoint), "--max-drop", "0.1"]
-        assert_refused(CliRunner().invoke(export, words), "add it to the precisions")
+        assert_refused(CliRunner().invoke(export, words), "add int8 to the precisions")
         assert not checkpoint.with_suffix(".bundle").exists()

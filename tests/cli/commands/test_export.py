@@ -69,7 +69,7 @@ class TestRefusals:
 
     def test_another_network(self, tmp_path: Path) -> None:
         torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "ckpt.pth")
-        assert_refused(run(tmp_path / "ckpt.pth"), "not a MultiresNet checkpoint")
+        assert_refused(run(tmp_path / "ckpt.pth"), "not a complete MultiresNet checkpoint")
 
     def test_uniform_without_depth(self, tmp_path: Path) -> None:
         net = random_net(variant(tree_select="uniform", memory_size=6))

@@ -18,7 +18,7 @@ from onnx import TensorProto, numpy_helper
 from multires_edge.base.errors import ConfigError, DataError
 from multires_edge.calibration.measure import calibrate
 from multires_edge.calibration.table import CalibrationTable
-from multires_edge.export import export_bundle
+from multires_edge.export import Int8Options, export_bundle
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
@@ -156,7 +156,7 @@ def test_a_bundle_from_real_data(tmp_path: Path) -> None:
         tmp_path / "b",
         precisions=("int8",),
         card=card,
-        calibration_data=DEMO / "records.npz",
+        int8=Int8Options(data=DEMO / "records.npz"),
     )
     names = [check.name for check in result.proof.checks]
     assert "int8: step graph against full graph" in names
@@ -167,7 +167,7 @@ def test_a_bundle_from_real_data(tmp_path: Path) -> None:
     assert table.method["name"] == "percentile"
     replace(table, data={}).write(tmp_path / "t.json")  # what it was measured on need not be said
     again = export_bundle(
-        DEMO / "ckpt.pth", tmp_path / "c", precisions=("int8",), calibration=tmp_path / "t.json"
+        DEMO / "ckpt.pth", tmp_path / "c", precisions=("int8",), int8=Int8Options(tmp_path / "t.json")
     )
     digests = [m.graph("step", "int8").sha256 for m in (result.manifest, again.manifest)]
     assert digests[0] == digests[1]
@@ -201,9 +201,8 @@ def test_a_proof_goes_no_further_than_the_ranges(tmp_path: Path) -> None:
         save_published(net, tmp_path),
         tmp_path / "b",
         precisions=("fp16", "int8"),
-        calibration_data=tmp_path / "data.npz",
         pool="window:5",
-        quantize=("mixing", "encoder", "head", "filters"),
+        int8=Int8Options(data=tmp_path / "data.npz", parts=("mixing", "encoder", "head", "filters")),
     )
     assert result.manifest.calibrated_steps("int8") == 12
     assert result.manifest.calibrated_steps("fp16") is None
@@ -225,8 +224,7 @@ def test_nor_beyond_the_range_of_an_int8_encoder(tmp_path: Path) -> None:
         checkpoint,
         tmp_path / "b",
         precisions=("int8",),
-        calibration_data=tmp_path / "data.npz",
-        quantize=("mixing", "encoder"),
+        int8=Int8Options(data=tmp_path / "data.npz", parts=("mixing", "encoder")),
     )
     assert "within the range of the int8 encoder" in result.proof.data
     bundle = open_bundle(tmp_path / "b")
@@ -253,24 +251,25 @@ class TestRefuses:
             export_bundle(DEMO / "ckpt.pth", tmp_path / "b", precisions=("int8",))
 
     def test_data_without_int8(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="add it to the precisions"):
-            export_bundle(DEMO / "ckpt.pth", tmp_path / "b", calibration_data=DEMO / "records.npz")
+        with pytest.raises(ConfigError, match="add int8 to the precisions"):
+            export_bundle(DEMO / "ckpt.pth", tmp_path / "b", int8=Int8Options(data=DEMO / "records.npz"))
 
     def test_both_a_table_and_data(self, tmp_path: Path) -> None:
         data = DEMO / "records.npz"
-        with pytest.raises(ConfigError, match="not both"):
+        with pytest.raises(ConfigError, match="give one of them"):
             export_bundle(
                 DEMO / "ckpt.pth",
                 tmp_path / "b",
                 precisions=("int8",),
-                calibration_data=data,
-                calibration=data,
+                int8=Int8Options(data, data),
             )
 
-    @pytest.mark.parametrize("options", [{"precisions": ("int8",), "calibration": "t.json"}, {}])
-    def test_a_method_without_data(self, tmp_path: Path, options: dict[str, Any]) -> None:
-        with pytest.raises(ConfigError, match="method 'minmax' without calibration data"):
-            export_bundle(DEMO / "ckpt.pth", tmp_path / "b", calibration_method="minmax", **options)
+    @pytest.mark.parametrize("options", [(("int8",), "t.json"), (("fp32",), None)])
+    def test_a_method_without_data(self, tmp_path: Path, options: tuple[tuple[str], str | None]) -> None:
+        precisions, table = options
+        int8 = Int8Options(table, method="minmax")
+        with pytest.raises(ConfigError, match="method 'minmax' needs calibration data"):
+            export_bundle(DEMO / "ckpt.pth", tmp_path / "b", precisions=precisions, int8=int8)
 
     def test_another_networks_table(self, tmp_path: Path) -> None:
         table = calibrated(random_net(variant()), tmp_path)
@@ -280,7 +279,7 @@ class TestRefuses:
                 DEMO / "ckpt.pth",
                 tmp_path / "b",
                 precisions=("int8",),
-                calibration=tmp_path / "calibration.json",
+                int8=Int8Options(tmp_path / "calibration.json"),
             )
         assert not (tmp_path / "b").exists()
 
@@ -291,5 +290,5 @@ class TestRefuses:
                 DEMO / "ckpt.pth",
                 tmp_path / "b",
                 precisions=("int8",),
-                calibration=tmp_path / "calibration.json",
+                int8=Int8Options(tmp_path / "calibration.json"),
             )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import BundleError, StateError
-from multires_edge.export import export_bundle
+from multires_edge.export import Int8Options, export_bundle
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native_weights import native_weights
@@ -127,7 +127,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         save_published(net, folder / "run"),
         folder / "a.bundle",
         precisions=("fp16", "int8"),
-        calibration_data=folder / "data.npz",
+        int8=Int8Options(data=folder / "data.npz"),
     )
     names = {check.name for check in result.proof.checks}
     for precision in ("fp16", "int8"):

@@ -92,14 +92,14 @@ class TestPasses:
         assert check(folder=folder) == 0
 
     def test_a_window_that_int8_has_no_reference_for(self, check: Check, tmp_path: Path, capsys: Any) -> None:
-        from multires_edge.export import export_bundle
+        from multires_edge.export import Int8Options, export_bundle
 
         checkpoint = save_published(random_net(SMALL), tmp_path)
         records = tmp_path / "records.npz"
         np.savez(records, x=random_inputs(SMALL, 24, 40))
         bundle = export_bundle(
             checkpoint, tmp_path / "a.bundle", target="portable", pool="window:7",
-            precisions=("int8",), calibration_data=records,
+            precisions=("int8",), int8=Int8Options(data=records),
         ).path  # fmt: skip
         folder = unpack(make_kit(open_bundle(bundle)), tmp_path / "here")
         assert check("--precision", "int8", "--steps", "1", folder=folder) == 0

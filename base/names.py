@@ -1,0 +1,18 @@
+"""Checking names against the known ones."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from multires_edge.base.errors import ConfigError
+
+
+def check_name(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise ConfigError unless ``name`` is known; the message has the nearest known one."""
+    known = list(known)
+    if name in known:
+        return
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"unknown {what} {name!r}, expected one of {', '.join(known)}{hint}")
