@@ -93,9 +93,10 @@ def export_bundle(
     Raises MultiresError for input that cannot be used (nothing is written), ParityError when a check failed
     (the bundle is written, and must not be used).
 
-    >>> result = export_bundle(checkpoint, folder / "window.bundle", pool="window:100")
+    >>> from multires_edge.export import export_bundle
+    >>> result = export_bundle("ckpt.pth", "out/ecg.bundle", card="card.json", pool="window:1000")
     >>> result.passed, str(result.manifest.pooling)
-    (True, 'window:100')
+    (True, 'window:1000')
     """
     started = time.perf_counter()
     checkpoint, options = Path(checkpoint), replace(options or ExportOptions(), **changes)

@@ -18,8 +18,14 @@ def load_checkpoint(path: str | Path, overrides: Overrides | None = None) -> Mul
     """Read a checkpoint into a float32 network in evaluation mode.
 
     ``net(x)`` takes x float32 (batch, d_input, time); a token model takes tokens int64 (batch, time)
-    and ``lengths=``. ``overrides`` gives what neither the tensors nor ``args.txt`` hold.
+    and ``lengths=``. ``overrides`` gives facts that are neither in the tensors nor in ``args.txt``.
     Raises CheckpointError for the file, ConfigError where an option is missing.
+
+    >>> import torch
+    >>> from multires_edge.models import load_checkpoint
+    >>> net = load_checkpoint("ckpt.pth")
+    >>> net(torch.zeros(3, 12, 1000)).shape  # three records of 12 leads
+    torch.Size([3, 5])
     """
     checkpoint = read_checkpoint(path)
     return build_network(checkpoint, infer_config(checkpoint, overrides or Overrides()))
