@@ -55,11 +55,11 @@ def latency(bundle: Path, record: str, seconds: float) -> None:
     preprocessing = open_bundle(bundle).preprocessing
     assert preprocessing is not None
     electrodes = open_source(record).electrodes
-    resampler = Resampler(electrodes.rate, preprocessing["sampling_rate"], len(electrodes.leads))
+    resampler = Resampler(electrodes.rate, preprocessing.sampling_rate, len(electrodes.leads))
     decisions, sent, _ = _run(bundle, record, seconds, 1, 1, "0.02s")
     taken = []
     for came, entry in decisions:
-        needed = resampler.needed(round(entry["time"] * preprocessing["sampling_rate"]))
+        needed = resampler.needed(round(entry["time"] * preprocessing.sampling_rate))
         if needed <= len(sent):  # the last ones come when the device hangs up
             taken.append(1e3 * (came - sent[needed - 1]))
     print(

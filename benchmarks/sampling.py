@@ -52,7 +52,7 @@ def compare(bundle: Bundle, pixels: int) -> None:
     check(bundle, full, min(pixels, 64))
     ours = {backend: pixel_seconds(bundle, backend, pixels) for backend in ("native", "onnxruntime")}
     lengths = sorted({min(pixels, 1 << k) for k in range(0, 24, 2)} | {pixels // 2, pixels} - {0})
-    theirs = full_seconds(full, int(bundle.manifest.model["d_input"]), lengths)
+    theirs = full_seconds(full, bundle.manifest.model.channels, lengths)
 
     print(f"seconds x 1e-6 a pixel, median of {_IMAGES} images; network and draw")
     edges = np.linspace(0, pixels, _BANDS + 1).astype(int)

@@ -26,7 +26,7 @@ def load_data(
     if not path.is_dir():
         if window is not None:
             raise DataError(f"{path}: a window is for folders of recordings; cut the arrays of a file before")
-        return data.load_data(path, config.to_json(), preprocessing)
+        return data.load_data(path, config, preprocessing)
     if config.encoder == "token":
         raise DataError(f"{path}: a folder of recordings, but the network takes tokens; expected an .npz")
     from multires_edge.runtime.ecg.wfdb_folder import load_folder

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import ConfigError, DataError
+from multires_edge.base.errors import DataError
 from multires_edge.base.files import write_file
 from multires_edge.calibration.ranges import LEVELS
 from multires_edge.calibration.tensors import LogicalTensor, logical_tensors
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.fields import FieldError, plain, read_fields
 
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet
@@ -116,7 +117,7 @@ class CalibrationTable:
                 f"{self.network_sha256[:16]}…, these have {digest[:16]}…; calibrate again"
             )
         # The same weights can be read as trees of several depths, which have other tensors.
-        given, expected = self.config.to_json(), net.config.to_json()
+        given, expected = plain(self.config), plain(net.config)
         for field in expected:
             if given[field] != expected[field]:
                 raise DataError(
@@ -130,7 +131,7 @@ class CalibrationTable:
             "version": VERSION,
             "method": self.method,
             "data": self.data,
-            "network": {"sha256": self.network_sha256, "config": self.config.to_json()},
+            "network": {"sha256": self.network_sha256, "config": plain(self.config)},
             "tensors": {name: tensor.to_json() for name, tensor in self.tensors.items()},
         }
 
@@ -150,8 +151,8 @@ class CalibrationTable:
         if not isinstance(digest, str) or len(digest) != 64:
             raise DataError(f"network: sha256 is {digest!r}, expected 64 hexadecimal digits")
         try:
-            config = ModelConfig.from_json(_object(network, "config"))
-        except (ConfigError, TypeError) as error:
+            config = read_fields(ModelConfig, _object(network, "config"))
+        except FieldError as error:
             raise DataError(f"network: {error}") from error
         expected = {tensor.name: tensor for tensor in logical_tensors(config)}
         for names, what in (

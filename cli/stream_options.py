@@ -152,7 +152,7 @@ def open_session(
             **options,
         )
         options |= {
-            "bundle": opened.manifest.source["sha256"],
+            "bundle": opened.manifest.source.sha256,
             "card": _digest_of_card(opened),
             "timing": chosen["timing"],
             "speed": chosen["speed"],
@@ -180,10 +180,13 @@ def stopped_by_signals(session: Session) -> Iterator[None]:
 
 def _digest_of_card(bundle: Bundle) -> str:
     """Of all that turns samples into inputs, and outputs into decisions: one checkpoint can have several."""
-    from multires_edge.format.manifest import digest_of
+    from multires_edge.format.fields import digest_of, plain
 
-    output = (bundle.manifest.card or {}).get("output")
-    return digest_of({"preprocessing": bundle.preprocessing, "labels": bundle.labels, "output": output})
+    card = bundle.manifest.card
+    output = None if card is None else card.output
+    return digest_of(
+        {"preprocessing": plain(bundle.preprocessing), "labels": bundle.labels, "output": output}
+    )
 
 
 def _renamed(pairs: tuple[str, ...]) -> dict[str, str]:

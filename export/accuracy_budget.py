@@ -88,7 +88,7 @@ def keep_within(
     *,
     target: Target,
     parts: Sequence[str] = DEFAULT_PARTS,
-    labels: list[str] | None = None,
+    labels: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Budget:
     """Choose the weights to keep in float32 so that the metric drops by at most ``max_drop``.
@@ -141,7 +141,7 @@ class _Measure:
         data: Dataset,
         target: Target,
         parts: Sequence[str],
-        labels: list[str] | None,
+        labels: Sequence[str] | None,
     ) -> None:
         self.network, self.table, self.data = network, table, data
         self.target, self.parts = target, parts
@@ -198,11 +198,11 @@ class _Measure:
             yield rows, y
 
 
-def _metric(config: ModelConfig, labels: list[str] | None, data: Dataset) -> Metric | None:
+def _metric(config: ModelConfig, labels: Sequence[str] | None, data: Dataset) -> Metric | None:
     """None where there is nothing to hold predictions against but the float32 ones."""
     if config.task == "classification":
-        return None if data.labels is None else metric_for(config.to_json(), labels, data)
+        return None if data.labels is None else metric_for(config, labels, data)
     try:
-        return metric_for(config.to_json(), labels, data)
+        return metric_for(config, labels, data)
     except (ConfigError, DataError):
         return None  # a network of other things than images

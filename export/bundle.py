@@ -36,7 +36,7 @@ from multires_edge.export.target_selection import forms_of, targets_named
 from multires_edge.format.card import Card, read_card
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.golden import GOLDEN_FILE, Golden
-from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Graphs, Manifest
+from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Graphs, Manifest, Source
 from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.specs import FileSpec, GraphSpec, TensorSpec
 from multires_edge.format.targets import GraphForm, Target
@@ -304,28 +304,33 @@ def _manifest(
 ) -> Manifest:
     first, *further = graphs
     return Manifest(
-        source={"file": source.name.encode("utf-8", "replace").decode(), "sha256": sha256},
-        model=config.to_json(),
+        source=Source(_printable(source.name), sha256),
+        model=config,
         graphs=graphs[first],
         tools=_tools(),
         target=targets[0].name,
-        pooling=pooling if config.task == "classification" else None,
+        pool=str(pooling) if config.task == "classification" else None,
         preprocessing=card.preprocessing if card else None,
         labels=card.labels if card else None,
-        card=card.about if card else None,
+        about=card.about if card else None,
         native=native,
-        quantization={} if quantization is None else {"int8": quantization.to_manifest()},
+        quantization={} if quantization is None else {"int8": quantization.spec},
         form=first,
-        targets={target.name: [form.form_name for form in target.forms] for target in targets},
+        targets={target.name: tuple(form.form_name for form in target.forms) for target in targets},
         forms={name: graphs[name] for name in further},
     )
+
+
+def _printable(name: str) -> str:
+    """A file's name as a line of text, whatever bytes it has."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
 
 
 def _metadata(config: ModelConfig, sha256: str, pooling: Pooling) -> dict[str, str]:
     metadata = {
         "producer": f"multires-edge {_tools()['multires-edge']}",
         "source_sha256": sha256,
-        **{key: str(value) for key, value in config.to_json().items() if value is not None},
+        **{key: str(value) for key, value in vars(config).items() if value is not None},
     }
     if config.task == "classification":
         metadata["pool"] = str(pooling)

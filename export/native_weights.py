@@ -134,10 +134,10 @@ def native_weights(
 
 
 def _card_metadata(card: Card) -> dict[str, str]:
-    facts: dict[str, Any] = {"labels": card.labels, "output": card.about.get("output")}
-    facts |= card.preprocessing or {}
-    lines = {key: value if isinstance(value, list) else [value] for key, value in facts.items()}
-    return {key: "\n".join(_line(item) for item in items) for key, items in lines.items() if items != [None]}
+    facts: dict[str, Any] = {"labels": card.labels, "output": card.output}
+    facts |= vars(card.preprocessing) if card.preprocessing else {}
+    lines = {key: value if isinstance(value, tuple) else (value,) for key, value in facts.items()}
+    return {key: "\n".join(_line(item) for item in items) for key, items in lines.items() if items != (None,)}
 
 
 def _line(value: Any) -> str:

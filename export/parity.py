@@ -129,8 +129,8 @@ def prove(
 
 def _encoder_range(bundle: Bundle) -> NDArray[np.float32] | None:
     """The largest magnitude of each channel (d_input,) that an int8 encoder reads; None if it is not int8."""
-    tensors = bundle.manifest.quantization.get("int8", {}).get("tensors", {})
-    if tensors.get("encoder") != "int8":
+    quantization = bundle.manifest.quantization.get("int8")
+    if quantization is None or quantization.tensors.get("encoder") != "int8":
         return None
     return CalibrationTable.read(bundle.path / CALIBRATION_FILE).tensors[ENCODER_INPUT].thresholds
 

@@ -15,6 +15,7 @@ from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.options import DEFAULT_PARTS, Int8Options
 from multires_edge.export.precision.int8 import input_ranges, quantizable, quantize, weight_noise_db
 from multires_edge.format.card import Card
+from multires_edge.format.manifest import QuantizationSpec
 from multires_edge.format.targets import Target
 
 if TYPE_CHECKING:
@@ -140,10 +141,12 @@ class Quantization:
     def of(cls, plan: Int8Plan, network: FoldedNetwork) -> Quantization:
         return cls(plan.table, plan.weights(network), plan.budget)
 
-    def to_manifest(self) -> dict[str, Any]:
-        """The type of each weight, and how long the records were that the ranges are of."""
-        types = {weight.name: weight.type for weight in self.weights}
-        return {"calibrated_steps": self.table.record_steps, "tensors": types}
+    @property
+    def spec(self) -> QuantizationSpec:
+        """For the manifest."""
+        return QuantizationSpec(
+            self.table.record_steps, {weight.name: weight.type for weight in self.weights}
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For parity.json."""

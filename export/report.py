@@ -30,10 +30,10 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    config = ModelConfig.from_json(manifest.model)
+    config = manifest.model
     states = manifest.graph("step", "fp32").states
     page = environment.get_template("report.html.j2").render(
-        manifest=manifest,
+        manifest=manifest.to_json(),
         proof=proof,
         config=config,
         statistics=statistics,

@@ -2,117 +2,114 @@
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import CardError
 from multires_edge.format.config import ModelConfig
-from multires_edge.format.preprocessing import normalize
+from multires_edge.format.fields import ABSENT, Above, Between, FieldError, Line, Text, read_fields, read_json
 
-_PREPROCESSING = {"sampling_rate", "channels", "unit", "mean", "std"}
-_KNOWN = {"name", "description", "preprocessing", "labels", "output", "source", "license"}
+# The micro sign and the Greek letter mu look alike, and files have both.
+VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "\u00b5V": 1e-6, "\u03bcV": 1e-6}
+
+Mean = Annotated[float, Between(-1e30, 1e30)]
+Positive = Annotated[float, Above(0), Between(0, 1e30)]
 
 
 @dataclass(frozen=True)
-class Card:
-    """A card as read from JSON.
+class Preprocessing:
+    """How samples become a network's inputs: x = (sample - mean) / std in ``unit``.
 
-    ``preprocessing`` has sampling_rate (Hz), channels (names in order), unit, and mean and std in that
-    unit, one number or one a channel: x = (sample - mean) / std. ``labels`` name the outputs in order;
-    ``output`` is "sigmoid" (each label on its own) or "softmax" (exactly one).
+    ``sampling_rate`` is in Hz, ``channels`` are names in order, ``mean`` and ``std`` one number, or one per
+    channel.
     """
 
-    entry: dict[str, Any]
+    sampling_rate: Positive
+    channels: tuple[Line, ...]
+    unit: Line
+    mean: Mean | tuple[Mean, ...]
+    std: Positive | tuple[Positive, ...]
 
-    @property
-    def preprocessing(self) -> dict[str, Any] | None:
-        value: dict[str, Any] | None = self.entry.get("preprocessing")
-        return value
-
-    @property
-    def labels(self) -> list[str] | None:
-        value: list[str] | None = self.entry.get("labels")
-        return value
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Everything else: name, description, output, source, license."""
-        return {k: v for k, v in self.entry.items() if k not in ("preprocessing", "labels")}
+    def __post_init__(self) -> None:
+        _check_names("channels", self.channels)
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if isinstance(value, tuple) and len(value) != len(self.channels):
+                raise CardError(
+                    f"{name} has {len(value)} numbers for {len(self.channels)} channels, expected one or "
+                    f"{len(self.channels)}"
+                )
 
     def normalize(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """x = (sample - mean) / std for samples (..., channels, time) in the card's unit."""
+        """x = (sample - mean) / std for samples (..., channels, time) in ``unit``."""
+        mean, std = (np.reshape(np.asarray(value, np.float64), (-1, 1)) for value in (self.mean, self.std))
+        return ((samples - mean) / std).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class About:
+    """Texts about a network; ``output`` is "sigmoid" (each label on its own) or "softmax" (exactly one)."""
+
+    name: Text | None = field(default=None, metadata=ABSENT)
+    description: Text | None = field(default=None, metadata=ABSENT)
+    output: Literal["sigmoid", "softmax"] | None = field(default=None, metadata=ABSENT)
+    source: Text | None = field(default=None, metadata=ABSENT)
+    license: Text | None = field(default=None, metadata=ABSENT)
+
+
+@dataclass(frozen=True)
+class Card(About):
+    """A card as read from JSON, where every key is optional. ``labels`` name the outputs in order."""
+
+    preprocessing: Preprocessing | None = field(default=None, metadata=ABSENT)
+    labels: tuple[Line, ...] | None = field(default=None, metadata=ABSENT)
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            _check_names("labels", self.labels)
+
+    @property
+    def about(self) -> About:
+        """The card without preprocessing and labels."""
+        return About(**{each.name: getattr(self, each.name) for each in fields(About)})
+
+    def check_network(self, config: ModelConfig) -> None:
+        """Raise CardError unless labels and channels are as many as the network's outputs and inputs."""
+        if self.labels is not None and len(self.labels) != config.d_output:
+            raise CardError(f"{len(self.labels)} labels for a network with {config.d_output} outputs")
         if self.preprocessing is None:
-            raise CardError("the card has no preprocessing, so samples cannot be normalised")
-        return normalize(samples, self.preprocessing)
+            return
+        channels = len(self.preprocessing.channels)
+        if channels != config.d_input:
+            takes = "tokens" if config.d_input is None else f"{config.d_input} inputs"
+            raise CardError(f"preprocessing has {channels} channels for a network that takes {takes}")
+
+    def normalize(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """:meth:`Preprocessing.normalize`. Raises CardError without preprocessing."""
+        if self.preprocessing is None:
+            raise CardError("the card has no preprocessing, so samples cannot be normalized")
+        return self.preprocessing.normalize(samples)
 
 
 def read_card(path: str | Path, config: ModelConfig | None = None) -> Card:
     """Read a card and check it, against the network too if its ``config`` is given. Raises CardError."""
     path = Path(path)
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        json.dumps(entry, ensure_ascii=False).encode("utf-8")
+        card = read_fields(Card, read_json(path))
+        if config is not None:
+            card.check_network(config)
     except FileNotFoundError:
         raise CardError(f"{path}: no such file; expected a card in JSON") from None
+    except (CardError, FieldError) as error:
+        raise CardError(f"{path}: {error}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise CardError(f"{path}: cannot be read as JSON ({error})") from error
-    try:
-        _check(entry, config)
-    except CardError as error:
-        raise CardError(f"{path}: {error}") from error
-    return Card(entry)
+    return card
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _check(entry: Any, config: ModelConfig | None) -> None:
-    if not isinstance(entry, dict):
-        raise CardError(f"holds a {type(entry).__name__}, expected an object")
-    unknown = sorted(set(entry) - _KNOWN)
-    if unknown:
-        raise CardError(f"unknown keys {unknown}, expected some of {sorted(_KNOWN)}")
-    labels = entry.get("labels")
-    if labels is not None:
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise CardError("labels must be a list of names")
-        if config is not None and len(labels) != config.d_output:
-            raise CardError(f"has {len(labels)} labels, the network {config.d_output} outputs")
-    if entry.get("output", "softmax") not in ("sigmoid", "softmax"):
-        raise CardError(f"output is {entry['output']!r}, expected sigmoid or softmax")
-    if entry.get("preprocessing") is not None:
-        _check_preprocessing(entry["preprocessing"], config)
-
-
-def _check_preprocessing(entry: Any, config: ModelConfig | None) -> None:
-    if not isinstance(entry, dict) or set(entry) != _PREPROCESSING:
-        keys = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise CardError(f"preprocessing has {keys}, expected {sorted(_PREPROCESSING)}")
-    channels = entry["channels"]
-    if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
-        raise CardError("preprocessing: channels must be a list of names")
-    if config is not None and config.d_input is not None and len(channels) != config.d_input:
-        raise CardError(f"preprocessing: {len(channels)} channels, the network takes {config.d_input}")
-    if not isinstance(entry["unit"], str):
-        raise CardError(f"preprocessing: unit is {entry['unit']!r}, expected a name such as mV")
-    _check_numbers("sampling_rate", entry["sampling_rate"], None, above=0)
-    _check_numbers("mean", entry["mean"], len(channels))
-    _check_numbers("std", entry["std"], len(channels), above=0)
-
-
-def _check_numbers(name: str, value: Any, channels: int | None, above: float = -math.inf) -> None:
-    values = value if isinstance(value, list) and channels else [value]
-    if isinstance(value, list) and len(values) != channels:
-        raise CardError(f"preprocessing: {name} must be one number or one a channel")
-    for number in values:
-        good = isinstance(number, int | float) and abs(number) < 1e30 and number > above
-        if not good or isinstance(number, bool):
-            bound = "a finite number" if above == -math.inf else f"a finite number above {above}"
-            raise CardError(f"preprocessing: {name} is {number!r}, expected {bound}")
+def _check_names(what: str, names: tuple[str, ...]) -> None:
+    if not names or len({name.casefold() for name in names}) < len(names):
+        raise CardError(f"{what} are {', '.join(names) or 'empty'}, expected one or more different names")

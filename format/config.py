@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from multires_edge.base.errors import ConfigError
+from multires_edge.format.fields import Between, Count, FieldError, Name, check_fields
 
 Task = Literal["classification", "autoregressive"]
 Encoder = Literal["linear", "token"]
@@ -16,7 +17,7 @@ TreeSelect = Literal["fading", "uniform"]
 NORMS = {"layer": "LayerNorm over the channels of a step", "batch": "BatchNorm"}
 # 2**20 steps are three hours at 100 Hz; a deeper tree than this is a misread file, not a model.
 MAX_DEPTH = 20
-# As little a model; and a damaged number must not have as many layers' names filled into the memory.
+# Nor is this many; the names of their tensors must fit into the memory before anything is read.
 MAX_LAYERS = 1000
 
 
@@ -40,49 +41,41 @@ class ModelConfig:
 
     task: Task
     encoder: Encoder
-    d_input: int | None
-    n_tokens: int | None
-    d_output: int
-    d_model: int
-    n_layers: int
-    kernel_size: int
-    depth: int
+    d_input: Count | None
+    n_tokens: Count | None
+    d_output: Count
+    d_model: Count
+    n_layers: Annotated[int, Between(1, MAX_LAYERS)]
+    kernel_size: Annotated[int, Between(2, 1 << 20)]
+    depth: Annotated[int, Between(1, MAX_DEPTH)]
     tree_select: TreeSelect = "fading"
-    memory_size: int | None = None
-    norm: str = "layer"
+    memory_size: Annotated[int, Between(2, 1 << 20)] | None = None
+    norm: Name = "layer"
 
     def __post_init__(self) -> None:
-        for field, allowed in (
-            ("task", ("classification", "autoregressive")),
-            ("encoder", ("linear", "token")),
-            ("tree_select", ("fading", "uniform")),
-            ("norm", tuple(NORMS)),
-        ):
-            value = getattr(self, field)
-            if value not in allowed:
-                raise ConfigError(f"{field} is {value!r}, expected one of {', '.join(allowed)}")
-        for field in ("d_output", "d_model", "n_layers", "depth"):
-            value = getattr(self, field)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{field} is {value!r}, expected a positive integer")
-        if self.n_layers > MAX_LAYERS:
-            raise ConfigError(f"n_layers is {self.n_layers}, expected at most {MAX_LAYERS}")
-        if self.kernel_size < 2:
-            raise ConfigError(f"kernel_size is {self.kernel_size}, expected at least 2")
-        if self.depth > MAX_DEPTH:
+        try:
+            check_fields(self)
+        except FieldError as error:
+            raise ConfigError(str(error)) from None
+        if self.norm not in NORMS:
+            raise ConfigError(f"norm is {self.norm!r}, expected {' or '.join(NORMS)}")
+        size, other = (self.d_input, self.n_tokens)[:: 1 if self.encoder == "linear" else -1]
+        if size is None or other is not None:
             raise ConfigError(
-                f"depth is {self.depth}, expected at most {MAX_DEPTH} "
-                f"(a layer would look back {self.kernel_size - 1} * 2^{self.depth} steps)"
+                f"d_input is {self.d_input} and n_tokens {self.n_tokens}, expected one of them: "
+                "d_input for a linear encoder, n_tokens for a token encoder"
             )
-        size, name = (self.d_input, "d_input") if self.encoder == "linear" else (self.n_tokens, "n_tokens")
-        if size is None or size < 1:
-            raise ConfigError(f"{name} is {size!r}, expected a positive integer")
-        if self.tree_select == "uniform" and (self.memory_size is None or self.memory_size < 2):
+        if (self.memory_size is None) != (self.tree_select == "fading"):
             raise ConfigError(
-                f"memory_size is {self.memory_size!r}, expected at least 2 with tree_select uniform"
+                f"memory_size is {self.memory_size} with tree_select {self.tree_select}, expected one "
+                "with uniform, none with fading"
             )
-        if self.tree_select == "fading" and self.memory_size is not None:
-            raise ConfigError("memory_size is only for tree_select uniform; leave it out")
+
+    @property
+    def channels(self) -> int:
+        """Values per step that a linear encoder takes."""
+        assert self.d_input is not None
+        return self.d_input
 
     @property
     def n_memory_weights(self) -> int:
@@ -133,15 +126,3 @@ class ModelConfig:
     def receptive_field(self) -> int:
         """Steps of the network's input that an unpooled output depends on, the current one included."""
         return self.n_layers * (self.layer_receptive_field - 1) + 1
-
-    def to_json(self) -> dict[str, Any]:
-        """The ``model`` entry of a bundle's manifest."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, entry: dict[str, Any]) -> ModelConfig:
-        """Read :meth:`to_json` back; unknown keys are an error."""
-        names = {field.name for field in fields(cls)}
-        if set(entry) != names:
-            raise ConfigError(f"model entry has keys {sorted(entry)}, expected {sorted(names)}")
-        return cls(**entry)

@@ -2,54 +2,84 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from multires_edge.base.errors import BundleError
+from multires_edge.format.card import About, Card, Preprocessing
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.fields import Count, Document, FileName, Line, Name, OneOf, Sha256
 from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.specs import FileSpec, GraphSpec
+from multires_edge.format.targets import PRECISIONS
 
-FORMAT = "multires-bundle"
-VERSION = 1
 FILE_NAME = "manifest.json"
 CALIBRATION_FILE = "calibration.json"  # the ranges of int8
 
-Graphs = dict[str, dict[str, GraphSpec]]
+Kind = Annotated[str, OneOf(("full", "step", "taps"))]
+Precision = Annotated[str, OneOf(PRECISIONS)]
+Graphs = dict[Kind, dict[Precision, GraphSpec]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint."""
+
+    file: Line
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
+class QuantizationSpec:
+    """``tensors`` has the type of each weight that could have been quantized; ``calibrated_steps`` the length
+    of the records that its ranges are of, null where any length will do."""  # fmt: skip
+
+    calibrated_steps: Count | None
+    tensors: dict[Name, Annotated[str, OneOf(("int8", "float32"))]]
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A bundle's table of contents.
 
-    ``graphs[kind][precision]`` with kind "full", "step" or, for some targets, "taps";
-    ``native[precision]`` is the native engine's weights file; ``quantization[precision]`` has ``tensors``,
-    the type of each weight that could have been quantised, and ``calibrated_steps``, the length of the
-    records that its ranges are of; ``files`` are the digests of the other files by name; ``pooling`` is
-    None for a model that does not pool.
-
-    ``graphs`` are those of the first target, in the form named ``form``. ``targets`` has, for each target,
-    the forms that it takes, the best first; ``forms[form]`` are the graphs of a further form, as in
-    ``graphs``.
+    ``graphs[kind][precision]`` are those of the first target, in the form named ``form``. ``targets`` has,
+    for each target, the forms that it takes, the best first; ``forms[form]`` are graphs in a further form.
+    ``native[precision]`` is the native engine's weights file; ``files`` are the digests of the other files by
+    name; ``pool`` is "cumulative", "window:N" or null for a model that does not pool.
     """
 
-    source: dict[str, Any]
-    model: dict[str, Any]
-    graphs: dict[str, dict[str, GraphSpec]]
-    tools: dict[str, str]
-    target: str
-    pooling: Pooling | None = None
-    files: dict[str, str] = field(default_factory=dict)
-    preprocessing: dict[str, Any] | None = None
-    labels: list[str] | None = None
-    card: dict[str, Any] | None = None
-    native: dict[str, FileSpec] = field(default_factory=dict)
-    quantization: dict[str, dict[str, Any]] = field(default_factory=dict)
-    form: str = ""
-    targets: dict[str, list[str]] = field(default_factory=dict)
-    forms: dict[str, Graphs] = field(default_factory=dict)
+    source: Source
+    model: ModelConfig
+    target: Name
+    pool: Line | None
+    graphs: Graphs
+    form: Name
+    targets: dict[Name, tuple[Name, ...]] = field(default_factory=dict)
+    forms: dict[Name, Graphs] = field(default_factory=dict)
+    native: dict[Precision, FileSpec] = field(default_factory=dict)
+    quantization: dict[Precision, QuantizationSpec] = field(default_factory=dict)
+    files: dict[FileName, Sha256] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    labels: tuple[Line, ...] | None = None
+    about: About | None = field(default=None, metadata={"key": "card"})
+    tools: dict[Line, Line] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pool is not None:
+            parse_pooling(self.pool)
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How ``pool`` pools."""
+        return None if self.pool is None else parse_pooling(self.pool)
+
+    @property
+    def card(self) -> Card | None:
+        """The card that the bundle was exported with."""
+        if self.about is None:
+            return None
+        return Card(**vars(self.about), preprocessing=self.preprocessing, labels=self.labels)
 
     def form_names(self) -> list[str]:
         """The forms that the graphs are in, that of ``graphs`` first."""
@@ -76,8 +106,8 @@ class Manifest:
 
     def calibrated_steps(self, precision: str) -> int | None:
         """Steps of the records that a precision's ranges were measured on; None where any length will do."""
-        steps: int | None = self.quantization.get(precision, {}).get("calibrated_steps")
-        return steps
+        quantization = self.quantization.get(precision)
+        return None if quantization is None else quantization.calibrated_steps
 
     def graph_files(self) -> dict[str, GraphSpec]:
         """The graphs of every form, by file name."""
@@ -92,99 +122,21 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """The content of manifest.json, with a digest of itself as its last entry."""
-        entry = {
-            "format": FORMAT,
-            "version": VERSION,
-            "source": self.source,
-            "model": self.model,
-            "target": self.target,
-            "pool": None if self.pooling is None else str(self.pooling),
-            "graphs": _graphs_to_json(self.graphs),
-            "form": self.form,
-            "targets": self.targets,
-            "forms": {form: _graphs_to_json(graphs) for form, graphs in self.forms.items()},
-            "native": {precision: spec.to_json() for precision, spec in self.native.items()},
-            "quantization": self.quantization,
-            "files": self.files,
-            "preprocessing": self.preprocessing,
-            "labels": self.labels,
-            "card": self.card,
-            "tools": self.tools,
-        }
-        return entry | {"sha256": digest_of(entry)}
+        return _DOCUMENT.to_json(self)
 
     @classmethod
-    def from_json(cls, entry: dict[str, Any]) -> Manifest:
-        """Read a manifest. Raises BundleError for another format, a later version or any change."""
-        if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-            raise BundleError(f"not a manifest: its format is not {FORMAT!r}")
-        if entry.get("version") != VERSION:
-            raise BundleError(
-                f"the bundle has version {entry.get('version')!r}, this release reads {VERSION}: "
-                "export it again, or install the release that wrote it"
-            )
-        if entry.get("sha256") != digest_of(entry):
-            raise BundleError("changed since the bundle was written (its SHA-256 differs); export it again")
-        try:
-            for key in ("source", "model", "graphs", "tools", "files"):
-                if not isinstance(entry[key], dict):
-                    raise TypeError(f"{key} is no object")
-            entry["source"]["sha256"], entry["model"]["n_tokens"], entry["model"]["task"]
-            graphs = _graphs_from_json(entry["graphs"])
-            # Bundles of the first releases are for one target and say no form.
-            form = entry.get("form") or f"opset{graphs['full']['fp32'].opset}"
-            return cls(
-                source=entry["source"],
-                model=entry["model"],
-                graphs=graphs,
-                tools=entry["tools"],
-                target=entry["target"],
-                pooling=None if entry["pool"] is None else parse_pooling(entry["pool"]),
-                files=entry["files"],
-                preprocessing=entry["preprocessing"],
-                labels=entry["labels"],
-                card=entry["card"],
-                native={
-                    precision: FileSpec(spec["file"], spec["sha256"])
-                    for precision, spec in entry.get("native", {}).items()
-                },
-                quantization=entry.get("quantization", {}),
-                form=form,
-                targets=entry.get("targets") or {entry["target"]: [form]},
-                forms={name: _graphs_from_json(some) for name, some in entry.get("forms", {}).items()},
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise BundleError(f"the manifest is incomplete or misshapen ({error!r})") from error
+    def from_json(cls, entry: Any) -> Manifest:
+        """Read a manifest. Raises BundleError for another format or version, and for any change."""
+        return _DOCUMENT.from_json(entry)
 
 
-def _graphs_to_json(graphs: Graphs) -> dict[str, Any]:
-    return {kind: {name: spec.to_json() for name, spec in some.items()} for kind, some in graphs.items()}
-
-
-def _graphs_from_json(entry: dict[str, Any]) -> Graphs:
-    return {
-        kind: {name: GraphSpec.from_json(spec) for name, spec in some.items()} for kind, some in entry.items()
-    }
-
-
-def digest_of(entry: dict[str, Any]) -> str:
-    """SHA-256 of a manifest without its own digest, as JSON with sorted keys and no spaces."""
-    content = {key: value for key, value in entry.items() if key != "sha256"}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+_DOCUMENT = Document("manifest", "multires-bundle", 1, Manifest, BundleError, "export the checkpoint again")
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a bundle folder. Raises BundleError."""
-    path = folder / FILE_NAME
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        return _DOCUMENT.read(folder / FILE_NAME)
     except FileNotFoundError:
         what = "no manifest.json in it" if folder.is_dir() else "no such folder"
         raise BundleError(f"{folder}: not a bundle, {what}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: cannot be read ({error})") from error
-    try:
-        return Manifest.from_json(entry)
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from error

@@ -101,7 +101,9 @@ class Window(Pooling):
     def states(self, d_model: int) -> tuple[StateSpec, ...]:
         names = ("pool_sum", "pool_sum_error", "pool_block", "pool_block_error")
         shape = ("batch", 1, self.steps + 1, 2 * d_model)
-        prefix = StateSpec("pool_prefix", "next_pool_prefix", "float32", shape, in_place=True)
+        prefix = StateSpec(
+            input="pool_prefix", output="next_pool_prefix", dtype="float32", shape=shape, in_place=True
+        )
         return (*(_row(name, d_model) for name in names), prefix)
 
     @property
@@ -143,4 +145,4 @@ def with_pooling(
 
 
 def _row(name: str, d_model: int) -> StateSpec:
-    return StateSpec(name, f"next_{name}", "float32", ("batch", d_model))
+    return StateSpec(input=name, output=f"next_{name}", dtype="float32", shape=("batch", d_model))

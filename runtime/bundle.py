@@ -13,7 +13,9 @@ import numpy as np
 
 from multires_edge.base.errors import BundleError, InputError
 from multires_edge.base.files import sha256_of
-from multires_edge.format.manifest import CALIBRATION_FILE, Manifest, digest_of, read_manifest
+from multires_edge.format.card import Preprocessing
+from multires_edge.format.fields import digest_of, plain
+from multires_edge.format.manifest import CALIBRATION_FILE, Manifest, read_manifest
 from multires_edge.format.pooling import Pooling, parse_pooling, with_pooling
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.protocol import Stepper
@@ -32,15 +34,15 @@ class Bundle:
     @property
     def labels(self) -> list[str] | None:
         """Class names in the order of the logits; None if the card has no labels."""
-        return self.manifest.labels
+        return None if self.manifest.labels is None else list(self.manifest.labels)
 
     @property
     def class_names(self) -> list[str]:
         """One name for each output: the labels, or numbers if the bundle has no labels."""
-        return self.labels or [str(i) for i in range(self.manifest.model["d_output"])]
+        return self.labels or [str(i) for i in range(self.manifest.model.d_output)]
 
     @property
-    def preprocessing(self) -> dict[str, Any] | None:
+    def preprocessing(self) -> Preprocessing | None:
         """Sampling rate, channels, unit, mean and std of the inputs; None if the card does not tell."""
         return self.manifest.preprocessing
 
@@ -66,7 +68,7 @@ class Bundle:
         runner = make_runner(
             backend, self.path, self.manifest, precision, _threads(threads), provider, provider_options
         )
-        return FullGraph(runner, spec, self.manifest.model["n_tokens"])
+        return FullGraph(runner, spec, self.manifest.model.n_tokens)
 
     def stream(
         self,
@@ -112,12 +114,12 @@ class Bundle:
     def stream_of(self, stepper: Stepper, batch: int, precision: str, pool: str | None = None) -> Stream:
         """A stream on a stepper made for this bundle. ``pool`` None is the pooling of the export."""
         spec, pooling = self._pooled(precision, pool)
-        model = f"{self.manifest.source['sha256'][:16]}/{pooling or self.manifest.pooling}/{precision}"
+        model = f"{self.manifest.source.sha256[:16]}/{pooling or self.manifest.pool}/{precision}"
         quantization = self.manifest.quantization.get(precision)
         if quantization is not None:  # the ranges give quantized states their meaning
             table = self.manifest.files.get(CALIBRATION_FILE)
-            model += f"/{digest_of({'quantization': quantization, 'calibration': table})[:16]}"
-        return Stream(stepper, spec, batch, model, self.manifest.model["n_tokens"])
+            model += f"/{digest_of({'quantization': plain(quantization), 'calibration': table})[:16]}"
+        return Stream(stepper, spec, batch, model, self.manifest.model.n_tokens)
 
     def _pooled(self, precision: str, pool: str | None) -> tuple[GraphSpec, Pooling | None]:
         """The step graph with another pooling, and that pooling; None if it is the bundle's own."""
@@ -129,7 +131,7 @@ class Bundle:
         other = parse_pooling(pool)
         if other == own:
             return spec, None
-        states = with_pooling(spec.states, own, other, self.manifest.model["d_model"])
+        states = with_pooling(spec.states, own, other, self.manifest.model.d_model)
         return replace(spec, states=states), other
 
     def parity(self) -> dict[str, Any]:
@@ -160,8 +162,6 @@ def open_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     manifest = read_manifest(path)
     for name, digest in manifest.digests().items():
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BundleError(f"{path}: the manifest names {name!r}, expected a file in the bundle")
         try:
             found = sha256_of(path / name)
         except OSError as error:

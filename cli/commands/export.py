@@ -187,14 +187,16 @@ def require_export_extra() -> None:
 
 
 def _summary(result: ExportResult) -> dict[str, Any]:
+    from multires_edge.format.fields import plain
+
     return {
         "bundle": str(result.path),
         "passed": result.passed,
         "seconds": round(result.seconds, 2),
         "target": result.manifest.target,
         "targets": result.manifest.targets,
-        "pool": result.manifest.to_json()["pool"],
-        "model": result.manifest.model,
+        "pool": result.manifest.pool,
+        "model": plain(result.manifest.model),
         "files": {name: path.stat().st_size for name, path in _files(result)},
         "parity": result.proof.to_json(),
         "quantization": result.quantization.to_json() if result.quantization else None,
@@ -209,8 +211,8 @@ def _files(result: ExportResult) -> list[tuple[str, Path]]:
 def _print_summary(result: ExportResult) -> None:
     model = result.manifest.model
     click.echo(
-        f"{result.path}  {model['task']}, {model['n_layers']} layers of {model['d_model']}, "
-        f"{model['tree_select']} tree of depth {model['depth']}, filters of {model['kernel_size']}, "
+        f"{result.path}  {model.task}, {model.n_layers} layers of {model.d_model}, "
+        f"{model.tree_select} tree of depth {model.depth}, filters of {model.kernel_size}, "
         f"target {', '.join(result.manifest.targets)}"
     )
     for check in result.proof.checks:

@@ -27,9 +27,9 @@ def inspect(bundle: Path, as_json: bool) -> None:
         entry = {"bundle": str(bundle), "sizes": sizes, "manifest": manifest.to_json()}
         print_json(entry | {"engines": list(engines.values())})
         return
-    about = manifest.card or {}
-    click.echo(about.get("name") or manifest.source["file"])
-    print_table([(key, str(value)) for key, value in manifest.model.items() if value is not None])
+    card = manifest.card
+    click.echo((card and card.name) or manifest.source.file)
+    print_table([(key, str(value)) for key, value in vars(manifest.model).items() if value is not None])
     click.echo(f"parity: {'proven' if opened.parity()['passed'] else 'FAILED'}")
     targets = ", ".join(f"{name} ({' or '.join(forms)})" for name, forms in manifest.targets.items())
     click.echo(f"target: {targets}" + (f", pool: {manifest.pooling}" if manifest.pooling else ""))
@@ -56,7 +56,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     for path, built in engines.items():
         click.echo(f"engine: {path.relative_to(bundle)}, {_engine(built)}")
     if manifest.preprocessing:
-        print_table([(key, _text(value)) for key, value in manifest.preprocessing.items()])
+        print_table([(key, _text(value)) for key, value in vars(manifest.preprocessing).items()])
     if manifest.labels:
         click.echo("labels: " + ", ".join(manifest.labels))
 
@@ -74,4 +74,4 @@ def _engine(sidecar: dict[str, Any]) -> str:
 
 
 def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -122,7 +122,7 @@ def _hub(opened: OpenedSession, names: tuple[str, ...]) -> tuple[Hub, float]:
     from multires_edge.runtime.monitor.hub import Hub
     from multires_edge.runtime.monitor.patient import Identity
 
-    manifest, options = opened.bundle.manifest, opened.options
+    card, options = opened.bundle.manifest.card, opened.options
     identities = []
     for i, (source, leads) in enumerate(zip(opened.inputs, opened.streams.leads, strict=True)):
         electrodes = source.electrodes
@@ -132,15 +132,15 @@ def _hub(opened: OpenedSession, names: tuple[str, ...]) -> tuple[Hub, float]:
         )
     about = {
         "bundle": opened.bundle.path.name,
-        "model": (manifest.card or {}).get("name"),
+        "model": card and card.name,
         "labels": opened.streams.labels,
-        "independent": (manifest.card or {}).get("output") == "sigmoid",
+        "independent": card is not None and card.output == "sigmoid",
         "thresholds": {t.label: t.on for t in map(Threshold.parse, options["thresholds"])},
         "every": parse_duration(options["every"], "every"),
     }
     preprocessing = opened.bundle.preprocessing
     assert preprocessing is not None  # a stream of electrodes asks for it
-    return Hub(identities, preprocessing["channels"], about), 1000 * volts_per(preprocessing["unit"])
+    return Hub(identities, list(preprocessing.channels), about), 1000 * volts_per(preprocessing.unit)
 
 
 def _shown(host: str) -> str:

@@ -78,16 +78,15 @@ def _prove_again(bundle: Bundle, path: Path, progress: Progress) -> Sequence[Che
 
     require_export_extra()
     from multires_edge.export.parity import prove
-    from multires_edge.format.config import ModelConfig
     from multires_edge.models.checkpoint import read_checkpoint
     from multires_edge.models.loading import build_network
 
     progress("reading the checkpoint")
     checkpoint = read_checkpoint(path)
-    if checkpoint.sha256 != bundle.manifest.source["sha256"]:
+    if checkpoint.sha256 != bundle.manifest.source.sha256:
         raise BundleError(
             f"{bundle.path} was exported from another checkpoint than {path}: its source has SHA-256 "
-            f"{bundle.manifest.source['sha256'][:16]}…, this file {checkpoint.sha256[:16]}…"
+            f"{bundle.manifest.source.sha256[:16]}…, this file {checkpoint.sha256[:16]}…"
         )
-    net = build_network(checkpoint, ModelConfig.from_json(bundle.manifest.model))
+    net = build_network(checkpoint, bundle.manifest.model)
     return prove(net, bundle, progress=progress)[0].checks

@@ -36,11 +36,11 @@ def draw(path: Path, bundle: Bundle, mv: NDArray[Any], chances: NDArray[Any], ti
 
     preprocessing, labels = bundle.preprocessing, bundle.labels
     assert preprocessing is not None and labels is not None
-    seconds = np.arange(mv.shape[1]) / preprocessing["sampling_rate"]
+    seconds = np.arange(mv.shape[1]) / preprocessing.sampling_rate
     figure = Figure(figsize=(11, 12), layout="constrained")
     leads, running = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     gap = 1.2 * np.percentile(np.ptp(mv, axis=1), 75)
-    for i, (name, lead) in enumerate(zip(preprocessing["channels"], mv, strict=True)):
+    for i, (name, lead) in enumerate(zip(preprocessing.channels, mv, strict=True)):
         leads.plot(seconds, lead - np.median(lead) - i * gap, color="#1b1f24", linewidth=0.8)
         leads.text(-0.15, -i * gap, name, ha="right", va="center", fontsize=10)
     leads.plot([seconds[-1] + 0.1] * 2, [0, 1], color="#1b1f24", linewidth=2, clip_on=False)
@@ -74,7 +74,7 @@ def main() -> None:
     if preprocessing is None or labels is None:
         raise SystemExit(f"{arguments.bundle}: exported without a card (multires-export --card)")
     mv = records["x_uv"] / 1000.0
-    x = ((mv - preprocessing["mean"]) / preprocessing["std"]).astype(np.float32)
+    x = preprocessing.normalize(mv)
 
     print("record   " + "".join(f"{label:>7}" for label in labels) + "   true labels")
     times: dict[str, list[float]] = {"step.onnx in ONNX Runtime": [], "the native engine": []}
@@ -91,7 +91,7 @@ def main() -> None:
         if arguments.plots:
             title = f"PTB-XL {ecg_id} (CC BY 4.0), true: {', '.join(true)}"
             draw(arguments.plots / f"{ecg_id}.png", bundle, mv[i], chances, title)
-    rate = preprocessing["sampling_rate"]
+    rate = preprocessing.sampling_rate
     for name, seconds in times.items():
         step = np.median(seconds)
         print(f"{name}: {step * 1e6:.0f} microseconds a step, {1 / step / rate:.0f} times real time")

@@ -122,7 +122,7 @@ class RingsInGraph(RingSet):
         return self._steps
 
     def states(self) -> list[StateSpec]:
-        clock = StateSpec("position", "next_position", "int64", ("batch",))
+        clock = StateSpec(input="position", output="next_position", dtype="int64", shape=("batch",))
         return [clock, *(ring.state for ring in self.rings.values())]
 
     def _read_all(self, ticks: str) -> dict[str, str]:

@@ -73,8 +73,8 @@ class NativeRunner:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self._model = load_model(path)
-        self._autoregressive = manifest.model["task"] == "autoregressive"
-        self._d_output = int(manifest.model["d_output"])
+        self._autoregressive = manifest.model.task == "autoregressive"
+        self._d_output = int(manifest.model.d_output)
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
         inputs = feeds["tokens"] if "tokens" in feeds else feeds["x"]

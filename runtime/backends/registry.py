@@ -69,7 +69,7 @@ def make_stepper(
 
     manifest = in_runnable_form(manifest)
     spec = manifest.graph("step", precision)
-    n_tokens = manifest.model["n_tokens"]
+    n_tokens = manifest.model.n_tokens
     return OnnxRuntimeStepper(folder / spec.file, spec, batch, threads, provider, provider_options, n_tokens)
 
 

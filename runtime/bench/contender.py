@@ -21,9 +21,9 @@ _SAMPLES = 64  # different ones that the engine's own timing feeds in turn
 def random_inputs(manifest: Manifest, rows: int, steps: int) -> NDArray[Any]:
     """Standard normal noise (rows, d_input, steps) float32, or random tokens (rows, steps) int64."""
     random = np.random.default_rng(0)
-    if manifest.model["n_tokens"] is not None:
-        return random.integers(0, manifest.model["n_tokens"], (rows, steps))
-    return random.standard_normal((rows, manifest.model["d_input"], steps), dtype=np.float32)
+    if manifest.model.n_tokens is not None:
+        return random.integers(0, manifest.model.n_tokens, (rows, steps))
+    return random.standard_normal((rows, manifest.model.channels, steps), dtype=np.float32)
 
 
 class Contender:

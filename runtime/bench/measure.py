@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from multires_edge.base.errors import BackendError, InputError, MultiresError
+from multires_edge.format.fields import plain
 from multires_edge.runtime.backends.registry import BACKENDS
 from multires_edge.runtime.bench.cold import measure_cold
 from multires_edge.runtime.bench.contender import Contender
@@ -86,8 +87,8 @@ def benchmark(
         "format": FORMAT,
         "version": VERSION,
         "bundle": str(bundle.path),
-        "model": manifest.model,
-        "pool": None if manifest.pooling is None else str(manifest.pooling),
+        "model": plain(manifest.model),
+        "pool": manifest.pool,
         "threads": threads,
         "effort": asdict(effort),
         "results": results,

@@ -7,7 +7,7 @@ everything behind works on the same blocks, and gives the same bits, however the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import InputError
 from multires_edge.format.arrays import all_finite
-from multires_edge.format.preprocessing import normalize
+from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.ecg.decision import Event
 from multires_edge.runtime.ecg.leads import LeadMap, volts_per
 from multires_edge.runtime.ecg.quality import Flags, Quality
@@ -60,7 +60,7 @@ class FrontEnd:
         name: str,
         leads: LeadMap,
         rate: float,
-        preprocessing: Mapping[str, Any],
+        preprocessing: Preprocessing,
         *,
         every: int,
         reset: int | None,
@@ -74,11 +74,11 @@ class FrontEnd:
         self._preprocessing = preprocessing
         self._every, self._reset, self._gap = every, reset, gap
         self._patience = None if gap.patience is None else max(1, round(gap.patience * rate))
-        self._tick: int = max(1, round(every / preprocessing["sampling_rate"] * rate))
-        self._resampler = Resampler(rate, preprocessing["sampling_rate"], channels)
-        self._quality = Quality(rate, leads.channels, leads.missing, volts_per(preprocessing["unit"]))
+        self._tick: int = max(1, round(every / preprocessing.sampling_rate * rate))
+        self._resampler = Resampler(rate, preprocessing.sampling_rate, channels)
+        self._quality = Quality(rate, leads.channels, leads.missing, volts_per(preprocessing.unit))
         self._present = [i for i, channel in enumerate(leads.channels) if channel not in leads.missing]
-        self._mean = np.broadcast_to(np.asarray(preprocessing["mean"], np.float64), channels)
+        self._mean = np.broadcast_to(np.asarray(preprocessing.mean, np.float64), channels)
         self._last = self._mean.copy()
         self._ahead: NDArray[np.float32] = np.empty((channels, 0), np.float32)
         self._waiting: NDArray[np.float64] = np.empty((0, channels))
@@ -213,7 +213,7 @@ class FrontEnd:
         return x, came
 
     def _keep(self, resampled: NDArray[np.float64]) -> None:
-        self._ahead = np.concatenate([self._ahead, normalize(resampled.T, self._preprocessing)], 1)
+        self._ahead = np.concatenate([self._ahead, self._preprocessing.normalize(resampled.T)], 1)
 
     def _fill(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         found = np.isfinite(x)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
-from multires_edge.format.preprocessing import VOLTS
+from multires_edge.format.card import VOLTS, Preprocessing
 
 # Einthoven's and Goldberger's leads are differences and means of the same three electrodes, so two of them
 # give the other four exactly: III = II - I, and so on.
@@ -53,13 +53,13 @@ class LeadMap:
         self,
         leads: Sequence[str],
         unit: str | Sequence[str],
-        preprocessing: Mapping[str, Any],
+        preprocessing: Preprocessing,
         *,
         allow_missing: bool = False,
         rename: Mapping[str, str] | None = None,
     ) -> None:
         self.leads = [str(lead) for lead in leads]
-        self.channels: list[str] = list(preprocessing["channels"])
+        self.channels: list[str] = list(preprocessing.channels)
         several: Any = unit  # whatever a program gives; one that is none is refused where it is needed
         units = (
             list(several)
@@ -72,7 +72,7 @@ class LeadMap:
         self._sources: list[list[tuple[int, float]]] = []
         self.derived: list[str] = []
         self.missing: list[str] = []
-        self._to_card = 1 / volts_per(preprocessing["unit"])
+        self._to_card = 1 / volts_per(preprocessing.unit)
         renamed = {plain_name(channel): plain_name(lead) for channel, lead in (rename or {}).items()}
         # The limb leads can be renamed too for what is derived from them.
         known = {*map(plain_name, self.channels), "i", "ii"}
@@ -109,7 +109,7 @@ class LeadMap:
         if len(self.missing) == len(self.channels):
             raise DataError(f"none of the source's leads, {', '.join(self.leads)}, is one of the card's")
         self._means: NDArray[np.float64] = np.broadcast_to(
-            np.asarray(preprocessing["mean"], np.float64), len(self.channels)
+            np.asarray(preprocessing.mean, np.float64), len(self.channels)
         )
 
     def __call__(self, samples: NDArray[Any]) -> NDArray[np.float64]:

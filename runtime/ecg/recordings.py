@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError
+from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.signal import Electrodes
 from multires_edge.runtime.ecg.sources.opening import open_source
@@ -52,13 +53,13 @@ def load_recordings(path: str | Path, bundle: Bundle) -> LabelledRecordings:
     return _from_folder(path, bundle) if path.is_dir() else _from_file(path, bundle, card)
 
 
-def _from_file(path: Path, bundle: Bundle, card: Mapping[str, Any]) -> LabelledRecordings:
+def _from_file(path: Path, bundle: Bundle, card: Preprocessing) -> LabelledRecordings:
     data = load_data(path, bundle.manifest.model, card)
     metric_for(bundle.manifest.model, bundle.labels, data)
     labels = np.asarray(data.labels)
     if labels.ndim == 1:
-        labels = labels[:, None] == np.arange(bundle.manifest.model["d_output"])
-    mean, std = np.asarray(card["mean"]), np.asarray(card["std"])
+        labels = labels[:, None] == np.arange(bundle.manifest.model.d_output)
+    mean, std = np.asarray(card.mean), np.asarray(card.std)
 
     def reader(row: int) -> Callable[[], NDArray[np.float64]]:
         stop = None if data.lengths is None else int(data.lengths[row])
@@ -66,7 +67,7 @@ def _from_file(path: Path, bundle: Bundle, card: Mapping[str, Any]) -> LabelledR
 
     recordings = [
         Recording(
-            Electrodes(card["channels"], card["sampling_rate"], card["unit"], f"{path}, record {row}"),
+            Electrodes(card.channels, card.sampling_rate, card.unit, f"{path}, record {row}"),
             reader(row),
         )
         for row in range(len(data))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, DataError, InputError, StateError
+from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
 from multires_edge.runtime.ecg.frontend import Block, FrontEnd
@@ -60,7 +61,7 @@ class EcgStreams:
         preprocessing = card_of(bundle)
         if not sources:
             raise InputError("no sources: give at least one")
-        rate = preprocessing["sampling_rate"]
+        rate = preprocessing.sampling_rate
         steps = whole_steps(parse_duration(every, "every"), rate, "every")
         own = bundle.manifest.pooling
         self._pool, self._own = Pool.parse(pool, rate, own).suits(own), own
@@ -93,9 +94,8 @@ class EcgStreams:
             if pool is not None or self._pool.pool is None or not graphs:
                 raise
             raise BackendError(f"{error}; pool bundle takes the graph's as it is") from error
-        self._probabilities = (
-            _sigmoid if (bundle.manifest.card or {}).get("output") == "sigmoid" else _softmax
-        )
+        card = bundle.manifest.card
+        self._probabilities = _sigmoid if card is not None and card.output == "sigmoid" else _softmax
         self._step_seconds = 1 / rate
         self._patience = patience
         self._ended = [False] * len(sources)
@@ -370,12 +370,12 @@ def _ends(run: list[Block]) -> NDArray[np.intp]:
     return np.cumsum([block.length for block in run]) - 1
 
 
-def card_of(bundle: Bundle) -> dict[str, Any]:
+def card_of(bundle: Bundle) -> Preprocessing:
     """A bundle's preprocessing. Raises InputError for one that does not decide on electrodes."""
     model = bundle.manifest.model
-    if model["task"] != "classification" or model["encoder"] != "linear":
+    if model.task != "classification" or model.encoder != "linear":
         raise InputError(
-            f"{bundle.path}: the network is for {model['task']} of {model['encoder']} inputs; streaming "
+            f"{bundle.path}: the network is for {model.task} of {model.encoder} inputs; streaming "
             "decisions takes a classifier of signals"
         )
     if bundle.preprocessing is None:

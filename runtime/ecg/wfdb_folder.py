@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, MissingExtraError
 from multires_edge.format.arrays import all_finite
-from multires_edge.format.preprocessing import VOLTS, normalize
+from multires_edge.format.card import VOLTS, Preprocessing
 from multires_edge.runtime.evaluation.dataset import Dataset
 
 # Ratios of sampling rates are rounded to this denominator: at most 5e-7, half a sample in 10^6.
@@ -21,7 +19,7 @@ _LARGEST_DENOMINATOR = 1000
 
 
 def load_folder(
-    folder: str | Path, preprocessing: Mapping[str, Any] | None, window: float | None = None
+    folder: str | Path, preprocessing: Preprocessing | None, window: float | None = None
 ) -> Dataset:
     """All records of a folder and of those in it, in the order of their names.
 
@@ -33,7 +31,7 @@ def load_folder(
     require_ecg_extra()
     if preprocessing is None:
         raise DataError(f"{folder}: recordings need a card with preprocessing: leads, unit and rate")
-    if window is not None and not 1 <= window * preprocessing["sampling_rate"] < float("inf"):
+    if window is not None and not 1 <= window * preprocessing.sampling_rate < float("inf"):
         raise DataError(
             f"a window of {window} s is less than one sample, or endless; whole records need none"
         )
@@ -45,7 +43,7 @@ def load_folder(
         record = read_record(header.with_suffix(""), preprocessing)
         steps = record.shape[1]
         if window is not None:
-            steps = round(window * preprocessing["sampling_rate"])
+            steps = round(window * preprocessing.sampling_rate)
         pieces += [record[:, start : start + steps] for start in range(0, record.shape[1], steps)]
     lengths = np.array([piece.shape[1] for piece in pieces], np.int64)
     inputs = np.zeros((len(pieces), len(pieces[0]), lengths.max()), np.float32)
@@ -54,7 +52,7 @@ def load_folder(
     return Dataset(folder, inputs, None if (lengths == lengths[0]).all() else lengths)
 
 
-def read_record(path: str | Path, preprocessing: Mapping[str, Any]) -> NDArray[np.float32]:
+def read_record(path: str | Path, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """One record, normalised: (channels, time) float32 at the card's rate, leads in its order.
 
     ``path`` is without suffix, as WFDB names a record. Leads are found by name, whatever its case.
@@ -79,15 +77,15 @@ def read_record(path: str | Path, preprocessing: Mapping[str, Any]) -> NDArray[n
         # The reader stumbles in many ways over a damaged file; it is the file that is at fault.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: not a WFDB record, or damaged ({reason})") from error
-    target = preprocessing["unit"]
+    target = preprocessing.unit
     if target not in VOLTS:
         raise DataError(f"the card's unit is {target!r}, recordings are in volts; expected uV, mV or V")
     by_name = {name.casefold(): i for i, name in reversed(list(enumerate(names)))}
-    missing = [lead for lead in preprocessing["channels"] if lead.casefold() not in by_name]
+    missing = [lead for lead in preprocessing.channels if lead.casefold() not in by_name]
     if missing:
         raise DataError(f"{path}: no lead {', '.join(missing)}; the record has {', '.join(names)}")
-    samples = np.empty((len(preprocessing["channels"]), len(signals)))
-    for row, lead in zip(samples, preprocessing["channels"], strict=True):
+    samples = np.empty((len(preprocessing.channels), len(signals)))
+    for row, lead in zip(samples, preprocessing.channels, strict=True):
         i = by_name[lead.casefold()]
         if units[i] not in VOLTS:
             raise DataError(f"{path}: lead {lead} is in {units[i]!r}; expected uV, mV or V")
@@ -95,7 +93,7 @@ def read_record(path: str | Path, preprocessing: Mapping[str, Any]) -> NDArray[n
     if not all_finite(samples):
         bad = np.count_nonzero(~np.isfinite(samples).all(0))
         raise DataError(f"{path}: {bad} of {len(signals)} samples are missing; repair or drop the record")
-    return normalize(resample(samples, rate, preprocessing["sampling_rate"]), preprocessing)
+    return preprocessing.normalize(resample(samples, rate, preprocessing.sampling_rate))
 
 
 def check_ascii(path: Path) -> None:

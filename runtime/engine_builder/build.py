@@ -154,7 +154,7 @@ class Builder:
                 "sha256": spec.sha256,
                 "bytes": (bundle.path / spec.file).stat().st_size,
             },
-            "source_sha256": manifest.source["sha256"],
+            "source_sha256": manifest.source.sha256,
             "target": self.target.name,
             "tensorrt": {"package": self.api.package, "version": dotted(self.api.version)},
             "device": None
@@ -176,7 +176,7 @@ class Builder:
 def default_ranges(manifest: Manifest) -> dict[str, Range]:
     """Batches of 1 to 16, tuned for 1. Sequences up to four receptive fields of a layer, tuned for one."""
     model = manifest.model
-    remembered = (model["kernel_size"] - 1) * ((1 << model["depth"]) - 1) + 1
+    remembered = (model.kernel_size - 1) * ((1 << model.depth) - 1) + 1
     return {"batch": Range(1, 1, 16), "time": Range(1, remembered, 4 * remembered)}
 
 
@@ -293,7 +293,7 @@ def _profile(manifest: Manifest, spec: GraphSpec, batch: Range | None, time_rang
     given = {"batch": batch, "time": time_range}
     ranges = {name: given[name] or default for name, default in default_ranges(manifest).items()}
     profile = Profile({name: size for name, size in ranges.items() if name in dynamic})
-    profile.check(spec, 2 * int(manifest.model["d_model"]))
+    profile.check(spec, 2 * int(manifest.model.d_model))
     return profile
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.arrays import check_array
-from multires_edge.format.preprocessing import VOLTS, normalize
+from multires_edge.format.card import VOLTS, Preprocessing
+from multires_edge.format.config import ModelConfig
 from multires_edge.format.specs import Shape
 from multires_edge.runtime.images.pixels import scale_levels, to_sequence
 
@@ -50,9 +50,7 @@ class Dataset:
         )
 
 
-def load_data(
-    path: str | Path, model: Mapping[str, Any], preprocessing: Mapping[str, Any] | None = None
-) -> Dataset:
+def load_data(path: str | Path, model: ModelConfig, preprocessing: Preprocessing | None = None) -> Dataset:
     """Read a data file and check it against the network. Raises DataError.
 
     ``model`` and ``preprocessing`` come from a bundle's manifest.
@@ -101,23 +99,23 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _inputs(
-    arrays: dict[str, NDArray[Any]], model: Mapping[str, Any], preprocessing: Mapping[str, Any] | None
+    arrays: dict[str, NDArray[Any]], model: ModelConfig, preprocessing: Preprocessing | None
 ) -> NDArray[Any]:
-    if model["encoder"] == "token":
+    if model.encoder == "token":
         if "tokens" not in arrays:
             raise InputError(f"has {sorted(arrays)}, expected tokens (n, time) int64")
         tokens = arrays["tokens"]
-        return check_array(tokens, "tokens", np.dtype(np.int64), ("n", "time"), model["n_tokens"])
-    shape = ("n", model["d_input"], "time")
+        return check_array(tokens, "tokens", np.dtype(np.int64), ("n", "time"), model.n_tokens)
+    shape = ("n", model.channels, "time")
     if "x" in arrays:
         return check_array(arrays["x"], "x", np.dtype(np.float32), shape)
     if "x_uv" in arrays:
         return _normalized(arrays, shape, preprocessing)
     if "x_u8" in arrays:
-        if model["task"] != "autoregressive":
+        if model.task != "autoregressive":
             raise InputError("x_u8 needs an autoregressive network; give x, normalised as in training")
-        return scale_levels(to_sequence(_images(arrays, model["d_input"])))
-    raise InputError(f"has {sorted(arrays)}, expected x (n, {model['d_input']}, time) float32, x_uv or x_u8")
+        return scale_levels(to_sequence(_images(arrays, model.channels)))
+    raise InputError(f"has {sorted(arrays)}, expected x (n, {model.channels}, time) float32, x_uv or x_u8")
 
 
 def _images(arrays: dict[str, NDArray[Any]], channels: int) -> NDArray[np.uint8]:
@@ -128,28 +126,28 @@ def _images(arrays: dict[str, NDArray[Any]], channels: int) -> NDArray[np.uint8]
 
 
 def _normalized(
-    arrays: dict[str, NDArray[Any]], shape: Shape, preprocessing: Mapping[str, Any] | None
+    arrays: dict[str, NDArray[Any]], shape: Shape, preprocessing: Preprocessing | None
 ) -> NDArray[np.float32]:
     microvolt = check_array(arrays["x_uv"], "x_uv", np.dtype(np.int16), shape)
     if preprocessing is None:
         raise InputError(
             "x_uv is in microvolt, but the bundle has no preprocessing to normalise it: export with --card"
         )
-    unit = preprocessing["unit"]
+    unit = preprocessing.unit
     if unit not in VOLTS:
         raise InputError(f"x_uv is in microvolt, but the card's unit is {unit!r}; expected uV, mV or V")
-    if "leads" in arrays and [str(lead) for lead in arrays["leads"]] != preprocessing["channels"]:
+    if "leads" in arrays and [str(lead) for lead in arrays["leads"]] != list(preprocessing.channels):
         raise InputError(
             f"leads are {', '.join(map(str, arrays['leads']))}, the card has "
-            f"{', '.join(preprocessing['channels'])}"
+            f"{', '.join(preprocessing.channels)}"
         )
     if "sampling_rate" in arrays:
-        given, wanted = arrays["sampling_rate"], preprocessing["sampling_rate"]
+        given, wanted = arrays["sampling_rate"], preprocessing.sampling_rate
         if any(rate != wanted for rate in given.flat):
             raise InputError(
                 f"sampling_rate is {given} Hz, the card has {wanted}: resample the records first"
             )
-    return normalize(microvolt * (1e-6 / VOLTS[unit]), preprocessing)
+    return preprocessing.normalize(microvolt * (1e-6 / VOLTS[unit]))
 
 
 def check_lengths(lengths: NDArray[Any], inputs: NDArray[Any]) -> NDArray[np.int64]:

@@ -174,7 +174,7 @@ def _step_outputs(
 ) -> Outputs:
     """Outputs of streams: logits at each row's last step, or parameters of every step."""
     stream: Stream | None = None
-    shifts = bundle.manifest.model["task"] == "autoregressive"
+    shifts = bundle.manifest.model.task == "autoregressive"
     before: NDArray[Any] | None = None
     for rows in _carried_rows(len(data), batch) if carried else _batches(len(data), batch):
         x = data.inputs[rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
+from multires_edge.format.config import ModelConfig
 from multires_edge.runtime.evaluation import metrics
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.images.logistic_mixture import LogisticMixture, mixture_count
@@ -63,7 +64,7 @@ class MacroAuroc(Metric):
 
     name: ClassVar[str] = "auroc_macro"
     labels: NDArray[Any]
-    classes: list[str]
+    classes: Sequence[str]
 
     def value(self, predictions: NDArray[Any], rows: Any = slice(None)) -> float:
         return float(np.mean(metrics.auroc_by_class(predictions[rows], self.labels[rows])))
@@ -98,14 +99,14 @@ class BitsPerDimension(Metric):
         return total
 
 
-def metric_for(model: Mapping[str, Any], names: list[str] | None, data: Dataset) -> Metric:
+def metric_for(model: ModelConfig, names: Sequence[str] | None, data: Dataset) -> Metric:
     """Choose the metric. Raises DataError if it cannot be computed from the data.
 
     ``model`` comes from the manifest; ``names`` are the names of the classes.
     """
-    if model["task"] == "autoregressive":
+    if model.task == "autoregressive":
         return _bits_per_dimension(model, data)
-    labels, classes = data.labels, int(model["d_output"])
+    labels, classes = data.labels, int(model.d_output)
     if labels is None:
         raise DataError(f"{data.path}: has no labels, expected labels (n,) or (n, {classes})")
     if labels.dtype.kind not in "biu":
@@ -135,12 +136,12 @@ def metric_for(model: Mapping[str, Any], names: list[str] | None, data: Dataset)
     return MacroAuroc(labels, names or data.classes or [str(i) for i in range(classes)])
 
 
-def _bits_per_dimension(model: Mapping[str, Any], data: Dataset) -> Metric:
-    if model["encoder"] == "token":
+def _bits_per_dimension(model: ModelConfig, data: Dataset) -> Metric:
+    if model.encoder == "token":
         raise DataError("this autoregressive bundle takes tokens, but bits per dimension need 8-bit images")
     if data.lengths is not None:
         raise DataError(f"{data.path}: has lengths, but bits per dimension need whole images")
-    mixture_count(model["d_output"], model["d_input"])
+    mixture_count(model.d_output, model.channels)
     try:
         levels_of(data.inputs)
     except InputError as error:

@@ -107,12 +107,10 @@ def sample(
 def image_channels(bundle: Bundle) -> int:
     """Number of channels of the images that a bundle draws. Raises ConfigError if it cannot draw images."""
     model = bundle.manifest.model
-    if model["task"] != "autoregressive":
-        raise ConfigError(
-            f"{bundle.path}: its task is {model['task']}; sampling needs an autoregressive bundle"
-        )
-    if model["encoder"] == "token":
+    if model.task != "autoregressive":
+        raise ConfigError(f"{bundle.path}: its task is {model.task}; sampling needs an autoregressive bundle")
+    if model.encoder == "token":
         raise ConfigError(f"{bundle.path}: takes tokens, but sampling needs a model of 8-bit pixels")
-    channels = int(model["d_input"])
-    mixture_count(int(model["d_output"]), channels)
+    channels = model.channels
+    mixture_count(model.d_output, channels)
     return channels

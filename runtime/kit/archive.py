@@ -15,6 +15,7 @@ import numpy as np
 
 from multires_edge.base.errors import BundleError
 from multires_edge.format.comparison import LIMITS
+from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE, Golden
 from multires_edge.format.manifest import CALIBRATION_FILE, Graphs, Manifest
 from multires_edge.format.targets import target_by_name
@@ -57,8 +58,8 @@ def make_kit(
         "version": KIT_VERSION,
         "target": target,
         "bundle": _identity(manifest),
-        "model": manifest.model,
-        "pool": None if manifest.pooling is None else str(manifest.pooling),
+        "model": plain(manifest.model),
+        "pool": manifest.pool,
         "limits": {name: {"value": LIMITS[name].value, "measure": LIMITS[name].measure} for name in chosen},
         "graphs": {"full": {}, "step": {}},
         "cases": {},
@@ -69,11 +70,11 @@ def make_kit(
         for kind in ("full", "step"):
             spec = graphs[kind][precision]
             files[f"graphs/{spec.file}"] = _read(bundle, spec.file)
-            entry["graphs"][kind][precision] = spec.to_json() | {"file": f"graphs/{spec.file}"}
+            entry["graphs"][kind][precision] = plain(spec) | {"file": f"graphs/{spec.file}"}
         recorded = golden.inputs.shape[-1]
         steps = min(recorded, manifest.calibrated_steps(precision) or recorded)
         entry["full"][precision] = sequence_cases(golden, steps, manifest.pooling)
-        cases, d_model = stream_cases(len(golden.inputs), steps), manifest.model["d_model"]
+        cases, d_model = stream_cases(len(golden.inputs), steps), manifest.model.d_model
         entry["cases"][precision] = [
             case.to_json(manifest.pooling, d_model, LIMITS[precision]) for case in cases
         ]
@@ -116,7 +117,7 @@ def _precisions(graphs: Graphs, asked: Sequence[str]) -> list[str]:
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
     """Identifies the bundle in a kit and in its device reports."""
-    return {"manifest_sha256": manifest.to_json()["sha256"], "source": manifest.source}
+    return {"manifest_sha256": manifest.to_json()["sha256"], "source": plain(manifest.source)}
 
 
 def _read(bundle: Bundle, name: str) -> bytes:

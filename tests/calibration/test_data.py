@@ -10,15 +10,13 @@ import pytest
 
 from multires_edge.base.errors import DataError
 from multires_edge.calibration.data import load_data
-from multires_edge.format.card import Card, read_card
+from multires_edge.format.card import Card, Preprocessing, read_card
 from multires_edge.format.config import ModelConfig
 from tests.conftest import DEMO, SMALL, variant
 
 X = np.zeros((4, 2, 9), np.float32)
 TOKENS = np.zeros((4, 9), np.int64)
-CARD = Card(
-    {"preprocessing": {"sampling_rate": 100, "unit": "mV", "channels": ["I", "II"], "mean": 0.0, "std": 0.5}}
-)
+CARD = Card(preprocessing=Preprocessing(100, ("I", "II"), "mV", 0.0, 0.5))
 
 
 def save(tmp_path: Path, **arrays: Any) -> Path:

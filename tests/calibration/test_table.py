@@ -141,7 +141,7 @@ def nothing_seen(entry: dict[str, Any]) -> None:
         (put("network", "config", "depth", 0), "depth is 0"),
         (put("network", "config", "depth", "3"), "network: "),
         (put("network", "config", "n_layers", 10**9), "network: n_layers is 1000000000"),
-        (drop("network", "config", "depth"), "network: model entry has keys"),
+        (drop("network", "config", "depth"), "network: has no depth"),
         (put("method", "percentile"), "method is a str"),
         (put(*X, "thresholds", [-1.0, 1.0]), "encoder.input: thresholds must be positive"),
         (put(*X, "thresholds", [0, 1.0]), "thresholds must be positive"),

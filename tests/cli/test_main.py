@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from multires_edge.base.files import sha256_of
 from multires_edge.cli.main import main
-from multires_edge.format.manifest import digest_of
+from multires_edge.format.fields import digest_of
 from tests.conftest import SMALL, random_net, save_published
 
 

@@ -17,7 +17,7 @@ from multires_edge.export.options import DEFAULT_PARTS
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import quantize
 from multires_edge.export.precision.types import TypePlan
-from multires_edge.format.manifest import Manifest
+from multires_edge.format.manifest import Manifest, Source
 from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.specs import GraphSpec
 from multires_edge.format.targets import GraphForm
@@ -71,6 +71,12 @@ def unproven_bundle(
         if precision != "fp32":
             compact(graph.model)
         graphs[kind] = {precision: _write_graph(folder, f"{kind}.onnx", graph)}
-    source = {"file": "ckpt.pth", "sha256": "0" * 64}
-    manifest = Manifest(source, net.config.to_json(), graphs, {}, "rtx", form=form.form_name)
+    manifest = Manifest(
+        source=Source("ckpt.pth", "0" * 64),
+        model=net.config,
+        target="rtx",
+        pool=str(pooling) if net.config.task == "classification" else None,
+        graphs=graphs,
+        form=form.form_name,
+    )
     return Bundle(folder, manifest)

@@ -44,7 +44,7 @@ class Decay(Pooling):
         return f"decay:{self.steps}"
 
     def states(self, d_model: int) -> tuple[StateSpec, ...]:
-        return (StateSpec("decayed", "next_decayed", "float32", ("batch", d_model)),)
+        return (StateSpec(input="decayed", output="next_decayed", dtype="float32", shape=("batch", d_model)),)
 
 
 def weights(pooling: Decay, ages: Tensor) -> Tensor:

@@ -180,7 +180,7 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         assert f"{len(budget.keep)} of 3 kept in float32: relative_error drops by" in result.stdout
         bundle = open_bundle(checkpoint.with_suffix(".bundle"))
-        types = bundle.manifest.quantization["int8"]["tensors"]
+        types = bundle.manifest.quantization["int8"].tensors
         assert types == {name: "float32" if name in budget.keep else "int8" for name in NAMES}
         told = bundle.parity()["quantization"]["int8"]
         held = [mixture for mixture in told["budget"]["tried"] if mixture["drop"] <= budget.max_drop]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import CardError, ConfigError, OutputError
 from multires_edge.export import ParityError, export_bundle
 from multires_edge.export.bundle import ExportResult
+from multires_edge.format.fields import plain
 from multires_edge.models.inference import Overrides
 from multires_edge.models.network import MultiresNet
 from tests.conftest import (
@@ -77,7 +78,7 @@ def test_trained_networks_give_their_recorded_outputs(trained: ExportResult) -> 
         steps = stranger.steps(x)
         ends = steps[np.arange(len(x)), :, reference["lengths"] - 1]
         assert within_limit(ends, y)
-    elif trained.manifest.model["task"] == "autoregressive":
+    elif trained.manifest.model.task == "autoregressive":
         assert within_limit(stranger.full(x=x), y)
         fed = np.concatenate([np.zeros_like(x[..., :1]), x[..., :-1]], axis=-1)
         assert within_limit(stranger.steps(fed), y)
@@ -129,7 +130,7 @@ class TestManifest:
     def test_states_what_is_in_the_bundle(self, exported: Path) -> None:
         manifest = json.loads((exported / "manifest.json").read_text())
         assert (manifest["format"], manifest["version"]) == ("multires-bundle", 1)
-        assert manifest["model"] == SMALL.to_json()
+        assert manifest["model"] == plain(SMALL)
         for kind in ("full", "step"):
             graph = manifest["graphs"][kind]["fp32"]
             data = (exported / graph["file"]).read_bytes()
@@ -144,13 +145,13 @@ class TestManifest:
 
     def test_the_card_goes_in(self, tmp_path: Path) -> None:
         result = export_bundle(DEMO / "ckpt.pth", tmp_path / "out", card=DEMO / "card.json")
-        assert result.manifest.labels == ["CD", "HYP", "MI", "NORM", "STTC"]
+        assert result.manifest.labels == ("CD", "HYP", "MI", "NORM", "STTC")
         assert result.manifest.preprocessing is not None
-        assert result.manifest.preprocessing["sampling_rate"] == 100
-        assert result.manifest.card is not None and result.manifest.card["output"] == "sigmoid"
+        assert result.manifest.preprocessing.sampling_rate == 100
+        assert result.manifest.card is not None and result.manifest.card.output == "sigmoid"
 
     def test_a_card_of_another_network(self, checkpoint: Path, tmp_path: Path) -> None:
-        with pytest.raises(CardError, match="has 5 labels, the network 3 outputs"):
+        with pytest.raises(CardError, match="5 labels for a network with 3 outputs"):
             export_bundle(checkpoint, tmp_path / "out", card=DEMO / "card.json")
         assert not (tmp_path / "out").exists()
 

@@ -11,6 +11,7 @@ import pytest
 
 from multires_edge.base.errors import CardError
 from multires_edge.format.card import Card, read_card
+from multires_edge.format.fields import plain
 from tests.conftest import DEMO, SMALL
 
 GOOD: dict[str, Any] = {
@@ -36,15 +37,15 @@ def write(tmp_path: Path, entry: Any) -> Path:
 
 def test_good(tmp_path: Path) -> None:
     card = read_card(write(tmp_path, GOOD), SMALL)
-    assert card.labels == ["a", "b", "c"]
-    assert card.about == {"name": "two leads", "output": "sigmoid"}
+    assert card.labels == ("a", "b", "c")
+    assert plain(card.about) == {"name": "two leads", "output": "sigmoid"}
     x = card.normalize(np.array([[1.0, 0.5], [2.5, 0.5]]))
     assert x.dtype == np.float32
     assert x.tolist() == [[1.0, 0.0], [1.0, 0.0]]
 
 
 def test_the_demonstration_card_is_good() -> None:
-    assert read_card(DEMO / "card.json").labels == ["CD", "HYP", "MI", "NORM", "STTC"]
+    assert read_card(DEMO / "card.json").labels == ("CD", "HYP", "MI", "NORM", "STTC")
 
 
 @pytest.mark.parametrize(
@@ -52,17 +53,24 @@ def test_the_demonstration_card_is_good() -> None:
     [
         ([], "expected an object"),
         (GOOD | {"lables": []}, "unknown keys"),
-        (GOOD | {"labels": ["a"]}, "has 1 labels, the network 3 outputs"),
-        (GOOD | {"labels": [1, 2, 3]}, "list of names"),
-        (GOOD | {"output": "tanh"}, "expected sigmoid or softmax"),
-        (GOOD | {"preprocessing": {"mean": 0}}, "preprocessing has"),
-        (changed(channels=["I"]), "1 channels, the network takes 2"),
-        (changed(std=0), "std is 0, expected a finite number above 0"),
-        (changed(std=[1, 2, 3]), "one number or one a channel"),
-        (changed(mean=float("nan")), "NaN is no JSON"),
+        (GOOD | {"labels": ["a"]}, "1 labels for a network with 3 outputs"),
+        (GOOD | {"labels": [1, 2, 3]}, r"labels\[0\] is 1, expected a string"),
+        (GOOD | {"labels": ["a", "a", "b"]}, "labels are a, a, b, expected one or more different names"),
+        (
+            GOOD | {"labels": ["a", "b", "\x1b[31mc"]},
+            r"labels\[2\] is '.x1b\[31mc', expected one line",
+        ),
+        (GOOD | {"output": "tanh"}, "output is 'tanh', expected sigmoid or softmax"),
+        (GOOD | {"preprocessing": {"mean": 0}}, "preprocessing: has no sampling_rate"),
+        (changed(channels=["I"], std=1), "1 channels for a network that takes 2 inputs"),
+        (changed(channels=["I", "i"]), "preprocessing: channels are I, i, expected one or more different"),
+        (changed(std=0), "preprocessing.std is 0, expected a number above 0"),
+        (changed(std=[1, 2, 3]), "std has 3 numbers for 2 channels, expected one or 2"),
+        (changed(mean=float("nan")), "NaN is not JSON"),
         (changed(mean=10**400), "mean is 1000"),
-        (changed(unit=[1]), "unit is"),
-        (GOOD | {"source": float("inf")}, "Infinity is no JSON"),
+        (changed(unit=[1]), r"unit is \[1\], expected a string"),
+        (changed(unit="m\ud800"), "unit is .*, expected one line of text"),
+        (GOOD | {"source": float("inf")}, "Infinity is not JSON"),
         (changed(sampling_rate="100 Hz"), "sampling_rate is '100 Hz'"),
         (changed(sampling_rate=True), "sampling_rate is True"),
     ],
@@ -82,4 +90,4 @@ def test_unreadable(tmp_path: Path) -> None:
 
 def test_nothing_to_normalise_with() -> None:
     with pytest.raises(CardError, match="no preprocessing"):
-        Card({}).normalize(np.zeros((2, 3)))
+        Card().normalize(np.zeros((2, 3)))

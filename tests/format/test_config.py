@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from multires_edge.base.errors import ConfigError
 from multires_edge.format.config import ModelConfig, depth_for_length
+from multires_edge.format.fields import FieldError, plain, read_fields
 from tests.conftest import SMALL, configs, variant
 
 
@@ -62,11 +63,11 @@ class TestValidation:
         [
             ({"kernel_size": 1}, "kernel_size is 1"),
             ({"depth": 0}, "depth is 0"),
-            ({"depth": 64}, "depth is 64, expected at most 20"),
-            ({"n_layers": 10**9}, "n_layers is 1000000000, expected at most 1000"),
+            ({"depth": 64}, "depth is 64, expected 1 to 20"),
+            ({"n_layers": 10**9}, "n_layers is 1000000000, expected 1 to 1,000"),
             ({"norm": "group"}, "norm is 'group'"),
             ({"tree_select": "uniform"}, "memory_size is None"),
-            ({"memory_size": 5}, "only for tree_select uniform"),
+            ({"memory_size": 5}, "memory_size is 5 with tree_select fading"),
             ({"encoder": "token", "n_tokens": 0}, "n_tokens is 0"),
             ({"d_input": None}, "d_input is None"),
         ],
@@ -76,6 +77,6 @@ class TestValidation:
             variant(**changes)
 
     def test_survives_json(self) -> None:
-        assert ModelConfig.from_json(SMALL.to_json()) == SMALL
-        with pytest.raises(ConfigError, match="expected"):
-            ModelConfig.from_json({"task": "classification"})
+        assert read_fields(ModelConfig, plain(SMALL)) == SMALL
+        with pytest.raises(FieldError, match="model: has no encoder"):
+            read_fields(ModelConfig, {"task": "classification"}, "model")

@@ -40,7 +40,14 @@ def test_which_steps_the_logits_are_of() -> None:
 
 
 def test_the_states_of_another_pooling() -> None:
-    queue = StateSpec("queue_00", "next_queue_00", "float32", ("batch", 1, 2, 8), 0, 1)
+    queue = StateSpec(
+        input="queue_00",
+        output="next_queue_00",
+        dtype="float32",
+        scale=0,
+        dilation=1,
+        shape=("batch", 1, 2, 8),
+    )
     mean = (queue, *CUMULATIVE.states(4))
     windowed = with_pooling(mean, CUMULATIVE, Window(9), 4)
     assert windowed == (queue, *Window(9).states(4))

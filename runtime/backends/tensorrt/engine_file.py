@@ -13,7 +13,8 @@ from typing import Any
 
 from multires_edge.base.errors import BackendError, BundleError, InputError
 from multires_edge.base.files import sha256_of
-from multires_edge.format.manifest import Manifest, digest_of
+from multires_edge.format.fields import digest_of
+from multires_edge.format.manifest import Manifest
 from multires_edge.format.targets import Version, dotted
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 

@@ -35,7 +35,7 @@ def open_stepper(folder: Path, manifest: Manifest, precision: str, batch: int) -
     device = CudaDevice()
     try:
         loaded = LoadedEngine(device, api, engine.read(), engine.path.name)
-        return TensorRtStepper(device, loaded, spec, states, batch, manifest.model["n_tokens"])
+        return TensorRtStepper(device, loaded, spec, states, batch, manifest.model.n_tokens)
     except BaseException:
         device.close()
         raise

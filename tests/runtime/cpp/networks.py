@@ -72,7 +72,7 @@ NETWORKS = {
 }
 BATCH, STEPS = 3, 150
 # Names that the header of a weights file must escape.
-CARD = Card({"labels": ['N"', "\N{MICRO SIGN}", "\N{MUSICAL SYMBOL G CLEF}\n"]})
+CARD = Card(labels=('N"', "\N{MICRO SIGN}", "\N{MUSICAL SYMBOL G CLEF}\n"))
 
 
 def calibrated(net: MultiresNet) -> CalibrationTable:

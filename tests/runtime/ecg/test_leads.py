@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from multires_edge.base.errors import DataError, InputError
+from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.ecg.leads import LeadMap
 from tests.conftest import DEMO
 
 LIMBS = ["I", "II", "III", "aVR", "aVL", "aVF"]
 
 
-def card(channels: list[str], unit: str = "mV") -> dict[str, Any]:
-    return {"sampling_rate": 100, "channels": channels, "unit": unit, "mean": 0.25, "std": 1.0}
+def card(channels: list[str], unit: str = "mV") -> Preprocessing:
+    return Preprocessing(100, tuple(channels), unit, 0.25, 1.0)
 
 
 def test_by_name_in_the_cards_order() -> None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from multires_edge.base.errors import BackendError, DataError, InputError, MultiresError, StateError
-from multires_edge.format.preprocessing import normalize
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.decision import Decision, Event
 from multires_edge.runtime.ecg.signal import Electrodes
@@ -47,11 +46,11 @@ class TestOnARealRecord:
         assert [d.time for d in decisions] == [0.5 * (i + 1) for i in range(20)]
         preprocessing = twelve_leads.preprocessing
         assert preprocessing is not None
-        order = [[n.casefold() for n in names].index(c.casefold()) for c in preprocessing["channels"]]
+        order = [[n.casefold() for n in names].index(c.casefold()) for c in preprocessing.channels]
         mv = resample_poly(samples[:, order].T, 1, 5, axis=1, padtype="edge")
         for decision in decisions:
             steps = round(decision.time * 100)
-            expected = twelve_leads.full()(normalize(mv, preprocessing)[None, :, :steps])[0]
+            expected = twelve_leads.full()(preprocessing.normalize(mv)[None, :, :steps])[0]
             assert np.abs(decision.logits - expected).max() < 1e-4
             assert np.allclose(list(decision.probabilities.values()), 1 / (1 + np.exp(-expected)), atol=1e-4)
             assert decision.quality == {}
@@ -152,9 +151,10 @@ class TestGaps:
 class TestPools:
     def test_reset_is_a_record_at_a_time(self, opened: Bundle) -> None:
         decisions, _ = decide(opened, X, pool="reset:2s", every="2s")
-        preprocessing = CARD["preprocessing"]
+        preprocessing = opened.preprocessing
+        assert preprocessing is not None
         mv = resample_poly(X.T, 1, 5, axis=1, padtype="edge")
-        pieces = np.stack(np.split(normalize(mv, preprocessing), 3, axis=1))
+        pieces = np.stack(np.split(preprocessing.normalize(mv), 3, axis=1))
         assert np.abs(np.stack([d.logits for d in decisions]) - opened.full()(pieces)).max() < 1e-4
         assert [d.seen for d in decisions] == [2.0] * 3
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import DataError, MissingExtraError
 from multires_edge.base.files import sha256_of_folder
 from multires_edge.calibration.data import load_data
-from multires_edge.format.card import Card
+from multires_edge.format.card import Card, Preprocessing
 from multires_edge.runtime.ecg.wfdb_folder import load_folder, read_record
 from tests.conftest import SMALL, variant
 
-CARD: dict[str, Any] = {"sampling_rate": 100, "channels": ["I", "II"], "unit": "mV", "mean": 0.1, "std": 0.5}
+CARD = Preprocessing(100, ("I", "II"), "mV", 0.1, 0.5)
 
 
 def tone(rate: float, seconds: float, hertz: float = 3.0) -> NDArray[np.float64]:
@@ -60,7 +60,7 @@ def test_units(tmp_path: Path, unit: str, factor: float) -> None:
     path = write(tmp_path, "a", tone(100, 2) * factor, units=("mV", unit))
     x = read_record(path, CARD)[0]
     assert np.allclose(x, (tone(100, 2)[:, 1] - 0.1) / 0.5, atol=1e-3)
-    assert np.allclose(read_record(path, CARD | {"unit": "V", "mean": 1e-4, "std": 5e-4})[0], x, atol=1e-3)
+    assert np.allclose(read_record(path, replace(CARD, unit="V", mean=1e-4, std=5e-4))[0], x, atol=1e-3)
 
 
 def test_leads_by_name_whatever_their_case_and_order(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ class TestFolders:
 
     def test_through_a_checkpoints_card(self, tmp_path: Path) -> None:
         write(tmp_path, "a", tone(100, 2))
-        data = load_data(tmp_path, SMALL, Card({"preprocessing": CARD}), window=0.5)
+        data = load_data(tmp_path, SMALL, Card(preprocessing=CARD), window=0.5)
         assert len(data) == 4
         with pytest.raises(DataError, match="the network takes tokens"):
-            load_data(tmp_path, variant(encoder="token"), Card({"preprocessing": CARD}))
+            load_data(tmp_path, variant(encoder="token"), Card(preprocessing=CARD))
 
     def test_the_digest_is_of_names_and_contents(self, tmp_path: Path) -> None:
         path = write(tmp_path, "a", tone(100, 1)).with_suffix(".dat")
@@ -128,7 +128,7 @@ class TestRefusals:
         with pytest.raises(DataError, match="lead II is in 'mmHg'; expected uV, mV or V"):
             read_record(path, CARD)
         with pytest.raises(DataError, match="the card's unit is 'adu'"):
-            read_record(path, CARD | {"unit": "adu"})
+            read_record(path, replace(CARD, unit="adu"))
 
     def test_a_unit_that_the_reader_would_misread(self, tmp_path: Path) -> None:
         """It drops what is not ASCII: microvolt would become volt."""
@@ -163,7 +163,7 @@ class TestRefusals:
 
     def test_a_rate_out_of_all_proportion(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="cannot resample from"):
-            read_record(write(tmp_path, "a", tone(100, 1)), CARD | {"sampling_rate": 1e-3})
+            read_record(write(tmp_path, "a", tone(100, 1)), replace(CARD, sampling_rate=1e-3))
 
     @pytest.mark.parametrize("window", [1e-3, float("inf"), float("nan")])
     def test_a_window_that_is_none(self, tmp_path: Path, window: float) -> None:

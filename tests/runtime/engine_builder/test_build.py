@@ -104,7 +104,7 @@ class TestAheadOfTime:
         here: dict[str, Any] = {"package": "tensorrt_rtx", "gpu": Gpu("NVIDIA GeForce RTX 4090", "8.9")}
         version = load_api("tensorrt_rtx").version
         engine = read_engine(bundle, manifest, "step", "fp32", version=version, **here)
-        assert engine.entry["source_sha256"] == manifest.source["sha256"]
+        assert engine.entry["source_sha256"] == manifest.source.sha256
 
     def test_no_warning_is_unexplained(self, bundle: Path) -> None:
         built = Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")

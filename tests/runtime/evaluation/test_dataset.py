@@ -14,7 +14,7 @@ from multires_edge.runtime.evaluation.dataset import load_data, load_images
 from tests.conftest import SMALL, variant
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 2, 5, 3)).astype(np.uint8)
-MODEL = variant(task="autoregressive", d_input=3, d_output=100).to_json()
+MODEL = variant(task="autoregressive", d_input=3, d_output=100)
 
 
 def save(tmp_path: Path, **arrays: Any) -> Path:
@@ -49,7 +49,7 @@ def test_bad_images(tmp_path: Path, images: np.ndarray, message: str) -> None:
 def test_images_are_not_for_classifiers(tmp_path: Path) -> None:
     """How a classifier's images were normalised in training is not known."""
     with pytest.raises(DataError, match="x_u8 needs an autoregressive network"):
-        load_data(save(tmp_path, x_u8=IMAGES), variant(d_input=3).to_json())
+        load_data(save(tmp_path, x_u8=IMAGES), variant(d_input=3))
 
 
 def test_no_images_at_all(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_no_images_at_all(tmp_path: Path) -> None:
 def test_the_first_records(tmp_path: Path) -> None:
     x = np.zeros((4, 2, 9), np.float32)
     path = save(tmp_path, x=x, labels=np.arange(4), lengths=np.arange(1, 5), classes=["a", "b"])
-    data = load_data(path, SMALL.to_json())
+    data = load_data(path, SMALL)
     assert data.classes == ["a", "b"]
     first = data.first(3)
     assert len(first) == 3
@@ -73,11 +73,11 @@ def test_labels_of_another_number_of_records(tmp_path: Path) -> None:
     x = np.zeros((4, 2, 9), np.float32)
     for labels in (np.arange(3), np.array(1)):
         with pytest.raises(DataError, match="expected 4 records"):
-            load_data(save(tmp_path, x=x, labels=labels), SMALL.to_json())
+            load_data(save(tmp_path, x=x, labels=labels), SMALL)
 
 
 def test_what_is_no_array_counts_as_absent(tmp_path: Path) -> None:
     path = save(tmp_path, x=np.zeros((4, 2, 9), np.float32))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels", "a stray file")
-    assert load_data(path, SMALL.to_json()).labels is None
+    assert load_data(path, SMALL).labels is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class TestEveryWay:
         self, name: str, graph: str, backend: str, request: pytest.FixtureRequest
     ) -> None:
         bundle = open_bundle(request.getfixturevalue(name))
-        channels = bundle.manifest.model["d_input"]
+        channels = bundle.manifest.model.channels
         levels = np.random.default_rng(0).integers(0, 256, (3, channels, 8))
         x = (levels / 127.5 - 1).astype(np.float32)
         result = evaluate(bundle, dataset(x), graph=graph, backend=backend, batch=2)
@@ -232,6 +233,6 @@ class TestRefusals:
             evaluate(bundle, dataset(np.ones_like(noise), lengths=np.array([9, 9])))
         with pytest.raises(DataError, match="takes tokens"):
             evaluate(open_bundle(token_predictor), dataset(TOKENS))
-        bundle.manifest.model["d_output"] = 99
+        manifest = replace(bundle.manifest, model=replace(bundle.manifest.model, d_output=99))
         with pytest.raises(ConfigError, match="99 outputs"):
-            evaluate(bundle, dataset(np.ones_like(noise)))
+            evaluate(Bundle(bundle.path, manifest), dataset(np.ones_like(noise)))

@@ -42,7 +42,7 @@ def test_macro_auroc_is_the_mean_of_the_classes() -> None:
 
 def test_one_output_has_no_number_of_the_true_class() -> None:
     """Zeros would be an accuracy of 1, and ones out of range."""
-    model = variant(d_output=1).to_json()
+    model = variant(d_output=1)
     x = RANDOM.standard_normal((4, 2, 5))
     with pytest.raises(DataError, match=r"one output; expected labels \(n, 1\)"):
         metric_for(model, None, Dataset(Path("data.npz"), x, labels=np.zeros(4, int)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class TestSeed:
 
 class TestPrime:
     def test_keeps_the_rows_given(self, opened: Bundle) -> None:
-        channels = opened.manifest.model["d_input"]
+        channels = opened.manifest.model.channels
         given = np.random.default_rng(0).integers(0, 256, (2, 3, 7, channels)).astype(np.uint8)
         images = sample(opened, 2, SIZE, prime=given)
         assert images.shape == (2, *SIZE, channels)
@@ -111,7 +112,7 @@ class TestPrime:
 
     @pytest.mark.parametrize("time", [1, 2, 20])
     def test_goes_on_from_what_was_given(self, opened: Bundle, time: int) -> None:
-        channels = opened.manifest.model["d_input"]
+        channels = opened.manifest.model.channels
         pixels = np.random.default_rng(1).integers(0, 256, (2, channels, time)).astype(np.uint8)
         sampler = PixelSampler(opened, 2, seed=8, backend="native")
         sampler.follow(pixels[..., :1])
@@ -161,6 +162,6 @@ class TestRefusals:
             sample(open_bundle(token_predictor))
 
     def test_of_other_outputs(self, coloured: Bundle) -> None:
-        coloured.manifest.model.update(variant(d_input=3, d_output=99, task="autoregressive").to_json())
+        model = variant(d_input=3, d_output=99, task="autoregressive")
         with pytest.raises(ConfigError, match="has 99 outputs per step"):
-            sample(coloured)
+            sample(Bundle(coloured.path, replace(coloured.manifest, model=model)))

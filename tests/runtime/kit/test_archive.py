@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from multires_edge.base.errors import BundleError
 from multires_edge.base.files import sha256_of
 from multires_edge.cli.main import main
+from multires_edge.format.fields import digest_of
 from multires_edge.format.golden import Golden
-from multires_edge.format.manifest import digest_of
 from multires_edge.format.pooling import Window
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit

@@ -256,7 +256,7 @@ def test_frame_rate(
     browser: Browser, twelve_leads: Bundle, tmp_path: Path, record_property: Any, capsys: Any
 ) -> None:
     """Twelve leads at 500 Hz; reported, because it is the machine's."""
-    leads = twelve_leads.manifest.preprocessing["channels"]  # type: ignore[index]
+    leads = twelve_leads.manifest.preprocessing.channels  # type: ignore[union-attr]
     path = recording(tmp_path / "a.npz", 30, samples=beats(30, 500, leads=12), leads=leads, rate=500)
     with monitor(twelve_leads.path, path) as (_, address):
         browser.open(address)

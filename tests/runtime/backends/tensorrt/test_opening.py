@@ -13,7 +13,7 @@ import pytest
 
 from multires_edge.base.errors import BackendError, BundleError, MissingExtraError, MultiresError
 from multires_edge.base.files import sha256_of
-from multires_edge.format.manifest import digest_of
+from multires_edge.format.fields import digest_of
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.backends.tensorrt import opening
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu

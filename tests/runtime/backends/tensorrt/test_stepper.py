@@ -45,7 +45,7 @@ def form(request: pytest.FixtureRequest) -> str:
 
 def inputs_of(bundle: Bundle, rows: int, steps: int) -> np.ndarray:
     model = bundle.manifest.model
-    return random_inputs(variant(encoder=model["encoder"]), rows, steps)
+    return random_inputs(variant(encoder=model.encoder), rows, steps)
 
 
 def steps(stream: Stream, x: np.ndarray) -> np.ndarray:
