@@ -3,7 +3,7 @@
     python -m benchmarks.native_engine [CHECKPOINT] [--rounds N]
 
 Without a checkpoint, a network of the size that the paper trains on PTB-XL, with random weights. Every
-contender is first checked against the float64 reference. Each line has the figure that the project asks
+candidate is first checked against the float64 reference. Each line has the figure that the project asks
 of itself beside the one that was measured. Trust the ratios, not the microseconds.
 """
 
@@ -23,9 +23,10 @@ from benchmarks.step_latency import check, microseconds
 from multires_edge.export import export_bundle
 from multires_edge.models import MultiresNet, load_checkpoint
 from multires_edge.runtime import Bundle, open_bundle
-from multires_edge.runtime.bench.contender import engine_steps, native_states, random_inputs
+from multires_edge.runtime.backends.native import load_engine, load_model
+from multires_edge.runtime.bench.candidate import random_inputs, timed_steps
 from multires_edge.runtime.bench.roofline import Roofline
-from multires_edge.runtime.bench.timing import Burst, Effort, Timing, calls, time_in_turns
+from multires_edge.runtime.bench.timing import Budget, TimedCalls, Timing, calls, time_in_turns
 
 TOGETHER = 64
 SAMPLES = 1000
@@ -48,7 +49,7 @@ def main() -> None:
     """Export, check, time, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", type=Path, nargs="?")
-    parser.add_argument("--rounds", type=int, default=40, help="turns that each contender has")
+    parser.add_argument("--rounds", type=int, default=40, help="turns that each candidate has")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -59,13 +60,13 @@ def main() -> None:
             warnings.simplefilter("ignore")
             net = load_checkpoint(checkpoint)
         roofline = Roofline(bundle.path / bundle.manifest.native["fp32"].file)
-        bursts = contenders(net, bundle, folder) | roofline.bursts()
-        timings = time_in_turns(bursts, Effort(rounds=arguments.rounds))
+        timed = candidates(net, bundle, folder) | roofline.timed_calls()
+        timings = time_in_turns(timed, Budget(rounds=arguments.rounds))
         print_times(timings)
         print_figures(timings, roofline)
 
 
-def contenders(net: MultiresNet, bundle: Bundle, folder: Path) -> dict[str, Burst]:
+def candidates(net: MultiresNet, bundle: Bundle, folder: Path) -> dict[str, TimedCalls]:
     """All that is timed, by the keys of NAMES."""
     shift = ShiftQueues(net, folder)
     native, step = bundle.stream(backend="native"), bundle.stream(backend="onnxruntime")
@@ -81,16 +82,24 @@ def contenders(net: MultiresNet, bundle: Bundle, folder: Path) -> dict[str, Burs
     sample = np.ascontiguousarray(x[..., 0])
     sequence = random_inputs(bundle.manifest, 1, SAMPLES)
     return {
-        "native": engine_steps(native_states(bundle, 1), bundle.manifest),
+        "native": engine_steps(bundle, 1),
         "python": calls(native.step, sample),
         "step.onnx": calls(step.step, sample),
         "shift queues": calls(shift.step_by_run, sample),
-        "together": engine_steps(native_states(bundle, 1, batch=TOGETHER), bundle.manifest),
-        "apart": engine_steps(native_states(bundle, TOGETHER), bundle.manifest),
+        "together": engine_steps(bundle, 1, batch=TOGETHER),
+        "apart": engine_steps(bundle, TOGETHER),
         "run": calls(native.run, sequence),
         "native full": calls(native_full, sequence),
         "full.onnx": calls(full, sequence),
     }
+
+
+def engine_steps(bundle: Bundle, count: int, batch: int = 1) -> TimedCalls:
+    """A step of each of ``count`` states, one after the other, timed inside the engine."""
+    engine = load_engine()
+    model = load_model(bundle.path / bundle.manifest.native["fp32"].file)
+    states = [engine.State(model, batch) for _ in range(count)]
+    return timed_steps(lambda samples: engine.time_steps(states, samples), bundle.manifest, batch)
 
 
 def print_times(timings: dict[str, Timing]) -> None:

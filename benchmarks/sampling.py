@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.networks import PIXEL_MODEL, random_checkpoint
 from multires_edge.export import export_bundle
 from multires_edge.runtime import Bundle, FullGraph, PixelSampler, open_bundle
-from multires_edge.runtime.bench.timing import Effort, calls, time_in_turns
+from multires_edge.runtime.bench.timing import Budget, calls, time_in_turns
 from multires_edge.runtime.images.logistic_mixture import LogisticMixture
 from multires_edge.runtime.images.pixels import scale_levels
 
@@ -112,7 +112,7 @@ def full_seconds(full: FullGraph, channels: int, lengths: list[int]) -> list[flo
         str(length): scale_levels(generator.integers(0, 256, (1, channels, length)).astype(np.uint8))
         for length in lengths
     }
-    timings = time_in_turns({name: calls(draw, x) for name, x in inputs.items()}, Effort(rounds=5))
+    timings = time_in_turns({name: calls(draw, x) for name, x in inputs.items()}, Budget(rounds=5))
     return [timings[name].p50 for name in inputs]
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.step_latency [CHECKPOINT] [--steps 1000000]
 
 Without a checkpoint, a network of the size that the paper trains on PTB-XL, with random weights. Every
-contender is first checked against the float64 reference. Trust the ratios, not the microseconds.
+candidate is first checked against the float64 reference. Trust the ratios, not the microseconds.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
-    """A table of all contenders."""
+    """A table of all candidates."""
     config = net.config
     graph = bundle.manifest.graph("step", "fp32")
     shift = ShiftQueues(net, folder)
@@ -103,7 +103,7 @@ def check(
     x: NDArray[np.float32],
     y: NDArray[np.float64],
 ) -> None:
-    """A contender that computes something else is out of the race."""
+    """A candidate that computes something else is out of the race."""
     outputs = np.stack([step(np.ascontiguousarray(x[..., t])) for t in range(x.shape[-1])], axis=-1)
     error = np.abs(outputs - y).max() / max(1.0, np.abs(y).max())
     if not error < 1e-4:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from multires_edge.base.errors import InputError
+from multires_edge.cli.backend_option import backend_option
 
 if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle
@@ -82,9 +83,7 @@ def session_options(speed: str) -> Callable[[Function], Function]:
         click.option(
             "--timing/--no-timing", default=True, help="Age and latency of decisions, where a clock runs."
         ),
-        click.option(
-            "--backend", default="auto", show_default=True, metavar="NAME", help="native or onnxruntime."
-        ),
+        backend_option,
         click.option(
             "--precision", default="fp32", show_default=True, metavar="NAME", help="fp32, fp16 or int8."
         ),

@@ -21,10 +21,11 @@ from multires_edge.format.golden import Golden
 from multires_edge.format.manifest import CALIBRATION_FILE
 from multires_edge.format.pooling import Pooling
 from multires_edge.runtime.backends.onnxruntime import open_session
+from multires_edge.runtime.backends.protocol import Backend
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
-from multires_edge.runtime.verify import TAPS, open_stream
+from multires_edge.runtime.verify import checked_backends
 
 if TYPE_CHECKING:
     from multires_edge.calibration.data import Dataset
@@ -190,10 +191,10 @@ class _Prover:
             self.restarted_steps = self.steps
         self._full_checks()
         x, y = inputs[..., : self.steps], stepwise[..., : self.steps]
-        for backend, what in self._backends():
-            self._every_prefix(backend, what, x[:1], y[:1])
-            self._rows_of_their_own(backend, what, x, y)
-            self._save_and_load(backend, what, x, y)
+        for backend in self._backends():
+            self._every_prefix(backend, x[:1], y[:1])
+            self._rows_of_their_own(backend, x, y)
+            self._save_and_load(backend, x, y)
         self._copied(x, y)
         if precision in AGREEMENT:
             self._step_against_full(inputs)
@@ -201,15 +202,13 @@ class _Prover:
             self._records(self.dataset)
         self.steps = self.longest
 
-    def _backends(self) -> list[tuple[str, str]]:
-        # The native engine has weights of its own, whatever the graphs' form.
-        has_native = self.precision in self.bundle.manifest.native and self.form == self.first_form
-        native = [("native", "native engine")] if has_native else []
-        taps = [(TAPS, "taps graph")] if self.precision in self.bundle.manifest.graphs.get("taps", {}) else []
-        return [("onnxruntime", "step graph"), *taps, *native]
+    def _backends(self) -> list[Backend]:
+        # Those with weights of their own run them alike, whatever the graphs' form.
+        graphs_only = self.form != self.first_form
+        return checked_backends(self.bundle, self.precision, graphs_only=graphs_only)
 
-    def _stream(self, rows: int, backend: str) -> Stream:
-        return open_stream(self.bundle, rows, backend, self.precision)
+    def _stream(self, rows: int, backend: str | Backend) -> Stream:
+        return self.bundle.stream(rows, backend=backend, precision=self.precision)
 
     def _check(self, name: str, graph: str, description: str) -> Check:
         if self.precision != "fp32":
@@ -286,19 +285,17 @@ class _Prover:
 
     # The step graph
 
-    def _every_prefix(self, backend: str, what: str, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+    def _every_prefix(self, backend: Backend, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
         description = f"1 stream, {_counted(self.steps, 'step')} in place: {self._reach()}"
-        check = self._check(f"{what}, every prefix", "step", description)
+        check = self._check(f"{backend.checked_as}, every prefix", "step", description)
         stream = self._stream(1, backend)
         check.compare(stream.run(inputs), stepwise, over_time=True)
 
-    def _rows_of_their_own(
-        self, backend: str, what: str, inputs: NDArray[Any], stepwise: NDArray[Any]
-    ) -> None:
+    def _rows_of_their_own(self, backend: Backend, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
         """Rows restarted at different times, and so at different positions from then on."""
         restarts = {1: self.steps // 3, 2: 2 * self.steps // 3}
         description = ", ".join(f"row {row} restarted at step {t}" for row, t in restarts.items())
-        check = self._check(f"{what}, rows restarted", "step", description)
+        check = self._check(f"{backend.checked_as}, rows restarted", "step", description)
         stream = self._stream(ROWS, backend)
         outputs, before = [], 0
         for row, t in sorted(restarts.items(), key=lambda item: item[1]):
@@ -317,16 +314,16 @@ class _Prover:
             restarted = self._restarted[row]
             check.compare(y[row : row + 1, :, t:], restarted, start=t, over_time=True)
 
-    def _save_and_load(self, backend: str, what: str, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
+    def _save_and_load(self, backend: Backend, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
         """The state through bytes into another stream, of ONNX Runtime: both keep it alike."""
         half = self.steps // 2
         rest = min(self.steps - half, 16 * _STEPS_COPIED)
-        check = self._check(f"{what}, saved and loaded", "step", f"at step {half}, as bytes")
+        check = self._check(f"{backend.checked_as}, saved and loaded", "step", f"at step {half}, as bytes")
         first = self._stream(1, backend)
         if half:
             first.run(inputs[:1, ..., :half])
         saved = StreamState.from_bytes(first.save_state().to_bytes())
-        second = self.bundle.stream(1, backend="onnxruntime", precision=self.precision)
+        second = self._stream(1, "onnxruntime")
         second.load_state(saved)
         y = second.run(inputs[:1, ..., half : half + rest])
         check.compare(y, stepwise[:1, :, half : half + rest], start=half, over_time=True)
@@ -341,7 +338,7 @@ class _Prover:
         check = self._check("step graph against full graph", "step", what)
         check.limit = AGREEMENT[self.precision]
         full = self.bundle.full(provider="cpu", precision=self.precision)
-        stream = self.bundle.stream(ROWS, backend="onnxruntime", precision=self.precision)
+        stream = self._stream(ROWS, "onnxruntime")
         samples = inputs[..., : lengths[-1]]
         if self.config.task == "autoregressive":
             # Step t is fed what came before it.
@@ -390,12 +387,9 @@ class _Prover:
         rows = inputs[: min(len(inputs), 8)]
         description = f"{_counted(len(rows), 'record')} of {_counted(rows.shape[-1], 'step')}, every prefix"
         stepwise = self._stepwise(rows)
-        for backend, what in self._backends():
-            check = self._check(f"{what}, real data", "step", description)
-            check.compare(self._run(len(rows), backend, rows), stepwise, over_time=True)
-
-    def _run(self, rows: int, backend: str, inputs: NDArray[Any]) -> NDArray[Any]:
-        return self._stream(rows, backend).run(inputs)
+        for backend in self._backends():
+            check = self._check(f"{backend.checked_as}, real data", "step", description)
+            check.compare(self._stream(len(rows), backend).run(rows), stepwise, over_time=True)
 
     def _golden(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> Golden:
         longest = max(self.config.layer_receptive_field, self.pooling.settling_steps if self.pooling else 0)

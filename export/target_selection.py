@@ -10,10 +10,10 @@ from multires_edge.format.targets import (
     TARGETS,
     GraphForm,
     Target,
-    Version,
     dotted,
     target_by_name,
 )
+from multires_edge.runtime.backends.onnxruntime import release
 
 
 def target_named(name: str | None) -> Target:
@@ -23,7 +23,7 @@ def target_named(name: str | None) -> Target:
     """
     if name is not None:
         return target_by_name(name)
-    installed = _installed_onnxruntime()
+    installed = release()
     runnable = (TARGETS[name] for name in ("cpu", "portable") if installed >= TARGETS[name].onnxruntime)
     return next(runnable, TARGETS["portable"])
 
@@ -39,7 +39,7 @@ def targets_named(names: str | Sequence[str] | None) -> list[Target]:
     targets = [target_by_name(part) for part in dict.fromkeys(parts)]
     if not targets:
         raise ConfigError(f"no target given, expected some of {', '.join(TARGETS)}")
-    installed = _installed_onnxruntime()
+    installed = release()
     for target in targets:
         for form in target.forms:
             first = FIRST_ONNXRUNTIME[form.form_name]
@@ -54,9 +54,3 @@ def targets_named(names: str | Sequence[str] | None) -> list[Target]:
 def forms_of(targets: Sequence[Target]) -> list[GraphForm]:
     """The forms that some targets need, each once; the first is that of the contract's graphs."""
     return list(dict.fromkeys(form for target in targets for form in target.forms))
-
-
-def _installed_onnxruntime() -> Version:
-    import onnxruntime
-
-    return tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])

@@ -18,7 +18,7 @@ from multires_edge.format.fields import digest_of, plain
 from multires_edge.format.manifest import CALIBRATION_FILE, Manifest, read_manifest
 from multires_edge.format.pooling import Pooling, parse_pooling, with_pooling
 from multires_edge.format.specs import GraphSpec
-from multires_edge.runtime.backends.protocol import Stepper
+from multires_edge.runtime.backends.protocol import Backend, RunOptions, Stepper
 from multires_edge.runtime.backends.registry import make_runner, make_stepper
 from multires_edge.runtime.full import FullGraph
 from multires_edge.runtime.stream import Stream
@@ -53,7 +53,7 @@ class Bundle:
     def full(
         self,
         *,
-        backend: str = "auto",
+        backend: str | Backend = "auto",
         precision: str = "fp32",
         threads: int | None = None,
         provider: str | None = None,
@@ -65,16 +65,15 @@ class Bundle:
         ``provider_options``. None selects CUDA if it works, else the CPU. Raises BackendError or BundleError.
         """
         spec = self.manifest.graph("full", precision)
-        runner = make_runner(
-            backend, self.path, self.manifest, precision, _threads(threads), provider, provider_options
-        )
+        options = RunOptions(precision, _threads(threads), provider, provider_options)
+        runner = make_runner(backend, self.path, self.manifest, options)
         return FullGraph(runner, spec, self.manifest.model.n_tokens)
 
     def stream(
         self,
         batch: int = 1,
         *,
-        backend: str = "auto",
+        backend: str | Backend = "auto",
         precision: str = "fp32",
         threads: int = 1,
         provider: str | None = None,
@@ -92,19 +91,9 @@ class Bundle:
         """
         batch = _positive("batch", batch)
         spec, pooling = self._pooled(precision, pool)
-        count = _threads(threads) or 1
+        options = RunOptions(precision, _threads(threads), provider, provider_options, pooling)
         try:
-            stepper = make_stepper(
-                backend,
-                self.path,
-                self.manifest,
-                precision,
-                batch,
-                count,
-                provider,
-                provider_options,
-                pooling,
-            )
+            stepper = make_stepper(backend, self.path, self.manifest, batch, options)
         except MemoryError as error:
             raise InputError(
                 f"batch is {batch:,}: its states of {spec.state_bytes:,} bytes each do not fit in memory"

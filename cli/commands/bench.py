@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from multires_edge.cli.backend_option import BackendOption
 from multires_edge.cli.terminal import Progress, command_errors, print_json
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
-    "--backend", "backends", multiple=True, metavar="NAME", help="Only this backend; may be repeated."
+    "--backend", "backends", cls=BackendOption, multiple=True, help="Only this backend; may be repeated."
 )
 @click.option(
     "--precision", "precisions", multiple=True, metavar="NAME", help="Only this precision; may be repeated."
@@ -53,7 +54,7 @@ def bench(
     """
     from multires_edge.cli.bench_table import print_benchmark
     from multires_edge.runtime.bench.measure import benchmark
-    from multires_edge.runtime.bench.timing import FULL_EFFORT, QUICK_EFFORT
+    from multires_edge.runtime.bench.timing import FULL_BUDGET, QUICK_BUDGET
     from multires_edge.runtime.bundle import open_bundle
 
     with Progress() as progress:
@@ -65,7 +66,7 @@ def bench(
             threads=threads,
             steps=steps,
             streams=streams,
-            effort=QUICK_EFFORT if quick else FULL_EFFORT,
+            budget=QUICK_BUDGET if quick else FULL_BUDGET,
             progress=progress,
         )
     if as_json:

@@ -7,11 +7,14 @@ import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from multires_edge.cli.terminal import command_errors, print_json, print_table
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 
 _PACKAGES = (
     "multires-edge",
@@ -44,7 +47,7 @@ def doctor(as_json: bool) -> None:
     rows.append(("cpu", f"{findings['cpu']['name']}, {findings['cpu']['cores']} cores"))
     rows.append(("cpu features", " ".join(findings["cpu"]["features"]) or "none known"))
     rows.append(("providers", ", ".join(findings["providers"]) or "none: no onnxruntime"))
-    rows.append(("gpu", ", ".join(findings["gpus"]) or "none found"))
+    rows.append(("gpu", findings["gpu"] or "none found"))
     print_table(rows)
     for capability, missing in findings["capabilities"].items():
         click.echo(f"-[{'x' if missing else '✓'}] {capability}" + (f": {missing}" if missing else ""))
@@ -52,25 +55,23 @@ def doctor(as_json: bool) -> None:
 
 def examine() -> dict[str, Any]:
     """All findings; ``capabilities`` maps what could be done to what is missing for it, or null."""
-    from multires_edge.runtime.backends.registry import installed_backends
+    from multires_edge.runtime.backends.registry import backend_named, backend_names
+    from multires_edge.runtime.backends.tensorrt.gpu import find_gpu
 
     packages = {name: _version(name) for name in _PACKAGES}
     providers = _providers()
-    gpus = _gpus()
+    gpu = find_gpu()
     export_missing = [name for name in ("torch", "onnx", "onnxruntime") if not packages[name]]
     capabilities = {
         "export checkpoints": f"pip install 'multires-edge[export]' ({', '.join(export_missing)})"
         if export_missing
         else None,
-        "stream on the native engine": None
-        if "native" in installed_backends()
-        else "install multires-edge with a C++ compiler at hand",
-        "run the ONNX graphs on the CPU": None if providers else "pip install 'multires-edge[onnxruntime]'",
-        "run the ONNX graphs on an NVIDIA GPU": _missing_for_cuda(providers, gpus),
+        **{backend.ability: backend.missing() for backend in map(backend_named, backend_names())},
+        "run the ONNX graphs on an NVIDIA GPU": _missing_for_cuda(providers, gpu),
         "build TensorRT-RTX engines ahead of time": None
         if packages["tensorrt-rtx-cu13"]
         else "pip install 'multires-edge[rtx]'",
-        "build TensorRT engines for this device": _missing_for_tensorrt(gpus),
+        "build TensorRT engines for this device": _missing_for_tensorrt(gpu),
     }
     return {
         "python": platform.python_version(),
@@ -78,7 +79,7 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "cpu": _cpu(),
         "providers": providers,
-        "gpus": gpus,
+        "gpu": gpu.name if gpu else None,
         "capabilities": capabilities,
     }
 
@@ -98,19 +99,19 @@ def _providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def _missing_for_cuda(providers: list[str], gpus: list[str]) -> str | None:
-    if not gpus:
+def _missing_for_cuda(providers: list[str], gpu: Gpu | None) -> str | None:
+    if gpu is None:
         return "no NVIDIA GPU or driver found"
     if "CUDAExecutionProvider" not in providers:
         return "pip install 'multires-edge[gpu]'"
     return None
 
 
-def _missing_for_tensorrt(gpus: list[str]) -> str | None:
+def _missing_for_tensorrt(gpu: Gpu | None) -> str | None:
     from multires_edge.base.errors import BackendError
     from multires_edge.runtime.backends.tensorrt.api import load_api
 
-    if not gpus:
+    if gpu is None:
         return "no NVIDIA GPU or driver found"
     try:
         load_api("tensorrt")
@@ -132,15 +133,3 @@ def _cpu() -> dict[str, Any]:
         "cores": os.cpu_count() or 1,
         "features": [feature for feature in _CPU_FEATURES if feature in present],
     }
-
-
-def _gpus() -> list[str]:
-    """NVIDIA GPUs that a driver serves: PCI ones by model, a Jetson's by its board."""
-    found = []
-    for information in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        model = re.search(r"Model:\s*(.+)", information.read_text("utf-8", errors="replace"))
-        found.append(model[1] if model else information.parent.name)
-    board = Path("/proc/device-tree/model")
-    if not found and Path("/dev/nvhost-gpu").exists() and board.exists():
-        found.append(board.read_text("utf-8", errors="replace").rstrip("\0"))
-    return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from multires_edge.base.errors import InputError
+from multires_edge.cli.backend_option import backend_option
 from multires_edge.cli.terminal import Progress, command_errors, print_json, print_table
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ _ONLY_ECG = {
     show_default=True,
     help="Whole sequences, or a stream from their first step to their last.",
 )
-@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="native or onnxruntime.")
+@backend_option
 @click.option(
     "--precision",
     default="fp32",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from multires_edge.base.errors import InputError
+from multires_edge.cli.backend_option import backend_option
 from multires_edge.cli.terminal import Progress, command_errors
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ _DEFAULT_SIZE = "32x32"
     metavar="N",
     help="Rows kept of them  [default: the upper half]",
 )
-@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="native or onnxruntime.")
+@backend_option
 @command_errors
 def sample(
     bundle: Path,

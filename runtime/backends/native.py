@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +13,71 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.pooling import Pooling
+from multires_edge.runtime.backends.protocol import Backend, RunOptions, StepTimer
 
-try:
+if TYPE_CHECKING:
     from multires_edge.runtime.backends import _native
-except ImportError as error:
-    raise BackendError(
-        f"the native backend is not part of this installation ({error}); install multires-edge with a "
-        "C++ compiler at hand, or give backend='onnxruntime'"
-    ) from error
+
+
+class NativeBackend(Backend):
+    """The engine's own weights, in the precisions that the bundle has them in."""
+
+    name = "native"
+    ability = "stream on the native engine"
+    checked_as = "native engine"
+    changes_pooling = True
+
+    def missing(self) -> str | None:
+        found = find_spec("multires_edge.runtime.backends._native")
+        return None if found else "install multires-edge with a C++ compiler at hand"
+
+    def load(self) -> None:
+        load_engine()
+
+    def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
+        return list(manifest.native)
+
+    def make_stepper(
+        self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
+    ) -> NativeStepper:
+        return NativeStepper(_weights(folder, manifest, options.precision), batch, options.pooling)
+
+    def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> NativeRunner:
+        return NativeRunner(_weights(folder, manifest, options.precision), manifest)
+
+    def step_timer(self, folder: Path, manifest: Manifest, precision: str) -> StepTimer:
+        engine = load_engine()
+        state = engine.State(load_model(_weights(folder, manifest, precision)), 1)
+        return lambda samples: engine.time_steps([state], samples)
+
+
+def load_engine() -> Any:
+    """The engine's module. Raises BackendError where it was not built."""
+    try:
+        from multires_edge.runtime.backends import _native
+    except ImportError as error:
+        raise BackendError(
+            f"the native backend is not part of this installation ({error}); install multires-edge with a "
+            "C++ compiler at hand, or give backend='onnxruntime'"
+        ) from error
+    return _native
 
 
 def load_model(path: Path) -> _native.Model:
-    """Map a weights file and lay it out for this CPU. Raises BundleError."""
+    """Map a weights file and lay it out for this CPU. Raises BackendError or BundleError."""
+    engine = load_engine()
     try:
-        return _native.Model(str(path))
+        model: _native.Model = engine.Model(str(path))
     except RuntimeError as error:
         raise BundleError(str(error)) from error
+    return model
+
+
+def _weights(folder: Path, manifest: Manifest, precision: str) -> Path:
+    if precision not in manifest.native:
+        has = ", ".join(manifest.native) or "none"
+        raise BackendError(f"the bundle has no native weights in {precision!r}; it has: {has}")
+    return folder / manifest.native[precision].file
 
 
 def _window_of(pooling: Pooling) -> int:
@@ -43,7 +93,8 @@ class NativeStepper:
     """Streams in the native engine. The state lies in the layout of the step graph's states."""
 
     def __init__(self, path: Path, batch: int, pooling: Pooling | None = None) -> None:
-        state = _native.State(load_model(path), batch, -1 if pooling is None else _window_of(pooling))
+        window = -1 if pooling is None else _window_of(pooling)
+        state: _native.State = load_engine().State(load_model(path), batch, window)
         self._state = state
         self._parts: dict[str, NDArray[Any]] = state.parts()
         self.input, self.output = state.input, state.output
@@ -85,7 +136,7 @@ class NativeRunner:
             samples = np.concatenate([np.zeros_like(samples[:1]), samples[:-1]])
         outputs = np.empty((len(samples), batch, self._d_output), np.float32)
         # A full sequence is pooled over all of it, whatever window its streams have.
-        state = _native.State(self._model, batch, window=0)
+        state = load_engine().State(self._model, batch, window=0)
         (state.run_tokens if "tokens" in feeds else state.run)(samples, outputs)
         if self._autoregressive:
             return np.ascontiguousarray(np.moveaxis(outputs, 0, -1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,57 @@ from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec, StateSpec
 from multires_edge.format.targets import FIRST_ONNXRUNTIME, Version
-from multires_edge.runtime.backends.protocol import Outcome
+from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper
 from multires_edge.runtime.backends.providers import CPU, CUDA, full_name, options_of
-
-try:
-    import onnxruntime as ort
-except ImportError:
-    raise MissingExtraError("onnxruntime", "onnxruntime", "the onnxruntime backend") from None
 
 _ERRORS_ONLY = 3
 
 
+class OnnxRuntimeBackend(Backend):
+    """The bundle's ONNX graphs, in the form that the installed release runs."""
+
+    name = "onnxruntime"
+    ability = "run the ONNX graphs on the CPU"
+    checked_as = "step graph"
+    runs_graphs = True
+    takes = frozenset({"threads", "provider"})
+
+    def missing(self) -> str | None:
+        return None if find_spec("onnxruntime") else "pip install 'multires-edge[onnxruntime]'"
+
+    def load(self) -> None:
+        load_onnxruntime()
+
+    def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
+        return list(manifest.graphs.get("step", {}))
+
+    def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> Stepper:
+        spec = _in_runnable_form(manifest).graph("step", options.precision)
+        return OnnxRuntimeStepper(folder / spec.file, spec, batch, options, manifest.model.n_tokens)
+
+    def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> OnnxRuntimeRunner:
+        spec = _in_runnable_form(manifest).graph("full", options.precision)
+        return OnnxRuntimeRunner(folder / spec.file, spec, options)
+
+
+def load_onnxruntime() -> Any:
+    """The module ``onnxruntime``. Raises MissingExtraError."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "onnxruntime", "the onnxruntime backend") from None
+    return onnxruntime
+
+
 def release() -> Version:
-    """The installed ONNX Runtime's release, such as (1, 25)."""
-    return tuple(int(part) for part in ort.__version__.split(".")[:2])
+    """The installed ONNX Runtime's release, such as (1, 25). Raises MissingExtraError."""
+    return tuple(int(part) for part in load_onnxruntime().__version__.split(".")[:2])
 
 
-def in_runnable_form(manifest: Manifest) -> Manifest:
+def _in_runnable_form(manifest: Manifest) -> Manifest:
     """The manifest with the graphs first that this release of ONNX Runtime runs."""
-    runnable = (f for f in manifest.form_names() if release() >= FIRST_ONNXRUNTIME.get(f, (0,)))
+    installed = release()
+    runnable = (form for form in manifest.form_names() if installed >= FIRST_ONNXRUNTIME.get(form, (0,)))
     return manifest.in_form(next(runnable, manifest.form))  # loading says what is wrong with the others
 
 
@@ -41,12 +74,13 @@ def open_session(
     threads: int | None,
     provider: str,
     provider_options: Mapping[str, str] | None = None,
-) -> ort.InferenceSession:
-    """A session on one provider. ``threads`` is that of one operator; None is one a core.
+) -> Any:
+    """A session on one provider. ``threads`` is that of one operator; None is one per core.
 
     Raises BackendError for a provider that is not here, finds no device or refuses its options, BundleError
     for a graph that it cannot load.
     """
+    ort = load_onnxruntime()
     name = full_name(provider, ort.get_available_providers(), ort.__version__)
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
@@ -72,9 +106,9 @@ def open_session(
     return session
 
 
-def open_on_best_provider(path: Path, threads: int | None) -> ort.InferenceSession:
+def open_on_best_provider(path: Path, threads: int | None) -> Any:
     """A session on an NVIDIA GPU where one works, else on the CPU."""
-    if CUDA in ort.get_available_providers():
+    if CUDA in load_onnxruntime().get_available_providers():
         try:
             return open_session(path, threads, CUDA)
         except (BackendError, BundleError):
@@ -85,18 +119,11 @@ def open_on_best_provider(path: Path, threads: int | None) -> ort.InferenceSessi
 class OnnxRuntimeRunner:
     """A full graph in ONNX Runtime."""
 
-    def __init__(
-        self,
-        path: Path,
-        spec: GraphSpec,
-        threads: int | None,
-        provider: str | None,
-        provider_options: Mapping[str, str] | None,
-    ) -> None:
-        if provider is None:
-            self._session = open_on_best_provider(path, threads)
+    def __init__(self, path: Path, spec: GraphSpec, options: RunOptions) -> None:
+        if options.provider is None:
+            self._session = open_on_best_provider(path, options.threads)
         else:
-            self._session = open_session(path, threads, provider, provider_options)
+            self._session = open_session(path, options.threads, options.provider, options.provider_options)
         self._outputs = [spec.outputs[0].name]
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -112,16 +139,10 @@ class OnnxRuntimeStepper:
     """
 
     def __init__(
-        self,
-        path: Path,
-        spec: GraphSpec,
-        batch: int,
-        threads: int,
-        provider: str | None,
-        provider_options: Mapping[str, str] | None,
-        n_tokens: int | None,
+        self, path: Path, spec: GraphSpec, batch: int, options: RunOptions, n_tokens: int | None
     ) -> None:
-        self._session = open_session(path, threads, provider or CPU, provider_options)
+        provider = options.provider or CPU
+        self._session = open_session(path, options.threads or 1, provider, options.provider_options)
         name = self._session.get_providers()[0]
         self._sample = _Buffer.zeros(_concrete(spec.inputs[0].shape, batch), spec.inputs[0].dtype)
         self._output = _Buffer.zeros(_concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)
@@ -132,7 +153,7 @@ class OnnxRuntimeStepper:
         self._run = self._session.run_with_iobinding
         self._bindings = [self._bind(spec, turn) for turn in (0, 1)]
 
-    def _bind(self, spec: GraphSpec, turn: int) -> ort.IOBinding:
+    def _bind(self, spec: GraphSpec, turn: int) -> Any:
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(spec.inputs[0].name, self._sample.value)
         binding.bind_ortvalue_output(spec.outputs[0].name, self._output.value)
@@ -177,7 +198,7 @@ class _Buffer:
     def __init__(self, array: NDArray[Any], device: str = "cpu") -> None:
         self.array = array
         self.on_host = device == "cpu"
-        self.value = ort.OrtValue.ortvalue_from_numpy(array, device, 0)
+        self.value = load_onnxruntime().OrtValue.ortvalue_from_numpy(array, device, 0)
 
     @classmethod
     def zeros(cls, shape: tuple[int, ...], dtype: str, device: str = "cpu") -> _Buffer:

@@ -2,122 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multires_edge.base.errors import BackendError
-from multires_edge.format.manifest import Manifest
-from multires_edge.format.pooling import Pooling
-from multires_edge.runtime.backends.protocol import Runner, Stepper
 
-BACKENDS = ("native", "onnxruntime")
-STREAM_BACKENDS = (*BACKENDS, "tensorrt")
+if TYPE_CHECKING:
+    from multires_edge.format.manifest import Manifest
+    from multires_edge.runtime.backends.protocol import Backend, Runner, RunOptions, Stepper
+
+# Where the class of each backend is. A module is imported when its backend is asked for.
+_CLASSES = {
+    "native": "multires_edge.runtime.backends.native:NativeBackend",
+    "onnxruntime": "multires_edge.runtime.backends.onnxruntime:OnnxRuntimeBackend",
+    "tensorrt": "multires_edge.runtime.backends.tensorrt.opening:TensorRtBackend",
+}
+ENTRY_POINTS = "multires_edge.backends"  # the group in which other packages add theirs, in the same way
 
 
-def installed_backends() -> list[str]:
-    """Those that this installation can run."""
-    found = {
-        "native": find_spec("multires_edge.runtime.backends._native"),
-        "onnxruntime": find_spec("onnxruntime"),
-    }
-    return [name for name in BACKENDS if found[name] is not None]
+class FixedPoolingError(BackendError):
+    """Another pooling than the bundle's was asked of a backend that cannot change it."""
+
+
+def backend_names() -> list[str]:
+    """All names: those of this package, then those that other packages add."""
+    return list(_CLASSES | _added())
+
+
+def backend_named(name: str) -> Backend:
+    """Look a backend up. Raises BackendError with the names that there are."""
+    where = _CLASSES.get(name) or _added().get(name)
+    if where is None:
+        raise BackendError(f"unknown backend {name!r}; expected auto or {', '.join(backend_names())}")
+    module, _, attribute = where.partition(":")
+    try:
+        backend: Backend = getattr(import_module(module), attribute)()
+    except (ImportError, AttributeError) as error:
+        raise BackendError(f"backend {name!r}: {where} cannot be imported ({error})") from error
+    return backend
+
+
+def whole_sequence_backends() -> list[str]:
+    """The names of those that run whole sequences too."""
+    return [name for name in backend_names() if backend_named(name).whole_sequences]
 
 
 def make_stepper(
-    backend: str,
-    folder: Path,
-    manifest: Manifest,
-    precision: str,
-    batch: int,
-    threads: int,
-    provider: str | None,
-    provider_options: Mapping[str, str] | None = None,
-    pooling: Pooling | None = None,
+    backend: str | Backend, folder: Path, manifest: Manifest, batch: int, options: RunOptions
 ) -> Stepper:
-    """Make the stepper of a backend; "auto" is native, unless threads or a provider are asked for.
+    """Make the stepper of a backend, given or by its name.
 
-    ``pooling`` is another than the bundle's, which only the native backend can give.
-    Raises BackendError for one that is not here.
+    "auto" is the native engine where it takes the options and the bundle has its weights, else ONNX Runtime.
+    Raises BackendError for a backend or options that cannot be.
     """
-    _check_name(backend, STREAM_BACKENDS)
-    _check_options(provider, provider_options)
-    plain = threads == 1 and provider is None
-    if backend == "native" or (backend == "auto" and plain and precision in manifest.native):
-        if not plain:
-            raise BackendError(
-                "the native backend runs a stream on one thread of the CPU, without a provider"
-            )
-        from multires_edge.runtime.backends.native import NativeStepper
-
-        return NativeStepper(folder / _native_file(manifest, precision), batch, pooling)
-    if pooling is not None:
-        raise BackendError(
-            f"the step graph pools {manifest.pooling}, and only the native backend can change that; export "
-            f"the bundle with --pool {pooling}, or use backend native"
+    if backend == "auto":
+        native = backend_named("native")
+        suits = native.refusal(options) is None and options.precision in native.precisions(folder, manifest)
+        backend = "native" if suits else "onnxruntime"
+    chosen = backend_named(backend) if isinstance(backend, str) else backend
+    _check_options(chosen, options)
+    if options.pooling is not None and not chosen.changes_pooling:
+        able = [name for name in backend_names() if backend_named(name).changes_pooling]
+        raise FixedPoolingError(
+            f"the {chosen.name} backend cannot change the pooling, which is {manifest.pooling}; export the "
+            f"bundle with --pool {options.pooling}, or use backend {' or '.join(able)}"
         )
-    if backend == "tensorrt":
-        if not plain:
-            raise BackendError(
-                "the tensorrt backend runs on the first device of CUDA_VISIBLE_DEVICES, without threads or a "
-                "provider"
-            )
-        from multires_edge.runtime.backends.tensorrt.opening import open_stepper
-
-        return open_stepper(folder, manifest, precision, batch)
-    from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper, in_runnable_form
-
-    manifest = in_runnable_form(manifest)
-    spec = manifest.graph("step", precision)
-    n_tokens = manifest.model.n_tokens
-    return OnnxRuntimeStepper(folder / spec.file, spec, batch, threads, provider, provider_options, n_tokens)
+    return chosen.make_stepper(folder, manifest, batch, options)
 
 
-def make_runner(
-    backend: str,
-    folder: Path,
-    manifest: Manifest,
-    precision: str,
-    threads: int | None,
-    provider: str | None,
-    provider_options: Mapping[str, str] | None = None,
-) -> Runner:
-    """Make the runner of a backend; "auto" is ONNX Runtime, or native where that is not installed.
+def make_runner(backend: str | Backend, folder: Path, manifest: Manifest, options: RunOptions) -> Runner:
+    """Make the runner of a backend, given or by its name.
 
-    Raises BackendError for one that is not here.
+    "auto" is ONNX Runtime, or the native engine where ONNX Runtime is not installed.
+    Raises BackendError for a backend or options that cannot be.
     """
-    _check_name(backend, BACKENDS)
-    _check_options(provider, provider_options)
-    if backend == "auto" and "onnxruntime" not in installed_backends() and provider is None:
-        backend = "native"
-    if backend == "native":
-        if provider is not None or threads not in (None, 1):
-            raise BackendError("the native backend runs on one thread of the CPU, without a provider")
-        from multires_edge.runtime.backends.native import NativeRunner
-
-        return NativeRunner(folder / _native_file(manifest, precision), manifest)
-    from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeRunner, in_runnable_form
-
-    manifest = in_runnable_form(manifest)
-    spec = manifest.graph("full", precision)
-    return OnnxRuntimeRunner(folder / spec.file, spec, threads, provider, provider_options)
+    if backend == "auto":
+        without = options.provider is None and backend_named("onnxruntime").missing() is not None
+        backend = "native" if without else "onnxruntime"
+    chosen = backend_named(backend) if isinstance(backend, str) else backend
+    if not chosen.whole_sequences:
+        whole = ", ".join(whole_sequence_backends())
+        raise BackendError(f"backend {chosen.name!r} runs streams only; a whole sequence takes {whole}")
+    _check_options(chosen, options)
+    return chosen.make_runner(folder, manifest, options)
 
 
-def _native_file(manifest: Manifest, precision: str) -> str:
-    if precision not in manifest.native:
-        has = ", ".join(manifest.native) or "none"
-        raise BackendError(f"the bundle has no native weights in {precision!r}; it has: {has}")
-    return manifest.native[precision].file
-
-
-def _check_options(provider: str | None, provider_options: Mapping[str, str] | None) -> None:
-    if provider_options and provider is None:
+def _check_options(backend: Backend, options: RunOptions) -> None:
+    if options.provider_options and options.provider is None:
         raise BackendError("provider_options are given without a provider; give provider too")
+    refusal = backend.refusal(options)
+    if refusal is not None:
+        raise BackendError(refusal)
 
 
-def _check_name(backend: str, known: Sequence[str]) -> None:
-    if backend in ("auto", *known):
-        return
-    if backend in STREAM_BACKENDS:
-        raise BackendError(f"backend {backend!r} runs streams; a whole sequence takes {', '.join(known)}")
-    raise BackendError(f"backend {backend!r} is not in this release; expected auto or {', '.join(known)}")
+def _added() -> dict[str, str]:
+    """Where the classes that other packages register are, by name."""
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}

@@ -15,7 +15,6 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,8 @@ def main(arguments: Sequence[str]) -> None:
     path, backend, precision, threads = arguments
     import numpy as np
 
-    from multires_edge.runtime.bench.contender import random_inputs
+    from multires_edge.runtime.backends.registry import backend_named
+    from multires_edge.runtime.bench.candidate import random_inputs
     from multires_edge.runtime.bundle import open_bundle
 
     warnings.simplefilter("ignore")
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
     bundle = timed("open_seconds", open_bundle, path)
     sample = np.ascontiguousarray(random_inputs(bundle.manifest, 1, 1)[..., 0])
     at_first = resident_bytes()
-    timed("import_seconds", import_module, f"multires_edge.runtime.backends.registry.{backend}")
+    timed("import_seconds", lambda: backend_named(backend).load())
     with_library = resident_bytes()
     stream = timed(
         "stream_seconds", bundle.stream, backend=backend, precision=precision, threads=int(threads)

@@ -9,11 +9,11 @@ from typing import Any
 
 from multires_edge.base.errors import BackendError, InputError, MultiresError
 from multires_edge.format.fields import plain
-from multires_edge.runtime.backends.registry import BACKENDS
+from multires_edge.runtime.backends.registry import whole_sequence_backends
+from multires_edge.runtime.bench.candidate import Candidate
 from multires_edge.runtime.bench.cold import measure_cold
-from multires_edge.runtime.bench.contender import Contender
 from multires_edge.runtime.bench.roofline import Roofline
-from multires_edge.runtime.bench.timing import FULL_EFFORT, Burst, Effort, Timing, time_in_turns
+from multires_edge.runtime.bench.timing import FULL_BUDGET, Budget, TimedCalls, Timing, time_in_turns
 from multires_edge.runtime.bundle import Bundle
 
 FORMAT = "multires-bench"
@@ -32,7 +32,7 @@ def benchmark(
     threads: int = 1,
     steps: int = STEPS,
     streams: Sequence[int] = STREAMS,
-    effort: Effort = FULL_EFFORT,
+    budget: Budget = FULL_BUDGET,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Time every backend and precision of a bundle in turns; none given means all that there are.
@@ -50,15 +50,15 @@ def benchmark(
     affordable = [count for count in streams if count == 1 or count * row_bytes <= _MOST_STATE_BYTES]
 
     skipped: list[dict[str, str]] = []
-    contenders: list[Contender] = []
+    candidates: list[Candidate] = []
     for precision in _chosen("precision", precisions, there):
-        for backend in _chosen("backend", backends, BACKENDS):
+        for backend in _chosen("backend", backends, whole_sequence_backends()):
             progress(f"opening {backend} {precision}")
             try:
-                contenders.append(Contender(bundle, backend, precision, threads, affordable, steps))
+                candidates.append(Candidate(bundle, backend, precision, threads, affordable, steps))
             except MultiresError as error:
                 skipped.append({"what": f"{backend} {precision}", "reason": str(error)})
-    if not contenders:
+    if not candidates:
         raise BackendError("nothing to measure: " + "; ".join(entry["reason"] for entry in skipped))
     skipped += [
         {
@@ -68,20 +68,20 @@ def benchmark(
         for count in streams
         if count not in affordable
     ]
-    rooflines = _rooflines(bundle, [c.precision for c in contenders], skipped)
+    rooflines = _rooflines(bundle, [c.precision for c in candidates], skipped)
 
-    bursts: dict[str, Burst] = {}
-    for name, source in [(c.name, c) for c in contenders] + list(rooflines.items()):
-        bursts |= {f"{name}: {what}": burst for what, burst in source.bursts().items()}
-    timings = time_in_turns(bursts, effort, progress)
+    timed: dict[str, TimedCalls] = {}
+    for name, source in [(c.name, c) for c in candidates] + list(rooflines.items()):
+        timed |= {f"{name}: {what}": each for what, each in source.timed_calls().items()}
+    timings = time_in_turns(timed, budget, progress)
     bounds = {name: line.to_json(_of(name, timings)) for name, line in rooflines.items()}
     results = []
-    for contender in contenders:
-        progress(f"starting {contender.name} in a process of its own")
-        cold = measure_cold(bundle.path, contender.backend, contender.precision, threads)
-        entry = _result(contender, _of(contender.name, timings), affordable, bounds)
+    for candidate in candidates:
+        progress(f"starting {candidate.name} in a process of its own")
+        cold = measure_cold(bundle.path, candidate.backend, candidate.precision, threads)
+        entry = _result(candidate, _of(candidate.name, timings), affordable, bounds)
         entry["full"] |= {"steps": steps, "steps_per_second": steps / entry["full"]["p50"]}
-        cold["memory"]["state_bytes"] = contender.state_bytes
+        cold["memory"]["state_bytes"] = candidate.state_bytes
         results.append(entry | cold)
     return {
         "format": FORMAT,
@@ -90,7 +90,7 @@ def benchmark(
         "model": plain(manifest.model),
         "pool": manifest.pool,
         "threads": threads,
-        "effort": asdict(effort),
+        "effort": asdict(budget),
         "results": results,
         "rooflines": bounds,
         "skipped": skipped,
@@ -118,21 +118,21 @@ def _of(name: str, timings: Mapping[str, Timing]) -> dict[str, Timing]:
 
 
 def _result(
-    contender: Contender,
+    candidate: Candidate,
     timings: Mapping[str, Timing],
     streams: Sequence[int],
     bounds: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     python, engine = timings["step of 1"], timings.get("step in C++")
-    bound = bounds.get(contender.precision)
+    bound = bounds.get(candidate.precision)
     together = []
     for count in streams:
         call = timings[f"step of {count}"]
         rate, gain = count / call.p50, count * python.p50 / call.p50
         together.append({"streams": count, **asdict(call), "steps_per_second": rate, "gain": gain})
     return {
-        "backend": contender.backend,
-        "precision": contender.precision,
+        "backend": candidate.backend,
+        "precision": candidate.precision,
         "step": {
             "python": asdict(python),
             "cpp": asdict(engine) if engine else None,
@@ -146,8 +146,7 @@ def _result(
 def _chosen(name: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
     for item in wanted:
         if item not in there:
-            hint = "; the script of multires-edge kit times TensorRT on its device" * (item == "tensorrt")
-            raise BackendError(f"{name} is {item!r}, expected one of {', '.join(there)}{hint}")
+            raise BackendError(f"{name} is {item!r}, expected one of {', '.join(there)}")
     return list(dict.fromkeys(wanted or there))
 
 

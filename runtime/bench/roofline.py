@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from multires_edge.runtime.bench.timing import Burst, Timing
+from multires_edge.runtime.bench.timing import TimedCalls, Timing
 
-_MULTIPLY_ADDS = 960_000  # a burst of some 20 microseconds; all instruction sets do exactly as many
+_MULTIPLY_ADDS = 960_000  # a call of some 20 microseconds; all instruction sets do exactly as many
 
 
 class Roofline:
@@ -26,7 +26,7 @@ class Roofline:
         self.isa = model.isa
         self.cost = model.cost
 
-    def bursts(self) -> dict[str, Burst]:
+    def timed_calls(self) -> dict[str, TimedCalls]:
         """What :func:`time_in_turns` is to measure for :meth:`to_json`."""
         from multires_edge.runtime.backends import _native
 

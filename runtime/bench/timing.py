@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Does something so many times and returns the seconds that each took, float64 (times,).
-Burst = Callable[[int], NDArray[np.float64]]
+# Does something so many times and returns the seconds that each call took, float64 (times,).
+TimedCalls = Callable[[int], NDArray[np.float64]]
 
 _MOST_CALLS = 10_000  # in a turn: what is over in a nanosecond need not fill it
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How long to measure: each contender has ``rounds`` turns of about ``seconds``, or of one call."""
+class Budget:
+    """How long to measure: each candidate has ``rounds`` turns of about ``seconds``, or of one call."""
 
     rounds: int = 20
     seconds: float = 0.03
 
 
-FULL_EFFORT = Effort()
-QUICK_EFFORT = Effort(rounds=3, seconds=0.002)
+FULL_BUDGET = Budget()
+QUICK_BUDGET = Budget(rounds=3, seconds=0.002)
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Timing:
         return cls(float(p50), float(p99), float(seconds.max()), len(seconds))
 
 
-def calls(function: Callable[..., object], *arguments: Any) -> Burst:
+def calls(function: Callable[..., object], *arguments: Any) -> TimedCalls:
     """Calls of a Python function; what reading the clock takes, some 50 ns, is part of the time."""
 
-    def burst(times: int) -> NDArray[np.float64]:
+    def timed(times: int) -> NDArray[np.float64]:
         clock = time.perf_counter
         seconds = np.empty(times)
         for i in range(times):
@@ -55,27 +55,27 @@ def calls(function: Callable[..., object], *arguments: Any) -> Burst:
             seconds[i] = clock() - started
         return seconds
 
-    return burst
+    return timed
 
 
 def time_in_turns(
-    bursts: Mapping[str, Burst],
-    effort: Effort = FULL_EFFORT,
+    candidates: Mapping[str, TimedCalls],
+    budget: Budget = FULL_BUDGET,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Timing]:
     """Let each have its turn, one after the other, for some rounds; a tenth of each turn warms up."""
-    turns = {name: _calls_in_a_turn(burst, effort.seconds) for name, burst in bursts.items()}
-    seconds: dict[str, list[NDArray[np.float64]]] = {name: [] for name in bursts}
-    for turn in range(effort.rounds):
-        progress(f"measuring, round {turn + 1} of {effort.rounds}")
-        for name, burst in bursts.items():
+    turns = {name: _calls_in_a_turn(timed, budget.seconds) for name, timed in candidates.items()}
+    seconds: dict[str, list[NDArray[np.float64]]] = {name: [] for name in candidates}
+    for turn in range(budget.rounds):
+        progress(f"measuring, round {turn + 1} of {budget.rounds}")
+        for name, timed in candidates.items():
             if turns[name] >= 10:
-                burst(turns[name] // 10)
-            seconds[name].append(burst(turns[name]))
+                timed(turns[name] // 10)
+            seconds[name].append(timed(turns[name]))
     return {name: Timing.of(np.concatenate(parts)) for name, parts in seconds.items()}
 
 
-def _calls_in_a_turn(burst: Burst, seconds: float) -> int:
-    burst(1)  # the first call may set up what the others find
-    once = max(float(burst(1)[0]), seconds / _MOST_CALLS)
+def _calls_in_a_turn(timed: TimedCalls, seconds: float) -> int:
+    timed(1)  # the first call may set up what the others find
+    once = max(float(timed(1)[0]), seconds / _MOST_CALLS)
     return max(1, int(seconds / once))

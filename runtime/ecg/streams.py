@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, DataError, InputError, StateError
 from multires_edge.format.card import Preprocessing
+from multires_edge.runtime.backends.registry import FixedPoolingError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
 from multires_edge.runtime.ecg.frontend import Block, FrontEnd
@@ -89,9 +90,8 @@ class EcgStreams:
                 bundle.stream(batch, backend=backend, precision=precision, pool=self._pool.pool)
                 for batch in batches
             ]
-        except BackendError as error:
-            graphs = backend in ("auto", "onnxruntime", "tensorrt")
-            if pool is not None or self._pool.pool is None or not graphs:
+        except FixedPoolingError as error:
+            if pool is not None:
                 raise
             raise BackendError(f"{error}; pool bundle takes the graph's as it is") from error
         card = bundle.manifest.card

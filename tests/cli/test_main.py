@@ -98,8 +98,8 @@ class TestDoctor:
         from multires_edge.cli.commands import doctor
 
         monkeypatch.setattr(doctor, "_version", lambda _: None)
-        monkeypatch.setattr(doctor, "_providers", list)
-        monkeypatch.setattr(doctor, "_gpus", list)
+        monkeypatch.setattr("multires_edge.runtime.backends.onnxruntime.find_spec", lambda _: None)
+        monkeypatch.setattr("multires_edge.runtime.backends.tensorrt.gpu.find_gpu", lambda: None)
         lines = run("doctor").stdout.splitlines()
         assert any("-[x] export checkpoints" in line and "[export]" in line for line in lines)
         assert any("-[x] run the ONNX graphs on the CPU" in line for line in lines)

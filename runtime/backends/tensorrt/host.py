@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,11 +17,11 @@ from numpy.typing import DTypeLike, NDArray
 from multires_edge.base.errors import BackendError
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec
+from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeBackend, open_session
+from multires_edge.runtime.backends.protocol import RunOptions
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, RingMove
+from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from multires_edge.runtime.backends.tensorrt.tensors import expected_tensors
-
-if TYPE_CHECKING:
-    from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 
 _BATCHES = (1, 1 << 16)
 
@@ -153,8 +153,6 @@ class HostEngine:
         in_place: bool,
         batches: tuple[int, int] = _BATCHES,
     ) -> None:
-        from multires_edge.runtime.backends.onnxruntime import open_session
-
         self.name = path.name
         self.batches = batches
         self.tensors = expected_tensors(spec)
@@ -202,12 +200,28 @@ class _HostContext:
         self._device.queue(run)
 
 
+class TapsOnHost(OnnxRuntimeBackend):
+    """A bundle's taps graph with its rings around it, which is all of the TensorRT backend but the device."""
+
+    name = "taps"
+    ability = "run the taps graph as the tensorrt backend does"
+    checked_as = "taps graph"
+    whole_sequences = False
+    takes = frozenset()
+
+    def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
+        return list(manifest.graphs.get("taps", {}))
+
+    def make_stepper(
+        self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
+    ) -> TensorRtStepper:
+        return host_stepper(folder, manifest, "taps", options.precision, batch)
+
+
 def host_stepper(
     folder: Path, manifest: Manifest, kind: str, precision: str, batch: int, *, in_place: bool = False
 ) -> TensorRtStepper:
     """The TensorRT backend with a bundle's step or taps graph on the host."""
-    from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
-
     device, spec = HostDevice(), manifest.graph(kind, precision)
     engine = HostEngine(device, folder / spec.file, spec, in_place=in_place)
     states = manifest.graph("step", precision).states

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
+from multires_edge.runtime.backends.protocol import Backend, RunOptions
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api
 from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice, load_driver
 from multires_edge.runtime.backends.tensorrt.engine_file import Engine, check_engine, engines_of, read_sidecar
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.loaded import LoadedEngine
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
+
+
+class TensorRtBackend(Backend):
+    """Engines that `multires-edge build` made from a bundle."""
+
+    name = "tensorrt"
+    ability = "stream on TensorRT engines"
+    whole_sequences = False
+    place = "the first device of CUDA_VISIBLE_DEVICES"
+
+    def missing(self) -> str | None:
+        if find_gpu() is None:
+            return "no NVIDIA GPU or driver found"
+        if not (find_spec("tensorrt") or find_spec("tensorrt_rtx")):
+            return "TensorRT for Python is not installed"
+        return None if find_spec("cuda") else "pip install 'multires-edge[tensorrt]'"
+
+    def load(self) -> None:
+        load_driver()
+
+    def precisions(self, folder: Path, manifest: Manifest) -> set[str]:
+        names = (path.name.split(".") for path in engines_of(folder))
+        return {precision for kind, precision, *_ in names if kind in ("step", "taps")}
+
+    def make_stepper(
+        self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
+    ) -> TensorRtStepper:
+        return open_stepper(folder, manifest, options.precision, batch)
 
 
 def open_stepper(folder: Path, manifest: Manifest, precision: str, batch: int) -> TensorRtStepper:

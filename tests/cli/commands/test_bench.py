@@ -49,7 +49,7 @@ def test_one_backend(exported: Path) -> None:
     ("arguments", "message"),
     [
         (["--backend", "abacus"], "backend is 'abacus', expected one of native, onnxruntime"),
-        (["--backend", "tensorrt"], "multires-edge kit times TensorRT on its device"),
+        (["--backend", "tensorrt"], "backend is 'tensorrt', expected one of native, onnxruntime"),
         (["--precision", "fp3"], "precision is 'fp3', expected one of fp32"),
         (["--threads", 0], "threads is 0, expected a whole number"),
         (["--steps", -5], "steps is -5, expected a whole number"),

@@ -14,7 +14,7 @@ from multires_edge.format.fields import digest_of
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.bench.cold import measure_cold
 from multires_edge.runtime.bench.measure import benchmark
-from multires_edge.runtime.bench.timing import QUICK_EFFORT
+from multires_edge.runtime.bench.timing import QUICK_BUDGET
 from tests.conftest import random_net, save_published, variant
 
 KINDS: dict[str, tuple[dict[str, Any], str]] = {
@@ -74,7 +74,7 @@ def test_every_kind_of_bundle(kind: str, tmp_path: Path) -> None:
     changes, pool = KINDS[kind]
     path = save_published(random_net(variant(**changes)), tmp_path)
     bundle = open_bundle(export_bundle(path, pool=pool).path)
-    entry = benchmark(bundle, steps=20, streams=[3], effort=QUICK_EFFORT)
+    entry = benchmark(bundle, steps=20, streams=[3], budget=QUICK_BUDGET)
     check(entry, [1, 3], 20)
     assert [result["backend"] for result in entry["results"]] == ["native", "onnxruntime"]
     assert entry["skipped"] == []
@@ -92,7 +92,7 @@ def test_a_process_of_its_own_holds_the_state(tmp_path: Path) -> None:
 
 class TestWhatCannotRun:
     def test_is_listed_with_its_reason(self, exported: Path) -> None:
-        entry = benchmark(open_bundle(exported), threads=2, steps=5, streams=[1], effort=QUICK_EFFORT)
+        entry = benchmark(open_bundle(exported), threads=2, steps=5, streams=[1], budget=QUICK_BUDGET)
         check(entry, [1], 5)
         assert [result["backend"] for result in entry["results"]] == ["onnxruntime"]
         (skipped,) = entry["skipped"]
@@ -103,7 +103,7 @@ class TestWhatCannotRun:
         manifest = json.loads(path.read_text())
         manifest["native"] = {}
         path.write_text(json.dumps(manifest | {"sha256": digest_of(manifest)}))
-        entry = benchmark(open_bundle(bundle), steps=5, streams=[1], effort=QUICK_EFFORT)
+        entry = benchmark(open_bundle(bundle), steps=5, streams=[1], budget=QUICK_BUDGET)
         assert entry["rooflines"] == {}
         assert [result["step"]["to_roofline"] for result in entry["results"]] == [None]
         assert [skipped["what"] for skipped in entry["skipped"]] == ["native fp32", "roofline fp32"]
@@ -112,13 +112,13 @@ class TestWhatCannotRun:
         opened = open_bundle(exported)
         most = 4 * opened.stream().state_bytes
         monkeypatch.setattr("multires_edge.runtime.bench.measure._MOST_STATE_BYTES", most)
-        entry = benchmark(opened, backends=["native"], steps=5, streams=[4, 5], effort=QUICK_EFFORT)
+        entry = benchmark(opened, backends=["native"], steps=5, streams=[4, 5], budget=QUICK_BUDGET)
         check(entry, [1, 4], 5)
         assert [skipped["what"] for skipped in entry["skipped"]] == ["5 streams"]
 
     def test_nothing_at_all(self, exported: Path) -> None:
         with pytest.raises(BackendError, match=r"nothing to measure: .* on one thread"):
-            benchmark(open_bundle(exported), backends=["native"], threads=2, effort=QUICK_EFFORT)
+            benchmark(open_bundle(exported), backends=["native"], threads=2, budget=QUICK_BUDGET)
 
     def test_a_process_that_fails(self, tmp_path: Path) -> None:
         with pytest.raises(BackendError, match=r"ended with exit code 1 and said: .*no such folder"):

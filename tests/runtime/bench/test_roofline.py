@@ -90,4 +90,4 @@ def test_the_larger_bound_counts(tmp_path: Path) -> None:
     assert slow_memory["bytes_per_second"] == roofline.read_bytes
     assert slow_arithmetic["bound"] == "compute"
     assert slow_arithmetic["seconds"] == pytest.approx(roofline.cost["multiply_adds"] / 960_000)
-    assert {len(burst(3)) for burst in roofline.bursts().values()} == {3}
+    assert {len(burst(3)) for burst in roofline.timed_calls().values()} == {3}

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multires_edge.runtime import open_bundle
+from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.backends import _native
-from multires_edge.runtime.bench.contender import native_states
-from multires_edge.runtime.bench.timing import Effort, Timing, calls, time_in_turns
+from multires_edge.runtime.backends.native import load_model
+from multires_edge.runtime.bench.timing import Budget, Timing, calls, time_in_turns
 from tests.conftest import random_inputs, random_net, save_published, variant
 
 
@@ -18,16 +18,16 @@ class TestTurns:
     def test_each_is_called_in_every_round(self) -> None:
         seen: list[str] = []
 
-        def burst_of(name: str, seconds: float):  # type: ignore[no-untyped-def]
-            def burst(times: int) -> np.ndarray:
+        def timed_as(name: str, seconds: float):  # type: ignore[no-untyped-def]
+            def timed(times: int) -> np.ndarray:
                 seen.append(name)
                 return np.full(times, seconds)
 
-            return burst
+            return timed
 
-        bursts = {"slow": burst_of("slow", 10.0), "quick": burst_of("quick", 1e-3)}
-        timings = time_in_turns(bursts, Effort(rounds=4, seconds=0.005))
-        # Two bursts find out how long a call takes; a slow call gets no warming up.
+        candidates = {"slow": timed_as("slow", 10.0), "quick": timed_as("quick", 1e-3)}
+        timings = time_in_turns(candidates, Budget(rounds=4, seconds=0.005))
+        # Two calls find out how long a call takes; a slow call gets no warming up.
         assert seen == ["slow"] * 2 + ["quick"] * 2 + ["slow", "quick"] * 4
         assert timings["slow"] == Timing(10.0, 10.0, 10.0, 4)
         assert timings["quick"].calls == 4 * 5
@@ -35,11 +35,11 @@ class TestTurns:
     def test_many_short_calls_warm_up_and_are_limited(self) -> None:
         asked: list[int] = []
 
-        def burst(times: int) -> np.ndarray:
+        def timed(times: int) -> np.ndarray:
             asked.append(times)
             return np.zeros(times)
 
-        assert time_in_turns({"nothing": burst}, Effort(1, 0.1))["nothing"].calls == 10_000
+        assert time_in_turns({"nothing": timed}, Budget(1, 0.1))["nothing"].calls == 10_000
         assert asked == [1, 1, 1000, 10_000]
 
     def test_figures_of_a_timing(self) -> None:
@@ -59,6 +59,11 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     net = random_net(variant(encoder=request.param))
     path = save_published(net, tmp_path_factory.mktemp("kind"))
     return export_bundle(path).path, str(request.param)
+
+
+def native_states(bundle: Bundle, count: int, batch: int = 1) -> list[_native.State]:
+    model = load_model(bundle.path / bundle.manifest.native["fp32"].file)
+    return [_native.State(model, batch) for _ in range(count)]
 
 
 class TestInsideTheEngine:

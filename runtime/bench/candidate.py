@@ -1,0 +1,57 @@
+"""One backend in one precision: its streams and its full graph, ready to be timed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.format.manifest import Manifest
+from multires_edge.runtime.backends.protocol import StepTimer
+from multires_edge.runtime.backends.registry import backend_named
+from multires_edge.runtime.bench.timing import TimedCalls, calls
+from multires_edge.runtime.bundle import Bundle
+
+_SAMPLES = 64  # different ones that a backend's own timer feeds in turn
+
+
+def random_inputs(manifest: Manifest, rows: int, steps: int) -> NDArray[Any]:
+    """Standard normal noise (rows, d_input, steps) float32, or random tokens (rows, steps) int64."""
+    random = np.random.default_rng(0)
+    if manifest.model.n_tokens is not None:
+        return random.integers(0, manifest.model.n_tokens, (rows, steps))
+    return random.standard_normal((rows, manifest.model.channels, steps), dtype=np.float32)
+
+
+class Candidate:
+    """A backend in a precision. Raises MultiresError where this machine or bundle does not have it."""
+
+    def __init__(
+        self, bundle: Bundle, backend: str, precision: str, threads: int, streams: Sequence[int], steps: int
+    ) -> None:
+        self.backend, self.precision = backend, precision
+        self.name = f"{backend} {precision}"
+        manifest = bundle.manifest
+        options: dict[str, Any] = {"backend": backend, "precision": precision, "threads": threads}
+        self._timed: dict[str, TimedCalls] = {}
+        for count in sorted({1, *streams}):
+            stream = bundle.stream(count, **options)
+            sample = np.ascontiguousarray(random_inputs(manifest, count, 1)[..., 0])
+            self._timed[f"step of {count}"] = calls(stream.step, sample)
+            self.state_bytes = stream.state_bytes
+        timer = backend_named(backend).step_timer(bundle.path, manifest, precision)
+        if timer is not None:
+            self._timed["step in C++"] = timed_steps(timer, manifest)
+        self._timed["full"] = calls(bundle.full(**options), random_inputs(manifest, 1, steps))
+
+    def timed_calls(self) -> dict[str, TimedCalls]:
+        """``step of N`` for N streams in one call, ``full``, and ``step in C++`` where Python is left out."""
+        return self._timed
+
+
+def timed_steps(timer: StepTimer, manifest: Manifest, batch: int = 1) -> TimedCalls:
+    """Steps on random inputs, timed by a backend's own clock."""
+    samples = np.moveaxis(random_inputs(manifest, batch, _SAMPLES), -1, 0)
+    return lambda times: timer(np.ascontiguousarray(samples[np.arange(times) % _SAMPLES]))
