@@ -54,17 +54,15 @@ def latency(bundle: Path, record: str, seconds: float) -> None:
     """From the sending of the last sample that a decision needs to its line on standard output."""
     preprocessing = open_bundle(bundle).preprocessing
     assert preprocessing is not None
-    electrodes = open_source(record).electrodes
-    resampler = Resampler(electrodes.rate, preprocessing.sampling_rate, len(electrodes.leads))
+    spec = open_source(record).signal
+    resampler = Resampler(spec.rate, preprocessing.sampling_rate, len(spec.leads))
     decisions, sent, _ = _run(bundle, record, seconds, 1, 1, "0.02s")
     taken = []
     for came, entry in decisions:
         needed = resampler.needed(round(entry["time"] * preprocessing.sampling_rate))
         if needed <= len(sent):  # the last ones come when the device hangs up
             taken.append(1e3 * (came - sent[needed - 1]))
-    print(
-        f"{len(taken)} decisions in {seconds:.0f} s at {electrodes.rate:g} Hz, from a sample sent to a line:"
-    )
+    print(f"{len(taken)} decisions in {seconds:.0f} s at {spec.rate:g} Hz, from a sample sent to a line:")
     print_percentiles(taken)
 
 
@@ -73,7 +71,7 @@ def many(bundle: Path, record: str, seconds: float, count: int, packet: int) -> 
     decisions, sent, busy = _run(bundle, record, seconds, count, packet, "0.5s")
     taken = [1e3 * entry["timing"]["latency"] for _, entry in decisions if "timing" in entry]
     half, most = np.percentile(taken, [50, 99])
-    rate = open_source(record).electrodes.rate
+    rate = open_source(record).signal.rate
     print(f"{count} devices of {rate:g} Hz, {packet} samples a packet, {len(taken)} decisions:")
     print(f"latency p50 {half:.0f} ms, p99 {most:.0f} ms, max {max(taken):.0f} ms")
     print(f"{busy:.0%} of one core; sending {sent[-1] - sent[0]:.1f} s for {seconds:.1f} s of samples")
@@ -110,11 +108,11 @@ def _run(
 
 def _send(listeners: list[socket.socket], record: str, seconds: float, packet: int, results: Any) -> None:
     source = open_source(record)
-    electrodes = source.electrodes
-    count = round(seconds * electrodes.rate)
+    spec = source.signal
+    count = round(seconds * spec.rate)
     samples = first_samples(source, count)
     lines = [f"{json.dumps([round(float(value), 6) for value in sample])}\n".encode() for sample in samples]
-    header = {"leads": list(electrodes.leads), "rate": electrodes.rate, "unit": electrodes.unit}
+    header = {"leads": list(spec.leads), "rate": spec.rate, "unit": spec.unit}
     clients = []
     for listener in listeners:
         client, _ = listener.accept()
@@ -125,7 +123,7 @@ def _send(listeners: list[socket.socket], record: str, seconds: float, packet: i
     sent, started, busy = [], time.perf_counter(), time.process_time()
     for i in range(0, count, packet):
         data = b"".join(lines[(i + k) % len(lines)] for k in range(min(packet, count - i)))
-        time.sleep(max(0.0, started + (i + packet - 1) / electrodes.rate - time.perf_counter()))
+        time.sleep(max(0.0, started + (i + packet - 1) / spec.rate - time.perf_counter()))
         sent += [time.perf_counter()] * min(packet, count - i)
         for client in clients:
             client.sendall(data)

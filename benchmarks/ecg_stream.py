@@ -73,19 +73,17 @@ def speed(bundle: Bundle, record: str) -> None:
     for _ in range(3):
         source = open_source(record)
         started = time.perf_counter()
-        session = Session(EcgStreams(bundle, [source.electrodes], pool=_POOL), [source])
+        session = Session(EcgStreams(bundle, [source.signal], pool=_POOL), [source])
         last = [item for items in session.run() for item in items if isinstance(item, Decision)]
         best = min(best, time.perf_counter() - started)
-    print(
-        f"{last[-1].time:.1f} s of {len(source.electrodes.leads)} leads, {len(last)} decisions: {best:.2f} s,"
-    )
+    print(f"{last[-1].time:.1f} s of {len(source.signal.leads)} leads, {len(last)} decisions: {best:.2f} s,")
     print(f"{last[-1].time / best:.0f} times real time")
 
 
 def latency(bundle: Bundle, record: str, seconds: float) -> None:
     """Sample by sample as a device sends them: from the last sample that a decision needs to the decision."""
     source = open_source(record)
-    given = source.electrodes
+    given = source.signal
     stream = EcgStream(bundle, leads=given.leads, rate=given.rate, unit=given.unit, every=0.02, pool=_POOL)
     count = round(seconds * given.rate)
     samples = first_samples(source, count)
@@ -114,11 +112,11 @@ def print_percentiles(taken: list[float]) -> None:
 def day(bundle: Bundle, records: list[str], hours: float) -> None:
     """Hours at full speed: resident memory, time a decision, and the last hour against a fresh stream."""
     source = open_source(records[0])
-    electrodes = source.electrodes
+    spec = source.signal
     options: dict[str, Any] = {
-        "leads": electrodes.leads,
-        "rate": electrodes.rate,
-        "unit": electrodes.unit,
+        "leads": spec.leads,
+        "rate": spec.rate,
+        "unit": spec.unit,
         "pool": _POOL,
     }
     stream = EcgStream(bundle, **options)
@@ -152,32 +150,30 @@ def day(bundle: Bundle, records: list[str], hours: float) -> None:
 def sources(bundle: Path, record: str, count: int, seconds: float, folder: Path) -> None:
     """Sources at their own speed in one session, on the cores that this process may use."""
     opened = open_bundle(bundle)
-    electrodes = open_source(record).electrodes
-    stop = int(seconds * electrodes.rate)
+    spec = open_source(record).signal
+    stop = int(seconds * spec.rate)
     signals = np.concatenate(list(_repeated([record], 0, int(seconds // 10) + 1)))[:stop]
     inputs = []
     for i in range(count):
         path = folder / f"{i}.npz"
-        np.savez(
-            path, samples=signals, leads=list(electrodes.leads), rate=electrodes.rate, unit=np.array("mV")
-        )
+        np.savez(path, samples=signals, leads=list(spec.leads), rate=spec.rate, unit=np.array("mV"))
         inputs.append(open_source(str(path)))
-    streams = EcgStreams(opened, [source.electrodes for source in inputs], pool=_POOL)
+    streams = EcgStreams(opened, [source.signal for source in inputs], pool=_POOL)
     session = Session(streams, inputs, realtime=True)
     before = time.process_time()
     ages = [i.timing.age for items in session.run() for i in items if isinstance(i, Decision) and i.timing]
     busy = (time.process_time() - before) / seconds
     half, most = np.percentile(ages, [50, 99])
-    print(f"{count} sources of {electrodes.rate:g} Hz, {len(ages)} decisions: {busy:.0%} of one core")
+    print(f"{count} sources of {spec.rate:g} Hz, {len(ages)} decisions: {busy:.0%} of one core")
     print(f"age of a decision's newest sample: p50 {half:.3f} s, p99 {most:.3f} s, at most {max(ages):.3f} s")
 
 
 def kills(bundle: Path, record: str, count: int, folder: Path) -> None:
     """SIGKILL at random moments, start again, compare the union with a run that was left alone."""
     signals = np.concatenate(list(_repeated([record], 0, 60)))
-    electrodes = open_source(record).electrodes
+    spec = open_source(record).signal
     path = folder / "a.npz"
-    np.savez(path, samples=signals, leads=list(electrodes.leads), rate=electrodes.rate, unit=np.array("mV"))
+    np.savez(path, samples=signals, leads=list(spec.leads), rate=spec.rate, unit=np.array("mV"))
     options = [str(bundle), str(path), "--pool", _POOL, "--every", "0.1s", "--state-every", "5ms"]
     started = time.perf_counter()
     _forked([*options, "--output", str(folder / "whole")], None)
@@ -225,7 +221,7 @@ def _repeated(records: list[str], start: int, stop: int) -> Iterator[NDArray[np.
     pieces = []
     for record in records:
         source = open_source(record)
-        pieces.append(first_samples(source, int(10 * source.electrodes.rate)))
+        pieces.append(first_samples(source, int(10 * source.signal.rate)))
     for i in range(start, stop):
         noise = np.random.default_rng(i).standard_normal(pieces[i % len(pieces)].shape)
         yield pieces[i % len(pieces)] + 0.01 * noise
@@ -237,7 +233,7 @@ def random_bundle(record: str, size: str, folder: Path) -> Path:
     from benchmarks.networks import PAPER_SIZE, random_checkpoint
     from multires_edge.export import export_bundle
 
-    leads = list(open_source(record).electrodes.leads)
+    leads = list(open_source(record).signal.leads)
     card = {
         "preprocessing": {"sampling_rate": 100, "channels": leads, "unit": "mV", "mean": 0.0, "std": 0.24},
         "labels": ["CD", "HYP", "MI", "NORM", "STTC"],

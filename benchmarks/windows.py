@@ -219,11 +219,11 @@ def record_table(
     parts = []
     while not source.ended:
         parts += [piece.values for piece in source.read(100_000) if isinstance(piece, Samples)]
-    electrodes = source.electrodes
+    spec = source.signal
     traces = {}
     for pool in ("window:10s", "reset:10s", "cumulative"):
         stream = EcgStream(
-            bundle, leads=electrodes.leads, rate=electrodes.rate, unit=electrodes.unit, every=EVERY,
+            bundle, leads=spec.leads, rate=spec.rate, unit=spec.unit, every=EVERY,
             pool=pool, rename=rename, allow_missing=True,
         )  # fmt: skip
         traces[pool] = probabilities([d for part in parts for d in stream.feed(part)] + stream.finish())

@@ -1,11 +1,11 @@
-"""What `stream` and `monitor` share: options that say how samples are turned into decisions."""
+"""What `stream` and `monitor` share: the options of a session, and opening one."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,8 +17,9 @@ from multires_edge.cli.backend_option import backend_option
 if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle
     from multires_edge.runtime.ecg.session import Session
-    from multires_edge.runtime.ecg.sources.protocol import Source
-    from multires_edge.runtime.ecg.streams import EcgStreams, Tap
+    from multires_edge.runtime.ecg.settings import StreamOptions
+    from multires_edge.runtime.ecg.sources.protocol import Format, Source
+    from multires_edge.runtime.ecg.streams import EcgStreams, SampleObserver
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -98,66 +99,88 @@ def session_options(speed: str) -> Callable[[Function], Function]:
 
 
 @dataclass(frozen=True)
+class SessionOptions:
+    """The values of :func:`session_options`, by the names of their parameters."""
+
+    every: str
+    pool: str | None
+    gap: str
+    thresholds: tuple[str, ...]
+    speed: str
+    allow_missing: bool
+    renamed: tuple[str, ...]
+    rate: float | None
+    unit: str | None
+    leads: str | None
+    reconnect: str | None
+    timing: bool
+    backend: str
+    precision: str
+
+    def stream(self) -> StreamOptions:
+        """How samples become decisions. Raises InputError."""
+        from multires_edge.runtime.ecg.settings import StreamOptions
+
+        return StreamOptions(
+            self.every, self.pool, self.gap, list(self.thresholds),
+            self.allow_missing, renamed_leads(self.renamed), self.backend, self.precision,
+        )  # fmt: skip
+
+    def format(self) -> Format:
+        """What sources do not say themselves. Raises InputError."""
+        from multires_edge.runtime.ecg.settings import parse_duration
+        from multires_edge.runtime.ecg.sources.protocol import Format
+
+        names = [name.strip() for name in self.leads.split(",")] if self.leads else None
+        reconnect = parse_duration(self.reconnect, "reconnect") if self.reconnect else 0.0
+        return Format(self.rate, self.unit, names, reconnect)
+
+
+@dataclass(frozen=True)
 class OpenedSession:
-    """A session that is ready to run; ``options`` are those that a saved state must have been made with."""
+    """A session that is ready to run; a saved state fits if it was made with the same ``run_options``."""
 
     bundle: Bundle
     inputs: list[Source]
     streams: EcgStreams
     session: Session
-    options: dict[str, Any]
+    options: StreamOptions
+    run_options: dict[str, Any]
 
 
 @contextlib.contextmanager
 def open_session(
-    bundle: Path, sources: tuple[str, ...], chosen: dict[str, Any], on_samples: Tap | None = None
+    bundle: Path, sources: tuple[str, ...], chosen: SessionOptions, on_samples: SampleObserver | None = None
 ) -> Iterator[OpenedSession]:
-    """Open a bundle and its sources with the chosen ``session_options``; sources are closed behind it.
-
-    Raises MultiresError for what cannot be read, or does not fit.
-    """
+    """Open a bundle and its sources; the sources are closed at the end. Raises MultiresError."""
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.ecg.session import Session
-    from multires_edge.runtime.ecg.settings import parse_duration
     from multires_edge.runtime.ecg.sources.opening import open_source
-    from multires_edge.runtime.ecg.sources.protocol import Format
     from multires_edge.runtime.ecg.streams import EcgStreams
 
     if len(set(sources)) < len(sources):
         raise InputError(f"a source is given twice: {', '.join(sources)}")
-    leads, reconnect = chosen["leads"], chosen["reconnect"]
-    names = [name.strip() for name in leads.split(",")] if leads else None
-    patience = parse_duration(reconnect, "reconnect") if reconnect else 0.0
-    given = Format(chosen["rate"], chosen["unit"], names, patience)
+    given, options = chosen.format(), chosen.stream()
     opened = open_bundle(bundle)
     with contextlib.ExitStack() as stack:
         inputs: list[Source] = []
         for spec in sources:
             inputs.append(open_source(spec, given))
             stack.callback(inputs[-1].close)
-        called = [source.electrodes.name for source in inputs]
-        if len(set(called)) < len(called):  # such as rec and rec.hea, which nobody could tell apart
-            raise InputError(f"a source is given twice: {', '.join(called)}")
-        options: dict[str, Any] = {
-            key: chosen[key] for key in ("every", "pool", "gap", "allow_missing", "backend", "precision")
-        }
-        options |= {"thresholds": list(chosen["thresholds"]), "rename": _renamed(chosen["renamed"])}
-        live = any(source.live for source in inputs)
-        streams = EcgStreams(
-            opened,
-            [source.electrodes for source in inputs],
-            patience=0 if live else None,
-            on_samples=on_samples,
-            **options,
-        )
-        options |= {
+        names = [source.signal.name for source in inputs]
+        if len(set(names)) < len(names):  # such as rec and rec.hea, which decisions could not tell apart
+            raise InputError(f"a source is given twice: {', '.join(names)}")
+        lockstep = not any(source.live for source in inputs)
+        specs = [source.signal for source in inputs]
+        streams = EcgStreams(opened, specs, options, lockstep=lockstep, on_samples=on_samples)
+        run_options = asdict(options) | {
             "bundle": opened.manifest.source.sha256,
             "card": _digest_of_card(opened),
-            "timing": chosen["timing"],
-            "speed": chosen["speed"],
+            "timing": chosen.timing,
+            "speed": chosen.speed,
         }
-        session = Session(streams, inputs, realtime=chosen["speed"] == "realtime")
-        yield OpenedSession(opened, inputs, streams, session, options)
+        session = Session(streams, inputs, realtime=chosen.speed == "realtime")
+        yield OpenedSession(opened, inputs, streams, session, options, run_options)
 
 
 @contextlib.contextmanager
@@ -188,7 +211,8 @@ def _digest_of_card(bundle: Bundle) -> str:
     )
 
 
-def _renamed(pairs: tuple[str, ...]) -> dict[str, str]:
+def renamed_leads(pairs: tuple[str, ...]) -> dict[str, str]:
+    """The source's lead by the card's channel, from CHANNEL=LEAD. Raises InputError."""
     renamed = {}
     for pair in pairs:
         channel, _, lead = pair.partition("=")

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from multires_edge.base.errors import InputError, MissingExtraError
-from multires_edge.cli.stream_options import OpenedSession, open_session, session_options, stopped_by_signals
+from multires_edge.cli.stream_options import (
+    OpenedSession,
+    SessionOptions,
+    open_session,
+    session_options,
+    stopped_by_signals,
+)
 from multires_edge.cli.terminal import command_errors, one_line
 
 if TYPE_CHECKING:
@@ -67,7 +73,7 @@ def monitor(
     port: int,
     token: str | None,
     allowed: tuple[str, ...],
-    **chosen: Any,
+    **options: Any,
 ) -> None:
     """Show electrodes and what BUNDLE decides of them on a web page, a patient a SOURCE.
 
@@ -79,11 +85,12 @@ def monitor(
     if find_spec("websockets") is None:
         raise MissingExtraError("websockets", "monitor", "the monitor's page")
     from multires_edge.runtime.ecg.output import FileOutput
-    from multires_edge.runtime.ecg.session import Keeper
+    from multires_edge.runtime.ecg.session import Checkpointer
     from multires_edge.runtime.monitor.access import Gate, is_loopback
     from multires_edge.runtime.monitor.output import PageOutput
     from multires_edge.runtime.monitor.server import MonitorServer
 
+    chosen = SessionOptions(**options)
     gate = Gate(host, token, allowed)
     if names and len(names) != len(sources):
         raise InputError(f"{len(names)} names for {len(sources)} sources: give one --name for each")
@@ -102,9 +109,9 @@ def monitor(
                 _say(
                     "note: the token and the page travel unencrypted; docs/monitor.md says how to tunnel them"
                 )
-            keeper = Keeper(session, lines, None, {}, seconds=0, timing=chosen["timing"], say=_say)
+            checkpointer = Checkpointer(session, lines, None, {}, seconds=0, timing=chosen.timing, say=_say)
             with stopped_by_signals(session):
-                fine = keeper.run()
+                fine = checkpointer.run()
                 lines.close()
                 for fault in session.faults:
                     _say(f"error: {one_line(fault)}")
@@ -118,25 +125,22 @@ def _hub(opened: OpenedSession, names: tuple[str, ...]) -> tuple[Hub, float]:
     """What the page is told of the session, and how many mV its samples' unit is."""
     from multires_edge.runtime.ecg.leads import volts_per
     from multires_edge.runtime.ecg.settings import parse_duration
-    from multires_edge.runtime.ecg.thresholds import Threshold
     from multires_edge.runtime.monitor.hub import Hub
     from multires_edge.runtime.monitor.patient import Identity
 
     card, options = opened.bundle.manifest.card, opened.options
     identities = []
     for i, (source, leads) in enumerate(zip(opened.inputs, opened.streams.leads, strict=True)):
-        electrodes = source.electrodes
-        name = names[i] if names else electrodes.name
-        identities.append(
-            Identity(electrodes.name, name, electrodes.rate, leads.missing, leads.derived, source.live)
-        )
+        spec = source.signal
+        name = names[i] if names else spec.name
+        identities.append(Identity(spec.name, name, spec.rate, leads.missing, leads.derived, source.live))
     about = {
         "bundle": opened.bundle.path.name,
         "model": card and card.name,
         "labels": opened.streams.labels,
         "independent": card is not None and card.output == "sigmoid",
-        "thresholds": {t.label: t.on for t in map(Threshold.parse, options["thresholds"])},
-        "every": parse_duration(options["every"], "every"),
+        "thresholds": {t.label: t.on for t in options.parsed_thresholds()},
+        "every": parse_duration(options.every, "every"),
     }
     preprocessing = opened.bundle.preprocessing
     assert preprocessing is not None  # a stream of electrodes asks for it

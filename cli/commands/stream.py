@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from multires_edge.base.errors import InputError
-from multires_edge.cli.stream_options import open_session, session_options, stopped_by_signals
+from multires_edge.cli.stream_options import (
+    SessionOptions,
+    open_session,
+    session_options,
+    stopped_by_signals,
+)
 from multires_edge.cli.terminal import command_errors, one_line
 
 if TYPE_CHECKING:
-    from multires_edge.runtime.ecg.session import Session
+    from multires_edge.runtime.ecg.output import Output
+    from multires_edge.runtime.ecg.session import Checkpoint, Session
 
 
 @click.command()
@@ -39,7 +45,7 @@ def stream(
     state_file: Path | None,
     state_every: str,
     as_json: bool,
-    **chosen: Any,
+    **options: Any,
 ) -> None:
     """Stream electrodes through BUNDLE: a line of JSON for each decision and event.
 
@@ -51,10 +57,11 @@ def stream(
     """
     from multires_edge.runtime.ecg.output import discard_standard_output
     from multires_edge.runtime.ecg.service import Service
-    from multires_edge.runtime.ecg.session import Keeper, check_options
+    from multires_edge.runtime.ecg.session import Checkpoint, Checkpointer
     from multires_edge.runtime.ecg.settings import parse_duration
     from multires_edge.runtime.ecg.state_file import StateFile
 
+    chosen = SessionOptions(**options)
     if output is not None and state_file is not None and output.resolve() == state_file.resolve():
         raise InputError(f"--output and --state-file are one file, {output}; give two")
     with contextlib.ExitStack() as stack:
@@ -62,26 +69,27 @@ def stream(
         saved = None
         if file is not None:
             stack.enter_context(file.locked())
-            saved, wrong = file.read()
+            tree, wrong = file.read()
             if wrong:
                 _say(f"warning: {wrong}; going on from the state before it")
+            saved = None if tree is None else Checkpoint.from_tree(tree)
         opened = stack.enter_context(open_session(bundle, sources, chosen))
         session = opened.session
         if saved is not None:
-            check_options(saved["options"], opened.options)
-            session.load(saved)
+            saved.check_options(opened.run_options)
+            session.load(saved.session)
         lines = _open_output(output, saved, session, file is not None)
-        keeper = Keeper(
-            session, lines, file, opened.options,
-            seconds=parse_duration(state_every, "state-every"), timing=chosen["timing"], say=_say,
+        checkpointer = Checkpointer(
+            session, lines, file, opened.run_options,
+            seconds=parse_duration(state_every, "state-every"), timing=chosen.timing, say=_say,
             alive=Service().alive,
         )  # fmt: skip
         if file is not None and saved is None:
-            keeper.checkpoint(must=True)  # before the first line: no line is ever without a state
+            checkpointer.checkpoint(must=True)  # before the first line: no line is ever without a state
         try:
             started = time.perf_counter()
             with stopped_by_signals(session):
-                fine = keeper.run()
+                fine = checkpointer.run()
                 lines.close()
             took = time.perf_counter() - started
         except BrokenPipeError:
@@ -96,14 +104,14 @@ def stream(
         sys.exit(1)
 
 
-def _open_output(path: Path | None, saved: dict[str, Any] | None, session: Session, keeps_state: bool) -> Any:
-    from multires_edge.runtime.ecg.output import FileOutput, PatientOutput, StandardOutput
+def _open_output(path: Path | None, saved: Checkpoint | None, session: Session, keeps_state: bool) -> Output:
+    from multires_edge.runtime.ecg.output import BackgroundOutput, FileOutput, StandardOutput
 
     if path is not None:
-        if saved is not None and saved["output"] is None:
+        if saved is not None and saved.output is None:
             raise InputError("the state is of a run without --output; leave it out, or start over")
-        return FileOutput(path, None if saved is None else saved["output"])
-    if saved is not None and saved["output"] is not None:
+        return FileOutput(path, None if saved is None else saved.output)
+    if saved is not None and saved.output is not None:
         raise InputError("the state is of a run with --output; give the same file, or start over")
     if keeps_state:
         _say("note: without --output, lines since the last state come again after a crash")
@@ -116,7 +124,7 @@ def _open_output(path: Path | None, saved: dict[str, Any] | None, session: Sessi
             f'{{"type": "event", "source": null, "time": null, "event": "dropped_lines", "lines": {count}}}'
         )
 
-    return PatientOutput(StandardOutput(), dropped, lambda: session.stopped)
+    return BackgroundOutput(StandardOutput(), dropped, lambda: session.stopped)
 
 
 def _say(text: str) -> None:

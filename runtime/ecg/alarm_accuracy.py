@@ -170,7 +170,7 @@ def _alone(
         stream = _stream(bundle, recording, options)
         decisions = stream.feed(recording.samples()) + stream.finish()
         if not decisions:
-            raise DataError(f"{recording.electrodes.name}: too short for one decision; lower --every")
+            raise DataError(f"{recording.signal.name}: too short for one decision; lower --every")
         chances.append(np.array([list(d.probabilities.values()) for d in decisions]))
         times.append(np.array([d.time + stream.delay for d in decisions]))
     return chances, times, max(float(t[0]) for t in times)
@@ -196,10 +196,10 @@ def _changes(
         decisions, ends = [], [0.0]
         for i in rows:
             recording = data.recordings[i]
-            progress(f"changes: {recording.electrodes.name}")
+            progress(f"changes: {recording.signal.name}")
             samples = recording.samples()
             decisions += stream.feed(samples)
-            ends.append(ends[-1] + len(samples) / recording.electrodes.rate)
+            ends.append(ends[-1] + len(samples) / recording.signal.rate)
         decisions += stream.finish()
         chances = np.array([list(d.probabilities.values()) for d in decisions])
         times = np.array([d.time for d in decisions])
@@ -232,11 +232,11 @@ def _steady(yes: NDArray[np.bool_], final: NDArray[np.bool_], times: NDArray[np.
 
 
 def _stream(bundle: Bundle, recording: Recording, options: Mapping[str, Any]) -> EcgStream:
-    e = recording.electrodes
+    e = recording.signal
     return EcgStream(bundle, leads=e.leads, rate=e.rate, unit=e.unit, name=e.name, **options)
 
 
 def _device(recording: Recording) -> tuple[str, ...]:
-    e = recording.electrodes
+    e = recording.signal
     units = (e.unit,) if isinstance(e.unit, str) else tuple(e.unit)
     return (f"{e.rate:g}", *e.leads, *units)

@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import InputError
-from multires_edge.format.arrays import all_finite
 from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.ecg.decision import Event
+from multires_edge.runtime.ecg.gaps import GapPolicy, Gaps
 from multires_edge.runtime.ecg.leads import LeadMap, volts_per
 from multires_edge.runtime.ecg.quality import Flags, Quality
 from multires_edge.runtime.ecg.resample import Resampler, check_rate
-from multires_edge.runtime.ecg.settings import GapPolicy
 
 # What is ready at once of a recording is looked at, filled and resampled at once, up to so much.
 _BLOCKS_TOGETHER = 64
@@ -72,21 +71,19 @@ class FrontEnd:
         self.name, self.leads, self.rate = name, leads, rate
         self.ready: deque[Block] = deque()
         self._preprocessing = preprocessing
-        self._every, self._reset, self._gap = every, reset, gap
-        self._patience = None if gap.patience is None else max(1, round(gap.patience * rate))
+        self._every, self._reset = every, reset
         self._tick: int = max(1, round(every / preprocessing.sampling_rate * rate))
         self._resampler = Resampler(rate, preprocessing.sampling_rate, channels)
         self._quality = Quality(rate, leads.channels, leads.missing, volts_per(preprocessing.unit))
-        self._present = [i for i, channel in enumerate(leads.channels) if channel not in leads.missing]
-        self._mean = np.broadcast_to(np.asarray(preprocessing.mean, np.float64), channels)
-        self._last = self._mean.copy()
+        mean = np.broadcast_to(np.asarray(preprocessing.mean, np.float64), channels)
+        present = [i for i, channel in enumerate(leads.channels) if channel not in leads.missing]
+        self._gaps = Gaps(gap, rate, mean, present)
         self._ahead: NDArray[np.float32] = np.empty((channels, 0), np.float32)
         self._waiting: NDArray[np.float64] = np.empty((0, channels))
         self._came: NDArray[np.bool_] = np.empty(0, bool)
         self._index = 0  # of the first sample that waits
         self._origin = 0  # of the sample that the stream started with
         self._steps = 0
-        self._silent_for = 0
         self._stopped = False
         self._restarted = False
         self._notes: deque[tuple[int, Event]] = deque()
@@ -108,7 +105,9 @@ class FrontEnd:
         """Seconds that a decision lags behind the newest sample, by the resampler's filter."""
         return self._resampler.lookahead
 
-    def feed(self, mapped: NDArray[np.float64], arrived: float | None = None, *, came: bool = True) -> None:
+    def add_mapped(
+        self, mapped: NDArray[np.float64], arrived: float | None = None, *, came: bool = True
+    ) -> None:
         """Take samples (n, channels) as the lead map gives them; ``came`` False for those that did not."""
         self._waiting = np.concatenate([self._waiting, mapped])
         self._came = np.concatenate([self._came, np.full(len(mapped), came)])
@@ -122,7 +121,7 @@ class FrontEnd:
             raise InputError(f"{self.name}: {count!r} samples are missing, expected a whole number")
         while count > 0:
             n = min(count, 4096)
-            self.feed(np.full((n, len(self._mean)), np.nan), arrived, came=False)
+            self.add_mapped(np.full((n, len(self.leads.channels)), np.nan), arrived, came=False)
             count -= n
 
     def note(self, kind: str, **details: Any) -> None:
@@ -147,7 +146,6 @@ class FrontEnd:
         """A source that had ended is there again: what comes now is a new recording."""
         self._drop(len(self._waiting))
         self._ahead = self._ahead[:, :0]
-        self._silent_for = 0
         self._start_over()
 
     def _cut(self, arrived: float | None) -> bool:
@@ -157,14 +155,14 @@ class FrontEnd:
         needs, decisions = self._whole_blocks()
         if not needs:
             return False
-        silence = self._silence(needs[-1])
+        silence = self._gaps.silence(self._waiting[: needs[-1]])
         if silence is not None:
             before = sum(need < silence for need in needs)
             if not before:
                 self._stop(silence)
                 return True
             needs, decisions = needs[:before], [need for need in decisions if need < silence]
-            self._silence(needs[-1])
+            self._gaps.silence(self._waiting[: needs[-1]])
         start = self._index
         flags = iter(self._take(needs[-1], decisions))
         for need in needs:
@@ -198,12 +196,9 @@ class FrontEnd:
         Returns the flags at each decision that is due after so many of them.
         """
         x, came = self._drop(count)
-        flags = self._quality.feed(x, ~came, decisions)
+        flags = self._quality.inspect(x, ~came, decisions)
         if count:
-            if not all_finite(x):
-                x = self._fill(x)
-            self._last = x[-1].copy()
-            self._keep(self._resampler.process(x))
+            self._keep(self._resampler.process(self._gaps.fill(x)))
         return flags
 
     def _drop(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -214,15 +209,6 @@ class FrontEnd:
 
     def _keep(self, resampled: NDArray[np.float64]) -> None:
         self._ahead = np.concatenate([self._ahead, self._preprocessing.normalize(resampled.T)], 1)
-
-    def _fill(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = np.isfinite(x)
-        if self._gap.fill == "zero":
-            return np.where(found, x, self._mean)
-        rows = np.where(found, np.arange(1, len(x) + 1)[:, None], 0)
-        held = np.concatenate([self._last[None], x])
-        filled: NDArray[np.float64] = np.take_along_axis(held, np.maximum.accumulate(rows, 0), 0)
-        return filled
 
     def _emit(self, index: int, flags: Callable[[], Flags], arrived: float | None) -> None:
         """Make a block of the first steps of ``_ahead``; ``index`` is that of the sample behind it."""
@@ -261,38 +247,22 @@ class FrontEnd:
         self._stopped = False
         self._restarted = True
         self._origin, self._steps = self._index, 0
-        self._last = self._mean.copy()
+        self._gaps.start_over()
         self._resampler.reset()
         self._notes.append((self._index, Event(self.name, self._index / self.rate, "restart", {})))
 
     # The gap policy "restart".
 
-    def _silence(self, count: int) -> int | None:
-        """Where in the next samples the patience ends, if it does."""
-        if self._patience is None:
-            return None
-        edges = np.concatenate([[-1 - self._silent_for], self._heard(count), [count]])
-        silences = np.diff(edges) - 1
-        long = np.flatnonzero(silences >= self._patience)
-        if len(long):
-            return max(0, int(edges[long[0]]) + 1 + self._patience)
-        self._silent_for = int(silences[-1])
-        return None
-
-    def _heard(self, count: int) -> NDArray[np.intp]:
-        """Those of the next samples that have a value of any lead that the source has."""
-        return np.flatnonzero(np.isfinite(self._waiting[:count, self._present]).any(1))
-
     def _stop(self, at: int) -> None:
         x, came = self._drop(at)
-        self._quality.feed(x, ~came)
-        self._stopped, self._silent_for = True, 0
+        self._quality.inspect(x, ~came)
+        self._stopped = True
         self._ahead = self._ahead[:, :0]
         self._notes.append((self._index, Event(self.name, self._index / self.rate, "silent", {})))
 
     def _listen(self, arrived: float | None) -> bool:
         """Let silence pass, a block of nothing at a time, until a sample comes."""
-        heard = self._heard(self._tick)
+        heard = self._gaps.heard(self._waiting[: self._tick])
         if len(heard):
             self._drop(int(heard[0]))
             self._start_over()
@@ -311,23 +281,24 @@ class FrontEnd:
             "waiting": self._waiting.copy(),
             "came": self._came.copy(),
             "ahead": self._ahead.copy(),
-            "last": self._last.copy(),
-            "counts": [self._index, self._origin, self._steps, self._silent_for],
+            "counts": [self._index, self._origin, self._steps],
             "stopped": self._stopped,
             "restarted": self._restarted,
             "notes": [[index, event.save()] for index, event in self._notes],
             "quality": self._quality.save(),
+            "gaps": self._gaps.save(),
             "resampler": self._resampler.save(),
             "ready": [_saved_block(block) for block in self.ready],
         }
 
     def load(self, saved: dict[str, Any]) -> None:
         self._waiting, self._came = saved["waiting"].copy(), saved["came"].copy()
-        self._ahead, self._last = saved["ahead"].copy(), saved["last"].copy()
-        self._index, self._origin, self._steps, self._silent_for = saved["counts"]
+        self._ahead = saved["ahead"].copy()
+        self._index, self._origin, self._steps = saved["counts"]
         self._stopped, self._restarted = saved["stopped"], saved["restarted"]
         self._notes = deque((index, Event(**event)) for index, event in saved["notes"])
         self._quality.load(saved["quality"])
+        self._gaps.load(saved["gaps"])
         self._resampler.load(saved["resampler"])
         self.ready = deque(_loaded_block(block) for block in saved["ready"])
 

@@ -105,7 +105,7 @@ class StandardOutput:
         pass
 
 
-class PatientOutput:
+class BackgroundOutput:
     """Another output behind a thread, for live sources: writing to it never waits.
 
     While its reader is slow the oldest lines give way; ``dropped`` is called with how many, and its line

@@ -52,7 +52,7 @@ class Quality:
         self._judged = np.zeros(len(channels), np.int64)
         self._since = np.zeros(len(channels), np.int64)
 
-    def feed(
+    def inspect(
         self, x: NDArray[np.float64], silent: NDArray[np.bool_], ends: Sequence[int] = ()
     ) -> list[Flags]:
         """x (n, channels) in the card's unit, NaN without a value; ``silent`` (n,) where nothing came.

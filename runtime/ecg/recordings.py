@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import DataError
 from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Samples
 from multires_edge.runtime.ecg.streams import card_of
@@ -29,7 +29,7 @@ _AT_ONCE = 1 << 16
 class Recording:
     """One patient's samples (n, leads), read when they are needed."""
 
-    electrodes: Electrodes
+    signal: SignalSpec
     samples: Callable[[], NDArray[np.float64]]
 
 
@@ -67,7 +67,7 @@ def _from_file(path: Path, bundle: Bundle, card: Preprocessing) -> LabelledRecor
 
     recordings = [
         Recording(
-            Electrodes(card.channels, card.sampling_rate, card.unit, f"{path}, record {row}"),
+            SignalSpec(card.channels, card.sampling_rate, card.unit, f"{path}, record {row}"),
             reader(row),
         )
         for row in range(len(data))
@@ -82,7 +82,7 @@ def _from_folder(folder: Path, bundle: Bundle) -> LabelledRecordings:
     for name in rows:
         source = open_source(str(folder / name))
         source.close()
-        recordings.append(Recording(source.electrodes, _reader(str(folder / name))))
+        recordings.append(Recording(source.signal, _reader(str(folder / name))))
     return LabelledRecordings(folder, recordings, np.array(list(rows.values()), bool))
 
 
@@ -95,7 +95,7 @@ def _reader(spec: str) -> Callable[[], NDArray[np.float64]]:
                 if not isinstance(piece, Samples):
                     raise DataError(f"{spec}: breaks off; repair or drop the record")
                 parts.append(piece.values)
-        return np.concatenate(parts) if parts else np.empty((0, len(source.electrodes.leads)))
+        return np.concatenate(parts) if parts else np.empty((0, len(source.signal.leads)))
 
     return read
 

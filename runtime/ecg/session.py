@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from multires_edge.base.errors import OutputError, StateError
@@ -64,7 +65,7 @@ class Session:
     def seconds(self) -> float:
         """Record time that :meth:`run` has taken in, of all sources together."""
         return sum(
-            (self._streams.received(row) - already) / source.electrodes.rate
+            (self._streams.received(row) - already) / source.signal.rate
             for row, (already, source) in enumerate(zip(self._already, self._sources, strict=True))
         )
 
@@ -77,7 +78,7 @@ class Session:
         now = time.monotonic()
         self._already = [self._streams.received(row) for row in range(len(self._sources))]
         self._began = [
-            now - already / source.electrodes.rate
+            now - already / source.signal.rate
             for already, source in zip(self._already, self._sources, strict=True)
         ]
         while not self.done and not self.stopped:
@@ -86,7 +87,7 @@ class Session:
             for row, source in enumerate(self._sources):
                 if self._finished[row]:
                     continue
-                rate = source.electrodes.rate
+                rate = source.signal.rate
                 count = round(_CHUNK_SECONDS * rate)
                 if source.live:
                     # No further than the next decision, so that it has the time when its last sample came.
@@ -117,7 +118,7 @@ class Session:
 
     def _due(self, row: int, more: int = 0) -> float:
         """When the last sample so far, or one of those to come, is played."""
-        return self._began[row] + (self._streams.received(row) + more) / self._sources[row].electrodes.rate
+        return self._began[row] + (self._streams.received(row) + more) / self._sources[row].signal.rate
 
     def _read(self, row: int, source: Source, count: int, now: float) -> list[Item]:
         streams = self._streams
@@ -141,11 +142,11 @@ class Session:
     def _note(self, row: int, source: Source, note: Note) -> None:
         self._streams.note(row, note.kind, **note.details)
         if note.fault:
-            self.faults.append(f"{source.electrodes.name}: {note.kind}: {note.details.get('message', '')}")
+            self.faults.append(f"{source.signal.name}: {note.kind}: {note.details.get('message', '')}")
 
     def _watch(self, row: int, source: Source, heard: bool, now: float) -> list[Item]:
         """Say at once, and not in its turn, that a live source has fallen silent or speaks again."""
-        name, rate = source.electrodes.name, source.electrodes.rate
+        name, rate = source.signal.name, source.signal.rate
         at = self._streams.received(row) / rate
         if heard:
             self._heard[row] = now
@@ -181,11 +182,38 @@ class Session:
             if self._finished[row] and source.live:
                 self._finished[row] = False
                 self._streams.reopen(row)
-                name = f"{source.electrodes.name}: "
+                name = f"{source.signal.name}: "
                 self.faults = [fault for fault in self.faults if not fault.startswith(name)]
 
 
-class Keeper:
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a state file holds of a run: its options, the bytes of output that belong to it, the session."""
+
+    options: dict[str, Any]
+    output: int | None
+    session: dict[str, Any]
+
+    def to_tree(self) -> dict[str, Any]:
+        """As :class:`StateFile` writes it."""
+        return {"options": self.options, "output": self.output, "session": self.session}
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> Checkpoint:
+        """From what :class:`StateFile` read."""
+        return cls(tree["options"], tree["output"], tree["session"])
+
+    def check_options(self, mine: dict[str, Any]) -> None:
+        """Raise StateError where the state was saved by a run with other options."""
+        for key, value in mine.items():
+            if self.options.get(key) != value:
+                raise StateError(
+                    f"the state is of a run with {key} {self.options.get(key)!r}, this one has {value!r}; "
+                    "give the same options, or another state file"
+                )
+
+
+class Checkpointer:
     """Writes what a session gives, and a checkpoint of both every so many seconds."""
 
     def __init__(
@@ -227,7 +255,7 @@ class Keeper:
         assert self._state_file is not None
         offset = self._output.checkpoint()
         try:
-            self._state_file.write({"options": self._options, "output": offset, **self._session.save()})
+            self._state_file.write(Checkpoint(self._options, offset, self._session.save()).to_tree())
         except OutputError as error:
             # Decisions are worth more than the checkpoint; the one before is still good.
             if must:
@@ -243,16 +271,6 @@ class Keeper:
         if not self._timing:
             entry.pop("timing", None)
         return json.dumps(entry, ensure_ascii=False)
-
-
-def check_options(saved: dict[str, Any], mine: dict[str, Any]) -> None:
-    """Raise StateError where a state was saved by a run with other options."""
-    for key, value in mine.items():
-        if saved.get(key) != value:
-            raise StateError(
-                f"the state is of a run with {key} {saved.get(key)!r}, this one has {value!r}; give the same "
-                "options, or another state file"
-            )
 
 
 def _names(identities: list[dict[str, Any]]) -> str:

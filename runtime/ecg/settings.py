@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from multires_edge.base.errors import ConfigError, InputError
 from multires_edge.format.pooling import CUMULATIVE, MAX_WINDOW, POOLINGS, Pooling, Window, parse_pooling
+from multires_edge.runtime.ecg.thresholds import Threshold
 
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|h|)", re.ASCII)
 # What a stream that never ends is pooled over, where nobody says: docs/windows.md measured the choices.
@@ -30,6 +32,30 @@ def whole_steps(seconds: float, rate: float, what: str) -> int:
     if steps < 1 or abs(steps - seconds * rate) > 1e-6 * steps:
         raise InputError(f"{what} is {seconds:g} s, expected a whole number of samples at {rate:g} Hz")
     return steps
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How samples become decisions, the same for every source of a run.
+
+    ``every``: seconds between decisions, or a duration such as "500ms". ``pool``: cumulative, window:10s,
+    reset:10s or bundle; None is the window that the bundle was exported with, or window:10s. ``gap``: hold,
+    zero or restart:1s. ``thresholds``: LABEL=ON[:OFF]. ``rename`` maps a channel of the card to the name of
+    the source's lead; ``allow_missing`` feeds the card's mean for leads that the source does not have.
+    """
+
+    every: float | str = 0.5
+    pool: str | None = None
+    gap: str = "hold"
+    thresholds: Sequence[str | Threshold] = ()
+    allow_missing: bool = False
+    rename: Mapping[str, str] = field(default_factory=dict)
+    backend: str = "auto"
+    precision: str = "fp32"
+
+    def parsed_thresholds(self) -> list[Threshold]:
+        """The thresholds, read from text where necessary. Raises InputError."""
+        return [t if isinstance(t, Threshold) else Threshold.parse(t) for t in self.thresholds]
 
 
 @dataclass(frozen=True)
@@ -88,26 +114,3 @@ class Pool:
     def seen(self, steps: int, own: Pooling | None) -> int:
         """Steps that the logits after ``steps`` steps of the stream are pooled over."""
         return (self.pooling or own or CUMULATIVE).seen(steps)
-
-
-@dataclass(frozen=True)
-class GapPolicy:
-    """What the network is fed where a sample is missing.
-
-    "hold" repeats a lead's last value, "zero" takes the card's mean, which the network sees as zero.
-    "restart" holds too, but after ``patience`` seconds without a value of any lead it stops, makes no
-    decisions, and starts the stream over with the next sample that comes.
-    """
-
-    fill: str = "hold"
-    patience: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> GapPolicy:
-        """Read hold, zero, restart or restart:2s. Raises InputError."""
-        kind, _, patience = text.partition(":")
-        if kind in ("hold", "zero") and not patience:
-            return cls(kind)
-        if kind == "restart":
-            return cls("hold", parse_duration(patience or 1.0, "the gap's patience"))
-        raise InputError(f"gap is {text!r}, expected hold, zero, restart or restart:2s")

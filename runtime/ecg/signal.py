@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Electrodes:
+class SignalSpec:
     """What a device gives: its leads in order, samples a second, and one unit, or one a lead."""
 
     leads: Sequence[str]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from multires_edge.runtime.backends.registry import FixedPoolingError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
 from multires_edge.runtime.ecg.frontend import Block, FrontEnd
+from multires_edge.runtime.ecg.gaps import GapPolicy
 from multires_edge.runtime.ecg.leads import LeadMap
-from multires_edge.runtime.ecg.settings import GapPolicy, Pool, parse_duration, whole_steps
-from multires_edge.runtime.ecg.signal import Electrodes
-from multires_edge.runtime.ecg.thresholds import Alarms, Threshold
-from multires_edge.runtime.state import StreamState
+from multires_edge.runtime.ecg.networks import LockstepBatch, Networks, SeparateStreams
+from multires_edge.runtime.ecg.settings import Pool, StreamOptions, parse_duration, whole_steps
+from multires_edge.runtime.ecg.signal import SignalSpec
+from multires_edge.runtime.ecg.thresholds import Alarms
 from multires_edge.runtime.stream import Stream
 
 # Of a recording that is read faster than it was made, more is ready than one decision takes; one call of
@@ -27,81 +29,69 @@ from multires_edge.runtime.stream import Stream
 _STEPS_TOGETHER = 1000
 
 
-# Called with a source's number, the number of the first sample, and samples (n, channels) float64 in the
-# card's unit at the device's rate, NaN where there is none: what a monitor draws.
-Tap = Callable[[int, int, NDArray[np.float64]], None]
+# Called with a source's row, the number of its first sample, and samples (n, channels) float64 in the card's
+# unit at the source's rate, NaN without a value. A monitor draws them.
+SampleObserver = Callable[[int, int, NDArray[np.float64]], None]
 
 
 class EcgStreams:
-    """Several sources, each with leads and a rate of its own, in one batch of the network.
+    """Several sources, each with its own leads and rate, through one network.
 
-    A source takes a row of the batch, and rows advance together, block by block. With ``patience`` the
-    others wait for a source until they are that many blocks ahead, then go on without it, and its row goes
-    on from where it was when it comes back. Without, they wait for ever: what comes out, and in which
-    order, then depends on the samples alone. With 0 nobody waits, and each has a stream of batch 1: for
-    live sources, whose blocks end at different moments. One thread at a time, as a Stream. ``pool`` None
-    is the window that the bundle was exported with, or window:10s.
+    In ``lockstep`` every source has a row of one batch, and all advance together: a decision waits for the
+    samples of every source that has not ended. The decisions and their order then depend on the samples
+    alone. Otherwise each source has its own stream and never waits for another: for live sources.
+
+    ``options`` or keyword arguments are those of :class:`StreamOptions`. Use one thread at a time.
     """
 
     def __init__(
         self,
         bundle: Bundle,
-        sources: Sequence[Electrodes],
+        sources: Sequence[SignalSpec],
+        options: StreamOptions | None = None,
         *,
-        every: float | str = 0.5,
-        pool: str | None = None,
-        gap: str = "hold",
-        thresholds: Iterable[str | Threshold] = (),
-        allow_missing: bool = False,
-        rename: Mapping[str, str] | None = None,
-        patience: int | None = None,
-        on_samples: Tap | None = None,
-        backend: str = "auto",
-        precision: str = "fp32",
+        lockstep: bool = True,
+        on_samples: SampleObserver | None = None,
+        **keywords: Any,
     ) -> None:
-        preprocessing = card_of(bundle)
+        options = replace(options or StreamOptions(), **keywords)
         if not sources:
             raise InputError("no sources: give at least one")
+        preprocessing = card_of(bundle)
         rate = preprocessing.sampling_rate
-        steps = whole_steps(parse_duration(every, "every"), rate, "every")
         own = bundle.manifest.pooling
-        self._pool, self._own = Pool.parse(pool, rate, own).suits(own), own
-        policy = GapPolicy.parse(gap)
+        self._pool, self._own = Pool.parse(options.pool, rate, own).suits(own), own
         self.labels = bundle.class_names
-        parsed = [t if isinstance(t, Threshold) else Threshold.parse(t) for t in thresholds]
-        self._fronts = []
-        for source in sources:
-            try:
-                leads = LeadMap(
-                    source.leads, source.unit, preprocessing, allow_missing=allow_missing, rename=rename
-                )
-                front = FrontEnd(
-                    source.name, leads, source.rate, preprocessing,
-                    every=steps, reset=self._pool.reset, gap=policy,
-                )  # fmt: skip
-            except (DataError, InputError) as error:
-                raise type(error)(f"{source.name}: {error}") from error
-            self._fronts.append(front)
-        self._alarms = [Alarms(parsed, self.labels) for _ in sources]
-        self._alone = patience == 0
-        batches = [1] * len(sources) if self._alone else [len(sources)]
-        try:
-            self._networks = [
-                bundle.stream(batch, backend=backend, precision=precision, pool=self._pool.pool)
-                for batch in batches
-            ]
-        except FixedPoolingError as error:
-            if pool is not None:
-                raise
-            raise BackendError(f"{error}; pool bundle takes the graph's as it is") from error
+        self._fronts = [
+            _front_end(source, options, preprocessing, reset=self._pool.reset) for source in sources
+        ]
+        thresholds = options.parsed_thresholds()
+        self._alarms = [Alarms(thresholds, self.labels) for _ in sources]
+        self._lockstep = lockstep
+        self._networks = self._open_networks(bundle, options)
         card = bundle.manifest.card
         self._probabilities = _sigmoid if card is not None and card.output == "sigmoid" else _softmax
         self._step_seconds = 1 / rate
-        self._patience = patience
         self._ended = [False] * len(sources)
-        # A row that was fed zeros beside the others, and the state that it goes on from.
-        self._parked: dict[int, StreamState] = {}
-        self._tap = on_samples
+        self._on_samples = on_samples
+
+    def _open_networks(self, bundle: Bundle, options: StreamOptions) -> Networks:
+        def stream(batch: int) -> Stream:
+            return bundle.stream(
+                batch, backend=options.backend, precision=options.precision, pool=self._pool.pool
+            )
+
+        count = len(self._fronts)
+        try:
+            return (
+                LockstepBatch(stream(count))
+                if self._lockstep
+                else SeparateStreams([stream(1) for _ in range(count)])
+            )
+        except FixedPoolingError as error:
+            if options.pool is not None:
+                raise
+            raise BackendError(f"{error}; pool bundle takes the graph's as it is") from error
 
     @property
     def delay(self) -> list[float]:
@@ -136,9 +126,9 @@ class EcgStreams:
                 f"{', '.join(front.leads.leads)}"
             )
         mapped = front.leads(samples)
-        if self._tap is not None:
-            self._tap(row, front.received, mapped)
-        front.feed(mapped, arrived)
+        if self._on_samples is not None:
+            self._on_samples(row, front.received, mapped)
+        front.add_mapped(mapped, arrived)
 
     def missing(self, row: int, count: int, arrived: float | None = None) -> None:
         """Let ``count`` samples of a source pass that never came, such as those of a lost packet."""
@@ -180,24 +170,23 @@ class EcgStreams:
         return self._fronts[row]
 
     def _rows_to_go(self) -> list[int]:
-        """Rows whose first blocks are one call of the network; none while one is worth waiting for."""
+        """Rows whose first blocks go into one call of the network."""
         waiting = [front.ready for front in self._fronts]
         rows = [row for row, blocks in enumerate(waiting) if blocks]
-        late = [row for row, blocks in enumerate(waiting) if not blocks and not self._ended[row]]
-        if not rows or (late and (self._patience is None or max(map(len, waiting)) <= self._patience)):
-            return []
-        if self._alone:
+        if not rows or not self._lockstep:
             return rows
-        lengths = [blocks[0].length for blocks in waiting if blocks]
+        if any(not blocks and not ended for blocks, ended in zip(waiting, self._ended, strict=True)):
+            return []
+        lengths = [waiting[row][0].length for row in rows]
         longest = max(lengths)
-        # Blocks are all of one length, unless a reset that is no multiple of decisions cuts them.
+        # Blocks have one length, unless a reset that is no multiple of the decisions' interval cuts them.
         return [row for row, length in zip(rows, lengths, strict=True) if length in (0, longest)]
 
     def _blocks_together(self, rows: Sequence[int]) -> int:
-        """How many blocks of each row, one behind the other, are the same as one long block of each."""
+        """How many consecutive blocks of each row give the same results as one long block."""
         others = [row for row in range(len(self._fronts)) if row not in rows]
-        if not self._alone and any(self._fronts[row].ready or not self._ended[row] for row in others):
-            return 1  # who waits for whom is asked anew after each
+        if self._lockstep and any(self._fronts[row].ready or not self._ended[row] for row in others):
+            return 1  # which rows wait has to be decided again after each block
         count = steps = 0
         for blocks in zip(*(self._fronts[row].ready for row in rows), strict=False):
             lengths = {block.length for block in blocks}
@@ -212,32 +201,13 @@ class EcgStreams:
         return count
 
     def _run(self, runs: Mapping[int, list[Block]]) -> dict[int, NDArray[np.float32]]:
-        """Logits (blocks, labels) after each of a row's blocks; rows without any stay where they are."""
         if not runs:
             return {}
-        if self._alone:
-            return {row: _run_alone(self._networks[row], run) for row, run in runs.items()}
-        stream = self._networks[0]
-        # One that has ended may have blocks left, of another length than these.
-        over = [ended and not front.ready for ended, front in zip(self._ended, self._fronts, strict=True)]
-        idle = [row for row in range(len(self._fronts)) if row not in runs and not over[row]]
-        for row in idle:
-            if row not in self._parked:
-                self._parked[row] = stream.save_state([row])
-        inputs = {row: _inputs(run) for row, run in runs.items()}
-        x = np.zeros((stream.batch, *next(iter(inputs.values())).shape), np.float32)
-        for row, run in runs.items():
-            x[row] = inputs[row]
-            saved = self._parked.pop(row, None)
-            if run[0].restart:
-                stream.reset([row])
-            elif saved is not None:
-                stream.load_state(saved, [row])
-        logits = stream.run(x)
-        full = [row for row, run in runs.items() if run[-1].reset]
-        if full:
-            stream.reset(full)
-        return {row: logits[row].T[_ends(run)] for row, run in runs.items()}
+        # A source that has ended may still have blocks, of another length than these.
+        ended = zip(self._ended, self._fronts, strict=True)
+        return self._networks.run(
+            runs, [row for row, (over, front) in enumerate(ended) if over and not front.ready]
+        )
 
     def _decide(self, row: int, block: Block, logits: NDArray[np.float32]) -> list[Decision | Event]:
         front = self._fronts[row]
@@ -262,32 +232,22 @@ class EcgStreams:
     def save(self) -> dict[str, Any]:
         """Everything that the next decisions depend on, as arrays and JSON values."""
         return {
-            "networks": [
-                np.frombuffer(stream.save_state().to_bytes(), np.uint8) for stream in self._networks
-            ],
+            **self._networks.save(),
             "fronts": [front.save() for front in self._fronts],
             "alarms": [alarms.save() for alarms in self._alarms],
             "ended": list(self._ended),
-            "parked": {
-                str(row): np.frombuffer(state.to_bytes(), np.uint8) for row, state in self._parked.items()
-            },
         }
 
     def load(self, saved: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`save` gave, of streams made with the same arguments. Raises StateError."""
-        for key, mine in (("fronts", self._fronts), ("networks", self._networks)):
-            if len(saved[key]) != len(mine):
-                raise StateError(f"the state has {len(saved[key])} {key}, expected {len(mine)}")
-        for stream, state in zip(self._networks, saved["networks"], strict=True):
-            stream.load_state(StreamState.from_bytes(state.tobytes()))
+        """Continue from :meth:`save` of streams made with the same arguments. Raises StateError."""
+        if len(saved["fronts"]) != len(self._fronts):
+            raise StateError(f"the state has {len(saved['fronts'])} sources, expected {len(self._fronts)}")
+        self._networks.load(saved)
         for front, state in zip(self._fronts, saved["fronts"], strict=True):
             front.load(state)
         for alarms, state in zip(self._alarms, saved["alarms"], strict=True):
             alarms.load(state)
         self._ended = list(saved["ended"])
-        self._parked = {
-            int(row): StreamState.from_bytes(state.tobytes()) for row, state in saved["parked"].items()
-        }
 
 
 class EcgStream:
@@ -309,9 +269,10 @@ class EcgStream:
         rate: float = 500.0,
         unit: str | Sequence[str] = "mV",
         name: str = "ecg",
-        **options: Any,
+        options: StreamOptions | None = None,
+        **keywords: Any,
     ) -> None:
-        self._streams = EcgStreams(bundle, [Electrodes(leads, rate, unit, name)], **options)
+        self._streams = EcgStreams(bundle, [SignalSpec(leads, rate, unit, name)], options, **keywords)
         self.labels = self._streams.labels
         self.events: list[Event] = []
 
@@ -353,21 +314,19 @@ class EcgStream:
         return decisions
 
 
-def _run_alone(stream: Stream, run: list[Block]) -> NDArray[np.float32]:
-    if run[0].restart:
-        stream.reset()
-    logits: NDArray[np.float32] = stream.run(_inputs(run)[None])[0].T[_ends(run)]
-    if run[-1].reset:
-        stream.reset()
-    return logits
-
-
-def _inputs(run: list[Block]) -> NDArray[np.float32]:
-    return np.concatenate([block.x for block in run if block.x is not None], 1)
-
-
-def _ends(run: list[Block]) -> NDArray[np.intp]:
-    return np.cumsum([block.length for block in run]) - 1
+def _front_end(
+    source: SignalSpec, options: StreamOptions, preprocessing: Preprocessing, *, reset: int | None
+) -> FrontEnd:
+    every = whole_steps(parse_duration(options.every, "every"), preprocessing.sampling_rate, "every")
+    gap = GapPolicy.parse(options.gap)
+    try:
+        leads = LeadMap(
+            source.leads, source.unit, preprocessing,
+            allow_missing=options.allow_missing, rename=options.rename,
+        )  # fmt: skip
+        return FrontEnd(source.name, leads, source.rate, preprocessing, every=every, reset=reset, gap=gap)
+    except (DataError, InputError) as error:
+        raise type(error)(f"{source.name}: {error}") from error
 
 
 def card_of(bundle: Bundle) -> Preprocessing:

@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from multires_edge.base.errors import DataError
-from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser
 
 # Seconds of samples that wait for the network at most, and that a first line may take.
 _BUFFER_SECONDS = 20.0
-_PATIENCE = 10.0
+_CONNECT_SECONDS = 10.0
 _RETRY = 0.5
 _READ_BYTES = 1 << 16
 _TOO_FAST = 2  # times the rate of the electrodes
@@ -86,13 +86,15 @@ class LiveSource:
         self._opened, self._wanted, self._finished = (threading.Event() for _ in range(3))
         self._thread = threading.Thread(target=self._take_in, name=f"samples of {name}", daemon=True)
         self._thread.start()
-        if not self._opened.wait(_PATIENCE):
+        if not self._opened.wait(_CONNECT_SECONDS):
             self.close()
-            raise DataError(f"{name}: no line within {_PATIENCE:.0f} s; expected a header, then samples")
+            raise DataError(
+                f"{name}: no line within {_CONNECT_SECONDS:.0f} s; expected a header, then samples"
+            )
         if not self._parsers:
             self.close()
             raise DataError(self._error or f"{name}: ended before its first line")
-        self.electrodes: Electrodes = self._parsers[0].electrodes
+        self.signal: SignalSpec = self._parsers[0].signal
         self._saved: dict[str, Any] = self._parsers[0].save()
 
     def read(self, count: int) -> list[Piece]:
@@ -173,7 +175,7 @@ class LiveSource:
         with self._room:
             waiting = self._waiting
             samples = waiting if self._expected is None else self._expected[0] - waiting
-        if samples / self._parsers[0].electrodes.rate >= _FAR:
+        if samples / self._parsers[0].signal.rate >= _FAR:
             self._closed.wait(_LINGER)
 
     def _connected_again(self) -> bool:
@@ -200,12 +202,12 @@ class LiveSource:
     def _greet(self, first: bytes, away_since: float) -> int:
         """The first line of a device that is back; returns how many lines were no samples."""
         known, parser = self._parsers[0], LineParser(self._name, first, self._given)
-        if parser.electrodes != known.electrodes:
+        if parser.signal != known.signal:
             raise DataError(f"{self._name}: came back as another device, with other leads, rate or unit")
         away = time.monotonic() - away_since
         pieces: list[Piece] = [Note("connected", {"seconds": round(away, 3)})]
         if not known.timed:  # else the next time says it better
-            pieces.append(Missing(round(away * known.electrodes.rate)))
+            pieces.append(Missing(round(away * known.signal.rate)))
         self._put(pieces)
         return parser.header_lines
 
@@ -231,7 +233,7 @@ class LiveSource:
 
     def _put(self, pieces: list[Piece], *, last: bool = False) -> None:
         parser = self._parsers[0]
-        size, rate = _samples(pieces), parser.electrodes.rate
+        size, rate = _samples(pieces), parser.signal.rate
         with self._room:
             if self._full(size) and not last:
                 since = time.monotonic() - self._held - self._queue[0].came
@@ -248,7 +250,7 @@ class LiveSource:
             self._wake_if_due()
 
     def _full(self, more: int) -> bool:
-        room = self._buffer_seconds * self._parsers[0].electrodes.rate
+        room = self._buffer_seconds * self._parsers[0].signal.rate
         return self._waiting > 0 and self._waiting + more > room
 
     def _hold(self, size: int) -> None:
@@ -258,7 +260,7 @@ class LiveSource:
         self._held += time.monotonic() - started
 
     def identity(self) -> dict[str, Any]:
-        return self.electrodes.identity() | {"unit": self.electrodes.unit}
+        return self.signal.identity() | {"unit": self.signal.unit}
 
     def save(self) -> dict[str, Any]:
         return {"parser": self._saved}
@@ -297,7 +299,7 @@ def open_tcp(address: str, given: Format) -> LiveSource:
 
     def connect() -> Connection:
         try:
-            connection = socket.create_connection((host, port), timeout=_PATIENCE)
+            connection = socket.create_connection((host, port), timeout=_CONNECT_SECONDS)
         except (OSError, UnicodeError) as error:  # the latter for a name that is none
             raise DataError(
                 f"{address}: cannot be reached ({getattr(error, 'strerror', None) or error})"

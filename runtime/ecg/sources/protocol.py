@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import MissingExtraError
-from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.signal import SignalSpec
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Source(Protocol):
     The samples of a ``live`` source come when they come; one that has ``ended`` has nothing left to read.
     """
 
-    electrodes: Electrodes
+    signal: SignalSpec
     live: bool
     ended: bool
 

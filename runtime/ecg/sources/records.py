@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError
 from multires_edge.runtime.ecg.leads import volts_per
-from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, require
 from multires_edge.runtime.ecg.wfdb_folder import check_ascii
 from multires_edge.runtime.evaluation.dataset import read_arrays
@@ -24,9 +24,9 @@ _READ_AHEAD = 1 << 15
 class Record(Protocol):
     """A recording: ``length`` samples, and what is wrong with it, if it can be read all the same."""
 
-    electrodes: Electrodes
+    signal: SignalSpec
     length: int
-    complaint: str | None
+    problem: str | None
 
     def read(self, start: int, stop: int) -> NDArray[np.float64]:
         """Samples (stop - start, leads). Raises anything for what cannot be read."""
@@ -38,11 +38,11 @@ class RecordSource:
     live = False
 
     def __init__(self, record: Record) -> None:
-        self.electrodes = record.electrodes
+        self.signal = record.signal
         self.ended = False
         self._record = record
         self._position = 0
-        self._buffer: NDArray[np.float64] = np.empty((0, len(self.electrodes.leads)))
+        self._buffer: NDArray[np.float64] = np.empty((0, len(self.signal.leads)))
 
     def read(self, count: int) -> list[Piece]:
         if self.ended:
@@ -65,8 +65,8 @@ class RecordSource:
             )
             self.ended = True
         elif self._position >= self._record.length:
-            if self._record.complaint:
-                pieces.append(self._truncated(self._record.complaint))
+            if self._record.problem:
+                pieces.append(self._truncated(self._record.problem))
             self.ended = True
         return pieces
 
@@ -90,7 +90,7 @@ class RecordSource:
         if stop <= start:
             return self._buffer[:0]
         values = self._record.read(start, stop)
-        if values.shape != (stop - start, len(self.electrodes.leads)):
+        if values.shape != (stop - start, len(self.signal.leads)):
             raise ValueError(f"{values.shape[0]} samples where {stop - start} are due")
         return values
 
@@ -101,7 +101,7 @@ class RecordSource:
         wake()
 
     def identity(self) -> dict[str, Any]:
-        return self.electrodes.identity() | {"samples": self._record.length}
+        return self.signal.identity() | {"samples": self._record.length}
 
     def save(self) -> dict[str, Any]:
         return {"position": self._position, "ended": self.ended}
@@ -123,7 +123,7 @@ class WfdbRecord:
 
         self._path = str(path)
         self._rdrecord = wfdb.rdrecord
-        self.complaint: str | None = None
+        self.problem: str | None = None
         try:
             check_ascii(path)
             header = wfdb.rdheader(self._path)
@@ -136,7 +136,7 @@ class WfdbRecord:
                 self._whole = np.asarray(header.p_signal, np.float64)
             length = int(wfdb.rdheader(self._path).sig_len or header.sig_len)
             names, units = [str(x) for x in header.sig_name], [str(x) for x in header.units]
-            self.electrodes = Electrodes(names, float(header.fs), units, str(path))
+            self.signal = SignalSpec(names, float(header.fs), units, str(path))
         except DataError:
             raise
         except Exception as error:
@@ -177,15 +177,15 @@ class EdfRecord:
         rate = float(self._signals[0].sampling_frequency)
         names = [signal.label for signal in self._signals]
         units = [signal.physical_dimension for signal in self._signals]
-        self.electrodes = Electrodes(names, rate, units, str(path))
+        self.signal = SignalSpec(names, rate, units, str(path))
         self.length = int(edf.num_data_records) * int(self._signals[0].samples_per_data_record)
         broken = [
             str(w.message) for w in caught if "truncated" in str(w.message) or "header" in str(w.message)
         ]
-        self.complaint = " ".join(broken) or None
+        self.problem = " ".join(broken) or None
 
     def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        rate = self.electrodes.rate
+        rate = self.signal.rate
         return np.stack([s.get_data_slice(start / rate, stop / rate) for s in self._signals], 1)
 
 
@@ -211,9 +211,9 @@ class NpzRecord:
         if rate is None or unit is None:
             raise DataError(f"{path}: says no {'rate' if rate is None else 'unit'}; give --rate and --unit")
         self._samples = samples
-        self.electrodes = Electrodes(leads, rate, unit, str(path))
+        self.signal = SignalSpec(leads, rate, unit, str(path))
         self.length = len(samples)
-        self.complaint: str | None = None
+        self.problem: str | None = None
 
     def read(self, start: int, stop: int) -> NDArray[np.float64]:
         return np.asarray(self._samples[start:stop], np.float64)

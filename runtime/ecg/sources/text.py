@@ -14,7 +14,7 @@ import numpy as np
 
 from multires_edge.base.errors import DataError, InputError, StateError
 from multires_edge.runtime.ecg.resample import check_rate
-from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.sources.timeline import Timeline
 
@@ -69,7 +69,7 @@ class LineParser:
             check_rate(rate)
         except InputError as error:
             raise DataError(f"{name}: {error}") from error
-        self.electrodes = Electrodes(leads, float(rate), unit, name)
+        self.signal = SignalSpec(leads, float(rate), unit, name)
         self._columns = len(leads) + (self._time is not None)
         self._timeline = Timeline(float(rate))
         self._timed = self._time is not None
@@ -201,7 +201,7 @@ class TextFileSource:
         self._parser = LineParser(str(path), first, given)
         if not self._parser.header_lines:
             self._file.seek(0)
-        self.electrodes = self._parser.electrodes
+        self.signal = self._parser.signal
         self.ended = False
         self._path = path
 
@@ -223,7 +223,7 @@ class TextFileSource:
         wake()
 
     def identity(self) -> dict[str, Any]:
-        return self.electrodes.identity() | {"unit": self.electrodes.unit}
+        return self.signal.identity() | {"unit": self.signal.unit}
 
     def save(self) -> dict[str, Any]:
         return {"offset": self._file.tell(), "ended": self.ended, "parser": self._parser.save()}

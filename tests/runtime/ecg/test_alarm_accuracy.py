@@ -12,7 +12,7 @@ from multires_edge.base.errors import DataError, InputError
 from multires_edge.runtime import Bundle, EcgStream
 from multires_edge.runtime.ecg.alarm_accuracy import assess, choose_thresholds
 from multires_edge.runtime.ecg.recordings import LabelledRecordings, Recording, load_recordings
-from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.evaluation.diagnostic import Accuracy
 from tests.conftest import DEMO
 from tests.runtime.ecg.conftest import beats
@@ -22,7 +22,7 @@ LEADS = ["I", "II"]
 
 def recording(seed: int, seconds: float = 4, rate: float = 250, gain: float = 1) -> Recording:
     samples = gain * beats(seconds, rate, seed=seed)
-    return Recording(Electrodes(LEADS, rate, "mV", f"r{seed}"), lambda: samples)
+    return Recording(SignalSpec(LEADS, rate, "mV", f"r{seed}"), lambda: samples)
 
 
 def decide(bundle: Bundle, parts: list[np.ndarray], **options: Any) -> tuple[np.ndarray, np.ndarray, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from multires_edge.base.errors import OutputError, StateError
-from multires_edge.runtime.ecg.output import FileOutput, PatientOutput
+from multires_edge.runtime.ecg.output import BackgroundOutput, FileOutput
 
 
 def test_a_file_goes_on_where_it_was_good(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ class Reader:
 
 def test_a_slow_reader_loses_the_oldest_and_is_told() -> None:
     reader = Reader()
-    output = PatientOutput(reader, lambda count: f"{count} dropped", longest=5)
+    output = BackgroundOutput(reader, lambda count: f"{count} dropped", longest=5)
     output.write(["first"])
     assert reader.reading.wait(10)
     for i in range(20):
@@ -82,7 +82,7 @@ def test_a_reader_that_has_gone_is_an_error_at_the_next_line() -> None:
             raise BrokenPipeError
 
     reader = Gone()
-    output = PatientOutput(reader, str)
+    output = BackgroundOutput(reader, str)
     output.write(["a"])
     reader.reading.wait(10)
     output._thread.join(10)
@@ -104,7 +104,7 @@ def test_at_the_end_a_reader_has_its_own_time_unless_there_is_a_hurry(
         return ""
 
     reader = Reader()
-    output = PatientOutput(reader, say, hurry.is_set)
+    output = BackgroundOutput(reader, say, hurry.is_set)
     output.write(["a"])
     assert reader.reading.wait(10)
     output.write(["b", "c"])

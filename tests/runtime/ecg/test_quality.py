@@ -18,7 +18,7 @@ def flags(x: NDArray[np.float64], rate: float = RATE, silent: slice = slice(0)) 
     quality = Quality(rate, ["I"], [], 1e-3)
     mask = np.zeros(len(x), bool)
     mask[silent] = True
-    quality.feed(x[:, None], mask)
+    quality.inspect(x[:, None], mask)
     return quality.take().get("I", ())
 
 
@@ -61,13 +61,13 @@ def test_a_gap_is_no_nan() -> None:
 
 def test_real_leads_are_good(ludb: tuple[NDArray[np.float64], list[str]]) -> None:
     quality = Quality(500, ludb[1], [], 1e-3)
-    quality.feed(ludb[0], np.zeros(5000, bool))
+    quality.inspect(ludb[0], np.zeros(5000, bool))
     assert quality.take() == {}
 
 
 def test_a_missing_lead_is_missing_and_nothing_else() -> None:
     quality = Quality(RATE, ["I", "II"], ["II"], 1e-3)
-    quality.feed(np.stack([beats(2, RATE, 1)[:, 0], np.zeros(1000)], 1), np.zeros(1000, bool))
+    quality.inspect(np.stack([beats(2, RATE, 1)[:, 0], np.zeros(1000)], 1), np.zeros(1000, bool))
     assert quality.take() == {"II": ("missing",)}
 
 
@@ -76,7 +76,7 @@ def test_flags_last_until_a_better_second_has_ended() -> None:
     x = spoilt("flat")[:, None]
     seen = []
     for part in np.split(x, 6):
-        quality.feed(part, np.zeros(len(part), bool))
+        quality.inspect(part, np.zeros(len(part), bool))
         seen.append(quality.take().get("I", ()))
     assert seen == [(), (), (), ("flat",), ("flat",), ()]
 
@@ -86,7 +86,7 @@ def test_chunks_and_restarts_make_no_difference(cuts: list[int], what: str) -> N
     x = spoilt(what)[:, None]
     quality = Quality(RATE, ["I"], [], 1e-3)
     for part in np.split(x, sorted(cuts)):
-        quality.feed(part, np.zeros(len(part), bool))
+        quality.inspect(part, np.zeros(len(part), bool))
         saved = quality.save()
         quality = Quality(RATE, ["I"], [], 1e-3)
         quality.load(saved)
@@ -101,12 +101,12 @@ def test_many_ends_at_once_are_as_one_by_one(ends: list[int], seed: int) -> None
     silent[int(random.integers(0, len(x))) :][:100] = True
     ends = [0, *sorted(ends), len(x)]
     together, apart = (Quality(RATE, ["I"], [], 1e-3) for _ in range(2))
-    together.feed(x[:137], silent[:137])
-    apart.feed(x[:137], silent[:137])
+    together.inspect(x[:137], silent[:137])
+    apart.inspect(x[:137], silent[:137])
     x, silent = x[137:], silent[137:]
     expected = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        apart.feed(x[start:end], silent[start:end])
+        apart.inspect(x[start:end], silent[start:end])
         expected.append(apart.take())
-    assert together.feed(x, silent, ends) == expected
+    assert together.inspect(x, silent, ends) == expected
     assert together.take() == apart.take()

@@ -29,7 +29,7 @@ def test_a_data_file_gives_back_its_samples(twelve_leads: Bundle) -> None:
     data = load_recordings(DEMO / "records.npz", twelve_leads)
     file = np.load(DEMO / "records.npz")
     assert (data.positive == file["labels"]).all()
-    assert data.recordings[1].electrodes.rate == 100
+    assert data.recordings[1].signal.rate == 100
     assert np.abs(data.recordings[1].samples() - file["x_uv"][1].T / 1000).max() < 1e-6
 
 
@@ -45,7 +45,7 @@ def test_a_folder_keeps_the_rate_and_sorts_the_labels(twelve_leads: Bundle, tmp_
     assert dict(zip(twelve_leads.labels or [], data.positive[0].tolist(), strict=True)) == {
         "NORM": True, "CD": False, "HYP": False, "MI": False, "STTC": True,
     }  # fmt: skip
-    assert data.recordings[0].electrodes.rate == 500
+    assert data.recordings[0].signal.rate == 500
     assert data.recordings[0].samples().shape == (5000, 12)
 
 

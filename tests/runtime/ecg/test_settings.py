@@ -1,4 +1,4 @@
-"""Durations, pooling and gap policies as a user writes them."""
+"""Durations, pooling and other options as a user writes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 
 from multires_edge.base.errors import InputError
 from multires_edge.format.pooling import CUMULATIVE, Window
-from multires_edge.runtime.ecg.settings import GapPolicy, Pool, parse_duration, whole_steps
+from multires_edge.runtime.ecg.settings import Pool, StreamOptions, parse_duration, whole_steps
+from multires_edge.runtime.ecg.thresholds import Threshold
 
 
 @pytest.mark.parametrize(
@@ -52,10 +53,8 @@ def test_a_pool_that_the_bundle_has_is_not_asked_for() -> None:
     assert Pool(CUMULATIVE, 1000).suits(Window(999)) == Pool(CUMULATIVE, 1000)
 
 
-def test_gap_policies() -> None:
-    assert GapPolicy.parse("hold") == GapPolicy("hold")
-    assert GapPolicy.parse("restart") == GapPolicy("hold", 1.0)
-    assert GapPolicy.parse("restart:200ms") == GapPolicy("hold", 0.2)
-    for text in ("holds", "hold:1s", "restart:x", ""):
-        with pytest.raises(InputError):
-            GapPolicy.parse(text)
+def test_thresholds_are_read_once() -> None:
+    read = Threshold("A", 0.8, 0.6)
+    assert StreamOptions(thresholds=["A=0.8:0.6", read]).parsed_thresholds() == [read, read]
+    with pytest.raises(InputError, match="expected LABEL=ON"):
+        StreamOptions(thresholds=["A"]).parsed_thresholds()

@@ -16,7 +16,7 @@ from scipy.signal import resample_poly
 from multires_edge.base.errors import BackendError, DataError, InputError, MultiresError, StateError
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.decision import Decision, Event
-from multires_edge.runtime.ecg.signal import Electrodes
+from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
 from tests.runtime.ecg.conftest import CARD, beats
 
@@ -183,9 +183,9 @@ class TestPools:
 
 class TestManySources:
     sources = (
-        Electrodes(["I", "II"], 500, "mV", "a"),
-        Electrodes(["II", "I"], 360, "uV", "b"),
-        Electrodes(["I", "II"], 128, "mV", "c"),
+        SignalSpec(["I", "II"], 500, "mV", "a"),
+        SignalSpec(["II", "I"], 360, "uV", "b"),
+        SignalSpec(["I", "II"], 128, "mV", "c"),
     )
 
     def signals(self) -> list[NDArray[Any]]:
@@ -201,9 +201,9 @@ class TestManySources:
         return runs
 
     @pytest.mark.parametrize("pool", ["window:1s", "reset:0.7s"])
-    @pytest.mark.parametrize("patience", [None, 0, 2])
-    def test_each_gets_what_it_would_alone(self, opened: Bundle, patience: int | None, pool: str) -> None:
-        streams = EcgStreams(opened, self.sources, patience=patience, pool=pool)
+    @pytest.mark.parametrize("lockstep", [False, True])
+    def test_each_gets_what_it_would_alone(self, opened: Bundle, lockstep: bool, pool: str) -> None:
+        streams = EcgStreams(opened, self.sources, lockstep=lockstep, pool=pool)
         out = []
         for start in np.arange(0, 6, 0.7):
             for row, (source, x) in enumerate(zip(self.sources, self.signals(), strict=True)):
@@ -216,35 +216,9 @@ class TestManySources:
             got = [d for d in out if isinstance(d, Decision) and d.source == source.name]
             assert got == expected
 
-    @pytest.mark.parametrize("ended", [False, True])
-    def test_one_that_stalls_holds_up_the_others_no_longer_than_said(
-        self, opened: Bundle, ended: bool
-    ) -> None:
-        streams = EcgStreams(opened, self.sources, patience=2)
-        signals, (a, b, c) = self.signals(), self.alone(opened)
-        streams.feed(0, signals[0])
-        if ended:
-            streams.finish(0)
-        streams.feed(1, signals[1][:1000])
-        first = streams.pump()
-        # Of the four seconds of a, the last two blocks wait.
-        assert [d.source for d in first].count("a") == len(a) - 2 - (not ended)
-        assert {d.source for d in first} == {"a", "b"}
-        streams.feed(2, signals[2])
-        streams.feed(1, signals[1][1000:])
-        for row in range(ended, 3):
-            streams.finish(row)
-        out = first + streams.pump()
-        assert [d for d in out if d.source == "b"] == b
-        assert [d for d in out if d.source == "c"] == c
-        assert [d for d in out if d.source == "a"] == a
-
-    @pytest.mark.parametrize("patience", [None, 1, 2])
-    def test_one_that_has_ended_keeps_its_state_for_what_it_has_left(
-        self, opened: Bundle, patience: int | None
-    ) -> None:
+    def test_one_that_has_ended_keeps_its_state_for_what_it_has_left(self, opened: Bundle) -> None:
         """Resets that are no multiple of decisions cut blocks of several lengths; a call takes one."""
-        streams = EcgStreams(opened, self.sources, patience=patience, pool="reset:1.3s")
+        streams = EcgStreams(opened, self.sources, pool="reset:1.3s")
         signals, out = self.signals(), []
         for row in (1, 0, 2):
             streams.feed(row, signals[row][: len(signals[row]) // 2])
@@ -258,7 +232,7 @@ class TestManySources:
 
     @pytest.mark.parametrize("pool", ["bundle", "reset:0.7s"])
     def test_each_on_its_own_waits_for_nobody(self, opened: Bundle, pool: str) -> None:
-        streams = EcgStreams(opened, self.sources, patience=0, gap="restart:0.2s", pool=pool)
+        streams = EcgStreams(opened, self.sources, lockstep=False, gap="restart:0.2s", pool=pool)
         x = self.signals()[0]
         x[600:900] = np.nan
         streams.feed(0, x)
@@ -268,7 +242,7 @@ class TestManySources:
         with pytest.raises(StateError, match="the state has 1 networks, expected 3"):
             streams.load(EcgStreams(opened, self.sources).save())
 
-    def test_without_patience_their_order_is_that_of_the_record(self, opened: Bundle) -> None:
+    def test_in_lockstep_their_order_is_that_of_the_record(self, opened: Bundle) -> None:
         orders = []
         for chunk in (0.3, 2.1):
             streams = EcgStreams(opened, self.sources)
@@ -282,15 +256,15 @@ class TestManySources:
             orders.append(out + streams.pump())
         assert orders[0] == orders[1]
 
-    @pytest.mark.parametrize("patience", [None, 0, 1])
-    def test_a_saved_state_goes_on(self, opened: Bundle, patience: int | None) -> None:
+    @pytest.mark.parametrize("lockstep", [False, True])
+    def test_a_saved_state_goes_on(self, opened: Bundle, lockstep: bool) -> None:
         signals, expected = self.signals(), self.alone(opened)
-        streams = EcgStreams(opened, self.sources, patience=patience)
+        streams = EcgStreams(opened, self.sources, lockstep=lockstep)
         streams.feed(0, signals[0])
         streams.feed(1, signals[1][:500])
         streams.note(1, "lost", message="a cable")
         out = streams.pump()
-        other = EcgStreams(opened, self.sources, patience=patience)
+        other = EcgStreams(opened, self.sources, lockstep=lockstep)
         other.load(streams.save())
         other.feed(1, signals[1][500:])
         other.feed(2, signals[2])
@@ -309,7 +283,7 @@ def test_a_rate_of_numpys_is_a_number(opened: Bundle) -> None:
 
 def test_what_a_monitor_draws(opened: Bundle) -> None:
     seen: list[tuple[int, int, NDArray[np.float64]]] = []
-    source = Electrodes(["II", "I"], 500, "uV")
+    source = SignalSpec(["II", "I"], 500, "uV")
     streams = EcgStreams(opened, [source], on_samples=lambda *call: seen.append(call))
     for part in np.split(X, [100, 300]):
         streams.feed(0, 1e3 * part[:, ::-1])
@@ -399,4 +373,4 @@ class TestRefusals:
         with pytest.raises(InputError, match="no sources"):
             EcgStreams(opened, [])
         with pytest.raises(DataError, match="b: no lead"):
-            EcgStreams(opened, [Electrodes(LEADS), Electrodes(["X"], name="b")])
+            EcgStreams(opened, [SignalSpec(LEADS), SignalSpec(["X"], name="b")])

@@ -256,7 +256,7 @@ class TestRefusals:
         address = serve(lambda client: None)
         with pytest.raises(DataError, match="ended before its first line"):
             open_source(address)
-        monkeypatch.setattr(live, "_PATIENCE", 0.2)
+        monkeypatch.setattr(live, "_CONNECT_SECONDS", 0.2)
         hold = threading.Event()
         address = serve(lambda client: hold.wait(5) and None)
         with pytest.raises(DataError, match="no line within"):

@@ -54,8 +54,8 @@ def save(folder: Path, kind: str) -> Path:
 class TestEachKind:
     def test_reads_what_was_written(self, tmp_path: Path, kind: str) -> None:
         source = open_source(str(save(tmp_path, kind)))
-        assert (source.electrodes.rate, source.live) == (250, False)
-        assert [lead.removeprefix("ECG ") for lead in source.electrodes.leads] == ["I", "II"]
+        assert (source.signal.rate, source.live) == (250, False)
+        assert [lead.removeprefix("ECG ") for lead in source.signal.leads] == ["I", "II"]
         values, notes = read_all(source)
         assert values.shape == X.shape and not notes
         assert np.abs(values - X).max() < 1e-3
@@ -90,7 +90,7 @@ class TestEachKind:
 def test_a_published_record() -> None:
     for spec in (str(LUDB), f"{LUDB}.hea", f"{LUDB}.dat"):
         source = open_source(spec)
-        assert source.electrodes.rate == 500 and len(source.electrodes.leads) == 12
+        assert source.signal.rate == 500 and len(source.signal.leads) == 12
     assert len(read_all(source)[0]) == 5000
 
 
@@ -107,7 +107,7 @@ def test_a_header_without_a_length(tmp_path: Path) -> None:
 def test_npz_takes_from_the_user_what_it_does_not_say(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", samples=(1000 * X).astype(np.int16))
     source = open_source(str(tmp_path / "a.npz"), Format(250, "uV", ["II", "I"]))
-    assert (source.electrodes.rate, source.electrodes.unit) == (250, "uV")
+    assert (source.signal.rate, source.signal.unit) == (250, "uV")
     with pytest.raises(DataError, match=r"expected numbers \(n, leads\) of 0 leads"):
         open_source(str(tmp_path / "a.npz"))
     with pytest.raises(DataError, match="says no rate; give --rate"):

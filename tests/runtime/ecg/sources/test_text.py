@@ -75,8 +75,8 @@ class TestJson:
         header = HEADER.decode()
         pieces = parse(header, "[1, null]", '{"samples": [[1, 2], [3, 4]], "time": 7}', given=Format())
         assert pieces == [[[1, None], [1, 2], [3, 4]]]
-        electrodes = LineParser("x", HEADER, Format()).electrodes
-        assert (electrodes.leads, electrodes.rate, electrodes.unit) == (["I", "II"], 250, "uV")
+        spec = LineParser("x", HEADER, Format()).signal
+        assert (spec.leads, spec.rate, spec.unit) == (["I", "II"], 250, "uV")
 
     def test_times(self) -> None:
         pieces = parse(
