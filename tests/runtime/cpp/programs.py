@@ -27,7 +27,7 @@ def needs(*tools: str) -> None:
         pytest.skip(f"needs {', '.join(missing)}, which this machine does not have")
 
 
-def build(name: str, tmp_path_factory: pytest.TempPathFactory, *options: str) -> Path:
+def build(name: str, tmp_path_factory: pytest.TempPathFactory, *options: str, source: Path = SOURCE) -> Path:
     """Configure and compile without a warning, once for all workers of a test run; the build folder."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -39,7 +39,7 @@ def build(name: str, tmp_path_factory: pytest.TempPathFactory, *options: str) ->
             search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
             cmake = shutil.which("cmake", path=search)
             assert cmake is not None, "cmake is part of the test extra"
-            run(cmake, "-S", SOURCE, "-B", folder, *options)
+            run(cmake, "-S", source, "-B", folder, *options)
             output = run(cmake, "--build", folder, "-j2")
             assert "warning:" not in output, output
             (folder / "done").touch()
