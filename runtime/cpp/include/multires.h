@@ -15,7 +15,7 @@
  * Errors: every function that can fail returns a multires_status. With a message buffer, one line of
  * text is written to it, cut to its size and always terminated; message may be NULL. Floats are not
  * looked at: a NaN that is fed in stays in the queues, and for ever in the mean of everything so far,
- * until the row is reset.
+ * until the row is reset. The rounding mode of the calling thread changes no result, and stays as it is.
  *
  * @code
  *   char why[256];

@@ -8,6 +8,7 @@
 #include "kernels.h"
 #include "measure.h"
 #include "model.h"
+#include "rounding.h"
 #include "snapshot.h"
 #include "state.h"
 
@@ -43,6 +44,7 @@ multires_status guarded(char* message, size_t size, Function function) noexcept 
     if (message && size) std::snprintf(message, size, "%s", text);
   };
   say("");
+  const multires::RoundToNearest rounding;
   try {
     function();
     return MULTIRES_OK;
@@ -69,6 +71,7 @@ multires_status run(multires_state* handle, const float* x, const int64_t* token
   if (takes_tokens)
     for (int64_t row = 0; row < rows; ++row)
       if (tokens[row] < 0 || tokens[row] >= model.info.n_tokens) return MULTIRES_ARGUMENT;
+  const multires::RoundToNearest rounding;
   int first = 0;
   for (int64_t row = 0; row < rows;) {
     const int count = static_cast<int>(rows - row < multires::kBlockRows ? rows - row : multires::kBlockRows);

@@ -1,19 +1,21 @@
 // Checks of the C interface on a real weights file, meant to run under sanitizers:
 //   engine_test WEIGHTS SCRATCH [ROUNDS]
 // Steps and chunks agree to the last bit, rows are independent, a file and a buffer give the same model,
-// wrong arguments are refused, and no damage to the file does more than give an error. ROUNDS is how
-// many damaged files are tried. Exits 0 when all of it holds.
+// rounding modes change nothing, wrong arguments are refused, and no damage to the file does more than give an error.
+// ROUNDS is how many damaged files are tried. Exits 0 when all of it holds.
 
 #include <algorithm>
+#include <cfenv>
 #include <cstring>
 
 #include "testing.h"
 
 namespace {
 
+constexpr int kSteps = 75;
+
 void check_streams(const multires_model* model, int batch) {
   const multires_info info = multires_model_info(model);
-  constexpr int kSteps = 75;
   const size_t row = static_cast<size_t>(batch) * static_cast<size_t>(info.d_output);
   const Inputs inputs = random_inputs(info, batch, kSteps, 1);
   std::vector<float> whole(row * kSteps), pieces(row * kSteps);
@@ -50,6 +52,29 @@ void check_streams(const multires_model* model, int batch) {
   CHECK(std::memcmp(on.data(), restarted.data(), row * 9 * sizeof(float)) == 0);
   multires_state_free(a);
   multires_state_free(b);
+}
+
+// A program that rounds in another way gets the same bits, and its mode back.
+void check_rounding(const char* path) {
+  std::vector<float> expected;
+  for (const int mode : {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    CHECK(std::fesetround(mode) == 0);
+    multires_model* model = load_model(path);
+    CHECK(std::fegetround() == mode);
+    const multires_info info = multires_model_info(model);
+    std::fesetround(FE_TONEAREST);
+    const Inputs inputs = random_inputs(info, 2, kSteps, 3);
+    std::vector<float> y(2 * kSteps * static_cast<size_t>(info.d_output));
+    std::fesetround(mode);
+    multires_state* state = new_state(model, 2);
+    CHECK(feed(state, info, inputs, 2, 0, kSteps, y.data()) == MULTIRES_OK);
+    CHECK(std::fegetround() == mode);
+    if (mode == FE_TONEAREST) expected = y;
+    CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
+    multires_state_free(state);
+    multires_model_free(model);
+  }
+  std::fesetround(FE_TONEAREST);
 }
 
 void check_refusals(const multires_model* model) {
@@ -159,6 +184,7 @@ int main(int count, char** arguments) {
   CHECK(multires_model_load("/nowhere", &model, message, sizeof message) == MULTIRES_IO && message[0]);
   model = load_model(arguments[1]);
   for (int batch : {1, 3, 32, 33}) check_streams(model, batch);
+  check_rounding(arguments[1]);
   check_refusals(model);
   check_cost(model, multires_model_info(model));
   const std::string whole = read_file(arguments[1]);
