@@ -1,4 +1,4 @@
-"""Checks of the arrays that a caller hands over, quick enough for every step."""
+"""Checks of input arrays that are fast enough for every step."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from multires_edge.format.specs import Shape
 def check_array(
     array: Any, name: str, dtype: np.dtype[Any], shape: Shape, n_tokens: int | None = None
 ) -> NDArray[Any]:
-    """Check dtype, shape (a named dimension may be anything but 0) and values; returns the array.
+    """Check dtype, shape (a named dimension may have any size but 0) and values; return the array.
 
-    Nothing is converted silently: a float64 array is as likely to be raw millivolts as a slip.
-    Raises InputError.
+    Nothing is converted silently, because a float64 array may be raw millivolts. Raises InputError.
     """
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray | np.matrix):
         raise InputError(f"{name} is a {type(array).__name__}, expected a plain numpy array")
@@ -34,26 +33,26 @@ def check_array(
         low, high = int(array.min()), int(array.max())
         if low < 0 or high >= n_tokens:
             bad = low if low < 0 else high
-            raise InputError(f"{name} holds the token {bad}, expected 0 to {n_tokens - 1}")
+            raise InputError(f"{name} contains token {bad}, expected 0 to {n_tokens - 1}")
     elif array.dtype.kind == "f" and not all_finite(array):
         where = np.argwhere(~np.isfinite(array))
         raise InputError(
-            f"{name} holds {len(where)} NaN or infinite values, the first at "
-            f"{tuple(int(i) for i in where[0])}; repair or drop them before the network sees them"
+            f"{name} has {len(where)} NaN or infinite values, the first at "
+            f"{tuple(int(i) for i in where[0])}; repair or drop them"
         )
     return array
 
 
 def holds_good_values(array: NDArray[Any], n_tokens: int | None = None) -> bool:
-    """Whether a dense array is finite, or holds tokens that are in range; quickest for a few values."""
+    """Whether a dense array is finite, or its tokens are in range. Fastest for a few values."""
     if n_tokens is not None:
         return bool(array.min() >= 0 and array.max() < n_tokens)
-    # Its product with zeros is 0 unless a factor is NaN or infinite; nothing in numpy looks quicker.
+    # The product with zeros is 0 unless a factor is NaN or infinite. numpy has no faster check.
     return bool(np.vdot(array, np.zeros_like(array)) == 0)
 
 
 def all_finite(array: NDArray[Any]) -> bool:
-    """Whether no value is NaN or infinite; one pass unless the sum itself overflows."""
+    """Whether all values are finite. One pass, unless the sum itself overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(np.add.reduce(array, axis=None))
     return math.isfinite(total) or bool(np.isfinite(array).all())

@@ -1,4 +1,4 @@
-"""Comparing outputs with a reference: one measure of error, and one record of each check."""
+"""Compare outputs with a reference: the measures of error, and the record of a check."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ Measure = Literal["max", "mean"]
 
 @dataclass(frozen=True)
 class Limit:
-    """What an error is held against.
+    """The limit of an error.
 
-    "max" is of the worst value, |y - reference| / max(1, |reference|); "mean" of all of them together,
-    sum |y - reference| / sum |reference|.
+    "max" is the error of the worst value, |y - reference| / max(1, |reference|). "mean" is the error of all
+    values together, sum |y - reference| / sum |reference|.
     """
 
     value: float
     measure: Measure = "max"
 
 
-# float16 has 11 bits: each of a few hundred roundings is up to 5e-4 of its value, and they add up at
-# random. With int8, single values go astray where an activation is cut off at its range, and the mean says
-# whether the network is the same; twice what trained networks show on noise, which they never saw.
+# float16 has 11 bits: each of a few hundred roundings is up to 5e-4 of its value, and they add up at random.
+# In int8 single values are far off where an activation saturates, so the limit is on the mean. It is several
+# times the error of trained networks on noise, which they were not trained on.
 LIMITS = {"fp32": Limit(1e-5), "fp16": Limit(5e-2), "int8": Limit(0.1, "mean")}
 
 
 @dataclass
 class Check:
-    """One parity check: its error over all values compared, and what that is held against.
+    """One parity check: its error over all compared values, and its limit.
 
-    NaN counts as infinite. ``worst`` is the value furthest off, whatever the measure; ``curve`` the
-    largest |y - reference| / max(1, |reference|) at each step, for checks over time.
+    NaN counts as infinite. ``worst`` is the value with the largest error, for either measure. ``curve`` is
+    the largest |y - reference| / max(1, |reference|) at each step, for checks over time.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Check:
 
     @property
     def error(self) -> float:
-        """By the limit's measure."""
+        """The error by the measure of the limit."""
         if self.limit.measure == "max":
             return self.largest
         return self.total / self.reference_total if self.reference_total else self.total
@@ -62,7 +62,7 @@ class Check:
     def compare(
         self, y: NDArray[Any], reference: NDArray[Any], *, start: int = 0, over_time: bool = False
     ) -> None:
-        """Take in some outputs; their last axis is time if ``over_time``, from step ``start`` on."""
+        """Add outputs to the check. Their last axis is time if ``over_time``, beginning at step ``start``."""
         if y.shape != reference.shape:
             raise AssertionError(f"output has shape {y.shape}, the reference {reference.shape}")
         error = np.abs(y - reference) / np.maximum(1.0, np.abs(reference))
@@ -89,7 +89,7 @@ class Check:
                 self.curve[t] = max(self.curve[t], float(value))
 
     def line(self) -> str:
-        """One line for a person, in the manner of ``-[✓] name: max error 1.2e-06 (limit 1e-05)``."""
+        """One line of text, such as ``-[✓] name: max error 1.2e-06 (limit 1e-05)``."""
         mark = "✓" if self.passed else "x"
         limit = self.limit
         text = f"-[{mark}] {self.name}: {limit.measure} error {self.error:.1e} (limit {limit.value:.0e})"

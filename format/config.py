@@ -1,4 +1,4 @@
-"""The configuration of a MultiresNet: every number that decides its shape, and what follows from them."""
+"""The configuration of a MultiresNet: the numbers that decide its shape, and sizes derived from them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TreeSelect = Literal["fading", "uniform"]
 
 # The norms by name. Their modules are in models/norms.py, their folding is in export/norms.py.
 NORMS = {"layer": "LayerNorm over the channels of a step", "batch": "BatchNorm"}
-# 2**20 steps are three hours at 100 Hz; a deeper tree than this is a misread file, not a model.
+# 2**20 steps are three hours at 100 Hz. A deeper tree is a misread file.
 MAX_DEPTH = 20
-# Nor is this many; the names of their tensors must fit into the memory before anything is read.
+# More layers are a misread file too; the names of their tensors must fit into memory before any is read.
 MAX_LAYERS = 1000
 
 
 def depth_for_length(length: int, kernel_size: int) -> int:
-    """Smallest depth whose receptive field covers ``length`` steps.
+    """The smallest depth whose receptive field covers ``length`` steps.
 
     depth = ceil(log2((L - 1) / (K - 1) + 1)), the rule of the published training code.
     """
@@ -33,10 +33,10 @@ def depth_for_length(length: int, kernel_size: int) -> int:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a MultiresNet (Shi, Wang and Fox, ICML 2023, arXiv:2305.01638).
+    """The shape of a MultiresNet (Shi, Wang and Fox, ICML 2023, arXiv:2305.01638).
 
-    ``memory_size`` is the number of memory weights of a ``uniform`` tree, without the one of the
-    input itself; ``None`` for ``fading``, where it is depth + 1.
+    ``memory_size`` is the number of memory weights of a ``uniform`` tree, without the weight of the
+    input. It is None for a ``fading`` tree, which has depth + 1.
     """
 
     task: Task
@@ -67,31 +67,31 @@ class ModelConfig:
             )
         if (self.memory_size is None) != (self.tree_select == "fading"):
             raise ConfigError(
-                f"memory_size is {self.memory_size} with tree_select {self.tree_select}, expected one "
-                "with uniform, none with fading"
+                f"memory_size is {self.memory_size} with tree_select {self.tree_select}, expected a number "
+                "with uniform and null with fading"
             )
 
     @property
     def channels(self) -> int:
-        """Values per step that a linear encoder takes."""
+        """The number of values per step that a linear encoder takes."""
         assert self.d_input is not None
         return self.d_input
 
     @property
     def n_memory_weights(self) -> int:
-        """Columns of a layer's ``w``, the last of which weighs the input itself."""
+        """The number of columns of a layer's ``w``. The last column weighs the input."""
         if self.tree_select == "fading":
             return self.depth + 2
         assert self.memory_size is not None
         return self.memory_size + 1
 
     def memory_columns(self) -> list[range]:
-        """Columns of ``w`` that weigh the high-pass output of each scale, finest (scale 0) first.
+        """The columns of ``w`` that weigh the high-pass output of each scale, finest (scale 0) first.
 
-        Scale j has dilation 2^j; its k-th column weighs b_j(t - k * 2^(j+1)). A fading tree spends
-        one column a scale. A uniform tree spends its budget coarsest first, each finer scale asking
-        for n <- 2 * (n - 1) + K columns, until ``memory_size`` is used up; a range is empty where
-        nothing was left, and then that high-pass output is never needed.
+        Scale j has dilation 2^j; its k-th column weighs b_j(t - k * 2^(j+1)). A fading tree has one column
+        per scale. A uniform tree assigns columns from the coarsest scale on, n <- 2 * (n - 1) + K for each
+        finer scale, until ``memory_size`` columns are assigned. The remaining scales get empty ranges, and
+        their high-pass outputs are not needed.
         """
         if self.tree_select == "fading":
             return [range(self.depth - j, self.depth - j + 1) for j in range(self.depth)]
@@ -106,7 +106,7 @@ class ModelConfig:
         return columns[::-1]
 
     def history(self) -> list[int]:
-        """Steps of the past that each scale's queue must hold, finest (scale 0) first."""
+        """The number of past steps that the queue of each scale holds, finest (scale 0) first."""
         deepest = []
         for j, columns in enumerate(self.memory_columns()):
             taps = self.kernel_size - 1 + 2 * max(len(columns) - 1, 0)
@@ -115,7 +115,7 @@ class ModelConfig:
 
     @property
     def layer_receptive_field(self) -> int:
-        """Steps of its input that one layer's output depends on, the current one included."""
+        """The number of input steps that the output of one layer depends on, the current one included."""
         reach, longest = 0, 0
         for j, history in enumerate(self.history()):
             longest = max(longest, reach + history)
@@ -124,5 +124,5 @@ class ModelConfig:
 
     @property
     def receptive_field(self) -> int:
-        """Steps of the network's input that an unpooled output depends on, the current one included."""
+        """The number of input steps that an unpooled output depends on, the current one included."""
         return self.n_layers * (self.layer_receptive_field - 1) + 1

@@ -1,8 +1,8 @@
-"""``golden.npz``: inputs with the outputs that the float64 reference gave for them.
+"""``golden.npz``: inputs, and their outputs by the float64 reference in PyTorch.
 
-They let any machine prove a bundle against PyTorch without PyTorch. Arrays: ``x`` float32
-(rows, d_input, time) or ``tokens`` int64 (rows, time); ``stepwise`` float64 (rows, d_output, time),
-what a stream must give at each step; ``full`` float64, what the full graph must give.
+With them any machine can check a bundle without PyTorch. Arrays: ``x`` float32 (rows, d_input, time) or
+``tokens`` int64 (rows, time); ``stepwise`` float64 (rows, d_output, time), the outputs of a stream at each
+step; ``full`` float64, the outputs of the full graph.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ GOLDEN_FILE = "golden.npz"
 
 @dataclass(frozen=True)
 class Golden:
-    """Recorded inputs and reference outputs; ``full`` is None where it is not known."""
+    """Recorded inputs and reference outputs; ``full`` is None if it is not known."""
 
     inputs: NDArray[Any]
     stepwise: NDArray[np.float64]
     full: NDArray[np.float64] | None
 
     def first(self, steps: int, pooling: Pooling | None) -> Golden:
-        """Only the first steps, of a model with this pooling; None where it does not pool."""
+        """The first steps only. ``pooling`` is the model's; None if it does not pool."""
         if steps >= self.inputs.shape[-1]:
             return self
         stepwise = self.stepwise[..., :steps]
         full: NDArray[np.float64] | None
         if pooling is None:
-            # Shifted by one inside, so not what a stream gives for the same input.
+            # The full graph shifts its input by one, so its outputs are not those of a stream.
             full = None if self.full is None else self.full[..., :steps]
         else:
             full = stepwise[..., -1] if pooling.equals_full(steps) else None

@@ -1,4 +1,4 @@
-"""Pooling over time: what the logits of a classifier's stream are of.
+"""Pooling over time: the steps that the logits of a classifier's stream depend on, and how.
 
 Each kind is a class here, entered in :data:`POOLINGS`. Its PyTorch reference is in
 :mod:`multires_edge.models.pooling`, its graphs are in :mod:`multires_edge.export.graphs.pooling`.
@@ -23,7 +23,7 @@ class Pooling(ABC):
     """How the features of a stream are pooled before the head. ``str`` gives what `parse_pooling` reads."""
 
     name: ClassVar[str]
-    usage: ClassVar[str]  # how a user writes it, for messages
+    usage: ClassVar[str]  # how to write it, for messages
 
     @classmethod
     @abstractmethod
@@ -35,7 +35,7 @@ class Pooling(ABC):
 
     @abstractmethod
     def states(self, d_model: int) -> tuple[StateSpec, ...]:
-        """What a stream remembers for it, as inputs and outputs of the step graph."""
+        """The states of a stream for it, as inputs and outputs of the step graph."""
 
     @property
     def window(self) -> int | None:
@@ -49,16 +49,16 @@ class Pooling(ABC):
 
     @property
     def native_window(self) -> int | None:
-        """What the native engine takes for it: a window in steps, 0 for all steps; None if it has no such
+        """Its window in the native engine, in steps, 0 for all steps; None if the engine has no such
         pooling."""  # fmt: skip
         return None
 
     def equals_full(self, steps: int) -> bool:
-        """Whether the logits after so many steps are those that the full graph gives for them."""
+        """Whether the logits after ``steps`` steps equal those of the full graph."""
         return True
 
     def seen(self, steps: int) -> int:
-        """The number of steps that the logits after so many steps depend on."""
+        """The number of steps that the logits after ``steps`` steps depend on."""
         return steps if self.window is None else min(steps, self.window)
 
 

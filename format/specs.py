@@ -1,4 +1,4 @@
-"""What a manifest says of each graph: its file, inputs, outputs and states."""
+"""The entries of a manifest for each graph: its file, inputs, outputs and states."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from multires_edge.format.fields import ABSENT, Count, FileName, Name, Natural, OneOf, Sha256
 
-# A dimension is a number, or a name where it is dynamic.
+# A dimension is a number, or a name if it is dynamic.
 Shape = tuple[Count | Name, ...]
 Dtype = Annotated[str, OneOf(("float32", "float16", "int8", "int64"))]
 
@@ -24,10 +24,10 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class StateSpec:
-    """A state of the step graph: feed ``output`` of one call to ``input`` of the next; zeros at first.
+    """A state of the step graph: feed ``output`` of one call to ``input`` of the next, beginning with zeros.
 
-    ``scale`` and ``dilation`` belong to queues. ``in_place`` says that both may be bound to the same
-    memory: no row that a step reads is one that it writes.
+    Queues have ``scale`` and ``dilation``. ``in_place`` says that input and output may be bound to the same
+    memory, because a step never reads the row that it writes.
     """
 
     input: Name
@@ -48,9 +48,9 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class RingSpec:
-    """A ring outside of a graph: the row of step t in slot t mod ``slots``, read ``delays`` steps later.
+    """A ring outside a graph: the row of step t is in slot t mod ``slots`` read ``delays`` steps later.
 
-    ``state`` is the name that the step graph has for it, whose layout it keeps.
+    ``state`` is the name of the same ring in the step graph; both have the same layout.
     """
 
     state: Name
@@ -60,10 +60,10 @@ class RingSpec:
 
 @dataclass(frozen=True)
 class RingBank:
-    """Rings of rows of one width and type that a taps graph leaves to whoever runs it.
+    """Rings of one width and type that the runtime keeps for a taps graph.
 
-    Before a step, its input ``taps`` (batch, 1, taps, width) takes the rows at all delays, ring after ring;
-    after it, its output ``pushes`` (batch, 1, rings, width) has the row to write into each.
+    The input ``taps`` (batch, 1, taps, width) takes the rows at all delays, ring after ring. The output
+    ``pushes`` (batch, 1, rings, width) is the row to write into each ring after the step.
     """
 
     taps: Name
@@ -79,7 +79,7 @@ class RingBank:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One ONNX file of a bundle. ``banks`` are the rings that a taps graph has outside."""
+    """One ONNX file of a bundle. ``banks`` are the rings outside a taps graph."""
 
     file: FileName
     sha256: Sha256
@@ -91,7 +91,7 @@ class GraphSpec:
 
     @property
     def state_bytes(self) -> int:
-        """Of one stream."""
+        """Bytes of the state of one stream."""
         return sum(state.row_bytes for state in self.states)
 
 

@@ -1,7 +1,7 @@
-"""The table of what each place that a graph can run on accepts. Exporter and builder ask here alone.
+"""The table of targets: what each device or runtime accepts. Exporter and builder have no other source.
 
-A *form* is how a graph is written: its operators, its file format, how it updates a queue. A *target* is a
-place with the forms that it takes, the best first, and what an engine for it is bound to.
+A *form* is a way to write a graph: its operators, its file format, how it updates a queue. A *target* is a
+device or runtime with the forms that it takes, the best first, and with the conditions of its engines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True)
 class GraphForm:
-    """How a graph is written.
+    """A way to write a graph.
 
     ``opset`` is the ONNX operator set, ``ir_version`` the file format, ``queue_update`` the operator that
     writes a queue; TensorScatter is TensorRT's in-place cache update.
@@ -30,12 +30,12 @@ class GraphForm:
 
     @property
     def form_name(self) -> str:
-        """What names files and the manifest's entries of the form; one opset has one form."""
+        """The name of the form in files and manifest; one opset has one form."""
         return f"opset{self.opset}"
 
     @property
     def gelu_operator(self) -> bool:
-        """Gelu is an operator of its own from opset 20; before, it is spelled with Erf."""
+        """Gelu is an operator from opset 20; before, Erf replaces it."""
         return self.opset >= 20
 
     @property
@@ -48,25 +48,25 @@ _IN_PLACE = GraphForm(24, 11, "TensorScatter")
 _PLAIN = GraphForm(17, 8, "ScatterND")
 FORMS = {form.form_name: form for form in (_IN_PLACE, _PLAIN)}
 
-# The first releases that take a form; ONNX Runtime's row is microsoft/onnxruntime#27389 (TensorScatter-24
-# for the CPU, February 2026) and its compatibility page, TensorRT's the onnx-tensorrt operators.md of 10.15.
+# The first releases that take a form. Sources for ONNX Runtime: microsoft/onnxruntime#27389 (TensorScatter-24
+# for the CPU, February 2026) and its compatibility page; for TensorRT: onnx-tensorrt operators.md of 10.15.
 FIRST_ONNXRUNTIME: dict[str, Version] = {"opset24": (1, 25), "opset17": (1, 13)}
 FIRST_TENSORRT: dict[str, Version] = {"opset24": (10, 15), "opset17": (10, 0)}
 FIRST_TENSORRT_RTX: dict[str, Version] = {"opset24": (1, 7), "opset17": (1, 0)}
-# No tensor has as many elements as int32 cannot count: NVIDIA/TensorRT#3815.
+# The elements of a tensor must fit into int32: NVIDIA/TensorRT#3815.
 MOST_ELEMENTS = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
 class Target(GraphForm):
-    """One row of the table. Its own opset, IR version and queue update are those of its best form.
+    """One row of the table. Its opset, IR version and queue update are those of its best form.
 
-    ``older`` is a second form for older releases of the same target. ``package`` is the Python package
-    that builds its engines, null where ONNX Runtime or the native engine run the graphs; ``versions`` are
-    the releases of it, as the leading numbers that they may start with. ``compute_capabilities`` are the
-    devices'; empty means any. ``ahead_of_time`` engines are built without a GPU; others are built on the
-    device. ``taps_graph`` says that the device also wants the graph of taps in and pushes out, around which
-    CUDA kernels own the rings. ``onnxruntime`` is the first release of ONNX Runtime that runs its graphs.
+    ``older`` is a second form for older releases of the same target. ``package`` is the Python package that
+    builds its engines, null if ONNX Runtime or the native engine runs the graphs; ``versions`` are the
+    leading numbers of its releases. ``compute_capabilities`` are those of the devices; empty means any.
+    ``ahead_of_time`` engines are built without a GPU, others on the device. ``taps_graph`` says that the
+    target also gets the taps graph, with CUDA kernels for the rings. ``onnxruntime`` is the first release of
+    ONNX Runtime that runs its graphs.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Target(GraphForm):
         return version >= first[form]
 
     def to_json(self) -> dict[str, Any]:
-        """The row for programs."""
+        """The row as JSON values."""
         entry = asdict(self) | {"forms": [form.form_name for form in self.forms]}
         del entry["older"]
         for key in ("onnxruntime", "versions"):
