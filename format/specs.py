@@ -48,7 +48,7 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class RingSpec:
-    """A ring outside a graph: the row of step t is in slot t mod ``slots`` read ``delays`` steps later.
+    """A ring outside a graph: the row of step t is in slot t mod ``slots``, and is read after ``delays``.
 
     ``state`` is the name of the same ring in the step graph; both have the same layout.
     """

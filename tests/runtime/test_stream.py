@@ -263,7 +263,7 @@ class TestInputs:
         stream = open_bundle(export_bundle(path).path).stream(2, backend=backend)
         assert stream.step(np.array([0, 10])).shape == (2, 3)
         for token in (-1, 11):
-            with pytest.raises(InputError, match=f"the token {token}, expected 0 to 10"):
+            with pytest.raises(InputError, match=f"contains token {token}, expected 0 to 10"):
                 stream.step(np.array([0, token]))
         with pytest.raises(InputError, match="dtype float32, expected int64"):
             stream.step(np.zeros(2, np.float32))
