@@ -1,1 +1,1 @@
-"""How fast a bundle runs on this machine, and how fast it could."""
+"""Measure how fast a bundle runs on this machine, and compute how fast it could run."""

@@ -14,7 +14,7 @@ from multires_edge.runtime.backends.registry import backend_named
 from multires_edge.runtime.bench.timing import TimedCalls, calls
 from multires_edge.runtime.bundle import Bundle
 
-_SAMPLES = 64  # different ones that a backend's own timer feeds in turn
+_SAMPLES = 64  # different samples for a backend's own timer
 
 
 def random_inputs(manifest: Manifest, rows: int, steps: int) -> NDArray[Any]:
@@ -26,7 +26,7 @@ def random_inputs(manifest: Manifest, rows: int, steps: int) -> NDArray[Any]:
 
 
 class Candidate:
-    """A backend in a precision. Raises MultiresError where this machine or bundle does not have it."""
+    """A backend in a precision. Raises MultiresError if this machine or bundle cannot run it."""
 
     def __init__(
         self, bundle: Bundle, backend: str, precision: str, threads: int, streams: Sequence[int], steps: int
@@ -47,11 +47,11 @@ class Candidate:
         self._timed["full"] = calls(bundle.full(**options), random_inputs(manifest, 1, steps))
 
     def timed_calls(self) -> dict[str, TimedCalls]:
-        """``step of N`` for N streams in one call, ``full``, and ``step in C++`` where Python is left out."""
+        """``step of N`` for N streams per call, ``full``, and ``step in C++`` if the backend has a timer."""
         return self._timed
 
 
 def timed_steps(timer: StepTimer, manifest: Manifest, batch: int = 1) -> TimedCalls:
-    """Steps on random inputs, timed by a backend's own clock."""
+    """Steps on random inputs, timed by a backend's own timer."""
     samples = np.moveaxis(random_inputs(manifest, batch, _SAMPLES), -1, 0)
     return lambda times: timer(np.ascontiguousarray(samples[np.arange(times) % _SAMPLES]))

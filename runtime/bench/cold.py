@@ -1,9 +1,9 @@
-"""Opening and first step of a backend in a process of its own, and the memory that they take.
+"""Time and memory to open a backend and to run its first step, measured in a new process.
 
     python -m multires_edge.runtime.bench.cold BUNDLE BACKEND PRECISION THREADS
 
-prints one JSON object. In the measuring process, libraries would be loaded already, and memory be freed
-and used again; in a fresh one, what it grows by is what a program grows by. The disk's cache is warm.
+prints one JSON object. A new process has not loaded the libraries yet and has no freed memory to reuse, so it
+grows like a user's program. The disk's cache is warm.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _TIMEOUT_SECONDS = 600
 
 
 def measure_cold(bundle: Path, backend: str, precision: str, threads: int) -> dict[str, Any]:
-    """Seconds and bytes, see docs/benchmarks.md; bytes are None where the system does not tell them.
+    """Seconds and bytes as in docs/benchmarks.md. Bytes are None if the system does not report them.
 
-    Raises BackendError when the process fails.
+    Raises BackendError if the process fails.
     """
     arguments = [str(bundle), backend, precision, str(threads)]
     command = [sys.executable, "-m", __name__, *arguments]
@@ -37,16 +37,16 @@ def measure_cold(bundle: Path, backend: str, precision: str, threads: int) -> di
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BackendError(f"a process for {backend} {precision} could not be run ({error})") from error
     if result.returncode != 0:
-        said = (result.stderr.strip().splitlines() or ["nothing"])[-1]
+        said = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise BackendError(
-            f"a process for {backend} {precision} ended with exit code {result.returncode} and said: {said}"
+            f"a process for {backend} {precision} ended with exit code {result.returncode}: {said}"
         )
     entry: dict[str, Any] = json.loads(result.stdout)
     return entry
 
 
 def main(arguments: Sequence[str]) -> None:
-    """What the process does."""
+    """Measure, and print the JSON object."""
     path, backend, precision, threads = arguments
     import numpy as np
 
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process that is in RAM, where the system tells it as Linux does."""
+    """Bytes of this process in RAM; None if the system does not report them like Linux."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""Everything that ``multires-edge bench`` measures, as the JSON object that docs/benchmarks.md describes."""
+"""All measurements of ``multires-edge bench``. docs/benchmarks.md describes the resulting JSON object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSION = 1
 STREAMS = (1, 8, 64)
 STEPS = 1000
 
-_MOST_STATE_BYTES = 1 << 30  # of the streams of one call; with more, the machine's memory is measured
+_MOST_STATE_BYTES = 1 << 30  # of all streams in a call; larger states would only measure the memory
 
 
 def benchmark(
@@ -35,11 +35,11 @@ def benchmark(
     budget: Budget = FULL_BUDGET,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Time every backend and precision of a bundle in turns; none given means all that there are.
+    """Time backends and precisions of a bundle in turns, by default all.
 
-    ``steps`` is the length of the whole sequence, ``streams`` are the batches of a call. What cannot run
-    is in ``skipped`` with its reason. Raises InputError for a number out of range, BackendError for an
-    unknown name, or when nothing can run.
+    ``steps`` is the length of the whole sequence, ``streams`` has the batches to time. ``skipped`` in the
+    result lists everything that cannot run, with the reason. Raises InputError for a number out of range,
+    BackendError for an unknown name, or if nothing can run.
     """
     threads = _number("threads", threads, 1024)
     steps = _number("steps", steps, 1_000_000)
@@ -77,7 +77,7 @@ def benchmark(
     bounds = {name: line.to_json(_of(name, timings)) for name, line in rooflines.items()}
     results = []
     for candidate in candidates:
-        progress(f"starting {candidate.name} in a process of its own")
+        progress(f"starting {candidate.name} in a new process")
         cold = measure_cold(bundle.path, candidate.backend, candidate.precision, threads)
         entry = _result(candidate, _of(candidate.name, timings), affordable, bounds)
         entry["full"] |= {"steps": steps, "steps_per_second": steps / entry["full"]["p50"]}
@@ -100,12 +100,12 @@ def benchmark(
 def _rooflines(
     bundle: Bundle, precisions: Sequence[str], skipped: list[dict[str, str]]
 ) -> dict[str, Roofline]:
-    """By precision, of those that the native engine has."""
+    """The roofline of each precision that has native weights."""
     found = {}
     for precision in dict.fromkeys(precisions):
         try:
             if precision not in bundle.manifest.native:
-                raise BackendError(f"the bundle has no native weights in {precision!r} to count bytes of")
+                raise BackendError(f"the bundle has no native weights in {precision!r}, which it is based on")
             found[precision] = Roofline(bundle.path / bundle.manifest.native[precision].file)
         except MultiresError as error:
             skipped.append({"what": f"roofline {precision}", "reason": str(error)})

@@ -1,8 +1,8 @@
-"""The least time that one step can take on this machine (after Williams et al., CACM 52(4), 2009).
+"""The roofline: the shortest possible time of a step on this machine (Williams et al., CACM 52(4), 2009).
 
-A step has to read its weights and taps once, and has to do its multiply-adds, four of int8 in the time of one
-in float32. Both rates are measured, on
-one thread, with the instruction set that the engine chose, beside everything else that is timed.
+A step must read its weights and taps once, and must do its multiply-adds: four in int8 take the time of one
+multiply-add in float32. Both rates are measured together with the candidates, on one thread, with the
+instruction set that the engine chose.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import Any
 
 from multires_edge.runtime.bench.timing import TimedCalls, Timing
 
-_MULTIPLY_ADDS = 960_000  # a call of some 20 microseconds; all instruction sets do exactly as many
+_MULTIPLY_ADDS = 960_000  # about 20 microseconds per call; every instruction set does exactly this number
 
 
 class Roofline:
-    """Of one step of one stream, by a native weights file. Raises BackendError or BundleError."""
+    """The roofline of one step of one stream, from a native weights file.
+
+    Raises BackendError or BundleError.
+    """
 
     def __init__(self, weights: Path) -> None:
         from multires_edge.runtime.backends.native import load_model
@@ -27,7 +30,7 @@ class Roofline:
         self.cost = model.cost
 
     def timed_calls(self) -> dict[str, TimedCalls]:
-        """What :func:`time_in_turns` is to measure for :meth:`to_json`."""
+        """The calls that :func:`time_in_turns` must measure for :meth:`to_json`."""
         from multires_edge.runtime.backends import _native
 
         size = self.read_bytes
@@ -38,13 +41,13 @@ class Roofline:
 
     @property
     def read_bytes(self) -> int:
-        """Bytes of weights, filters and taps that a step reads."""
+        """Bytes of weights, filters and taps per step."""
         return self.cost["weight_bytes"] + self.cost["tap_bytes"]
 
     def to_json(self, timings: Mapping[str, Timing]) -> dict[str, Any]:
-        """Rates and bounds; ``seconds`` is the larger bound, and ``bound`` says which one it is."""
+        """Rates and bounds. ``seconds`` is the larger bound; ``bound`` is "memory" or "compute"."""
         rate = _MULTIPLY_ADDS / timings["multiply-add"].p50
-        # No instruction set multiplies more than four bytes where it multiplies a float.
+        # No instruction set multiplies more than four int8 values in the time of one float32.
         work = self.cost["multiply_adds"] + self.cost["int8_multiply_adds"] / 4
         read, compute = timings["read"].p50, work / rate
         return {

@@ -1,4 +1,4 @@
-"""Timing several things in turns, so that a busy machine disturbs all of them alike."""
+"""Time several functions in turns, so that a busy machine disturbs all of them equally."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Does something so many times and returns the seconds that each call took, float64 (times,).
+# Makes a number of calls, and returns the seconds of each call, float64 (times,).
 TimedCalls = Callable[[int], NDArray[np.float64]]
 
-_MOST_CALLS = 10_000  # in a turn: what is over in a nanosecond need not fill it
+_MOST_CALLS = 10_000  # per turn, for calls of a few nanoseconds
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to measure: each candidate has ``rounds`` turns of about ``seconds``, or of one call."""
+    """How long to measure: each candidate has ``rounds`` turns of about ``seconds`` or of one call."""
 
     rounds: int = 20
     seconds: float = 0.03
@@ -30,7 +30,7 @@ QUICK_BUDGET = Budget(rounds=3, seconds=0.002)
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: median, 99th percentile and the longest of ``calls``."""
+    """Seconds of one call: median, 99th percentile and maximum of ``calls``."""
 
     p50: float
     p99: float
@@ -44,7 +44,7 @@ class Timing:
 
 
 def calls(function: Callable[..., object], *arguments: Any) -> TimedCalls:
-    """Calls of a Python function; what reading the clock takes, some 50 ns, is part of the time."""
+    """Calls of a Python function. The times include reading the clock, about 50 ns."""
 
     def timed(times: int) -> NDArray[np.float64]:
         clock = time.perf_counter
@@ -63,7 +63,7 @@ def time_in_turns(
     budget: Budget = FULL_BUDGET,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Timing]:
-    """Let each have its turn, one after the other, for some rounds; a tenth of each turn warms up."""
+    """Time all candidates in turns, for ``budget.rounds`` rounds. A tenth of each turn warms up."""
     turns = {name: _calls_in_a_turn(timed, budget.seconds) for name, timed in candidates.items()}
     seconds: dict[str, list[NDArray[np.float64]]] = {name: [] for name in candidates}
     for turn in range(budget.rounds):
@@ -76,6 +76,6 @@ def time_in_turns(
 
 
 def _calls_in_a_turn(timed: TimedCalls, seconds: float) -> int:
-    timed(1)  # the first call may set up what the others find
+    timed(1)  # the first call may initialize
     once = max(float(timed(1)[0]), seconds / _MOST_CALLS)
     return max(1, int(seconds / once))

@@ -121,7 +121,7 @@ class TestWhatCannotRun:
             benchmark(open_bundle(exported), backends=["native"], threads=2, budget=QUICK_BUDGET)
 
     def test_a_process_that_fails(self, tmp_path: Path) -> None:
-        with pytest.raises(BackendError, match=r"ended with exit code 1 and said: .*no such folder"):
+        with pytest.raises(BackendError, match=r"ended with exit code 1: .*no such folder"):
             measure_cold(tmp_path / "none", "native", "fp32", 1)
 
 
