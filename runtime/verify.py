@@ -12,7 +12,7 @@ from multires_edge.runtime.state import StreamState
 
 
 def checked_backends(bundle: Bundle, precision: str, *, graphs_only: bool = False) -> list[Backend]:
-    """What to check a bundle by in one precision: first what runs its graphs, then what has own weights."""
+    """The backends that check a bundle in one precision: first those that run its graphs, then the others."""
     known = [*map(backend_named, backend_names()), TapsOnHost()]
     able = [
         backend

@@ -1,4 +1,4 @@
-"""The native engine: a loop written for this network, in C++, for streams on a CPU."""
+"""The native engine: a C++ implementation of this network, for streams on a CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class NativeBackend(Backend):
-    """The engine's own weights, in the precisions that the bundle has them in."""
+    """Runs native weights, in the precisions in which the bundle has them."""
 
     name = "native"
     ability = "stream on the native engine"
@@ -29,7 +29,7 @@ class NativeBackend(Backend):
 
     def missing(self) -> str | None:
         found = find_spec("multires_edge.runtime.backends._native")
-        return None if found else "install multires-edge with a C++ compiler at hand"
+        return None if found else "install multires-edge with a C++ compiler"
 
     def load(self) -> None:
         load_engine()
@@ -52,13 +52,13 @@ class NativeBackend(Backend):
 
 
 def load_engine() -> Any:
-    """The engine's module. Raises BackendError where it was not built."""
+    """The engine's module. Raises BackendError if it was not built."""
     try:
         from multires_edge.runtime.backends import _native
     except ImportError as error:
         raise BackendError(
             f"the native backend is not part of this installation ({error}); install multires-edge with a "
-            "C++ compiler at hand, or give backend='onnxruntime'"
+            "C++ compiler, or give backend='onnxruntime'"
         ) from error
     return _native
 
@@ -83,14 +83,14 @@ def _weights(folder: Path, manifest: Manifest, precision: str) -> Path:
 def _window_of(pooling: Pooling) -> int:
     if pooling.native_window is None:
         raise BackendError(
-            f"the native engine does not pool {pooling}; export the bundle with --pool {pooling}, which "
-            "onnxruntime runs"
+            f"the native engine does not support pool {pooling}; export the bundle with --pool {pooling} and "
+            "use backend onnxruntime"
         )
     return pooling.native_window
 
 
 class NativeStepper:
-    """Streams in the native engine. The state lies in the layout of the step graph's states."""
+    """Streams in the native engine. Its states have the layout of the step graph's states."""
 
     def __init__(self, path: Path, batch: int, pooling: Pooling | None = None) -> None:
         window = -1 if pooling is None else _window_of(pooling)
@@ -98,7 +98,7 @@ class NativeStepper:
         self._state = state
         self._parts: dict[str, NDArray[Any]] = state.parts()
         self.input, self.output = state.input, state.output
-        self.step = state.step  # the engine looks at the values itself, at a fraction of numpy's cost
+        self.step = state.step  # the engine checks the values itself, much faster than numpy
         self._run = state.run_tokens if self.input.dtype == np.int64 else state.run
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
@@ -120,7 +120,7 @@ class NativeStepper:
 
 
 class NativeRunner:
-    """Whole sequences in the native engine, as a stream that starts at zero for each."""
+    """Whole sequences in the native engine. Each call runs new streams from zero states."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self._model = load_model(path)
@@ -132,10 +132,10 @@ class NativeRunner:
         batch = len(inputs)
         samples = np.ascontiguousarray(np.moveaxis(inputs, -1, 0))
         if self._autoregressive:
-            # Step t sees the inputs before t; a zero stands in front.
+            # Step t gets input t - 1; the first step gets zero.
             samples = np.concatenate([np.zeros_like(samples[:1]), samples[:-1]])
         outputs = np.empty((len(samples), batch, self._d_output), np.float32)
-        # A full sequence is pooled over all of it, whatever window its streams have.
+        # The full graph pools over the whole sequence, even if streams have a window.
         state = load_engine().State(self._model, batch, window=0)
         (state.run_tokens if "tokens" in feeds else state.run)(samples, outputs)
         if self._autoregressive:

@@ -1,4 +1,4 @@
-"""ONNX Runtime: every CPU, NVIDIA GPUs through its CUDA provider, and any other provider that it has."""
+"""ONNX Runtime: any CPU, NVIDIA GPUs by the CUDA provider, or other devices by other providers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ERRORS_ONLY = 3
 
 
 class OnnxRuntimeBackend(Backend):
-    """The bundle's ONNX graphs, in the form that the installed release runs."""
+    """Runs the bundle's ONNX graphs, in the form that the installed release supports."""
 
     name = "onnxruntime"
     ability = "run the ONNX graphs on the CPU"
@@ -63,10 +63,10 @@ def release() -> Version:
 
 
 def _in_runnable_form(manifest: Manifest) -> Manifest:
-    """The manifest with the graphs first that this release of ONNX Runtime runs."""
+    """The manifest with the graphs of a form that this release of ONNX Runtime runs."""
     installed = release()
     runnable = (form for form in manifest.form_names() if installed >= FIRST_ONNXRUNTIME.get(form, (0,)))
-    return manifest.in_form(next(runnable, manifest.form))  # loading says what is wrong with the others
+    return manifest.in_form(next(runnable, manifest.form))  # if none can run, loading explains the error
 
 
 def open_session(
@@ -75,10 +75,10 @@ def open_session(
     provider: str,
     provider_options: Mapping[str, str] | None = None,
 ) -> Any:
-    """A session on one provider. ``threads`` is that of one operator; None is one per core.
+    """A session on one provider. ``threads`` is the number per operator; None is one per core.
 
-    Raises BackendError for a provider that is not here, finds no device or refuses its options, BundleError
-    for a graph that it cannot load.
+    Raises BackendError if the provider is missing, finds no device or refuses its options, BundleError if
+    the graph cannot be loaded.
     """
     ort = load_onnxruntime()
     name = full_name(provider, ort.get_available_providers(), ort.__version__)
@@ -91,7 +91,7 @@ def open_session(
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
-        # Its exception classes have no common base but Exception.
+        # Exception is the only common base of ONNX Runtime's exceptions.
         if provider_options:
             given = ", ".join(f"{key}={value}" for key, value in provider_options.items())
             raise BackendError(
@@ -102,17 +102,17 @@ def open_session(
             f"exported with --target portable ({error})"
         ) from error
     if name not in session.get_providers():
-        raise BackendError(f"provider {provider!r}: {name} found no device that it can use")
+        raise BackendError(f"provider {provider!r}: {name} found no usable device")
     return session
 
 
 def open_on_best_provider(path: Path, threads: int | None) -> Any:
-    """A session on an NVIDIA GPU where one works, else on the CPU."""
+    """A session on an NVIDIA GPU if CUDA works, else on the CPU."""
     if CUDA in load_onnxruntime().get_available_providers():
         try:
             return open_session(path, threads, CUDA)
         except (BackendError, BundleError):
-            pass  # its package is installed, but this machine has no such GPU
+            pass  # the GPU package is installed, but this machine has no GPU
     return open_session(path, threads, CPU)
 
 
@@ -132,10 +132,10 @@ class OnnxRuntimeRunner:
 
 
 class OnnxRuntimeStepper:
-    """A step graph in ONNX Runtime with every state bound once and for all.
+    """A step graph in ONNX Runtime. All states are bound only once.
 
-    A state that may be updated in place is bound to one buffer, as input and as output; any other
-    has two buffers, which change roles at each step. So no step allocates or copies a state.
+    A state that can be updated in place has one buffer, which is input and output. Any other state has two
+    buffers, which swap roles at each step. So a step neither allocates nor copies states.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class OnnxRuntimeStepper:
 
 
 class _Buffer:
-    """Memory that both numpy and ONNX Runtime see; on a device, ``array`` is not kept up to date."""
+    """Memory shared by numpy and ONNX Runtime. On a device, ``array`` has only the initial values."""
 
     def __init__(self, array: NDArray[Any], device: str = "cpu") -> None:
         self.array = array
@@ -226,11 +226,11 @@ class _Buffer:
 
 
 class _State:
-    """A state's one or two buffers."""
+    """The one or two buffers of a state."""
 
     def __init__(self, spec: StateSpec, batch: int, provider: str) -> None:
         self.spec = spec
-        # Other providers copy from and to the host, and may not bind a buffer as input and output at once.
+        # Other providers copy from and to the host, and must not bind a buffer as both input and output.
         count = 1 if spec.in_place and provider in (CPU, CUDA) else 2
         device = "cuda" if provider == CUDA else "cpu"
         shape = _concrete(spec.shape, batch)
@@ -245,7 +245,7 @@ def _concrete(shape: tuple[int | str, ...], batch: int) -> tuple[int, ...]:
 
 
 def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros on a cache-line boundary, where vector loads do not straddle two lines."""
+    """Zeros aligned to cache lines, so that vector loads do not cross two lines."""
     line = 64
     size = int(np.prod(shape)) * dtype.itemsize
     memory = np.zeros(size + line, np.uint8)

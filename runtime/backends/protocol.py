@@ -1,4 +1,4 @@
-"""What a backend is, and what it makes: steppers and runners. Nothing else knows how it runs them."""
+"""The interface of a backend, and of the steppers and runners that it makes."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ StepTimer = Callable[[NDArray[Any]], NDArray[np.float64]]
 
 
 class Outcome(IntEnum):
-    """What a step found when it looked at the values."""
+    """The result of a step's check of its values."""
 
     DONE = 0
-    BAD_INPUT = 1  # not finite, or a token out of range; the state is as it was
+    BAD_INPUT = 1  # not finite, or a token out of range; the state is unchanged
     BAD_OUTPUT = 2  # not finite, although the inputs were
 
 
 class Stepper(Protocol):
-    """Streams with their state, for a fixed batch. Not for several threads at once.
+    """Streams with their states, for a fixed batch. Only one thread may call it at a time.
 
-    A step reads ``input`` (batch, ...), which the caller fills, and leaves its result in ``output``
-    (batch, d_output). Both arrays stay the same, so that no call has to look them up.
+    The caller fills ``input`` (batch, ...); a step writes its result to ``output`` (batch, d_output). Both
+    arrays stay the same objects, so callers may keep references to them.
     """
 
     input: NDArray[Any]
     output: NDArray[Any]
 
     def step(self) -> int:
-        """Feed ``input``; returns an Outcome's value."""
+        """Run one step on ``input``. Returns a value of Outcome."""
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
-        """Feed dense samples (steps, batch, ...); returns the outputs (steps, batch, d_output)."""
+        """Run dense samples (steps, batch, ...). Returns the outputs (steps, batch, d_output)."""
 
     def reset(self, rows: Sequence[int] | None) -> None:
-        """Zero the state of some rows of the batch, or of all."""
+        """Set the states of ``rows`` of the batch, or of all rows, to zero."""
 
     def read_state(self) -> dict[str, NDArray[Any]]:
         """Copies of all states, by the input names of the step graph."""
 
     def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Replace all states; shapes and dtypes have been checked."""
+        """Replace all states. The caller has checked shapes and dtypes."""
 
 
 class Runner(Protocol):
-    """Whole sequences. May be called by several threads at once."""
+    """Runs whole sequences. Several threads may call it at the same time."""
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        """Run a whole sequence, by the full graph's input names; returns the output."""
+        """Run whole sequences: ``feeds`` has an array per input of the full graph. Returns the output."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """How a backend runs a graph.
 
-    ``threads`` None leaves the number to the backend. ``pooling`` is one other than the bundle's.
+    With ``threads`` None the backend chooses the number. ``pooling`` replaces the bundle's pooling.
     """
 
     precision: str = "fp32"
@@ -76,12 +76,12 @@ class RunOptions:
 
 
 class Backend(ABC):
-    """A way to run bundles. Importing its module is cheap; :meth:`load` imports what it runs with.
+    """A way to run bundles. Importing its module is cheap: :meth:`load` imports the library.
 
-    ``ability`` says what it does, for `multires-edge doctor`. ``checked_as`` is what `verify` and the proof
-    call its streams, None where they leave it out. ``runs_graphs`` says that it runs the bundle's ONNX
-    graphs in any of their forms. ``takes`` names the options that it takes, of "threads" and "provider";
-    without them it runs on ``place``.
+    ``ability`` is shown by `multires-edge doctor`. ``checked_as`` is the name of its streams in `verify` and
+    in the parity proof; with None they skip the backend. With ``runs_graphs`` it runs the bundle's ONNX
+    graphs in any of their forms. ``takes`` has the options that it supports, of "threads" and "provider".
+    ``place`` names where it runs without these options.
     """
 
     name: ClassVar[str]
@@ -95,30 +95,32 @@ class Backend(ABC):
 
     @abstractmethod
     def missing(self) -> str | None:
-        """What this machine lacks to run it and how to get it; None if it can run."""
+        """The missing requirement and how to install it; None if the backend can run on this machine."""
 
     @abstractmethod
     def load(self) -> None:
-        """Import the library that it runs with. Raises BackendError or MissingExtraError."""
+        """Import the backend's library. Raises BackendError or MissingExtraError."""
 
     @abstractmethod
     def precisions(self, folder: Path, manifest: Manifest) -> Collection[str]:
-        """The precisions in which it can run a bundle."""
+        """The precisions in which the backend can run a bundle."""
 
     @abstractmethod
     def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> Stepper:
-        """Streams that start at zero. Raises BackendError or BundleError."""
+        """Make streams with zero states. Raises BackendError or BundleError."""
 
     def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> Runner:
-        """Whole sequences. Raises BackendError or BundleError."""
-        raise BackendError(f"backend {self.name!r} runs streams only")
+        """Load the full graph. Raises BackendError or BundleError."""
+        raise BackendError(f"backend {self.name!r} runs only streams")
 
     def step_timer(self, folder: Path, manifest: Manifest, precision: str) -> StepTimer | None:
-        """A timer of single streams that leaves Python out; None if the backend has no such clock."""
+        """A timer of single streams without Python's overhead; None if the backend has no timer."""
         return None
 
     def refusal(self, options: RunOptions) -> str | None:
-        """Why it does not take these options; None if it does."""
+        """Why the backend does not support these options; None if it supports them."""
         asked = {"threads": options.threads not in (None, 1), "provider": options.provider is not None}
         refused = [name for name in asked if asked[name] and name not in self.takes]
-        return f"the {self.name} backend takes no {refused[0]}: it runs on {self.place}" if refused else None
+        if not refused:
+            return None
+        return f"the {self.name} backend does not support {refused[0]}: it runs on {self.place}"

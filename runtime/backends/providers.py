@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers: their names, and the options that they get."""
+"""ONNX Runtime's execution providers: their names and default options."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _INSTALL = {
     CPU: "pip install 'multires-edge[onnxruntime]'",
     CUDA: "pip install 'multires-edge[gpu]'",
 }
-_DEFAULTS = {CUDA: {"use_tf32": "0"}}  # float32 means float32
+_DEFAULTS = {CUDA: {"use_tf32": "0"}}  # TF32 rounds float32 factors to ten bits
 
 
 def full_name(provider: str, available: Sequence[str], release: str) -> str:
-    """ONNX Runtime's name of a provider. Raises BackendError with what this ONNX Runtime has."""
+    """ONNX Runtime's name of a provider. Raises BackendError with the available providers."""
     name = SHORT_NAMES.get(provider, provider)
     if name not in available:
         short = {full: short for short, full in SHORT_NAMES.items()}
         has = ", ".join(short.get(full, full) for full in available)
         install = f": {_INSTALL[name]}" if name in _INSTALL else ""
         raise BackendError(
-            f"provider {provider!r} is not in this onnxruntime {release}, which has {has}{install}"
+            f"provider {provider!r} is not in this onnxruntime {release}, which has only {has}{install}"
         )
     return name
 
 
 def options_of(name: str, given: Mapping[str, str] | None) -> dict[str, str]:
-    """The options of a provider: the given ones, before the defaults."""
+    """The options of a provider: the given options, then the defaults."""
     return _DEFAULTS.get(name, {}) | dict(given or {})

@@ -150,7 +150,7 @@ def test_the_native_engine_refuses_it(decaying: Path, exported: Path) -> None:
     assert not (decaying / "native").exists()
     with pytest.raises(BackendError, match="no native weights in 'fp32'"):
         open_bundle(decaying).stream(backend="native")
-    with pytest.raises(BackendError, match="the native engine does not pool decay:8"):
+    with pytest.raises(BackendError, match="the native engine does not support pool decay:8"):
         open_bundle(exported).stream(pool="decay:8")
 
 

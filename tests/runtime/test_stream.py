@@ -289,9 +289,9 @@ class TestBackends:
         assert not np.array_equal(native, opened.stream(3, threads=2).run(X))
 
     def test_native_has_no_threads_and_no_provider(self, opened: Bundle) -> None:
-        with pytest.raises(BackendError, match="takes no threads: it runs on one thread"):
+        with pytest.raises(BackendError, match="does not support threads: it runs on one thread"):
             opened.stream(backend="native", threads=2)
-        with pytest.raises(BackendError, match="takes no provider"):
+        with pytest.raises(BackendError, match="does not support provider"):
             opened.full(backend="native", provider="cpu")
 
     def test_a_bundle_without_native_weights(self, bundle: Path) -> None:

@@ -201,7 +201,7 @@ class _HostContext:
 
 
 class TapsOnHost(OnnxRuntimeBackend):
-    """A bundle's taps graph with its rings around it, which is all of the TensorRT backend but the device."""
+    """Runs a bundle's taps graph with its rings: the TensorRT backend without its device."""
 
     name = "taps"
     ability = "run the taps graph as the tensorrt backend does"

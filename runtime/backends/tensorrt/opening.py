@@ -17,7 +17,7 @@ from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 
 
 class TensorRtBackend(Backend):
-    """Engines that `multires-edge build` made from a bundle."""
+    """Runs engines that `multires-edge build` made from a bundle."""
 
     name = "tensorrt"
     ability = "stream on TensorRT engines"

@@ -77,7 +77,7 @@ class TestRefusals:
         self, exported: Path, devices: FakeDevices, provider: str, name: str
     ) -> None:
         devices.broken.add(name)
-        with pytest.raises(BackendError, match=f"'{provider}': {name} found no device"):
+        with pytest.raises(BackendError, match=f"'{provider}': {name} found no usable device"):
             open_bundle(exported).full(provider=provider)
 
     def test_a_graph_that_does_not_load(self, exported: Path, devices: FakeDevices) -> None:
@@ -89,7 +89,7 @@ class TestRefusals:
 
     def test_options_of_no_provider(self, exported: Path) -> None:
         for make in (open_bundle(exported).full, open_bundle(exported).stream):
-            with pytest.raises(BackendError, match="provider_options are given without a provider"):
+            with pytest.raises(BackendError, match="provider_options were given without a provider"):
                 make(provider_options={"device_id": "1"})
 
 

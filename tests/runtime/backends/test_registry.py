@@ -100,7 +100,7 @@ class TestABackendOfAnotherPackage:
         assert entry["full"]["p50"] > 0 and entry["load"]["import_seconds"] > 0
 
     def test_refuses_what_it_does_not_take(self, opened: Bundle) -> None:
-        with pytest.raises(BackendError, match="reference backend takes no threads: it runs on one"):
+        with pytest.raises(BackendError, match="reference backend does not support threads: it runs on one"):
             opened.stream(backend="reference", threads=2)
         with pytest.raises(BackendError, match=r"the reference backend cannot change .*backend native$"):
             opened.stream(backend="reference", pool="window:5")

@@ -163,5 +163,5 @@ class TestRefusals:
                 bundle.stream(backend="tensorrt", **options)
 
     def test_whole_sequences(self, bundle: Bundle) -> None:
-        with pytest.raises(BackendError, match="'tensorrt' runs streams"):
+        with pytest.raises(BackendError, match="'tensorrt' runs only streams"):
             bundle.full(backend="tensorrt")
