@@ -26,6 +26,20 @@ settings.load_profile("graphs")
 # Tests run side by side; threads of theirs would only stand in each other's way.
 torch.set_num_threads(1)
 
+NATIVE_FOLDERS = (ROOT / "tests" / "runtime" / "cpp", ROOT / "tests" / "examples")
+NATIVE_FIXTURES = {"compiled", "cudart"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that need a browser or a compiler, by their folder and fixtures."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "browser" in fixtures:
+            item.add_marker("browser")
+        if NATIVE_FIXTURES & fixtures or any(folder in item.path.parents for folder in NATIVE_FOLDERS):
+            item.add_marker("native")
+
+
 SMALL = ModelConfig(
     task="classification",
     encoder="linear",

@@ -39,6 +39,7 @@ def quietly(*arguments: Any, **options: Any) -> CalibrationTable:
         return calibrate(*arguments, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @given(config=configs(max_depth=4), seed=st.integers(0, 99))
 @settings(max_examples=8)
@@ -92,6 +93,7 @@ def test_what_the_table_says() -> None:
     assert table.tensors[HEAD_INPUT].count == 20 * 8 * SMALL.d_model  # 1, 2, 4, ..., 64, all
 
 
+@pytest.mark.slow
 def test_the_demonstration_network() -> None:
     net = load_checkpoint(DEMO / "ckpt.pth")
     dataset = load_data(DEMO / "records.npz", net.config, read_card(DEMO / "card.json"))

@@ -193,6 +193,7 @@ class TestEveryMethod:
         scaled = clipping_thresholds(METHODS[method](), of(np.ldexp(x, exponent)))
         assert np.array_equal(scaled, np.ldexp(threshold, exponent))
 
+    @pytest.mark.slow
     @given(values=st.lists(st.floats(-(2.0**120), 2.0**120, width=32), min_size=1, max_size=50))
     def test_lies_above_zero_and_not_above_the_largest(self, method: str, values: list[float]) -> None:
         x = np.array(values, np.float32)

@@ -38,6 +38,7 @@ def test_the_picture_is_up_to_date() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_new_folder_makes_it_out_of_date(copy: Path) -> None:
     assert check(copy).returncode == 0
     new = copy / "runtime" / "radio"

@@ -189,6 +189,7 @@ class TestCommand:
         page = (bundle.path / "report.html").read_text()
         assert page.count("<figcaption>") == 3 and page.count(">float32</b>") == len(budget.keep)
 
+    @pytest.mark.slow
     def test_json(self, checkpoint: Path) -> None:
         result = self.run(checkpoint, "--quantize", "mixing,filters", "--json")
         tensors = json.loads(result.stdout)["quantization"]["tensors"]

@@ -68,6 +68,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return export_bundle(path, tmp_path_factory.mktemp("trained") / request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", RECORDED_NAMES, indirect=True)
 def test_trained_networks_give_their_recorded_outputs(trained: ExportResult) -> None:
     _, reference = recorded(trained.path.name)
@@ -88,6 +89,7 @@ def test_trained_networks_give_their_recorded_outputs(trained: ExportResult) -> 
 
 
 class TestOtherCheckpoints:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("net", "overrides"),
         [
@@ -107,6 +109,7 @@ class TestOtherCheckpoints:
         assert result.passed
         assert result.path == tmp_path / "ckpt.bundle"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("target", ["cpu", "portable"])
     @pytest.mark.parametrize("pool", ["cumulative", "window:9"])
     def test_every_target_and_pooling(self, checkpoint: Path, tmp_path: Path, target: str, pool: str) -> None:
@@ -143,6 +146,7 @@ class TestManifest:
         assert manifest["preprocessing"] is None and manifest["labels"] is None
         assert manifest["tools"]["torch"] == torch.__version__.split("+")[0] or manifest["tools"]["torch"]
 
+    @pytest.mark.slow
     def test_the_card_goes_in(self, tmp_path: Path) -> None:
         result = export_bundle(DEMO / "ckpt.pth", tmp_path / "out", card=DEMO / "card.json")
         assert result.manifest.labels == ("CD", "HYP", "MI", "NORM", "STTC")
@@ -171,6 +175,7 @@ class TestProof:
             assert 0 < check["error"] <= check["limit"] == 1e-5
             assert check["values"] > 0
 
+    @pytest.mark.slow
     def test_real_data_takes_part(self, tmp_path: Path) -> None:
         result = export_bundle(
             DEMO / "ckpt.pth",
@@ -220,6 +225,7 @@ class TestReport:
         assert page.count("<svg") == 1 and page.rstrip().endswith("</html>")
         assert "<script" not in page and "<link" not in page and "src=" not in page
 
+    @pytest.mark.slow
     def test_names_from_files_are_escaped(self, tmp_path: Path) -> None:
         card = json.loads((DEMO / "card.json").read_text()) | {"name": "<script>alert(1)</script>"}
         (tmp_path / "card.json").write_text(json.dumps(card))

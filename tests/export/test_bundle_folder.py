@@ -137,6 +137,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_bundle_of_that_name(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [

@@ -18,6 +18,8 @@ from multires_edge.runtime.engine_builder.shapes import Range
 from tests.conftest import RECORDED_NAMES, random_net, recorded, variant
 from tests.export.every_graph import INT8_QUEUES, KINDS, unproven_bundle
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for Linux and Windows on x86-64")
 
 COMPUTE_CAPABILITIES = ("8.6", "8.9", "12.0")

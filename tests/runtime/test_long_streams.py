@@ -21,6 +21,8 @@ from tests.conftest import DEMO, random_inputs, random_net, variant
 from tests.runtime.backends.test_native import run
 from tests.runtime.backends.test_native_queues import network_in, queues_of
 
+pytestmark = pytest.mark.slow
+
 PRECISIONS = ("fp32", "fp16", "int8")
 STORED = [(weights, queues) for weights in PRECISIONS for queues in ("float32", "float16", "int8")]
 MILLION = 1_000_000

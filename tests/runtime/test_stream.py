@@ -162,6 +162,7 @@ class TestSavedState:
         with pytest.raises(StateError, match="position outside of 0"):
             stream.load_state(saved)
 
+    @pytest.mark.slow
     def test_of_another_model_pooling_or_batch_is_refused(
         self, opened: Bundle, stream: Stream, tmp_path: Path
     ) -> None:
@@ -176,6 +177,7 @@ class TestSavedState:
         with pytest.raises(StateError, match="batch of 2, expected this stream's 3"):
             stream.load_state(opened.stream(2).save_state())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("to", ["native", "onnxruntime"])
     def test_of_the_same_model_for_another_target_and_backend_is_welcome(
         self, opened: Bundle, stream: Stream, tmp_path: Path, to: str
@@ -369,6 +371,7 @@ def test_a_step_while_the_stream_is_in_use_is_turned_away(stream: Stream, stepwi
     assert within_limit(steps(stream, X), stepwise)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow(opened: Bundle, backend: str) -> None:
     stream = opened.stream(1, backend=backend)
     x = random_inputs(SMALL, 1, 2000)

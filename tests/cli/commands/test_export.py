@@ -107,6 +107,7 @@ def test_warnings_are_lines_on_stderr(tmp_path: Path) -> None:
     assert result.stderr.startswith("warning: ") and "--wandb" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["export", "build", "targets", "verify", "evaluate", "sample", "inspect", "doctor"]
 )

@@ -76,6 +76,7 @@ def everything(address: str) -> list[dict[str, Any]]:
                     return told
 
 
+@pytest.mark.slow
 def test_lines_are_written_beside(two_leads: Path, recording: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--output", out, "--threshold", "A=0.01", "--name", "Bed 3", "--no-timing")
@@ -95,6 +96,7 @@ def test_lines_are_written_beside(two_leads: Path, recording: Path, tmp_path: Pa
     assert streamed.stdout == out.read_text()
 
 
+@pytest.mark.slow
 def test_a_source_that_breaks_off_is_exit_code_1(two_leads: Path, tmp_path: Path) -> None:
     from tests.runtime.ecg.test_wfdb_folder import write
 

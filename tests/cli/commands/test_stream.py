@@ -130,6 +130,7 @@ def command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(line, text=True, **options)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_writes_every_decision_once(two_leads: Path, tmp_path: Path) -> None:
     """By SIGKILL, wherever it is; the tests of the session are thorough about that."""
     np.savez(tmp_path / "a.npz", samples=beats(900, 250), leads=["I", "II"], rate=250, unit="mV")

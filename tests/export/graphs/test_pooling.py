@@ -109,10 +109,12 @@ class TestWindow:
         y = steps.run(x)
         assert np.abs(y - moving_mean(x, 16))[..., 32:].max() < 5e-7
 
+    @pytest.mark.slow
     def test_a_large_window_of_a_constant(self) -> None:
         y = Steps(pooling_alone("window:30000"), 1).run(np.full((1, 1, 70_000), 0.1, np.float32))
         assert np.abs(y / np.float32(0.1) - 1).max() < 2e-7
 
+    @pytest.mark.slow
     def test_long_run_with_a_drift_prone_signal(self) -> None:
         """0.1 is no float32: a sum that adds and subtracts it for ever drifts; this does not."""
         x = np.full((1, 1, 30_000), 0.1, np.float32)

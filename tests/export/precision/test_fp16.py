@@ -152,6 +152,7 @@ def test_data_far_too_large_overflow_nowhere(kind: str, gain: int) -> None:
         states = {name: outputs[f"next_{name}"] for name in states}
 
 
+@pytest.mark.slow
 def test_a_bundle_of_both_precisions(tmp_path: Any) -> None:
     result = export_bundle(DEMO / "ckpt.pth", tmp_path / "b", precisions=("fp16",), card=DEMO / "card.json")
     names = {check.name for check in result.proof.checks}
@@ -167,6 +168,7 @@ def test_a_bundle_of_both_precisions(tmp_path: Any) -> None:
     assert state["fp16"] < 0.51 * state["fp32"]
 
 
+@pytest.mark.slow
 def test_streams_carry_their_precision(tmp_path: Any) -> None:
     export_bundle(DEMO / "ckpt.pth", tmp_path / "b", precisions=("fp32", "fp16"))
     bundle = open_bundle(tmp_path / "b")

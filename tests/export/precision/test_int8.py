@@ -148,6 +148,7 @@ def test_step_and_full_agree_on_every_prefix(kind: str, tmp_path: Path) -> None:
         assert np.abs(found[next(iter(found))] - wanted).mean() <= 1e-3 * max(1, np.abs(wanted).max())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*only 6 of at least 8 advised records")
 def test_a_bundle_from_real_data(tmp_path: Path) -> None:
     card = DEMO / "card.json"
@@ -193,6 +194,7 @@ def test_filters_are_int8_in_the_full_graph_and_the_same_in_both(tmp_path: Path)
     assert np.abs(step.run(x)[..., -1] - full.run(None, {"x": x})[0]).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_proof_goes_no_further_than_the_ranges(tmp_path: Path) -> None:
     """With records of 12 steps and a window of 5: the network is compared up to there."""
     net = random_net(SMALL)
@@ -215,6 +217,7 @@ def test_a_proof_goes_no_further_than_the_ranges(tmp_path: Path) -> None:
     assert "int8: full graph" not in names, "of 12 steps the full graph's mean is not recorded"
 
 
+@pytest.mark.slow
 def test_nor_beyond_the_range_of_an_int8_encoder(tmp_path: Path) -> None:
     """Pixels are within [-1, 1], and an encoder that is calibrated on them cuts off a third of the noise."""
     net = random_net(variant(task="autoregressive", norm="batch"))

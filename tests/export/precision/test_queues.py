@@ -57,6 +57,7 @@ def steps_of(network: FoldedNetwork, rows: int, target: str) -> Steps:
     return Steps(build_step_graph(network, TARGETS[target], Cumulative(), {}), rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu", "portable"])
 @pytest.mark.parametrize("parts", [("queues",), ("filters", "mixing", "queues")], ids="+".join)
 @pytest.mark.parametrize("kind", KINDS)

@@ -107,6 +107,7 @@ def test_chunks_and_neighbours_change_not_a_bit(batch: int, tmp_path: Path) -> N
     assert np.array_equal(alone, whole[-1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDED_NAMES)
 def test_trained_networks_give_their_recorded_outputs(name: str, tmp_path: Path) -> None:
     path, reference = recorded(name)
@@ -143,6 +144,7 @@ def test_a_step_on_its_own_buffers(encoder: str, tmp_path: Path) -> None:
 
 
 class TestFullSequences:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "changes",
         [
@@ -167,6 +169,7 @@ class TestFullSequences:
             assert within_limit(native(inputs, lengths), graph(inputs, lengths))
 
 
+@pytest.mark.slow
 def test_a_million_steps_are_as_good_as_a_thousand(tmp_path: Path) -> None:
     """Compared over a last stretch with the reference's pooling over everything before it too."""
     config = variant(d_model=4, n_layers=1, depth=3)
@@ -222,6 +225,7 @@ class TestDamagedWeights:
             with pytest.raises(BundleError, match=r"damaged\.safetensors"):
                 self.load(tmp_path, whole[:size])
 
+    @pytest.mark.slow
     def test_any_byte_of_the_header_changed_is_an_error_or_harmless(
         self, whole: bytes, tmp_path: Path
     ) -> None:

@@ -59,6 +59,7 @@ def models(weights: bytes, folder: Path) -> Iterator[_native.Model]:
             yield _native.Model(str(path))
 
 
+@pytest.mark.slow
 @given(config=configs(max_depth=7), pooling=poolings, rows=st.sampled_from([1, 3, 7]))
 @settings(max_examples=30)
 def test_int8_is_the_step_graph(
@@ -135,6 +136,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return open_bundle(result.path)
 
 
+@pytest.mark.slow
 class TestBundles:
     def test_list_and_verify_their_weights(self, bundle: Bundle) -> None:
         files = {precision: spec.file for precision, spec in bundle.manifest.native.items()}

@@ -61,6 +61,7 @@ def parts_of(state: _native.State) -> list[NDArray[Any]]:
     return [part for name, part in sorted(state.parts().items()) if name.startswith("queue")]
 
 
+@pytest.mark.slow
 @given(
     config=configs(max_depth=6),
     pooling=st.one_of(st.just(Cumulative()), st.integers(1, 40).map(Window)),
@@ -118,6 +119,7 @@ def check_pushes(slow: SlowStream, rings: list[NDArray[Any]]) -> None:
         assert np.array_equal(held, after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("batch", [1, 3, 33])

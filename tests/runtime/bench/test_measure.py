@@ -17,6 +17,8 @@ from multires_edge.runtime.bench.measure import benchmark
 from multires_edge.runtime.bench.timing import QUICK_BUDGET
 from tests.conftest import random_net, save_published, variant
 
+pytestmark = pytest.mark.slow
+
 KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "windowed": ({}, "window:7"),
     "tokens": ({"encoder": "token", "kernel_size": 4}, "cumulative"),

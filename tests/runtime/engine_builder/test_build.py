@@ -355,6 +355,7 @@ class TestWriting:
             signal.signal(signal.SIGINT, before)
         assert not (bundle / "engines").exists()
 
+    @pytest.mark.slow
     def test_a_killed_build_leaves_no_engine(self, bundle: Path) -> None:
         """Killed between the engine and its sidecar, the worst moment."""
         program = (

@@ -80,6 +80,7 @@ class TestEveryWay:
         assert result.metric == "auroc_macro" and result.by_class == areas
         assert math.isclose(result.value, sum(areas.values()) / 3)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["drawing", "drawing_grey"])
     def test_bits_per_dimension(
         self, name: str, graph: str, backend: str, request: pytest.FixtureRequest
@@ -95,6 +96,7 @@ class TestEveryWay:
         assert math.isclose(result.value, sum(bits) / levels.size, rel_tol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", ["full", "step"])
 def test_trained_pixels_against_the_recorded_outputs(tmp_path: Path, graph: str) -> None:
     checkpoint, reference = recorded("pixels-autoregressive-k4")

@@ -168,6 +168,7 @@ class TestSampling:
         params = random_params(1, seed=seed)
         assert_distributed(draws(params, 1)[:, 0], np.exp(log_likelihoods(params, ALL_LEVELS[:, None])))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(3))
     def test_each_colour_is_distributed_as_the_likelihood_says(self, seed: int) -> None:
         """Red, and then green and blue, by the chance that the mixture gives them after those before.
@@ -218,6 +219,7 @@ class TestSampling:
         mean = params[10:20][params[:10].argmax()]
         assert (levels == np.clip(np.rint((mean + 1) * 127.5), 0, 255)).all()
 
+    @pytest.mark.slow
     @settings(max_examples=200)
     @given(st.sampled_from([1, 3]), st.data())
     def test_draws_something_possible_whatever_the_network_says(

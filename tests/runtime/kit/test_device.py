@@ -68,6 +68,7 @@ class TestPasses:
             0 < timing["p50_us"] <= timing["p99_us"] <= timing["max_us"] for timing in report["timing"]
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("changes", "options"),
         [
@@ -91,6 +92,7 @@ class TestPasses:
         folder = unpack(make_kit(open_bundle(bundle)), tmp_path / "here")
         assert check(folder=folder) == 0
 
+    @pytest.mark.slow
     def test_a_window_that_int8_has_no_reference_for(self, check: Check, tmp_path: Path, capsys: Any) -> None:
         from multires_edge.export import Int8Options, export_bundle
 

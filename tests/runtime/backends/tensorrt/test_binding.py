@@ -30,6 +30,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.native
 def test_streams_through_the_real_binding(driver: Path, tmp_path: Path) -> None:
     bundle = export(tmp_path, pool="window:5")
     command = [sys.executable, "-m", "tests.runtime.backends.tensorrt.on_binding", str(bundle.path)]

@@ -144,6 +144,7 @@ class TestCompiling:
         assert ".version 8.5\n.target sm_75\n" in text  # of CUDA 12.5 and Turing: nothing later than that
         assert all(f".entry {name}(" in text for name in kernel_names())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("architecture", ARCHITECTURES)
     def test_for_every_gpu(self, architecture: str) -> None:
         code = Nvrtc("nvidia-cuda-nvrtc").compile(f"--gpu-architecture=sm_{architecture}", cubin=True)

@@ -17,6 +17,8 @@ from multires_edge.runtime.verify import verify_bundle
 from tests.conftest import random_inputs, variant, within_limit
 from tests.runtime.backends.tensorrt.bundles import FORMS, export, on_host
 
+pytestmark = pytest.mark.slow
+
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "fading": ("cumulative", {}),
     "windowed, long filters": ("window:7", {"kernel_size": 4, "norm": "batch"}),
