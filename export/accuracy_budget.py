@@ -20,7 +20,7 @@ from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.options import DEFAULT_PARTS, check_max_drop
 from multires_edge.export.precision.int8 import quantizable, quantize
 from multires_edge.format.config import ModelConfig
-from multires_edge.format.targets import Target
+from multires_edge.format.targets import GraphForm
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.scoring import Metric, metric_for
 
@@ -86,7 +86,7 @@ def keep_within(
     data: Dataset,
     max_drop: float,
     *,
-    target: Target,
+    form: GraphForm,
     parts: Sequence[str] = DEFAULT_PARTS,
     labels: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -102,7 +102,7 @@ def keep_within(
     DataError for data that do not fit.
     """
     check_max_drop(max_drop)
-    measure = _Measure(network, table, data, target, parts, labels)
+    measure = _Measure(network, table, data, form, parts, labels)
     names = quantizable(network.config, parts)
     alone = {}
     for name in names:
@@ -139,12 +139,12 @@ class _Measure:
         network: FoldedNetwork,
         table: CalibrationTable,
         data: Dataset,
-        target: Target,
+        form: GraphForm,
         parts: Sequence[str],
         labels: Sequence[str] | None,
     ) -> None:
         self.network, self.table, self.data = network, table, data
-        self.target, self.parts = target, parts
+        self.form, self.parts = form, parts
         self.metric = _metric(network.config, labels, data)
         if self.metric is not None:
             self.metric.check_defined()
@@ -180,7 +180,7 @@ class _Measure:
         import onnxruntime
 
         lengths = self.data.lengths
-        model = build_full_graph(network, self.target, lengths=lengths is not None, metadata={})
+        model = build_full_graph(network, self.form, lengths=lengths is not None, metadata={})
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(

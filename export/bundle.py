@@ -127,7 +127,7 @@ def _export(
     data = options.verify_data
     dataset = None if data is None else load_data(data, config, read_the_card)
     folded = fold(net)
-    plan = plan_int8(options.int8, net, folded, read_the_card, targets[0], progress)
+    plan = plan_int8(options.int8, net, folded, read_the_card, targets[0].form, progress)
     quantization = None if plan is None else Quantization.of(plan, folded)
 
     progress("building the graphs")

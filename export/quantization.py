@@ -16,7 +16,7 @@ from multires_edge.export.options import DEFAULT_PARTS, Int8Options
 from multires_edge.export.precision.int8 import input_ranges, quantizable, quantize, weight_noise_db
 from multires_edge.format.card import Card
 from multires_edge.format.manifest import QuantizationSpec
-from multires_edge.format.targets import Target
+from multires_edge.format.targets import GraphForm
 
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet
@@ -95,7 +95,7 @@ def plan_int8(
     net: MultiresNet,
     folded: FoldedNetwork,
     card: Card | None,
-    target: Target,
+    form: GraphForm,
     progress: Callable[[str], None],
 ) -> Int8Plan | None:
     """Read or make the table, and choose what stays float32; None where int8 is not asked for."""
@@ -121,7 +121,7 @@ def plan_int8(
         table,
         data,
         options.max_drop,
-        target=target,
+        form=form,
         parts=options.parts,
         labels=labels,
         progress=progress,

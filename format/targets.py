@@ -58,22 +58,20 @@ MOST_ELEMENTS = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
-class Target(GraphForm):
-    """One row of the table. Its opset, IR version and queue update are those of its best form.
+class Target:
+    """One row of the table.
 
-    ``older`` is a second form for older releases of the same target. ``package`` is the Python package that
-    builds its engines, null if ONNX Runtime or the native engine runs the graphs; ``versions`` are the
-    leading numbers of its releases. ``compute_capabilities`` are those of the devices; empty means any.
-    ``ahead_of_time`` engines are built without a GPU, others on the device. ``taps_graph`` says that the
-    target also gets the taps graph, with CUDA kernels for the rings. ``onnxruntime`` is the first release of
-    ONNX Runtime that runs its graphs.
+    ``forms`` has the best first; the others are for older releases of the same target. ``package`` is the
+    Python package that builds its engines, null if ONNX Runtime or the native engine runs the graphs;
+    ``versions`` are the leading numbers of its releases. ``compute_capabilities`` are those of the devices;
+    empty means any. ``ahead_of_time`` engines are built without a GPU, others on the device. ``taps_graph``
+    says that the target also gets the taps graph, with CUDA kernels for the rings.
     """
 
     name: str
-    onnxruntime: Version
+    forms: tuple[GraphForm, ...]
     description: str
     sources: tuple[str, ...]
-    older: GraphForm | None = None
     package: Literal["tensorrt", "tensorrt_rtx"] | None = None
     versions: tuple[Version, ...] = ()
     compute_capabilities: tuple[str, ...] = ()
@@ -83,10 +81,14 @@ class Target(GraphForm):
     limits: tuple[str, ...] = ()
 
     @property
-    def forms(self) -> tuple[GraphForm, ...]:
-        """The forms that the target takes, the best first."""
-        best = GraphForm(self.opset, self.ir_version, self.queue_update)
-        return (best,) if self.older is None else (best, self.older)
+    def form(self) -> GraphForm:
+        """The best form."""
+        return self.forms[0]
+
+    @property
+    def onnxruntime(self) -> Version:
+        """The first release of ONNX Runtime that runs the graphs in the best form."""
+        return FIRST_ONNXRUNTIME[self.form.form_name]
 
     def takes_version(self, version: Version) -> bool:
         """Whether a release of the package is one of the target's."""
@@ -99,11 +101,15 @@ class Target(GraphForm):
 
     def to_json(self) -> dict[str, Any]:
         """The row as JSON values."""
-        entry = asdict(self) | {"forms": [form.form_name for form in self.forms]}
-        del entry["older"]
-        for key in ("onnxruntime", "versions"):
-            value = entry[key]
-            entry[key] = dotted(value) if key == "onnxruntime" else [dotted(v) for v in value]
+        entry = {
+            **asdict(self.form),
+            "name": self.name,
+            "onnxruntime": dotted(self.onnxruntime),
+            **asdict(self),
+            "versions": [dotted(version) for version in self.versions],
+        }
+        del entry["forms"]
+        entry["forms"] = [form.form_name for form in self.forms]
         return entry
 
 
@@ -112,65 +118,60 @@ def dotted(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def _target(name: str, form: GraphForm, description: str, *sources: str, **fields: Any) -> Target:
-    first = FIRST_ONNXRUNTIME[form.form_name]
-    return Target(form.opset, form.ir_version, form.queue_update, name, first, description, sources, **fields)
-
-
 _ELEMENTS = f"at most {MOST_ELEMENTS:,} elements a tensor"
 _BUILT_THERE = "an engine runs on the device model and TensorRT release that built it, and on no other"
 
 TARGETS = {
     target.name: target
     for target in (
-        _target(
-            "cpu", _IN_PLACE,
+        Target(
+            "cpu", (_IN_PLACE,),
             "ONNX Runtime 1.25 and later, and every runtime with opset 24",
-            "microsoft/onnxruntime#27389 (TensorScatter-24 for the CPU)",
+            ("microsoft/onnxruntime#27389 (TensorScatter-24 for the CPU)",),
         ),
-        _target(
-            "portable", _PLAIN,
+        Target(
+            "portable", (_PLAIN,),
             "runtimes of the last years: ONNX Runtime 1.13 and later, opset 17",
-            "onnxruntime.ai, compatibility: opset 17 from release 1.13",
+            ("onnxruntime.ai, compatibility: opset 17 from release 1.13",),
         ),
-        _target(
-            "rtx", _IN_PLACE,
+        Target(
+            "rtx", (_IN_PLACE,),
             "TensorRT-RTX on GeForce and RTX GPUs; engines are built ahead of time, without a GPU",
-            "docs.nvidia.com/deeplearning/tensorrt-rtx: Support Matrix 1.5; CPU-Only AOT and Engines",
+            ("docs.nvidia.com/deeplearning/tensorrt-rtx: Support Matrix 1.5; CPU-Only AOT and Engines",),
             package="tensorrt_rtx", versions=((1,),), ahead_of_time=True,
             compute_capabilities=("7.5", "8.0", "8.6", "8.9", "12.0", "12.1"),
             limits=(_ELEMENTS, "7.5 in an engine of its own", "an engine is for one release of TensorRT-RTX"),
         ),
-        _target(
-            "jetpack6", _PLAIN,
+        Target(
+            "jetpack6", (_PLAIN,),
             "Jetson Orin with JetPack 6.1 and 6.2: TensorRT 10.3",
-            "docs.pytorch.org/TensorRT, JetPack 6.1: TensorRT 10.3, CUDA 12.6",
-            "onnx-tensorrt release/10.3-GA (62bdde2), docs/operators.md: opsets 9 to 20",
+            ("docs.pytorch.org/TensorRT, JetPack 6.1: TensorRT 10.3, CUDA 12.6",
+             "onnx-tensorrt release/10.3-GA (62bdde2), docs/operators.md: opsets 9 to 20"),
             package="tensorrt", versions=((10, 3),), compute_capabilities=("8.7",), taps_graph=True,
             limits=(_ELEMENTS, _BUILT_THERE, "queues are copied by ScatterND, not updated in place"),
         ),
-        _target(
-            "jetpack7", _IN_PLACE,
+        Target(
+            "jetpack7", (_IN_PLACE, _PLAIN),
             "Jetson Thor and Orin with JetPack 7: TensorRT 10.13 and 10.16",
-            "developer.nvidia.com/embedded/jetpack/downloads: archive 7.0, 7.1, 7.2",
-            "onnx-tensorrt docs/operators.md of 10.15: TensorScatter, 4-D, axis -2",
-            older=_PLAIN, package="tensorrt", versions=((10, 13), (10, 16)),
+            ("developer.nvidia.com/embedded/jetpack/downloads: archive 7.0, 7.1, 7.2",
+             "onnx-tensorrt docs/operators.md of 10.15: TensorScatter, 4-D, axis -2"),
+            package="tensorrt", versions=((10, 13), (10, 16)),
             compute_capabilities=("8.7", "11.0"), taps_graph=True,
             limits=(_ELEMENTS, _BUILT_THERE, "queues are updated in place from 10.15; below, ScatterND"),
         ),
-        _target(
-            "tensorrt10", _IN_PLACE,
+        Target(
+            "tensorrt10", (_IN_PLACE, _PLAIN),
             "any GPU with TensorRT 10",
-            "onnx-tensorrt docs/operators.md of 10.15: opsets 9 to 24, TensorScatter",
-            "NVIDIA TensorRT documentation, KVCacheUpdate: float32, float16, bfloat16",
-            older=_PLAIN, package="tensorrt", versions=((10,),), taps_graph=True,
+            ("onnx-tensorrt docs/operators.md of 10.15: opsets 9 to 24, TensorScatter",
+             "NVIDIA TensorRT documentation, KVCacheUpdate: float32, float16, bfloat16"),
+            package="tensorrt", versions=((10,),), taps_graph=True,
             limits=(_ELEMENTS, _BUILT_THERE, "queues are updated in place from 10.15; below, ScatterND"),
         ),
-        _target(
-            "tensorrt11", _IN_PLACE,
+        Target(
+            "tensorrt11", (_IN_PLACE,),
             "any GPU with TensorRT 11; Jetson Thor and AGX Orin from JetPack 7.2.2 and TensorRT 11.4.1",
-            "NVIDIA TensorRT documentation 11, ONNX Opset Guide: opsets 9 to 25",
-            "NVIDIA TensorRT documentation 11.4.1, Migrating from 10.x to 11.x on Jetson/JetPack",
+            ("NVIDIA TensorRT documentation 11, ONNX Opset Guide: opsets 9 to 25",
+             "NVIDIA TensorRT documentation 11.4.1, Migrating from 10.x to 11.x on Jetson/JetPack"),
             package="tensorrt", versions=((11,),), taps_graph=True,
             limits=(_ELEMENTS, _BUILT_THERE),
         ),

@@ -24,9 +24,9 @@ class GraphBuilder:
     changes a type.
     """
 
-    def __init__(self, name: str, target: GraphForm) -> None:
+    def __init__(self, name: str, form: GraphForm) -> None:
         self.name = name
-        self.target = target
+        self.form = form
         self._types: dict[str, np.dtype[Any]] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
@@ -117,14 +117,14 @@ class GraphBuilder:
 
     def mean(self, value: str, axis: int, name: str, doc: str) -> str:
         """Mean over one axis, which is dropped."""
-        if self.target.axes_as_input:
+        if self.form.axes_as_input:
             axes = self.integers(f"{name}/axes", [axis])
             return self.node("ReduceMean", [value, axes], name, doc=doc, keepdims=0)
         return self.node("ReduceMean", [value], name, doc=doc, axes=[axis], keepdims=0)
 
     def gelu(self, value: str, name: str) -> str:
         """Exact GELU, x * Phi(x)."""
-        if self.target.gelu_operator:
+        if self.form.gelu_operator:
             return self.node("Gelu", [value], name, doc="x * Phi(x), exact")
         root, one, half = (
             self.weight(f"gelu/{constant}", number, like=value)
@@ -153,8 +153,8 @@ class GraphBuilder:
         model = helper.make_model(
             graph,
             producer_name="multires-edge",
-            ir_version=self.target.ir_version,
-            opset_imports=[helper.make_opsetid("", self.target.opset)],
+            ir_version=self.form.ir_version,
+            opset_imports=[helper.make_opsetid("", self.form.opset)],
         )
         helper.set_model_props(model, metadata)
         return check_model(model)

@@ -21,7 +21,7 @@ from multires_edge.format.targets import GraphForm
 
 def build_full_graph(
     network: FoldedNetwork,
-    target: GraphForm,
+    form: GraphForm,
     *,
     lengths: bool,
     metadata: dict[str, str],
@@ -31,7 +31,7 @@ def build_full_graph(
     """Dynamic in batch and time. With ``lengths``, row b is pooled over its first lengths[b] steps."""
     config = network.config
     types = types or TypePlan.float32(config.n_layers)
-    graph = GraphBuilder("multires_full", target)
+    graph = GraphBuilder("multires_full", form)
     x = _encode(graph, network, types)
     for i, layer in enumerate(network.layers):
         x = graph.cast(x, types.layers[i], f"layers.{i}/cast")

@@ -111,7 +111,7 @@ class RingsInGraph(RingSet):
 
     def _update_of(self, ring: Ring) -> QueueUpdate:
         # TensorRT's in-place cache update takes floating point only.
-        return "ScatterND" if ring.dtype == np.int8 else self.graph.target.queue_update
+        return "ScatterND" if ring.dtype == np.int8 else self.graph.form.queue_update
 
     @property
     def position(self) -> str:

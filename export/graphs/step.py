@@ -46,14 +46,14 @@ class StepGraph:
 
 def build_step_graph(
     network: FoldedNetwork,
-    target: GraphForm,
+    form: GraphForm,
     pooling: Pooling,
     metadata: dict[str, str],
     types: TypePlan | None = None,
 ) -> StepGraph:
     """Dynamic in batch; each row of a batch is a stream at a position of its own."""
     return assemble(
-        GraphBuilder("multires_step", target),
+        GraphBuilder("multires_step", form),
         RingsInGraph,
         network,
         pooling,

@@ -23,14 +23,14 @@ from multires_edge.format.targets import GraphForm
 
 def build_taps_graph(
     network: FoldedNetwork,
-    target: GraphForm,
+    form: GraphForm,
     pooling: Pooling,
     metadata: dict[str, str],
     types: TypePlan | None = None,
 ) -> StepGraph:
     """Dynamic in batch. Its ``rings`` say what to feed as taps and where pushes go."""
     return assemble(
-        GraphBuilder("multires_taps", target),
+        GraphBuilder("multires_taps", form),
         RingsOutside,
         network,
         pooling,

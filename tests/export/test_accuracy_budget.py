@@ -30,14 +30,14 @@ from tests.cli.commands.test_export import assert_refused
 from tests.conftest import random_inputs, random_net, save_published, variant
 from tests.export.graphs.harness import session
 
-TARGET = TARGETS["portable"]
+FORM = TARGETS["portable"].form
 NET = random_net(variant(n_layers=3))
 X = random_inputs(NET.config, 24, 40)
 NAMES = ["layers.0.mixing", "layers.1.mixing", "layers.2.mixing"]
 
 
 def logits(network: FoldedNetwork, x: NDArray[Any] = X) -> NDArray[np.float64]:
-    model = build_full_graph(network, TARGET, lengths=False, metadata={})
+    model = build_full_graph(network, FORM, lengths=False, metadata={})
     y: NDArray[np.float64] = session(model.SerializeToString()).run(None, {"x": x})[0].astype(np.float64)
     return y
 
@@ -59,7 +59,7 @@ def table_of(net: MultiresNet, folder: Path) -> CalibrationTable:
 
 def choose(table: CalibrationTable, max_drop: float, **options: Any) -> Budget:
     data = options.pop("data", Dataset(Path("x.npz"), X))
-    return keep_within(fold(NET), table, data, max_drop, target=TARGET, **options)
+    return keep_within(fold(NET), table, data, max_drop, form=FORM, **options)
 
 
 def test_each_weight_alone_is_measured_alone(table: CalibrationTable) -> None:
@@ -131,7 +131,7 @@ def test_lengths_are_pooled_over(tmp_path: Path) -> None:
     table = calibrate(net, Dataset(file, tokens, lengths))
 
     def error(data: Dataset) -> float:
-        return keep_within(fold(net), table, data, 1.0, target=TARGET).effect.error
+        return keep_within(fold(net), table, data, 1.0, form=FORM).effect.error
 
     cut = np.ascontiguousarray(tokens[:, :7])
     assert error(Dataset(file, tokens, lengths)) == pytest.approx(error(Dataset(file, cut)), rel=1e-3)

@@ -85,7 +85,7 @@ class TestTheCheckItself:
     """It finds what is not supported."""
 
     def test_a_newer_form(self, tmp_path: Path) -> None:
-        graphs = every_graph(random_net(variant()), KINDS["fading"][1], "fp32", TARGETS["cpu"], tmp_path)
+        graphs = every_graph(random_net(variant()), KINDS["fading"][1], "fp32", TARGETS["cpu"].form, tmp_path)
         problems = " ".join(unsupported(graphs["step"]))
         assert "opset  24" in problems and "IR version 11" in problems and "TensorScatter" in problems
 

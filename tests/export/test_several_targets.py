@@ -88,7 +88,7 @@ class TestWhatIsProven:
         gelu = GraphBuilder.gelu
 
         def wrong(self: GraphBuilder, value: str, name: str) -> str:
-            return gelu(self, value, name) if self.target.gelu_operator else value
+            return gelu(self, value, name) if self.form.gelu_operator else value
 
         monkeypatch.setattr(GraphBuilder, "gelu", wrong)
         with pytest.raises(ParityError) as raised:

@@ -11,7 +11,7 @@ from multires_edge.format.targets import TARGETS
 
 
 def test_by_name() -> None:
-    assert target_named("portable").opset == 17
+    assert target_named("portable").form.opset == 17
 
 
 def test_the_default_runs_here() -> None:

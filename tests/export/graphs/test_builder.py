@@ -12,7 +12,7 @@ from multires_edge.format.targets import TARGETS
 
 @pytest.fixture
 def graph() -> GraphBuilder:
-    graph = GraphBuilder("test", TARGETS["cpu"])
+    graph = GraphBuilder("test", TARGETS["cpu"].form)
     graph.input("x", np.float32, ["batch", 3], "")
     return graph
 

@@ -12,23 +12,23 @@ from hypothesis import strategies as st
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.format.config import ModelConfig
-from multires_edge.format.targets import TARGETS, Target
+from multires_edge.format.targets import FORMS, GraphForm
 from multires_edge.models.network import MultiresNet
 from tests.conftest import as_double, configs, random_inputs, random_net, variant, within_limit
 from tests.export.graphs.harness import session
 
-targets = st.sampled_from([TARGETS["cpu"], TARGETS["portable"]])  # the two forms
+forms = st.sampled_from(list(FORMS.values()))
 
 
-def build(net: MultiresNet, target: Target = TARGETS["cpu"], lengths: bool = False) -> onnx.ModelProto:
-    return build_full_graph(fold(net), target, lengths=lengths, metadata={})
+def build(net: MultiresNet, form: GraphForm = FORMS["opset24"], lengths: bool = False) -> onnx.ModelProto:
+    return build_full_graph(fold(net), form, lengths=lengths, metadata={})
 
 
-@given(configs(), targets, st.integers(0, 5))
+@given(configs(), forms, st.integers(0, 5))
 @settings(max_examples=25)
-def test_equals_the_reference_at_any_length(config: ModelConfig, target: Target, seed: int) -> None:
+def test_equals_the_reference_at_any_length(config: ModelConfig, form: GraphForm, seed: int) -> None:
     net = random_net(config, seed).double()
-    runner = session(build(net, target).SerializeToString())
+    runner = session(build(net, form).SerializeToString())
     name = runner.get_inputs()[0].name
     for rows, steps in ((1, 1), (3, config.kernel_size - 1), (2, 37), (1, 300)):
         inputs = random_inputs(config, rows, steps, seed)
@@ -36,11 +36,11 @@ def test_equals_the_reference_at_any_length(config: ModelConfig, target: Target,
         assert within_limit(y, net(as_double(inputs)))
 
 
-@given(configs(task="classification"), targets)
+@given(configs(task="classification"), forms)
 @settings(max_examples=10)
-def test_lengths_pool_over_their_steps_only(config: ModelConfig, target: Target) -> None:
+def test_lengths_pool_over_their_steps_only(config: ModelConfig, form: GraphForm) -> None:
     net = random_net(config).double()
-    runner = session(build(net, target, lengths=True).SerializeToString())
+    runner = session(build(net, form, lengths=True).SerializeToString())
     name = runner.get_inputs()[0].name
     inputs, lengths = random_inputs(config, 4, 30), np.array([1, 7, 29, 30])
     y = runner.run(None, {name: inputs, "lengths": lengths})[0]
@@ -76,9 +76,9 @@ def test_weights_may_be_zero(dead: str) -> None:
 
 class TestStructure:
     @pytest.mark.parametrize("norm", ["layer", "batch"])
-    @pytest.mark.parametrize("target", TARGETS)
-    def test_nothing_is_left_to_fold(self, norm: str, target: str) -> None:
-        model = build(random_net(variant(norm=norm)), TARGETS[target])
+    @pytest.mark.parametrize("form", FORMS.values())
+    def test_nothing_is_left_to_fold(self, norm: str, form: GraphForm) -> None:
+        model = build(random_net(variant(norm=norm)), form)
         operators = {node.op_type for node in model.graph.node}
         assert not operators & {"BatchNormalization", "Constant", "Identity", "Pad", "Dropout"}
 

@@ -20,7 +20,7 @@ from tests.export.graphs.harness import Steps
 def pooling_alone(pool: str, d_model: int = 1) -> StepGraph:
     """A step graph that only pools its input."""
     pooling = parse_pooling(pool)
-    graph = GraphBuilder("pooling", TARGETS["cpu"])
+    graph = GraphBuilder("pooling", TARGETS["cpu"].form)
     features = graph.input("x", np.float32, ["batch", d_model], "")
     rings = RingsInGraph(graph, graphs_of(pooling).rings(pooling, d_model))
     pooled = graphs_of(pooling).step(pooling, graph, rings, features, d_model)

@@ -11,38 +11,38 @@ from multires_edge.export.folding import fold
 from multires_edge.export.graphs.step import StepGraph, build_step_graph
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Cumulative, Pooling, Window
-from multires_edge.format.targets import TARGETS, Target
+from multires_edge.format.targets import FORMS, GraphForm
 from multires_edge.models.network import MultiresNet
 from tests.conftest import as_double, configs, random_inputs, random_net, variant, within_limit
 from tests.export.graphs.harness import Steps
 
-targets = st.sampled_from([TARGETS["cpu"], TARGETS["portable"]])  # the two forms
+forms = st.sampled_from(list(FORMS.values()))
 poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 
 
-def build(net: MultiresNet, target: Target = TARGETS["cpu"], pooling: Pooling = Cumulative()) -> StepGraph:
-    return build_step_graph(fold(net), target, pooling, {})
+def build(net: MultiresNet, form: GraphForm = FORMS["opset24"], pooling: Pooling = Cumulative()) -> StepGraph:
+    return build_step_graph(fold(net), form, pooling, {})
 
 
-@given(configs(), targets, poolings, st.integers(0, 5))
+@given(configs(), forms, poolings, st.integers(0, 5))
 @settings(max_examples=40)
 def test_equals_the_reference_on_every_prefix(
-    config: ModelConfig, target: Target, pooling: Pooling, seed: int
+    config: ModelConfig, form: GraphForm, pooling: Pooling, seed: int
 ) -> None:
     net = random_net(config, seed).double()
     inputs = random_inputs(config, 2, 150, seed)
-    y = Steps(build(net, target, pooling), 2).run(inputs)
+    y = Steps(build(net, form, pooling), 2).run(inputs)
     assert within_limit(y, net.stepwise(as_double(inputs), pooling))
 
 
-@given(configs(max_depth=6), targets, poolings)
+@given(configs(max_depth=6), forms, poolings)
 @settings(max_examples=15)
 def test_a_restarted_row_starts_over_and_the_others_see_nothing(
-    config: ModelConfig, target: Target, pooling: Pooling
+    config: ModelConfig, form: GraphForm, pooling: Pooling
 ) -> None:
     net = random_net(config).double()
     inputs = random_inputs(config, 3, 120)
-    steps = Steps(build(net, target, pooling), 3)
+    steps = Steps(build(net, form, pooling), 3)
     before = steps.run(inputs[..., :47])
     for state in steps.states.values():
         state[1] = 0
@@ -99,13 +99,13 @@ class TestStructure:
         assert [(s.scale, s.dilation) for s in queues] == [(j, 2**j) for j in range(4)]
         assert all(s.in_place for s in queues)
 
-    @pytest.mark.parametrize(("target", "update"), [("cpu", "TensorScatter"), ("portable", "ScatterND")])
-    def test_the_target_decides_how_queues_are_written(self, target: str, update: str) -> None:
-        model = build(random_net(variant()), TARGETS[target]).model
+    @pytest.mark.parametrize("form", FORMS.values())
+    def test_the_form_decides_how_queues_are_written(self, form: GraphForm) -> None:
+        model = build(random_net(variant()), form).model
         operators = [node.op_type for node in model.graph.node]
-        assert operators.count(update) == 3
-        assert not {"TensorScatter", "ScatterND"} - {update} & set(operators)
-        assert model.opset_import[0].version == TARGETS[target].opset
+        assert operators.count(form.queue_update) == 3
+        assert not {"TensorScatter", "ScatterND"} - {form.queue_update} & set(operators)
+        assert model.opset_import[0].version == form.opset
 
     def test_nodes_do_not_grow_with_the_number_of_taps(self) -> None:
         few = build(random_net(variant(kernel_size=3))).model.graph.node

@@ -16,19 +16,17 @@ from multires_edge.export.graphs.taps import build_taps_graph
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.specs import RingBank
-from multires_edge.format.targets import TARGETS, Target
+from multires_edge.format.targets import FORMS, GraphForm
 from multires_edge.models.network import MultiresNet
 from tests.conftest import as_double, configs, random_inputs, random_net, variant, within_limit
 from tests.export.graphs.harness import session
 
-targets = st.sampled_from(list(TARGETS.values()))
+forms = st.sampled_from(list(FORMS.values()))
 poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 
 
-def build(
-    net: MultiresNet, target: Target = TARGETS["portable"], pooling: Pooling = Cumulative()
-) -> StepGraph:
-    return build_taps_graph(fold(net), target, pooling, {})
+def build(net: MultiresNet, form: GraphForm = FORMS["opset17"], pooling: Pooling = Cumulative()) -> StepGraph:
+    return build_taps_graph(fold(net), form, pooling, {})
 
 
 def run(graph: StepGraph, inputs: NDArray[Any]) -> NDArray[Any]:
@@ -62,24 +60,24 @@ def run(graph: StepGraph, inputs: NDArray[Any]) -> NDArray[Any]:
     return np.stack(outputs, axis=-1)
 
 
-@given(configs(max_depth=7), targets, poolings, st.integers(0, 5))
+@given(configs(max_depth=7), forms, poolings, st.integers(0, 5))
 @settings(max_examples=25)
 def test_equals_the_reference_on_every_prefix(
-    config: ModelConfig, target: Target, pooling: Pooling, seed: int
+    config: ModelConfig, form: GraphForm, pooling: Pooling, seed: int
 ) -> None:
     net = random_net(config, seed).double()
     inputs = random_inputs(config, 2, 90, seed)
-    y = run(build(net, target, pooling), inputs)
+    y = run(build(net, form, pooling), inputs)
     assert within_limit(y, net.stepwise(as_double(inputs), pooling))
 
 
 class TestStructure:
-    @pytest.mark.parametrize("target", TARGETS)
+    @pytest.mark.parametrize("form", FORMS.values())
     @pytest.mark.parametrize("pooling", [Cumulative(), Window(9)])
-    def test_is_the_step_graph_without_its_rings(self, target: str, pooling: Pooling) -> None:
+    def test_is_the_step_graph_without_its_rings(self, form: GraphForm, pooling: Pooling) -> None:
         network = fold(random_net(variant()))
-        step = build_step_graph(network, TARGETS[target], pooling, {}).model.graph
-        taps = build_taps_graph(network, TARGETS[target], pooling, {}).model.graph
+        step = build_step_graph(network, form, pooling, {}).model.graph
+        taps = build_taps_graph(network, form, pooling, {}).model.graph
         names = {node.name for node in taps.node}
         assert {name for name in names if not name.startswith("rings/")} < {node.name for node in step.node}
         assert not {"GatherND", "TensorScatter", "ScatterND", "Mod"} & {
@@ -89,7 +87,7 @@ class TestStructure:
     def test_banks_have_the_rings_of_the_step_graph(self) -> None:
         net = random_net(variant(depth=4, kernel_size=3))
         graph = build(net, pooling=Window(9))
-        step = build_step_graph(fold(net), TARGETS["cpu"], Window(9), {})
+        step = build_step_graph(fold(net), FORMS["opset24"], Window(9), {})
         queues, pool = graph.rings
         assert (queues.taps, queues.pushes, queues.n_taps, queues.width) == ("taps", "pushes", 8, 16)
         assert (pool.taps, pool.pushes, pool.n_taps, pool.width) == ("pool_taps", "pool_pushes", 1, 16)

@@ -62,7 +62,7 @@ def planned(net: MultiresNet) -> TypePlan:
 
 
 def graphs(net: MultiresNet, types: TypePlan) -> dict[str, onnx.ModelProto]:
-    folded, target = fold(net), TARGETS["portable"]
+    folded, target = fold(net), TARGETS["portable"].form
     full = build_full_graph(folded, target, lengths=False, metadata={}, types=types)
     return {"full": full, "step": build_step_graph(folded, target, Cumulative(), {}, types).model}
 

@@ -51,7 +51,7 @@ def calibrated(net: MultiresNet, tmp_path: Path) -> CalibrationTable:
 
 
 def graphs(net: MultiresNet, table: CalibrationTable) -> dict[str, onnx.ModelProto]:
-    network, target = quantize(fold(net), table), TARGETS["portable"]
+    network, target = quantize(fold(net), table), TARGETS["portable"].form
     full = build_full_graph(network, target, lengths=False, metadata={})
     return {"full": full, "step": build_step_graph(network, target, Cumulative(), {}).model}
 
@@ -178,7 +178,7 @@ def test_filters_are_int8_in_the_full_graph_and_the_same_in_both(tmp_path: Path)
     net = random_net(variant(kernel_size=3))
     table = calibrated(net, tmp_path)
     exact, quantized = fold(net), quantize(fold(net), table, ["filters"])
-    held = constants(build_full_graph(quantized, TARGETS["portable"], lengths=False, metadata={}))
+    held = constants(build_full_graph(quantized, TARGETS["portable"].form, lengths=False, metadata={}))
     for i, (layer, before) in enumerate(zip(quantized.layers, exact.layers, strict=True)):
         scales = held[f"layers.{i}/highpass_scales"]
         filters = held[f"layers.{i}/highpass.int8"] * scales[:, None, None]
@@ -187,9 +187,9 @@ def test_filters_are_int8_in_the_full_graph_and_the_same_in_both(tmp_path: Path)
         for rounded, original in zip(layer.highpass, before.highpass, strict=True):
             assert (np.abs(rounded - original) <= scales * 0.50001).all()
     full = session(
-        build_full_graph(quantized, TARGETS["portable"], lengths=False, metadata={}).SerializeToString()
+        build_full_graph(quantized, TARGETS["portable"].form, lengths=False, metadata={}).SerializeToString()
     )
-    step = Steps(build_step_graph(quantized, TARGETS["portable"], Cumulative(), {}), 2)
+    step = Steps(build_step_graph(quantized, TARGETS["portable"].form, Cumulative(), {}), 2)
     x = random_inputs(net.config, 2, 50)
     assert np.abs(step.run(x)[..., -1] - full.run(None, {"x": x})[0]).max() < 1e-5
 

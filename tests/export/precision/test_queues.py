@@ -37,7 +37,7 @@ STEPS = 40
 
 def full_outputs(network: FoldedNetwork, inputs: NDArray[Any], target: str) -> NDArray[Any]:
     """The full graph's output on every prefix, (rows, d_output, time)."""
-    model = build_full_graph(network, TARGETS[target], lengths=False, metadata={})
+    model = build_full_graph(network, TARGETS[target].form, lengths=False, metadata={})
     full = session(model.SerializeToString())
     name = full.get_inputs()[0].name
     if network.config.task == "autoregressive":
@@ -54,7 +54,7 @@ def fed(network: FoldedNetwork, inputs: NDArray[Any]) -> NDArray[Any]:
 
 
 def steps_of(network: FoldedNetwork, rows: int, target: str) -> Steps:
-    return Steps(build_step_graph(network, TARGETS[target], Cumulative(), {}), rows)
+    return Steps(build_step_graph(network, TARGETS[target].form, Cumulative(), {}), rows)
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_quarter_of_the_memory(kind: str, tmp_path: Path) -> None:
     rounded = quantize(network, calibrated(net, tmp_path), ("queues",))
     sizes = []
     for each in (network, rounded):
-        states = build_step_graph(each, TARGETS["cpu"], Cumulative(), {}).states
+        states = build_step_graph(each, TARGETS["cpu"].form, Cumulative(), {}).states
         sizes.append(sum(state.row_bytes for state in states if state.scale is not None))
         assert {state.dtype for state in states if state.scale is not None} == {
             "int8" if each is rounded else "float32"
@@ -171,7 +171,7 @@ def test_int8_queues_are_scattered_and_others_updated_in_place(tmp_path: Path) -
     """TensorRT's in-place cache update takes floating point only."""
     net = random_net(variant())
     network = quantize(fold(net), calibrated(net, tmp_path), ("queues",))
-    model = build_step_graph(network, TARGETS["rtx"], Window(5), {}).model
+    model = build_step_graph(network, TARGETS["rtx"].form, Window(5), {}).model
     assert written_by(model) == {
         **{f"next_queue_{j:02d}": "ScatterND" for j in range(net.config.depth)},
         "next_pool_prefix": "TensorScatter",

@@ -67,7 +67,7 @@ def test_int8_is_the_step_graph(
 ) -> None:
     network = quantized(random_net(config))
     inputs = random_inputs(config, rows, 60, seed=2)
-    graph = Steps(build_step_graph(network, TARGETS["portable"], pooling, {}), rows).run(inputs)
+    graph = Steps(build_step_graph(network, TARGETS["portable"].form, pooling, {}), rows).run(inputs)
     weights = native_weights(network, pooling, precision="int8")
     for model in models(weights, tmp_path_factory.mktemp("weights")):
         y = run(_native.State(model, rows), inputs, config.d_output)

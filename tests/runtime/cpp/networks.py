@@ -103,7 +103,7 @@ def expected_outputs(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
         return slow.run(inputs)
     net = network.random()
     if network.precision == "int8":
-        step = build_step_graph(quantized(net), TARGETS["portable"], network.pooling, {})
+        step = build_step_graph(quantized(net), TARGETS["portable"].form, network.pooling, {})
         return Steps(step, len(inputs)).run(inputs)
     outputs: NDArray[Any] = net.double().stepwise(as_double(inputs), network.pooling).numpy()
     return outputs
