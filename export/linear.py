@@ -70,8 +70,8 @@ class QuantizedLinear:
         return cls(weight, scales, linear.bias, input_scales)
 
     @property
-    def stands_for(self) -> Array:
-        """The weight that is meant, of inputs as they are: (out, in)."""
+    def dequantized(self) -> Array:
+        """The weight (out, in) in floating point, for inputs that are not quantized."""
         return self.weight * self.weight_scales.astype(np.float64)[:, None] / self.input_scales
 
     def halves(self) -> tuple[QuantizedLinear, QuantizedLinear]:

@@ -77,7 +77,7 @@ def native_weights(
 
     def put_linear(name: str, linear: Linear | QuantizedLinear) -> None:
         """Encoder or head. The engine reads them as float32: int8 weights as what they stand for."""
-        put(f"{name}.weight", linear.stands_for if isinstance(linear, QuantizedLinear) else linear.weight)
+        put(f"{name}.weight", linear.dequantized if isinstance(linear, QuantizedLinear) else linear.weight)
         put(f"{name}.bias", linear.bias)
 
     def put_convolution(name: str, linear: Linear | QuantizedLinear) -> None:

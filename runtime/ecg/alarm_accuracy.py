@@ -18,7 +18,7 @@ from multires_edge.base.errors import DataError, InputError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.recordings import LabelledRecordings, Recording
 from multires_edge.runtime.ecg.streams import EcgStream
-from multires_edge.runtime.evaluation.diagnostic import Accuracy, Rate, youden_threshold
+from multires_edge.runtime.evaluation.diagnostic import DiagnosticAccuracy, Rate, youden_threshold
 from multires_edge.runtime.evaluation.metrics import auroc
 
 NOTICE = (
@@ -50,7 +50,7 @@ class ClassFigures:
     """Of one label. ``onset`` and ``offset``: see :func:`_changes`; None where nothing could follow."""
 
     threshold: float
-    accuracy: Accuracy
+    accuracy: DiagnosticAccuracy
     auroc: float | None
     onset: Delays
     offset: Delays
@@ -140,7 +140,7 @@ def assess(
     onset, offset = _changes(bundle, data, limits, options, progress)
     by_class = {}
     for i, label in enumerate(labels):
-        accuracy = Accuracy.of(last[:, i] >= limits[i], data.positive[:, i])
+        accuracy = DiagnosticAccuracy.of(last[:, i] >= limits[i], data.positive[:, i])
         both = 0 < data.positive[:, i].sum() < len(last)
         area = auroc(last[:, i], data.positive[:, i]) if both else None
         by_class[label] = ClassFigures(float(limits[i]), accuracy, area, onset[i], offset[i])

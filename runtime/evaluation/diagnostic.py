@@ -48,7 +48,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class DiagnosticAccuracy:
     """Accuracy of the decisions about one class. Predictive values depend on the prevalence in these data."""
 
     sensitivity: Rate
@@ -57,7 +57,7 @@ class Accuracy:
     negative_predictive_value: Rate
 
     @classmethod
-    def of(cls, decided: NDArray[np.bool_], positive: NDArray[np.bool_]) -> Accuracy:
+    def of(cls, decided: NDArray[np.bool_], positive: NDArray[np.bool_]) -> DiagnosticAccuracy:
         """Count decisions (n,) against the true labels (n,)."""
         hits = int((decided & positive).sum())
         clear = int((~decided & ~positive).sum())

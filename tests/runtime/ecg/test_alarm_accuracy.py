@@ -13,7 +13,7 @@ from multires_edge.runtime import Bundle, EcgStream
 from multires_edge.runtime.ecg.alarm_accuracy import assess, choose_thresholds
 from multires_edge.runtime.ecg.recordings import LabelledRecordings, Recording, load_recordings
 from multires_edge.runtime.ecg.signal import SignalSpec
-from multires_edge.runtime.evaluation.diagnostic import Accuracy
+from multires_edge.runtime.evaluation.diagnostic import DiagnosticAccuracy
 from tests.conftest import DEMO
 from tests.runtime.ecg.conftest import beats
 
@@ -46,7 +46,7 @@ def test_figures_are_those_of_the_streams_decisions(opened: Bundle, data: Labell
     limits = dict(zip("ABC", np.median(last, 0).tolist(), strict=True))
     result = assess(opened, data, limits)
     for i, figures in enumerate(result.by_class.values()):
-        assert figures.accuracy == Accuracy.of(last[:, i] >= figures.threshold, data.positive[:, i])
+        assert figures.accuracy == DiagnosticAccuracy.of(last[:, i] >= figures.threshold, data.positive[:, i])
     assert result.by_class["C"].auroc is None  # no recording has it
     assert result.by_class["C"].accuracy.sensitivity.value is None
     assert result.first == pytest.approx(0.5 + decide(opened, [data.recordings[0].samples()])[2])

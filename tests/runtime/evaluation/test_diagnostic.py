@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from multires_edge.base.errors import DataError
-from multires_edge.runtime.evaluation.diagnostic import Accuracy, Rate, youden_threshold
+from multires_edge.runtime.evaluation.diagnostic import DiagnosticAccuracy, Rate, youden_threshold
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -25,7 +25,7 @@ def test_a_rate_of_nothing_says_nothing() -> None:
 def test_accuracy_counts_the_four_cells() -> None:
     truth = np.array([1, 1, 1, 0, 0, 0, 0, 0], bool)
     decided = np.array([1, 1, 0, 1, 0, 0, 0, 0], bool)
-    found = Accuracy.of(decided, truth)
+    found = DiagnosticAccuracy.of(decided, truth)
     assert (found.sensitivity, found.specificity) == (Rate(2, 3), Rate(4, 5))
     assert (found.positive_predictive_value, found.negative_predictive_value) == (Rate(2, 3), Rate(4, 5))
 
