@@ -25,14 +25,14 @@ def error_chart(checks: list[Check]) -> str:
 
     panels: dict[str, list[Check]] = {}
     for check in checks:
-        panels.setdefault(_precision(check), []).append(check)
+        panels.setdefault(check.precision, []).append(check)
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes: Any = figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0]
     for panel, (precision, drawn) in zip(axes, panels.items(), strict=False):
         for check in drawn:
             steps, errors = _thinned(np.asarray(check.curve))
             # Zero has no place on a logarithmic axis; it also stands for steps that were not compared.
-            name = check.name.removeprefix(f"{precision}: ")
+            name = check.name.replace(f"{precision}: ", "", 1)
             panel.plot(steps, np.where(errors > 0, errors, np.nan), linewidth=0.8, label=name)
         if drawn[0].limit.measure == "max":
             panel.axhline(drawn[0].limit.value, color="#b00020", linestyle="--", linewidth=1, label="limit")
@@ -50,11 +50,6 @@ def error_chart(checks: list[Check]) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :]
-
-
-def _precision(check: Check) -> str:
-    before, colon, _ = check.name.partition(": ")
-    return before if colon else "fp32"
 
 
 def _thinned(curve: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:

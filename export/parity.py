@@ -20,6 +20,7 @@ from multires_edge.format.config import ModelConfig
 from multires_edge.format.golden import Golden
 from multires_edge.format.manifest import CALIBRATION_FILE
 from multires_edge.format.pooling import Pooling
+from multires_edge.format.specs import concrete
 from multires_edge.runtime.backends.onnxruntime import open_session
 from multires_edge.runtime.backends.protocol import Backend
 from multires_edge.runtime.bundle import Bundle
@@ -216,7 +217,7 @@ class _Prover:
         if self.form != self.first_form:
             name = f"{self.form}, {name}"
         self.progress(f"parity: {name}")
-        check = Check(name, graph, description, LIMITS[self.precision])
+        check = Check(name, graph, description, self.precision)
         self.proof.checks.append(check)
         return check
 
@@ -355,9 +356,7 @@ class _Prover:
         check = self._check("step graph, states copied", "step", f"{steps} steps, not in place")
         spec = self.bundle.manifest.graph("step", self.precision)
         session = open_session(self.bundle.path / spec.file, 1, "cpu")
-        states = {
-            state.input: np.zeros((ROWS, *map(int, state.shape[1:])), state.dtype) for state in spec.states
-        }
+        states = {state.input: np.zeros(concrete(state.shape, ROWS), state.dtype) for state in spec.states}
         names = [spec.outputs[0].name, *(state.output for state in spec.states)]
         for t in range(steps):
             feeds = {spec.inputs[0].name: np.ascontiguousarray(inputs[..., t]), **states}

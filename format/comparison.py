@@ -40,13 +40,17 @@ class Check:
     name: str
     graph: str
     description: str
-    limit: Limit
+    precision: str
+    limit: Limit = field(init=False)  # that of the precision, unless another is set
     values: int = 0
     largest: float = 0.0
     total: float = 0.0
     reference_total: float = 0.0
     worst: dict[str, Any] | None = None
     curve: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.limit = LIMITS[self.precision]
 
     @property
     def error(self) -> float:

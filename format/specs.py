@@ -13,6 +13,11 @@ Shape = tuple[Count | Name, ...]
 Dtype = Annotated[str, OneOf(("float32", "float16", "int8", "int64"))]
 
 
+def concrete(shape: Shape, batch: int) -> tuple[int, ...]:
+    """A shape whose dynamic dimensions are the batch."""
+    return tuple(batch if isinstance(size, str) else size for size in shape)
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """A graph's input or output."""

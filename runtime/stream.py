@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import InputError, OverflowedError, StateError
 from multires_edge.format.arrays import all_finite, check_array
-from multires_edge.format.specs import GraphSpec
+from multires_edge.format.specs import GraphSpec, concrete
 from multires_edge.runtime.backends.protocol import Outcome, Stepper
 from multires_edge.runtime.state import StreamState
 
@@ -45,7 +45,7 @@ class Stream:
         self._states = {state.input: state for state in spec.states}
         self._name = spec.inputs[0].name
         self._dtype = np.dtype(spec.inputs[0].dtype)
-        self._shape = (batch, *map(int, spec.inputs[0].shape[1:]))
+        self._shape = concrete(spec.inputs[0].shape, batch)
         self._model = model
         self._n_tokens = n_tokens
         lock = threading.Lock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multires_edge.format.comparison import LIMITS, Check
+from multires_edge.format.comparison import Check
 from multires_edge.format.golden import GOLDEN_FILE, Golden
 from multires_edge.runtime.backends.protocol import Backend
 from multires_edge.runtime.backends.registry import backend_named, backend_names
@@ -48,7 +48,7 @@ def _verify_form(bundle: Bundle, whole: Golden, form: str, *, graphs_only: bool)
         golden = whole if calibrated is None else whole.first(calibrated, bundle.manifest.pooling)
         rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
         if golden.full is not None:
-            full = Check(f"{prefix}full graph", "full", f"{rows} rows of {steps} steps", LIMITS[precision])
+            full = Check(f"{prefix}full graph", "full", f"{rows} rows of {steps} steps", precision)
             full.compare(bundle.full(precision=precision)(golden.inputs), golden.full)
             checks.append(full)
         for backend in backends:
@@ -60,22 +60,21 @@ def _verify_streams(
     bundle: Bundle, golden: Golden, backend: Backend, prefix: str, precision: str
 ) -> list[Check]:
     what = f"{prefix}{backend.checked_as}"
-    limit = LIMITS[precision]
     rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
     stream = bundle.stream(rows, backend=backend, precision=precision)
-    step = Check(f"{what}, every prefix", "step", f"{rows} rows of {steps} steps", limit)
+    step = Check(f"{what}, every prefix", "step", f"{rows} rows of {steps} steps", precision)
     half = steps // 2
     step.compare(stream.run(golden.inputs[..., :half]), golden.stepwise[..., :half], over_time=True)
     saved = stream.save_state().to_bytes()
     late = golden.stepwise[..., half:]
     step.compare(stream.run(golden.inputs[..., half:]), late, start=half, over_time=True)
 
-    resumed = Check(f"{what}, resumed", "step", f"saved and loaded at step {half}", limit)
+    resumed = Check(f"{what}, resumed", "step", f"saved and loaded at step {half}", precision)
     other = bundle.stream(rows, backend=backend, precision=precision)
     other.load_state(StreamState.from_bytes(saved))
     resumed.compare(other.run(golden.inputs[..., half:]), late, start=half, over_time=True)
 
-    restarted = Check(f"{what}, one row restarted", "step", "the other rows continue", limit)
+    restarted = Check(f"{what}, one row restarted", "step", "the other rows continue", precision)
     last = rows - 1
     stream.reset(rows=[last])
     restarted.compare(

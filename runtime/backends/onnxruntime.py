@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import BackendError, BundleError, MissingExtraError
 from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.manifest import Manifest
-from multires_edge.format.specs import GraphSpec, StateSpec
+from multires_edge.format.specs import GraphSpec, StateSpec, concrete
 from multires_edge.format.targets import FIRST_ONNXRUNTIME, Version
 from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper
 from multires_edge.runtime.backends.providers import CPU, CUDA, full_name, options_of
@@ -144,8 +144,8 @@ class OnnxRuntimeStepper:
         provider = options.provider or CPU
         self._session = open_session(path, options.threads or 1, provider, options.provider_options)
         name = self._session.get_providers()[0]
-        self._sample = _Buffer.zeros(_concrete(spec.inputs[0].shape, batch), spec.inputs[0].dtype)
-        self._output = _Buffer.zeros(_concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)
+        self._sample = _Buffer.zeros(concrete(spec.inputs[0].shape, batch), spec.inputs[0].dtype)
+        self._output = _Buffer.zeros(concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)
         self.input, self.output = self._sample.array, self._output.array
         self._n_tokens = n_tokens
         self._states = [_State(state, batch, name) for state in spec.states]
@@ -233,15 +233,11 @@ class _State:
         # Other providers copy from and to the host, and must not bind a buffer as both input and output.
         count = 1 if spec.in_place and provider in (CPU, CUDA) else 2
         device = "cuda" if provider == CUDA else "cpu"
-        shape = _concrete(spec.shape, batch)
+        shape = concrete(spec.shape, batch)
         self._buffers = [_Buffer.zeros(shape, spec.dtype, device) for _ in range(count)]
 
     def buffer(self, turn: int) -> _Buffer:
         return self._buffers[turn % len(self._buffers)]
-
-
-def _concrete(shape: tuple[int | str, ...], batch: int) -> tuple[int, ...]:
-    return tuple(batch if isinstance(size, str) else size for size in shape)
 
 
 def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

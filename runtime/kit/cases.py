@@ -93,7 +93,7 @@ def reference_states(bundle: Bundle, golden: Golden, precision: str, case: Case)
         stream.reset(rows=[row])
         before = step
     outputs.append(stream.run(x[..., before:]))
-    check = Check(f"{precision}: {case.name}", "step", "", LIMITS[precision])
+    check = Check(f"{precision}: {case.name}", "step", "", precision)
     reference = assemble(golden.stepwise, case.streams, case.steps)
     check.compare(np.concatenate(outputs, axis=-1), reference, over_time=True)
     if case.compares_outputs(LIMITS[precision]) and not check.passed:

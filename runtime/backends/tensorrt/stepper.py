@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.format.arrays import holds_good_values
-from multires_edge.format.specs import GraphSpec, RingBank, StateSpec, TensorSpec
+from multires_edge.format.specs import GraphSpec, RingBank, StateSpec, concrete
 from multires_edge.runtime.backends.protocol import Outcome
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
 from multires_edge.runtime.backends.tensorrt.tensors import check_batch, check_tensors
@@ -49,8 +49,8 @@ class TensorRtStepper:
         self._free = weakref.finalize(self, device.close)
         device.activate()
         sample, output = spec.inputs[0], spec.outputs[0]
-        self.input = device.pinned(_concrete(sample, batch), sample.dtype)
-        self.output = device.pinned(_concrete(output, batch), output.dtype)
+        self.input = device.pinned(concrete(sample.shape, batch), sample.dtype)
+        self.output = device.pinned(concrete(output.shape, batch), output.dtype)
         self._sample = device.allocate(self.input.nbytes)
         self._result = device.allocate(self.output.nbytes)
         self._states = {state.input: self._place(engine, spec, state) for state in states}
@@ -182,7 +182,7 @@ class _State:
         return self.addresses[turn]
 
     def empty(self) -> NDArray[Any]:
-        return np.empty((self.batch, *map(int, self.spec.shape[1:])), self.spec.dtype)
+        return np.empty(concrete(self.spec.shape, self.batch), self.spec.dtype)
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,3 @@ class _Chunk:
             device.allocate(_CHUNK * sample.nbytes),
             device.allocate(_CHUNK * output.nbytes),
         )
-
-
-def _concrete(tensor: TensorSpec, batch: int) -> tuple[int, ...]:
-    return tuple(batch if isinstance(size, str) else size for size in tensor.shape)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.format.manifest import Manifest
-from multires_edge.format.specs import GraphSpec
+from multires_edge.format.specs import GraphSpec, concrete
 from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions
 
 
@@ -46,9 +46,9 @@ class ReferenceStepper:
         self._session = ReferenceEvaluator(str(folder / spec.file))
         self._spec = spec
         sample, output = spec.inputs[0], spec.outputs[0]
-        self.input = np.zeros((batch, *map(int, sample.shape[1:])), sample.dtype)
-        self.output = np.zeros((batch, *map(int, output.shape[1:])), output.dtype)
-        self._states = {s.input: np.zeros((batch, *map(int, s.shape[1:])), s.dtype) for s in spec.states}
+        self.input = np.zeros(concrete(sample.shape, batch), sample.dtype)
+        self.output = np.zeros(concrete(output.shape, batch), output.dtype)
+        self._states = {s.input: np.zeros(concrete(s.shape, batch), s.dtype) for s in spec.states}
 
     def step(self) -> int:
         if not np.isfinite(self.input).all():
