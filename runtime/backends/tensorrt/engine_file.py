@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from multires_edge.base.errors import BackendError, BundleError, InputError
+from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.base.files import sha256_of
 from multires_edge.format.fields import digest_of
 from multires_edge.format.manifest import Manifest
@@ -29,7 +29,7 @@ def engine_path(folder: Path, kind: str, precision: str, target: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineFile:
     """An engine that this machine may load. docs/tensorrt.md describes ``entry``, its sidecar."""
 
     path: Path
@@ -44,16 +44,6 @@ class Engine:
     def read(self) -> bytes:
         """The serialized engine, for ``deserialize_cuda_engine``."""
         return self.path.read_bytes()
-
-    def check_shape(self, batch: int, time: int | None = None) -> None:
-        """Raise InputError for a batch or a number of steps outside the engine's profile."""
-        for name, size in (("batch", batch), ("time", time)):
-            limits = self.entry["profile"].get(name)
-            if size is not None and limits is not None and not limits[0] <= size <= limits[2]:
-                raise InputError(
-                    f"{name} is {size}, but {self.path.name} was built for {limits[0]} to {limits[2]}: "
-                    f"build it again with a wider --{name}"
-                )
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -73,41 +63,6 @@ def engines_of(folder: Path) -> list[Path]:
     return sorted(path for path in found if sidecar_path(path).is_file())
 
 
-def read_engine(
-    folder: Path,
-    manifest: Manifest,
-    kind: str,
-    precision: str,
-    *,
-    package: str,
-    version: Version,
-    gpu: Gpu | None,
-    target: str | None = None,
-) -> Engine:
-    """Find the engine of a graph for this machine, and check it before TensorRT sees it.
-
-    ``package`` is the installed "tensorrt" or "tensorrt_rtx", ``gpu`` the device. Without ``target``, it is
-    the first engine that fits this machine. Raises BundleError if the engine is damaged or of another
-    bundle, BackendError if it is missing or does not fit this machine.
-    """
-    if target is not None:
-        path = engine_path(folder, kind, precision, target)
-        return check_engine(path, manifest, kind, precision, package=package, version=version, gpu=gpu)
-    paths = [p for p in engines_of(folder) if p.name.split(".")[:-2] == [kind, precision]]
-    if not paths:
-        raise BackendError(
-            f"{folder} has no {kind} engine in {precision}: multires-edge build {folder} --target NAME"
-        )
-    refusal: BackendError | None = None
-    for path in paths:
-        try:
-            return check_engine(path, manifest, kind, precision, package=package, version=version, gpu=gpu)
-        except BackendError as error:
-            refusal = refusal or error
-    assert refusal is not None
-    raise refusal
-
-
 def check_engine(
     path: Path,
     manifest: Manifest,
@@ -117,8 +72,12 @@ def check_engine(
     package: str,
     version: Version,
     gpu: Gpu | None,
-) -> Engine:
-    """Check one engine file as :func:`read_engine` does."""
+) -> EngineFile:
+    """Check that an engine is of this graph and for this machine, before TensorRT sees it.
+
+    ``package`` is the installed "tensorrt" or "tensorrt_rtx", ``gpu`` the device. Raises BundleError if the
+    engine is damaged or of another bundle, BackendError if it is missing or does not fit this machine.
+    """
     entry = read_sidecar(path)
     again = "build it again: multires-edge build … --force"
     try:
@@ -138,7 +97,7 @@ def check_engine(
     if graph is None or graph.sha256 != of["sha256"]:
         raise BundleError(f"{path}: was built from another bundle's {of['file']}; {again}")
     _check_machine(path, entry, package, version, gpu)
-    return Engine(path, entry)
+    return EngineFile(path, entry)
 
 
 def _check_machine(

@@ -27,17 +27,13 @@ _BATCHES = (1, 1 << 16)
 
 
 class HostDevice:
-    """Queues work in a list. ``device_bytes`` counts the allocated bytes."""
+    """Queues work in a list."""
 
     def __init__(self) -> None:
         self._memory: dict[int, NDArray[np.uint8]] = {}
         self._starts: list[int] = []
         self._queue: list[Callable[[], None]] = []
         self._capturing = False
-
-    @property
-    def device_bytes(self) -> int:
-        return sum(memory.nbytes for memory in self._memory.values())
 
     def view(self, address: int, size: int) -> NDArray[np.uint8]:
         """The bytes at an address. Raises BackendError unless a single allocation has all of them."""

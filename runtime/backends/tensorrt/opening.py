@@ -10,7 +10,12 @@ from multires_edge.format.manifest import Manifest
 from multires_edge.runtime.backends.protocol import Backend, RunOptions
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api
 from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice, load_driver
-from multires_edge.runtime.backends.tensorrt.engine_file import Engine, check_engine, engines_of, read_sidecar
+from multires_edge.runtime.backends.tensorrt.engine_file import (
+    EngineFile,
+    check_engine,
+    engines_of,
+    read_sidecar,
+)
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.loaded import LoadedEngine
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
@@ -71,13 +76,15 @@ def open_stepper(folder: Path, manifest: Manifest, precision: str, batch: int) -
         raise
 
 
-def find_engine(folder: Path, manifest: Manifest, precision: str, gpu: Gpu | None) -> tuple[str, Engine, Api]:
+def find_engine(
+    folder: Path, manifest: Manifest, precision: str, gpu: Gpu | None
+) -> tuple[str, EngineFile, Api]:
     """A step engine that updates its queues in place, else a taps engine, else any step engine.
 
     A step engine that does not update in place copies every queue at every step. Raises BackendError or
     BundleError if no engine fits.
     """
-    usable: dict[str, tuple[Engine, Api]] = {}
+    usable: dict[str, tuple[EngineFile, Api]] = {}
     refusals: list[BackendError | BundleError] = []
     for path in engines_of(folder):
         kind, of_precision = path.name.split(".")[:2]
@@ -114,7 +121,7 @@ def _api_for(path: Path) -> Api:
         raise BackendError(f"{path.name} {error}") from error
 
 
-def _updates_in_place(step: Engine, manifest: Manifest, precision: str) -> bool:
+def _updates_in_place(step: EngineFile, manifest: Manifest, precision: str) -> bool:
     """Whether a step engine updates all its queues in place."""
     states = manifest.in_form(step.entry["graph"]["form"]).graph("step", precision).states
     return all(state.input in step.in_place for state in states if state.in_place)

@@ -23,7 +23,7 @@ from multires_edge.base.files import sha256_of, staged_file
 from multires_edge.export import export_bundle
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
-from multires_edge.runtime.backends.tensorrt.engine_file import engines_of, read_engine, read_sidecar
+from multires_edge.runtime.backends.tensorrt.engine_file import check_engine, engines_of, read_sidecar
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.engine_builder import build as build_module
 from multires_edge.runtime.engine_builder.build import Builder
@@ -99,11 +99,11 @@ class TestAheadOfTime:
         assert sorted(path.suffix for path in built.path.parent.iterdir()) == [".engine", ".json", ".txt"]
 
     def test_the_bundle_stays_whole_and_the_engine_is_its(self, bundle: Path) -> None:
-        Builder.here("rtx", ["8.9"]).build(open_bundle(bundle), "step", "fp32")
+        built = Builder.here("rtx", ["8.9"]).build(open_bundle(bundle), "step", "fp32")
         manifest = open_bundle(bundle).manifest
         here: dict[str, Any] = {"package": "tensorrt_rtx", "gpu": Gpu("NVIDIA GeForce RTX 4090", "8.9")}
         version = load_api("tensorrt_rtx").version
-        engine = read_engine(bundle, manifest, "step", "fp32", version=version, **here)
+        engine = check_engine(built.path, manifest, "step", "fp32", version=version, **here)
         assert engine.entry["source_sha256"] == manifest.source.sha256
 
     def test_no_warning_is_unexplained(self, bundle: Path) -> None:
@@ -150,8 +150,8 @@ class TestOnTheDevice:
         layers = built.path.with_suffix(".layers.txt").read_text()
         assert "The engine, as built" in layers and "gemm" in layers
         assert (bundle / "engines" / "Orin.sm87.tensorrt-10.3.0.timing").stat().st_size > 0
-        engine = read_engine(
-            bundle, open_bundle(bundle).manifest, "step", "fp32",
+        engine = check_engine(
+            built.path, open_bundle(bundle).manifest, "step", "fp32",
             package="tensorrt", version=(10, 3, 0), gpu=ORIN,
         )  # fmt: skip
         assert engine.path == built.path
