@@ -74,7 +74,7 @@ class Builder:
         if compute_capabilities is not None:
             raise ConfigError(
                 f"--compute-capability applies only to engines built ahead of time (--target rtx); {target} "
-                "takes that of the device"
+                "uses the capability of its device"
             )
         gpu = find_gpu()
         if gpu is None:

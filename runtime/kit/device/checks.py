@@ -24,7 +24,7 @@ def compare(
 
     The measure "max" is the largest |y - reference| / max(floor, |reference|). The measure "mean" is
     sum |y - reference| / sum |reference| of the worst row. A value that is not finite has an infinite error.
-    ``at`` locates the worst value. If steps are above the limit of "max", it is that of the first such step.
+    ``at`` locates the worst value; over time, that of the first step above the limit of "max".
     """
     if y.shape != reference.shape:
         raise KitError(f"an output has shape {y.shape}, expected {reference.shape} as in the reference")

@@ -231,7 +231,7 @@ class TestRefusals:
             Builder.here("jetpack6")
 
     def test_compute_capabilities_of_a_device(self) -> None:
-        with pytest.raises(ConfigError, match="takes that of the device"):
+        with pytest.raises(ConfigError, match="uses the capability of its device"):
             Builder.here("jetpack6", ["8.7"])
 
     @pytest.mark.parametrize(
