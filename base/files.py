@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,8 @@ def umask() -> int:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file in hex. Raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))  # a pipe or a device may never end
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

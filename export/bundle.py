@@ -35,8 +35,10 @@ from multires_edge.export.statistics import GraphStatistics
 from multires_edge.export.target_selection import forms_of, targets_named
 from multires_edge.format.card import Card, read_card
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE, Golden
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Graphs, Manifest, Source
+from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.specs import FileSpec, GraphSpec, TensorSpec
 from multires_edge.format.targets import GraphForm, Target
@@ -178,12 +180,11 @@ def _write_proof(
 ) -> None:
     """What the graphs were proven by, and last of all the manifest, which has every file's digest."""
     golden.save(folder / GOLDEN_FILE)
-    parity = proof.to_json()
-    names = [GOLDEN_FILE, "parity.json", "report.html"]
+    names = [GOLDEN_FILE, PARITY_FILE, "report.html"]
     if quantization is not None:
-        parity["quantization"] = {"int8": quantization.to_json()}
         names.append(CALIBRATION_FILE)
-    _write_json(folder / "parity.json", parity)
+    quantized = None if quantization is None else {"int8": quantization.to_json()}
+    _write_json(folder / PARITY_FILE, plain(proof.parity(quantized)))
     write_report(folder / "report.html", manifest, proof, statistics, folder, quantization)
     for name in names:
         manifest.files[name] = sha256_of(folder / name)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from multires_edge.base.errors import BundleError, OutputError
 from multires_edge.base.files import disk_errors, flush_folder, umask
-from multires_edge.format.manifest import FILE_NAME, read_manifest
+from multires_edge.format.manifest import FILE_NAME
+from multires_edge.format.reading import read_manifest
 
 
 def check_output(final: Path, *, force: bool) -> None:

@@ -19,6 +19,7 @@ from multires_edge.format.comparison import LIMITS, Check, Limit
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.golden import Golden
 from multires_edge.format.manifest import CALIBRATION_FILE
+from multires_edge.format.parity import Parity
 from multires_edge.format.pooling import Pooling
 from multires_edge.format.specs import concrete
 from multires_edge.runtime.backends.onnxruntime import open_session
@@ -83,24 +84,25 @@ class Proof:
             return None
         return self.steps > self.pooling.settling_steps
 
-    def to_json(self) -> dict[str, Any]:
-        """parity.json."""
-        return {
-            "passed": self.passed,
-            "reference": "PyTorch, float64",
-            "measures": {
+    def parity(self, quantization: dict[str, Any] | None = None) -> Parity:
+        """The content of parity.json; ``quantization`` is what it says of each precision's weights."""
+        return Parity(
+            passed=self.passed,
+            reference="PyTorch, float64",
+            measures={
                 "max": "max |y - reference| / max(1, |reference|)",
                 "mean": "sum |y - reference| / sum |reference|",
             },
-            "data": self.data,
-            "steps": self.steps,
-            "layer_receptive_field": self.config.layer_receptive_field,
-            "receptive_field": self.config.receptive_field,
-            "covers_layer_receptive_field": self.steps > self.config.layer_receptive_field,
-            "covers_receptive_field": self.steps > self.config.receptive_field,
-            "covers_window": self.covers_window,
-            "checks": [check.to_json() for check in self.checks],
-        }
+            data=self.data,
+            steps=self.steps,
+            layer_receptive_field=self.config.layer_receptive_field,
+            receptive_field=self.config.receptive_field,
+            covers_layer_receptive_field=self.steps > self.config.layer_receptive_field,
+            covers_receptive_field=self.steps > self.config.receptive_field,
+            covers_window=self.covers_window,
+            checks=tuple(check.result() for check in self.checks),
+            quantization=quantization,
+        )
 
 
 def sequence_steps(config: ModelConfig, n_parameters: int, pooling: Pooling | None = None) -> int:

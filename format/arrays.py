@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,19 @@ def check_array(
             f"{tuple(int(i) for i in where[0])}; repair or drop them"
         )
     return array
+
+
+def read_npz(file: Path | BinaryIO) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz file; runs nothing that it may hold. Raises OSError, or ValueError for damage."""
+    try:
+        with np.load(file, allow_pickle=False) as members:
+            arrays = {name: members[name] for name in members.files}
+    except OSError:
+        raise
+    except Exception as error:  # numpy and zipfile fail in many ways
+        raise ValueError(f"not an .npz file, or damaged: {' '.join(str(error).split())}") from error
+    # numpy returns other members of the archive, such as text files, as bytes.
+    return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
 
 
 def holds_good_values(array: NDArray[Any], n_tokens: int | None = None) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Measure = Literal["max", "mean"]
+from multires_edge.format.parity import CheckResult, Measure, Worst
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Check:
     largest: float = 0.0
     total: float = 0.0
     reference_total: float = 0.0
-    worst: dict[str, Any] | None = None
+    worst: Worst | None = None
     curve: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -81,11 +81,7 @@ class Check:
             if over_time:
                 index[-1] += start
             self.largest = max(worst, self.largest)
-            self.worst = {
-                "index": index,
-                "value": float(y[where]),
-                "reference": float(reference[where]),
-            }
+            self.worst = Worst(tuple(index), float(y[where]), float(reference[where]))
         if over_time:
             stop = start + error.shape[-1]
             self.curve += [0.0] * (stop - len(self.curve))
@@ -99,21 +95,22 @@ class Check:
         text = f"-[{mark}] {self.name}: {limit.measure} error {self.error:.1e} (limit {limit.value:.0e})"
         if not self.passed and self.worst:
             where = self.worst
-            text += f", {where['value']:.8g} for {where['reference']:.8g} at {where['index']}"
+            text += f", {where.value:.8g} for {where.reference:.8g} at {list(where.index)}"
         return text
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "graph": self.graph,
-            "description": self.description,
-            # JSON has no infinity.
-            "error": self.error if np.isfinite(self.error) else None,
-            "measure": self.limit.measure,
-            "limit": self.limit.value,
-            "passed": self.passed,
-            "values": self.values,
-            "worst": self.worst
-            if self.worst is None or np.isfinite(self.worst["value"])
-            else self.worst | {"value": repr(self.worst["value"])},
-        }
+    def result(self) -> CheckResult:
+        """For parity.json."""
+        worst = self.worst
+        if worst is not None and not np.isfinite(worst.value):
+            worst = replace(worst, value=repr(worst.value))  # JSON has no infinity
+        return CheckResult(
+            name=self.name,
+            graph=self.graph,
+            description=self.description,
+            error=self.error if np.isfinite(self.error) else None,
+            measure=self.limit.measure,
+            limit=self.limit.value,
+            passed=self.passed,
+            values=self.values,
+            worst=worst,
+        )

@@ -58,7 +58,7 @@ class ModelConfig:
         except FieldError as error:
             raise ConfigError(str(error)) from None
         if self.norm not in NORMS:
-            raise ConfigError(f"norm is {self.norm!r}, expected {' or '.join(NORMS)}")
+            raise ConfigError(f"norm is {self.norm!r}, expected one of {', '.join(NORMS)}")
         size, other = (self.d_input, self.n_tokens)[:: 1 if self.encoder == "linear" else -1]
         if size is None or other is not None:
             raise ConfigError(

@@ -1,11 +1,11 @@
 """JSON read into dataclasses and written from them; the annotations are the format.
 
 A field of a dataclass is a key of a JSON object. Its annotation says what the value must be: int, float (an
-integer is one too, and stays one), bool, str, None, Literal, a dataclass, ``tuple[T, ...]``, ``dict[K, T]``,
-their unions, and ``Annotated`` with the rules below. Every key is required and no other is allowed; a field
-with the metadata ``ABSENT`` is left out of the JSON where it has its default, and ``{"key": KEY}`` gives it
-another key than its name. What several fields must agree on,
-``__post_init__`` checks with a ValueError. Needs the standard library alone: kits carry this file.
+integer is one too, and stays one), bool, str, None, Literal, Any, a dataclass, ``tuple[T, ...]``,
+``tuple[T, U]``, ``dict[K, T]``, their unions, and ``Annotated`` with the rules below. Every key is required
+and no other is allowed. A field with the metadata ``ABSENT`` is left out of the JSON where it has its
+default; ``{"key": KEY}`` gives it another key than its name. ``__post_init__`` checks what several fields
+must agree on and raises a ValueError. Needs the standard library alone: kits carry this file.
 """
 
 from __future__ import annotations
@@ -148,6 +148,8 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _read(hint: Any, value: Any, path: str) -> Any:
+    if hint is Any:
+        return value
     options = alternatives(hint)
     for option in options:
         if _of_kind(option, value):
@@ -164,8 +166,12 @@ def _read_one(hint: Any, value: Any, path: str) -> Any:
     elif origin is Literal and value not in get_args(base):
         raise _error(path, value, " or ".join(map(str, get_args(base))))
     elif origin is tuple:
-        item = get_args(base)[0]
-        value = tuple(_read(item, each, f"{path}[{i}]") for i, each in enumerate(value))
+        items = get_args(base)
+        if items[-1] is ...:
+            items = items[:1] * len(value)
+        if len(items) != len(value):
+            raise _error(path, value, f"a list of {len(items)}")
+        value = tuple(_read(item, value[i], f"{path}[{i}]") for i, item in enumerate(items))
     elif origin is dict:
         of_key, of_value = get_args(base)
         value = {
@@ -286,6 +292,8 @@ class Document(Generic[T]):
 
 def read_json(path: Path) -> Any:
     """A JSON file. Raises OSError, RecursionError, and ValueError also for NaN and keys that come twice."""
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
     return json.loads(
         path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_distinct
     )

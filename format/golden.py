@@ -7,7 +7,6 @@ step; ``full`` float64, the outputs of the full graph.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import BundleError
+from multires_edge.format.arrays import check_array, read_npz
+from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Pooling
 
 GOLDEN_FILE = "golden.npz"
@@ -48,11 +49,26 @@ class Golden:
         np.savez_compressed(path, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Golden:
-        """Read the file. Raises BundleError."""
+    def load(cls, path: Path, model: ModelConfig) -> Golden:
+        """Read the file, and check that it is for a network. Raises BundleError."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                inputs = file["x"] if "x" in file.files else file["tokens"]
-                return cls(inputs, file["stepwise"], file["full"])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise BundleError(f"{path}: cannot be read ({error})") from error
+            arrays = read_npz(path)
+            golden = cls(
+                arrays["x" if model.encoder == "linear" else "tokens"], arrays["stepwise"], arrays["full"]
+            )
+            golden._check(model)
+        except KeyError as error:
+            raise BundleError(f"{path}: has no {error}; export the checkpoint again") from error
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path}: cannot be read ({error}); export the checkpoint again") from error
+        return golden
+
+    def _check(self, model: ModelConfig) -> None:
+        rows, steps, float64 = len(self.inputs), self.inputs.shape[-1], np.dtype(np.float64)
+        if model.encoder == "linear":
+            check_array(self.inputs, "x", np.dtype(np.float32), (rows, model.channels, steps))
+        else:
+            check_array(self.inputs, "tokens", np.dtype(np.int64), (rows, steps), model.n_tokens)
+        check_array(self.stepwise, "stepwise", float64, (rows, model.d_output, steps))
+        time = (steps,) if model.task == "autoregressive" else ()
+        check_array(self.full, "full", float64, (rows, model.d_output, *time))

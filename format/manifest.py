@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 from multires_edge.base.errors import BundleError
@@ -122,21 +121,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """The content of manifest.json, with a digest of itself as its last entry."""
-        return _DOCUMENT.to_json(self)
-
-    @classmethod
-    def from_json(cls, entry: Any) -> Manifest:
-        """Read a manifest. Raises BundleError for another format or version, and for any change."""
-        return _DOCUMENT.from_json(entry)
+        return MANIFEST.to_json(self)
 
 
-_DOCUMENT = Document("manifest", "multires-bundle", 1, Manifest, BundleError, "export the checkpoint again")
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a bundle folder. Raises BundleError."""
-    try:
-        return _DOCUMENT.read(folder / FILE_NAME)
-    except FileNotFoundError:
-        what = "no manifest.json in it" if folder.is_dir() else "no such folder"
-        raise BundleError(f"{folder}: not a bundle, {what}") from None
+MANIFEST = Document("manifest", "multires-bundle", 1, Manifest, BundleError, "export the checkpoint again")

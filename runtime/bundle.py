@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,8 +14,10 @@ from multires_edge.base.errors import BundleError, InputError
 from multires_edge.base.files import sha256_of
 from multires_edge.format.card import Preprocessing
 from multires_edge.format.fields import digest_of, plain
-from multires_edge.format.manifest import CALIBRATION_FILE, Manifest, read_manifest
+from multires_edge.format.manifest import CALIBRATION_FILE, Manifest
+from multires_edge.format.parity import PARITY_FILE, Parity, read_parity
 from multires_edge.format.pooling import Pooling, parse_pooling, with_pooling
+from multires_edge.format.reading import read_manifest
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.protocol import Backend, RunOptions, Stepper
 from multires_edge.runtime.backends.registry import make_runner, make_stepper
@@ -123,14 +124,9 @@ class Bundle:
         states = with_pooling(spec.states, own, other, self.manifest.model.d_model)
         return replace(spec, states=states), other
 
-    def parity(self) -> dict[str, Any]:
+    def parity(self) -> Parity:
         """The export's parity checks, the content of parity.json. Raises BundleError."""
-        path = self.path / "parity.json"
-        try:
-            report: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{path}: cannot be read ({error})") from error
-        return report
+        return read_parity(self.path / PARITY_FILE)
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -160,7 +156,7 @@ def open_bundle(path: str | Path) -> Bundle:
                 f"{path / name}: changed since the bundle was written (its SHA-256 differs); export it again"
             )
     bundle = Bundle(path, manifest)
-    if "parity.json" in manifest.files and not bundle.parity().get("passed", False):
+    if not bundle.parity().passed:
         warnings.warn(f"{path}: its parity proof failed; see report.html", stacklevel=2)
     return bundle
 

@@ -29,7 +29,7 @@ def verify_bundle(bundle: Bundle) -> list[Check]:
 
     It runs every form and precision by every installed backend.
     """
-    whole = Golden.load(bundle.path / GOLDEN_FILE)
+    whole = Golden.load(bundle.path / GOLDEN_FILE, bundle.manifest.model)
     checks = _verify_form(bundle, whole, "", graphs_only=False)
     for form in bundle.manifest.form_names()[1:]:
         checks += _verify_form(bundle.in_form(form), whole, f"{form}, ", graphs_only=True)

@@ -198,7 +198,7 @@ def _summary(result: ExportResult) -> dict[str, Any]:
         "pool": result.manifest.pool,
         "model": plain(result.manifest.model),
         "files": {name: path.stat().st_size for name, path in _files(result)},
-        "parity": result.proof.to_json(),
+        "parity": plain(result.proof.parity()),
         "quantization": result.quantization.to_json() if result.quantization else None,
     }
 

@@ -30,7 +30,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     card = manifest.card
     click.echo((card and card.name) or manifest.source.file)
     print_table([(key, str(value)) for key, value in vars(manifest.model).items() if value is not None])
-    click.echo(f"parity: {'proven' if opened.parity()['passed'] else 'FAILED'}")
+    click.echo(f"parity: {'proven' if opened.parity().passed else 'FAILED'}")
     targets = ", ".join(f"{name} ({' or '.join(forms)})" for name, forms in manifest.targets.items())
     click.echo(f"target: {targets}" + (f", pool: {manifest.pooling}" if manifest.pooling else ""))
     for kind, precisions in manifest.graphs.items():

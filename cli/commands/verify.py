@@ -40,6 +40,7 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
     Needs no PyTorch: the bundle carries inputs with the outputs that PyTorch gave for them in
     float64. Exits 0 when all checks passed, 1 when one failed, 2 for a damaged bundle or report.
     """  # fmt: skip
+    from multires_edge.format.fields import plain
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.kit.report import read_report, store_report
     from multires_edge.runtime.verify import verify_bundle
@@ -53,11 +54,11 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
         if checkpoint is not None:
             checks += _prove_again(opened, checkpoint, progress)
     stored = None if report is None else store_report(report, opened)
-    exported = bool(opened.parity()["passed"])
+    exported = opened.parity().passed
     passed = exported and all(check.passed for check in checks) and (report is None or report.passed)
     if as_json:
         entry = {"bundle": str(bundle), "passed": passed, "passed_at_export": exported}
-        entry |= {"checks": [check.to_json() for check in checks]}
+        entry |= {"checks": [plain(check.result()) for check in checks]}
         print_json(entry if report is None else entry | {"device_report": report.entry})
     else:
         click.echo(f"{bundle}: all {len(opened.manifest.digests())} files are as they were written")

@@ -7,7 +7,6 @@ uint8) are converted to sequences of pixels.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
-from multires_edge.format.arrays import check_array
+from multires_edge.format.arrays import check_array, read_npz
 from multires_edge.format.card import VOLTS, Preprocessing
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.specs import Shape
@@ -87,15 +86,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not an .npz file, or damaged (an .npz is a zip archive of arrays)")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (
-        OSError, ValueError, EOFError, AttributeError, NotImplementedError, RuntimeError, MemoryError,
-        zlib.error, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        raise DataError(f"{path}: not an .npz file, or damaged ({error})") from error
-    # numpy returns other members of the archive, such as text files, as bytes.
-    return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+        return read_npz(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _inputs(

@@ -44,7 +44,7 @@ def make_kit(
     target = target or manifest.target
     graphs = graphs_for(manifest, target)
     chosen = _precisions(graphs, precisions)
-    golden = Golden.load(bundle.path / GOLDEN_FILE)
+    golden = Golden.load(bundle.path / GOLDEN_FILE, manifest.model)
     files = {
         "README.md": (_HERE / "README.md").read_bytes(),
         SCRIPT: (_HERE / SCRIPT).read_bytes(),

@@ -84,7 +84,7 @@ def test_every_graph_computes_it(task: str, tmp_path: Path) -> None:
     result = export_bundle(path, tmp_path / "b", target="portable,jetpack6", precisions=["fp16"])
     bundle = open_bundle(result.path)
     assert bundle.manifest.model.norm == "rms"
-    checks = {check["name"] for check in bundle.parity()["checks"] if check["passed"]}
+    checks = {check.name for check in bundle.parity().checks if check.passed}
     assert {"step graph, every prefix", "taps graph, every prefix", "full graph, 2 x 37"} <= checks
     assert all(check.passed for check in verify_bundle(bundle))
     inputs = random_inputs(net.config, 2, 60)

@@ -16,8 +16,8 @@ from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS, PoolingGraphs
 from multires_edge.export.graphs.rings import Ring, RingSet
 from multires_edge.format.golden import GOLDEN_FILE, Golden
-from multires_edge.format.manifest import read_manifest
 from multires_edge.format.pooling import POOLINGS, Pooling, parse_pooling
+from multires_edge.format.reading import read_manifest
 from multires_edge.format.specs import StateSpec
 from multires_edge.models.pooling import POOLING_REFERENCES, PoolingReference
 from multires_edge.runtime import open_bundle
@@ -116,11 +116,11 @@ def test_is_proven_in_every_graph_and_kept_in_the_manifest(decaying: Path) -> No
     bundle = open_bundle(decaying)
     assert bundle.manifest.pooling == read_manifest(decaying).pooling == Decay(8)
     assert '"pool": "decay:8"' in (decaying / "manifest.json").read_text()
-    checks = {check["name"] for check in bundle.parity()["checks"] if check["passed"]}
+    checks = {check.name for check in bundle.parity().checks if check.passed}
     assert {"step graph, every prefix", "taps graph, every prefix", "full graph, 2 x 37"} <= checks
     assert "decayed" in {state.input for state in bundle.manifest.graph("step", "fp32").states}
     assert all(check.passed for check in verify_bundle(bundle))
-    golden = Golden.load(decaying / GOLDEN_FILE).first(20, Decay(8))
+    golden = Golden.load(decaying / GOLDEN_FILE, bundle.manifest.model).first(20, Decay(8))
     assert golden.full is not None and within_limit(bundle.full()(golden.inputs), golden.full)
 
 

@@ -28,6 +28,6 @@ def test_leaves_both_blocks_of_a_pooling_window() -> None:
 
 def test_says_when_a_window_could_not_be_covered() -> None:
     proof = Proof("noise", 900, variant(), 1000, Window(500))
-    assert proof.to_json()["covers_window"] is False
+    assert proof.parity().covers_window is False
     assert Proof("noise", 1001, variant(), 1000, Window(500)).covers_window
     assert Proof("noise", 1001, variant(), 1000, None).covers_window is None

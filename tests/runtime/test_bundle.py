@@ -102,7 +102,9 @@ def test_an_unproven_bundle_is_said_to_be_one(bundle: Path) -> None:
     from multires_edge.base.files import sha256_of
 
     path = bundle / "parity.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"passed": False}))
+    entry = json.loads(path.read_text()) | {"passed": False}
+    entry["checks"][0] |= {"passed": False, "error": None}
+    path.write_text(json.dumps(entry))
     files = json.loads((bundle / "manifest.json").read_text())["files"]
     edit_manifest(bundle, files=files | {"parity.json": sha256_of(path)})
     with pytest.warns(UserWarning, match="its parity proof failed"):

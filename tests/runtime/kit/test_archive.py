@@ -100,7 +100,7 @@ class TestCases:
 
     def test_rows_end_at_positions_of_their_own(self, portable: Path) -> None:
         bundle = open_bundle(portable)
-        golden = Golden.load(portable / "golden.npz")
+        golden = Golden.load(portable / "golden.npz", open_bundle(portable).manifest.model)
         case = stream_cases(len(golden.inputs), 60)[-1]
         assert reference_states(bundle, golden, "fp32", case)["position"].tolist() == [60, 40, 20]
 
@@ -111,7 +111,7 @@ class TestCases:
         assert sequence_cases(golden, 60, Window(40))[-1] == {"steps": 60, "reference": "full"}
 
     def test_a_bundle_that_is_wrong_gets_no_kit(self, portable: Path) -> None:
-        golden = Golden.load(portable / "golden.npz")
+        golden = Golden.load(portable / "golden.npz", open_bundle(portable).manifest.model)
         wrong = Golden(golden.inputs, golden.stepwise + 0.1, golden.full)
         with pytest.raises(BundleError, match="fails its own reference"):
             reference_states(open_bundle(portable), wrong, "fp32", stream_cases(2, 60)[1])

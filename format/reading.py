@@ -1,0 +1,197 @@
+"""Reading a manifest: each value is checked, and whether files, targets, network and graphs agree."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from multires_edge.base.errors import BundleError, CardError
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.fields import plain
+from multires_edge.format.golden import GOLDEN_FILE
+from multires_edge.format.manifest import FILE_NAME, MANIFEST, Graphs, Manifest
+from multires_edge.format.parity import PARITY_FILE
+from multires_edge.format.pooling import Pooling
+from multires_edge.format.specs import GraphSpec, RingBank, StateSpec, TensorSpec
+from multires_edge.format.targets import FORMS, TARGETS
+
+_QUEUE_DTYPES = {"fp32": ("float32",), "fp16": ("float16",), "int8": ("float32", "int8")}
+_POSITION = TensorSpec("position", "int64", ("batch",))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a bundle folder. Raises BundleError."""
+    path = folder / FILE_NAME
+    try:
+        manifest = MANIFEST.read(path)
+    except FileNotFoundError:
+        what = "no manifest.json in it" if folder.is_dir() else "no such folder"
+        raise BundleError(f"{folder}: not a bundle, {what}") from None
+    try:
+        check_manifest(manifest)
+    except (BundleError, CardError) as error:
+        raise BundleError(f"{path}: {error}: {MANIFEST.remedy}") from error
+    return manifest
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Raise BundleError or CardError for a manifest that contradicts itself."""
+    if (manifest.pool is None) != (manifest.model.task == "autoregressive"):
+        raise BundleError(f"pool is {manifest.pool}, but the model's task is {manifest.model.task}")
+    if manifest.card is not None:
+        manifest.card.check_network(manifest.model)
+    elif manifest.preprocessing is not None or manifest.labels is not None:
+        raise BundleError("card is null, but preprocessing or labels are not")
+    _check_targets(manifest)
+    _check_files(manifest)
+    precisions = set(manifest.graphs.get("full", {}))
+    if not precisions or not {*manifest.native, *manifest.quantization} <= precisions:
+        raise BundleError("native and quantization need graphs of their precisions")
+    for path, graphs in _forms(manifest):
+        if set(graphs.get("full", {})) != precisions or set(graphs.get("step", {})) != precisions:
+            raise BundleError(f"{path}: full and step need the precisions {', '.join(sorted(precisions))}")
+        for kind, of_kind in graphs.items():
+            for precision, spec in of_kind.items():
+                step = graphs["step"].get(precision)
+                if step is None:
+                    raise BundleError(f"{path}.{kind}.{precision}: has no step graph beside it")
+                _check_graph(spec, step, manifest, kind, precision, f"{path}.{kind}.{precision}")
+
+
+def _forms(manifest: Manifest) -> Iterator[tuple[str, Graphs]]:
+    yield "graphs", manifest.graphs
+    for form, graphs in manifest.forms.items():
+        yield f"forms.{form}", graphs
+
+
+def _check_targets(manifest: Manifest) -> None:
+    names = manifest.form_names()
+    if len(set(names)) < len(names) or not set(names) <= set(FORMS):
+        raise BundleError(
+            f"form and forms are {', '.join(names)}, expected different ones of {', '.join(FORMS)}"
+        )
+    for target, forms in manifest.targets.items():
+        if target not in TARGETS or not forms or not set(forms) <= set(names):
+            raise BundleError(
+                f"targets: {target} has the forms {', '.join(forms)}, expected some of {', '.join(names)}, "
+                f"and one of the targets {', '.join(TARGETS)}"
+            )
+    if manifest.form not in manifest.targets.get(manifest.target, ())[:1]:
+        raise BundleError(
+            f"target is {manifest.target}, expected a target whose best form is {manifest.form}"
+        )
+    for (path, graphs), form in zip(_forms(manifest), names, strict=True):
+        for spec in (spec for of_kind in graphs.values() for spec in of_kind.values()):
+            if spec.opset != FORMS[form].opset:
+                raise BundleError(f"{path}: {spec.file} has opset {spec.opset}, expected {FORMS[form].opset}")
+
+
+def _check_files(manifest: Manifest) -> None:
+    graphs = [
+        spec for _, graphs in _forms(manifest) for of_kind in graphs.values() for spec in of_kind.values()
+    ]
+    native = [spec.file for spec in manifest.native.values()]
+    names = Counter([*(spec.file for spec in graphs), *native, *manifest.files])
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise BundleError(f"{', '.join(twice)}: named more than once, expected a file for each entry")
+    if missing := {GOLDEN_FILE, PARITY_FILE} - set(manifest.files):
+        raise BundleError(f"files: has no {', '.join(sorted(missing))}")
+
+
+def _check_graph(
+    spec: GraphSpec, step: GraphSpec, manifest: Manifest, kind: str, precision: str, path: str
+) -> None:
+    """Compare a graph with what the network, its pooling and the step graph beside it ask for."""
+    model, pooling = manifest.model, manifest.pooling
+    sample, output = _sample_and_output(model, ("time",) if kind == "full" else ())
+    inputs, outputs = [sample], [output]
+    if kind == "full" and len(spec.inputs) > 1 and pooling is not None:
+        inputs.append(TensorSpec("lengths", "int64", ("batch",)))
+    states: Sequence[StateSpec] = ()
+    if kind == "step":
+        dtype = next((state.dtype for state in spec.states if state.scale is not None), "float32")
+        if dtype not in _QUEUE_DTYPES[precision]:
+            raise BundleError(f"{path}: queues are {dtype}, expected {' or '.join(_QUEUE_DTYPES[precision])}")
+        states = step_states(model, pooling, dtype)
+    if kind == "taps":
+        rings = {state.input: state for state in step.states if state.in_place}
+        states = [state for state in step.states if state.input not in {*rings, "position"}]
+        _check_banks(spec.banks, rings, model, path)
+        inputs += [_POSITION] if _POSITION in spec.inputs else []  # a pooling may need no clock
+        inputs += [_rows(bank.taps, bank, bank.n_taps) for bank in spec.banks]
+        outputs += [_rows(bank.pushes, bank, len(bank.rings)) for bank in spec.banks]
+    elif spec.banks:
+        raise BundleError(f"{path}: has banks, expected them in taps graphs alone")
+    _compare(f"{path}.inputs", _by_name(spec.inputs), _by_name(inputs))
+    _compare(f"{path}.outputs", _by_name(spec.outputs), _by_name(outputs))
+    _compare(f"{path}.states", spec.states, states)
+
+
+def _sample_and_output(model: ModelConfig, time: tuple[str, ...]) -> tuple[TensorSpec, TensorSpec]:
+    sample = TensorSpec("tokens", "int64", ("batch", *time))
+    if model.encoder == "linear":
+        sample = TensorSpec("x", "float32", ("batch", model.channels, *time))
+    if model.task == "classification":
+        return sample, TensorSpec("logits", "float32", ("batch", model.d_output))
+    return sample, TensorSpec("params", "float32", ("batch", model.d_output, *time))
+
+
+def step_states(model: ModelConfig, pooling: Pooling | None, dtype: str) -> list[StateSpec]:
+    """The states of a step graph whose queues have a type, sorted by name."""
+    width = model.n_layers * model.d_model
+    queues = [
+        StateSpec(
+            input=f"queue_{j:02d}",
+            output=f"next_queue_{j:02d}",
+            dtype=dtype,
+            scale=j,
+            dilation=1 << j,
+            shape=("batch", 1, history + 1, width),
+            in_place=True,
+        )
+        for j, history in enumerate(model.history())
+    ]
+    position = StateSpec(input="position", output="next_position", dtype="int64", shape=("batch",))
+    pooled = () if pooling is None else pooling.states(model.d_model)
+    return sorted([position, *queues, *pooled], key=lambda state: state.input)
+
+
+def _check_banks(
+    banks: Sequence[RingBank], rings: dict[str, StateSpec], model: ModelConfig, path: str
+) -> None:
+    """Every ring of the step graph is in one bank of its type and width, and is read at the right delays."""
+    history = model.history()
+    named = [ring.state for bank in banks for ring in bank.rings]
+    if sorted(named) != sorted(rings):
+        raise BundleError(f"{path}.banks: has the rings {', '.join(named)}, expected {', '.join(rings)}")
+    for bank in banks:
+        for ring in bank.rings:
+            state = rings[ring.state]
+            delays = range(ring.slots - 1, ring.slots)
+            if state.scale is not None:
+                delays = range(1 << state.scale, history[state.scale] + 1, 1 << state.scale)
+            good = state.shape == ("batch", 1, ring.slots, bank.width) and state.dtype == bank.dtype
+            if not good or len(ring.delays) != len(delays) or ring.delays != tuple(delays):
+                raise BundleError(f"{path}.banks: {ring.state} is not the ring that the step graph has")
+
+
+def _rows(name: str, bank: RingBank, count: int) -> TensorSpec:
+    return TensorSpec(name, bank.dtype, ("batch", 1, count, bank.width))
+
+
+def _by_name(tensors: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """The sample or the output first; the order of the others does not matter."""
+    return [*tensors[:1], *sorted(tensors[1:], key=lambda tensor: tensor.name)]
+
+
+def _compare(path: str, given: Sequence[Any], expected: Sequence[Any]) -> None:
+    if len(given) != len(expected):
+        raise BundleError(f"{path}: has {len(given)} entries, expected {len(expected)}")
+    for i, (mine, theirs) in enumerate(zip(given, expected, strict=True)):
+        if mine != theirs:
+            raise BundleError(
+                f"{path}[{i}] is {json.dumps(plain(mine))}, expected {json.dumps(plain(theirs))}"
+            )
