@@ -43,7 +43,7 @@ def calibrate(
     """Measure the range of every logical tensor on data.
 
     The same records give the same table, to the last bit, in any order and with any padding, on one
-    machine with one number of torch threads. Memory does not grow with the number of records.
+    machine with one number of torch threads. Memory beside the data does not grow with their number.
     Raises DataError for data that do not fit the network or are all zeros, and OverflowedError if a
     tensor overflows float32. Warns of fewer than 8 records or 1000 values of a tensor.
     """

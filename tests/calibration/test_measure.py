@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,22 @@ def test_order_and_padding_change_no_bit(method: str, config: ModelConfig, seed:
     table = quietly(net, data(inputs, lengths), method)
     again = quietly(net, data(wider[order], lengths[order]), method)
     assert again.to_json() == table.to_json()
+
+
+def test_memory_does_not_grow_with_the_number_of_records() -> None:
+    net = random_net(SMALL)
+
+    def peak(records: int) -> int:
+        dataset = data(random_inputs(SMALL, records, 300))
+        tracemalloc.start()
+        try:
+            quietly(net, dataset)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)
+    assert peak(40) < 1.05 * peak(4)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

@@ -20,7 +20,7 @@
  * @code
  *   char why[256];
  *   multires_model* model;
- *   if (multires_model_load("demo.bundle", &model, why, sizeof why)) return fail(why);
+ *   if (multires_model_load("out/demo.bundle", &model, why, sizeof why)) return fail(why);
  *   multires_state* state;
  *   if (multires_state_new(model, 1, MULTIRES_DEFAULT_WINDOW, &state, why, sizeof why)) return fail(why);
  *   float sample[12], logits[5];

@@ -11,7 +11,7 @@
 //
 // int main(int count, char** arguments) try {
 //   // Loading may throw; a model is constant, and copies of it share one set of weights.
-//   const multires::Model model(count > 1 ? arguments[1] : "demo.bundle");
+//   const multires::Model model(count > 1 ? arguments[1] : "out/demo.bundle");
 //   multires::Stream stream(model);  // one stream; Stream(model, 8) is eight in lockstep
 //
 //   std::vector<float> sample(model.info().d_input), logits(model.info().d_output);

@@ -3,8 +3,8 @@
 // The same calls as multires.hpp: a program chooses by which Stream it makes.
 //
 // @code
-// const multires::Model model("demo.bundle");
-// const multires::tensorrt::Engine engine("demo.bundle/engines/step.fp32.jetpack7.engine", model);
+// const multires::Model model("out/demo.bundle");
+// const multires::tensorrt::Engine engine("out/demo.bundle/engines/step.fp32.jetpack7.engine", model);
 // multires::tensorrt::Stream stream(engine, 64);  // 64 patients in lockstep
 // if (stream.step(x, y) != MULTIRES_OK) std::fprintf(stderr, "%s\n", stream.reason());
 // @endcode

@@ -173,6 +173,17 @@ class TestLibraries:
         assert library.resolve().name == f"libmultires.so.{version[1]}"
         assert f"libmultires.so.{minor}]" in run(tool("readelf"), "-d", library)
 
+    def test_they_are_small_and_need_the_system_alone(self, prefix: Path) -> None:
+        """What README and docs/cpp.md say."""
+        assert (prefix / "lib" / "libmultires.a").stat().st_size < 900_000
+        dynamic = run(tool("readelf"), "-d", prefix / "lib" / "libmultires.so")
+        needed = {name.split(".so")[0] for name in re.findall(r"NEEDED.*\[(.*)\]", dynamic)}
+        assert (
+            {"libc"}
+            <= needed
+            <= {"libc", "libm", "libgcc_s", "libstdc++", "ld-linux-x86-64", "ld-linux-aarch64"}
+        )
+
     def test_nothing_tells_of_where_it_was_built(self, prefix: Path) -> None:
         for path in prefix.rglob("*"):
             if path.is_file():
