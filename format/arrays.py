@@ -1,7 +1,8 @@
-"""Checks of input arrays that are fast enough for every step."""
+"""Arrays: checks of inputs, fast enough for every step, and .npz files in memory."""
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -70,3 +71,10 @@ def all_finite(array: NDArray[Any]) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(np.add.reduce(array, axis=None))
     return math.isfinite(total) or bool(np.isfinite(array).all())
+
+
+def npz_bytes(**arrays: NDArray[Any]) -> bytes:
+    """The content of a compressed .npz file."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from multires_edge.base.errors import BundleError
+from multires_edge.format.arrays import npz_bytes
 from multires_edge.format.comparison import LIMITS
 from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE, Golden
@@ -83,7 +82,7 @@ def make_kit(
             for name, array in reference_states(bundle, golden, precision, case).items():
                 states[f"{precision}/{i}/{name}"] = array
     progress("packing")
-    files["states.npz"] = _npz(states)
+    files["states.npz"] = npz_bytes(**states)
     entry["files"] = {
         name: {"sha256": hashlib.sha256(files[name]).hexdigest(), "bytes": len(files[name])}
         for name in sorted(files)
@@ -125,12 +124,6 @@ def _read(bundle: Bundle, name: str) -> bytes:
         return (bundle.path / name).read_bytes()
     except OSError as error:
         raise BundleError(f"{bundle.path / name}: cannot be read ({error.strerror})") from error
-
-
-def _npz(arrays: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def _pack(top: str, files: dict[str, bytes]) -> bytes:
