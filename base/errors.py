@@ -55,6 +55,6 @@ class MissingExtraError(MultiresError, ImportError):
     """A missing optional dependency. The message names the extra that installs it."""
 
     def __init__(self, module: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs {module}, which is not installed: pip install 'multires-edge[{extra}]'"
-        )
+        from multires_edge.base.installation import pip_install
+
+        super().__init__(f"{purpose} needs {module}, which is not installed: {pip_install(extra)}")

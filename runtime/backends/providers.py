@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from multires_edge.base.errors import BackendError
+from multires_edge.base.installation import pip_install
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 SHORT_NAMES = {"cpu": CPU, "cuda": CUDA}
-_INSTALL = {
-    CPU: "pip install 'multires-edge[onnxruntime]'",
-    CUDA: "pip install 'multires-edge[gpu]'",
-}
+_EXTRAS = {CPU: "onnxruntime", CUDA: "gpu"}
 _DEFAULTS = {CUDA: {"use_tf32": "0"}}  # TF32 rounds float32 factors to ten bits
 
 
@@ -21,7 +19,7 @@ def full_name(provider: str, available: Sequence[str], release: str) -> str:
     if name not in available:
         short = {full: short for short, full in SHORT_NAMES.items()}
         has = ", ".join(short.get(full, full) for full in available)
-        install = f": {_INSTALL[name]}" if name in _INSTALL else ""
+        install = f": {pip_install(_EXTRAS[name])}" if name in _EXTRAS else ""
         raise BackendError(
             f"provider {provider!r} is not in this onnxruntime {release}, which has only {has}{install}"
         )

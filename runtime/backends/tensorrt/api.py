@@ -15,13 +15,13 @@ from importlib import import_module
 from typing import Any
 
 from multires_edge.base.errors import BackendError
+from multires_edge.base.installation import pip_install
 from multires_edge.format.targets import Version, dotted
 
-_INSTALL = {
-    "tensorrt": "JetPack has it as python3-libnvinfer (make the virtual environment with "
-    "--system-site-packages); elsewhere install NVIDIA's TensorRT for Python",
-    "tensorrt_rtx": "pip install 'multires-edge[rtx]'",
-}
+_INSTALL_TENSORRT = (
+    "JetPack has it as python3-libnvinfer (make the virtual environment with --system-site-packages); "
+    "elsewhere install NVIDIA's TensorRT for Python"
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,8 @@ def load_api(package: str) -> Api:
         module = import_module(package)
     except (ImportError, OSError) as error:
         # A wheel without its libraries raises OSError.
-        raise BackendError(
-            f"needs {package}, which cannot be imported ({error}): {_INSTALL[package]}"
-        ) from error
+        how = _INSTALL_TENSORRT if package == "tensorrt" else pip_install("rtx")
+        raise BackendError(f"needs {package}, which cannot be imported ({error}): {how}") from error
     numbers = re.findall(r"\d+", str(module.__version__))
     return Api(package, module, tuple(int(number) for number in numbers[:4]))
 
