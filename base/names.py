@@ -1,4 +1,4 @@
-"""Checking names against the known ones."""
+"""Names that a user gives: in lists, and checked against the known ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ import difflib
 from collections.abc import Iterable
 
 from multires_edge.base.errors import ConfigError
+
+
+def split_names(text: str) -> list[str]:
+    """Names separated by commas, without the blanks around them.
+
+    Raises ConfigError for an empty or repeated name.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        wrong = "an empty name" if "" in names else "a name twice"
+        raise ConfigError(f"{text!r} has {wrong}, expected names separated by commas, each once")
+    return names
 
 
 def check_name(what: str, name: str, known: Iterable[str]) -> None:

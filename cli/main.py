@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from multires_edge.cli.command import Group
 from multires_edge.cli.commands.bench import bench
 from multires_edge.cli.commands.build import build
 from multires_edge.cli.commands.calibrate import calibrate
@@ -20,10 +21,12 @@ from multires_edge.cli.commands.targets import targets
 from multires_edge.cli.commands.verify import verify
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="multires-edge", prog_name="multires-edge")
+@click.group(cls=Group)
 def main() -> None:
-    """Trained MultiresNets on edge devices: export, prove, run."""
+    """Trained MultiresNets on edge devices: export, prove, run.
+
+    docs/commands.md has an example of each command, and says how to complete them in a shell.
+    """
 
 
 COMMANDS = (

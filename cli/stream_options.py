@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from multires_edge.base.errors import InputError
-from multires_edge.cli.backend_option import backend_option
+from multires_edge.cli.options import PRECISION, Names, backend_option, bundle_argument
 
 if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle
@@ -27,7 +27,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def session_options(speed: str) -> Callable[[Function], Function]:
     """BUNDLE, SOURCE... and the options of a session; ``speed`` is how recordings are played by default."""
     options = [
-        click.argument("bundle", type=click.Path(path_type=Path)),
+        bundle_argument,
         click.argument("sources", metavar="SOURCE...", nargs=-1, required=True),
         click.option(
             "--every",
@@ -75,7 +75,12 @@ def session_options(speed: str) -> Callable[[Function], Function]:
         ),
         click.option("--rate", type=float, metavar="HZ", help="Rate of sources that do not say it."),
         click.option("--unit", metavar="UNIT", help="Unit of sources that do not say it: uV, mV or V."),
-        click.option("--leads", metavar="NAMES", help="Leads, with commas, of sources that do not say them."),
+        click.option(
+            "--leads",
+            type=Names("lead"),
+            metavar="LIST",
+            help="Leads of sources that do not name them, separated by commas.",
+        ),
         click.option(
             "--reconnect",
             metavar="TIME",
@@ -86,7 +91,12 @@ def session_options(speed: str) -> Callable[[Function], Function]:
         ),
         backend_option,
         click.option(
-            "--precision", default="fp32", show_default=True, metavar="NAME", help="fp32, fp16 or int8."
+            "--precision",
+            type=PRECISION,
+            default="fp32",
+            show_default=True,
+            metavar="NAME",
+            help="fp32, fp16 or int8.",
         ),
     ]
 
@@ -111,7 +121,7 @@ class SessionOptions:
     renamed: tuple[str, ...]
     rate: float | None
     unit: str | None
-    leads: str | None
+    leads: tuple[str, ...] | None
     reconnect: str | None
     timing: bool
     backend: str
@@ -131,9 +141,8 @@ class SessionOptions:
         from multires_edge.runtime.ecg.settings import parse_duration
         from multires_edge.runtime.ecg.sources.protocol import Format
 
-        names = [name.strip() for name in self.leads.split(",")] if self.leads else None
         reconnect = parse_duration(self.reconnect, "reconnect") if self.reconnect else 0.0
-        return Format(self.rate, self.unit, names, reconnect)
+        return Format(self.rate, self.unit, self.leads, reconnect)
 
 
 @dataclass(frozen=True)

@@ -1,66 +1,33 @@
-"""What commands share: errors as one line and exit code 2, warnings, passing progress, tables."""
+"""What commands write: lines on stderr, progress, JSON, tables."""
 
 from __future__ import annotations
 
-import errno
-import functools
 import json
+import math
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import click
 
-from multires_edge.base.errors import MultiresError
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-USAGE_ERROR = 2
-
-
-def command_errors(function: Function) -> Function:
-    """Add ``--debug``, and turn a MultiresError into a line on stderr and exit code 2."""
-
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    @functools.wraps(function)
-    def wrapped(*args: Any, debug: bool, **kwargs: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = _show_warning
-            try:
-                return function(*args, **kwargs)
-            except MultiresError as error:
-                if debug:
-                    raise
-                click.echo(f"error: {one_line(str(error))}", err=True)
-                sys.exit(USAGE_ERROR)
-            except OSError as error:
-                # Files that are written say so themselves; what is left is standard output.
-                if debug or error.errno != errno.ENOSPC:
-                    raise
-                click.echo(f"error: the output cannot be written ({error.strerror})", err=True)
-                sys.exit(USAGE_ERROR)
-
-    return wrapped  # type: ignore[return-value]
+def say(text: str) -> None:
+    """A line on stderr."""
+    click.echo(text, err=True)
 
 
 def one_line(text: str, longest: int = 600) -> str:
-    """Libraries put line breaks and pages of context into their messages; a terminal line has neither.
+    """A message as one line of a terminal, cut at ``longest`` characters.
 
-    Nor does it obey what a file or a device says: control characters are replaced.
+    Messages of libraries have line breaks, and names from files may have control characters: the line has
+    neither.
     """
     joined = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
     return joined if len(joined) <= longest else joined[: longest - 1] + "…"
 
 
-def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    if isinstance(message, UserWarning):
-        click.echo(f"warning: {one_line(str(message))}", err=True)
-
-
 class Progress:
-    """One line on stderr that says what is being done; gone at the end, and absent off a terminal."""
+    """A line on stderr that says what the command is doing, removed at the end; only on a terminal."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()
@@ -78,12 +45,20 @@ class Progress:
 
 
 def print_json(entry: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(json.dumps(entry, indent=2, ensure_ascii=False))
+    """One JSON document on stdout; a number that is not finite, which JSON has not, is null."""
+    click.echo(json.dumps(_finite(entry), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        return {key: _finite(value) for key, value in entry.items()}
+    if isinstance(entry, list | tuple):
+        return [_finite(value) for value in entry]
+    return None if isinstance(entry, float) and not math.isfinite(entry) else entry
 
 
 def print_table(rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
-    """Columns as wide as their longest cell, those in ``right`` flush right."""
+    """Print columns as wide as their longest cell; the columns in ``right`` are flush right."""
     rows = [list(row) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -1,4 +1,4 @@
-"""``multires-edge bench``: how fast a bundle runs on this machine."""
+"""``multires-edge bench``: the speed of a bundle on this machine."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ from pathlib import Path
 
 import click
 
-from multires_edge.cli.backend_option import BackendOption
-from multires_edge.cli.terminal import Progress, command_errors, print_json
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import PRECISION, WHOLE_SEQUENCE_BACKEND, bundle_argument, json_option
+from multires_edge.cli.terminal import Progress, print_json
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@bundle_argument
 @click.option(
-    "--backend", "backends", cls=BackendOption, multiple=True, help="Only this backend; may be repeated."
+    "--backend",
+    "backends",
+    type=WHOLE_SEQUENCE_BACKEND,
+    multiple=True,
+    help="Only this backend; may be repeated.",
 )
 @click.option(
-    "--precision", "precisions", multiple=True, metavar="NAME", help="Only this precision; may be repeated."
+    "--precision",
+    "precisions",
+    type=PRECISION,
+    multiple=True,
+    metavar="NAME",
+    help="Only this precision; may be repeated.",
 )
 @click.option(
     "--threads", type=int, default=1, show_default=True, metavar="N", help="Threads of each backend."
@@ -34,8 +44,7 @@ from multires_edge.cli.terminal import Progress, command_errors, print_json
     help="Streams in one call; may be repeated.",
 )
 @click.option("--quick", is_flag=True, help="A rough answer, in a second or two.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, in seconds and bytes.")
-@command_errors
+@json_option
 def bench(
     bundle: Path,
     backends: tuple[str, ...],
@@ -46,11 +55,12 @@ def bench(
     quick: bool,
     as_json: bool,
 ) -> None:
-    """Time BUNDLE on this machine, by every backend and precision that it can run.
+    """Measure BUNDLE's speed on this machine.
 
-    Latency of a step, streams in one call, whole sequences, start, memory, and how far a step is from
-    the least time that this machine could take for it. All are measured in turns on random input; on a
-    busy machine trust the ratios. docs/benchmarks.md says what each figure is.
+    Every backend and precision is measured, in turns, on random input: the latency of a step, several streams
+    in one call, whole sequences, start, memory, and the ratio of a step's time to the shortest time possible
+    on this machine. On a busy machine only the ratios are reliable. docs/benchmarks.md explains the figures;
+    with --json they are in seconds and bytes.
     """
     from multires_edge.cli.bench_table import print_benchmark
     from multires_edge.runtime.bench.measure import benchmark

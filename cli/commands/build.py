@@ -8,61 +8,74 @@ from typing import TYPE_CHECKING
 import click
 
 from multires_edge.base.errors import ConfigError, MultiresError
-from multires_edge.cli.terminal import (
-    Progress,
-    command_errors,
-    human_bytes,
-    one_line,
-    print_json,
-    print_table,
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import (
+    GRAPH_LIST,
+    PRECISION_LIST,
+    TARGET,
+    Names,
+    bundle_argument,
+    json_option,
 )
+from multires_edge.cli.terminal import Progress, human_bytes, one_line, print_json, print_table, say
 
 if TYPE_CHECKING:
     from multires_edge.runtime.engine_builder.build import Built
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@bundle_argument
 @click.option(
-    "--target", required=True, metavar="NAME", help="What to build for: see `multires-edge targets`."
+    "--target",
+    type=TARGET,
+    required=True,
+    metavar="NAME",
+    help="Target to build for; see `multires-edge targets`.",
 )
 @click.option(
     "--graph",
     "kinds",
+    type=GRAPH_LIST,
     metavar="LIST",
-    help="Graphs, separated by commas: full, step, taps  [default: all that the target wants]",
+    help="Graphs, separated by commas: full, step, taps  [default: all that the target takes]",
 )
-@click.option("--precision", metavar="LIST", help="Precisions, separated by commas  [default: the bundle's]")
+@click.option(
+    "--precision",
+    type=PRECISION_LIST,
+    metavar="LIST",
+    help="Precisions, separated by commas  [default: the bundle's]",
+)
 @click.option("--batch", metavar="MIN:OPT:MAX", help="Streams or records in one call  [default: 1:1:16]")
 @click.option(
     "--time",
     metavar="MIN:OPT:MAX",
-    help="Steps of whole sequences  [default: 1 to four times what a layer remembers]",
+    help="Steps of whole sequences  [default: 1 to four times a layer's receptive field]",
 )
 @click.option(
     "--compute-capability",
     "capabilities",
+    type=Names("compute capability"),
     metavar="LIST",
-    help="Of the GPUs that a rtx engine is for, such as 8.6,8.9  [default: 8.0 and later]",
+    help="Compute capabilities of the GPUs of an rtx engine, such as 8.6,8.9  [default: 8.0 and later]",
 )
-@click.option("--force", is_flag=True, help="Build again what is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print the sidecars as JSON.")
-@command_errors
+@click.option("--force", is_flag=True, help="Replace existing engines.")
+@json_option
 def build(
     bundle: Path,
     target: str,
-    kinds: str | None,
-    precision: str | None,
+    kinds: tuple[str, ...] | None,
+    precision: tuple[str, ...] | None,
     batch: str | None,
     time: str | None,
-    capabilities: str | None,
+    capabilities: tuple[str, ...] | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Build the TensorRT engines of BUNDLE for a target, into its engines/ folder.
+    """Build BUNDLE's TensorRT engines for a target.
 
-    `--target rtx` builds here, without a GPU, for several GPUs at once. Every other target builds on the
-    device itself. Beside each engine lie its sidecar (.json) and its layers (.layers.txt).
+    They are written to the bundle's engines/ folder, each with its sidecar (.json) and its layers
+    (.layers.txt). `--target rtx` builds here, without a GPU, for several GPUs at once. Every other target
+    builds on the device itself.
     """
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.engine_builder.build import Builder
@@ -70,19 +83,17 @@ def build(
 
     batches = None if batch is None else Range.parse(batch, "--batch")
     times = None if time is None else Range.parse(time, "--time")
-    builder = Builder.here(target, None if capabilities is None else _split(capabilities))
+    builder = Builder.here(target, None if capabilities is None else list(capabilities))
     built: list[Built] = []
     with Progress() as progress:
         progress("checking digests")
         opened = open_bundle(bundle)
-        wanted = builder.kinds(opened.manifest) if kinds is None else _split(kinds)
+        wanted = builder.kinds(opened.manifest) if kinds is None else kinds
         if times is not None and kinds is None:
             raise ConfigError("--time is for whole sequences: give --graph full")
-        precisions = list(opened.manifest.graphs["full"]) if precision is None else _split(precision)
+        precisions = precision or list(opened.manifest.graphs["full"])
         graphs = [(kind, name) for kind in wanted for name in precisions]
         manifest = opened.manifest.in_form(builder.form(opened.manifest))
-        if not graphs:
-            raise ConfigError("--graph or --precision names no graph")
         for kind, name in graphs:
             if kind not in manifest.graphs:
                 raise ConfigError(f"the bundle has no graph {kind!r}; it has: {', '.join(manifest.graphs)}")
@@ -105,7 +116,7 @@ def build(
                 )
         except MultiresError as error:
             failure = error
-    if built or failure is None:  # those before a failure are there, and need not be built again
+    if built or failure is None:  # engines built before a failure stay
         _print(bundle, built, as_json)
     if failure is not None:
         raise failure
@@ -117,12 +128,7 @@ def _print(bundle: Path, built: list[Built], as_json: bool) -> None:
         return
     print_table([_row(engine) for engine in built], frozenset([2, 3]))
     for line in dict.fromkeys(warning.line() for engine in built for warning in engine.warnings):
-        click.echo(f"warning: {one_line(line)}", err=True)
-
-
-def _split(text: str) -> list[str]:
-    """Each name once, as given."""
-    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+        say(f"warning: {one_line(line)}")
 
 
 def _row(engine: Built) -> tuple[str, ...]:

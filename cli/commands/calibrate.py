@@ -1,4 +1,4 @@
-"""``multires-edge calibrate``: the ranges that quantised graphs need."""
+"""``multires-edge calibrate``: the ranges that int8 graphs need."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from multires_edge.base.errors import ConfigError, MissingExtraError
-from multires_edge.cli.network_options import tree_options
-from multires_edge.cli.terminal import Progress, command_errors, print_table
+from multires_edge.base.errors import ConfigError, DataError, MissingExtraError
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import FILE, METHOD, json_option, tree_options
+from multires_edge.cli.terminal import Progress, print_json, print_table
 
 if TYPE_CHECKING:
     from multires_edge.calibration.ranges import Method
     from multires_edge.calibration.table import CalibrationTable, TensorRange
 
 
-@click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("checkpoint", type=FILE)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="PATH",
     required=True,
-    help="An .npz (x, x_uv, x_u8 or tokens), or a folder of WFDB recordings (needs --card).",
+    help="An .npz (x, x_uv, x_u8 or tokens), or a folder of recordings (needs --card).",
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     default="calibration.json",
     show_default=True,
     metavar="FILE",
@@ -37,17 +38,18 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace an existing table.")
 @click.option(
     "--method",
+    type=METHOD,
     default="percentile",
     show_default=True,
     metavar="NAME",
-    help="minmax, percentile, entropy or mse.",
+    help="How ranges are chosen: minmax, percentile, entropy or mse.",
 )
-@click.option("--percentile", type=float, metavar="P", help="For percentile  [default: 99.99]")
+@click.option("--percentile", type=float, metavar="P", help="For --method percentile  [default: 99.99]")
 @click.option(
     "--card",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
-    help="Card in JSON, whose preprocessing recordings and x_uv need.",
+    help="Card in JSON; recordings and x_uv need its preprocessing.",
 )
 @click.option(
     "--window",
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     help="Cut recordings into pieces  [default: whole]",
 )
 @tree_options
-@command_errors
+@json_option
 def calibrate(
     checkpoint: Path,
     data: Path,
@@ -69,22 +71,29 @@ def calibrate(
     tree_select: str | None,
     depth: int | None,
     training_length: int | None,
+    as_json: bool,
 ) -> None:
-    """Measure the ranges of CHECKPOINT's tensors on data, for INT8 graphs.
+    """Measure the ranges of CHECKPOINT's tensors, for int8 graphs.
 
-    Prints for each tensor the least and the largest of its channels' clipping thresholds, the largest
-    magnitude seen, and the ratio of signal to quantisation noise to expect.
+    Prints for each tensor the smallest and the largest threshold of its channels, the largest magnitude
+    seen, and the expected ratio of signal to quantization noise.
     """
     _require_torch()
     from multires_edge.base.files import check_file
     from multires_edge.calibration.data import load_data
     from multires_edge.calibration.measure import calibrate as measure
     from multires_edge.format.card import read_card
+    from multires_edge.models.checkpoint import check_file as check_checkpoint
     from multires_edge.models.inference import Overrides
     from multires_edge.models.loading import load_checkpoint
 
+    check_checkpoint(checkpoint)
     chosen = _method(method, percentile)
     check_file(output, force=force)
+    if card is not None:
+        read_card(card)
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder")
     with Progress() as progress:
         progress("reading")
         net = load_checkpoint(checkpoint, Overrides(cast(Any, tree_select), depth, training_length))
@@ -92,7 +101,10 @@ def calibrate(
         dataset = load_data(data, net.config, read, window)
         table = measure(net, dataset, chosen, progress=progress)
         table.write(output, force=force)
-    _print(output, table)
+    if as_json:
+        print_json({"file": str(output), **table.to_json()})
+    else:
+        _print(output, table)
 
 
 def _require_torch() -> None:

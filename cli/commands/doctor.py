@@ -1,4 +1,4 @@
-"""``multires-edge doctor``: what this machine can run."""
+"""``multires-edge doctor``: the abilities of this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from multires_edge.cli.terminal import command_errors, print_json, print_table
+from multires_edge.base.installation import pip_install
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import json_option
+from multires_edge.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     from multires_edge.runtime.backends.tensorrt.gpu import Gpu
@@ -26,18 +29,17 @@ _PACKAGES = (
     "tensorrt",
     "tensorrt-rtx-cu13",
 )
-# What a MultiresNet step makes use of, as /proc/cpuinfo spells it on x86-64 and on aarch64.
+# The features that a step uses, as /proc/cpuinfo names them on x86-64 and on aarch64.
 _CPU_FEATURES = (
     "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8",
     "asimd", "asimdhp", "asimddp", "i8mm", "sve",
 )  # fmt: skip
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@command_errors
+@click.command(cls=Command)
+@json_option
 def doctor(as_json: bool) -> None:
-    """Tell what this machine can run: versions, providers, CPU features, GPU or not."""
+    """Show the abilities of this machine and installation."""
     findings = examine()
     if as_json:
         print_json(findings)
@@ -54,7 +56,7 @@ def doctor(as_json: bool) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """All findings; ``capabilities`` maps what could be done to what is missing for it, or null."""
+    """All findings; ``capabilities`` maps each ability to what is missing for it, or to None."""
     from multires_edge.runtime.backends.registry import backend_named, backend_names
     from multires_edge.runtime.backends.tensorrt.gpu import find_gpu
 
@@ -63,14 +65,14 @@ def examine() -> dict[str, Any]:
     gpu = find_gpu()
     export_missing = [name for name in ("torch", "onnx", "onnxruntime") if not packages[name]]
     capabilities = {
-        "export checkpoints": f"pip install 'multires-edge[export]' ({', '.join(export_missing)})"
+        "export checkpoints": f"{pip_install('export')} ({', '.join(export_missing)})"
         if export_missing
         else None,
         **{backend.ability: backend.missing() for backend in map(backend_named, backend_names())},
         "run the ONNX graphs on an NVIDIA GPU": _missing_for_cuda(providers, gpu),
         "build TensorRT-RTX engines ahead of time": None
         if packages["tensorrt-rtx-cu13"]
-        else "pip install 'multires-edge[rtx]'",
+        else pip_install("rtx"),
         "build TensorRT engines for this device": _missing_for_tensorrt(gpu),
     }
     return {
@@ -103,7 +105,7 @@ def _missing_for_cuda(providers: list[str], gpu: Gpu | None) -> str | None:
     if gpu is None:
         return "no NVIDIA GPU or driver found"
     if "CUDAExecutionProvider" not in providers:
-        return "pip install 'multires-edge[gpu]'"
+        return pip_install("gpu")
     return None
 
 

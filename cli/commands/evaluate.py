@@ -1,4 +1,4 @@
-"""``multires-edge evaluate``: how good a bundle is on data."""
+"""``multires-edge evaluate``: the accuracy of a bundle on data."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from multires_edge.base.errors import InputError
-from multires_edge.cli.backend_option import backend_option
-from multires_edge.cli.terminal import Progress, command_errors, print_json, print_table
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import FILE, PRECISION_LIST, backend_option, bundle_argument, json_option
+from multires_edge.cli.terminal import Progress, print_json, print_table
 
 if TYPE_CHECKING:
     from multires_edge.runtime.evaluation.evaluate import Evaluation
@@ -19,7 +20,6 @@ _NAMES = {
     "accuracy": "accuracy",
     "auroc_macro": "macro AUROC",
 }
-# Options of the other way to evaluate.
 _NOT_ECG = {
     "graph": "--graph",
     "state": "--state",
@@ -36,12 +36,12 @@ _ONLY_ECG = {
 }
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@bundle_argument
 @click.option(
     "--data",
     "data_file",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     required=True,
     help="An .npz: x, x_uv, x_u8 or tokens, and labels for classification. With --ecg also a folder of WFDB "
@@ -52,60 +52,64 @@ _ONLY_ECG = {
     type=click.Choice(["full", "step"]),
     default="full",
     show_default=True,
-    help="Whole sequences, or a stream from their first step to their last.",
+    help="Run whole sequences, or stream each of them step by step.",
 )
 @backend_option
 @click.option(
     "--precision",
+    type=PRECISION_LIST,
     default="fp32",
     show_default=True,
     metavar="LIST",
-    help="Precisions to measure, separated by commas, each beside the first.",
+    help="Precisions to measure, separated by commas; each is compared with the first.",
 )
 @click.option(
     "--state",
     type=click.Choice(["reset", "carried"]),
     default="reset",
     show_default=True,
-    help="Whether a stream starts anew at every record, or runs on through them.",
+    help="Whether a stream starts over at every record, or keeps its state.",
 )
 @click.option(
     "--bootstrap",
     "resamples",
     type=click.IntRange(1),
     metavar="N",
-    help="Draw the records anew N times, for 95 % intervals.",
+    help="Resample the records N times, for 95 % intervals.",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N records.")
 @click.option(
     "--batch",
     type=click.IntRange(1),
     metavar="N",
-    help="Records at a time, or streams that run on  [default: 16, or 1 stream]",
+    help="Records per call, or streams with --state carried  [default: 16, or 1 stream]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--ecg", is_flag=True, help="Decisions from electrodes: the figures of docs/disclosure.md.")
+@json_option
+@click.option("--ecg", is_flag=True, help="Measure decisions from electrodes; see docs/disclosure.md.")
 @click.option(
     "--thresholds-from",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="DATA",
-    help="With --ecg: choose each class's threshold on these other data  [default: 0.5]",
+    help="With --ecg: choose the threshold of each class on these other data  [default: 0.5]",
 )
 @click.option(
-    "--threshold", "thresholds", multiple=True, metavar="LABEL=P", help="With --ecg: a class's threshold."
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    metavar="LABEL=P",
+    help="With --ecg: a class's threshold.",
 )
-@click.option("--pool", metavar="POOL", help="With --ecg: as of stream.")
-@click.option("--every", default="0.5s", show_default=True, metavar="TIME", help="With --ecg: as of stream.")
-@click.option("--allow-missing", is_flag=True, help="With --ecg: as of stream.")
+@click.option("--pool", metavar="POOL", help="With --ecg: as in stream.")
+@click.option("--every", default="0.5s", show_default=True, metavar="TIME", help="With --ecg: as in stream.")
+@click.option("--allow-missing", is_flag=True, help="With --ecg: as in stream.")
 @click.pass_context
-@command_errors
 def evaluate(
     context: click.Context,
     bundle: Path,
     data_file: Path,
     graph: str,
     backend: str,
-    precision: str,
+    precision: tuple[str, ...],
     state: str,
     resamples: int | None,
     limit: int | None,
@@ -118,23 +122,22 @@ def evaluate(
     every: str,
     allow_missing: bool,
 ) -> None:
-    """Measure BUNDLE on a data file.
+    """Measure BUNDLE's accuracy on data.
 
     Autoregressive bundles: bits per dimension of the images. Classification: accuracy for labels (n,),
-    macro AUROC for labels (n, classes) of 0 and 1. Several precisions are compared with the first: the
-    difference of the metric, and the sum of |logits - those of the first| over that of |those of the first|.
+    macro AUROC for labels (n, classes) of 0 and 1. Further precisions are compared with the first: the
+    difference of the metric, and the sum of |logits - first logits| divided by the sum of |first logits|.
 
     --ecg measures decisions as `multires-edge stream` makes them, in every precision: sensitivity,
     specificity and predictive values with 95 % intervals, and delays in seconds.
     """
-    names = list(dict.fromkeys(name.strip() for name in precision.split(",")))
     if ecg:
-        _refuse(context, _NOT_ECG, "does not go with --ecg, which streams whole recordings; leave it out")
+        _refuse(context, _NOT_ECG, "is not for --ecg, which streams whole recordings; leave it out")
         from multires_edge.cli.commands.evaluate_ecg import evaluate_ecg
 
         evaluate_ecg(
             bundle, data_file, thresholds=thresholds, thresholds_from=thresholds_from,
-            precisions=names if _typed(context, "precision") else None, as_json=as_json,
+            precisions=precision if _typed(context, "precision") else None, as_json=as_json,
             pool=pool, every=every, allow_missing=allow_missing, backend=backend,
         )  # fmt: skip
         return
@@ -152,7 +155,7 @@ def evaluate(
         results = evaluation.compare(
             opened,
             data,
-            names,
+            precision,
             graph=graph,
             backend=backend,
             state=state,
@@ -188,7 +191,7 @@ def evaluate(
 
 
 def _refuse(context: click.Context, options: dict[str, str], why: str) -> None:
-    """Raise InputError where one of the options was typed."""
+    """Raise InputError if one of the options was given."""
     for name, option in options.items():
         if _typed(context, name):
             raise InputError(f"{option} {why}")
@@ -219,7 +222,7 @@ def _print_one(result: Evaluation, of_what: str) -> None:
 
 
 def _print_several(results: list[Evaluation]) -> None:
-    """A row a precision."""
+    """A row for each precision."""
     classes = list(results[0].by_class or {})
     rows = [["", "value", "95 %", "difference", "95 %", "output error", *classes]]
     for result in results:

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from multires_edge.base.errors import MissingExtraError
-from multires_edge.cli.network_options import tree_options
-from multires_edge.cli.terminal import Progress, command_errors, human_bytes, print_json, print_table
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import (
+    FILE,
+    METHOD,
+    PART_LIST,
+    PRECISION_LIST,
+    TARGET_LIST,
+    json_option,
+    tree_options,
+)
+from multires_edge.cli.terminal import Progress, human_bytes, print_json, print_table
 
 if TYPE_CHECKING:
     from multires_edge.export.bundle import ExportResult
@@ -19,42 +28,39 @@ if TYPE_CHECKING:
 PARITY_FAILED = 1
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("checkpoint", type=FILE)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="DIR",
     help="Bundle folder to write  [default: the checkpoint's path with suffix .bundle]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
-@click.option(
-    "--card",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Card in JSON: preprocessing, labels, source, licence.",
-)
+@click.option("--card", type=FILE, metavar="FILE", help="Card in JSON: preprocessing, labels, source.")
 @click.option(
     "--pool",
     default="cumulative",
     show_default=True,
     metavar="POOL",
-    help="What the step graph's logits are of: cumulative, or window:N for the last N steps.",
+    help="Steps that the step graph's logits depend on: cumulative for all, or window:N for the last N.",
 )
 @click.option(
     "--target",
+    type=TARGET_LIST,
     metavar="LIST",
-    help="What the graphs must run on, separated by commas, such as cpu,jetpack6: see `multires-edge "
+    help="Targets that the graphs must run on, separated by commas, such as cpu,jetpack6; see `multires-edge "
     "targets`  [default: the newest that the installed ONNX Runtime runs]",
 )
 @click.option(
     "--lengths/--no-lengths",
     default=None,
-    help="Whether the full graph takes the length of each row  [default: token models do]",
+    help="Whether the full graph takes the length of each row  [default: only of token models]",
 )
 @click.option(
     "--precision",
+    type=PRECISION_LIST,
     default="fp32",
     show_default=True,
     metavar="LIST",
@@ -62,12 +68,13 @@ PARITY_FAILED = 1
 )
 @click.option(
     "--calibration-data",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="PATH",
-    help="Real data for the ranges of int8: an .npz, or a folder of WFDB recordings.",
+    help="Real data for the ranges of int8: an .npz, or a folder of recordings.",
 )
 @click.option(
     "--calibration-method",
+    type=METHOD,
     default="percentile",
     show_default=True,
     metavar="NAME",
@@ -75,51 +82,51 @@ PARITY_FAILED = 1
 )
 @click.option(
     "--calibration",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="Ranges that `multires-edge calibrate` wrote, instead of data.",
 )
 @click.option(
     "--quantize",
+    type=PART_LIST,
     default="mixing,output",
     show_default=True,
     metavar="LIST",
-    help="What int8 is for: mixing, output, encoder, head, filters, queues.",
+    help="Parts that int8 is for: mixing, output, encoder, head, filters, queues.",
 )
 @click.option(
     "--max-drop",
     type=float,
     metavar="D",
-    help="Budget: what costs the metric more than D stays float32 in the int8 graphs.",
+    help="Budget: keep weights in float32 until the metric of the int8 graphs drops by at most D.",
 )
 @click.option(
     "--budget-data",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="Data to measure the budget on  [default: the calibration data]",
 )
 @tree_options
 @click.option(
     "--verify-data",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
-    help="Real data (.npz with x or tokens) to prove parity on, besides noise.",
+    help="Real data (.npz with x or tokens) to compare the graphs on, besides noise.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@command_errors
+@json_option
 def export(
     checkpoint: Path,
     output: Path | None,
     force: bool,
     card: Path | None,
     pool: str,
-    target: str | None,
+    target: tuple[str, ...] | None,
     lengths: bool | None,
-    precision: str,
+    precision: tuple[str, ...],
     calibration_data: Path | None,
     calibration_method: str,
     calibration: Path | None,
-    quantize: str,
+    quantize: tuple[str, ...],
     max_drop: float | None,
     budget_data: Path | None,
     tree_select: str | None,
@@ -128,34 +135,20 @@ def export(
     verify_data: Path | None,
     as_json: bool,
 ) -> None:
-    """Turn a trained CHECKPOINT into a bundle, and prove that it computes the same.
+    """Turn a trained CHECKPOINT into a proven bundle.
 
-    CHECKPOINT is what the published training code saves (ckpt.pth, with args.txt beside it where
-    there is one), a bare state dict, or a .safetensors file. The bundle holds a full-sequence graph,
-    a single-step graph with one queue a scale, and the proof: every graph is compared with PyTorch in
-    float64. Exits 0 when every check passed, 1 when one failed, 2 for an error in what was given.
-    """  # fmt: skip
+    CHECKPOINT is the file that the published training code saves (ckpt.pth, with its args.txt beside it), a
+    bare state dict, or a .safetensors file. The bundle holds a full-sequence graph, a single-step graph with
+    one queue per scale, and the proof: every graph is compared with PyTorch in float64. Exit code: 0 when
+    every check passed, 1 when one failed, 2 for an error in what was given.
+    """
     require_export_extra()
     from multires_edge.export.options import ExportOptions, Int8Options, output_folder
     from multires_edge.models.inference import Overrides
 
-    options = ExportOptions(
-        precisions=[name.strip() for name in precision.split(",")],
-        pool=pool,
-        target=target,
-        lengths=lengths,
-        card=card,
-        verify_data=verify_data,
-        int8=Int8Options(
-            table=calibration,
-            data=calibration_data,
-            method=calibration_method,
-            parts=tuple(name.strip() for name in quantize.split(",")),
-            max_drop=max_drop,
-            budget_data=budget_data,
-        ),
-        overrides=Overrides(cast(Any, tree_select), depth, training_length),
-    )
+    int8 = Int8Options(calibration, calibration_data, calibration_method, quantize, max_drop, budget_data)
+    overrides = Overrides(cast(Any, tree_select), depth, training_length)
+    options = ExportOptions(precision, pool, target, lengths, card, verify_data, int8, overrides)
     options.check(checkpoint, output_folder(checkpoint, output), force=force)
     from multires_edge.export.bundle import ParityError, export_bundle
 

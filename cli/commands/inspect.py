@@ -1,4 +1,4 @@
-"""``multires-edge inspect``: what is in a bundle."""
+"""``multires-edge inspect``: the contents of a bundle."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Any
 
 import click
 
-from multires_edge.cli.terminal import command_errors, human_bytes, print_json, print_table
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import bundle_argument, json_option
+from multires_edge.cli.terminal import human_bytes, print_json, print_table
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest and file sizes as JSON.")
-@command_errors
+@click.command(cls=Command)
+@bundle_argument
+@json_option
 def inspect(bundle: Path, as_json: bool) -> None:
-    """Show the model, graphs, states and preprocessing of BUNDLE, after checking its digests."""
+    """Show BUNDLE's model, graphs, states and preprocessing.
+
+    The files are compared with their digests first.
+    """
     from multires_edge.runtime.backends.tensorrt.engine_file import engines_of, read_sidecar
     from multires_edge.runtime.bundle import open_bundle
 
@@ -74,4 +78,6 @@ def _engine(sidecar: dict[str, Any]) -> str:
 
 
 def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(_text, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

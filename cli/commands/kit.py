@@ -6,27 +6,44 @@ from pathlib import Path
 
 import click
 
-from multires_edge.cli.terminal import Progress, command_errors, human_bytes
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import FILE, PRECISION_LIST, TARGET, bundle_argument, json_option
+from multires_edge.cli.terminal import Progress, human_bytes, print_json
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--target", metavar="NAME", help="The device's, such as jetpack6 (default: the bundle's).")
+@click.command(cls=Command)
+@bundle_argument
+@click.option(
+    "--target",
+    type=TARGET,
+    metavar="NAME",
+    help="Target, such as jetpack6  [default: the bundle's]",
+)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
-    help="The archive (default: BUNDLE with the suffix .kit.tar.gz).",
+    help="Archive to write  [default: BUNDLE with the suffix .kit.tar.gz]",
 )
-@click.option("--precision", metavar="P,...", default="", help="Only these precisions (default: all).")
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@command_errors
-def kit(bundle: Path, target: str | None, output: Path | None, precision: str, force: bool) -> None:
-    """Pack BUNDLE's graphs with recorded streams and one script, for a device without this package.
+@click.option(
+    "--precision", type=PRECISION_LIST, metavar="LIST", help="Precisions, separated by commas  [default: all]"
+)
+@click.option("--force", is_flag=True, help="Replace an existing archive.")
+@json_option
+def kit(
+    bundle: Path,
+    target: str | None,
+    output: Path | None,
+    precision: tuple[str, ...] | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Pack BUNDLE's graphs and a script for a device.
 
-    There, `python3 check_device.py` builds the engines, compares every step with PyTorch's float64 outputs,
-    times it and writes device_report.json, which `multires-edge verify BUNDLE --device-report` reads.
+    The device does not need this package. There, `python3 check_device.py` builds the engines, compares
+    every step with PyTorch's float64 outputs, measures its time and writes device_report.json, which
+    `multires-edge verify BUNDLE --device-report` reads.
     """
     from multires_edge.base.files import check_file, write_file
     from multires_edge.runtime.bundle import open_bundle
@@ -37,8 +54,10 @@ def kit(bundle: Path, target: str | None, output: Path | None, precision: str, f
     with Progress() as progress:
         progress("checking digests")
         opened = open_bundle(bundle)
-        names = [name.strip() for name in precision.split(",") if name.strip()]
-        content = make_kit(opened, target=target, precisions=names, progress=progress)
+        content = make_kit(opened, target=target, precisions=precision or (), progress=progress)
         write_file(final, content, force=force)
+    if as_json:
+        print_json({"bundle": str(bundle), "kit": str(final), "bytes": len(content)})
+        return
     click.echo(f"{final}: {human_bytes(len(content))}")
     click.echo(f"on the device: tar xf {final.name} && cd multires-kit-* && python3 check_device.py")

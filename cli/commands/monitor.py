@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from multires_edge.base.errors import InputError, MissingExtraError
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import FILE
 from multires_edge.cli.stream_options import (
     OpenedSession,
     SessionOptions,
@@ -18,7 +20,7 @@ from multires_edge.cli.stream_options import (
     session_options,
     stopped_by_signals,
 )
-from multires_edge.cli.terminal import command_errors, one_line
+from multires_edge.cli.terminal import one_line, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,11 +31,9 @@ if TYPE_CHECKING:
 _PORT = 8077
 
 
-@click.command()
+@click.command(cls=Command)
 @session_options(speed="realtime")
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write JSON lines to FILE too."
-)
+@click.option("--output", type=FILE, metavar="FILE", help="Write JSON lines to FILE too.")
 @click.option(
     "--name",
     "names",
@@ -63,7 +63,6 @@ _PORT = 8077
     metavar="NAME",
     help="A further name by which browsers may ask for the page; may be repeated.",
 )
-@command_errors
 def monitor(
     bundle: Path,
     sources: tuple[str, ...],
@@ -75,10 +74,11 @@ def monitor(
     allowed: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Show electrodes and what BUNDLE decides of them on a web page, a patient a SOURCE.
+    """Show electrodes and decisions on a web page.
 
-    Standard output is the page's address. SOURCE and options are those of `multires-edge stream`. The page
-    stays when recordings have ended, until Ctrl-C. Exit code 1 when a source broke off.
+    Each SOURCE is a patient. SOURCE and options are those of `multires-edge stream`; standard output is the
+    page's address. The page stays until Ctrl-C, also after recordings have ended. Exit code 1 when a source
+    broke off.
 
     docs/monitor.md says more. This is not a medical device.
     """
@@ -106,15 +106,15 @@ def monitor(
             click.echo(f"http://{_shown(host)}:{server.port}/")
             sys.stdout.flush()
             if not is_loopback(host):
-                _say(
+                say(
                     "note: the token and the page travel unencrypted; docs/monitor.md says how to tunnel them"
                 )
-            checkpointer = Checkpointer(session, lines, None, {}, seconds=0, timing=chosen.timing, say=_say)
+            checkpointer = Checkpointer(session, lines, None, {}, seconds=0, timing=chosen.timing, say=say)
             with stopped_by_signals(session):
                 fine = checkpointer.run()
                 lines.close()
                 for fault in session.faults:
-                    _say(f"error: {one_line(fault)}")
+                    say(f"error: {one_line(fault)}")
                 while not session.stopped:
                     time.sleep(0.1)
     if not fine:
@@ -154,7 +154,3 @@ def _shown(host: str) -> str:
     if host in ("0.0.0.0", "::", ""):
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

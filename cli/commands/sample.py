@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from multires_edge.base.errors import InputError
-from multires_edge.cli.backend_option import backend_option
-from multires_edge.cli.terminal import Progress, command_errors
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import FILE, backend_option, bundle_argument, json_option
+from multires_edge.cli.terminal import Progress, print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _DEFAULT_SIZE = "32x32"
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@bundle_argument
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="PNG to write, all images in a grid.",
 )
-@click.option("--npz", type=click.Path(path_type=Path), metavar="FILE", help="The images as an array, x_u8.")
+@click.option("--npz", type=FILE, metavar="FILE", help="The images as an array, x_u8.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option(
     "--count", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Images to draw."
@@ -41,7 +41,7 @@ _DEFAULT_SIZE = "32x32"
     default=0,
     show_default=True,
     metavar="N",
-    help="Same seed, same images.",
+    help="The same seed draws the same images.",
 )
 @click.option(
     "--temperature",
@@ -49,22 +49,22 @@ _DEFAULT_SIZE = "32x32"
     default=1.0,
     show_default=True,
     metavar="T",
-    help="Below 1 keeps to what is likely.",
+    help="Below 1, likely pixels become likelier.",
 )
 @click.option(
     "--prime",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
-    help="Complete the first images of this .npz (x_u8), whose size they keep.",
+    help="Complete the first images of this .npz (x_u8), at their size.",
 )
 @click.option(
     "--prime-rows",
     type=click.IntRange(1),
     metavar="N",
-    help="Rows kept of them  [default: the upper half]",
+    help="Rows of them to keep  [default: the upper half]",
 )
 @backend_option
-@command_errors
+@json_option
 def sample(
     bundle: Path,
     output: Path | None,
@@ -77,14 +77,17 @@ def sample(
     prime: Path | None,
     prime_rows: int | None,
     backend: str,
+    as_json: bool,
 ) -> None:
-    """Draw images from an autoregressive BUNDLE, pixel by pixel, each pixel at the cost of one step.
+    """Draw images from an autoregressive BUNDLE.
 
-    An image depends on the seed and on its number, not on how many are drawn beside it.
+    Each pixel costs one step. An image depends on the seed and on its number, not on how many images are
+    drawn with it.
     """
     if output is None and npz is None:
-        raise InputError("nowhere to write: give -o FILE for a PNG, --npz FILE for the array, or both")
+        raise InputError("no output is given: give -o FILE for a PNG, --npz FILE for the array, or both")
     from multires_edge.base.files import check_file, write_file
+    from multires_edge.format.arrays import npz_bytes
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.images import sampling
     from multires_edge.runtime.images.pixels import encode_png, grid, require_images_extra
@@ -118,9 +121,15 @@ def sample(
     if output is not None:
         write_file(output, encode_png(grid(images)), force=force)
     if npz is not None:
-        write_file(npz, _npz(images), force=force)
+        write_file(npz, npz_bytes(x_u8=images), force=force)
+    files = [str(path) for path in (output, npz) if path]
+    if as_json:
+        print_json(
+            {"bundle": str(bundle), "files": files, "count": count, "size": [height, width], "seed": seed}
+        )
+        return
     what = f"{count} image{'s' if count > 1 else ''} of {height}x{width}, seed {seed}"
-    click.echo(f"{' and '.join(str(path) for path in (output, npz) if path)}: {what}")
+    click.echo(f"{' and '.join(files)}: {what}")
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -139,18 +148,10 @@ def _primed(
     images = load_images(path, channels)
     height, width = images.shape[1:3]
     if size is not None and _parse_size(size) != (height, width):
-        raise InputError(f"--size is {size}, the images of {path} are {height}x{width}; leave it out")
+        raise InputError(f"--size is {size}, but the images of {path} are {height}x{width}; leave it out")
     if count > len(images):
-        raise InputError(f"--count is {count}, {path} holds {len(images)}")
+        raise InputError(f"--count is {count}, but {path} holds {len(images)} images")
     rows = max(1, height // 2) if rows is None else rows
     if rows > height:
-        raise InputError(f"--prime-rows is {rows}, the images of {path} have {height} rows")
+        raise InputError(f"--prime-rows is {rows}, but the images of {path} have {height} rows")
     return height, width, images[:count, :rows]
-
-
-def _npz(images: NDArray[np.uint8]) -> bytes:
-    import numpy as np
-
-    file = io.BytesIO()
-    np.savez_compressed(file, x_u8=images)
-    return file.getvalue()

@@ -11,25 +11,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from multires_edge.base.errors import InputError
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import FILE
 from multires_edge.cli.stream_options import (
     SessionOptions,
     open_session,
     session_options,
     stopped_by_signals,
 )
-from multires_edge.cli.terminal import command_errors, one_line
+from multires_edge.cli.terminal import one_line, say
 
 if TYPE_CHECKING:
     from multires_edge.runtime.ecg.output import Output
     from multires_edge.runtime.ecg.session import Checkpoint, Session
 
 
-@click.command()
+@click.command(cls=Command)
 @session_options(speed="max")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write lines to FILE.")
+@click.option("--output", type=FILE, metavar="FILE", help="Write lines to FILE.")
 @click.option(
     "--state-file",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="Keep the state in FILE, and go on from it.",
 )
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     "--state-every", default="10s", show_default=True, metavar="TIME", help="Clock time between states."
 )
 @click.option("--json", "as_json", is_flag=True, help="Nothing but JSON lines: no note of the speed either.")
-@command_errors
 def stream(
     bundle: Path,
     sources: tuple[str, ...],
@@ -47,7 +48,7 @@ def stream(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Stream electrodes through BUNDLE: a line of JSON for each decision and event.
+    """Turn electrodes into decisions, as JSON lines.
 
     A SOURCE is a WFDB record, an .edf, .npz, .csv or .jsonl file, - for lines on standard input, or
     tcp://HOST:PORT for lines from a device; several run at once. Exit code 1 when a source broke off.
@@ -71,7 +72,7 @@ def stream(
             stack.enter_context(file.locked())
             tree, wrong = file.read()
             if wrong:
-                _say(f"warning: {wrong}; going on from the state before it")
+                say(f"warning: {wrong}; going on from the state before it")
             saved = None if tree is None else Checkpoint.from_tree(tree)
         opened = stack.enter_context(open_session(bundle, sources, chosen))
         session = opened.session
@@ -81,7 +82,7 @@ def stream(
         lines = _open_output(output, saved, session, file is not None)
         checkpointer = Checkpointer(
             session, lines, file, opened.run_options,
-            seconds=parse_duration(state_every, "state-every"), timing=chosen.timing, say=_say,
+            seconds=parse_duration(state_every, "state-every"), timing=chosen.timing, say=say,
             alive=Service().alive,
         )  # fmt: skip
         if file is not None and saved is None:
@@ -97,9 +98,9 @@ def stream(
             return
     if not (session.paced or as_json):
         speed = session.seconds / took
-        _say(f"note: {session.seconds:,.1f} s of record in {took:.2f} s, {speed:,.0f} times real time")
+        say(f"note: {session.seconds:,.1f} s of record in {took:.2f} s, {speed:,.0f} times real time")
     for fault in session.faults:
-        _say(f"error: {one_line(fault)}")
+        say(f"error: {one_line(fault)}")
     if not fine:
         sys.exit(1)
 
@@ -114,18 +115,14 @@ def _open_output(path: Path | None, saved: Checkpoint | None, session: Session, 
     if saved is not None and saved.output is not None:
         raise InputError("the state is of a run with --output; give the same file, or start over")
     if keeps_state:
-        _say("note: without --output, lines since the last state come again after a crash")
+        say("note: without --output, lines since the last state come again after a crash")
     if not session.paced:
         return StandardOutput()
 
     def dropped(count: int) -> str:
-        _say(f"warning: the reader of standard output is too slow: {count} lines dropped")
+        say(f"warning: the reader of standard output is too slow: {count} lines dropped")
         return (
             f'{{"type": "event", "source": null, "time": null, "event": "dropped_lines", "lines": {count}}}'
         )
 
     return BackgroundOutput(StandardOutput(), dropped, lambda: session.stopped)
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

@@ -1,21 +1,22 @@
-"""``multires-edge targets``: the table of places that a bundle can be made for."""
+"""``multires-edge targets``: the table of targets that a bundle can be made for."""
 
 from __future__ import annotations
 
 import click
 
-from multires_edge.cli.terminal import command_errors, print_json, print_table
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import json_option
+from multires_edge.cli.terminal import print_json, print_table
 from multires_edge.format.targets import TARGETS, Target, dotted
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON, with limits and sources.")
-@command_errors
+@click.command(cls=Command)
+@json_option
 def targets(as_json: bool) -> None:
-    """List the targets: what graphs they take, and what an engine for them is bound to.
+    """List the targets, with the graphs that each one takes.
 
-    `multires-export --target cpu,jetpack6` writes graphs for several of them into one bundle;
-    `multires-edge build BUNDLE --target rtx` makes the engines of one.
+    `multires-export --target cpu,jetpack6` writes graphs for several targets into one bundle.
+    `multires-edge build BUNDLE --target rtx` builds the engines of one target.
     """
     if as_json:
         print_json(

@@ -1,4 +1,4 @@
-"""``multires-edge verify``: does a bundle still compute what it was proven to, on this machine?"""
+"""``multires-edge verify``: a bundle against its recorded reference, on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from multires_edge.base.errors import BundleError
-from multires_edge.cli.terminal import Progress, command_errors, print_json
+from multires_edge.cli.command import Command
+from multires_edge.cli.options import FILE, bundle_argument, json_option
+from multires_edge.cli.terminal import Progress, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,28 +20,28 @@ if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@bundle_argument
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
-    help="Repeat the whole proof against this checkpoint (needs the export extra).",
+    help="Repeat the whole proof with this checkpoint (needs the export extra).",
 )
 @click.option(
     "--device-report",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
-    help="Take in what the kit's script wrote on a device, and keep it in BUNDLE.",
+    help="Read the report that the kit's script wrote on a device, and keep it in BUNDLE.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@command_errors
+@json_option
 def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as_json: bool) -> None:
-    """Check every file of BUNDLE against its digest, and its graphs against the recorded reference.
+    """Check BUNDLE's files, and its graphs on this machine.
 
-    Needs no PyTorch: the bundle carries inputs with the outputs that PyTorch gave for them in
-    float64. Exits 0 when all checks passed, 1 when one failed, 2 for a damaged bundle or report.
-    """  # fmt: skip
+    Each file is compared with its digest, and each graph with the reference that the bundle holds: inputs,
+    and the outputs that PyTorch gave for them in float64. PyTorch is not needed. Exit code: 0 when all checks
+    passed, 1 when one failed, 2 for a damaged bundle or report.
+    """
     from multires_edge.format.fields import plain
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.kit.report import read_report, store_report
@@ -61,14 +63,14 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
         entry |= {"checks": [plain(check.result()) for check in checks]}
         print_json(entry if report is None else entry | {"device_report": report.entry})
     else:
-        click.echo(f"{bundle}: all {len(opened.manifest.digests())} files are as they were written")
+        click.echo(f"{bundle}: all {len(opened.manifest.digests())} files are unchanged")
         if not exported:
             click.echo("-[x] the parity proof at export failed; see report.html")
         for check in checks:
             click.echo(check.line())
         if report is not None:
             click.echo("\n".join(report.lines()))
-            click.echo(f"kept as {stored}; report.html shows it")
+            click.echo(f"kept as {stored}, and shown in report.html")
         click.echo("verified" if passed else "FAILED")
     if not passed:
         sys.exit(1)
@@ -86,7 +88,7 @@ def _prove_again(bundle: Bundle, path: Path, progress: Progress) -> Sequence[Che
     checkpoint = read_checkpoint(path)
     if checkpoint.sha256 != bundle.manifest.source.sha256:
         raise BundleError(
-            f"{bundle.path} was exported from another checkpoint than {path}: its source has SHA-256 "
+            f"{bundle.path} was exported from another checkpoint, not from {path}: its source has SHA-256 "
             f"{bundle.manifest.source.sha256[:16]}…, this file {checkpoint.sha256[:16]}…"
         )
     net = build_network(checkpoint, bundle.manifest.model)

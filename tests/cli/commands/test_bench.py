@@ -48,9 +48,9 @@ def test_one_backend(exported: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--backend", "abacus"], "backend is 'abacus', expected one of native, onnxruntime"),
-        (["--backend", "tensorrt"], "backend is 'tensorrt', expected one of native, onnxruntime"),
-        (["--precision", "fp3"], "precision is 'fp3', expected one of fp32"),
+        (["--backend", "abacus"], "unknown backend 'abacus', expected one of native, onnxruntime"),
+        (["--backend", "tensorrt"], "unknown backend 'tensorrt', expected one of native, onnxruntime"),
+        (["--precision", "fp3"], "unknown precision 'fp3', expected one of fp32"),
         (["--threads", 0], "threads is 0, expected a whole number"),
         (["--steps", -5], "steps is -5, expected a whole number"),
         (["--streams", 0], "streams is 0, expected a whole number"),

@@ -77,7 +77,7 @@ def test_without_torch(checkpoint: Path, data: Path, tmp_path: Path, monkeypatch
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
-    assert_refused(run(checkpoint, data, "-o", tmp_path / "t.json"), "torch", "multires-edge[export]")
+    assert_refused(run(checkpoint, data, "-o", tmp_path / "t.json"), "torch", "[export]")
 
 
 class TestRefusals:
@@ -104,7 +104,7 @@ class TestRefusals:
             (X[:, :1], "expected (n, 2, time)"),
             (X * np.float32(np.nan), "NaN"),
             (X * 0, "encoder.input is all zeros"),
-            (np.sign(X) * np.float32(3e38), "are the data normalised?"),
+            (np.sign(X) * np.float32(3e38), "are the data normalized?"),
         ):
             np.savez(tmp_path / "bad.npz", x=x)
             assert_refused(run(checkpoint, tmp_path / "bad.npz", *out), message)

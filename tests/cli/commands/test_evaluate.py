@@ -112,8 +112,9 @@ class TestRefusals:
         assert_refused(run(exported, tmp_path / "uv.npz"), "export with --card")
 
     def test_a_precision_or_backend_that_is_not_there(self, exported: Path, data: Path) -> None:
-        assert_refused(run(exported, data, "--precision", "int3"), "'int3'", "it has: fp32")
-        assert_refused(run(exported, data, "--backend", "abacus"), "expected auto or native")
+        assert_refused(run(exported, data, "--precision", "fp16"), "'fp16'", "it has: fp32")
+        assert_refused(run(exported, data, "--precision", "int3"), "unknown precision 'int3'", "int8?")
+        assert_refused(run(exported, data, "--backend", "abacus"), "expected one of auto, native")
 
     def test_a_carried_state_of_everything_so_far(self, exported: Path, data: Path) -> None:
         refused = run(exported, data, "--graph", "step", "--state", "carried")

@@ -66,8 +66,8 @@ def test_refuses_what_would_mislead(two_leads: Path, records: Path) -> None:
     for options, complaint in (
         (("--ecg", "--thresholds-from", records), "is the data that are evaluated"),
         (("--ecg", "--threshold", "D=0.5"), "the labels are A, B, C"),
-        (("--ecg", "--graph", "step"), "--graph does not go with --ecg"),
-        (("--ecg", "--bootstrap", "10"), "--bootstrap does not go with --ecg"),
+        (("--ecg", "--graph", "step"), "--graph is not for --ecg"),
+        (("--ecg", "--bootstrap", "10"), "--bootstrap is not for --ecg"),
         (("--pool", "cumulative"), "--pool is an option of --ecg"),
         (("--ecg", "--precision", "int4"), "int4"),
     ):

@@ -96,7 +96,9 @@ class TestRefusals:
 
     def test_debug_shows_the_traceback(self, tmp_path: Path) -> None:
         result = run(tmp_path / "none.pth", "--debug")
-        assert type(result.exception).__name__ == "CheckpointError"
+        assert result.exit_code == 2
+        assert result.stderr.startswith("Traceback") and "CheckpointError" in result.stderr
+        assert result.stderr.splitlines()[-1].startswith("error: ")
 
 
 def test_warnings_are_lines_on_stderr(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ class TestRefusals:
             (("--threshold", "X=0.5"), "the labels are A, B, C"),
             (("--lead", "II"), "expected CHANNEL=LEAD"),
             (("--state-every", "x"), "state-every is 'x'"),
-            (("--precision", "fp64"), "no step graph in 'fp64'"),
+            (("--precision", "fp16"), "no step graph in 'fp16'"),
         ],
     )
     def test_options(self, two_leads: Path, recording: Path, options: tuple[str, ...], message: str) -> None:

@@ -1,0 +1,158 @@
+"""What every command does alike: errors as one line and exit code 2, warnings, ``--version``, ``--debug``."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import traceback
+import warnings
+from typing import Any, NoReturn
+
+import click
+
+from multires_edge.base.errors import MultiresError
+from multires_edge.cli.terminal import one_line, say
+
+USAGE_ERROR = 2
+INTERRUPTED = 130  # what a shell says of a program that SIGINT ended
+READER_GONE = 141  # and of one that SIGPIPE ended
+
+
+class _Program(click.Command):
+    """A command that may be the whole program: usage errors are lines like all others."""
+
+    def __init__(self, name: str | None, **kwargs: Any) -> None:
+        super().__init__(name, context_settings={"help_option_names": ["-h", "--help"]}, **kwargs)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        alone = kwargs.get("standalone_mode", True)
+        kwargs["standalone_mode"] = False  # click returns an exit code then, and leaves the errors
+        if not alone:
+            return super().main(*args, **kwargs)
+        try:
+            sys.exit(super().main(*args, **kwargs))
+        except click.UsageError as error:
+            _fail(_usage(error))
+        except click.ClickException as error:
+            _fail(error.format_message())
+        except click.Abort:  # click has ended the line of ^C
+            say("interrupted")
+            sys.exit(INTERRUPTED)
+        except OSError as error:  # of --help and --version
+            _fail(_message(error))
+
+
+class Command(_Program):
+    """A command that does something."""
+
+    def __init__(self, name: str | None, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.params += [_version_option(), _debug_option()]
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The first sentence of the help, never cut."""
+        return re.split(r"\.\s", self.help or "")[0].strip().removesuffix(".").replace("\n", " ")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except click.ClickException:
+                raise
+            except BrokenPipeError:
+                _discard_standard_output()
+                sys.exit(READER_GONE)
+            except Exception as error:
+                if ctx.meta.get(_DEBUG):
+                    traceback.print_exc()
+                _fail(_message(error))
+
+
+class Group(_Program, click.Group):
+    """A command of commands; without arguments it shows its help."""
+
+    def __init__(self, name: str | None, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.params.append(_version_option())
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of their use."""
+        return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
+
+
+_DEBUG = "multires_edge.debug"
+
+
+def _debug_option() -> click.Option:
+    def remember(context: click.Context, _: click.Parameter, value: bool) -> None:
+        context.meta[_DEBUG] = value
+
+    return click.Option(
+        ["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show an error's traceback."
+    )
+
+
+def _version_option() -> click.Option:
+    def show(context: click.Context, _: click.Parameter, value: bool) -> None:
+        if value and not context.resilient_parsing:
+            from multires_edge import __version__
+
+            click.echo(f"multires-edge {__version__}")
+            context.exit()
+
+    return click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=show,
+        help="Show the version and exit.",
+    )  # fmt: skip
+
+
+def _fail(message: str) -> NoReturn:
+    say(f"error: {one_line(message)}")
+    sys.exit(USAGE_ERROR)
+
+
+def _usage(error: click.UsageError) -> str:
+    """What is wrong, and which help explains the usage."""
+    message = error.format_message()
+    if type(error) is click.BadParameter and error.param is not None:
+        option = isinstance(error.param, click.Option)
+        name = error.param.opts[-1] if option else error.param.human_readable_name
+        message = f"{name}: {error.message}"
+    elif message[:1].isupper():
+        message = message[0].lower() + message[1:]
+    help_of = "" if error.ctx is None else f" (see {error.ctx.command_path} --help)"
+    return message.removesuffix(".") + help_of
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, MultiresError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory; give smaller data, or fewer streams"
+    if isinstance(error, OSError):
+        if error.filename is not None:
+            return f"{error.filename}: {error.strerror}"
+        _discard_standard_output()  # files that are written say so themselves: this is standard output
+        return f"the output cannot be written ({error.strerror or error})"
+    return (
+        f"{type(error).__name__}: {error}; this is a fault of multires-edge: report it, with the traceback "
+        "that --debug shows"
+    )
+
+
+def _discard_standard_output() -> None:
+    from multires_edge.runtime.ecg.output import discard_standard_output
+
+    with contextlib.suppress(OSError):
+        discard_standard_output()
+
+
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    if isinstance(message, UserWarning):
+        say(f"warning: {one_line(str(message))}")
