@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, BundleError, MissingExtraError
+from multires_edge.base.installation import pip_install
 from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec, StateSpec, concrete
@@ -31,7 +32,7 @@ class OnnxRuntimeBackend(Backend):
     takes = frozenset({"threads", "provider"})
 
     def missing(self) -> str | None:
-        return None if find_spec("onnxruntime") else "pip install 'multires-edge[onnxruntime]'"
+        return None if find_spec("onnxruntime") else pip_install("onnxruntime")
 
     def load(self) -> None:
         load_onnxruntime()

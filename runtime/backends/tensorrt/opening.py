@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from multires_edge.base.errors import BackendError, BundleError
+from multires_edge.base.installation import pip_install
 from multires_edge.format.manifest import Manifest
 from multires_edge.runtime.backends.protocol import Backend, RunOptions
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api
@@ -34,7 +35,7 @@ class TensorRtBackend(Backend):
             return "no NVIDIA GPU or driver found"
         if not (find_spec("tensorrt") or find_spec("tensorrt_rtx")):
             return "TensorRT for Python is not installed"
-        return None if find_spec("cuda") else "pip install 'multires-edge[tensorrt]'"
+        return None if find_spec("cuda") else pip_install("tensorrt")
 
     def load(self) -> None:
         load_driver()
