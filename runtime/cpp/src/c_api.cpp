@@ -25,19 +25,6 @@ namespace {
 
 using multires::LoadError;
 
-// The steps to pool over, 0 for everything so far.
-int32_t check_window(const multires_info& info, int32_t window) {
-  if (window == MULTIRES_DEFAULT_WINDOW) return info.autoregressive ? 0 : info.window;
-  if (window < 0 || window > multires::kMaxWindow)
-    throw LoadError(MULTIRES_ARGUMENT, "window is " + std::to_string(window) + ", expected 1 to " +
-                                           std::to_string(multires::kMaxWindow) + ", 0 for everything so far, or " +
-                                           std::to_string(MULTIRES_DEFAULT_WINDOW) + " for what the weights say");
-  if (window > 0 && info.autoregressive)
-    throw LoadError(MULTIRES_ARGUMENT,
-                    "window is " + std::to_string(window) + ", but an autoregressive model does not pool");
-  return window;
-}
-
 template <typename Function>
 multires_status guarded(char* message, size_t size, Function function) noexcept {
   const auto say = [&](const char* text) {
@@ -143,7 +130,7 @@ multires_status multires_state_new(const multires_model* model, int32_t batch, i
   if (state) *state = nullptr;
   return guarded(message, message_size, [&] {
     if (!model || !state) throw LoadError(MULTIRES_ARGUMENT, "model and state must not be null");
-    const int32_t pooled = check_window(model->model->info, window);
+    const int32_t pooled = multires::check_window(model->model->info, window);
     if (batch < 1) throw LoadError(MULTIRES_ARGUMENT, "batch is " + std::to_string(batch) + ", expected 1 or more");
     auto made = std::make_unique<multires::State>(*model->model, batch, pooled);
     *state = new multires_state{model->model, std::move(made)};
@@ -152,7 +139,7 @@ multires_status multires_state_new(const multires_model* model, int32_t batch, i
 
 int32_t multires_state_batch(const multires_state* state) { return state ? state->state->batch : 0; }
 
-int32_t multires_state_window(const multires_state* state) { return state ? state->state->window : 0; }
+int32_t multires_state_window(const multires_state* state) { return state ? state->state->pool.window : 0; }
 
 void multires_state_free(multires_state* state) { delete state; }
 

@@ -106,6 +106,8 @@ inline float total(Vec v) {
 #include "levels_impl.h"
 // Uses the ones above.
 #include "int8_impl.h"
+#include "norms_impl.h"
+#include "pooling_impl.h"
 #include "products_impl.h"
 
 namespace multires {
@@ -220,86 +222,6 @@ void prefetch_taps(unsigned char* const* taps, int first, int last, size_t place
   }
 }
 
-// x = norm(x + y), or what a folded BatchNorm has left: scale * x + bias + y. Padding stays zero.
-void residual_row(const Layer& layer, int channels, int width, float* x, const float* y) {
-  const float *scale = layer.scale.data(), *bias = layer.bias.data();
-  if (!layer.normalizes) {
-    for (int c = 0; c < width; c += kVector)
-      store(x + c, load(x + c) * load(scale + c) + (load(bias + c) + load(y + c)));
-  } else {
-    Vec sum{};
-    for (int c = 0; c < width; c += kVector) {
-      const Vec v = load(x + c) + load(y + c);
-      store(x + c, v);
-      sum += v;
-    }
-    const Vec mean = all(total(sum) / static_cast<float>(channels));
-    Vec squares{};
-    int c = 0;
-    for (; c + kVector <= channels; c += kVector) {
-      const Vec v = load(x + c) - mean;
-      squares += v * v;
-    }
-    float square = total(squares);
-    for (; c < channels; ++c) square += (x[c] - mean[0]) * (x[c] - mean[0]);
-    const Vec factor = all(1.0f / std::sqrt(square / static_cast<float>(channels) + layer.epsilon));
-    for (c = 0; c < width; c += kVector) store(x + c, (load(x + c) - mean) * factor * load(scale + c) + load(bias + c));
-  }
-  for (int c = channels; c < width; ++c) x[c] = 0;
-}
-
-// Sum two numbers exactly: the rounded sum, and what rounding lost (Knuth, TAOCP 2, 4.2.2).
-inline float two_sum(float a, float b, float& lost) {
-  const float sum = a + b, added = sum - a, had = sum - added;
-  lost = (a - had) + (b - added);
-  return sum;
-}
-
-// Adds to a sum kept in two numbers, and moves into the first what has gathered in the second.
-inline void add_exactly(float& sum, float& error, float addend) {
-  float lost;
-  const float rounded = two_sum(sum, addend, lost);
-  const float owed = error + lost;
-  sum = rounded + owed;
-  error = owed - (sum - rounded);
-}
-
-// Takes a row of features into the pool of stream b, and gives the mean. See export/graphs/pooling.py.
-void pool_row(const multires_info& info, State& state, int b, const float* x, float* pooled) {
-  const int d = info.d_model;
-  const size_t row = static_cast<size_t>(b) * d;
-  float *sum = state.sum.data() + row, *error = state.sum_error.data() + row;
-  const int64_t position = state.position[b];
-  if (state.window == 0) {
-    const float count = static_cast<float>(position + 1);
-    for (int c = 0; c < d; ++c) {
-      add_exactly(sum[c], error[c], x[c]);
-      pooled[c] = (sum[c] + error[c]) / count;
-    }
-    return;
-  }
-  float *block = state.block.data() + row, *block_error = state.block_error.data() + row;
-  if (position % state.window == 0) {
-    std::memcpy(block, sum, static_cast<size_t>(d) * sizeof(float));
-    std::memcpy(block_error, error, static_cast<size_t>(d) * sizeof(float));
-    std::memset(sum, 0, static_cast<size_t>(d) * sizeof(float));
-    std::memset(error, 0, static_cast<size_t>(d) * sizeof(float));
-  }
-  const int64_t slots = static_cast<int64_t>(state.window) + 1;
-  float* ring = state.prefix.data() + static_cast<size_t>(b) * slots * 2 * d;
-  const float* before = ring + static_cast<size_t>((position + 1) % slots) * 2 * d;
-  float* now = ring + static_cast<size_t>(position % slots) * 2 * d;
-  const float count = static_cast<float>(std::min<int64_t>(position + 1, state.window));
-  for (int c = 0; c < d; ++c) {
-    add_exactly(sum[c], error[c], x[c]);
-    const float whole = (block[c] - before[c]) + sum[c];
-    const float small = (block_error[c] - before[d + c]) + error[c];
-    pooled[c] = (whole + small) / count;
-    now[c] = sum[c];
-    now[d + c] = error[c];
-  }
-}
-
 void forward(const Model& model, State& state, const float* x, const int64_t* tokens, int first, int rows, float* y) {
   const multires_info& info = model.info;
   const int d = info.d_model, width = model.width, batch = state.batch;
@@ -350,13 +272,14 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
       multiply(layer.output, gated, stride, rows, bytes, place(mixed, width));
       change = mixed;
     }
-    for (int row = 0; row < rows; ++row) residual_row(layer, d, width, features + row * stride, change + row * stride);
+    for (int row = 0; row < rows; ++row) norm_row(layer, d, width, features + row * stride, change + row * stride);
   }
   const float* result = features;
   if (!info.autoregressive) result = state.pooled.data();
   for (int row = 0; row < rows; ++row) {
     const int b = (first + row) % batch;
-    if (!info.autoregressive) pool_row(info, state, b, features + row * stride, state.pooled.data() + row * stride);
+    if (!info.autoregressive)
+      pool_row(state.pool, d, state.position[b], b, features + row * stride, state.pooled.data() + row * stride);
     ++state.position[b];
     for (int j = 0; j < info.depth; ++j) {
       int64_t& head = state.heads[static_cast<size_t>(b) * info.depth + j];

@@ -33,7 +33,7 @@ multires_cost cost_of(const Model& model) {
   cost.weight_bytes += info.n_tokens > 0 ? model.width * static_cast<int64_t>(sizeof(float)) : bytes_of(model.encoder);
   for (const Layer& layer : model.layers)
     cost.weight_bytes += bytes_of(layer.filters) + bytes_of(layer.mixing) + bytes_of(layer.output) +
-                         bytes_of(layer.scale) + bytes_of(layer.bias);
+                         bytes_of(layer.scale) + bytes_of(layer.shift);
   // The newest tap of each scale is what the step itself computes.
   cost.tap_bytes = (model.total_taps - info.depth) * row;
   cost.push_bytes = info.depth * row;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <locale>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "kernels.h"
 #include "panels.h"
+#include "pooling.h"
 
 namespace multires {
 namespace {
@@ -93,10 +95,12 @@ Layer read_layer(const WeightsFile& file, const Model& model, const std::string&
   layer.filters = read_filters(file, model, name);
   layer.mixing = read_glu_panels(file, name + ".mixing", d, precision);
   if (info.autoregressive) layer.output = read_panels(file, name + ".output", d, d, precision);
-  layer.normalizes = file.has(name + ".norm.scale");
-  const std::string norm = name + (layer.normalizes ? ".norm" : ".residual");
-  layer.scale = padded_rows(file.tensor(norm + ".scale", {d}), 1, d);
-  layer.bias = padded_rows(file.tensor(norm + (layer.normalizes ? ".bias" : ".shift"), {d}), 1, d);
+  const auto* tensors = std::find_if(std::begin(kNorms), std::end(kNorms),
+                                     [&](const NormTensors& norm) { return file.has(name + norm.scale); });
+  if (tensors == std::end(kNorms)) throw LoadError(MULTIRES_UNSUPPORTED, name + " has no norm that this release runs");
+  layer.norm = tensors->norm;
+  layer.scale = padded_rows(file.tensor(name + tensors->scale, {d}), 1, d);
+  layer.shift = padded_rows(file.tensor(name + tensors->shift, {d}), 1, d);
   return layer;
 }
 
@@ -125,7 +129,7 @@ int to_int(int64_t value) { return static_cast<int>(value); }
 }  // namespace
 
 int64_t Model::stream_values() const {
-  int64_t values = info.window > 0 ? 2 * (static_cast<int64_t>(info.window) + 1) * info.d_model : 0;
+  int64_t values = pool_values(info);
   const int64_t wide = static_cast<int64_t>(info.n_layers) * info.d_model, most = INT64_MAX / 64;
   for (int64_t rows : slots) values += rows > most / wide ? most : rows * wide;  // cannot overflow: depth <= 30
   return values;
@@ -155,7 +159,7 @@ Model* Model::read(const WeightsFile& file) {
   info.n_layers = to_int(file.number("n_layers", 1, 10000));
   info.kernel_size = to_int(file.number("kernel_size", 2, 1000));
   info.depth = to_int(file.number("depth", 1, 30));
-  info.window = to_int(file.number("window", 0, kMaxWindow));
+  info.window = read_window(file);
   info.autoregressive = to_int(file.number("autoregressive", 0, 1));
   if ((info.d_input > 0) == (info.n_tokens > 0))
     throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");

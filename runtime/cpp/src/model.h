@@ -7,6 +7,7 @@
 
 #include "aligned.h"
 #include "multires.h"
+#include "norms.h"
 #include "weights_file.h"
 
 namespace multires {
@@ -15,7 +16,6 @@ constexpr int kLane = 16;       // channels are padded to a multiple of this man
 constexpr int kPanel = 64;      // outputs that a matrix product forms at a time
 constexpr int kHalf = kPanel / 2;
 constexpr int kGroup = 4;       // int8 inputs whose products are summed by one instruction
-constexpr int kMaxWindow = 1 << 24;
 
 inline int padded(int channels) { return (channels + kLane - 1) / kLane * kLane; }
 
@@ -52,10 +52,9 @@ struct Layer {
   // In front of GLU: the first half of each panel has values, the second the gates that belong to them.
   Panels mixing;
   Panels output;  // behind GLU; autoregressive models only (count 0 otherwise)
-  bool normalizes = false;
+  Norm norm = Norm::kLayer;
   float epsilon = 0;
-  // LayerNorm's scale and bias; without it, those of the residual.
-  AlignedArray<float> scale, bias;
+  AlignedArray<float> scale, shift;
 };
 
 struct Kernels;  // kernels.h

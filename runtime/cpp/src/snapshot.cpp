@@ -67,7 +67,7 @@ void save_snapshot(const State& state, unsigned char* buffer) noexcept {
   header.header_bytes = sizeof header;
   header.network = state.model.fingerprint;
   header.batch = state.batch;
-  header.window = state.window;
+  header.window = state.pool.window;
   header.parts_bytes = parts_bytes(state);
   unsigned char* at = buffer + sizeof header;
   for (const multires_part& part : state.parts) {
@@ -87,7 +87,7 @@ multires_status load_snapshot(State& state, const unsigned char* buffer, size_t 
   const unsigned char* parts = buffer + sizeof header;
   if (header.parts_bytes != size - sizeof header || header.parts_digest != digest(parts, size - sizeof header))
     return MULTIRES_MALFORMED;
-  if (header.network != state.model.fingerprint || header.batch != state.batch || header.window != state.window ||
+  if (header.network != state.model.fingerprint || header.batch != state.batch || header.window != state.pool.window ||
       header.parts_bytes != parts_bytes(state))
     return MULTIRES_MISMATCH;
   const unsigned char* at = parts;

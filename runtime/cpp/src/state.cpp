@@ -18,27 +18,15 @@ size_t bytes_of(multires_dtype dtype) {
 
 }  // namespace
 
-State::State(const Model& model_, int batch_, int window_) : model(model_), batch(batch_), window(window_) {
+State::State(const Model& model_, int batch_, int window) : model(model_), batch(batch_) {
   const multires_info& info = model.info;
-  const size_t rows = static_cast<size_t>(batch), d = static_cast<size_t>(info.d_model);
+  const size_t rows = static_cast<size_t>(batch);
   position = AlignedArray<int64_t>(rows);
   heads = AlignedArray<int64_t>(rows * info.depth);
   make_queues();
-  if (!info.autoregressive) {
-    sum = AlignedArray<float>(rows * d);
-    sum_error = AlignedArray<float>(rows * d);
-    add_part("pool_sum", MULTIRES_FLOAT32, sum.data(), {batch, info.d_model});
-    add_part("pool_sum_error", MULTIRES_FLOAT32, sum_error.data(), {batch, info.d_model});
-    if (window) {
-      block = AlignedArray<float>(rows * d);
-      block_error = AlignedArray<float>(rows * d);
-      prefix = AlignedArray<float>(rows * (static_cast<size_t>(window) + 1) * 2 * d);
-      add_part("pool_block", MULTIRES_FLOAT32, block.data(), {batch, info.d_model});
-      add_part("pool_block_error", MULTIRES_FLOAT32, block_error.data(), {batch, info.d_model});
-      add_part("pool_prefix", MULTIRES_FLOAT32, prefix.data(), {batch, 1, window + 1, 2 * info.d_model});
-    }
-  }
-  add_part("position", MULTIRES_INT64, position.data(), {batch});
+  pool = Pool(info, batch, window);
+  parts.insert(parts.end(), pool.parts.begin(), pool.parts.end());
+  parts.push_back(make_part("position", MULTIRES_INT64, position.data(), {batch}));
   std::sort(parts.begin(), parts.end(),
             [](const multires_part& a, const multires_part& b) { return std::string(a.name) < b.name; });
 
@@ -71,12 +59,12 @@ void State::make_queues() {
     std::snprintf(name, sizeof name, "queue_%02d", j);
     names.emplace_back(name);
     queues.push_back(queue);
-    add_part(names.back().c_str(), dtype, queue, {batch, 1, model.slots[j], wide});
+    parts.push_back(make_part(names.back().c_str(), dtype, queue, {batch, 1, model.slots[j], wide}));
     queue += static_cast<size_t>(batch * model.slots[j] * wide) * each;
   }
 }
 
-void State::add_part(const char* name, multires_dtype dtype, void* data, std::vector<int64_t> shape) {
+multires_part make_part(const char* name, multires_dtype dtype, void* data, const std::vector<int64_t>& shape) {
   multires_part part{};
   part.name = name;
   part.data = data;
@@ -87,7 +75,7 @@ void State::add_part(const char* name, multires_dtype dtype, void* data, std::ve
     part.shape[i] = shape[i];
     part.bytes *= static_cast<size_t>(shape[i]);
   }
-  parts.push_back(part);
+  return part;
 }
 
 void State::find_heads() {

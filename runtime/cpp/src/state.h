@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model.h"
+#include "pooling.h"
 
 namespace multires {
 
@@ -15,13 +16,11 @@ struct State {
   State(const Model& model, int batch, int window);
 
   const Model& model;
-  const int batch, window;
+  const int batch;
 
   AlignedArray<int64_t> position;             // (batch): steps seen
   std::vector<unsigned char*> queues;         // scale j: (batch, slots, n_layers * d_model) of Model::queues
-  AlignedArray<float> sum, sum_error;         // (batch, d_model): of everything, or of this block
-  AlignedArray<float> block, block_error;     // (batch, d_model): of the last block; windows only
-  AlignedArray<float> prefix;                 // (batch, window + 1, 2 * d_model); windows only
+  Pool pool;
 
   std::vector<std::string> names;
   std::vector<multires_part> parts;  // sorted by name
@@ -40,7 +39,9 @@ struct State {
  private:
   AlignedArray<unsigned char> rings_;  // the queues of all scales, in one piece
   void make_queues();
-  void add_part(const char* name, multires_dtype dtype, void* data, std::vector<int64_t> shape);
 };
+
+// The description of an array for the C interface; its name must outlive it.
+multires_part make_part(const char* name, multires_dtype dtype, void* data, const std::vector<int64_t>& shape);
 
 }  // namespace multires

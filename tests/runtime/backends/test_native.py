@@ -292,6 +292,10 @@ class TestDamagedWeights:
         with pytest.raises(BundleError, match="has version 3, this release reads version 2"):
             self.load(tmp_path, whole.replace(b'"version":"2"', b'"version":"3"'))
 
+    def test_a_norm_of_another_kind(self, whole: bytes, tmp_path: Path) -> None:
+        with pytest.raises(BundleError, match=r"layers\.1 has no norm that this release runs"):
+            self.load(tmp_path, whole.replace(b"layers.1.norm.scale", b"layers.1.norm.other"))
+
     def test_no_such_file(self, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="No such file"):
             load_model(tmp_path / "none.safetensors")

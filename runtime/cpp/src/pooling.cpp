@@ -1,0 +1,44 @@
+#include "pooling.h"
+
+#include <string>
+
+#include "state.h"
+
+namespace multires {
+
+int32_t read_window(const WeightsFile& file) { return static_cast<int32_t>(file.number("window", 0, kMaxWindow)); }
+
+int32_t check_window(const multires_info& info, int32_t window) {
+  if (window == MULTIRES_DEFAULT_WINDOW) return info.autoregressive ? 0 : info.window;
+  if (window < 0 || window > kMaxWindow)
+    throw LoadError(MULTIRES_ARGUMENT, "window is " + std::to_string(window) + ", expected 1 to " +
+                                           std::to_string(kMaxWindow) + ", 0 for everything so far, or " +
+                                           std::to_string(MULTIRES_DEFAULT_WINDOW) + " for what the weights say");
+  if (window > 0 && info.autoregressive)
+    throw LoadError(MULTIRES_ARGUMENT,
+                    "window is " + std::to_string(window) + ", but an autoregressive model does not pool");
+  return window;
+}
+
+int64_t pool_values(const multires_info& info) {
+  return info.window > 0 ? 2 * (static_cast<int64_t>(info.window) + 1) * info.d_model : 0;
+}
+
+Pool::Pool(const multires_info& info, int batch, int window_) : window(window_) {
+  if (info.autoregressive) return;
+  const int64_t d = info.d_model;
+  const auto add = [&](const char* name, AlignedArray<float>& array, const std::vector<int64_t>& shape) {
+    size_t size = 1;
+    for (const int64_t extent : shape) size *= static_cast<size_t>(extent);
+    array = AlignedArray<float>(size);
+    parts.push_back(make_part(name, MULTIRES_FLOAT32, array.data(), shape));
+  };
+  add("pool_sum", sum, {batch, d});
+  add("pool_sum_error", sum_error, {batch, d});
+  if (window == 0) return;
+  add("pool_block", block, {batch, d});
+  add("pool_block_error", block_error, {batch, d});
+  add("pool_prefix", prefix, {batch, 1, static_cast<int64_t>(window) + 1, 2 * d});
+}
+
+}  // namespace multires

@@ -1,0 +1,61 @@
+// One row of features into the pool of its stream, and the mean out of it. Included by kernels_impl.h, so that it
+// is compiled for each instruction set.
+#pragma once
+
+#include "pooling.h"
+
+namespace multires {
+namespace {
+
+// Sum two numbers exactly: the rounded sum, and what rounding lost (Knuth, TAOCP 2, 4.2.2).
+inline float two_sum(float a, float b, float& lost) {
+  const float sum = a + b, added = sum - a, had = sum - added;
+  lost = (a - had) + (b - added);
+  return sum;
+}
+
+// Adds to a sum kept in two numbers, and moves into the first what has gathered in the second.
+inline void add_exactly(float& sum, float& error, float addend) {
+  float lost;
+  const float rounded = two_sum(sum, addend, lost);
+  const float owed = error + lost;
+  sum = rounded + owed;
+  error = owed - (sum - rounded);
+}
+
+// Takes stream b's row of features after `position` others, and gives the mean. See export/graphs/pooling.py.
+void pool_row(Pool& pool, int d, int64_t position, int b, const float* x, float* pooled) {
+  const size_t row = static_cast<size_t>(b) * d;
+  float *sum = pool.sum.data() + row, *error = pool.sum_error.data() + row;
+  if (pool.window == 0) {
+    const float count = static_cast<float>(position + 1);
+    for (int c = 0; c < d; ++c) {
+      add_exactly(sum[c], error[c], x[c]);
+      pooled[c] = (sum[c] + error[c]) / count;
+    }
+    return;
+  }
+  float *block = pool.block.data() + row, *block_error = pool.block_error.data() + row;
+  if (position % pool.window == 0) {
+    std::memcpy(block, sum, static_cast<size_t>(d) * sizeof(float));
+    std::memcpy(block_error, error, static_cast<size_t>(d) * sizeof(float));
+    std::memset(sum, 0, static_cast<size_t>(d) * sizeof(float));
+    std::memset(error, 0, static_cast<size_t>(d) * sizeof(float));
+  }
+  const int64_t slots = static_cast<int64_t>(pool.window) + 1;
+  float* ring = pool.prefix.data() + static_cast<size_t>(b) * slots * 2 * d;
+  const float* before = ring + static_cast<size_t>((position + 1) % slots) * 2 * d;
+  float* now = ring + static_cast<size_t>(position % slots) * 2 * d;
+  const float count = static_cast<float>(std::min<int64_t>(position + 1, pool.window));
+  for (int c = 0; c < d; ++c) {
+    add_exactly(sum[c], error[c], x[c]);
+    const float whole = (block[c] - before[c]) + sum[c];
+    const float small = (block_error[c] - before[d + c]) + error[c];
+    pooled[c] = (whole + small) / count;
+    now[c] = sum[c];
+    now[d + c] = error[c];
+  }
+}
+
+}  // namespace
+}  // namespace multires
