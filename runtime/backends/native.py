@@ -74,6 +74,9 @@ def load_model(path: Path) -> _native.Model:
 
 
 def _weights(folder: Path, manifest: Manifest, precision: str) -> Path:
+    pooling = manifest.pooling
+    if pooling is not None and pooling.native_window is None:
+        raise BackendError(f"the native engine does not support pool {pooling}; use backend onnxruntime")
     if precision not in manifest.native:
         has = ", ".join(manifest.native) or "none"
         raise BackendError(f"the bundle has no native weights in {precision!r}; it has: {has}")
@@ -135,7 +138,7 @@ class NativeRunner:
             # Step t gets input t - 1; the first step gets zero.
             samples = np.concatenate([np.zeros_like(samples[:1]), samples[:-1]])
         outputs = np.empty((len(samples), batch, self._d_output), np.float32)
-        # The full graph pools over the whole sequence, even if streams have a window.
+        # Every pooling of the engine has the mean of the whole sequence as its full graph.
         state = load_engine().State(self._model, batch, window=0)
         (state.run_tokens if "tokens" in feeds else state.run)(samples, outputs)
         if self._autoregressive:

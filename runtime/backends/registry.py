@@ -63,10 +63,12 @@ def make_stepper(
     chosen = backend_named(backend) if isinstance(backend, str) else backend
     _check_options(chosen, options)
     if options.pooling is not None and not chosen.changes_pooling:
-        able = [name for name in backend_names() if backend_named(name).changes_pooling]
+        able = [each for each in map(backend_named, backend_names()) if each.changes_pooling]
+        able = [each for each in able if options.precision in each.precisions(folder, manifest)]
+        instead = f", or use backend {' or '.join(each.name for each in able)}" if able else ""
         raise FixedPoolingError(
             f"the {chosen.name} backend cannot change the bundle's pooling {manifest.pooling}; export the "
-            f"bundle with --pool {options.pooling}, or use backend {' or '.join(able)}"
+            f"bundle with --pool {options.pooling}{instead}"
         )
     return chosen.make_stepper(folder, manifest, batch, options)
 

@@ -148,10 +148,12 @@ def test_of_rows_of_different_lengths(tmp_path: Path) -> None:
 
 def test_the_native_engine_refuses_it(decaying: Path, exported: Path) -> None:
     assert not (decaying / "native").exists()
-    with pytest.raises(BackendError, match="no native weights in 'fp32'"):
+    with pytest.raises(BackendError, match="does not support pool decay:8; use backend onnxruntime"):
         open_bundle(decaying).stream(backend="native")
     with pytest.raises(BackendError, match="the native engine does not support pool decay:8"):
         open_bundle(exported).stream(pool="decay:8")
+    with pytest.raises(BackendError, match=r"decay:8; export the bundle with --pool cumulative$"):
+        open_bundle(decaying).stream(pool="cumulative")
 
 
 def test_a_release_without_it_says_which(decaying: Path, monkeypatch: pytest.MonkeyPatch) -> None:
