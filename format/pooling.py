@@ -67,7 +67,7 @@ class Cumulative(Pooling):
     """The mean of all steps so far."""
 
     name = "cumulative"
-    usage = "cumulative"
+    usage = "cumulative for all steps"
 
     @classmethod
     def of(cls, argument: str) -> Cumulative | None:
@@ -86,7 +86,7 @@ class Window(Pooling):
     """The mean of the last ``steps`` steps. The full graph takes the mean of the whole sequence."""
 
     name = "window"
-    usage = f"window:N with N from 1 to {MAX_WINDOW}"
+    usage = f"window:N for the last N, 1 to {MAX_WINDOW:,}"
 
     steps: int
 
@@ -131,9 +131,13 @@ def parse_pooling(text: str) -> Pooling:
     name, colon, argument = text.partition(":")
     pooling = POOLINGS[name].of(argument) if name in POOLINGS and bool(colon) == bool(argument) else None
     if pooling is None:
-        *usages, last = (kind.usage for kind in POOLINGS.values())
-        raise ConfigError(f"pool is {text!r}, expected {', '.join(usages)}, or {last}")
+        raise ConfigError(f"pool is {text!r}, expected {usages()}")
     return pooling
+
+
+def usages() -> str:
+    """How every pooling is written, for messages and help."""
+    return " or ".join(kind.usage for kind in POOLINGS.values())
 
 
 def with_pooling(

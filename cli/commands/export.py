@@ -20,6 +20,7 @@ from multires_edge.cli.options import (
     tree_options,
 )
 from multires_edge.cli.terminal import Progress, human_bytes, print_json, print_table
+from multires_edge.format.pooling import usages
 
 if TYPE_CHECKING:
     from multires_edge.export.bundle import ExportResult
@@ -44,7 +45,7 @@ PARITY_FAILED = 1
     default="cumulative",
     show_default=True,
     metavar="POOL",
-    help="Steps that the step graph's logits depend on: cumulative for all, or window:N for the last N.",
+    help=f"Steps that the step graph's logits depend on: {usages()}.",
 )
 @click.option(
     "--target",

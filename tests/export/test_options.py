@@ -20,7 +20,7 @@ INT8 = ("int8",)
     ("options", "words"),
     [
         (ExportOptions(precisions=("fp8",)), "unknown precision 'fp8', expected one of fp32, fp16, int8"),
-        (ExportOptions(pool="window:0"), "window:N with N from 1"),
+        (ExportOptions(pool="window:0"), "window:N for the last N, 1 to"),
         (ExportOptions(target="cpuu"), "did you mean cpu"),
         (ExportOptions(card="none.json"), "none.json: no such file; expected a card"),
         (ExportOptions(verify_data="none.npz"), "none.npz: no such file"),

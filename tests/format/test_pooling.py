@@ -8,6 +8,8 @@ from multires_edge.base.errors import ConfigError
 from multires_edge.format.pooling import CUMULATIVE, MAX_WINDOW, Window, parse_pooling, with_pooling
 from multires_edge.format.specs import StateSpec
 
+EXPECTED = "expected cumulative for all steps or window:N for the last N, 1 to 1,048,576"
+
 
 @pytest.mark.parametrize(
     ("text", "pooling"),
@@ -22,13 +24,13 @@ def test_good(text: str, pooling: object) -> None:
     ["window:0", "window:-1", "window:", "window", "window:1.5", "window:99999999999", "window:1048577"],
 )
 def test_a_window_out_of_range(text: str) -> None:
-    with pytest.raises(ConfigError, match="expected cumulative, or window:N with N from 1 to 1048576"):
+    with pytest.raises(ConfigError, match=EXPECTED):
         parse_pooling(text)
 
 
 @pytest.mark.parametrize("text", ["mean", "", ":", "cumulative:", "cumulative:3"])
 def test_bad(text: str) -> None:
-    with pytest.raises(ConfigError, match="expected cumulative, or window:N with N from 1 to 1048576"):
+    with pytest.raises(ConfigError, match=EXPECTED):
         parse_pooling(text)
 
 

@@ -41,7 +41,7 @@ def write(folder: Path, entry: dict[str, Any]) -> Path:
         ("model.norm", "group", "norm is 'group', expected one of layer, batch"),
         ("model", None, "model is None, expected an object"),
         ("pool", 5, "pool is 5, expected a string or null"),
-        ("pool", "mean", "pool is 'mean', expected cumulative, or window:N"),
+        ("pool", "mean", "pool is 'mean', expected cumulative for all steps or window:N"),
         ("pool", None, "pool is None, but the model's task is classification"),
         ("pool", "window:7", rf"{STEP}.states: has \d+ entries, expected \d+"),
         ("labels", [["a"], "b", "c"], r"labels\[0\] is \['a'\], expected a string"),

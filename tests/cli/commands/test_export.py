@@ -85,7 +85,7 @@ class TestRefusals:
         assert (tmp_path / "out" / "mine").exists()
 
     def test_a_window_of_nothing(self, checkpoint: Path) -> None:
-        assert_refused(run(checkpoint, "--pool", "window:0"), "window:N with N from 1")
+        assert_refused(run(checkpoint, "--pool", "window:0"), "window:N for the last N, 1 to")
 
     def test_an_unknown_target(self, checkpoint: Path) -> None:
         assert_refused(run(checkpoint, "--target", "cpuu"), "did you mean cpu")
