@@ -262,7 +262,7 @@ class Document(Generic[T]):
     def from_json(self, entry: Any) -> T:
         """Read :meth:`to_json` back. Raises ``error``."""
         if not isinstance(entry, dict) or entry.get("format") != self.format:
-            raise self.error(f"not a {self.what}: its format is not {self.format!r}")
+            raise self.error(f"not a {self.what}, its format is not {self.format!r}: {self.remedy}")
         if type(entry.get("version")) is not int or entry["version"] != self.version:
             raise self.error(
                 f"has version {_shown(entry.get('version'))}, this release reads {self.version}: "

@@ -124,18 +124,19 @@ def build(
 
 def _print(bundle: Path, built: list[Built], as_json: bool) -> None:
     if as_json:
-        print_json({"bundle": str(bundle), "engines": [engine.entry for engine in built]})
+        from multires_edge.format.fields import plain
+
+        print_json({"bundle": str(bundle), "engines": [plain(engine.sidecar) for engine in built]})
         return
     print_table([_row(engine) for engine in built], frozenset([2, 3]))
-    for line in dict.fromkeys(warning.line() for engine in built for warning in engine.warnings):
+    for line in dict.fromkeys(warning.line() for engine in built for warning in engine.sidecar.warnings):
         say(f"warning: {one_line(line)}")
 
 
 def _row(engine: Built) -> tuple[str, ...]:
-    entry = engine.entry
-    device = entry["device"]
-    where = device["name"] if device else "sm " + ", ".join(entry["compute_capabilities"])
-    ranges = " ".join(f"{name} {':'.join(map(str, sizes))}" for name, sizes in entry["profile"].items())
-    queues = f"{len(entry['in_place'])} in place" if entry["in_place"] else ""
-    size, seconds = human_bytes(entry["engine"]["bytes"]), f"{entry['seconds']:.1f} s"
+    sidecar = engine.sidecar
+    where = sidecar.device.name if sidecar.device else "sm " + ", ".join(sidecar.compute_capabilities)
+    ranges = " ".join(f"{name} {':'.join(map(str, sizes))}" for name, sizes in sidecar.profile.items())
+    queues = f"{len(sidecar.in_place)} in place" if sidecar.in_place else ""
+    size, seconds = human_bytes(sidecar.engine.bytes), f"{sidecar.seconds:.1f} s"
     return (str(engine.path), where, size, seconds, ranges, queues)

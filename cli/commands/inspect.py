@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import bundle_argument, json_option
 from multires_edge.cli.terminal import human_bytes, print_json, print_table
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.backends.tensorrt.sidecar import Sidecar
 
 
 @click.command(cls=Command)
@@ -20,7 +23,8 @@ def inspect(bundle: Path, as_json: bool) -> None:
 
     The files are compared with their digests first.
     """
-    from multires_edge.runtime.backends.tensorrt.engine_file import engines_of, read_sidecar
+    from multires_edge.runtime.backends.tensorrt.engine_file import engines_of
+    from multires_edge.runtime.backends.tensorrt.sidecar import SIDECAR, read_sidecar
     from multires_edge.runtime.bundle import open_bundle
 
     opened = open_bundle(bundle)
@@ -29,7 +33,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     engines = {path: read_sidecar(path) for path in engines_of(bundle)}
     if as_json:
         entry = {"bundle": str(bundle), "sizes": sizes, "manifest": manifest.to_json()}
-        print_json(entry | {"engines": list(engines.values())})
+        print_json(entry | {"engines": [SIDECAR.to_json(sidecar) for sidecar in engines.values()]})
         return
     card = manifest.card
     click.echo((card and card.name) or manifest.source.file)
@@ -69,12 +73,10 @@ def _shape(shape: tuple[int | str, ...]) -> str:
     return "(" + ", ".join(map(str, shape)) + ")"
 
 
-def _engine(sidecar: dict[str, Any]) -> str:
-    where = "sm " + ", ".join(sidecar["compute_capabilities"])
-    if sidecar["device"]:
-        where = sidecar["device"]["name"]
-    built_by = f"{sidecar['tensorrt']['package']} {sidecar['tensorrt']['version']}"
-    return f"{human_bytes(sidecar['engine']['bytes'])}, {built_by}, {where}"
+def _engine(sidecar: Sidecar) -> str:
+    where = sidecar.device.name if sidecar.device else "sm " + ", ".join(sidecar.compute_capabilities)
+    built_by = f"{sidecar.tensorrt.package} {sidecar.tensorrt.version}"
+    return f"{human_bytes(sidecar.engine.bytes)}, {built_by}, {where}"
 
 
 def _text(value: object) -> str:

@@ -21,13 +21,20 @@ from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
 from multires_edge.runtime.backends.tensorrt.engine_file import (
     FOLDER,
     engine_path,
+)
+from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
+from multires_edge.runtime.backends.tensorrt.sidecar import (
+    EngineBytes,
+    GraphBytes,
+    Sidecar,
+    TensorRtRelease,
+    Warned,
     sidecar_content,
     sidecar_path,
 )
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.engine_builder.layers import engine_layers, in_place_updates, network_layers
-from multires_edge.runtime.engine_builder.messages import Warned, explain, why_it_failed
+from multires_edge.runtime.engine_builder.messages import explain, why_it_failed
 from multires_edge.runtime.engine_builder.progress import BuildProgress
 from multires_edge.runtime.engine_builder.shapes import Profile, Range
 from multires_edge.runtime.engine_builder.timing_cache import TimingCache
@@ -39,11 +46,10 @@ _BYTES_PER_WEIGHT_BYTE = 1.5
 
 @dataclass(frozen=True)
 class Built:
-    """A written engine; ``entry`` is its sidecar."""
+    """A written engine and its sidecar."""
 
     path: Path
-    entry: dict[str, Any]
-    warnings: list[Warned]
+    sidecar: Sidecar
 
 
 @dataclass(frozen=True)
@@ -140,37 +146,26 @@ class Builder:
         profile = _profile(manifest, spec, batch, time_range)
         made = _make(self, bundle.path / spec.file, spec, form, profile, progress)
         warnings = made.warnings + _size_warning(made, bundle.path / spec.file)
-        entry = {
-            "engine": {
-                "file": engine_path(bundle.path, kind, precision, self.target.name).name,
-                "bytes": len(made.plan),
-                "sha256": hashlib.sha256(made.plan).hexdigest(),
-            },
-            "graph": {
-                "kind": kind,
-                "precision": precision,
-                "form": form,
-                "file": spec.file,
-                "sha256": spec.sha256,
-                "bytes": (bundle.path / spec.file).stat().st_size,
-            },
-            "source_sha256": manifest.source.sha256,
-            "target": self.target.name,
-            "tensorrt": {"package": self.api.package, "version": dotted(self.api.version)},
-            "device": None
-            if self.gpu is None
-            else {"name": self.gpu.name, "compute_capability": self.gpu.compute_capability},
-            "compute_capabilities": list(self.compute_capabilities),
-            "profile": profile.to_json(),
-            "in_place": made.in_place,
-            "options": made.options,
-            "seconds": round(made.seconds, 2),
-            "warnings": [warning.to_json() for warning in warnings],
-            "tools": {"multires-edge": version_of("multires-edge")},
-        }
         path = engine_path(bundle.path, kind, precision, self.target.name)
-        _write(path, made, entry, force=force)
-        return Built(path, entry, warnings)
+        sidecar = Sidecar(
+            engine=EngineBytes(path.name, len(made.plan), hashlib.sha256(made.plan).hexdigest()),
+            graph=GraphBytes(
+                kind, precision, form, spec.file, spec.sha256, (bundle.path / spec.file).stat().st_size
+            ),
+            source_sha256=manifest.source.sha256,
+            target=self.target.name,
+            tensorrt=TensorRtRelease(self.api.package, dotted(self.api.version)),
+            device=self.gpu,
+            compute_capabilities=self.compute_capabilities,
+            profile={name: (size.least, size.best, size.most) for name, size in profile.ranges.items()},
+            in_place=made.in_place,
+            options=made.options,
+            seconds=round(made.seconds, 2),
+            warnings=tuple(warnings),
+            tools={"multires-edge": version_of("multires-edge")},
+        )
+        _write(path, made, sidecar, force=force)
+        return Built(path, sidecar)
 
 
 def default_ranges(manifest: Manifest) -> dict[str, Range]:
@@ -349,16 +344,16 @@ def _size_warning(made: _Made, graph: Path) -> list[Warned]:
     return [Warned(text, f"more than the {expected:,} expected; fewer compute capabilities make it smaller")]
 
 
-def _write(path: Path, made: _Made, entry: dict[str, Any], *, force: bool) -> None:
+def _write(path: Path, made: _Made, sidecar: Sidecar, *, force: bool) -> None:
     """Remove the old sidecar first and add the new sidecar last: an engine with a sidecar is complete.
 
     All new files are on the disk before an old file is removed. So a full disk never costs an old engine.
     """
-    sidecar, folder = sidecar_path(path), path.parent
+    beside, folder = sidecar_path(path), path.parent
     contents = {
         path: made.plan,
         path.with_suffix(".layers.txt"): made.layers.encode(),
-        sidecar: sidecar_content(entry),
+        beside: sidecar_content(sidecar),
     }
     with disk_errors(path), ExitStack() as stack:
         folder.mkdir(exist_ok=True)
@@ -366,10 +361,10 @@ def _write(path: Path, made: _Made, entry: dict[str, Any], *, force: bool) -> No
             (stack.enter_context(staged_file(final, content)), final) for final, content in contents.items()
         ]
         stack.enter_context(_locked(folder))
-        if sidecar.exists() and not force:
+        if beside.exists() and not force:
             raise OutputError(f"{path}: another process built it meanwhile; give --force to replace it")
         # An engine without a sidecar is left over from a killed build, and is replaced.
-        sidecar.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         flush_folder(folder)
         for temporary, final in staged:
             temporary.replace(final)

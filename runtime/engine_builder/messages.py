@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from multires_edge.runtime.backends.tensorrt.api import Message
+from multires_edge.runtime.backends.tensorrt.sidecar import Warned
 
 _WARNINGS = (
     (
@@ -50,23 +49,6 @@ _ERRORS = (
         "--batch or --time makes a tensor too large for TensorRT; reduce it",
     ),
 )
-
-
-@dataclass(frozen=True)
-class Warned:
-    """A warning, how often it was given, and its meaning (None if unknown)."""
-
-    text: str
-    explanation: str | None
-    count: int = 1
-
-    def line(self) -> str:
-        """The warning as one line of text."""
-        times = f" ({self.count} times)" if self.count > 1 else ""
-        return f"{self.text}{times}: {self.explanation or 'an unknown warning, please report it'}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {"text": self.text, "explanation": self.explanation, "count": self.count}
 
 
 def explain(messages: Sequence[Message]) -> list[Warned]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from multires_edge.base.errors import InputError
 from multires_edge.format.specs import GraphSpec, Shape
@@ -33,9 +32,6 @@ class Range:
 
     def __str__(self) -> str:
         return f"{self.least}:{self.best}:{self.most}"
-
-    def to_json(self) -> list[int]:
-        return [self.least, self.best, self.most]
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,3 @@ class Profile:
                     f"{given} makes a tensor of {elements:,} elements, but TensorRT allows at most "
                     f"{MOST_ELEMENTS:,}: give a smaller MAX"
                 )
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: size.to_json() for name, size in self.ranges.items()}

@@ -34,10 +34,10 @@ def check_engines(bundle: Bundle, precision: str, kinds: Sequence[str]) -> None:
         built = builder.build(bundle, kind, precision, batch=Range(1, 1, 4))
         states = bundle.manifest.graph(kind, precision).states
         in_place = {s.input for s in states if s.in_place and s.dtype != "int8"}
-        assert set(built.entry["in_place"]) == in_place
-        assert built.path.stat().st_size == built.entry["engine"]["bytes"] > 0
-        assert all(warning.explanation for warning in built.warnings), built.warnings
-        assert not any("expected" in str(warning.explanation) for warning in built.warnings)
+        assert set(built.sidecar.in_place) == in_place
+        assert built.path.stat().st_size == built.sidecar.engine.bytes > 0
+        assert all(warning.explanation for warning in built.sidecar.warnings), built.sidecar.warnings
+        assert not any("expected" in str(warning.explanation) for warning in built.sidecar.warnings)
 
 
 @pytest.mark.parametrize("precision", [*TARGETS["rtx"].precisions, INT8_QUEUES])

@@ -5,17 +5,23 @@ from __future__ import annotations
 import ctypes
 import sys
 from dataclasses import dataclass
+from typing import Annotated
+
+from multires_edge.format.fields import Line, Pattern
 
 # CUdevice_attribute of the CUDA driver API.
 _MAJOR, _MINOR = 75, 76
+
+
+Capability = Annotated[str, Pattern(r"[0-9]{1,2}\.[0-9]", "a compute capability such as 8.7")]
 
 
 @dataclass(frozen=True)
 class Gpu:
     """A CUDA device: its name in the driver, and its compute capability such as "8.7"."""
 
-    name: str
-    compute_capability: str
+    name: Line
+    compute_capability: Capability
 
 
 def find_gpu() -> Gpu | None:

@@ -15,10 +15,10 @@ from multires_edge.runtime.backends.tensorrt.engine_file import (
     EngineFile,
     check_engine,
     engines_of,
-    read_sidecar,
 )
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.loaded import LoadedEngine
+from multires_edge.runtime.backends.tensorrt.sidecar import read_sidecar
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 
 
@@ -66,7 +66,7 @@ def open_stepper(folder: Path, manifest: Manifest, precision: str, batch: int) -
             "on the device"
         )
     kind, engine, api = find_engine(folder, manifest, precision, gpu)
-    of_form = manifest.in_form(engine.entry["graph"]["form"])
+    of_form = manifest.in_form(engine.sidecar.graph.form)
     spec, states = of_form.graph(kind, precision), of_form.graph("step", precision).states
     device = CudaDevice()
     try:
@@ -117,12 +117,12 @@ def find_engine(
 
 def _api_for(path: Path) -> Api:
     try:
-        return load_api(read_sidecar(path)["tensorrt"]["package"])
+        return load_api(read_sidecar(path).tensorrt.package)
     except BackendError as error:
         raise BackendError(f"{path.name} {error}") from error
 
 
 def _updates_in_place(step: EngineFile, manifest: Manifest, precision: str) -> bool:
     """Whether a step engine updates all its queues in place."""
-    states = manifest.in_form(step.entry["graph"]["form"]).graph("step", precision).states
-    return all(state.input in step.in_place for state in states if state.in_place)
+    states = manifest.in_form(step.sidecar.graph.form).graph("step", precision).states
+    return all(state.input in step.sidecar.in_place for state in states if state.in_place)

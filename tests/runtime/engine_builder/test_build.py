@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,16 +21,19 @@ import pytest
 from multires_edge.base.errors import BackendError, ConfigError, InputError, OutputError
 from multires_edge.base.files import sha256_of, staged_file
 from multires_edge.export import export_bundle
+from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
-from multires_edge.runtime.backends.tensorrt.engine_file import check_engine, engines_of, read_sidecar
+from multires_edge.runtime.backends.tensorrt.engine_file import check_engine, engines_of
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
+from multires_edge.runtime.backends.tensorrt.sidecar import TensorRtRelease, read_sidecar
 from multires_edge.runtime.engine_builder import build as build_module
 from multires_edge.runtime.engine_builder.build import Builder
 from multires_edge.runtime.engine_builder.progress import BuildProgress
 from multires_edge.runtime.engine_builder.shapes import Range
 from multires_edge.runtime.engine_builder.timing_cache import TimingCache
 from tests.conftest import SMALL, random_net, save_published
+from tests.runtime.backends.tensorrt.bundles import sidecar_of
 
 trt: Any = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for Linux and Windows on x86-64")
 ORIN = Gpu("Orin", "8.7")
@@ -83,15 +86,15 @@ class TestAheadOfTime:
         built = Builder.here("rtx", ["8.6", "8.9"]).build(
             opened, "step", "fp32", batch=Range(1, 2, 4), progress=said.append
         )
-        entry = read_sidecar(built.path)
-        assert entry == built.entry | {key: entry[key] for key in ("format", "version", "sha256")}
+        sidecar = read_sidecar(built.path)
+        assert sidecar == built.sidecar
         graph = opened.manifest.graph("step", "fp32")
-        assert entry["engine"]["sha256"] == sha256_of(built.path)
-        assert entry["graph"]["sha256"] == graph.sha256 == sha256_of(bundle / graph.file)
-        assert entry["compute_capabilities"] == ["8.6", "8.9"] and entry["device"] is None
-        assert entry["tensorrt"] == {"package": "tensorrt_rtx", "version": trt.__version__}
-        assert entry["profile"] == {"batch": [1, 2, 4]}
-        assert entry["in_place"] == {f"queue_{j:02d}": f"next_queue_{j:02d}" for j in range(3)}
+        assert sidecar.engine.sha256 == sha256_of(built.path)
+        assert sidecar.graph.sha256 == graph.sha256 == sha256_of(bundle / graph.file)
+        assert sidecar.compute_capabilities == ("8.6", "8.9") and sidecar.device is None
+        assert sidecar.tensorrt == TensorRtRelease("tensorrt_rtx", trt.__version__)
+        assert sidecar.profile == {"batch": (1, 2, 4)}
+        assert sidecar.in_place == {f"queue_{j:02d}": f"next_queue_{j:02d}" for j in range(3)}
         assert built.path.read_bytes()[4:8] != b"json" and built.path.stat().st_size > 100_000
         layers = built.path.with_suffix(".layers.txt").read_text()
         assert layers.count("kv_cache_update") == 3 and "layers.0/norm" in layers
@@ -104,18 +107,18 @@ class TestAheadOfTime:
         here: dict[str, Any] = {"package": "tensorrt_rtx", "gpu": Gpu("NVIDIA GeForce RTX 4090", "8.9")}
         version = load_api("tensorrt_rtx").version
         engine = check_engine(built.path, manifest, "step", "fp32", version=version, **here)
-        assert engine.entry["source_sha256"] == manifest.source.sha256
+        assert engine.sidecar.source_sha256 == manifest.source.sha256
 
     def test_no_warning_is_unexplained(self, bundle: Path) -> None:
         built = Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
-        assert built.warnings and all(warning.explanation for warning in built.warnings)
+        assert built.sidecar.warnings and all(warning.explanation for warning in built.sidecar.warnings)
 
     def test_an_unexpectedly_large_engine_is_warned_of(
         self, bundle: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(build_module, "_KERNEL_BYTES", 1000)
         built = Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
-        assert any("expected" in str(warning.explanation) for warning in built.warnings)
+        assert any("expected" in str(warning.explanation) for warning in built.sidecar.warnings)
 
     def test_all_compute_capabilities_but_turing_by_default(self) -> None:
         assert Builder.here("rtx").compute_capabilities == ("8.0", "8.6", "8.9", "12.0", "12.1")
@@ -142,11 +145,10 @@ class TestOnTheDevice:
     def test_the_device_stands_in_the_sidecar(self, bundle: Path, device: Any) -> None:
         device(ORIN, "10.3.0")
         built = Builder.here("jetpack6").build(open_bundle(bundle), "step", "fp32")
-        entry = built.entry
-        assert entry["device"] == {"name": "Orin", "compute_capability": "8.7"}
-        assert entry["compute_capabilities"] == ["8.7"]
-        assert entry["tensorrt"] == {"package": "tensorrt", "version": "10.3.0"}
-        assert entry["graph"]["file"] == "step.opset17.onnx" and entry["in_place"] == {}
+        sidecar = built.sidecar
+        assert sidecar.device == ORIN and sidecar.compute_capabilities == ("8.7",)
+        assert sidecar.tensorrt == TensorRtRelease("tensorrt", "10.3.0")
+        assert sidecar.graph.file == "step.opset17.onnx" and sidecar.in_place == {}
         layers = built.path.with_suffix(".layers.txt").read_text()
         assert "The engine, as built" in layers and "gemm" in layers
         assert (bundle / "engines" / "Orin.sm87.tensorrt-10.3.0.timing").stat().st_size > 0
@@ -166,7 +168,7 @@ class TestOnTheDevice:
         monkeypatch.setattr(TimingCache, "save", full)
         built = Builder.here("jetpack6").build(open_bundle(bundle), "step", "fp32")
         assert engines_of(bundle) == [built.path]
-        assert "No space left on device): the next build measures again" in built.warnings[-1].line()
+        assert "No space left on device): the next build measures again" in built.sidecar.warnings[-1].line()
 
     @pytest.mark.parametrize(
         ("gpu", "version", "form"),
@@ -276,8 +278,8 @@ class TestWriting:
         with pytest.raises(OutputError, match="exists already; give --force"):
             builder.build(opened, "step", "fp32")
         again = builder.build(opened, "step", "fp32", batch=Range(1, 1, 2), force=True)
-        assert read_sidecar(again.path)["profile"] != first.entry["profile"]
-        assert read_sidecar(again.path)["engine"]["sha256"] == sha256_of(again.path)
+        assert read_sidecar(again.path).profile != first.sidecar.profile
+        assert read_sidecar(again.path).engine.sha256 == sha256_of(again.path)
 
     @pytest.mark.parametrize("file", [".engine", ".layers.txt", ".json"])
     def test_a_full_disk_leaves_nothing(
@@ -314,18 +316,19 @@ class TestWriting:
 
         monkeypatch.setattr(Path, "replace", slow)
         path = tmp_path / "engines" / "step.fp32.rtx.engine"
+        graph = GraphSpec("step.onnx", "0" * 64, 24, (), ())
 
         def write(plan: bytes) -> None:
-            entry = {"engine": {"sha256": hashlib.sha256(plan).hexdigest()}, "plan": plan.decode()}
+            sidecar = replace(sidecar_of(path.name, plan, graph), tools={"plan": plan.decode()})
             made = build_module._Made(plan, "", {}, {}, 0.0, [])
-            build_module._write(path, made, entry, force=True)
+            build_module._write(path, made, sidecar, force=True)
 
         first = threading.Thread(target=write, args=(b"first",))
         first.start()
         assert renaming.wait(10)
         write(b"second")
         first.join()
-        assert read_sidecar(path)["engine"]["sha256"] == sha256_of(path)
+        assert read_sidecar(path).engine.sha256 == sha256_of(path)
 
     def test_ctrl_c_during_the_build(self, bundle: Path) -> None:
         def interrupt(_: str) -> None:

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+import hashlib
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from multires_edge.export import export_bundle
-from multires_edge.format.targets import TARGETS
+from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime import Bundle, Stream, open_bundle
+from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.host import host_stepper
+from multires_edge.runtime.backends.tensorrt.sidecar import EngineBytes, GraphBytes, Sidecar, TensorRtRelease
 from tests.conftest import random_net, save_published, variant
 
 # What an engine of each graph looks like to the backend: (kind, whether queues are updated in place).
 FORMS = {"step in place": ("step", True), "step": ("step", False), "taps": ("taps", False)}
 
 
-@contextmanager
-def target_with_taps(base: str) -> Iterator[str]:
-    """A target like ``base`` that wants the taps graph too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(TARGETS, "device", replace(TARGETS[base], name="device", taps_graph=True))
-        yield "device"
-
-
-def export(folder: Path, base: str = "cpu", pool: str = "cumulative", **changes: Any) -> Bundle:
+def export(folder: Path, target: str = "tensorrt11", pool: str = "cumulative", **changes: Any) -> Bundle:
     """A small proven bundle with full, step and taps graphs in float32 and float16."""
     checkpoint = save_published(random_net(variant(**changes)), folder / "run")
-    with target_with_taps(base) as target:
-        path = export_bundle(
-            checkpoint, folder / "a.bundle", target=target, pool=pool, precisions=("fp32", "fp16")
-        ).path
+    path = export_bundle(
+        checkpoint, folder / "a.bundle", target=target, pool=pool, precisions=("fp32", "fp16")
+    ).path
     return open_bundle(path)
 
 
@@ -43,3 +32,28 @@ def on_host(bundle: Bundle, form: str, batch: int, precision: str = "fp32") -> S
     kind, in_place = FORMS[form]
     stepper = host_stepper(bundle.path, bundle.manifest, kind, precision, batch, in_place=in_place)
     return bundle.stream_of(stepper, batch, precision)
+
+
+ORIN = Gpu("Orin", "8.7")
+
+
+def sidecar_of(
+    name: str, content: bytes, graph: GraphSpec, in_place: dict[str, str] | None = None
+) -> Sidecar:
+    """The sidecar of an engine that was built on an Orin."""
+    kind, precision, target, _ = name.split(".")
+    return Sidecar(
+        engine=EngineBytes(name, len(content), hashlib.sha256(content).hexdigest()),
+        graph=GraphBytes(kind, precision, "opset24", graph.file, graph.sha256, 9),
+        source_sha256="0" * 64,
+        target=target,
+        tensorrt=TensorRtRelease("tensorrt", "10.16.1"),
+        device=ORIN,
+        compute_capabilities=(ORIN.compute_capability,),
+        profile={"batch": (1, 1, 4)},
+        in_place=in_place or {},
+        options={"strongly_typed": True, "builder_optimization_level": 3},
+        seconds=1.5,
+        warnings=(),
+        tools={"multires-edge": "0.1.0"},
+    )

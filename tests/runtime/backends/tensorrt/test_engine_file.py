@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from multires_edge.base.errors import BackendError, BundleError
-from multires_edge.base.files import sha256_of
+from multires_edge.format.fields import digest_of
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends.tensorrt.engine_file import (
     EngineFile,
     check_engine,
     engine_path,
     engines_of,
+)
+from multires_edge.runtime.backends.tensorrt.gpu import Gpu
+from multires_edge.runtime.backends.tensorrt.sidecar import (
+    GraphBytes,
+    TensorRtRelease,
     sidecar_content,
     sidecar_path,
 )
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu
+from tests.hostile import put as put_value
+from tests.runtime.backends.tensorrt.bundles import ORIN, sidecar_of
 
-ORIN = Gpu("Orin", "8.7")
 RTX = Gpu("NVIDIA GeForce RTX 4090", "8.9")
 
 
@@ -31,19 +37,8 @@ def put(bundle: Path, target: str = "jetpack7", **changes: Any) -> Path:
     path = engine_path(bundle, "step", "fp32", target)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"engine of " + target.encode())
-    entry: dict[str, Any] = {
-        "engine": {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)},
-        "graph": {
-            "kind": "step", "precision": "fp32", "form": "opset24",
-            "file": graph.file, "sha256": graph.sha256,
-        },
-        "tensorrt": {"package": "tensorrt", "version": "10.16.1"},
-        "device": {"name": ORIN.name, "compute_capability": ORIN.compute_capability},
-        "compute_capabilities": [ORIN.compute_capability],
-        "profile": {"batch": [1, 1, 4]},
-        "in_place": {"queue_00": "next_queue_00"},
-    }  # fmt: skip
-    sidecar_path(path).write_bytes(sidecar_content(entry | changes))
+    sidecar = sidecar_of(path.name, path.read_bytes(), graph, {"queue_00": "next_queue_00"})
+    sidecar_path(path).write_bytes(sidecar_content(replace(sidecar, **changes)))
     return path
 
 
@@ -51,9 +46,9 @@ def put_rtx(bundle: Path) -> Path:
     return put(
         bundle,
         "rtx",
-        tensorrt={"package": "tensorrt_rtx", "version": "1.7.1.116"},
+        tensorrt=TensorRtRelease("tensorrt_rtx", "1.7.1.116"),
         device=None,
-        compute_capabilities=["8.6", "8.9"],
+        compute_capabilities=("8.6", "8.9"),
     )
 
 
@@ -73,7 +68,7 @@ class TestWhatFits:
         path = put(bundle)
         engine = read(bundle)
         assert engine.path == path and engine.read() == b"engine of jetpack7"
-        assert engine.in_place == {"queue_00": "next_queue_00"}
+        assert engine.sidecar.in_place == {"queue_00": "next_queue_00"}
 
     def test_an_engine_for_several_devices(self, bundle: Path) -> None:
         path = put_rtx(bundle)
@@ -123,16 +118,18 @@ class TestRefusals:
             read(bundle)
 
     def test_a_later_sidecar(self, bundle: Path) -> None:
-        put(bundle, version=2)
+        path = sidecar_path(put(bundle))
+        entry = json.loads(path.read_text()) | {"version": 2}
+        path.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
         with pytest.raises(BundleError, match="has version 2, this release reads 1"):
             read(bundle)
 
     def test_another_bundles(self, bundle: Path) -> None:
-        graph = {"form": "opset24", "file": "step.onnx", "sha256": "0" * 64}
+        graph = GraphBytes("step", "fp32", "opset24", "step.onnx", "0" * 64, 9)
         put(bundle, graph=graph)
         with pytest.raises(BundleError, match=r"another bundle's step\.onnx"):
             read(bundle)
-        put(bundle, graph=graph | {"form": "opset17"})
+        put(bundle, graph=replace(graph, form="opset17"))
         with pytest.raises(BundleError, match=r"another bundle's step\.onnx"):
             read(bundle)
 
@@ -161,3 +158,31 @@ class TestRefusals:
         put_rtx(bundle)
         with pytest.raises(BackendError, match="no CUDA driver or GPU was found"):
             read_rtx(bundle, gpu=None)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("engine.bytes", -1, "engine.bytes is -1, expected 0 to"),
+        ("engine.file", "../a.engine", "engine.file is '../a.engine', expected a file in the bundle"),
+        ("engine.file", "step.fp16.jetpack7.engine", r"expected step\.fp32\.jetpack7\.engine"),
+        ("target", "rtx", r"expected step\.fp32\.rtx\.engine"),
+        ("device.compute_capability", "eight", "expected a compute capability such as 8.7"),
+        ("device", 7, "device is 7, expected an object or null"),
+        ("compute_capabilities", [], "compute_capabilities at least one"),
+        ("profile.batch", [4, 1, 1], r"profile.batch is \[4, 1, 1\], expected MIN <= OPT <= MAX"),
+        ("profile.batch", [1, 1], "expected a list of 3"),
+        ("profile.depth", [1, 1, 1], "a key of profile is 'depth', expected batch or time"),
+        ("in_place.queue_07", "next_queue_07", "has other states than step.onnx"),
+        ("tensorrt.version", "10;3", "expected a version such as 10.3.0"),
+        ("seconds", 1e999, "Infinity is not JSON"),
+        ("warnings", [{"text": "\x1b[31m", "explanation": None, "count": 1}], "without control characters"),
+        ("tools", None, "tools is None, expected an object"),
+    ],
+)
+def test_a_hostile_sidecar(bundle: Path, path: str, value: Any, message: str) -> None:
+    file = sidecar_path(put(bundle))
+    entry = put_value(json.loads(file.read_text()), path, value)
+    file.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
+    with pytest.raises(BundleError, match=message):
+        read(bundle)

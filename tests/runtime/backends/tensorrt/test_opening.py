@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 
 from multires_edge.base.errors import BackendError, BundleError, MissingExtraError, MultiresError
-from multires_edge.base.files import sha256_of
-from multires_edge.format.fields import digest_of
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.backends.tensorrt import opening
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.opening import find_engine
-from tests.runtime.backends.tensorrt.bundles import export
+from multires_edge.runtime.backends.tensorrt.sidecar import (
+    GraphBytes,
+    TensorRtRelease,
+    sidecar_content,
+    sidecar_path,
+)
+from tests.runtime.backends.tensorrt.bundles import export, sidecar_of
 
 ORIN = Gpu("Orin", "8.7")
 
@@ -50,19 +54,8 @@ def add_engine(
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"an engine")
     updates = {state.input: state.output for state in spec.states if in_place and state.in_place}
-    entry = {
-        "format": "multires-engine",
-        "version": 1,
-        "engine": {"file": path.name, "sha256": sha256_of(path), "bytes": 9},
-        "graph": {"kind": kind, "form": "opset24", "file": spec.file, "sha256": spec.sha256},
-        "tensorrt": {"package": "tensorrt", "version": "10.16.1"},
-        "device": {"name": "Orin"},
-        "compute_capabilities": ["8.7"],
-        "profile": {"batch": [1, 1, 4]},
-        "in_place": updates,
-    }
-    entry |= changes
-    path.with_suffix(".json").write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
+    sidecar = replace(sidecar_of(path.name, b"an engine", spec, updates), **changes)
+    sidecar_path(path).write_bytes(sidecar_content(sidecar))
     return path
 
 
@@ -85,7 +78,7 @@ class TestChoice:
         assert chosen(bundle) == "taps"
 
     def test_the_first_that_runs_here(self, bundle: Bundle) -> None:
-        add_engine(bundle, "step", target="a", compute_capabilities=["11.0"], device={"name": "Thor"})
+        add_engine(bundle, "step", target="a", compute_capabilities=["11.0"], device=Gpu("Thor", "8.7"))
         path = add_engine(bundle, "step", target="b")
         assert find_engine(bundle.path, bundle.manifest, "fp32", ORIN)[1].path == path
 
@@ -99,12 +92,12 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "error", "reason"),
         [
-            ({"tensorrt": {"package": "tensorrt", "version": "10.3.0"}}, BackendError,
+            ({"tensorrt": TensorRtRelease("tensorrt", "10.3.0")}, BackendError,
              r"built by tensorrt 10\.3\.0, but tensorrt 10\.16\.1 is installed"),
-            ({"device": {"name": "Thor"}}, BackendError, "built on Thor, but this is Orin"),
-            ({"device": None, "compute_capabilities": ["8.6", "8.9"]}, BackendError,
+            ({"device": Gpu("Thor", "8.7")}, BackendError, "built on Thor, but this is Orin"),
+            ({"device": None, "compute_capabilities": ("8.6", "8.9")}, BackendError,
              r"8\.6 or 8\.9, but Orin has 8\.7"),
-            ({"graph": {"form": "opset24", "file": "step.onnx", "sha256": "0" * 64}}, BundleError,
+            ({"graph": GraphBytes("step", "fp32", "opset24", "step.onnx", "0" * 64, 9)}, BundleError,
              "another bundle's"),
         ],
     )  # fmt: skip
@@ -135,8 +128,8 @@ class TestRefusals:
             bundle.stream(backend="tensorrt", precision="fp16")
 
     def test_every_reason_is_given(self, bundle: Bundle) -> None:
-        add_engine(bundle, "step", device={"name": "Thor"})
-        add_engine(bundle, "taps", device={"name": "Xavier"})
+        add_engine(bundle, "step", device=Gpu("Thor", "8.7"))
+        add_engine(bundle, "taps", device=Gpu("Xavier", "8.7"))
         with pytest.raises(BackendError, match=r"Thor.*; .*Xavier"):
             bundle.stream(backend="tensorrt")
 
