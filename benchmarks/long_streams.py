@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from multires_edge.calibration.data import load_data
 from multires_edge.cli.terminal import print_table
 from multires_edge.export import Int8Options, export_bundle
 from multires_edge.format.card import read_card
 from multires_edge.format.pooling import Window
 from multires_edge.models.loading import load_checkpoint
 from multires_edge.runtime import open_bundle
+from multires_edge.runtime.evaluation.loading import load_data
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

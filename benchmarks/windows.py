@@ -24,8 +24,9 @@ from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Samples
 from multires_edge.runtime.ecg.streams import card_of
-from multires_edge.runtime.evaluation.dataset import Dataset, load_data
+from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.diagnostic import youden_threshold
+from multires_edge.runtime.evaluation.loading import load_data
 from multires_edge.runtime.evaluation.scoring import MacroAuroc, bootstrap, interval
 
 EVERY = 0.5
@@ -65,9 +66,9 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     bundle = open_bundle(arguments.bundle)
-    model, preprocessing = bundle.manifest.model, bundle.preprocessing
-    other = load_data(arguments.thresholds_from, model, preprocessing)
-    data = load_data(arguments.data, model, preprocessing)
+    model, card = bundle.manifest.model, bundle.manifest.card
+    other = load_data(arguments.thresholds_from, model, card)
+    data = load_data(arguments.data, model, card)
     assert other.labels is not None and data.labels is not None
     chosen = alone(bundle, other)[:, -1]
     thresholds = np.array([youden_threshold(*each) for each in zip(chosen.T, other.labels.T, strict=True)])
@@ -102,7 +103,7 @@ def decide(bundle: Bundle, parts: Sequence[NDArray[np.float64]], pool: str) -> l
 def millivolts(bundle: Bundle, data: Dataset) -> list[NDArray[np.float64]]:
     """Records as a device would give them: (time, channels), in the card's unit."""
     card = card_of(bundle)
-    return list(np.moveaxis(data.inputs, 1, 2) * np.asarray(card.std) + np.asarray(card.mean))
+    return list(np.moveaxis(data.inputs[:], 1, 2) * np.asarray(card.std) + np.asarray(card.mean))
 
 
 def probabilities(decisions: Sequence[Decision]) -> NDArray[np.float64]:

@@ -23,6 +23,7 @@ from multires_edge.calibration.table import HISTOGRAM_BINS, CalibrationTable, Te
 from multires_edge.calibration.tensors import logical_tensors, observe
 from multires_edge.format.arrays import check_array
 from multires_edge.runtime.evaluation.dataset import Dataset, check_lengths
+from multires_edge.runtime.evaluation.pieces import RecordPieces
 
 if TYPE_CHECKING:
     from multires_edge.format.config import ModelConfig
@@ -59,7 +60,7 @@ def calibrate(
             histograms[name].add(values)
         except OverflowedError:
             raise OverflowedError(
-                f"{dataset.path}: {name} overflows float32 in record {row}; are the data normalized?"
+                f"{dataset.path}: {name} overflows float32 in {dataset.record(row)}; are the data normalized?"
             ) from None
 
     for row in range(len(dataset)):
@@ -97,8 +98,10 @@ def _range(method: Method, histogram: MagnitudeHistogram) -> TensorRange:
 
 
 def _check(dataset: Dataset, config: ModelConfig) -> None:
-    """Check the data again: a dataset may also be made in memory."""
+    """Check the data again: a dataset may also be made in memory. Recordings are checked as they are read."""
     try:
+        if isinstance(dataset.inputs, RecordPieces):
+            return
         if config.encoder == "token":
             check_array(dataset.inputs, "tokens", np.dtype(np.int64), ("n", "time"), config.n_tokens)
         else:

@@ -13,6 +13,7 @@ import click
 
 from multires_edge.base.errors import InputError
 from multires_edge.cli.options import PRECISION, Names, backend_option, bundle_argument
+from multires_edge.cli.recording_options import lead_options, renamed_leads
 
 if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle
@@ -63,16 +64,7 @@ def session_options(speed: str) -> Callable[[Function], Function]:
             show_default=True,
             help="How recordings are played.",
         ),
-        click.option(
-            "--allow-missing", is_flag=True, help="Feed zeros for leads that a source does not have."
-        ),
-        click.option(
-            "--lead",
-            "renamed",
-            multiple=True,
-            metavar="CHANNEL=LEAD",
-            help="The source's LEAD stands for the card's CHANNEL; may be repeated.",
-        ),
+        lead_options,
         click.option("--rate", type=float, metavar="HZ", help="Rate of sources that do not say it."),
         click.option("--unit", metavar="UNIT", help="Unit of sources that do not say it: uV, mV or V."),
         click.option(
@@ -218,14 +210,3 @@ def _digest_of_card(bundle: Bundle) -> str:
     return digest_of(
         {"preprocessing": plain(bundle.preprocessing), "labels": bundle.labels, "output": output}
     )
-
-
-def renamed_leads(pairs: tuple[str, ...]) -> dict[str, str]:
-    """The source's lead by the card's channel, from CHANNEL=LEAD. Raises InputError."""
-    renamed = {}
-    for pair in pairs:
-        channel, _, lead = pair.partition("=")
-        if not channel or not lead:
-            raise InputError(f"--lead is {pair!r}, expected CHANNEL=LEAD, such as II=MLII")
-        renamed[channel] = lead
-    return renamed

@@ -16,7 +16,6 @@ import torch
 
 from multires_edge.base.errors import ConfigError, MultiresError
 from multires_edge.base.files import sha256_of
-from multires_edge.calibration.data import Dataset, load_data
 from multires_edge.export.bundle_folder import atomic_folder
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import FoldedNetwork, fold
@@ -48,6 +47,8 @@ from multires_edge.models.loading import build_network
 from multires_edge.models.network import MultiresNet
 from multires_edge.models.threads import one_thread
 from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.evaluation.loading import load_data
 
 # Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.
 _MAX_QUEUE_BYTES = (1 << 31) - 1

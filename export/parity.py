@@ -30,8 +30,8 @@ from multires_edge.runtime.stream import Stream
 from multires_edge.runtime.verify import checked_backends
 
 if TYPE_CHECKING:
-    from multires_edge.calibration.data import Dataset
     from multires_edge.models.network import MultiresNet
+    from multires_edge.runtime.evaluation.dataset import Dataset
 
 SEED = 2023
 ROWS = 3
@@ -371,7 +371,7 @@ class _Prover:
     def _records(self, dataset: Dataset) -> None:
         affordable = min(int(_WORK_ALLOWED / self.proof.n_parameters), _STEPS_ALLOWED * 4)
         steps = max(1, min(dataset.inputs.shape[-1], affordable // 4))
-        inputs = dataset.inputs[: min(_RECORDS, max(1, affordable // steps)), ..., :steps]
+        inputs = dataset.inputs[: min(_RECORDS, max(1, affordable // steps))][..., :steps]
         lengths = None if dataset.lengths is None else np.minimum(dataset.lengths[: len(inputs)], steps)
         if self.precision == "fp32" and self.form == self.first_form:
             self.proof.data += f", and {_counted(len(inputs), 'record')} of {dataset.path.name}"

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from multires_edge.calibration.data import load_data
 from multires_edge.calibration.measure import calibrate
 from multires_edge.calibration.table import CalibrationTable, TensorRange
 from multires_edge.export.accuracy_budget import Budget, Effect, keep_within
@@ -17,6 +16,7 @@ from multires_edge.export.precision.int8 import input_ranges, quantizable, quant
 from multires_edge.format.card import Card
 from multires_edge.format.manifest import QuantizationSpec
 from multires_edge.format.targets import GraphForm
+from multires_edge.runtime.evaluation.loading import load_data
 
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import InputError
+from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.specs import Shape
 
 
@@ -78,3 +79,15 @@ def npz_bytes(**arrays: NDArray[Any]) -> bytes:
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz file. Raises DataError. Never runs code from the file (no pickles)."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, expected an .npz file")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not an .npz file, or damaged (an .npz is a zip archive of arrays)")
+    try:
+        return read_npz(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from error

@@ -10,6 +10,7 @@ import click
 from multires_edge.base.errors import ConfigError, DataError, MissingExtraError
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import FILE, METHOD, json_option, tree_options
+from multires_edge.cli.recording_options import lead_options, renamed_leads, window_option
 from multires_edge.cli.terminal import Progress, print_json, print_table
 
 if TYPE_CHECKING:
@@ -51,12 +52,8 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Card in JSON; recordings and x_uv need its preprocessing.",
 )
-@click.option(
-    "--window",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Cut recordings into pieces  [default: whole]",
-)
+@window_option
+@lead_options
 @tree_options
 @json_option
 def calibrate(
@@ -68,6 +65,8 @@ def calibrate(
     percentile: float | None,
     card: Path | None,
     window: float | None,
+    allow_missing: bool,
+    renamed: tuple[str, ...],
     tree_select: str | None,
     depth: int | None,
     training_length: int | None,
@@ -80,12 +79,12 @@ def calibrate(
     """
     _require_torch()
     from multires_edge.base.files import check_file
-    from multires_edge.calibration.data import load_data
     from multires_edge.calibration.measure import calibrate as measure
     from multires_edge.format.card import read_card
     from multires_edge.models.checkpoint import check_file as check_checkpoint
     from multires_edge.models.inference import Overrides
     from multires_edge.models.loading import load_checkpoint
+    from multires_edge.runtime.evaluation.loading import load_data
 
     check_checkpoint(checkpoint)
     chosen = _method(method, percentile)
@@ -98,7 +97,10 @@ def calibrate(
         progress("reading")
         net = load_checkpoint(checkpoint, Overrides(cast(Any, tree_select), depth, training_length))
         read = None if card is None else read_card(card, net.config)
-        dataset = load_data(data, net.config, read, window)
+        dataset = load_data(
+            data, net.config, read,
+            window=window, allow_missing=allow_missing, rename=renamed_leads(renamed),
+        )  # fmt: skip
         table = measure(net, dataset, chosen, progress=progress)
         table.write(output, force=force)
     if as_json:

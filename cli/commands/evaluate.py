@@ -10,6 +10,7 @@ import click
 from multires_edge.base.errors import InputError
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import FILE, PRECISION_LIST, backend_option, bundle_argument, json_option
+from multires_edge.cli.recording_options import lead_options, renamed_leads, window_option
 from multires_edge.cli.terminal import Progress, print_json, print_table
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ _NOT_ECG = {
     "resamples": "--bootstrap",
     "limit": "--limit",
     "batch": "--batch",
+    "window": "--window",
 }
 _ONLY_ECG = {
     "thresholds_from": "--thresholds-from",
     "thresholds": "--threshold",
     "pool": "--pool",
     "every": "--every",
-    "allow_missing": "--allow-missing",
 }
 
 
@@ -42,10 +43,10 @@ _ONLY_ECG = {
     "--data",
     "data_file",
     type=FILE,
-    metavar="FILE",
+    metavar="PATH",
     required=True,
-    help="An .npz: x, x_uv, x_u8 or tokens, and labels for classification. With --ecg also a folder of WFDB "
-    "records and a labels.csv.",
+    help="An .npz (x, x_uv, x_u8 or tokens, and labels for classification), or a folder of recordings and a "
+    "labels.csv.",
 )
 @click.option(
     "--graph",
@@ -101,7 +102,8 @@ _ONLY_ECG = {
 )
 @click.option("--pool", metavar="POOL", help="With --ecg: as in stream.")
 @click.option("--every", default="0.5s", show_default=True, metavar="TIME", help="With --ecg: as in stream.")
-@click.option("--allow-missing", is_flag=True, help="With --ecg: as in stream.")
+@window_option
+@lead_options
 @click.pass_context
 def evaluate(
     context: click.Context,
@@ -120,7 +122,9 @@ def evaluate(
     thresholds: tuple[str, ...],
     pool: str | None,
     every: str,
+    window: float | None,
     allow_missing: bool,
+    renamed: tuple[str, ...],
 ) -> None:
     """Measure BUNDLE's accuracy on data.
 
@@ -138,18 +142,22 @@ def evaluate(
         evaluate_ecg(
             bundle, data_file, thresholds=thresholds, thresholds_from=thresholds_from,
             precisions=precision if _typed(context, "precision") else None, as_json=as_json,
-            pool=pool, every=every, allow_missing=allow_missing, backend=backend,
+            pool=pool, every=every, allow_missing=allow_missing, rename=renamed_leads(renamed),
+            backend=backend,
         )  # fmt: skip
         return
     _refuse(context, _ONLY_ECG, "is an option of --ecg, which is missing")
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.evaluation import evaluate as evaluation
-    from multires_edge.runtime.evaluation.dataset import load_data
+    from multires_edge.runtime.evaluation.loading import load_data
 
     with Progress() as progress:
         progress("reading")
         opened = open_bundle(bundle)
-        data = load_data(data_file, opened.manifest.model, opened.preprocessing)
+        data = load_data(
+            data_file, opened.manifest.model, opened.manifest.card,
+            window=window, allow_missing=allow_missing, rename=renamed_leads(renamed),
+        )  # fmt: skip
         if limit is not None:
             data = data.first(limit)
         results = evaluation.compare(

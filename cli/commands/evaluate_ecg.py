@@ -13,9 +13,10 @@ from multires_edge.cli.terminal import Progress, print_json, print_table
 
 if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle
-    from multires_edge.runtime.ecg.alarm_accuracy import Delays, Performance
-    from multires_edge.runtime.ecg.recordings import LabelledRecordings
+    from multires_edge.runtime.ecg.settings import StreamOptions
+    from multires_edge.runtime.evaluation.decision_accuracy import Delays, Performance
     from multires_edge.runtime.evaluation.diagnostic import Rate
+    from multires_edge.runtime.evaluation.recordings import LabelledRecordings
 
 
 def evaluate_ecg(
@@ -26,12 +27,13 @@ def evaluate_ecg(
     thresholds_from: Path | None,
     precisions: Sequence[str] | None,
     as_json: bool,
-    **options: Any,
+    **chosen: Any,
 ) -> None:
-    """``options`` are those of the stream. Raises MultiresError."""
+    """Measure and print. ``chosen`` are fields of StreamOptions. Raises MultiresError."""
     from multires_edge.runtime.bundle import open_bundle
-    from multires_edge.runtime.ecg.alarm_accuracy import assess
-    from multires_edge.runtime.ecg.recordings import load_recordings
+    from multires_edge.runtime.ecg.settings import StreamOptions
+    from multires_edge.runtime.evaluation.decision_accuracy import assess
+    from multires_edge.runtime.evaluation.recordings import load_recordings
 
     if thresholds_from is not None and data_path.resolve() == thresholds_from.resolve():
         raise InputError(
@@ -41,30 +43,31 @@ def evaluate_ecg(
     with Progress() as progress:
         progress("reading")
         opened = open_bundle(bundle)
+        options = StreamOptions(**chosen)
         data = load_recordings(data_path, opened)
         limits, how = _thresholds(opened, thresholds, thresholds_from, options)
         names = list(precisions or opened.manifest.graphs["step"])
-        result = assess(opened, data, limits, precisions=names, progress=progress, **options)
+        result = assess(opened, data, limits, options, precisions=names, progress=progress)
     if as_json:
-        settings = {"bundle": str(bundle), "data": str(data_path), "thresholds_from": how, **options}
+        settings = {"bundle": str(bundle), "data": str(data_path), "thresholds_from": how, **chosen}
         print_json(settings | {"precision": names[0]} | result.to_json())
     else:
         _print(result, data, how, names[0])
 
 
 def _thresholds(
-    bundle: Bundle, given: Sequence[str], chosen_on: Path | None, options: dict[str, Any]
+    bundle: Bundle, given: Sequence[str], chosen_on: Path | None, options: StreamOptions
 ) -> tuple[dict[str, float], str]:
     """By label, and in words where they are from."""
-    from multires_edge.runtime.ecg.alarm_accuracy import choose_thresholds
-    from multires_edge.runtime.ecg.recordings import load_recordings
     from multires_edge.runtime.ecg.thresholds import Alarms, Threshold
+    from multires_edge.runtime.evaluation.decision_accuracy import choose_thresholds
+    from multires_edge.runtime.evaluation.recordings import load_recordings
 
     labels = bundle.class_names
     parsed = [Threshold.parse(text) for text in given]
     Alarms(parsed, labels)  # refuses labels that there are not
     if chosen_on is not None:
-        limits = choose_thresholds(bundle, load_recordings(chosen_on, bundle), **options)
+        limits = choose_thresholds(bundle, load_recordings(chosen_on, bundle), options)
         how = f"the greatest sensitivity + specificity on {chosen_on}"
     else:
         limits, how = dict.fromkeys(labels, 0.5), "0.5 where none is given"
@@ -103,7 +106,7 @@ def _print(result: Performance, data: LabelledRecordings, how: str, precision: s
             off = [f"{each.mean_difference:.5f}", f"{each.largest_difference:.5f}"]
             rows.append([name, _rate(each.same, ".2%"), *off])
         print_table(rows, frozenset((1, 2, 3)))
-    from multires_edge.runtime.ecg.alarm_accuracy import NOTICE
+    from multires_edge.runtime.evaluation.decision_accuracy import NOTICE
 
     click.echo(NOTICE)
 

@@ -1,13 +1,13 @@
-"""One source's way from electrodes to the network's inputs: leads, quality, gaps, rate, normalisation.
+"""Converts the samples of one source to inputs of the network: leads, quality, gaps, rate, normalization.
 
-Samples wait until those of a whole block are there, and a block ends where a decision is due. So
-everything behind works on the same blocks, and gives the same bits, however the samples came in.
+Samples wait until those of a whole block are there. A block ends where a decision is due. All later steps
+work on the same blocks, so the results are the same to the bit, whatever the size of the chunks.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
@@ -15,24 +15,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import InputError
+from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.ecg.decision import Event
 from multires_edge.runtime.ecg.gaps import GapPolicy, Gaps
 from multires_edge.runtime.ecg.leads import LeadMap, volts_per
 from multires_edge.runtime.ecg.quality import Flags, Quality
 from multires_edge.runtime.ecg.resample import Resampler, check_rate
+from multires_edge.runtime.ecg.signal import SignalSpec
 
-# What is ready at once of a recording is looked at, filled and resampled at once, up to so much.
+# Blocks of a recording that are processed in one go.
 _BLOCKS_TOGETHER = 64
+_MISSING_AT_ONCE = 4096
 
 
 @dataclass
 class Block:
-    """The steps up to the next decision or reset: ``x`` (channels, steps) float32, or None while silent.
+    """The steps up to the next decision or reset: ``x`` (channels, steps) float32, or None in a silence.
 
-    ``restart``: the stream starts over before it; ``steps``: those since then, with this block's;
-    ``decide``: a decision is due at its end; ``reset``: the stream starts over behind it.
+    ``restart``: the stream starts over before the block; ``reset``: after it. ``decide``: a decision is due
+    at its end. ``steps`` counts from the last start of the stream to the end of the block.
     """
 
     x: NDArray[np.float32] | None
@@ -47,42 +49,62 @@ class Block:
 
     @property
     def length(self) -> int:
-        """Steps of ``x``, none while silent."""
+        """The number of steps of ``x``, 0 in a silence."""
         return 0 if self.x is None else self.x.shape[1]
+
+    def save(self) -> dict[str, Any]:
+        # The time of arrival has no meaning after a restart of the process.
+        return vars(self) | {"events": [event.save() for event in self.events], "arrived": None}
+
+    @classmethod
+    def load(cls, saved: dict[str, Any]) -> Block:
+        """The block of :meth:`save`."""
+        quality = {channel: tuple(flags) for channel, flags in saved["quality"].items()}
+        return cls(**saved | {"quality": quality, "events": [Event(**event) for event in saved["events"]]})
 
 
 class FrontEnd:
-    """Turns samples of ``leads`` at ``rate`` Hz into blocks of ``every`` steps, cut where ``reset`` says."""
+    """Converts samples of ``signal`` to blocks of ``every`` steps, cut after every ``reset`` steps too.
+
+    Raises DataError or InputError, with the name of the source, if leads, units or rate do not fit.
+    """
 
     def __init__(
         self,
-        name: str,
-        leads: LeadMap,
-        rate: float,
+        signal: SignalSpec,
         preprocessing: Preprocessing,
         *,
         every: int,
-        reset: int | None,
-        gap: GapPolicy,
+        reset: int | None = None,
+        gap: GapPolicy | None = None,
+        allow_missing: bool = False,
+        rename: Mapping[str, str] | None = None,
     ) -> None:
-        check_rate(rate)
-        rate = float(rate)
-        channels = len(leads.channels)
-        self.name, self.leads, self.rate = name, leads, rate
+        self.name = signal.name
+        try:
+            self.leads = LeadMap(
+                signal.leads, signal.unit, preprocessing, allow_missing=allow_missing, rename=rename
+            )
+            check_rate(signal.rate)
+            self.rate = float(signal.rate)
+            channels = len(self.leads.channels)
+            self._resampler = Resampler(self.rate, preprocessing.sampling_rate, channels)
+        except (DataError, InputError) as error:
+            raise type(error)(f"{self.name}: {error}") from error
         self.ready: deque[Block] = deque()
         self._preprocessing = preprocessing
         self._every, self._reset = every, reset
-        self._tick: int = max(1, round(every / preprocessing.sampling_rate * rate))
-        self._resampler = Resampler(rate, preprocessing.sampling_rate, channels)
-        self._quality = Quality(rate, leads.channels, leads.missing, volts_per(preprocessing.unit))
+        self._tick: int = max(1, round(every / preprocessing.sampling_rate * self.rate))
+        missing = self.leads.missing
+        self._quality = Quality(self.rate, self.leads.channels, missing, volts_per(preprocessing.unit))
         mean = np.broadcast_to(np.asarray(preprocessing.mean, np.float64), channels)
-        present = [i for i, channel in enumerate(leads.channels) if channel not in leads.missing]
-        self._gaps = Gaps(gap, rate, mean, present)
+        present = [i for i, channel in enumerate(self.leads.channels) if channel not in missing]
+        self._gaps = Gaps(gap or GapPolicy(), self.rate, mean, present)
         self._ahead: NDArray[np.float32] = np.empty((channels, 0), np.float32)
         self._waiting: NDArray[np.float64] = np.empty((0, channels))
         self._came: NDArray[np.bool_] = np.empty(0, bool)
-        self._index = 0  # of the first sample that waits
-        self._origin = 0  # of the sample that the stream started with
+        self._index = 0  # number of the first waiting sample
+        self._origin = 0  # number of the sample that the stream started with
         self._steps = 0
         self._stopped = False
         self._restarted = False
@@ -90,48 +112,52 @@ class FrontEnd:
 
     @property
     def received(self) -> int:
-        """Samples so far, those that are missing included."""
+        """The number of samples so far, missing ones included."""
         return self._index + len(self._waiting)
 
     @property
     def awaited(self) -> int:
-        """How many more samples it takes for the next block."""
+        """How many more samples the next block needs."""
         if self._stopped:
             return self._tick - len(self._waiting)
         return self._needed(self._next_cut(self._steps)) - len(self._waiting)
 
     @property
     def delay(self) -> float:
-        """Seconds that a decision lags behind the newest sample, by the resampler's filter."""
+        """Seconds between the end of a decision's steps and the newest sample that the resampler needs."""
         return self._resampler.lookahead
+
+    def outputs(self, samples: int) -> int:
+        """The number of steps of a whole recording of ``samples`` samples."""
+        return self._resampler.outputs(samples)
 
     def add_mapped(
         self, mapped: NDArray[np.float64], arrived: float | None = None, *, came: bool = True
     ) -> None:
-        """Take samples (n, channels) as the lead map gives them; ``came`` False for those that did not."""
+        """Take samples (n, channels) from ``leads``; ``came`` is False for samples that never arrived."""
         self._waiting = np.concatenate([self._waiting, mapped])
         self._came = np.concatenate([self._came, np.full(len(mapped), came)])
         while self._cut(arrived):
             pass
 
-    def missing(self, count: Any, arrived: float | None = None) -> None:
-        """Let ``count`` samples pass that never came."""
+    def add_missing(self, count: Any, arrived: float | None = None) -> None:
+        """Take ``count`` samples that never arrived. Raises InputError."""
         is_whole = isinstance(count, Integral)
         if not is_whole or count < 0:
             raise InputError(f"{self.name}: {count!r} samples are missing, expected a whole number")
         while count > 0:
-            n = min(count, 4096)
+            n = min(count, _MISSING_AT_ONCE)
             self.add_mapped(np.full((n, len(self.leads.channels)), np.nan), arrived, came=False)
             count -= n
 
     def note(self, kind: str, **details: Any) -> None:
-        """Report an event at this point of the record, in its turn among the decisions."""
+        """Report an event at this point of the record, in order with the decisions."""
         self._notes.append((self.received, Event(self.name, self.received / self.rate, kind, details)))
 
     def finish(self) -> None:
-        """The source has ended: what the resampler still owes, and what has not been reported.
+        """End the source: emit the resampler's last steps, and events that are not reported yet.
 
-        Steps at the end that are less than a decision is due for are left out.
+        :meth:`rest` has the steps after the last decision.
         """
         if not self._stopped and self.received:
             self._take(len(self._waiting))
@@ -142,14 +168,21 @@ class FrontEnd:
             events = self._events_until(self.received)
             self.ready.append(Block(None, self.received / self.rate, events=events))
 
+    def rest(self) -> Block | None:
+        """The steps after the last block of a finished source; None if there are no such steps."""
+        if not self._ahead.shape[1]:
+            return None
+        x, self._ahead = self._ahead, self._ahead[:, :0]
+        return Block(x, self.received / self.rate, self._steps + x.shape[1], quality=self._quality.take())
+
     def reopen(self) -> None:
-        """A source that had ended is there again: what comes now is a new recording."""
+        """Continue a source that had ended. The next sample starts a new recording."""
         self._drop(len(self._waiting))
         self._ahead = self._ahead[:, :0]
         self._start_over()
 
     def _cut(self, arrived: float | None) -> bool:
-        """Make blocks of what waits; False where that is not enough for one."""
+        """Make blocks of the waiting samples; False if there are not enough for a block."""
         if self._stopped:
             return self._listen(arrived)
         needs, decisions = self._whole_blocks()
@@ -170,8 +203,7 @@ class FrontEnd:
         return True
 
     def _whole_blocks(self) -> tuple[list[int], list[int]]:
-        """How many of the samples that wait each block takes that is whole, counted from the first block's
-        beginning; and those at whose end a decision is due."""
+        """For each whole block, the number of waiting samples up to its end; and those of decisions alone."""
         needs: list[int] = []
         decisions = []
         cut = self._next_cut(self._steps)
@@ -183,7 +215,7 @@ class FrontEnd:
         return needs, decisions
 
     def _needed(self, cut: int) -> int:
-        """How many samples it takes, of those that wait, for the steps up to a cut."""
+        """How many of the waiting samples the steps up to ``cut`` need."""
         return max(0, self._resampler.needed(cut) - self._resampler.received)
 
     def _next_cut(self, steps: int) -> int:
@@ -191,9 +223,9 @@ class FrontEnd:
         return min((steps // every + 1) * every for every in cuts)
 
     def _take(self, count: int, decisions: Sequence[int] = ()) -> list[Flags]:
-        """Quality, gaps and rate of the next samples; their steps lie in ``_ahead`` then.
+        """Inspect, fill and resample the next samples; their steps are in ``_ahead`` afterwards.
 
-        Returns the flags at each decision that is due after so many of them.
+        Returns the flags of each decision. ``decisions`` are their positions among these samples.
         """
         x, came = self._drop(count)
         flags = self._quality.inspect(x, ~came, decisions)
@@ -211,7 +243,7 @@ class FrontEnd:
         self._ahead = np.concatenate([self._ahead, self._preprocessing.normalize(resampled.T)], 1)
 
     def _emit(self, index: int, flags: Callable[[], Flags], arrived: float | None) -> None:
-        """Make a block of the first steps of ``_ahead``; ``index`` is that of the sample behind it."""
+        """Make a block of the first steps of ``_ahead``; ``index`` is the number of the sample after it."""
         cut = self._next_cut(self._steps)
         length = cut - self._steps
         x, self._ahead = self._ahead[:, :length], self._ahead[:, length:]
@@ -242,16 +274,16 @@ class FrontEnd:
             events.append(self._notes.popleft()[1])
         return events
 
+    # Silences, with the gap policy "restart".
+
     def _start_over(self) -> None:
-        """The next sample is the first of a recording."""
+        """Treat the next sample as the first of a recording."""
         self._stopped = False
         self._restarted = True
         self._origin, self._steps = self._index, 0
         self._gaps.start_over()
         self._resampler.reset()
         self._notes.append((self._index, Event(self.name, self._index / self.rate, "restart", {})))
-
-    # The gap policy "restart".
 
     def _stop(self, at: int) -> None:
         x, came = self._drop(at)
@@ -261,7 +293,7 @@ class FrontEnd:
         self._notes.append((self._index, Event(self.name, self._index / self.rate, "silent", {})))
 
     def _listen(self, arrived: float | None) -> bool:
-        """Let silence pass, a block of nothing at a time, until a sample comes."""
+        """Pass over a silence, one empty block at a time, until a sample has a value."""
         heard = self._gaps.heard(self._waiting[: self._tick])
         if len(heard):
             self._drop(int(heard[0]))
@@ -274,7 +306,7 @@ class FrontEnd:
         self.ready.append(block)
         return True
 
-    # What a checkpoint holds.
+    # The state in a checkpoint.
 
     def save(self) -> dict[str, Any]:
         return {
@@ -288,7 +320,7 @@ class FrontEnd:
             "quality": self._quality.save(),
             "gaps": self._gaps.save(),
             "resampler": self._resampler.save(),
-            "ready": [_saved_block(block) for block in self.ready],
+            "ready": [block.save() for block in self.ready],
         }
 
     def load(self, saved: dict[str, Any]) -> None:
@@ -300,15 +332,4 @@ class FrontEnd:
         self._quality.load(saved["quality"])
         self._gaps.load(saved["gaps"])
         self._resampler.load(saved["resampler"])
-        self.ready = deque(_loaded_block(block) for block in saved["ready"])
-
-
-def _saved_block(block: Block) -> dict[str, Any]:
-    # When a sample arrived is of no use after a restart.
-    return vars(block) | {"events": [event.save() for event in block.events], "arrived": None}
-
-
-def _loaded_block(saved: dict[str, Any]) -> Block:
-    quality = {channel: tuple(flags) for channel, flags in saved["quality"].items()}
-    events = [Event(**event) for event in saved["events"]]
-    return Block(**(saved | {"quality": quality, "events": events}))
+        self.ready = deque(Block.load(block) for block in saved["ready"])

@@ -33,11 +33,11 @@ def plain_name(name: str) -> str:
     return plain
 
 
-def volts_per(unit: Any) -> float:
-    """Volts of one ``unit``: V, mV or uV, whatever the case. Raises DataError."""
+def volts_per(unit: Any, what: str = "the unit") -> float:
+    """Volts of one ``unit``: V, mV or uV, in any case. Raises DataError."""
     volts = _UNITS.get(unit.strip().casefold()) if isinstance(unit, str) else None
     if volts is None:
-        raise DataError(f"the unit is {unit!r}, expected uV, mV or V")
+        raise DataError(f"{what} is {unit!r}, expected uV, mV or V")
     return volts
 
 
@@ -72,7 +72,7 @@ class LeadMap:
         self._sources: list[list[tuple[int, float]]] = []
         self.derived: list[str] = []
         self.missing: list[str] = []
-        self._to_card = 1 / volts_per(preprocessing.unit)
+        self._to_card = 1 / volts_per(preprocessing.unit, "the card's unit")
         renamed = {plain_name(channel): plain_name(lead) for channel, lead in (rename or {}).items()}
         # The limb leads can be renamed too for what is derived from them.
         known = {*map(plain_name, self.channels), "i", "ii"}

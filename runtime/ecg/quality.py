@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Flags = dict[str, tuple[str, ...]]
 # In the order in which they are reported.
 FLAGS = ("missing", "gap", "nan", "flat", "clipped", "noise")
+# Those of samples that the network is fed something else for.
+FILLED = FLAGS[:3]
 _GAP, _NAN, _FLAT, _CLIPPED, _NOISE = (1 << i for i in range(1, 6))
 
 

@@ -79,9 +79,13 @@ class Resampler:
         y: NDArray[np.float64] = np.einsum("mt,mtc->mc", taps, buffer.take(index + (newest - first), 0))
         return y
 
+    def outputs(self, received: int) -> int:
+        """The number of outputs of a whole recording of so many inputs."""
+        return -(-received * self.up // self.down)
+
     def finish(self) -> NDArray[np.float64]:
         """The outputs still due, holding the last sample: ceil(received up / down) in all."""
-        total = -(-self.received * self.up // self.down)
+        total = self.outputs(self.received)
         due = total - self.produced
         if due <= 0:
             return np.empty((0, self._past.shape[1]))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import BackendError, DataError, InputError, StateError
+from multires_edge.base.errors import BackendError, InputError, StateError
 from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.backends.registry import FixedPoolingError
 from multires_edge.runtime.bundle import Bundle
@@ -62,9 +62,15 @@ class EcgStreams:
         own = bundle.manifest.pooling
         self._pool, self._own = Pool.parse(options.pool, rate, own).suits(own), own
         self.labels = bundle.class_names
+        every = whole_steps(parse_duration(options.every, "every"), rate, "every")
+        gap = GapPolicy.parse(options.gap)
         self._fronts = [
-            _front_end(source, options, preprocessing, reset=self._pool.reset) for source in sources
-        ]
+            FrontEnd(
+                source, preprocessing, every=every, reset=self._pool.reset, gap=gap,
+                allow_missing=options.allow_missing, rename=options.rename,
+            )
+            for source in sources
+        ]  # fmt: skip
         thresholds = options.parsed_thresholds()
         self._alarms = [Alarms(thresholds, self.labels) for _ in sources]
         self._lockstep = lockstep
@@ -132,7 +138,7 @@ class EcgStreams:
 
     def missing(self, row: int, count: int, arrived: float | None = None) -> None:
         """Let ``count`` samples of a source pass that never came, such as those of a lost packet."""
-        self._open_front(row).missing(count, arrived)
+        self._open_front(row).add_missing(count, arrived)
 
     def note(self, row: int, kind: str, **details: Any) -> None:
         """Have an event reported at this point of a source's record."""
@@ -312,21 +318,6 @@ class EcgStream:
             else:
                 self.events.append(item)
         return decisions
-
-
-def _front_end(
-    source: SignalSpec, options: StreamOptions, preprocessing: Preprocessing, *, reset: int | None
-) -> FrontEnd:
-    every = whole_steps(parse_duration(options.every, "every"), preprocessing.sampling_rate, "every")
-    gap = GapPolicy.parse(options.gap)
-    try:
-        leads = LeadMap(
-            source.leads, source.unit, preprocessing,
-            allow_missing=options.allow_missing, rename=options.rename,
-        )  # fmt: skip
-        return FrontEnd(source.name, leads, source.rate, preprocessing, every=every, reset=reset, gap=gap)
-    except (DataError, InputError) as error:
-        raise type(error)(f"{source.name}: {error}") from error
 
 
 def card_of(bundle: Bundle) -> Preprocessing:

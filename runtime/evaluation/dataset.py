@@ -6,7 +6,6 @@ uint8) are converted to sequences of pixels.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
-from multires_edge.format.arrays import check_array, read_npz
+from multires_edge.format.arrays import check_array, read_arrays
 from multires_edge.format.card import VOLTS, Preprocessing
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.specs import Shape
+from multires_edge.runtime.evaluation.pieces import RecordPieces
 from multires_edge.runtime.images.pixels import scale_levels, to_sequence
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The content of a data file.
+    """The records of a data file or of a folder of recordings.
 
-    ``inputs`` is normalised float32 (n, d_input, time) or int64 (n, time), ``lengths`` int64 (n,). ``labels``
-    is the file's array, ``classes`` has the names of the classes if the file names them.
+    ``inputs`` is normalised float32 (n, d_input, time) or int64 (n, time), ``lengths`` int64 (n,). Recordings
+    of a folder are read when their rows are indexed. ``labels`` are (n,) or (n, classes); ``classes`` has the
+    names of the classes if the data name them.
     """
 
     path: Path
-    inputs: NDArray[Any]
+    inputs: NDArray[Any] | RecordPieces
     lengths: NDArray[np.int64] | None = None
     labels: NDArray[Any] | None = None
     classes: list[str] | None = None
@@ -39,22 +40,22 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def record(self, row: int) -> str:
+        """What a message calls a record."""
+        return f"record {row}" if isinstance(self.inputs, np.ndarray) else f"record {self.inputs.name(row)}"
+
     def first(self, count: int) -> Dataset:
         """The first ``count`` records."""
         return replace(
             self,
-            inputs=self.inputs[:count],
+            inputs=self.inputs[:count] if isinstance(self.inputs, np.ndarray) else self.inputs.first(count),
             lengths=None if self.lengths is None else self.lengths[:count],
             labels=None if self.labels is None else self.labels[:count],
         )
 
 
-def load_data(path: str | Path, model: ModelConfig, preprocessing: Preprocessing | None = None) -> Dataset:
-    """Read a data file and check it against the network. Raises DataError.
-
-    ``model`` and ``preprocessing`` come from a bundle's manifest.
-    """
-    path = Path(path)
+def load_file(path: Path, model: ModelConfig, preprocessing: Preprocessing | None) -> Dataset:
+    """Read a data file and check it against the network. Raises DataError."""
     arrays = read_arrays(path)
     try:
         inputs = _inputs(arrays, model, preprocessing)
@@ -76,18 +77,6 @@ def load_images(path: str | Path, channels: int) -> NDArray[np.uint8]:
     try:
         return _images(read_arrays(path), channels)
     except InputError as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz file. Raises DataError. Never runs code from the file (no pickles)."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file, expected an .npz file")
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: not an .npz file, or damaged (an .npz is a zip archive of arrays)")
-    try:
-        return read_npz(path)
-    except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}") from error
 
 

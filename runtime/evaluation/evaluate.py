@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import InputError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.evaluation.pieces import RecordPieces
 from multires_edge.runtime.evaluation.scoring import bootstrap, interval, metric_for
 from multires_edge.runtime.stream import Stream
 
@@ -157,16 +158,26 @@ def _check_carried(bundle: Bundle, data: Dataset, graph: str, batch: int) -> Non
             f"state 'carried' with {pooling}, longer than a record of {shortest} steps: its logits would "
             "include the record before it; reset the state, or export a shorter window"
         )
-    if data.lengths is not None and batch > 1:
+    if batch > 1 and data.lengths is not None:
         raise InputError("state 'carried': records of different lengths cannot share a batch; give batch 1")
+    if batch > 1 and isinstance(data.inputs, RecordPieces):
+        raise InputError("state 'carried': the recordings of a folder are read in order; give batch 1")
 
 
 def _full_outputs(bundle: Bundle, data: Dataset, backend: str, precision: str, batch: int) -> Outputs:
     """Outputs of the full graph: logits, or parameters of every step."""
     full = bundle.full(backend=backend, precision=precision)
-    for start in range(0, len(data), batch):
-        rows = np.arange(start, min(start + batch, len(data)))
-        yield rows, full(data.inputs[rows], None if data.lengths is None else data.lengths[rows])
+    takes_lengths = "lengths" in (tensor.name for tensor in bundle.manifest.graph("full", precision).inputs)
+    for rows in _batches(len(data), batch):
+        x = data.inputs[rows]
+        if data.lengths is None:
+            yield rows, full(x)
+        elif takes_lengths:
+            yield rows, full(x, data.lengths[rows])
+        else:  # this graph pools over every step, so records of one length run together
+            lengths = data.lengths[rows]
+            for length in np.unique(lengths):
+                yield rows[lengths == length], full(x[lengths == length][..., :length])
 
 
 def _step_outputs(

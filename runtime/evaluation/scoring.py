@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,7 +109,9 @@ def metric_for(model: ModelConfig, names: Sequence[str] | None, data: Dataset) -
         return _bits_per_dimension(model, data)
     labels, classes = data.labels, int(model.d_output)
     if labels is None:
-        raise DataError(f"{data.path}: has no labels, expected labels (n,) or (n, {classes})")
+        raise DataError(
+            f"{data.path}: has no labels, expected labels (n,) or (n, {classes}), or labels.csv in a folder"
+        )
     if labels.dtype.kind not in "biu":
         raise DataError(f"{data.path}: labels are {labels.dtype}, expected integers")
     if names and data.classes and names != data.classes:
@@ -143,10 +146,10 @@ def _bits_per_dimension(model: ModelConfig, data: Dataset) -> Metric:
         raise DataError(f"{data.path}: has lengths, but bits per dimension need whole images")
     mixture_count(model.d_output, model.channels)
     try:
-        levels_of(data.inputs)
+        levels_of(data.inputs[:])
     except InputError as error:
         raise DataError(f"{data.path}: {error}") from error
-    return BitsPerDimension(int(data.inputs[0].size))
+    return BitsPerDimension(math.prod(data.inputs.shape[1:]))
 
 
 def bootstrap(

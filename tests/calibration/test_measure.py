@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import ConfigError, DataError, OverflowedError
 from multires_edge.base.files import sha256_of
 from multires_edge.calibration import CalibrationTable, calibrate
-from multires_edge.calibration.data import load_data
 from multires_edge.calibration.histogram import MagnitudeHistogram
 from multires_edge.calibration.ranges import METHODS, Percentile, clipping_thresholds
 from multires_edge.calibration.tensors import ENCODER_INPUT, HEAD_INPUT, logical_tensors, observe, queue
@@ -24,6 +23,7 @@ from multires_edge.format.card import read_card
 from multires_edge.format.config import ModelConfig
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.evaluation.loading import load_data
 from tests.conftest import DEMO, SMALL, configs, random_inputs, random_net, variant
 
 MEMORY = Path("memory.npz")

@@ -10,8 +10,8 @@ import pytest
 
 from multires_edge.cli.commands.cmake_dir import find_cmake_package
 from tests.conftest import ROOT
+from tests.runtime.conftest import ludb, opened, twelve_leads, two_leads
 from tests.runtime.cpp.programs import build
-from tests.runtime.ecg.conftest import ludb, opened, twelve_leads, two_leads
 
 __all__ = ["ludb", "opened", "twelve_leads", "two_leads"]
 

@@ -14,7 +14,7 @@ from multires_edge.cli.main import main
 from multires_edge.runtime import Bundle, EcgStream
 from tests.conftest import ROOT
 from tests.examples.conftest import Start
-from tests.runtime.ecg.conftest import CARD, LUDB, beats
+from tests.runtime.conftest import CARD, LUDB, beats
 
 
 def csv(leads: list[str], samples: NDArray[np.float64]) -> str:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from multires_edge.cli.main import main
 from tests.conftest import ROOT
-from tests.runtime.ecg.conftest import beats, two_leads
+from tests.runtime.conftest import beats, two_leads
 
 __all__ = ["two_leads"]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multires_edge.calibration.data import load_data
 from multires_edge.format.pooling import Cumulative
 from multires_edge.format.targets import TARGETS
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.engine_builder.build import Builder
 from multires_edge.runtime.engine_builder.shapes import Range
+from multires_edge.runtime.evaluation.loading import load_data
 from tests.conftest import RECORDED_NAMES, random_net, recorded, variant
 from tests.export.every_graph import INT8_QUEUES, KINDS, unproven_bundle
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from multires_edge.calibration.data import load_data
 from multires_edge.export.native_weights import native_weights
 from multires_edge.format.card import read_card
 from multires_edge.format.pooling import Cumulative, Pooling, Window
@@ -17,6 +16,7 @@ from multires_edge.models.loading import load_checkpoint
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.backends import _native
 from multires_edge.runtime.backends.native import load_model
+from multires_edge.runtime.evaluation.loading import load_data
 from tests.conftest import DEMO, random_inputs, random_net, variant
 from tests.runtime.backends.test_native import run
 from tests.runtime.backends.test_native_queues import network_in, queues_of
@@ -69,7 +69,7 @@ def test_nothing_outlives_the_receptive_field(stored: tuple[str, str], tmp_path:
 def test_the_error_at_a_million_is_that_at_a_thousand(stored: tuple[str, str], tmp_path: Path) -> None:
     """A trained classifier with a pooling window, whose sums have run for as long."""
     net = load_checkpoint(DEMO / "ckpt.pth")
-    records = load_data(DEMO / "records.npz", net.config, read_card(DEMO / "card.json")).inputs
+    records = load_data(DEMO / "records.npz", net.config, read_card(DEMO / "card.json")).inputs[:]
     inputs = np.ascontiguousarray(np.concatenate(list(records), axis=-1)[None])
     inputs = np.tile(inputs, -(-MILLION // inputs.shape[-1]))[..., :MILLION]
     y = outputs(net, stored, inputs, tmp_path, Window(WINDOW))

@@ -59,6 +59,7 @@ class LiveSource:
     """
 
     live = True
+    length: int | None = None
 
     def __init__(
         self,

@@ -1,12 +1,16 @@
-"""From what a user names to the source of it."""
+"""Opens a source by its name, and finds the recordings of a folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from multires_edge.base.errors import DataError
 from multires_edge.runtime.ecg.sources import live, records, text
-from multires_edge.runtime.ecg.sources.protocol import Format, Source
+from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Samples, Source
+
+_SELF_DESCRIBED = (".hea", ".edf", ".npz", ".jsonl", ".ndjson")
+_SAMPLES_AT_ONCE = 1 << 14
 
 
 def open_source(spec: str, given: Format | None = None) -> Source:
@@ -35,3 +39,26 @@ def open_source(spec: str, given: Format | None = None) -> Source:
             "standard input, or tcp://HOST:PORT"
         )
     return records.RecordSource(records.WfdbRecord(path))
+
+
+def find_records(folder: Path) -> list[Path]:
+    """The recordings in a folder and its subfolders, sorted by name: those that say their rate and unit."""
+    found = [path for path in folder.rglob("*") if path.suffix.casefold() in _SELF_DESCRIBED]
+    segments = {header.with_name(f"{name}.hea") for header in found for name in records.segments_of(header)}
+    return sorted(path for path in found if path not in segments)
+
+
+def read_through(source: Source) -> Iterator[Samples | Missing]:
+    """A recording from its start to its end, in parts. Raises DataError if it breaks off."""
+    try:
+        while not source.ended:
+            for piece in source.read(_SAMPLES_AT_ONCE):
+                if not isinstance(piece, Note):
+                    yield piece
+                elif piece.fault:
+                    raise DataError(
+                        f"{source.signal.name}: {piece.kind} ({piece.details['message']}); repair or remove "
+                        "the record"
+                    )
+    finally:
+        source.close()

@@ -50,6 +50,7 @@ class Source(Protocol):
     signal: SignalSpec
     live: bool
     ended: bool
+    length: int | None  # in samples; None where only the end tells it
 
     def read(self, count: int) -> list[Piece]:
         """The next ``count`` samples, fewer at the end; of a live source what has come, without waiting."""

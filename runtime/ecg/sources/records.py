@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError
+from multires_edge.format.arrays import read_arrays
 from multires_edge.runtime.ecg.leads import volts_per
 from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, require
-from multires_edge.runtime.ecg.wfdb_folder import check_ascii
-from multires_edge.runtime.evaluation.dataset import read_arrays
 
 # Samples read from a file at a time; opening one for each decision would take longer than deciding.
 _READ_AHEAD = 1 << 15
@@ -39,6 +38,7 @@ class RecordSource:
 
     def __init__(self, record: Record) -> None:
         self.signal = record.signal
+        self.length: int | None = record.length
         self.ended = False
         self._record = record
         self._position = 0
@@ -125,7 +125,7 @@ class WfdbRecord:
         self._rdrecord = wfdb.rdrecord
         self.problem: str | None = None
         try:
-            check_ascii(path)
+            _check_ascii(path)
             header = wfdb.rdheader(self._path)
             if isinstance(header, wfdb.MultiRecord):
                 header = wfdb.rdrecord(self._path, sampto=1)
@@ -224,3 +224,20 @@ def _in_volts(unit: str) -> bool:
         return volts_per(unit) > 0
     except DataError:
         return False
+
+
+def segments_of(header: Path) -> list[str]:
+    """The records that a multi-segment WFDB record consists of; empty for other files."""
+    if header.suffix.casefold() != ".hea":
+        return []
+    lines = [line.split() for line in header.read_text("latin-1").splitlines() if not line.startswith("#")]
+    lines = [words for words in lines if words]
+    return [words[0] for words in lines[1:]] if lines and "/" in lines[0][0] else []
+
+
+def _check_ascii(path: Path) -> None:
+    """wfdb drops characters that are not ASCII: it would read a microvolt with a mu as a volt."""
+    header = path.with_name(f"{path.name}.hea")
+    for line in header.read_bytes().splitlines():
+        if not line.isascii() and not line.startswith(b"#"):
+            raise DataError(f"{header}: {line.decode('utf-8', 'replace')!r} is not ASCII; write uV for µV")

@@ -191,6 +191,7 @@ class TextFileSource:
     """A file of lines, from its start to its end."""
 
     live = False
+    length: int | None = None
 
     def __init__(self, path: Path, given: Format) -> None:
         try:

@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 
 from multires_edge.cli.main import main
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.ecg.alarm_accuracy import NOTICE, assess
-from multires_edge.runtime.ecg.recordings import load_recordings
+from multires_edge.runtime.ecg.settings import StreamOptions
+from multires_edge.runtime.evaluation.decision_accuracy import NOTICE, assess
+from multires_edge.runtime.evaluation.recordings import load_recordings
 from tests.cli.commands.test_export import assert_refused
-from tests.runtime.ecg.conftest import two_leads
+from tests.runtime.conftest import two_leads
 
 __all__ = ["two_leads"]
 
@@ -39,7 +40,7 @@ def test_prints_what_the_library_measures(two_leads: Path, records: Path) -> Non
     bundle = open_bundle(two_leads)
     limits = {"A": 0.5, "B": 0.25, "C": 0.5}
     expected = assess(
-        bundle, load_recordings(records, bundle), limits, pool="window:2s", every="1s"
+        bundle, load_recordings(records, bundle), limits, StreamOptions(pool="window:2s", every="1s")
     ).to_json()
     printed = json.loads(result.stdout)
     assert {key: printed[key] for key in expected} == expected

@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 
 from multires_edge.cli.main import main
 from tests.cli.commands.test_export import assert_refused
-from tests.runtime.ecg.conftest import beats, two_leads
+from tests.runtime.conftest import beats, two_leads
 
 __all__ = ["two_leads"]
 
@@ -98,9 +98,9 @@ def test_lines_are_written_beside(two_leads: Path, recording: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_source_that_breaks_off_is_exit_code_1(two_leads: Path, tmp_path: Path) -> None:
-    from tests.runtime.ecg.test_wfdb_folder import write
+    from tests.runtime.conftest import write_wfdb
 
-    data = write(tmp_path, "b", beats(3, 250), 250, leads=("I", "II")).with_suffix(".dat")
+    data = write_wfdb(tmp_path, "b", beats(3, 250), 250, leads=("I", "II")).with_suffix(".dat")
     data.write_bytes(data.read_bytes()[:2000])
     process, address = start(two_leads, tmp_path / "b")
     assert everything(address)[-1]["feed"] == "lost"

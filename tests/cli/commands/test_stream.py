@@ -23,7 +23,7 @@ from multires_edge.cli.main import main
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.ecg.streams import EcgStream
 from tests.cli.commands.test_export import assert_refused
-from tests.runtime.ecg.conftest import CARD, beats, two_leads
+from tests.runtime.conftest import CARD, beats, two_leads
 
 __all__ = ["two_leads"]
 
@@ -68,9 +68,9 @@ def test_options_reach_the_stream(two_leads: Path, tmp_path: Path) -> None:
 
 
 def test_a_source_that_breaks_off_is_exit_code_1(two_leads: Path, recording: Path, tmp_path: Path) -> None:
-    from tests.runtime.ecg.test_wfdb_folder import write
+    from tests.runtime.conftest import write_wfdb
 
-    data = write(tmp_path, "b", beats(12, 250), 250, leads=("I", "II")).with_suffix(".dat")
+    data = write_wfdb(tmp_path, "b", beats(12, 250), 250, leads=("I", "II")).with_suffix(".dat")
     data.write_bytes(data.read_bytes()[:8000])
     result = run(two_leads, tmp_path / "b", recording, "--json")
     assert result.exit_code == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from multires_edge.runtime.ecg.quality import Quality
-from tests.runtime.ecg.conftest import beats
+from tests.runtime.conftest import beats
 
 RATE = 500
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from multires_edge.cli.main import main
 from multires_edge.runtime.ecg.service import Service
-from tests.runtime.ecg.conftest import beats
+from tests.runtime.conftest import beats
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -20,7 +20,7 @@ from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.state_file import StateFile
 from multires_edge.runtime.ecg.streams import EcgStreams
-from tests.runtime.ecg.conftest import beats
+from tests.runtime.conftest import beats
 
 
 class Crash(BaseException):
@@ -136,6 +136,7 @@ class Scripted:
     """A live source that does what it is told, one list of pieces a read."""
 
     live = True
+    length: int | None = None
 
     def __init__(self, name: str, script: list[list[Piece]]) -> None:
         self.signal = SignalSpec(["I", "II"], 250, "mV", name)

@@ -18,7 +18,7 @@ from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.decision import Decision, Event
 from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
-from tests.runtime.ecg.conftest import CARD, beats
+from tests.runtime.conftest import CARD, beats
 
 LEADS = ["I", "II"]
 X = beats(6, 500)

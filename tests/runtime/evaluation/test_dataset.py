@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from multires_edge.base.errors import DataError
-from multires_edge.runtime.evaluation.dataset import load_data, load_images
+from multires_edge.runtime.evaluation.dataset import load_images
+from multires_edge.runtime.evaluation.loading import load_data
 from tests.conftest import SMALL, variant
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 2, 5, 3)).astype(np.uint8)
@@ -24,8 +25,8 @@ def save(tmp_path: Path, **arrays: Any) -> Path:
 
 def test_images_become_sequences(tmp_path: Path) -> None:
     data = load_data(save(tmp_path, x_u8=IMAGES), MODEL)
-    assert data.inputs.shape == (4, 3, 10) and data.inputs.dtype == np.float32
-    assert np.array_equal(data.inputs[2, :, 7], (IMAGES[2, 1, 2] / 127.5 - 1).astype(np.float32))
+    assert data.inputs.shape == (4, 3, 10) and data.inputs[:].dtype == np.float32
+    assert np.array_equal(data.inputs[:][2, :, 7], (IMAGES[2, 1, 2] / 127.5 - 1).astype(np.float32))
     assert np.array_equal(load_images(tmp_path / "data.npz", 3), IMAGES)
 
 

@@ -185,6 +185,13 @@ class TestCarried:
             evaluate(windowed, short, graph="step", state="carried")
 
 
+def test_a_full_graph_without_lengths_runs_records_of_one_length_together(classifier: Bundle) -> None:
+    result = evaluate(classifier, dataset(X, labels=np.zeros(7, int), lengths=LENGTHS), batch=3)
+    full = classifier.full()
+    alone = [full(X[i : i + 1, :, :length])[0] for i, length in enumerate(LENGTHS.tolist())]
+    assert np.allclose(result.predictions, alone, atol=1e-6)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("known", "message"),
@@ -220,11 +227,6 @@ class TestRefusals:
     def test_of_a_graph_that_is_not_there(self, classifier: Bundle) -> None:
         with pytest.raises(InputError, match="expected full or step"):
             evaluate(classifier, dataset(X, labels=np.zeros(7, int)), graph="half")
-
-    def test_of_lengths_that_the_full_graph_does_not_take(self, classifier: Bundle) -> None:
-        data = dataset(X, labels=np.zeros(7, int), lengths=LENGTHS)
-        with pytest.raises(InputError, match="export it with --lengths"):
-            evaluate(classifier, data)
 
     def test_of_what_is_no_image(self, drawing: Path, token_predictor: Path) -> None:
         bundle = open_bundle(drawing)

@@ -21,7 +21,7 @@ from multires_edge.runtime.monitor.access import Gate
 from multires_edge.runtime.monitor.hub import Hub
 from multires_edge.runtime.monitor.patient import Identity
 from multires_edge.runtime.monitor.server import MonitorServer
-from tests.runtime.ecg.conftest import beats, opened, twelve_leads, two_leads
+from tests.runtime.conftest import beats, opened, twelve_leads, two_leads
 from tests.runtime.monitor.browser import Browser, find_chromium
 
 __all__ = ["opened", "twelve_leads", "two_leads"]

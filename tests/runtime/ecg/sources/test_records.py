@@ -14,8 +14,7 @@ from multires_edge.base.errors import DataError, MissingExtraError
 from multires_edge.runtime.ecg.sources import records
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, Source
-from tests.runtime.ecg.conftest import LUDB, beats
-from tests.runtime.ecg.test_wfdb_folder import write
+from tests.runtime.conftest import LUDB, beats, write_wfdb
 
 X = beats(4, 250)
 
@@ -33,7 +32,7 @@ def read_all(source: Source, chunk: int = 300) -> tuple[NDArray[np.float64], lis
 
 def save(folder: Path, kind: str) -> Path:
     if kind == "wfdb":
-        return write(folder, "a", X, 250, leads=("I", "II"))
+        return write_wfdb(folder, "a", X, 250, leads=("I", "II"))
     if kind == "edf":
         signals = [
             edfio.EdfSignal(

@@ -10,19 +10,26 @@ import pytest
 
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.runtime import Bundle, EcgStream
-from multires_edge.runtime.ecg.alarm_accuracy import assess, choose_thresholds
-from multires_edge.runtime.ecg.recordings import LabelledRecordings, Recording, load_recordings
+from multires_edge.runtime.ecg.settings import StreamOptions
 from multires_edge.runtime.ecg.signal import SignalSpec
+from multires_edge.runtime.ecg.sources.protocol import Samples
+from multires_edge.runtime.evaluation.decision_accuracy import assess, choose_thresholds
 from multires_edge.runtime.evaluation.diagnostic import DiagnosticAccuracy
+from multires_edge.runtime.evaluation.recordings import LabelledRecordings, Recording, load_recordings
 from tests.conftest import DEMO
-from tests.runtime.ecg.conftest import beats
+from tests.runtime.conftest import beats
 
 LEADS = ["I", "II"]
 
 
 def recording(seed: int, seconds: float = 4, rate: float = 250, gain: float = 1) -> Recording:
-    samples = gain * beats(seconds, rate, seed=seed)
-    return Recording(SignalSpec(LEADS, rate, "mV", f"r{seed}"), lambda: samples)
+    parts = np.split(gain * beats(seconds, rate, seed=seed), [10, 300])
+    signal = SignalSpec(LEADS, rate, "mV", f"r{seed}")
+    return Recording(signal, lambda: iter([Samples(part) for part in parts]), sum(map(len, parts)))
+
+
+def samples(recording: Recording) -> np.ndarray:
+    return np.concatenate([part.values for part in recording.parts() if isinstance(part, Samples)])
 
 
 def decide(bundle: Bundle, parts: list[np.ndarray], **options: Any) -> tuple[np.ndarray, np.ndarray, float]:
@@ -42,20 +49,20 @@ def data() -> LabelledRecordings:
 
 
 def test_figures_are_those_of_the_streams_decisions(opened: Bundle, data: LabelledRecordings) -> None:
-    last = np.array([decide(opened, [r.samples()])[0][-1] for r in data.recordings])
+    last = np.array([decide(opened, [samples(r)])[0][-1] for r in data.recordings])
     limits = dict(zip("ABC", np.median(last, 0).tolist(), strict=True))
     result = assess(opened, data, limits)
     for i, figures in enumerate(result.by_class.values()):
         assert figures.accuracy == DiagnosticAccuracy.of(last[:, i] >= figures.threshold, data.positive[:, i])
     assert result.by_class["C"].auroc is None  # no recording has it
     assert result.by_class["C"].accuracy.sensitivity.value is None
-    assert result.first == pytest.approx(0.5 + decide(opened, [data.recordings[0].samples()])[2])
+    assert result.first == pytest.approx(0.5 + decide(opened, [samples(data.recordings[0])])[2])
 
 
 def test_thresholds_are_chosen_where_the_classes_part(opened: Bundle, data: LabelledRecordings) -> None:
     two = LabelledRecordings(data.path, data.recordings, data.positive[:, [0, 1, 0]])
     limits = choose_thresholds(opened, two)
-    last = np.array([decide(opened, [r.samples()])[0][-1] for r in data.recordings])
+    last = np.array([decide(opened, [samples(r)])[0][-1] for r in data.recordings])
     decided = last >= np.array(list(limits.values()))
     best = [max(_index(last[:, i] >= t, two.positive[:, i]) for t in last[:, i]) for i in range(3)]
     assert [_index(decided[:, i], two.positive[:, i]) for i in range(3)] == pytest.approx(best)
@@ -71,13 +78,15 @@ def test_delays_run_from_the_change(opened: Bundle) -> None:
     weak, strong = recording(1), recording(2, gain=6)
     data = LabelledRecordings(Path("data"), [weak, strong], np.array([[0, 1, 0], [1, 0, 0]], bool))
     order = np.random.default_rng(0).permutation(2).tolist()
-    parts = [data.recordings[i].samples() for i in order]
+    parts = [samples(data.recordings[i]) for i in order]
     chances, times, delay = decide(opened, parts, pool="window:2s")
     after = np.flatnonzero(times > 4)
     now = data.positive[order[1]]
     # Half-way between what the first recording settles at and the second does.
     limits = (chances[after[0] - 1] + chances[-1]) / 2
-    result = assess(opened, data, dict(zip("ABC", limits.tolist(), strict=True)), pool="window:2s")
+    result = assess(
+        opened, data, dict(zip("ABC", limits.tolist(), strict=True)), StreamOptions(pool="window:2s")
+    )
     figures = list(result.by_class.values())
     for c in range(2):
         found = figures[c].onset if now[c] else figures[c].offset

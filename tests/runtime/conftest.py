@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wfdb
 from numpy.typing import NDArray
 
 from multires_edge.export import export_bundle
 from multires_edge.runtime import Bundle, open_bundle
-from multires_edge.runtime.ecg.wfdb_folder import require_ecg_extra
 from tests.conftest import DEMO, ROOT, SMALL, random_net, save_published
 
 LUDB = ROOT / "tests" / "data" / "ludb" / "1"
@@ -47,11 +47,25 @@ def twelve_leads(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def ludb() -> tuple[NDArray[np.float64], list[str]]:
     """Ten seconds of twelve leads at 500 Hz: samples (5000, 12) in mV, and the leads' names."""
-    require_ecg_extra()
-    import wfdb
-
     record = wfdb.rdrecord(str(LUDB))
     return record.p_signal, record.sig_name
+
+
+def write_wfdb(
+    folder: Path,
+    name: str,
+    signals: NDArray[np.float64],
+    rate: float = 100,
+    leads: tuple[str, ...] = ("II", "I"),
+    units: tuple[str, ...] = ("mV", "mV"),
+) -> Path:
+    """Write a WFDB record of samples (time, leads); its path without suffix."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wfdb.wrsamp(
+        name, fs=rate, units=list(units), sig_name=list(leads), p_signal=signals,
+        fmt=["16"] * len(leads), write_dir=str(folder),
+    )  # fmt: skip
+    return folder / name
 
 
 def beats(seconds: float, rate: float, leads: int = 2, seed: int = 0) -> NDArray[np.float64]:
