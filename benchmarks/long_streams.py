@@ -37,7 +37,7 @@ ENDS = (2_000, 10_000, 100_000, 1_000_000)
 def main(checkpoint: Path, card: Path, records: Path) -> None:
     """Export in every precision, stream, compare, print."""
     net = load_checkpoint(checkpoint)
-    data = load_data(records, net.config, read_card(card, net.config)).inputs
+    data = load_data(records, net.config, read_card(card, net.config)).inputs[:]
     inputs = np.ascontiguousarray(np.concatenate(list(data), axis=-1)[None])
     inputs = np.tile(inputs, -(-ENDS[-1] // inputs.shape[-1]))[..., : ENDS[-1]]
     rows = [("weights", "queues", *(f"rms, {end:,}" for end in ENDS), *(f"max, {end:,}" for end in ENDS))]

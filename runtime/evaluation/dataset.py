@@ -1,6 +1,6 @@
-"""Data files: ``.npz`` with normalised ``x`` or ``tokens``, and optionally ``lengths`` and ``labels``.
+"""Data files: ``.npz`` with normalized ``x`` or ``tokens``, and optionally ``lengths`` and ``labels``.
 
-Recordings in microvolt (``x_uv``, int16) are normalised with the bundle's preprocessing. Images (``x_u8``,
+Recordings in microvolt (``x_uv``, int16) are normalized with the bundle's preprocessing. Images (``x_u8``,
 uint8) are converted to sequences of pixels.
 """
 
@@ -26,7 +26,7 @@ from multires_edge.runtime.images.pixels import scale_levels, to_sequence
 class Dataset:
     """The records of a data file or of a folder of recordings.
 
-    ``inputs`` is normalised float32 (n, d_input, time) or int64 (n, time), ``lengths`` int64 (n,). Recordings
+    ``inputs`` is normalized float32 (n, d_input, time) or int64 (n, time), ``lengths`` int64 (n,). Recordings
     of a folder are read when their rows are indexed. ``labels`` are (n,) or (n, classes); ``classes`` has the
     names of the classes if the data name them.
     """
@@ -95,7 +95,7 @@ def _inputs(
         return _normalized(arrays, shape, preprocessing)
     if "x_u8" in arrays:
         if model.task != "autoregressive":
-            raise InputError("x_u8 needs an autoregressive network; give x, normalised as in training")
+            raise InputError("x_u8 needs an autoregressive network; give x, normalized as in training")
         return scale_levels(to_sequence(_images(arrays, model.channels)))
     raise InputError(f"has {sorted(arrays)}, expected x (n, {model.channels}, time) float32, x_uv or x_u8")
 
@@ -113,7 +113,8 @@ def _normalized(
     microvolt = check_array(arrays["x_uv"], "x_uv", np.dtype(np.int16), shape)
     if preprocessing is None:
         raise InputError(
-            "x_uv is in microvolt, but the bundle has no preprocessing to normalise it: export with --card"
+            "x_uv is in microvolt, and normalizing it needs a card with preprocessing: give --card, or "
+            "export the bundle with it"
         )
     unit = preprocessing.unit
     if unit not in VOLTS:

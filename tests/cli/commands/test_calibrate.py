@@ -108,7 +108,7 @@ class TestRefusals:
         ):
             np.savez(tmp_path / "bad.npz", x=x)
             assert_refused(run(checkpoint, tmp_path / "bad.npz", *out), message)
-        assert_refused(run(checkpoint, data, *out, "--window", "1"), "folders of recordings")
+        assert_refused(run(checkpoint, data, *out, "--window", "1"), "options of a folder of recordings")
         assert_refused(run(checkpoint, tmp_path, *out), "a card with preprocessing")
         assert not (tmp_path / "t.json").exists()
 

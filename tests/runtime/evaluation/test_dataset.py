@@ -48,7 +48,7 @@ def test_bad_images(tmp_path: Path, images: np.ndarray, message: str) -> None:
 
 
 def test_images_are_not_for_classifiers(tmp_path: Path) -> None:
-    """How a classifier's images were normalised in training is not known."""
+    """How a classifier's images were normalized in training is not known."""
     with pytest.raises(DataError, match="x_u8 needs an autoregressive network"):
         load_data(save(tmp_path, x_u8=IMAGES), variant(d_input=3))
 

@@ -24,7 +24,7 @@ def save(tmp_path: Path, **arrays: Any) -> Path:
     return tmp_path / "data.npz"
 
 
-def test_normalised_samples(tmp_path: Path) -> None:
+def test_normalized_samples(tmp_path: Path) -> None:
     data = load_data(save(tmp_path, x=X, labels=np.arange(4)), SMALL)
     assert len(data) == 4
     assert data.lengths is None
@@ -37,7 +37,7 @@ def test_tokens_with_lengths(tmp_path: Path) -> None:
     assert np.array_equal(data.lengths if data.lengths is not None else [], lengths)
 
 
-def test_microvolt_is_normalised_with_the_card(tmp_path: Path) -> None:
+def test_microvolt_is_normalized_with_the_card(tmp_path: Path) -> None:
     microvolt = np.full((4, 2, 9), 1500, np.int16)
     data = load_data(save(tmp_path, x_uv=microvolt, leads=["I", "II"]), SMALL, CARD)
     assert data.inputs[:].dtype == np.float32
