@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.gemm import gemm, pointwise
+from multires_edge.export.graphs.gemm import gemm, head, pointwise
 from multires_edge.export.graphs.norms import normalize
 from multires_edge.export.graphs.pooling import graphs_of
 from multires_edge.export.graphs.quantize import as_float, to_levels
@@ -35,19 +35,12 @@ def build_full_graph(
     x = _encode(graph, network, types)
     for i, layer in enumerate(network.layers):
         x = graph.cast(x, types.layers[i], f"layers.{i}/cast")
-        scales = None
-        if network.queue_scales is not None:
-            scales = network.queue_scales[:, i]
+        scales = None if network.queue_scales is None else network.queue_scales[:, i]
         x = _block(graph, x, layer, f"layers.{i}", scales)
     if config.task == "autoregressive":
-        shape: list[int | str] = ["batch", config.d_output, "time"]
-        x = graph.cast(x, types.head, "head/cast")
-        if types.head == np.float32:
-            params = pointwise(graph, x, network.head, "head", output="params")
-        else:
-            params = pointwise(graph, x, network.head, "head")
-            params = graph.cast(params, np.float32, "params/cast", output="params")
-        graph.output(params, np.float32, shape, "parameters of the distribution of each step")
+        params = head(graph, x, network.head, types.head, "params", pointwise)
+        doc = "parameters of the distribution of each step"
+        graph.output(params, np.float32, ["batch", config.d_output, "time"], doc)
     else:
         x = graph.cast(x, np.float32, "pool/cast")
         rows = None
@@ -146,49 +139,36 @@ def _depthwise(
 def _resolutions(
     graph: GraphBuilder, x: str, layer: FoldedLayer, name: str, queue_scales: NDArray[np.float32] | None
 ) -> list[str]:
-    """The part of each scale in the layer's output, to be summed."""
-    if queue_scales is not None:
-        return _remembered_resolutions(graph, x, layer, name, queue_scales)
-    a, parts = x, []
-    highpass = _highpass(graph, layer, name, like=x)
-    lowpass = _lowpass(graph, layer, name, like=x) if layer.depth > 1 else ""
-    for j in range(layer.depth):
-        if j in highpass:
-            shape = layer.highpass[j].shape
-            parts.append(_depthwise(graph, a, highpass[j], shape, 1 << j, f"{name}/scales.{j}/highpass"))
-        if j + 1 < layer.depth:
-            a = _depthwise(graph, a, lowpass, layer.lowpass.shape, 1 << j, f"{name}/scales.{j}/lowpass")
-    return parts
+    """The part of each scale in the layer's output, to be summed.
 
-
-def _remembered_resolutions(
-    graph: GraphBuilder, x: str, layer: FoldedLayer, name: str, queue_scales: NDArray[np.float32]
-) -> list[str]:
-    """As a stream with int8 queues computes them: what is past is rounded, this step's values are not."""
-    past = replace(layer, lowpass=_without_newest(layer.lowpass), highpass=_past_only(layer))
-    highpass = _highpass(graph, past, name, like=x)
-    lowpass = _lowpass(graph, past, name, like=x) if layer.depth > 1 else ""
+    With ``queue_scales`` they are as in a stream with int8 queues: past values are rounded, those of the
+    current step are not.
+    """
+    convolved, queued = layer, queue_scales is not None
+    if queued:
+        highpasses = [_without_newest(filters) for filters in layer.highpass]
+        convolved = replace(layer, lowpass=_without_newest(layer.lowpass), highpass=highpasses)
+    highpass = _highpass(graph, convolved, name, like=x)
+    lowpass = _lowpass(graph, convolved, name, like=x) if layer.depth > 1 else ""
     a, parts = x, []
     for j in range(layer.depth):
         at = f"{name}/scales.{j}"
-        rounded = _through_queue(graph, a, queue_scales[j], at)
-        if layer.remembers(j):
+        read = a if queue_scales is None else _through_queue(graph, a, queue_scales[j], at)
+        if queued and layer.remembers(j):
             weight = graph.weight(f"{at}/highpass/newest", layer.highpass[j][0][:, None], like=x)
             parts.append(graph.node("Mul", [a, weight], f"{at}/highpass/now"))
         if j in highpass:
             shape = layer.highpass[j].shape
-            parts.append(_depthwise(graph, rounded, highpass[j], shape, 1 << j, f"{at}/highpass"))
+            parts.append(_depthwise(graph, read, highpass[j], shape, 1 << j, f"{at}/highpass"))
         if j + 1 < layer.depth:
-            weight = graph.weight(f"{name}/lowpass/newest", layer.lowpass[0][:, None], like=x)
-            now = graph.node("Mul", [a, weight], f"{at}/lowpass/now")
-            queued = _depthwise(graph, rounded, lowpass, layer.lowpass.shape, 1 << j, f"{at}/lowpass/past")
-            a = graph.node("Add", [now, queued], f"{at}/lowpass")
+            now = None
+            if queued:
+                weight = graph.weight(f"{name}/lowpass/newest", layer.lowpass[0][:, None], like=x)
+                now = graph.node("Mul", [a, weight], f"{at}/lowpass/now")
+            part = f"{at}/lowpass/past" if queued else f"{at}/lowpass"
+            a = _depthwise(graph, read, lowpass, layer.lowpass.shape, 1 << j, part)
+            a = a if now is None else graph.node("Add", [now, a], f"{at}/lowpass")
     return parts
-
-
-def _past_only(layer: FoldedLayer) -> list[NDArray[np.float64]]:
-    """The high-pass filters without what they do to this step's values."""
-    return [_without_newest(highpass) for highpass in layer.highpass]
 
 
 def _without_newest(filters: NDArray[np.float64]) -> NDArray[np.float64]:

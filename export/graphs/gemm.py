@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.linear import Linear, QuantizedLinear
+from multires_edge.export.precision.types import Type
+
+Product = Callable[..., str]
 
 
 def pointwise(
@@ -26,12 +31,18 @@ def gemm(
     return graph.node("Gemm", inputs, name, transB=1, output=output, doc="linear over channels")
 
 
+def head(
+    graph: GraphBuilder, x: str, linear: Linear | QuantizedLinear, dtype: Type, output: str, product: Product
+) -> str:
+    """The graph's output in float32, computed in ``dtype`` by one of the products above."""
+    x = graph.cast(x, dtype, "head/cast")
+    if dtype == np.float32:
+        return product(graph, x, linear, "head", output)
+    return graph.cast(product(graph, x, linear, "head"), np.float32, f"{output}/cast", output=output)
+
+
 def _operands(
-    graph: GraphBuilder,
-    x: str,
-    linear: Linear | QuantizedLinear,
-    name: str,
-    shape: tuple[int, ...],
+    graph: GraphBuilder, x: str, linear: Linear | QuantizedLinear, name: str, shape: tuple[int, ...]
 ) -> list[str]:
     """The input, the weight of this shape, and the bias."""
     bias = graph.weight(f"{name}/bias", linear.bias, like=x)

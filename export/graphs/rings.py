@@ -12,12 +12,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.precision.types import FLOAT32, Type
-from multires_edge.format.specs import RingBank, StateSpec
+from multires_edge.format.specs import RingBank
 from multires_edge.format.targets import QueueUpdate
 
 
@@ -28,43 +29,27 @@ class Ring:
     name: str
     width: int
     delays: tuple[int, ...]
-    scale: int | None = None
     dtype: Type = FLOAT32
 
     @property
     def slots(self) -> int:
         return max(self.delays) + 1
 
-    @property
-    def state(self) -> StateSpec:
-        return StateSpec(
-            input=self.name,
-            output=f"next_{self.name}",
-            dtype=str(self.dtype),
-            shape=("batch", 1, self.slots, self.width),
-            scale=self.scale,
-            dilation=None if self.scale is None else 1 << self.scale,
-            in_place=True,
-        )
-
 
 class RingSet(ABC):
-    """All rings of one step, on one clock; they lie in the graph, or outside of it.
+    """All rings of one step, on one clock; ``in_graph`` says whether they are states of the graph.
 
-    ``position`` (batch,) int64 are the steps that each row has seen before, ``steps`` one more.
+    ``position`` (batch,) int64 is the number of steps that each row has seen before, ``steps`` one more.
     """
+
+    in_graph: ClassVar[bool]
+
+    position: str
+    steps: str
 
     def __init__(self, graph: GraphBuilder, rings: Sequence[Ring]) -> None:
         self.graph = graph
         self.rings = {ring.name: ring for ring in rings}
-
-    @property
-    @abstractmethod
-    def position(self) -> str: ...
-
-    @property
-    @abstractmethod
-    def steps(self) -> str: ...
 
     @abstractmethod
     def read(self, names: Sequence[str], value: str) -> str:
@@ -74,31 +59,28 @@ class RingSet(ABC):
     def write(self, name: str, row: str) -> None:
         """Write this step's row (batch, 1, 1, width)."""
 
-    @abstractmethod
-    def states(self) -> list[StateSpec]:
-        """The states of the graph that the rings and their clock are."""
-
     def banks(self) -> tuple[RingBank, ...]:
         """The rings outside of the graph."""
         return ()
 
     def _declare_position(self) -> str:
-        return self.graph.input(
-            "position", np.int64, ["batch"], "steps that each row has seen before this one"
-        )
+        doc = "steps that each row has seen before this one"
+        return self.graph.input("position", np.int64, ["batch"], doc)
 
 
 class RingsInGraph(RingSet):
     """Every ring is an input and an output of the graph, which reads and writes it in place."""
 
+    in_graph = True
+
     def __init__(self, graph: GraphBuilder, rings: Sequence[Ring]) -> None:
         super().__init__(graph, rings)
-        self._position = self._declare_position()
+        self.position = self._declare_position()
         one = graph.integers("clock/one", 1)
-        self._steps = graph.node("Add", [self._position, one], "clock/next", output="next_position")
+        self.steps = graph.node("Add", [self.position, one], "clock/next", output="next_position")
         for ring in rings:
             doc = f"rows of the last {ring.slots} steps, step t in slot t mod {ring.slots}"
-            graph.input(ring.name, ring.dtype, ring.state.shape, doc)
+            graph.input(ring.name, ring.dtype, ["batch", 1, ring.slots, ring.width], doc)
         self._reads: dict[str, str] = {}
         self._write_slots: dict[str, str] = {}
         if rings:
@@ -113,42 +95,22 @@ class RingsInGraph(RingSet):
         # TensorRT's in-place cache update takes floating point only.
         return "ScatterND" if ring.dtype == np.int8 else self.graph.form.queue_update
 
-    @property
-    def position(self) -> str:
-        return self._position
-
-    @property
-    def steps(self) -> str:
-        return self._steps
-
-    def states(self) -> list[StateSpec]:
-        clock = StateSpec(input="position", output="next_position", dtype="int64", shape=("batch",))
-        return [clock, *(ring.state for ring in self.rings.values())]
-
     def _read_all(self, ticks: str) -> dict[str, str]:
         """Slot numbers of all reads of all rings in one subtraction and one remainder."""
         graph, rings = self.graph, list(self.rings.values())
         # A row of indices is (0, slot): anything modulo 1 is the 0 for the axis of size one.
-        delays = np.array([(0, delay) for ring in rings for delay in ring.delays])
-        slots = np.array([(1, ring.slots) for ring in rings for _ in ring.delays])
-        since = graph.node("Sub", [ticks, graph.integers("rings/delays", delays[None, None])], "rings/times")
-        indices = graph.node(
-            "Mod",
-            [since, graph.integers("rings/slots", slots[None, None])],
-            "rings/read_slots",
-            doc="slot of each delay, (batch, 1, delays of all rings, 2)",
-        )
+        pairs = [(ring, delay) for ring in rings for delay in ring.delays]
+        delays = graph.integers("rings/delays", [[[(0, delay) for _, delay in pairs]]])
+        since = graph.node("Sub", [ticks, delays], "rings/times")
+        slots = graph.integers("rings/slots", [[[(1, ring.slots) for ring, _ in pairs]]])
+        doc = "slot of each delay, (batch, 1, delays of all rings, 2)"
+        indices = graph.node("Mod", [since, slots], "rings/read_slots", doc=doc)
         sizes = [len(ring.delays) for ring in rings]
         pieces = graph.split(indices, sizes, 2, "rings/split", list(self.rings))
+        doc = "rows at the ring's delays, (batch, 1, delays, width)"
         return {
-            ring.name: graph.node(
-                "GatherND",
-                [ring.name, piece],
-                f"rings/read/{ring.name}",
-                batch_dims=1,
-                doc="rows at the ring's delays, (batch, 1, delays, width)",
-            )
-            for ring, piece in zip(rings, pieces, strict=True)
+            name: graph.node("GatherND", [name, piece], f"rings/read/{name}", batch_dims=1, doc=doc)
+            for name, piece in zip(self.rings, pieces, strict=True)
         }
 
     def read(self, names: Sequence[str], value: str) -> str:
@@ -157,40 +119,24 @@ class RingsInGraph(RingSet):
 
     def write(self, name: str, row: str) -> None:
         graph, ring = self.graph, self.rings[name]
-        if self._update_of(ring) == "TensorScatter":
+        update = self._update_of(ring)
+        if update == "TensorScatter":
             length = graph.integers(f"rings/length/{name}", ring.slots)
             slot = graph.node("Mod", [self.position, length], f"rings/write_slot/{name}")
-            graph.node(
-                "TensorScatter",
-                [name, row, slot],
-                f"rings/write/{name}",
-                output=ring.state.output,
-                axis=-2,
-                mode="linear",
-                doc="write this step's row in place",
-            )
+            how: dict[str, Any] = {"axis": -2, "mode": "linear", "doc": "write this step's row in place"}
+            inputs = [name, row, slot]
         else:
-            graph.node(
-                "ScatterND",
-                [name, self._write_slots[name], row],
-                f"rings/write/{name}",
-                output=ring.state.output,
-                doc="write this step's row",
-            )
+            how, inputs = {"doc": "write this step's row"}, [name, self._write_slots[name], row]
+        graph.node(update, inputs, f"rings/write/{name}", output=f"next_{name}", **how)
 
     def _scatter_indices(self, ticks: str, rings: Sequence[Ring]) -> dict[str, str]:
         """(row of the batch, 0, slot) of each ring's write, (batch, 1, 1, 3)."""
         graph = self.graph
-        moduli = np.array([(1, 1, ring.slots) for ring in rings])
-        slots = graph.node(
-            "Mod",
-            [ticks, graph.integers("rings/write_moduli", moduli[None, None])],
-            "rings/write_slots",
-        )
+        moduli = graph.integers("rings/write_moduli", [[[(1, 1, ring.slots) for ring in rings]]])
+        slots = graph.node("Mod", [ticks, moduli], "rings/write_slots")
         size = graph.node("Shape", [self.position], "rings/batch_shape", dtype=np.int64)
-        size = graph.node(
-            "Squeeze", [size, graph.integers("rings/batch_shape_axis", [0])], "rings/batch_size"
-        )
+        axis = graph.integers("rings/batch_shape_axis", [0])
+        size = graph.node("Squeeze", [size, axis], "rings/batch_size")
         zero, one = graph.integers("rings/zero", 0), graph.integers("clock/one", 1)
         rows = graph.node("Range", [zero, size, one], "rings/batch_rows")
         axes = graph.integers("clock/axes", [1, 2, 3])

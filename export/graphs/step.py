@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.gemm import gemm
+from multires_edge.export.graphs.gemm import gemm, head
 from multires_edge.export.graphs.norms import normalize
 from multires_edge.export.graphs.pooling import graphs_of
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.graphs.rings import Ring, RingSet, RingsInGraph
-from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.precision.types import INT8, Type, TypePlan
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Pooling
+from multires_edge.format.reading import step_states
 from multires_edge.format.specs import RingBank, StateSpec
 from multires_edge.format.targets import GraphForm
 
@@ -91,15 +91,15 @@ def assemble(
         past_of_layer = graph.cast(past[i], types.layers[i], f"layers.{i}/multires/past_cast")
         x = _block(graph, x, past_of_layer, layer, f"layers.{i}")
     _push(graph, rings, network, inputs, past_of_pushed)
-    states = rings.states()
     if classifies:
         x = graph.cast(x, np.float32, "pool/cast")
         x = pool.step(pooling, graph, rings, x, config.d_model)
-        states += [state for state in pooling.states(config.d_model) if state.input not in rings.rings]
-    output = _head(graph, x, network.head, types.head, "logits" if classifies else "params")
+    output = head(graph, x, network.head, types.head, "logits" if classifies else "params", gemm)
     graph.output(output, np.float32, ["batch", config.d_output], "value after this step")
     banks = rings.banks()
-    states.sort(key=lambda state: state.input)
+    states = step_states(config, pooling if classifies else None, str(queues[0].dtype))
+    if not rings.in_graph:
+        states = [state for state in states if state.input not in {*rings.rings, "position"}]
     for state in states:
         graph.output(state.output, state.dtype, state.shape, f"{state.input} for the next step")
     return StepGraph(graph.build(doc, metadata), tuple(states), banks)
@@ -120,20 +120,13 @@ def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork, types: Typ
     return graph.node("Gather", [table, sample], "encoder", doc="token embedding")
 
 
-def _head(graph: GraphBuilder, x: str, head: Linear | QuantizedLinear, dtype: Type, output: str) -> str:
-    x = graph.cast(x, dtype, "head/cast")
-    if dtype == np.float32:
-        return gemm(graph, x, head, "head", output=output)
-    return graph.cast(gemm(graph, x, head, "head"), np.float32, f"{output}/cast", output=output)
-
-
 def _queues(network: FoldedNetwork, types: TypePlan) -> list[Ring]:
     """One ring a scale, read at every multiple of its dilation within its history."""
     config = network.config
     width = config.n_layers * config.d_model
     dtype = types.queues if network.queue_scales is None else INT8
     return [
-        Ring(_queue_name(j), width, tuple(range(1 << j, history + 1, 1 << j)), j, dtype)
+        Ring(_queue_name(j), width, tuple(range(1 << j, history + 1, 1 << j)), dtype)
         for j, history in enumerate(config.history())
     ]
 

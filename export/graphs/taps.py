@@ -17,7 +17,7 @@ from multires_edge.export.graphs.rings import Ring, RingSet
 from multires_edge.export.graphs.step import StepGraph, assemble
 from multires_edge.export.precision.types import TypePlan
 from multires_edge.format.pooling import Pooling
-from multires_edge.format.specs import RingBank, RingSpec, StateSpec
+from multires_edge.format.specs import RingBank, RingSpec
 from multires_edge.format.targets import GraphForm
 
 
@@ -44,18 +44,20 @@ def build_taps_graph(
 class RingsOutside(RingSet):
     """Rings of one width and type that are read together are a bank: one input, and one output."""
 
+    in_graph = False
+
     def __init__(self, graph: GraphBuilder, rings: Sequence[Ring]) -> None:
         super().__init__(graph, rings)
         self._banks: list[RingBank] = []
         self._rows: dict[str, str] = {}
 
     @property
-    def position(self) -> str:
+    def position(self) -> str:  # type: ignore[override]
         # Only for who asks: a graph without pooling needs no clock.
         return "position" if self.graph.has("position") else self._declare_position()
 
     @property
-    def steps(self) -> str:
+    def steps(self) -> str:  # type: ignore[override]
         if self.graph.has("clock/next"):
             return "clock/next"
         return self.graph.node("Add", [self.position, self.graph.integers("clock/one", 1)], "clock/next")
@@ -71,9 +73,6 @@ class RingsOutside(RingSet):
 
     def write(self, name: str, row: str) -> None:
         self._rows[name] = row
-
-    def states(self) -> list[StateSpec]:
-        return []
 
     def banks(self) -> tuple[RingBank, ...]:
         for bank in self._banks:

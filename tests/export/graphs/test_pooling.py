@@ -13,6 +13,7 @@ from multires_edge.export.graphs.pooling import graphs_of
 from multires_edge.export.graphs.rings import RingsInGraph
 from multires_edge.export.graphs.step import StepGraph
 from multires_edge.format.pooling import parse_pooling
+from multires_edge.format.specs import StateSpec
 from multires_edge.format.targets import TARGETS
 from tests.export.graphs.harness import Steps
 
@@ -25,8 +26,8 @@ def pooling_alone(pool: str, d_model: int = 1) -> StepGraph:
     rings = RingsInGraph(graph, graphs_of(pooling).rings(pooling, d_model))
     pooled = graphs_of(pooling).step(pooling, graph, rings, features, d_model)
     graph.output(pooled, np.float32, ["batch", d_model], "")
-    own = [state for state in pooling.states(d_model) if state.input not in rings.rings]
-    states = sorted([*own, *rings.states()], key=lambda state: state.input)
+    clock = StateSpec(input="position", output="next_position", dtype="int64", shape=("batch",))
+    states = sorted([*pooling.states(d_model), clock], key=lambda state: state.input)
     for state in states:
         graph.output(state.output, state.dtype, state.shape, "")
     return StepGraph(graph.build("", {}), tuple(states))
