@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
-import struct
 import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,11 +42,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     check_file(path)
-    if path.suffix == ".safetensors":
-        loaded = _load_safetensors(path)
-    else:
-        loaded = _load_pickle(path)
-    tensors = _state_dict(path, loaded)
+    load = _load_safetensors if path.suffix == ".safetensors" else _load_pickle
+    tensors = _state_dict(path, load(path))
     beside = [path.with_name("args.txt"), path.resolve().with_name("args.txt")]
     found = next((candidate for candidate in beside if candidate.is_file()), None)
     args = None if found is None else read_training_args(found)
@@ -93,11 +88,7 @@ def _load_pickle(path: Path) -> Any:
             f"{path}: its pickle asks for {wanted[1]}, but only tensors and numbers are read; nothing was "
             "run. Save the state dict alone, or as .safetensors"
         ) from error
-    except (
-        RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
-        AttributeError, AssertionError, OverflowError, MemoryError, NotImplementedError,
-        struct.error, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
+    except Exception as error:
         # The reader fails in many ways on a damaged file. The file is at fault in all of them.
         reason = str(error).partition(". ")[0].partition("\n")[0] or type(error).__name__
         raise CheckpointError(
@@ -111,12 +102,8 @@ def _numpy_scalar_classes() -> list[Any]:
 
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"}
-    return [
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-        np.dtype,
-        *dtypes,
-    ]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    return [*((scalar, f"{module}.scalar") for module in modules), np.dtype, *dtypes]
 
 
 def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import StateError
+from multires_edge.format.arrays import read_npz
 
 _HEADER = "multires_stream_state"
 
@@ -41,16 +40,12 @@ class StreamState:
     def from_bytes(cls, data: bytes) -> StreamState:
         """Read the bytes of :meth:`to_bytes`. Raises StateError for other or damaged bytes."""
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = read_npz(io.BytesIO(data))
             header = json.loads(str(arrays.pop(_HEADER)))
             if header["version"] != 1:
                 raise StateError(f"saved state has version {header['version']}, expected 1")
             return cls(header["model"], header["batch"], arrays)
-        except (
-            ValueError, KeyError, TypeError, OSError, EOFError, NotImplementedError, RuntimeError,
-            MemoryError, zlib.error, zipfile.BadZipFile,
-        ) as error:  # fmt: skip
-            if isinstance(error, StateError):
-                raise
+        except StateError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StateError(f"not a saved stream state, or damaged ({error})") from error

@@ -14,7 +14,7 @@ from multires_edge.base.errors import BackendError, BundleError, MissingExtraErr
 from multires_edge.base.installation import pip_install
 from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.manifest import Manifest
-from multires_edge.format.specs import GraphSpec, StateSpec, concrete
+from multires_edge.format.specs import GraphSpec, Shape, StateSpec, concrete
 from multires_edge.format.targets import FIRST_ONNXRUNTIME, Version
 from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper
 from multires_edge.runtime.backends.providers import CPU, CUDA, full_name, options_of
@@ -145,8 +145,9 @@ class OnnxRuntimeStepper:
         provider = options.provider or CPU
         self._session = open_session(path, options.threads or 1, provider, options.provider_options)
         name = self._session.get_providers()[0]
-        self._sample = _Buffer.zeros(concrete(spec.inputs[0].shape, batch), spec.inputs[0].dtype)
-        self._output = _Buffer.zeros(concrete(spec.outputs[0].shape, batch), spec.outputs[0].dtype)
+        self._sample, self._output = (
+            _Buffer(tensor.shape, batch, tensor.dtype) for tensor in (spec.inputs[0], spec.outputs[0])
+        )
         self.input, self.output = self._sample.array, self._output.array
         self._n_tokens = n_tokens
         self._states = [_State(state, batch, name) for state in spec.states]
@@ -196,14 +197,10 @@ class OnnxRuntimeStepper:
 class _Buffer:
     """Memory shared by numpy and ONNX Runtime. On a device, ``array`` has only the initial values."""
 
-    def __init__(self, array: NDArray[Any], device: str = "cpu") -> None:
-        self.array = array
+    def __init__(self, shape: Shape, batch: int, dtype: str, device: str = "cpu") -> None:
+        self.array = _aligned_zeros(concrete(shape, batch), np.dtype(dtype))
         self.on_host = device == "cpu"
-        self.value = load_onnxruntime().OrtValue.ortvalue_from_numpy(array, device, 0)
-
-    @classmethod
-    def zeros(cls, shape: tuple[int, ...], dtype: str, device: str = "cpu") -> _Buffer:
-        return cls(_aligned_zeros(shape, np.dtype(dtype)), device)
+        self.value = load_onnxruntime().OrtValue.ortvalue_from_numpy(self.array, device, 0)
 
     def read(self) -> NDArray[Any]:
         if self.on_host:
@@ -218,12 +215,10 @@ class _Buffer:
             self.value.update_inplace(np.ascontiguousarray(array))
 
     def zero(self, rows: Sequence[int] | None) -> None:
-        if self.on_host:
-            self.array[slice(None) if rows is None else list(rows)] = 0
-            return
-        array = self.read()
+        array = self.array if self.on_host else self.read()
         array[slice(None) if rows is None else list(rows)] = 0
-        self.write(array)
+        if not self.on_host:
+            self.write(array)
 
 
 class _State:
@@ -234,8 +229,7 @@ class _State:
         # Other providers copy from and to the host, and must not bind a buffer as both input and output.
         count = 1 if spec.in_place and provider in (CPU, CUDA) else 2
         device = "cuda" if provider == CUDA else "cpu"
-        shape = concrete(spec.shape, batch)
-        self._buffers = [_Buffer.zeros(shape, spec.dtype, device) for _ in range(count)]
+        self._buffers = [_Buffer(spec.shape, batch, spec.dtype, device) for _ in range(count)]
 
     def buffer(self, turn: int) -> _Buffer:
         return self._buffers[turn % len(self._buffers)]
