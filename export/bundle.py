@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,7 +35,7 @@ from multires_edge.export.target_selection import forms_of, targets_named
 from multires_edge.format.card import Card, read_card
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain
-from multires_edge.format.golden import GOLDEN_FILE, Golden
+from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Graphs, Manifest, Source
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.pooling import Pooling, parse_pooling
@@ -127,8 +127,7 @@ def _export(
     lengths = _takes_lengths(options.lengths, config)
     _check_state_sizes(config, pooling)
     read_the_card = None if options.card is None else read_card(options.card, config)
-    data = options.verify_data
-    dataset = None if data is None else load_data(data, config, read_the_card)
+    dataset = None if options.verify_data is None else load_data(options.verify_data, config, read_the_card)
     folded = fold(net)
     plan = plan_int8(options.int8, net, folded, read_the_card, targets[0].form, progress)
     quantization = None if plan is None else Quantization.of(plan, folded)
@@ -147,49 +146,36 @@ def _export(
                 takers = [target for target in targets if form in target.forms]
                 described = metadata | {"precision": precision, "target": ", ".join(t.name for t in takers)}
                 taps = any(target.taps_graph for target in takers)
+                # step.onnx, step.fp16.onnx; step.fp16.opset17.onnx if the form is not the first target's
+                infix = "" if precision == "fp32" else f".{precision}"
+                infix += "" if form == forms[0] else f".{form.form_name}"
                 built = _build_graphs(network, form, pooling, lengths, described, types, taps=taps)
-                infix = "" if form == forms[0] else f".{form.form_name}"
-                written = _write_graphs(folder, built, precision, infix, statistics)
-                for kind, spec in written.items():
-                    graphs[form.form_name].setdefault(kind, {})[precision] = spec
+                for kind, graph in built:
+                    name = f"{kind}{infix}.onnx"
+                    if precision != "fp32":
+                        compact(graph.model)
+                    graphs[form.form_name].setdefault(kind, {})[precision] = _write_graph(folder, name, graph)
+                    statistics[name] = GraphStatistics.of(graph.model)
             native |= _write_native(folder, network, pooling, read_the_card, precision, types)
             del network
         del folded
         manifest = _manifest(
             read.path, read.sha256, config, graphs, native, targets, pooling, read_the_card, quantization
         )
-        _write_table(folder, quantization)
+        names = [GOLDEN_FILE, PARITY_FILE, "report.html"]
+        if quantization is not None:
+            names.append(CALIBRATION_FILE)
+            quantization.table.write(folder / CALIBRATION_FILE)  # the proof reads it
         proof, golden = prove(net, Bundle(folder, manifest), dataset=dataset, progress=progress)
         progress("writing the report")
-        _write_proof(folder, manifest, proof, golden, statistics, quantization)
+        golden.save(folder / GOLDEN_FILE)
+        quantized = None if quantization is None else {"int8": quantization.to_json()}
+        _write_json(folder / PARITY_FILE, plain(proof.parity(quantized)))
+        write_report(folder / "report.html", manifest, proof, statistics, folder, quantization)
+        # The manifest is the last file, because it has the digests of all others.
+        manifest.files.update({name: sha256_of(folder / name) for name in names})
+        _write_json(folder / FILE_NAME, manifest.to_json())
     return manifest, proof, quantization
-
-
-def _write_table(folder: Path, quantization: Quantization | None) -> None:
-    """The ranges of int8, which the proof reads."""
-    if quantization is not None:
-        quantization.table.write(folder / CALIBRATION_FILE)
-
-
-def _write_proof(
-    folder: Path,
-    manifest: Manifest,
-    proof: Proof,
-    golden: Golden,
-    statistics: dict[str, GraphStatistics],
-    quantization: Quantization | None,
-) -> None:
-    """What the graphs were proven by, and last of all the manifest, which has every file's digest."""
-    golden.save(folder / GOLDEN_FILE)
-    names = [GOLDEN_FILE, PARITY_FILE, "report.html"]
-    if quantization is not None:
-        names.append(CALIBRATION_FILE)
-    quantized = None if quantization is None else {"int8": quantization.to_json()}
-    _write_json(folder / PARITY_FILE, plain(proof.parity(quantized)))
-    write_report(folder / "report.html", manifest, proof, statistics, folder, quantization)
-    for name in names:
-        manifest.files[name] = sha256_of(folder / name)
-    _write_json(folder / FILE_NAME, manifest.to_json())
 
 
 def _takes_lengths(asked: bool | None, config: ModelConfig) -> bool:
@@ -249,24 +235,6 @@ def _build_graphs(
     yield "step", build_step_graph(network, form, pooling, metadata, types)
     if taps:
         yield "taps", build_taps_graph(network, form, pooling, metadata, types)
-
-
-def _write_graphs(
-    folder: Path,
-    graphs: Iterable[tuple[str, StepGraph]],
-    precision: str,
-    infix: str,
-    statistics: dict[str, GraphStatistics],
-) -> dict[str, GraphSpec]:
-    """step.onnx, step.fp16.onnx; step.fp16.opset17.onnx where the form is not the first target's."""
-    specs = {}
-    for kind, graph in graphs:
-        name = f"{kind}{'' if precision == 'fp32' else f'.{precision}'}{infix}.onnx"
-        if precision != "fp32":
-            compact(graph.model)
-        specs[kind] = _write_graph(folder, name, graph)
-        statistics[name] = GraphStatistics.of(graph.model)
-    return specs
 
 
 def _write_native(

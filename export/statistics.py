@@ -1,7 +1,8 @@
-"""What a graph is made of, for people who read reports."""
+"""The size of a graph, for the report."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import onnx
@@ -17,9 +18,7 @@ class GraphStatistics:
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> GraphStatistics:
-        operators: dict[str, int] = {}
-        for node in model.graph.node:
-            operators[node.op_type] = operators.get(node.op_type, 0) + 1
+        operators = Counter(node.op_type for node in model.graph.node)
         ordered = dict(sorted(operators.items(), key=lambda item: (-item[1], item[0])))
         sizes = [len(tensor.raw_data) for tensor in model.graph.initializer]
         return cls(ordered, len(sizes), sum(sizes))

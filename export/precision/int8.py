@@ -32,9 +32,9 @@ def quantizable(config: ModelConfig, parts: Sequence[str] = DEFAULT_PARTS) -> li
     if "encoder" in parts and config.encoder == "token":
         raise ConfigError("cannot quantise the encoder: a token network looks rows up and has no input range")
     of_layer = ["filters", "mixing"] + (["output"] if config.task == "autoregressive" else [])
-    layers = [f"layers.{i}.{part}" for i in range(config.n_layers) for part in of_layer if part in parts]
-    names = [name for name in ("encoder",) if name in parts] + layers
-    names += [name for name in ("head", "queues") if name in parts]
+    layers = [f"layers.{i}.{part}" for i in range(config.n_layers) for part in of_layer]
+    all_names = ["encoder", *layers, "head", "queues"]
+    names = [name for name in all_names if name.rpartition(".")[2] in parts]
     if not names:
         raise ConfigError(f"a network for {config.task} has no {', '.join(parts)} to quantise")
     return names
@@ -62,7 +62,10 @@ def quantize(
     names = set(quantizable(network.config, parts)) - set(keep)
 
     def linear(name: str, value: Linear | QuantizedLinear) -> Linear | QuantizedLinear:
-        return _quantize_linear(name, value, table) if name in names else value
+        if name not in names:
+            return value
+        assert isinstance(value, Linear)
+        return QuantizedLinear.of(value, table.tensors[f"{name}.input"].scales)
 
     layers = []
     for i, layer in enumerate(network.layers):
@@ -93,11 +96,6 @@ def weight_noise_db(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -
     signal = sum(float(np.square(a).sum()) for a, _ in pairs)
     noise = sum(float(np.square(a - b).sum()) for a, b in pairs)
     return 10 * float(np.log10(signal / noise)) if noise else float("inf")
-
-
-def _quantize_linear(name: str, linear: Linear | QuantizedLinear, table: CalibrationTable) -> QuantizedLinear:
-    assert isinstance(linear, Linear)
-    return QuantizedLinear.of(linear, table.tensors[f"{name}.input"].scales)
 
 
 def _halve(linear: Linear | QuantizedLinear) -> Linear | QuantizedLinear:
