@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 from .kit import Graph, Kit
-from .runners import Backend, StepRunner
+from .runners import Backend
 
 # A measurement stops after _SECONDS, but not before _FEWEST steps: fewer say too little about p99.
 _SECONDS = 10.0
 _FEWEST = 20
 
 
-def time_steps(runner: StepRunner, x: NDArray[Any], steps: int) -> dict[str, Any]:
-    """Latency of a step, from a numpy array to a numpy array, in microseconds."""
+def time_calls(function: Callable[[Any], Any], argument: Any, most: int, warm_up: int) -> dict[str, Any]:
+    """Latency of at most ``most`` calls after ``warm_up`` calls, in microseconds."""
     started = time.perf_counter()
-    for _ in range(min(steps, 50)):
-        runner.step(x)
+    for _ in range(warm_up):
+        function(argument)
     seconds: list[float] = []
-    while len(seconds) < steps and (len(seconds) < _FEWEST or time.perf_counter() - started < _SECONDS):
+    while len(seconds) < most and (len(seconds) < _FEWEST or time.perf_counter() - started < _SECONDS):
         before = time.perf_counter()
-        runner.step(x)
+        function(argument)
         seconds.append(time.perf_counter() - before)
-    return _latency(seconds)
-
-
-def _latency(seconds: Sequence[float]) -> dict[str, Any]:
     microseconds = np.array(seconds) * 1e6
     p50, p99 = np.percentile(microseconds, [50, 99])
     figures = {"p50_us": p50, "p99_us": p99, "max_us": microseconds.max(), "mean_us": microseconds.mean()}
@@ -49,20 +42,13 @@ def time_precision(
         x = np.ascontiguousarray(kit.inputs[np.arange(batch) % graph.rows][..., 0])
         entry = {"graph": "step", "precision": precision, "streams": batch}
         with contextlib.closing(backend.step_runner(graph, batch)) as runner:
-            yield {**entry, "how": "enqueued", **time_steps(runner, x, steps)}
+            yield {**entry, "how": "enqueued", **time_calls(runner.step, x, steps, min(steps, 50))}
             if runner.capture():
-                yield {**entry, "how": "CUDA graph", **time_steps(runner, x, steps)}
+                yield {**entry, "how": "CUDA graph", **time_calls(runner.step, x, steps, min(steps, 50))}
     full = Graph(kit, "full", precision)
     x = np.ascontiguousarray(kit.inputs[:1, ..., : full.steps])
     feeds = {full.input["name"]: x}
     if len(full.inputs) > 1:
         feeds["lengths"] = np.full(1, full.steps, np.int64)
-    whole = backend.full_runner(full)
-    whole.run(feeds)
-    seconds: list[float] = []
-    while len(seconds) < _FEWEST:
-        before = time.perf_counter()
-        whole.run(feeds)
-        seconds.append(time.perf_counter() - before)
     entry = {"graph": "full", "precision": precision, "streams": 1, "time_steps": full.steps}
-    yield {**entry, "how": "enqueued", **_latency(seconds)}
+    yield {**entry, "how": "enqueued", **time_calls(backend.full_runner(full).run, feeds, _FEWEST, 1)}
