@@ -118,8 +118,10 @@ class TestErrors:
 
     def test_ctrl_c(self) -> None:
         program = (
-            "import time, click\n"
+            "import signal, time, click\n"
             "from multires_edge.cli.command import Command\n"
+            # A shell starts background processes with SIGINT ignored.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "@click.command(cls=Command)\n"
             "def command():\n"
             "    print('ready', flush=True)\n"
