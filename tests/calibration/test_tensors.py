@@ -72,9 +72,7 @@ def test_names_depend_on_the_network() -> None:
 
 
 @given(configs(max_depth=5), st.sampled_from(list(TARGETS)))
-# The same examples each time: LayerNorm over three nearly equal values makes the float32 rounding of both
-# sides visible, in about one random network of a thousand.
-@settings(max_examples=25, derandomize=True)
+@settings(max_examples=25)
 def test_the_folded_full_graph_holds_the_same(config: ModelConfig, target: str) -> None:
     """Also under BatchNorm, whose folding changes the weights on both sides of these tensors."""
     net = random_net(config)
@@ -106,7 +104,8 @@ def test_the_folded_full_graph_holds_the_same(config: ModelConfig, target: str) 
     seen = observed(net, inputs)
     assert set(graph) == set(seen)
     for name, records in seen.items():
-        assert within_limit(graph[name], np.stack(records), limit=2e-5), name
+        # LayerNorm over three nearly equal values magnifies the float32 rounding of either side.
+        assert within_limit(graph[name], np.stack(records), limit=1e-4), name
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
