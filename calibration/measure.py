@@ -22,6 +22,7 @@ from multires_edge.calibration.ranges import (
 from multires_edge.calibration.table import HISTOGRAM_BINS, CalibrationTable, TensorRange, network_digest
 from multires_edge.calibration.tensors import logical_tensors, observe
 from multires_edge.format.arrays import check_array
+from multires_edge.models.threads import one_thread
 from multires_edge.runtime.evaluation.dataset import Dataset, check_lengths
 from multires_edge.runtime.evaluation.pieces import RecordPieces
 
@@ -34,6 +35,7 @@ FEW_RECORDS = 8
 FEW_VALUES = 1000
 
 
+@one_thread()
 def calibrate(
     net: MultiresNet,
     dataset: Dataset,
@@ -44,7 +46,7 @@ def calibrate(
     """Measure the range of every logical tensor on data.
 
     The same records give the same table, to the last bit, in any order and with any padding, on one
-    machine with one number of torch threads. Memory beside the data does not grow with their number.
+    machine. Memory beside the data does not grow with their number.
     Raises DataError for data that do not fit the network or are all zeros, and OverflowedError if a
     tensor overflows float32. Warns of fewer than 8 records or 1000 values of a tensor.
     """
@@ -117,13 +119,13 @@ def _warn_of_little(dataset: Dataset, ranges: dict[str, TensorRange]) -> None:
     if len(dataset) < FEW_RECORDS:
         warnings.warn(
             f"{dataset.path}: has only {len(dataset)} records, at least {FEW_RECORDS} are advised",
-            stacklevel=3,
+            stacklevel=4,
         )
     name, least = min(ranges.items(), key=lambda item: item[1].count)
     if least.count < FEW_VALUES:
         warnings.warn(
             f"{dataset.path}: {name} has only {least.count} values, at least {FEW_VALUES} are advised",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -183,6 +183,7 @@ class _Measure:
         model = build_full_graph(network, self.form, lengths=lengths is not None, metadata={})
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

@@ -105,14 +105,14 @@ def export_bundle(
     checkpoint, options = Path(checkpoint), replace(options or ExportOptions(), **changes)
     final = output_folder(checkpoint, output)
     options.check(checkpoint, final, force=force)
-    with one_thread():
-        manifest, proof, quantization = _export(checkpoint, final, options, force, progress)
+    manifest, proof, quantization = _export(checkpoint, final, options, force, progress)
     result = ExportResult(final, manifest, proof, quantization, time.perf_counter() - started)
     if not result.passed:
         raise ParityError(result)
     return result
 
 
+@one_thread()
 def _export(
     checkpoint: Path, final: Path, options: ExportOptions, force: bool, progress: Callable[[str], None]
 ) -> tuple[Manifest, Proof, Quantization | None]:

@@ -22,9 +22,11 @@ from multires_edge.format.manifest import CALIBRATION_FILE
 from multires_edge.format.parity import Parity
 from multires_edge.format.pooling import Pooling
 from multires_edge.format.specs import concrete
+from multires_edge.models.threads import one_thread
 from multires_edge.runtime.backends.onnxruntime import open_session
 from multires_edge.runtime.backends.protocol import Backend
 from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.full import FullGraph
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
 from multires_edge.runtime.verify import checked_backends
@@ -115,6 +117,7 @@ def sequence_steps(config: ModelConfig, n_parameters: int, pooling: Pooling | No
     return max(1, min(steps, int(_WORK_ALLOWED / n_parameters), _STEPS_ALLOWED))
 
 
+@one_thread()
 def prove(
     net: MultiresNet,
     bundle: Bundle,
@@ -249,8 +252,12 @@ class _Prover:
 
     # The full graph
 
+    def _full_graph(self) -> FullGraph:
+        # One thread: the threads of a pool wait by spinning, which takes the time of a busy machine.
+        return self.bundle.full(provider="cpu", precision=self.precision, threads=1)
+
     def _full_checks(self) -> None:
-        full = self.bundle.full(provider="cpu", precision=self.precision)
+        full = self._full_graph()
         takes_lengths = len(self.bundle.manifest.graph("full", self.precision).inputs) > 1
         shapes = [
             (1, 1, "a single step"),
@@ -340,7 +347,7 @@ class _Prover:
         what = f"{ROWS} rows, prefixes of {', '.join(map(str, lengths))} steps"
         check = self._check("step graph against full graph", "step", what)
         check.limit = AGREEMENT[self.precision]
-        full = self.bundle.full(provider="cpu", precision=self.precision)
+        full = self._full_graph()
         stream = self._stream(ROWS, "onnxruntime")
         samples = inputs[..., : lengths[-1]]
         if self.config.task == "autoregressive":
@@ -377,7 +384,7 @@ class _Prover:
             self.proof.data += f", and {_counted(len(inputs), 'record')} of {dataset.path.name}"
             if steps < dataset.inputs.shape[-1]:
                 self.proof.data += f" (their first {steps:,} steps)"
-        full = self.bundle.full(provider="cpu", precision=self.precision)
+        full = self._full_graph()
         if len(self.bundle.manifest.graph("full", self.precision).inputs) == 1:
             lengths = None  # a graph without lengths pools over every step
         check = self._check("full graph, real data", "full", _counted(len(inputs), "record"))

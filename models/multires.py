@@ -36,7 +36,8 @@ class MultiresLayer(nn.Module):
         self.h0 = nn.Parameter(torch.empty(shape).uniform_(-scale, scale))
         self.h1 = nn.Parameter(torch.empty(shape).uniform_(-scale, scale))
         columns = config.n_memory_weights
-        self.w = nn.Parameter(torch.empty(config.d_model, columns).uniform_(-1, 1) / columns**0.5)
+        scale = columns**-0.5
+        self.w = nn.Parameter(torch.empty(config.d_model, columns).uniform_(-scale, scale))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.w[:, -1:] * x
