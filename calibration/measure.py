@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,17 @@ from multires_edge.calibration.ranges import (
     method_named,
     signal_to_quantization_noise,
 )
-from multires_edge.calibration.table import HISTOGRAM_BINS, CalibrationTable, TensorRange, network_digest
+from multires_edge.calibration.table import (
+    HISTOGRAM_BINS,
+    CalibrationTable,
+    DataUsed,
+    MethodUsed,
+    TensorRange,
+    network_digest,
+)
 from multires_edge.calibration.tensors import logical_tensors, observe
 from multires_edge.format.arrays import check_array
+from multires_edge.format.fields import printable
 from multires_edge.models.threads import one_thread
 from multires_edge.runtime.evaluation.dataset import Dataset, check_lengths
 from multires_edge.runtime.evaluation.pieces import RecordPieces
@@ -78,7 +87,7 @@ def calibrate(
             raise DataError(f"{dataset.path}: {tensor.name} is {error}") from error
     _warn_of_little(dataset, ranges)
     return CalibrationTable(
-        method=method.to_json(),
+        method=MethodUsed(method.name, **asdict(method)),
         data=_describe(dataset),
         network_sha256=network_digest(net),
         config=net.config,
@@ -129,14 +138,10 @@ def _warn_of_little(dataset: Dataset, ranges: dict[str, TensorRange]) -> None:
         )
 
 
-def _describe(dataset: Dataset) -> dict[str, Any]:
+def _describe(dataset: Dataset) -> DataUsed:
     rows, steps = len(dataset), dataset.inputs.shape[-1]
-    return {
-        "file": dataset.path.name,
-        "sha256": _digest(dataset.path),
-        "records": rows,
-        "steps": rows * steps if dataset.lengths is None else int(dataset.lengths.sum()),
-    }
+    total = rows * steps if dataset.lengths is None else int(dataset.lengths.sum())
+    return DataUsed(printable(dataset.path.name), _digest(dataset.path), rows, total)
 
 
 def _digest(path: Path) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -37,9 +37,6 @@ class Method(ABC):
     @abstractmethod
     def threshold(self, counts: NDArray[np.int64], width: float, largest: float) -> float:
         """The threshold of one channel, from counts (n,) in bins of ``width``; the last bin is not empty."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
 
 
 @dataclass(frozen=True)

@@ -4,27 +4,117 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError
 from multires_edge.base.files import write_file
-from multires_edge.calibration.ranges import LEVELS
+from multires_edge.calibration.ranges import LEVELS, METHODS
 from multires_edge.calibration.tensors import LogicalTensor, logical_tensors
 from multires_edge.format.config import ModelConfig
-from multires_edge.format.fields import FieldError, plain, read_fields
+from multires_edge.format.fields import ABSENT, Above, Between, Document, Line, Name, Natural, Sha256, plain
 
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet
 
-FORMAT = "multires-calibration"
-VERSION = 1
 HISTOGRAM_BINS = 64
+
+
+_FLOAT32 = np.finfo(np.float32)
+_Number = Annotated[float, Between(-float(_FLOAT32.max), float(_FLOAT32.max))]
+_Positive = Annotated[float, Above(0), Between(0, float(_FLOAT32.max))]
+# A scale below the normal float32 numbers would have no finite reciprocal.
+_Threshold = Annotated[float, Between(LEVELS * float(_FLOAT32.tiny), float(_FLOAT32.max))]
+
+
+@dataclass(frozen=True)
+class MethodUsed:
+    """The method that chose the thresholds, and its parameter."""
+
+    name: Name
+    percentile: Annotated[float, Above(0), Between(0, 100)] | None = field(default=None, metadata=ABSENT)
+
+    def __post_init__(self) -> None:
+        if self.name not in METHODS or (self.percentile is None) != (self.name != "percentile"):
+            raise DataError(
+                f"method {self.name} with percentile {self.percentile}, expected one of "
+                f"{', '.join(METHODS)}, and a percentile for percentile alone"
+            )
+
+    def __str__(self) -> str:
+        return " ".join(map(str, plain(self).values()))
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """The data that the ranges were measured on; ``sha256`` is None for data that were made in memory."""
+
+    file: Line
+    sha256: Sha256 | None
+    records: Natural
+    steps: Natural
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.records <= self.steps:
+            raise DataError(f"{self.records} records of {self.steps} steps, expected at least one step each")
+
+
+@dataclass(frozen=True)
+class _Histogram:
+    range: _Positive
+    counts: tuple[Natural, ...]
+
+
+@dataclass(frozen=True)
+class _RangeEntry:
+    thresholds: tuple[_Threshold, ...]
+    largest: _Positive
+    count: Natural
+    sqnr_db: _Number
+    histogram: _Histogram
+
+    def __post_init__(self) -> None:
+        counts = self.histogram.counts
+        if len(counts) != HISTOGRAM_BINS or sum(counts) != self.count or not self.count:
+            raise DataError(
+                f"histogram has {sum(counts)} values in {len(counts)} bins, expected {self.count} in "
+                f"{HISTOGRAM_BINS}, and more than 0"
+            )
+
+
+@dataclass(frozen=True)
+class _Network:
+    sha256: Sha256
+    config: ModelConfig
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The content of the file."""
+
+    method: MethodUsed
+    data: DataUsed
+    network: _Network
+    tensors: dict[Name, _RangeEntry]
+
+    def __post_init__(self) -> None:
+        expected = {tensor.name for tensor in logical_tensors(self.network.config)}
+        for names, what in (
+            (sorted(expected - set(self.tensors)), "missing"),
+            (sorted(set(self.tensors) - expected), "unknown"),
+        ):
+            if names:
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                raise DataError(f"{what} tensors: {', '.join(names[:3])}{more}")
+
+
+_DOCUMENT = Document(
+    "calibration table", "multires-calibration", 1, _Table, DataError, "calibrate again", digest=False
+)
 
 
 @dataclass(frozen=True)
@@ -48,41 +138,28 @@ class TensorRange:
         """thresholds / 127, float32 (channels,): q = clip(round(x / scale), -127, 127)."""
         return np.asarray(self.thresholds / np.float32(LEVELS))
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            # The shortest decimals that give the same float32 back.
-            "thresholds": [_decimal(value) for value in self.thresholds],
-            "largest": _decimal(self.largest),
-            "count": self.count,
-            "sqnr_db": self.sqnr_db,
-            "histogram": {"range": self.histogram_range, "counts": self.histogram.tolist()},
-        }
-
     @classmethod
-    def from_json(cls, entry: Any, tensor: LogicalTensor) -> TensorRange:
-        """Read :meth:`to_json` back, checked. Raises DataError."""
-        thresholds = _numbers(entry, "thresholds", tensor.channels)
-        # A scale below the normal float32 numbers would have no finite reciprocal.
-        if min(thresholds) / LEVELS < float(np.finfo(np.float32).tiny) or max(thresholds) > _LARGEST:
-            raise DataError("thresholds must be positive float32 numbers")
-        largest = _numbers(entry, "largest")[0]
-        if largest <= 0:
-            raise DataError(f"largest is {largest}, expected a positive number")
-        plot = entry.get("histogram")
-        counts = _integers(_get(plot, "counts"), HISTOGRAM_BINS)
-        count = _integers([_get(entry, "count")], 1)[0]
-        if sum(counts) != count or not count:
-            raise DataError(f"the histogram holds {sum(counts)} values, count says {count}")
-        histogram_range = _numbers(plot, "range")[0]
-        if histogram_range <= 0:
-            raise DataError(f"the histogram's range is {histogram_range}, expected a positive number")
+    def of(cls, entry: _RangeEntry, tensor: LogicalTensor) -> TensorRange:
+        """From the file. Raises DataError unless it has the channels of ``tensor``."""
+        if len(entry.thresholds) != tensor.channels:
+            raise DataError(f"{len(entry.thresholds)} thresholds, expected {tensor.channels}")
         return cls(
-            thresholds=np.array(thresholds, np.float32),
-            largest=largest,
-            count=count,
-            sqnr_db=_numbers(entry, "sqnr_db")[0],
-            histogram_range=histogram_range,
-            histogram=np.array(counts, np.int64),
+            thresholds=np.array(entry.thresholds, np.float32),
+            largest=float(entry.largest),
+            count=entry.count,
+            sqnr_db=float(entry.sqnr_db),
+            histogram_range=float(entry.histogram.range),
+            histogram=np.array(entry.histogram.counts, np.int64),
+        )
+
+    def entry(self) -> _RangeEntry:
+        """For the file, with the shortest decimals that give the same float32 values again."""
+        return _RangeEntry(
+            thresholds=tuple(_decimal(value) for value in self.thresholds),
+            largest=_decimal(self.largest),
+            count=self.count,
+            sqnr_db=self.sqnr_db,
+            histogram=_Histogram(self.histogram_range, tuple(self.histogram.tolist())),
         )
 
 
@@ -94,19 +171,16 @@ class CalibrationTable:
     is :func:`network_digest`.
     """
 
-    method: dict[str, Any]
-    data: dict[str, Any]
+    method: MethodUsed
+    data: DataUsed
     network_sha256: str
     config: ModelConfig
     tensors: dict[str, TensorRange]
 
     @property
-    def record_steps(self) -> int | None:
-        """Steps of a record, on the average, rounded up; None where the file does not say."""
-        records, steps = self.data.get("records"), self.data.get("steps")
-        if not isinstance(records, int) or not isinstance(steps, int) or records < 1 or steps < 1:
-            return None
-        return -(-steps // records)
+    def record_steps(self) -> int:
+        """The mean number of steps per record, rounded up."""
+        return -(-self.data.steps // self.data.records)
 
     def check_network(self, net: MultiresNet) -> None:
         """Raise DataError unless the table was made from this network's weights."""
@@ -118,57 +192,22 @@ class CalibrationTable:
             )
         # The same weights can be read as trees of several depths, which have other tensors.
         given, expected = plain(self.config), plain(net.config)
-        for field in expected:
-            if given[field] != expected[field]:
+        for name in expected:
+            if given[name] != expected[name]:
                 raise DataError(
-                    f"the calibration table was made with {field} {given[field]}, the network is read with "
-                    f"{expected[field]}; calibrate again with the same options"
+                    f"the calibration table was made with {name} {given[name]}, the network is read with "
+                    f"{expected[name]}; calibrate again with the same options"
                 )
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "method": self.method,
-            "data": self.data,
-            "network": {"sha256": self.network_sha256, "config": plain(self.config)},
-            "tensors": {name: tensor.to_json() for name, tensor in self.tensors.items()},
-        }
-
-    @classmethod
-    def from_json(cls, entry: Any) -> CalibrationTable:
-        """Read :meth:`to_json` back. Raises DataError for another format or version, missing or
-        unknown tensors, and numbers that cannot be ranges."""  # fmt: skip
-        if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-            raise DataError(f"not a calibration table: its format is not {FORMAT!r}")
-        if entry.get("version") != VERSION or isinstance(entry["version"], bool):
-            raise DataError(
-                f"the table has version {entry.get('version')!r}, this release reads {VERSION}: "
-                "calibrate again, or install the release that wrote it"
+        return _DOCUMENT.to_json(
+            _Table(
+                self.method,
+                self.data,
+                _Network(self.network_sha256, self.config),
+                {name: tensor.entry() for name, tensor in self.tensors.items()},
             )
-        network, tensors = _object(entry, "network"), _object(entry, "tensors")
-        digest = network.get("sha256")
-        if not isinstance(digest, str) or len(digest) != 64:
-            raise DataError(f"network: sha256 is {digest!r}, expected 64 hexadecimal digits")
-        try:
-            config = read_fields(ModelConfig, _object(network, "config"))
-        except FieldError as error:
-            raise DataError(f"network: {error}") from error
-        expected = {tensor.name: tensor for tensor in logical_tensors(config)}
-        for names, what in (
-            ([name for name in expected if name not in tensors], "missing"),
-            ([name for name in tensors if name not in expected], "unknown"),
-        ):
-            if names:
-                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-                raise DataError(f"{what} tensors: {', '.join(names[:3])}{more}")
-        ranges = {}
-        for name, tensor in expected.items():
-            try:
-                ranges[name] = TensorRange.from_json(tensors[name], tensor)
-            except DataError as error:
-                raise DataError(f"{name}: {error}") from error
-        return cls(_object(entry, "method"), _object(entry, "data"), digest, config, ranges)
+        )
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
         """Write the file whole or not at all; one line a tensor. Raises OutputError."""
@@ -183,15 +222,16 @@ class CalibrationTable:
         """Read a file; needs no torch. Raises DataError."""
         path = Path(path)
         try:
-            entry = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+            table = _DOCUMENT.read(path)
         except FileNotFoundError:
-            raise DataError(f"{path}: no such file; expected a calibration table in JSON") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: cannot be read as JSON ({error})") from error
-        try:
-            return cls.from_json(entry)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+            raise DataError(f"{path}: no such file, expected a calibration table in JSON") from None
+        config, ranges = table.network.config, {}
+        for tensor in logical_tensors(config):
+            try:
+                ranges[tensor.name] = TensorRange.of(table.tensors[tensor.name], tensor)
+            except DataError as error:
+                raise DataError(f"{path}: {tensor.name}: {error}; {_DOCUMENT.remedy}") from error
+        return cls(table.method, table.data, table.network.sha256, config, ranges)
 
 
 def network_digest(net: MultiresNet) -> str:
@@ -205,51 +245,9 @@ def network_digest(net: MultiresNet) -> str:
     return digest.hexdigest()
 
 
-_LARGEST = float(np.finfo(np.float32).max)
-
-
 def _decimal(value: Any) -> float:
     return float(str(np.float32(value)))
 
 
 def _text(entry: Any) -> str:
     return json.dumps(entry, ensure_ascii=False, allow_nan=False)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _get(entry: Any, key: str) -> Any:
-    if not isinstance(entry, Mapping) or key not in entry:
-        raise DataError(f"has no {key}")
-    return entry[key]
-
-
-def _object(entry: dict[str, Any], key: str) -> dict[str, Any]:
-    value = _get(entry, key)
-    if not isinstance(value, dict):
-        raise DataError(f"{key} is a {type(value).__name__}, expected an object")
-    return value
-
-
-def _numbers(entry: Any, key: str, channels: int | None = None) -> list[float]:
-    """One number, or one for each channel: all finite."""
-    value = _get(entry, key)
-    if channels is not None and (not isinstance(value, list) or len(value) != channels):
-        given = f"{len(value)} numbers" if isinstance(value, list) else repr(value)
-        raise DataError(f"{key} is {given}, expected a list of {channels}")
-    numbers = value if channels is not None else [value]
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= _LARGEST:
-            raise DataError(f"{key} holds {number!r}, expected a finite number")
-    return [float(number) for number in numbers]
-
-
-def _integers(value: Any, count: int) -> list[int]:
-    if not isinstance(value, list) or len(value) != count:
-        raise DataError(f"the histogram must be a list of {count} counts")
-    for number in value:
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 1 << 62:
-            raise DataError(f"holds {number!r}, expected a count")
-    return list(value)

@@ -34,7 +34,7 @@ from multires_edge.export.statistics import GraphStatistics
 from multires_edge.export.target_selection import forms_of, targets_named
 from multires_edge.format.card import Card, read_card
 from multires_edge.format.config import ModelConfig
-from multires_edge.format.fields import plain
+from multires_edge.format.fields import plain, printable
 from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Graphs, Manifest, Source
 from multires_edge.format.parity import PARITY_FILE
@@ -274,7 +274,7 @@ def _manifest(
 ) -> Manifest:
     first, *further = graphs
     return Manifest(
-        source=Source(_printable(source.name), sha256),
+        source=Source(printable(source.name), sha256),
         model=config,
         graphs=graphs[first],
         tools=_tools(),
@@ -289,11 +289,6 @@ def _manifest(
         targets={target.name: tuple(form.form_name for form in target.forms) for target in targets},
         forms={name: graphs[name] for name in further},
     )
-
-
-def _printable(name: str) -> str:
-    """A file's name as a line of text, whatever bytes it has."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
 
 
 def _metadata(config: ModelConfig, sha256: str, pooling: Pooling) -> dict[str, str]:

@@ -14,6 +14,7 @@ from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.options import DEFAULT_PARTS, Int8Options
 from multires_edge.export.precision.int8 import input_ranges, quantizable, quantize, weight_noise_db
 from multires_edge.format.card import Card
+from multires_edge.format.fields import plain
 from multires_edge.format.manifest import QuantizationSpec
 from multires_edge.format.targets import GraphForm
 from multires_edge.runtime.evaluation.loading import load_data
@@ -151,7 +152,7 @@ class Quantization:
     def to_json(self) -> dict[str, Any]:
         """For parity.json."""
         return {
-            "method": self.table.method,
+            "method": plain(self.table.method),
             "tensors": {weight.name: weight.to_json() for weight in self.weights},
             "budget": None if self.budget is None else self.budget.to_json(),
         }

@@ -36,7 +36,7 @@ class Between:
     most: float
 
     def check(self, value: Any) -> str | None:
-        return None if self.least <= value <= self.most else f"{self.least:,} to {self.most:,}"
+        return None if self.least <= value <= self.most else f"{_number(self.least)} to {_number(self.most)}"
 
     def schema(self) -> dict[str, Any]:
         return {"minimum": self.least, "maximum": self.most}
@@ -80,6 +80,11 @@ class OneOf:
 
     def schema(self) -> dict[str, Any]:
         return {"enum": list(self.values)}
+
+
+def printable(text: str) -> str:
+    """A text such as a file's name as one line, without what :data:`Line` refuses."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or "-"
 
 
 # Neither escape sequences for a terminal, nor half of a surrogate pair, which no UTF-8 has.
@@ -218,6 +223,10 @@ def _of_kind(hint: Any, value: Any) -> bool:
 
 def _kind_name(hint: Any) -> str:
     return _KIND_NAMES[kind(hint)]
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _join(path: str, key: str) -> str:

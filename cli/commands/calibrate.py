@@ -127,9 +127,8 @@ def _method(name: str, percentile: float | None) -> Method:
 
 
 def _print(output: Path, table: CalibrationTable) -> None:
-    method = " ".join(map(str, table.method.values()))
-    records, steps = table.data["records"], table.data["steps"]
-    click.echo(f"{output}: {method}, {records} record{'s' if records > 1 else ''}, {steps} steps")
+    records, steps = table.data.records, table.data.steps
+    click.echo(f"{output}: {table.method}, {records} record{'s' if records > 1 else ''}, {steps} steps")
     rows = [("tensor", "threshold", "largest", "SQNR dB")]
     rows += [
         (name, _thresholds(tensor), f"{tensor.largest:.4g}", f"{tensor.sqnr_db:.1f}")

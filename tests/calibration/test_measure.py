@@ -18,6 +18,7 @@ from multires_edge.base.files import sha256_of
 from multires_edge.calibration import CalibrationTable, calibrate
 from multires_edge.calibration.histogram import MagnitudeHistogram
 from multires_edge.calibration.ranges import METHODS, Percentile, clipping_thresholds
+from multires_edge.calibration.table import DataUsed, MethodUsed
 from multires_edge.calibration.tensors import ENCODER_INPUT, HEAD_INPUT, logical_tensors, observe, queue
 from multires_edge.format.card import read_card
 from multires_edge.format.config import ModelConfig
@@ -93,8 +94,8 @@ def test_what_the_table_says() -> None:
     lengths = np.arange(81, 101)
     table = calibrate(net, data(x, lengths), "minmax")
     steps = int(lengths.sum())
-    assert table.method == {"name": "minmax"}
-    assert table.data == {"file": "memory.npz", "sha256": None, "records": 20, "steps": steps}
+    assert table.method == MethodUsed("minmax")
+    assert table.data == DataUsed("memory.npz", None, 20, steps)
     assert list(table.tensors) == [tensor.name for tensor in logical_tensors(SMALL)]
     seen = np.concatenate([row[:, :n].ravel() for row, n in zip(x, lengths, strict=True)])
     samples = table.tensors[ENCODER_INPUT]
@@ -116,7 +117,7 @@ def test_the_demonstration_network() -> None:
     dataset = load_data(DEMO / "records.npz", net.config, read_card(DEMO / "card.json"))
     with pytest.warns(UserWarning, match="has only 6 records, at least 8 are advised"):
         table = calibrate(net, dataset)
-    assert table.data["sha256"] == sha256_of(DEMO / "records.npz")
+    assert table.data.sha256 == sha256_of(DEMO / "records.npz")
     assert all(tensor.sqnr_db > 15 for tensor in table.tensors.values())
 
 

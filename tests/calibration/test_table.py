@@ -122,6 +122,10 @@ def drop(*path: str) -> Callable[[dict[str, Any]], None]:
 X, Q = ("tensors", "encoder.input"), ("tensors", "layers.0.queues.1")
 
 
+def one_more(entry: dict[str, Any]) -> None:
+    entry["tensors"]["layers.7.queues.0"] = entry["tensors"]["layers.0.queues.0"]
+
+
 def nothing_seen(entry: dict[str, Any]) -> None:
     entry["tensors"]["encoder.input"] |= {"count": 0, "histogram": {"range": 1.0, "counts": [0] * 64}}
 
@@ -133,37 +137,40 @@ def nothing_seen(entry: dict[str, Any]) -> None:
         (put("version", 2), "version 2, this release reads 1"),
         (put("version", True), "version True"),
         (drop(*Q), r"missing tensors: layers\.0\.queues\.1"),
-        (put("tensors", "layers.7.queues.0", {}), r"unknown tensors: layers\.7\.queues\.0"),
-        (put("tensors", []), "tensors is a list"),
+        (one_more, r"unknown tensors: layers\.7\.queues\.0"),
+        (put("tensors", []), r"tensors is \[\], expected an object"),
         (put("tensors", {}), "missing tensors: encoder.input, .* and 7 more"),
         (drop("network"), "has no network"),
-        (put("network", "sha256", "abc"), "sha256 is 'abc'"),
+        (put("network", "sha256", "abc"), "network.sha256 is 'abc', expected 64 hex"),
         (put("network", "config", "depth", 0), "depth is 0"),
-        (put("network", "config", "depth", "3"), "network: "),
-        (put("network", "config", "n_layers", 10**9), "network: n_layers is 1000000000"),
-        (drop("network", "config", "depth"), "network: has no depth"),
-        (put("method", "percentile"), "method is a str"),
-        (put(*X, "thresholds", [-1.0, 1.0]), "encoder.input: thresholds must be positive"),
-        (put(*X, "thresholds", [0, 1.0]), "thresholds must be positive"),
-        (put(*X, "thresholds", [1e-38, 1.0]), "thresholds must be positive"),
-        (put(*X, "thresholds", [1e39, 1.0]), "1e.39, expected a finite number"),
+        (put("network", "config", "depth", "3"), "network.config.depth is '3', expected an integer"),
+        (put("network", "config", "n_layers", 10**9), "network.config.n_layers is 1000000000"),
+        (drop("network", "config", "depth"), "network.config: has no depth"),
+        (put("method", "percentile"), "method is 'percentile', expected an object"),
+        (put(*X, "thresholds", [-1.0, 1.0]), r"encoder.input.thresholds\[0\] is -1.0, expected"),
+        (put(*X, "thresholds", [0, 1.0]), r"thresholds\[0\] is 0, expected"),
+        (put(*X, "thresholds", [1e-38, 1.0]), "1e-38, expected 1.49e-36 to 3.4e.38"),
+        (put(*X, "thresholds", [1e39, 1.0]), "1e.39, expected 1.49e-36 to 3.4e.38"),
         (put(*X, "thresholds", [10**400, 1.0]), "expected a finite number"),
-        (put(*X, "thresholds", ["1", 1.0]), "thresholds holds '1'"),
-        (put(*X, "thresholds", [True, 1.0]), "thresholds holds True"),
-        (put(*X, "thresholds", [[1.0], 1.0]), "thresholds holds"),
-        (put(*Q, "thresholds", 1.0), "thresholds is 1.0, expected a list of 8"),
-        (put(*Q, "thresholds", [1.0] * 7), "7 numbers, expected a list of 8"),
-        (put(*Q, "thresholds", [1.0] * 7 + [None]), "thresholds holds None"),
-        (put(*X, "largest", 0), "largest is 0"),
-        (put(*X, "count", 5), "count says 5"),
-        (put(*X, "count", 1.5), "holds 1.5, expected a count"),
-        (put(*X, "histogram", {"range": 1.0, "counts": [1]}), "list of 64 counts"),
-        (put(*X, "histogram", "counts", 0, -1), "holds -1"),
-        (put(*X, "histogram", None), "has no counts"),
-        (put(*X, "histogram", "range", 0), "range is 0.0, expected a positive number"),
-        (nothing_seen, "the histogram holds 0 values"),
+        (put(*X, "thresholds", ["1", 1.0]), r"thresholds\[0\] is '1', expected a number"),
+        (put(*X, "thresholds", [True, 1.0]), r"thresholds\[0\] is True, expected a number"),
+        (put(*X, "thresholds", [[1.0], 1.0]), r"thresholds\[0\] is \[1.0\], expected a number"),
+        (put(*Q, "thresholds", 1.0), "thresholds is 1.0, expected a list"),
+        (put(*Q, "thresholds", [1.0] * 7), "layers.0.queues.1: 7 thresholds, expected 8"),
+        (put(*Q, "thresholds", [1.0] * 7 + [None]), r"thresholds\[7\] is None, expected a number"),
+        (put(*X, "largest", 0), "largest is 0, expected a number above 0"),
+        (put("method", "name", "guess"), "method guess with percentile 99.99"),
+        (put("data", "records", 0), "data: 0 records"),
+        (put("data", "file", "\x1b"), "data.file is .*, expected one line of text"),
+        (put(*X, "count", 5), "expected 5 in 64"),
+        (put(*X, "count", 1.5), "count is 1.5, expected an integer"),
+        (put(*X, "histogram", {"range": 1.0, "counts": [1]}), "1 bins, expected"),
+        (put(*X, "histogram", "counts", 0, -1), r"counts\[0\] is -1"),
+        (put(*X, "histogram", None), "histogram is None, expected an object"),
+        (put(*X, "histogram", "range", 0), "range is 0, expected a number above 0"),
+        (nothing_seen, "histogram has 0 values"),
         (drop(*X, "sqnr_db"), "has no sqnr_db"),
-        (put(*X, None), "encoder.input: has no thresholds"),
+        (put(*X, None), "encoder.input is None, expected an object"),
     ],
 )  # fmt: skip
 def test_bad(
@@ -185,7 +192,7 @@ def test_unreadable(table: CalibrationTable, tmp_path: Path) -> None:
     nan = whole.replace('"thresholds": ', '"thresholds": NaN, "was": ', 1)
     for content in ("", whole[: len(whole) // 2], "\xff", nan, "[" * 100_000):
         path.write_text(content, encoding="latin-1")
-        with pytest.raises(DataError, match="cannot be read as JSON"):
+        with pytest.raises(DataError, match="cannot be read"):
             CalibrationTable.read(path)
     path.write_text("[]")
     with pytest.raises(DataError, match="not a calibration table"):
