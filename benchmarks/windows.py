@@ -23,7 +23,7 @@ from multires_edge.runtime import Bundle, EcgStream, open_bundle
 from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Samples
-from multires_edge.runtime.ecg.streams import card_of
+from multires_edge.runtime.ecg.streams import preprocessing_of
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.diagnostic import youden_threshold
 from multires_edge.runtime.evaluation.loading import load_data
@@ -93,7 +93,7 @@ def alone(bundle: Bundle, data: Dataset) -> NDArray[np.float64]:
 
 def decide(bundle: Bundle, parts: Sequence[NDArray[np.float64]], pool: str) -> list[Decision]:
     """Samples (n, channels) at the card's rate and in its unit, one part behind the other."""
-    card = card_of(bundle)
+    card = preprocessing_of(bundle)
     stream = EcgStream(
         bundle, leads=card.channels, rate=card.sampling_rate, unit=card.unit, every=EVERY, pool=pool
     )
@@ -102,7 +102,7 @@ def decide(bundle: Bundle, parts: Sequence[NDArray[np.float64]], pool: str) -> l
 
 def millivolts(bundle: Bundle, data: Dataset) -> list[NDArray[np.float64]]:
     """Records as a device would give them: (time, channels), in the card's unit."""
-    card = card_of(bundle)
+    card = preprocessing_of(bundle)
     return list(np.moveaxis(data.inputs[:], 1, 2) * np.asarray(card.std) + np.asarray(card.mean))
 
 
@@ -128,7 +128,7 @@ def patients_table(
     labels = np.asarray(data.labels)
     steps = round(STAY / EVERY)
     signals = millivolts(bundle, data)
-    rate = card_of(bundle).sampling_rate
+    rate = preprocessing_of(bundle).sampling_rate
     stay = round(STAY * rate)
     stays = [np.tile(signal, (-(-stay // len(signal)), 1))[:stay] for signal in signals]
     # The orders side by side, so that records are what is drawn anew: a mean of AUROCs, each of one order.

@@ -1,4 +1,4 @@
-"""What `stream` and `monitor` share: the options of a session, and opening one."""
+"""The options of a session, which `stream` and `monitor` share, and opening it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def session_options(speed: str) -> Callable[[Function], Function]:
-    """BUNDLE, SOURCE... and the options of a session; ``speed`` is how recordings are played by default."""
+    """Add BUNDLE, SOURCE... and the options of a session; ``speed`` is the default of --speed."""
     options = [
         bundle_argument,
         click.argument("sources", metavar="SOURCE...", nargs=-1, required=True),
@@ -40,33 +40,33 @@ def session_options(speed: str) -> Callable[[Function], Function]:
         click.option(
             "--pool",
             metavar="POOL",
-            help="cumulative, window:10s, reset:10s to start over after that, or bundle  [default: the "
-            "bundle's window, or window:10s]",
+            help="Pooling: cumulative, window:10s, reset:10s (start over every 10 s) or bundle  [default: "
+            "the bundle's window, or window:10s]",
         ),
         click.option(
             "--gap",
             default="hold",
             show_default=True,
             metavar="POLICY",
-            help="What a missing sample becomes: hold, zero, or restart[:1s] to start over after a silence.",
+            help="Replace missing samples: hold, zero, or restart[:1s] to start over after a silence.",
         ),
         click.option(
             "--threshold",
             "thresholds",
             multiple=True,
             metavar="LABEL=ON[:OFF]",
-            help="Report onset from ON upwards, offset below OFF; may be repeated.",
+            help="Report the onset from ON upwards and the offset below OFF; may be repeated.",
         ),
         click.option(
             "--speed",
             type=click.Choice(["realtime", "max"]),
             default=speed,
             show_default=True,
-            help="How recordings are played.",
+            help="Speed of recordings.",
         ),
         lead_options,
-        click.option("--rate", type=float, metavar="HZ", help="Rate of sources that do not say it."),
-        click.option("--unit", metavar="UNIT", help="Unit of sources that do not say it: uV, mV or V."),
+        click.option("--rate", type=float, metavar="HZ", help="Rate of sources that do not name it."),
+        click.option("--unit", metavar="UNIT", help="Unit of sources that do not name it: uV, mV or V."),
         click.option(
             "--leads",
             type=Names("lead"),
@@ -76,10 +76,10 @@ def session_options(speed: str) -> Callable[[Function], Function]:
         click.option(
             "--reconnect",
             metavar="TIME",
-            help="How long a device at tcp:// may be away before it counts as lost.",
+            help="Time that a device at tcp:// may be away before it is lost.",
         ),
         click.option(
-            "--timing/--no-timing", default=True, help="Age and latency of decisions, where a clock runs."
+            "--timing/--no-timing", default=True, help="Report age and latency of decisions of live sources."
         ),
         backend_option,
         click.option(
@@ -169,7 +169,7 @@ def open_session(
             inputs.append(open_source(spec, given))
             stack.callback(inputs[-1].close)
         names = [source.signal.name for source in inputs]
-        if len(set(names)) < len(names):  # such as rec and rec.hea, which decisions could not tell apart
+        if len(set(names)) < len(names):  # such as rec and rec.hea
             raise InputError(f"a source is given twice: {', '.join(names)}")
         lockstep = not any(source.live for source in inputs)
         specs = [source.signal for source in inputs]

@@ -1,4 +1,4 @@
-"""What ``multires-edge evaluate --ecg`` does: measure decisions, and print what is disclosed of them."""
+"""``multires-edge evaluate --ecg``: measures decisions, and prints the figures of docs/disclosure.md."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def evaluate_ecg(
 
     if thresholds_from is not None and data_path.resolve() == thresholds_from.resolve():
         raise InputError(
-            f"--thresholds-from is the data that are evaluated, {data_path}: figures at thresholds chosen on "
-            "the same recordings are too good; give others"
+            f"--thresholds-from is also --data, {data_path}: thresholds chosen on the same recordings make "
+            "the figures too good; give other recordings"
         )
     with Progress() as progress:
         progress("reading")
@@ -58,19 +58,19 @@ def evaluate_ecg(
 def _thresholds(
     bundle: Bundle, given: Sequence[str], chosen_on: Path | None, options: StreamOptions
 ) -> tuple[dict[str, float], str]:
-    """By label, and in words where they are from."""
+    """The thresholds by label, and how they were chosen."""
     from multires_edge.runtime.ecg.thresholds import Alarms, Threshold
     from multires_edge.runtime.evaluation.decision_accuracy import choose_thresholds
     from multires_edge.runtime.evaluation.recordings import load_recordings
 
     labels = bundle.class_names
     parsed = [Threshold.parse(text) for text in given]
-    Alarms(parsed, labels)  # refuses labels that there are not
+    Alarms(parsed, labels)  # refuses unknown labels
     if chosen_on is not None:
         limits = choose_thresholds(bundle, load_recordings(chosen_on, bundle), options)
         how = f"the greatest sensitivity + specificity on {chosen_on}"
     else:
-        limits, how = dict.fromkeys(labels, 0.5), "0.5 where none is given"
+        limits, how = dict.fromkeys(labels, 0.5), "0.5 unless given"
     return limits | {threshold.label: threshold.on for threshold in parsed}, how
 
 
@@ -91,9 +91,9 @@ def _print(result: Performance, data: LabelledRecordings, how: str, precision: s
             ]
         )
     print_table(rows, frozenset(range(1, 7)))
-    click.echo(f"from the beginning: the first decision after {result.first:.2f} s, all steady after")
+    click.echo(f"from the start: the first decision after {result.first:.2f} s, all steady after")
     print_table([["", "median", "95 %", "came"], ["", *_delays(result.steady)]], frozenset((1, 2, 3)))
-    click.echo("from a change to another recording, without a restart: right, and stays so")
+    click.echo("after a change to another recording without a restart: time until right")
     head = ["", "onset, median", "95 %", "came", "offset, median", "95 %", "came"]
     print_table(
         [head, *([k, *_delays(f.onset), *_delays(f.offset)] for k, f in result.by_class.items())],

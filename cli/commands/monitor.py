@@ -39,29 +39,31 @@ _PORT = 8077
     "names",
     multiple=True,
     metavar="NAME",
-    help="What a source is called on the page; once for each, in their order.",
+    help="Name of a source on the page; once per source, in their order.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on."
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=_PORT,
     show_default=True,
     metavar="N",
-    help="0 takes any that is free.",
+    help="Port to listen on; 0 takes a free port.",
 )
 @click.option(
     "--token",
     envvar="MULTIRES_EDGE_TOKEN",
     metavar="TOKEN",
-    help="What a browser has to know; for addresses other than 127.0.0.1.  [env: MULTIRES_EDGE_TOKEN]",
+    help="Secret that browsers must give; needed unless --host is 127.0.0.1.  [env: MULTIRES_EDGE_TOKEN]",
 )
 @click.option(
     "--allow-name",
     "allowed",
     multiple=True,
     metavar="NAME",
-    help="A further name by which browsers may ask for the page; may be repeated.",
+    help="Another host name that browsers may use; may be repeated.",
 )
 def monitor(
     bundle: Path,
@@ -76,11 +78,11 @@ def monitor(
 ) -> None:
     """Show electrodes and decisions on a web page.
 
-    Each SOURCE is a patient. SOURCE and options are those of `multires-edge stream`; standard output is the
-    page's address. The page stays until Ctrl-C, also after recordings have ended. Exit code 1 when a source
-    broke off.
+    Each SOURCE is a patient. SOURCE and options are those of `multires-edge stream`. Standard output is the
+    address of the page. The page stays until Ctrl-C, also after recordings have ended. The exit code is 1 if
+    a source breaks off.
 
-    docs/monitor.md says more. This is not a medical device.
+    This is not a medical device. See docs/monitor.md.
     """
     if find_spec("websockets") is None:
         raise MissingExtraError("websockets", "monitor", "the monitor's page")
@@ -106,9 +108,7 @@ def monitor(
             click.echo(f"http://{_shown(host)}:{server.port}/")
             sys.stdout.flush()
             if not is_loopback(host):
-                say(
-                    "note: the token and the page travel unencrypted; docs/monitor.md says how to tunnel them"
-                )
+                say("note: token and page are not encrypted; docs/monitor.md shows how to use a tunnel")
             checkpointer = Checkpointer(session, lines, None, {}, seconds=0, timing=chosen.timing, say=say)
             with stopped_by_signals(session):
                 fine = checkpointer.run()
@@ -122,7 +122,7 @@ def monitor(
 
 
 def _hub(opened: OpenedSession, names: tuple[str, ...]) -> tuple[Hub, float]:
-    """What the page is told of the session, and how many mV its samples' unit is."""
+    """The hub of the session, and the factor from its unit to mV."""
     from multires_edge.runtime.ecg.leads import volts_per
     from multires_edge.runtime.ecg.settings import parse_duration
     from multires_edge.runtime.monitor.hub import Hub
@@ -143,12 +143,12 @@ def _hub(opened: OpenedSession, names: tuple[str, ...]) -> tuple[Hub, float]:
         "every": parse_duration(options.every, "every"),
     }
     preprocessing = opened.bundle.preprocessing
-    assert preprocessing is not None  # a stream of electrodes asks for it
+    assert preprocessing is not None  # EcgStreams needs it
     return Hub(identities, list(preprocessing.channels), about), 1000 * volts_per(preprocessing.unit)
 
 
 def _shown(host: str) -> str:
-    """The address as a browser takes it."""
+    """The host in the page's address."""
     import socket
 
     if host in ("0.0.0.0", "::", ""):

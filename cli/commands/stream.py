@@ -1,4 +1,4 @@
-"""``multires-edge stream``: from electrodes to decisions."""
+"""``multires-edge stream``: from samples to decisions."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     "--state-file",
     type=FILE,
     metavar="FILE",
-    help="Keep the state in FILE, and go on from it.",
+    help="Save the state in FILE, and continue from it.",
 )
 @click.option(
     "--state-every", default="10s", show_default=True, metavar="TIME", help="Clock time between states."
 )
-@click.option("--json", "as_json", is_flag=True, help="Nothing but JSON lines: no note of the speed either.")
+@click.option("--json", "as_json", is_flag=True, help="Do not print the speed to standard error.")
 def stream(
     bundle: Path,
     sources: tuple[str, ...],
@@ -51,10 +51,11 @@ def stream(
     """Turn electrodes into decisions, as JSON lines.
 
     A SOURCE is a WFDB record, an .edf, .npz, .csv or .jsonl file, - for lines on standard input, or
-    tcp://HOST:PORT for lines from a device; several run at once. Exit code 1 when a source broke off.
+    tcp://HOST:PORT for lines from a device. Several sources run at once. The exit code is 1 if a source
+    breaks off.
 
-    With --state-file and --output, a run that was killed goes on from where it was when it is started
-    again: the file then has every decision once. docs/ecg-stream.md says more.
+    With --state-file and --output, a run that was killed continues when it is started again. The file then
+    has every decision once. See docs/ecg-stream.md.
     """
     from multires_edge.runtime.ecg.output import discard_standard_output
     from multires_edge.runtime.ecg.service import Service
@@ -64,7 +65,7 @@ def stream(
 
     chosen = SessionOptions(**options)
     if output is not None and state_file is not None and output.resolve() == state_file.resolve():
-        raise InputError(f"--output and --state-file are one file, {output}; give two")
+        raise InputError(f"--output and --state-file are the same file, {output}; give two files")
     with contextlib.ExitStack() as stack:
         file = None if state_file is None else StateFile(state_file)
         saved = None
@@ -72,7 +73,7 @@ def stream(
             stack.enter_context(file.locked())
             tree, wrong = file.read()
             if wrong:
-                say(f"warning: {wrong}; going on from the state before it")
+                say(f"warning: {wrong}; continuing from the state before it")
             saved = None if tree is None else Checkpoint.from_tree(tree)
         opened = stack.enter_context(open_session(bundle, sources, chosen))
         session = opened.session
@@ -86,7 +87,7 @@ def stream(
             alive=Service().alive,
         )  # fmt: skip
         if file is not None and saved is None:
-            checkpointer.checkpoint(must=True)  # before the first line: no line is ever without a state
+            checkpointer.checkpoint(must=True)  # every line has a state, also the first
         try:
             started = time.perf_counter()
             with stopped_by_signals(session):
@@ -94,7 +95,7 @@ def stream(
                 lines.close()
             took = time.perf_counter() - started
         except BrokenPipeError:
-            discard_standard_output()  # the reader has gone, and wants no more
+            discard_standard_output()  # the reader left
             return
     if not (session.paced or as_json):
         speed = session.seconds / took
@@ -110,12 +111,14 @@ def _open_output(path: Path | None, saved: Checkpoint | None, session: Session, 
 
     if path is not None:
         if saved is not None and saved.output is None:
-            raise InputError("the state is of a run without --output; leave it out, or start over")
+            raise InputError(
+                "the state is of a run without --output; leave --output out, or give another state file"
+            )
         return FileOutput(path, None if saved is None else saved.output)
     if saved is not None and saved.output is not None:
-        raise InputError("the state is of a run with --output; give the same file, or start over")
+        raise InputError("the state is of a run with --output; give the same --output, or another state file")
     if keeps_state:
-        say("note: without --output, lines since the last state come again after a crash")
+        say("note: without --output, a run after a crash repeats the lines since the last state")
     if not session.paced:
         return StandardOutput()
 

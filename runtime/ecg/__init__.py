@@ -1,1 +1,1 @@
-"""Recordings of the heart: reading them as the network wants them."""
+"""Streams of ECG signals: from the samples of devices and recordings to decisions."""

@@ -1,4 +1,4 @@
-"""What comes out of a stream of electrodes: decisions and events, and how they are written as JSON."""
+"""The output of a stream: decisions and events, and their JSON."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds by the clock, of live sources: ``age`` since the newest sample behind the decision was
-    measured, the resampler's delay included; ``latency`` since the last sample it needed arrived."""
+    """Seconds by the clock, for live sources.
+
+    ``latency``: since the last sample that the decision needed arrived. ``age``: since the newest sample of
+    the decision was measured, which adds the resampler's delay.
+    """
 
     age: float
     latency: float
@@ -20,10 +23,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Decision:
-    """The network's answer at ``time`` seconds of the record, pooled over the last ``seen`` seconds.
+    """The network's output at ``time`` seconds of the record, pooled over the last ``seen`` seconds.
 
-    ``probabilities`` by label, ``logits`` (labels,) float32 behind them; ``quality`` has the flags of
-    every channel that is not as it should be, for the samples since the decision before.
+    ``probabilities`` are by label, ``logits`` (labels,) float32. ``quality`` has the flags of faulty channels
+    since the previous decision.
     """
 
     source: str
@@ -35,7 +38,7 @@ class Decision:
     timing: Timing | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """As a line of output; ``timing`` only where a clock ran along."""
+        """The decision as a line of output."""
         entry: dict[str, Any] = {
             "type": "decision",
             "source": self.source,
@@ -52,10 +55,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened at ``time`` seconds of the record; ``details`` depend on ``kind``.
+    """An event at ``time`` seconds of the record. ``details`` depend on ``kind``.
 
-    onset and offset of a label; silent and restart by the gap policy; gap, late, clock, bad_line,
-    bad_lines, dropped, truncated, lost and connected of a source; stalled and resumed of a live one.
+    Kinds are onset and offset of a label; silent and restart of the gap policy; gap, late, clock, bad_line,
+    bad_lines, dropped, truncated, lost and connected of a source; stalled and resumed of a live source.
     """
 
     source: str
@@ -64,7 +67,7 @@ class Event:
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As a line of output."""
+        """The event as a line of output."""
         return {
             "type": "event",
             "source": self.source,

@@ -1,4 +1,4 @@
-"""From a device's leads to the network's: by name, in its order, in its unit."""
+"""Maps the leads of a source to the channels of the card: by name, in the card's order and unit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.card import VOLTS, Preprocessing
 
-# Einthoven's and Goldberger's leads are differences and means of the same three electrodes, so two of them
-# give the other four exactly: III = II - I, and so on.
+# The limb leads of Einthoven and Goldberger are differences and means of the same three electrodes. Two of
+# them therefore give the other four exactly: III = II - I, and so on.
 _DERIVED = {
     "iii": (("ii", 1.0), ("i", -1.0)),
     "avr": (("i", -0.5), ("ii", -0.5)),
@@ -21,12 +21,12 @@ _DERIVED = {
 }
 _PREFIXES = ("ecg ", "ekg ", "lead ")
 _UNITS = {unit.casefold(): volts for unit, volts in VOLTS.items()}
-# No potential on the skin: a sentinel for "no value", or another unit than was said.
+# More than any potential on the skin: a sentinel for "no value", or a wrong unit.
 _LARGEST_VOLTS = 1.0
 
 
 def plain_name(name: str) -> str:
-    """A lead's name without case, blanks and the prefixes that recorders put in front."""
+    """A lead's name in lower case, without extra blanks and without the prefixes of recorders."""
     plain = " ".join(name.casefold().split())
     for prefix in _PREFIXES:
         plain = plain.removeprefix(prefix)
@@ -42,11 +42,11 @@ def volts_per(unit: Any, what: str = "the unit") -> float:
 
 
 class LeadMap:
-    """Picks the card's channels from a device's leads.
+    """Selects the card's channels from the leads of a source.
 
-    ``unit`` is one for all leads, or one a lead. ``rename`` maps a channel to the device's lead that
-    stands for it. Limb leads that are not there are derived from I and II. Any other missing lead is a
-    DataError, or with ``allow_missing`` stays at the card's mean, which the network sees as zero.
+    ``unit`` is one unit for all leads, or one per lead. ``rename`` maps a channel to the name of the source's
+    lead. Missing limb leads are derived from I and II. Any other missing lead is a DataError; with
+    ``allow_missing`` the channel stays at the card's mean, which the network sees as zero.
     """
 
     def __init__(
@@ -60,25 +60,25 @@ class LeadMap:
     ) -> None:
         self.leads = [str(lead) for lead in leads]
         self.channels: list[str] = list(preprocessing.channels)
-        several: Any = unit  # whatever a program gives; one that is none is refused where it is needed
+        several: Any = unit  # any object of a program; a wrong unit is refused when its lead is used
         units = (
             list(several)
             if hasattr(unit, "__iter__") and not isinstance(unit, str)
             else [several] * len(leads)
         )
         if len(units) != len(leads):
-            raise InputError(f"{len(units)} units for {len(leads)} leads, expected one, or one a lead")
+            raise InputError(f"{len(units)} units for {len(leads)} leads, expected one unit, or one per lead")
         places = {plain_name(lead): i for i, lead in enumerate(self.leads)}
         self._sources: list[list[tuple[int, float]]] = []
         self.derived: list[str] = []
         self.missing: list[str] = []
         self._to_card = 1 / volts_per(preprocessing.unit, "the card's unit")
         renamed = {plain_name(channel): plain_name(lead) for channel, lead in (rename or {}).items()}
-        # The limb leads can be renamed too for what is derived from them.
+        # Leads I and II can be renamed even if only other limb leads are derived from them.
         known = {*map(plain_name, self.channels), "i", "ii"}
         if unknown := [channel for channel in rename or {} if plain_name(channel) not in known]:
             raise InputError(
-                f"no channel {', '.join(unknown)} that a lead could stand for; the card has "
+                f"no channel {', '.join(unknown)} to rename a lead to; the card has "
                 f"{', '.join(self.channels)}"
             )
         for channel in self.channels:
@@ -96,7 +96,7 @@ class LeadMap:
                 twice = [given for given in self.leads if plain_name(given) == lead]
                 if len(twice) > 1:
                     raise DataError(
-                        f"{channel} could be any of {', '.join(twice)}; leads need different names"
+                        f"several leads match {channel}: {', '.join(twice)}; give them different names"
                     )
             self._sources.append(
                 [(places[lead], w * volts_per(units[places[lead]]) * self._to_card) for lead, w in parts]
@@ -107,13 +107,16 @@ class LeadMap:
                 "(--lead CHANNEL=LEAD), or allow missing leads (--allow-missing)"
             )
         if len(self.missing) == len(self.channels):
-            raise DataError(f"none of the source's leads, {', '.join(self.leads)}, is one of the card's")
+            raise DataError(
+                f"the source has {', '.join(self.leads)}, the card {', '.join(self.channels)}: no lead is in "
+                "both; rename one (--lead CHANNEL=LEAD)"
+            )
         self._means: NDArray[np.float64] = np.broadcast_to(
             np.asarray(preprocessing.mean, np.float64), len(self.channels)
         )
 
     def __call__(self, samples: NDArray[Any]) -> NDArray[np.float64]:
-        """Samples (n, leads) to (n, channels) float64 in the card's unit; NaN where there is no value."""
+        """Convert samples (n, leads) to (n, channels) float64 in the card's unit, NaN without a value."""
         mapped = np.empty((len(samples), len(self.channels)))
         for i, parts in enumerate(self._sources):
             if not parts:

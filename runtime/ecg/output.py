@@ -1,4 +1,4 @@
-"""Where lines go: a file that agrees with its checkpoint, or standard output, slow or not."""
+"""Outputs for lines: a file that agrees with its checkpoint, and standard output."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ from typing import Protocol
 from multires_edge.base.errors import OutputError, StateError
 from multires_edge.base.files import disk_errors
 
-# Lines that wait for a slow reader: minutes of decisions, and no more than a megabyte or so.
+# Lines that wait for a slow reader: minutes of decisions, about a megabyte.
 _LONGEST_QUEUE = 2000
-_FAREWELL = 2.0
+_FAREWELL = 2.0  # seconds that a slow reader gets at the end
 
 
 class Output(Protocol):
-    """Takes lines, without their ends."""
+    """Takes lines without line ends."""
 
     def write(self, lines: list[str]) -> None:
-        """Write lines; raises OutputError for a full disk, BrokenPipeError for a reader that has gone."""
+        """Write lines. Raises OutputError if they cannot be written, BrokenPipeError if the reader left."""
 
     def checkpoint(self) -> int | None:
-        """Bring everything to the disk; the bytes so far, or None where they cannot be taken back."""
+        """Sync to the disk. Returns the bytes so far, or None if lines cannot be taken back."""
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining lines."""
 
 
 class FileOutput:
-    """A file from ``offset`` on: what a process wrote after its last checkpoint is cut off."""
+    """A file, continued at ``offset``: lines after the last checkpoint of the process before are cut off."""
 
     def __init__(self, path: Path, offset: int | None) -> None:
         self._path = path
         if offset is None and path.exists() and path.stat().st_size:
-            raise OutputError(f"{path}: exists already, and no state says how far it is good; move it away")
+            raise OutputError(f"{path}: exists already, but no state belongs to it; move it away")
         with disk_errors(path):
             size = path.stat().st_size if path.exists() else 0
             if size < (offset or 0):
                 raise StateError(
-                    f"{path}: has {size} bytes, {offset} when the state was saved; it was changed since"
+                    f"{path}: has {size} bytes, but had {offset} when the state was saved; restore the file, "
+                    "or move file and state away"
                 )
             self._file = path.open("r+b" if path.exists() else "xb")
             if size:
@@ -61,7 +62,7 @@ class FileOutput:
             return self._file.tell()
 
     def close(self) -> None:
-        # What could not be written was said when it was tried.
+        # write() reported the error already.
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -71,24 +72,24 @@ class FileOutput:
             yield
         except OSError as error:
             raise OutputError(
-                f"{self._path}: cannot be written ({error.strerror or error}); decisions end here, and go on "
-                "from the state file when there is room"
+                f"{self._path}: cannot be written ({error.strerror or error}); free some space and start "
+                "again, which continues from the state file"
             ) from error
 
 
 def discard_standard_output() -> None:
-    """Nobody takes what is left in its buffer; Python must not find that out again at its exit."""
+    """Redirect standard output to nowhere, so that Python's exit does not fail on its buffer."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class StandardOutput:
-    """Standard output, which waits for its reader."""
+    """Standard output. Writing waits for the reader."""
 
     def write(self, lines: list[str]) -> None:
         if not lines:
             return
         if sys.stdout is None:
-            raise OutputError("standard output is closed; give --output, or let something read it")
+            raise OutputError("standard output is closed; give --output, or open it")
         try:
             sys.stdout.write("".join(f"{line}\n" for line in lines))
             sys.stdout.flush()
@@ -106,11 +107,11 @@ class StandardOutput:
 
 
 class BackgroundOutput:
-    """Another output behind a thread, for live sources: writing to it never waits.
+    """Writes to another output in a thread, so that live sources never wait for a slow reader.
 
-    While its reader is slow the oldest lines give way; ``dropped`` is called with how many, and its line
-    goes where they would have been. At the end there is nothing to hold up any more: the reader gets what
-    is left in its own time, unless ``hurry`` says otherwise.
+    If the queue is full, the oldest lines are dropped. ``dropped`` is called with their number, and returns
+    a line that is written in their place. At the end the reader can take its time for the remaining lines,
+    unless ``hurry`` returns True.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is wrong with a lead: looked at before anything is repaired, and said with every decision."""
+"""Flags of faulty leads. They are computed before gaps are filled, and reported with every decision."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# By channel, of those that have any.
+# The flags of a channel, of channels with at least one flag.
 Flags = dict[str, tuple[str, ...]]
-# In the order in which they are reported.
+# In the order of reports.
 FLAGS = ("missing", "gap", "nan", "flat", "clipped", "noise")
-# Those of samples that the network is fed something else for.
+# The flags of samples that are missing, and are filled before the network sees them.
 FILLED = FLAGS[:3]
 _GAP, _NAN, _FLAT, _CLIPPED, _NOISE = (1 << i for i in range(1, 6))
 
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """From where on a second of a lead is bad; volts are on the skin.
+    """The limits of a good second of a lead, in volts on the skin.
 
-    A lead is flat when it moves less than ``flat``; clipped when it stands at its highest or lowest value
-    for ``plateau`` seconds at once, more than ``rail`` away from its median; noisy when its noise, whose
-    estimate a QRS complex does not move, is above ``noise`` (rms).
+    A lead is flat if it moves less than ``flat``. It is clipped if it stays at its highest or lowest value
+    for ``plateau`` seconds, more than ``rail`` away from its median. It is noisy if its noise is above
+    ``noise`` (rms); QRS complexes do not affect the estimate.
     """
 
     flat: float = 10e-6
@@ -35,10 +35,10 @@ class QualityLimits:
 
 
 class Quality:
-    """Flags of each channel, from samples at the device's rate. Whole seconds are judged as they end.
+    """Flags of each channel, from samples at the source's rate.
 
-    :meth:`take` gives the flags of everything since the last call: gaps and NaNs among those samples, and
-    flat, clipped and noise of the seconds that ended, or of the last one while none has.
+    :meth:`take` returns the flags since its last call. Gaps and NaNs are those among the samples since then.
+    Flat, clipped and noise are judged when a second ends, and stay until the next second ends.
     """
 
     def __init__(self, rate: float, channels: list[str], missing: list[str], unit_volts: float) -> None:
@@ -57,9 +57,9 @@ class Quality:
     def inspect(
         self, x: NDArray[np.float64], silent: NDArray[np.bool_], ends: Sequence[int] = ()
     ) -> list[Flags]:
-        """x (n, channels) in the card's unit, NaN without a value; ``silent`` (n,) where nothing came.
+        """Inspect x (n, channels) in the card's unit, NaN without a value; ``silent`` (n,) never arrived.
 
-        Returns what :meth:`take` would have given after so many of them, for each of ``ends``.
+        Returns the result of :meth:`take` after the first ``end`` samples, for each of ``ends``.
         """
         seconds = self._seconds(x)
         whole = bool(np.isfinite(x).all()) and not silent.any()
@@ -82,7 +82,7 @@ class Quality:
         self._since[~np.isfinite(x[~silent]).all(0)] |= _NAN
 
     def _seconds(self, x: NDArray[np.float64]) -> deque[tuple[int, NDArray[np.int64]]]:
-        """Judge the seconds that end among these samples: after how many of them, and the codes."""
+        """The seconds that end among these samples: the number of samples up to the end, and the codes."""
         filled, second = self._filled, self._second
         count, self._filled = divmod(filled + len(x), second)
         taken = count * second - filled if count else 0
@@ -94,7 +94,7 @@ class Quality:
         return deque(((i + 1) * second - (second * count - taken), codes[i]) for i in range(count))
 
     def take(self) -> Flags:
-        """Flags by channel, of those that have any; the count starts anew."""
+        """The flags since the last call, by channel."""
         codes = (self._since | self._judged).tolist()
         self._since[:] = 0
         flags: Flags = {}
@@ -106,10 +106,10 @@ class Quality:
         return flags
 
     def _judge(self, volts: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Codes (seconds, channels) of volts (seconds, samples, channels)."""
+        """The codes (seconds, channels) of volts (seconds, samples, channels)."""
         limits = self._limits
         whole: NDArray[np.bool_] = np.asarray(np.isfinite(volts).all(1))
-        # What is not whole is flagged as such, and zeros are quick to look at.
+        # A second with missing values has other flags; zeros are fast to compute with.
         volts = np.where(whole[:, None], volts, 0.0)
         high, low = volts.max(1), volts.min(1)
         codes = np.where(high - low < limits.flat, _FLAT, 0)
@@ -118,8 +118,8 @@ class Quality:
             for i, channel in np.argwhere(np.abs(extreme - middle) > limits.rail):
                 stands = volts[i, :, channel] == extreme[i, channel]
                 codes[i, channel] |= _CLIPPED if _longest_run(stands) >= self._plateau else 0
-        # White noise of deviation s has a second difference of deviation sqrt(6) s, whose median absolute
-        # value is 0.6745 of that. A QRS complex is too brief to move a median over a second.
+        # The second difference of white noise with deviation s has deviation sqrt(6) s; its median absolute
+        # value is 0.6745 times that. A QRS complex is too short to affect the median over a second.
         lag = self._lag
         bends = np.abs(volts[:, 2 * lag :] - 2 * volts[:, lag:-lag] + volts[:, : -2 * lag])
         noisy = _median(bends) / (0.6745 * 6**0.5) > limits.noise
@@ -139,7 +139,7 @@ class Quality:
 
 
 def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Along axis 1, the upper one of two in the middle; numpy's own takes three times as long."""
+    """The upper median along axis 1; numpy's median takes three times as long."""
     middle = values.shape[1] // 2
     return np.asarray(np.partition(values, middle, axis=1)[:, middle])
 

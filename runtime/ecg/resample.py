@@ -1,4 +1,4 @@
-"""Resampling a stream: a polyphase low-pass filter whose whole state can be saved and carried on."""
+"""Resamples a stream with a polyphase low-pass filter. Its whole state can be saved and loaded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import InputError, StateError
 
-# As whole recordings are resampled, so that a stream hears what the network was trained on.
+# A ratio with a larger denominator is rounded: by 5e-7 at most, half a sample in 10^6.
 _LARGEST_DENOMINATOR = 1000
 _HALF_LENGTH = 10  # in samples of the slower side
 _KAISER_BETA = 5.0
-# Windows of inputs gathered at a time; more would leave the cache.
+# More windows of inputs would not fit the cache.
 _OUTPUTS_AT_ONCE = 256
 _PLANS = 8
 
@@ -23,11 +23,12 @@ SLOWEST, FASTEST = 50.0, 2000.0
 
 
 class Resampler:
-    """Samples (n, channels) float64 at ``rate`` Hz to ``target`` Hz, any n at a time.
+    """Resamples (n, channels) float64 from ``rate`` Hz to ``target`` Hz, for any n.
 
-    Output m is y[m] = sum over k of h[k] u[m down + half - k], u the input with up - 1 zeros behind each
-    sample: sample for sample what ``scipy.signal.resample_poly(x, up, down, padtype="edge")`` gives for
-    the whole recording (the same Kaiser-windowed sinc). Before the first sample the stream holds it.
+    Output m is y[m] = sum over k of h[k] u[m down + half - k], where u is the input with up - 1 zeros after
+    each sample and h a Kaiser-windowed sinc. This equals ``scipy.signal.resample_poly(x, up, down,
+    padtype="edge")`` of the whole recording: the first sample is held before the start, and the last after
+    the end.
     """
 
     def __init__(self, rate: float, target: float, channels: int) -> None:
@@ -38,17 +39,19 @@ class Resampler:
         self.up, self.down = ratio.numerator, ratio.denominator
         self._filter, self._half = _phases(self.up, self.down)
         self._past: NDArray[np.float64] = np.zeros((self._filter.shape[1] - 1, channels))
-        self.lookahead = self._half / (self.up * rate)  # seconds of input that an output waits for
-        # Taps and inputs of runs of outputs, which repeat from block to block.
+        self.lookahead = self._half / (
+            self.up * rate
+        )  # seconds of input that an output needs after its own time
+        # Taps and input numbers of runs of outputs. They repeat from block to block.
         self._plans: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.intp]]] = {}
         self.received = self.produced = 0
 
     def needed(self, outputs: int) -> int:
-        """Inputs that it takes for so many outputs since the start."""
+        """The number of inputs since the start that so many outputs need."""
         return ((outputs - 1) * self.down + self._half) // self.up + 1 if outputs > 0 else 0
 
     def process(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Take finite samples (n, channels); returns every output that they complete, (m, channels)."""
+        """Take finite samples (n, channels) and return the outputs that they complete, (m, channels)."""
         if not len(x):
             return np.empty((0, x.shape[1]))
         if not self.received:
@@ -75,16 +78,16 @@ class Resampler:
             if len(self._plans) < _PLANS:
                 self._plans[phase, end - start] = plan
         taps, index = plan
-        # Not by BLAS, whose rounding depends on how many outputs are asked for at once.
+        # einsum without BLAS: the rounding of BLAS depends on the number of outputs per call.
         y: NDArray[np.float64] = np.einsum("mt,mtc->mc", taps, buffer.take(index + (newest - first), 0))
         return y
 
     def outputs(self, received: int) -> int:
-        """The number of outputs of a whole recording of so many inputs."""
+        """The number of outputs of a recording with so many inputs: ceil(received up / down)."""
         return -(-received * self.up // self.down)
 
     def finish(self) -> NDArray[np.float64]:
-        """The outputs still due, holding the last sample: ceil(received up / down) in all."""
+        """The remaining outputs of the recording, from holding its last sample."""
         total = self.outputs(self.received)
         due = total - self.produced
         if due <= 0:
@@ -92,7 +95,7 @@ class Resampler:
         return self.process(np.repeat(self._past[-1:], self.needed(total) - self.received, axis=0))[:due]
 
     def reset(self) -> None:
-        """Start over; the next sample is the first."""
+        """Start over with the next sample."""
         self._past[:] = 0
         self.received = self.produced = 0
 
@@ -102,21 +105,22 @@ class Resampler:
     def load(self, saved: dict[str, Any]) -> None:
         if saved["past"].shape != self._past.shape:
             raise StateError(
-                f"the resampler's state is {saved['past'].shape}, expected {self._past.shape}: another rate"
+                f"the resampler's state has shape {saved['past'].shape}, expected {self._past.shape}: it is "
+                "of another rate"
             )
         self._past = saved["past"].copy()
         self.received, self.produced = saved["received"], saved["produced"]
 
 
 def check_rate(rate: Any) -> None:
-    """Raise InputError for a rate in Hz that is no device's."""
+    """Raise InputError unless a device can have this rate in Hz."""
     is_number = isinstance(rate, Real)
     if not is_number or not SLOWEST <= rate <= FASTEST:
         raise InputError(f"the rate is {rate} Hz, expected {SLOWEST:.0f} to {FASTEST:.0f} Hz")
 
 
 def _phases(up: int, down: int) -> tuple[NDArray[np.float64], int]:
-    """The filter as (up, taps), one row a phase, newest input first; and half its length less a half."""
+    """The filter as (up, taps), one row per phase, newest input first; and half its length, rounded down."""
     if up == down:
         return np.ones((1, 1)), 0
     slower = max(up, down)

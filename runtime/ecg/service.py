@@ -1,4 +1,4 @@
-"""Telling systemd that a run is up, and alive: what its ``Type=notify`` and ``WatchdogSec=`` listen for."""
+"""Tells systemd that a run is ready and alive, for ``Type=notify`` and ``WatchdogSec=``."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import time
 
 
 class Service:
-    """Does nothing where no service manager has asked (sd_notify(3), sd_watchdog_enabled(3)).
+    """Sends messages if a service manager asks for them (sd_notify(3), sd_watchdog_enabled(3)).
 
-    A run that hangs is silent, and is killed and started again; one whose source is silent is not.
+    A run that hangs sends nothing, so systemd kills and restarts it. A silent source does not stop the
+    messages.
     """
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
         period = os.environ.get("WATCHDOG_USEC", "")
         mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        # Twice as often as it must be, as sd_watchdog_enabled(3) recommends.
+        # Half of the allowed time, as sd_watchdog_enabled(3) recommends.
         self._period = int(period) / 2e6 if period.isdigit() and mine else None
         self._told: float | None = None
 
     def alive(self) -> None:
-        """Called in every round: ready the first time, then a sign of life when one is due."""
+        """Send "ready" the first time, later a sign of life when it is due. Every round calls this."""
         if not self._address:
             return
         now = time.monotonic()
@@ -39,7 +40,7 @@ class Service:
         address = self._address
         if address.startswith("@"):  # in the abstract namespace
             address = "\0" + address[1:]
-        # Decisions do not depend on who listens.
+        # A missing listener must not stop the decisions.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             sender.sendto(message.encode(), address)

@@ -1,4 +1,4 @@
-"""A run over sources: read, decide, write, and be ready to be killed at any moment."""
+"""A run: read the sources, decide, write, and save checkpoints so that a killed run can continue."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from multires_edge.runtime.ecg.streams import EcgStreams
 
 Item = Decision | Event
 
-# Record time that is read at once when nothing but the machine limits the speed.
+# Seconds of record that are read in one go at full speed.
 _CHUNK_SECONDS = 10.0
 _TICK = 0.02
 _STALL_SECONDS = 2.0
 
 
 class Session:
-    """Feeds sources to streams; :meth:`run` gives decisions and events as they come.
+    """Feeds sources to streams; :meth:`run` yields decisions and events.
 
-    ``realtime`` plays recordings at their own speed. Live sources always come at theirs. A monitor uses
-    this, with ``on_samples`` of the streams for what it draws; the command adds output and state file.
+    ``realtime`` plays recordings at their own speed; otherwise they run at full speed.
     """
 
     def __init__(self, streams: EcgStreams, sources: Sequence[Source], *, realtime: bool = False) -> None:
@@ -38,7 +37,7 @@ class Session:
         self._paced = realtime or any(self._live)
         self._finished = [False] * len(sources)
         self._arrival = threading.Event()
-        # Samples that a saved state brought along, and when the first of all was or would have been played.
+        # Samples that are part of the loaded state, and the time at which the first sample was played.
         self._already = [0] * len(sources)
         self._began = [0.0] * len(sources)
         self._heard = [time.monotonic()] * len(sources)
@@ -48,7 +47,7 @@ class Session:
 
     @property
     def paced(self) -> bool:
-        """Whether a clock runs along."""
+        """Whether the run follows a clock."""
         return self._paced
 
     @property
@@ -63,18 +62,18 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """Record time that :meth:`run` has taken in, of all sources together."""
+        """Seconds of record that :meth:`run` has read, summed over the sources."""
         return sum(
             (self._streams.received(row) - already) / source.signal.rate
             for row, (already, source) in enumerate(zip(self._already, self._sources, strict=True))
         )
 
     def stop(self) -> None:
-        """Let :meth:`run` end after what it is doing; may be called from a signal handler."""
+        """End :meth:`run` after the current round. A signal handler may call this."""
         self.stopped = True
 
     def run(self) -> Iterator[list[Item]]:
-        """What each round brings, an empty list too; between two of them the state can be saved."""
+        """Yield the decisions and events of each round, often none. The state can be saved between rounds."""
         now = time.monotonic()
         self._already = [self._streams.received(row) for row in range(len(self._sources))]
         self._began = [
@@ -90,7 +89,7 @@ class Session:
                 rate = source.signal.rate
                 count = round(_CHUNK_SECONDS * rate)
                 if source.live:
-                    # No further than the next decision, so that it has the time when its last sample came.
+                    # No further than the next decision, so that its timing is that of its last sample.
                     count = max(1, self._streams.awaited(row))
                 elif self._realtime:
                     due = int((now - self._began[row]) * rate)
@@ -103,7 +102,7 @@ class Session:
                 self._wait()
 
     def _wait(self) -> None:
-        """For the next tick, or for a sample that completes a decision, whichever is first."""
+        """Wait for the next tick or for the sample that completes a decision, whichever comes first."""
         until = time.monotonic() + _TICK
         for row, source in enumerate(self._sources):
             if self._finished[row]:
@@ -117,7 +116,7 @@ class Session:
         self._arrival.clear()
 
     def _due(self, row: int, more: int = 0) -> float:
-        """When the last sample so far, or one of those to come, is played."""
+        """The time at which the last sample so far, or a later one, is played."""
         return self._began[row] + (self._streams.received(row) + more) / self._sources[row].signal.rate
 
     def _read(self, row: int, source: Source, count: int, now: float) -> list[Item]:
@@ -145,7 +144,7 @@ class Session:
             self.faults.append(f"{source.signal.name}: {note.kind}: {note.details.get('message', '')}")
 
     def _watch(self, row: int, source: Source, heard: bool, now: float) -> list[Item]:
-        """Say at once, and not in its turn, that a live source has fallen silent or speaks again."""
+        """Report at once that a live source became silent, or sends samples again."""
         name, rate = source.signal.name, source.signal.rate
         at = self._streams.received(row) / rate
         if heard:
@@ -168,7 +167,7 @@ class Session:
         }
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Go on from a saved state, before :meth:`run`. Raises StateError for other sources."""
+        """Continue from a saved state, before :meth:`run`. Raises StateError for other sources."""
         mine = [source.identity() for source in self._sources]
         theirs = saved["sources"]
         if [json.loads(json.dumps(identity)) for identity in mine] != theirs:
@@ -178,7 +177,7 @@ class Session:
         self._streams.load(saved["streams"])
         self._finished, self.faults = list(saved["finished"]), list(saved["faults"])
         for row, source in enumerate(self._sources):
-            # A recording that has ended stays so; a device that had hung up is on the line again.
+            # An ended recording stays ended, but a device whose connection had ended is connected again.
             if self._finished[row] and source.live:
                 self._finished[row] = False
                 self._streams.reopen(row)
@@ -188,33 +187,33 @@ class Session:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a state file holds of a run: its options, the bytes of output that belong to it, the session."""
+    """The content of a state file: the options of a run, its bytes of output, and the session."""
 
     options: dict[str, Any]
     output: int | None
     session: dict[str, Any]
 
     def to_tree(self) -> dict[str, Any]:
-        """As :class:`StateFile` writes it."""
+        """The tree for :meth:`StateFile.write`."""
         return {"options": self.options, "output": self.output, "session": self.session}
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> Checkpoint:
-        """From what :class:`StateFile` read."""
+        """From the tree of :meth:`StateFile.read`."""
         return cls(tree["options"], tree["output"], tree["session"])
 
     def check_options(self, mine: dict[str, Any]) -> None:
-        """Raise StateError where the state was saved by a run with other options."""
+        """Raise StateError if a run with other options saved the state."""
         for key, value in mine.items():
             if self.options.get(key) != value:
                 raise StateError(
-                    f"the state is of a run with {key} {self.options.get(key)!r}, this one has {value!r}; "
+                    f"the state is of a run with {key} {self.options.get(key)!r}, this run has {value!r}; "
                     "give the same options, or another state file"
                 )
 
 
 class Checkpointer:
-    """Writes what a session gives, and a checkpoint of both every so many seconds."""
+    """Runs a session, writes its lines, and saves a checkpoint every ``seconds``."""
 
     def __init__(
         self,
@@ -234,7 +233,7 @@ class Checkpointer:
         self._failing = False
 
     def run(self) -> bool:
-        """Run to the end or until stopped; whether everything went well."""
+        """Run to the end, or until stopped. Returns whether there was no fault."""
         saved = time.monotonic()
         for items in self._session.run():
             self._alive()
@@ -248,20 +247,20 @@ class Checkpointer:
         return not (self._session.faults or self._failing)
 
     def checkpoint(self, *, must: bool = False) -> None:
-        """Output first, then the state that says how far the output is good.
+        """Sync the output, then save the state with the length of the output.
 
-        Raises OutputError when that fails and ``must``; otherwise it is tried again at the next.
+        If that fails, ``must`` raises OutputError; otherwise the next checkpoint tries again.
         """
         assert self._state_file is not None
         offset = self._output.checkpoint()
         try:
             self._state_file.write(Checkpoint(self._options, offset, self._session.save()).to_tree())
         except OutputError as error:
-            # Decisions are worth more than the checkpoint; the one before is still good.
+            # Decisions matter more than the checkpoint, and the checkpoint before is still complete.
             if must:
                 raise
             if not self._failing:
-                self._say(f"warning: {error}; decisions go on without a new checkpoint")
+                self._say(f"warning: {error}; decisions continue without a new checkpoint")
             self._failing = True
         else:
             self._failing = False

@@ -1,4 +1,4 @@
-"""How a stream of electrodes is turned into decisions: its pooling, its gaps, and how they are written."""
+"""The options of a stream, and how a user writes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multires_edge.format.pooling import CUMULATIVE, MAX_WINDOW, POOLINGS, Pooli
 from multires_edge.runtime.ecg.thresholds import Threshold
 
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|h|)", re.ASCII)
-# What a stream that never ends is pooled over, where nobody says: docs/windows.md measured the choices.
+# The default for streams that never end. docs/windows.md compares the choices.
 DEFAULT_POOL = "window:10s"
 _SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 
@@ -27,7 +27,7 @@ def parse_duration(text: str | float, what: str) -> float:
 
 
 def whole_steps(seconds: float, rate: float, what: str) -> int:
-    """A duration in steps of the network. Raises InputError where it is no whole number of them."""
+    """A duration as a number of steps of the network. Raises InputError if that is not a whole number."""
     steps = round(seconds * rate)
     if steps < 1 or abs(steps - seconds * rate) > 1e-6 * steps:
         raise InputError(f"{what} is {seconds:g} s, expected a whole number of samples at {rate:g} Hz")
@@ -60,10 +60,10 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class Pool:
-    """Over what a decision's logits are pooled.
+    """The pooling of a decision's logits.
 
-    ``pooling`` is the stream's, or None for the bundle's own; with ``reset`` the stream starts over after
-    so many steps.
+    ``pooling`` is that of the stream, or None for the bundle's own. After every ``reset`` steps the stream
+    starts over.
     """
 
     pooling: Pooling | None = None
@@ -71,9 +71,9 @@ class Pool:
 
     @classmethod
     def parse(cls, text: str | None, rate: float, own: Pooling | None = None) -> Pool:
-        """Read cumulative, window:10s, reset:10s, or bundle, for its ``own``. Raises InputError.
+        """Read cumulative, window:10s, reset:10s, or bundle for its ``own`` pooling. Raises InputError.
 
-        None is the bundle's own pooling, or a window of ten seconds where that would never forget.
+        None is the bundle's own pooling, or a window of ten seconds if that is cumulative.
         """
         if text is None:
             text = "bundle" if own not in (None, CUMULATIVE) else DEFAULT_POOL
@@ -83,7 +83,7 @@ class Pool:
         try:
             if not duration:
                 return cls(parse_pooling(text))
-            # Without a unit it could as well be steps, as where a bundle is exported.
+            # A number without a unit could mean steps, as in an export.
             if name not in (*POOLINGS, "reset") or duration.strip()[-1:].isdigit():
                 raise ConfigError(text)
             steps = whole_steps(parse_duration(duration, f"the pool's {name}"), rate, f"the pool's {name}")
@@ -102,15 +102,15 @@ class Pool:
 
     @property
     def pool(self) -> str | None:
-        """The pooling to ask the bundle for; None for its own."""
+        """The argument ``pool`` of :meth:`Bundle.stream`."""
         return None if self.pooling is None else str(self.pooling)
 
     def suits(self, own: Pooling | None) -> Pool:
-        """The same without asking for what the bundle's ``own`` pooling gives anyway."""
+        """The same pooling, as the bundle's own if the bundle's ``own`` has the same result."""
         if self.reset and isinstance(own, Window) and own.steps >= self.reset:
             return Pool(None, self.reset)
         return Pool(None if self.pooling == own else self.pooling, self.reset)
 
     def seen(self, steps: int, own: Pooling | None) -> int:
-        """Steps that the logits after ``steps`` steps of the stream are pooled over."""
+        """The number of steps that the logits after ``steps`` steps of the stream are pooled over."""
         return (self.pooling or own or CUMULATIVE).seen(steps)

@@ -1,4 +1,4 @@
-"""What a device says of its signal."""
+"""The description of a signal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SignalSpec:
-    """What a device gives: its leads in order, samples a second, and one unit, or one a lead."""
+    """The leads of a source in order, its rate in Hz, and one unit for all leads or one per lead."""
 
     leads: Sequence[str]
     rate: float = 500.0
@@ -17,5 +17,5 @@ class SignalSpec:
     name: str = "ecg"
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a saved state of the source to fit, whatever kind of source it is."""
+        """The values that must not differ if a saved state of the source is to fit."""
         return {"source": self.name, "leads": list(self.leads), "rate": self.rate}

@@ -1,4 +1,4 @@
-"""A state on disk that survives the process and the power: whole, or the one before."""
+"""A state on disk that survives a crash and a power cut."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ _ARRAY = "\x00array"
 
 
 class StateFile:
-    """The file ``path`` and the generation before it, ``path`` with ``.previous``.
+    """The state at ``path``, and the state before it at ``path`` with ``.previous``.
 
-    A state is written to a file beside it, brought to the disk, and renamed over the old one, whose name
-    is kept by a second link: at every moment one of the two is there and whole. Raises StateError for a
-    path that is something else.
+    A state is written to a hidden file, synced, and renamed over the old state, which a second link keeps. At
+    every moment one of the two is complete. Raises StateError if the path is not a file.
     """
 
     def __init__(self, path: Path) -> None:
-        # A device can be endless to read, and would be renamed over.
+        # Reading a device can take forever, and renaming would replace it.
         if path.exists() and not path.is_file():
             raise StateError(f"{path}: exists and is not a file; choose another name for the state")
         self.path = path
@@ -38,7 +37,7 @@ class StateFile:
         self._partial = path.with_name(f".{path.name}.partial")
 
     def write(self, tree: dict[str, Any]) -> None:
-        """Replace the state. Raises OutputError, and leaves the old one, where the disk refuses."""
+        """Replace the state. Raises OutputError if that fails; the old state is kept."""
         payload = pack(tree)
         digest = hashlib.sha256(payload).hexdigest().encode() + b"\n"
         with disk_errors(self.path):
@@ -59,9 +58,9 @@ class StateFile:
                 raise
 
     def read(self) -> tuple[dict[str, Any] | None, str | None]:
-        """The state, or the one before if it is damaged, and what was wrong; None where there is none.
+        """The state, or the one before if it is damaged, and what was wrong; None if no state exists.
 
-        Raises StateError when there is a state and none can be read.
+        Raises StateError if states exist, but all are damaged.
         """
         wrong: list[str] = []
         for path in (self.path, self.previous):
@@ -82,7 +81,7 @@ class StateFile:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the state for this process alone. Raises StateError while another one does."""
+        """Lock the state for this process. Raises StateError if another process has locked it."""
         try:
             import fcntl
         except ImportError:  # no such locks on this system
@@ -99,7 +98,7 @@ class StateFile:
 
 
 def pack(tree: dict[str, Any]) -> bytes:
-    """JSON values and numpy arrays, nested in any way, as the bytes of an .npz."""
+    """Nested JSON values and numpy arrays as the bytes of an .npz file."""
     arrays: dict[str, NDArray[Any]] = {}
 
     def plain(node: Any) -> Any:
@@ -117,7 +116,7 @@ def pack(tree: dict[str, Any]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """Read :func:`pack` back."""
+    """The inverse of :func:`pack`."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
 

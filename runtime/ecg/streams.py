@@ -1,4 +1,4 @@
-"""From electrodes to decisions: one source, or many through one stream of the network."""
+"""From samples to decisions: one source, or several sources through one network."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.thresholds import Alarms
 from multires_edge.runtime.stream import Stream
 
-# Of a recording that is read faster than it was made, more is ready than one decision takes; one call of
-# the network for so many steps costs less than one for each decision.
+# A recording at full speed has several decisions ready. One call of the network for all of them, up to this
+# number of steps, costs less than a call for each.
 _STEPS_TOGETHER = 1000
-
 
 # Called with a source's row, the number of its first sample, and samples (n, channels) float64 in the card's
 # unit at the source's rate, NaN without a value. A monitor draws them.
@@ -57,7 +56,7 @@ class EcgStreams:
         options = replace(options or StreamOptions(), **keywords)
         if not sources:
             raise InputError("no sources: give at least one")
-        preprocessing = card_of(bundle)
+        preprocessing = preprocessing_of(bundle)
         rate = preprocessing.sampling_rate
         own = bundle.manifest.pooling
         self._pool, self._own = Pool.parse(options.pool, rate, own).suits(own), own
@@ -101,26 +100,26 @@ class EcgStreams:
 
     @property
     def delay(self) -> list[float]:
-        """Seconds by which each source's resampler makes its decisions later than its samples."""
+        """The delay of each source's decisions by its resampler, in seconds."""
         return [front.delay for front in self._fronts]
 
     @property
     def leads(self) -> list[LeadMap]:
-        """How each source's leads become the card's channels."""
+        """The lead map of each source."""
         return [front.leads for front in self._fronts]
 
     def received(self, row: int) -> int:
-        """Samples of a source so far, those that are missing included."""
+        """The number of samples of a source so far, missing ones included."""
         return self._fronts[row].received
 
     def awaited(self, row: int) -> int:
-        """How many more samples of a source it takes until :meth:`pump` has work to do."""
+        """How many more samples the next decision of a source needs."""
         return self._fronts[row].awaited
 
     def feed(self, row: int, samples: NDArray[Any], arrived: float | None = None) -> None:
-        """Take samples (n, leads) of a source, any n, NaN where a lead has no value.
+        """Take samples (n, leads) of a source, for any n, NaN without a value.
 
-        ``arrived`` is the ``time.monotonic()`` of their arrival, of a live source. Raises InputError.
+        ``arrived`` is the ``time.monotonic()`` of their arrival, for live sources. Raises InputError.
         """
         front = self._open_front(row)
         if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "fiu":
@@ -137,25 +136,25 @@ class EcgStreams:
         front.add_mapped(mapped, arrived)
 
     def missing(self, row: int, count: int, arrived: float | None = None) -> None:
-        """Let ``count`` samples of a source pass that never came, such as those of a lost packet."""
+        """Take ``count`` samples of a source that never arrived, such as those of a lost packet."""
         self._open_front(row).add_missing(count, arrived)
 
     def note(self, row: int, kind: str, **details: Any) -> None:
-        """Have an event reported at this point of a source's record."""
+        """Report an event at this point of a source's record."""
         self._open_front(row).note(kind, **details)
 
     def finish(self, row: int) -> None:
-        """A source has ended: its last decisions come with the next :meth:`pump`."""
+        """End a source. The next :meth:`pump` returns its last decisions."""
         self._open_front(row).finish()
         self._ended[row] = True
 
     def reopen(self, row: int) -> None:
-        """A source that had ended is there again: its row starts over with the next sample."""
+        """Continue a source that had ended. It starts over with the next sample."""
         self._ended[row] = False
         self._fronts[row].reopen()
 
     def pump(self) -> list[Decision | Event]:
-        """Everything that the samples so far decide, in order."""
+        """The decisions and events that are due with the samples so far, in order."""
         out: list[Decision | Event] = []
         while rows := self._rows_to_go():
             count = self._blocks_together(rows)
@@ -172,11 +171,11 @@ class EcgStreams:
         if not 0 <= row < len(self._fronts):
             raise InputError(f"row is {row}, expected 0 to {len(self._fronts) - 1}")
         if self._ended[row]:
-            raise StateError(f"{self._fronts[row].name} has ended; make a new stream for what comes after")
+            raise StateError(f"{self._fronts[row].name} has ended; make a new stream for further samples")
         return self._fronts[row]
 
     def _rows_to_go(self) -> list[int]:
-        """Rows whose first blocks go into one call of the network."""
+        """The rows whose first blocks go into one call of the network."""
         waiting = [front.ready for front in self._fronts]
         rows = [row for row, blocks in enumerate(waiting) if blocks]
         if not rows or not self._lockstep:
@@ -257,14 +256,20 @@ class EcgStreams:
 
 
 class EcgStream:
-    """One source: feed samples at the device's rate, get decisions.
+    """The stream of one source: it takes samples at the source's rate and returns decisions.
 
-        stream = EcgStream(bundle, rate=500, leads=["I", "II", ...], pool="window:10s")
-        for samples in device:                    # (n, leads), any n
-            for decision in stream.feed(samples):
-                ...
+    ``options`` or keyword arguments are those of :class:`StreamOptions`. ``events`` collects the events; a
+    program may clear it.
 
-    Options are those of :class:`EcgStreams`. ``events`` holds what else happened, until it is taken.
+    >>> import numpy as np
+    >>> from multires_edge.runtime import EcgStream, open_bundle
+    >>> leads = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
+    >>> stream = EcgStream(open_bundle("out/demo.bundle"), leads=leads, rate=500, unit="mV", every="1s")
+    >>> samples = np.random.default_rng(0).normal(0, 0.2, (1200, 12))  # 2.4 s, (n, leads) for any n
+    >>> for decision in stream.feed(samples):
+    ...     print(decision.time, list(decision.probabilities), decision.quality["V1"])
+    1.0 ['CD', 'HYP', 'MI', 'NORM', 'STTC'] ('noise',)
+    2.0 ['CD', 'HYP', 'MI', 'NORM', 'STTC'] ('noise',)
     """
 
     def __init__(
@@ -284,30 +289,30 @@ class EcgStream:
 
     @property
     def delay(self) -> float:
-        """Seconds by which the resampler makes decisions later than their samples."""
+        """The delay of decisions by the resampler, in seconds."""
         return self._streams.delay[0]
 
     def feed(self, samples: NDArray[Any], arrived: float | None = None) -> list[Decision]:
-        """Samples (n, leads) at the device's rate, any n; the decisions that they complete."""
+        """Take samples (n, leads), for any n; returns the decisions that they complete."""
         self._streams.feed(0, samples, arrived)
         return self._pump()
 
     def missing(self, count: int) -> list[Decision]:
-        """Let ``count`` samples pass that never came."""
+        """Take ``count`` samples that never arrived."""
         self._streams.missing(0, count)
         return self._pump()
 
     def finish(self) -> list[Decision]:
-        """The record has ended; the decisions that were held up by the resampler."""
+        """End the record; returns the decisions that waited for the resampler."""
         self._streams.finish(0)
         return self._pump()
 
     def save(self) -> dict[str, Any]:
-        """As :meth:`EcgStreams.save`."""
+        """See :meth:`EcgStreams.save`."""
         return self._streams.save()
 
     def load(self, saved: Mapping[str, Any]) -> None:
-        """As :meth:`EcgStreams.load`."""
+        """See :meth:`EcgStreams.load`."""
         self._streams.load(saved)
 
     def _pump(self) -> list[Decision]:
@@ -320,23 +325,23 @@ class EcgStream:
         return decisions
 
 
-def card_of(bundle: Bundle) -> Preprocessing:
-    """A bundle's preprocessing. Raises InputError for one that does not decide on electrodes."""
+def preprocessing_of(bundle: Bundle) -> Preprocessing:
+    """A bundle's preprocessing. Raises InputError unless the bundle classifies signals."""
     model = bundle.manifest.model
     if model.task != "classification" or model.encoder != "linear":
         raise InputError(
-            f"{bundle.path}: the network is for {model.task} of {model.encoder} inputs; streaming "
-            "decisions takes a classifier of signals"
+            f"{bundle.path}: the network is for {model.task} of {model.encoder} inputs, expected a "
+            "classifier of signals"
         )
     if bundle.preprocessing is None:
         raise InputError(
-            f"{bundle.path}: has no card, so leads, unit and rate are not known; export it with --card"
+            f"{bundle.path}: has no card, so its leads, unit and rate are unknown; export it with --card"
         )
     return bundle.preprocessing
 
 
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Of the negative magnitude, so that nothing overflows.
+    # exp of the negative magnitude does not overflow.
     e = np.exp(-np.abs(logits))
     return np.asarray(np.where(logits >= 0, 1, e) / (1 + e))
 

@@ -12,7 +12,7 @@ from multires_edge.base.errors import InputError
 
 @dataclass(frozen=True)
 class Threshold:
-    """On from ``on`` upwards, off below ``off``."""
+    """A label is on from probability ``on`` upwards, and off below ``off``."""
 
     label: str
     on: float
@@ -20,7 +20,7 @@ class Threshold:
 
     @classmethod
     def parse(cls, text: str) -> Threshold:
-        """Read LABEL=0.8, or LABEL=0.8:0.6 with the lower one for going off. Raises InputError."""
+        """Read LABEL=0.8, or LABEL=0.8:0.6 with a lower value for off. Raises InputError."""
         label, _, numbers = text.rpartition("=")
         on, _, off = numbers.partition(":")
         try:
@@ -33,18 +33,18 @@ class Threshold:
 
 
 class Alarms:
-    """Which thresholds are crossed, from decision to decision."""
+    """Finds the thresholds that decisions cross."""
 
     def __init__(self, thresholds: Iterable[Threshold], labels: Iterable[str]) -> None:
         self._thresholds = list(thresholds)
         known = list(labels)
         for threshold in self._thresholds:
             if threshold.label not in known:
-                raise InputError(f"threshold for {threshold.label!r}, the labels are {', '.join(known)}")
+                raise InputError(f"threshold for {threshold.label!r}, but the labels are {', '.join(known)}")
         self._on = [False] * len(self._thresholds)
 
     def update(self, probabilities: Mapping[str, float]) -> list[tuple[str, str]]:
-        """Changes that these probabilities make: ("onset" or "offset", label)."""
+        """The changes from the previous decision: ("onset" or "offset", label)."""
         changes = []
         for i, threshold in enumerate(self._thresholds):
             p = probabilities[threshold.label]

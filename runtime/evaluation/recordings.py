@@ -21,7 +21,7 @@ from multires_edge.runtime.ecg.quality import FILLED
 from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.opening import find_records, open_source, read_through
 from multires_edge.runtime.ecg.sources.protocol import Missing, Samples
-from multires_edge.runtime.ecg.streams import card_of
+from multires_edge.runtime.ecg.streams import preprocessing_of
 from multires_edge.runtime.evaluation.dataset import Dataset, load_file
 from multires_edge.runtime.evaluation.pieces import RecordPieces
 from multires_edge.runtime.evaluation.scoring import metric_for
@@ -147,7 +147,7 @@ def load_recordings(path: str | Path, bundle: Bundle) -> LabelledRecordings:
     path in the folder, and 0 or 1 for each label. Raises DataError.
     """
     path = Path(path)
-    preprocessing = card_of(bundle)
+    preprocessing = preprocessing_of(bundle)
     if not path.is_dir():
         return _from_file(path, bundle, preprocessing)
     table = _read_labels(path, bundle.class_names)

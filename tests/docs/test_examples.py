@@ -13,10 +13,10 @@ import pytest
 
 from multires_edge.export import export_bundle
 from multires_edge.models import load_checkpoint
-from multires_edge.runtime import Stream, open_bundle
+from multires_edge.runtime import EcgStream, Stream, open_bundle
 from tests.conftest import DEMO, ROOT, random_net, save_published, variant
 
-WITH_EXAMPLES = [load_checkpoint, export_bundle, open_bundle, Stream]
+WITH_EXAMPLES = [load_checkpoint, export_bundle, open_bundle, Stream, EcgStream]
 
 
 @pytest.fixture(scope="module")

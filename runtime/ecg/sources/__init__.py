@@ -1,1 +1,1 @@
-"""Where samples come from: recordings, and lines of text from a file, standard input or a socket."""
+"""Sources of samples: recordings, and lines of text from a file, standard input or a socket."""

@@ -1,4 +1,4 @@
-"""Sources that do not wait: a thread takes in what comes, and what finds no room is counted."""
+"""Live sources: a thread receives the lines, and counts the samples that do not fit the buffer."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser
 
-# Seconds of samples that wait for the network at most, and that a first line may take.
+# Seconds of samples that may wait for the network.
 _BUFFER_SECONDS = 20.0
-_CONNECT_SECONDS = 10.0
+_CONNECT_SECONDS = 10.0  # for a connection, and for the first line
 _RETRY = 0.5
 _READ_BYTES = 1 << 16
-_TOO_FAST = 2  # times the rate of the electrodes
+_TOO_FAST = 2  # times the rate of the signal
 _LINGER, _FAR = 0.01, 0.05  # seconds
 
 
 @dataclass(frozen=True)
 class Connection:
-    """``receive`` waits for some bytes, b"" at the end; ``close`` wakes it up."""
+    """``receive`` waits for bytes and returns b"" at the end; ``close`` wakes it up."""
 
     receive: Callable[[], bytes]
     close: Callable[[], None] = lambda: None
@@ -41,7 +41,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class _Packet:
-    """What came at once: ``saved`` is the parser behind it, ``came`` the source's own time."""
+    """The pieces of one read. ``saved``: the parser's state after it; ``came``: its time at the source."""
 
     pieces: list[Piece]
     size: int
@@ -50,12 +50,12 @@ class _Packet:
 
 
 class LiveSource:
-    """Lines from a file descriptor or a socket, taken in by a thread of its own.
+    """Receives lines from a file descriptor or a socket in its own thread.
 
-    ``connect`` gives a connection, a second time when the first has ended and ``given`` allows the device
-    to be away. When the network falls behind by more than the buffer, what comes is dropped: it counts as
-    missing, and an event says how much it was. Only what comes faster than anything is sampled, such as a
-    recording through a pipe, waits for room.
+    ``connect`` opens a connection, and opens it again if ``given`` allows the device to be away. Samples that
+    do not fit the buffer, because the network is slower than the device, are dropped: they count as missing,
+    and an event reports their number. Input that is faster than any device, such as a recording through a
+    pipe, waits for room instead.
     """
 
     live = True
@@ -73,24 +73,24 @@ class LiveSource:
         self._away_since: float | None = None
         self.ended = False
         self._given, self._name = given, name
-        self._parsers: list[LineParser] = []  # none before the first line
+        self._parsers: list[LineParser] = []  # empty before the first line
         self._rest = b""
         self._overlong = False
         self._room = threading.Condition()
         self._queue: deque[_Packet] = deque()
         self._waiting = self._dropped = 0
-        self._held = 0.0  # seconds for which the source had to wait
+        self._held = 0.0  # seconds that the source had to wait
         self._expected: tuple[int, Callable[[], None]] | None = None
         self._buffer_seconds = buffer_seconds
         self._error: str | None = None
-        # The thread reads the first line, and no other before the first read(): a saved state comes between.
+        # Before the first read() the thread reads only one line: a saved state may be loaded in between.
         self._opened, self._wanted, self._finished = (threading.Event() for _ in range(3))
         self._thread = threading.Thread(target=self._take_in, name=f"samples of {name}", daemon=True)
         self._thread.start()
         if not self._opened.wait(_CONNECT_SECONDS):
             self.close()
             raise DataError(
-                f"{name}: no line within {_CONNECT_SECONDS:.0f} s; expected a header, then samples"
+                f"{name}: no line within {_CONNECT_SECONDS:.0f} s, expected a header, then samples"
             )
         if not self._parsers:
             self.close()
@@ -125,7 +125,7 @@ class LiveSource:
             self._wake_if_due()
 
     def _wake_if_due(self) -> None:
-        """Keep the promise of :meth:`expect`; with the lock held."""
+        """Call ``wake`` of :meth:`expect` if it is time. The caller holds the lock."""
         if self._expected is not None:
             count, wake = self._expected
             if self._waiting >= count or self._finished.is_set():
@@ -141,7 +141,7 @@ class LiveSource:
         except DataError as error:
             self._error = str(error)
         except Exception as error:
-            # A thread that dies must not look like a device that has ended in order.
+            # Without this, a bug in the thread would look like the normal end of a device.
             self._error = f"{self._name}: {error!r}"
             raise
         finally:
@@ -153,7 +153,7 @@ class LiveSource:
                 self._wake_if_due()
 
     def _receive_all(self) -> str | None:
-        """Take in what comes until it ends; why, unless it ended in order."""
+        """Receive until the connection ends. Returns the reason, or None for a normal end."""
         try:
             while data := self._connection.receive():
                 self._lines(data, time.monotonic())
@@ -167,9 +167,10 @@ class LiveSource:
         return None
 
     def _linger(self) -> None:
-        """Let some more come, while there is enough to do, or the sample that is waited for is not due yet.
+        """Wait for more samples while none of them is urgent.
 
-        A device that sends each sample alone would wake the thread and take the interpreter's lock for each.
+        Otherwise each sample of a device that sends single samples would wake the thread, which takes the
+        interpreter's lock.
         """
         if not self._parsers:
             return
@@ -180,12 +181,11 @@ class LiveSource:
             self._closed.wait(_LINGER)
 
     def _connected_again(self) -> bool:
-        """Try for as long as the device may be away; a device that is expected back has no orderly end."""
+        """Try to connect again as long as the device may be away. Such a device has no normal end."""
         if not self._given.reconnect or not self._parsers or self._closed.is_set():
             return False
-        if (
-            self._away_since is None
-        ):  # else it was never really back, as through a tunnel whose far end is closed
+        # If it is set, the device never sent a line, as through a tunnel whose other end is closed.
+        if self._away_since is None:
             self._put([Note("lost", {"message": self._error or f"{self._name}: closed by the device"})])
             self._away_since = time.monotonic()
         while time.monotonic() < self._away_since + self._given.reconnect:
@@ -197,24 +197,24 @@ class LiveSource:
                 continue
             self._rest, self._overlong = b"", False
             return True
-        self._error = f"{self._name}: away for more than {self._given.reconnect:g} s"
+        self._error = f"{self._name}: was away for more than {self._given.reconnect:g} s"
         return False
 
     def _greet(self, first: bytes, away_since: float) -> int:
-        """The first line of a device that is back; returns how many lines were no samples."""
+        """Read the first line of a device that is connected again; returns the number of header lines."""
         known, parser = self._parsers[0], LineParser(self._name, first, self._given)
         if parser.signal != known.signal:
-            raise DataError(f"{self._name}: came back as another device, with other leads, rate or unit")
+            raise DataError(f"{self._name}: connected again with other leads, rate or unit")
         away = time.monotonic() - away_since
         pieces: list[Piece] = [Note("connected", {"seconds": round(away, 3)})]
-        if not known.timed:  # else the next time says it better
+        if not known.timed:  # otherwise the next time shows the gap
             pieces.append(Missing(round(away * known.signal.rate)))
         self._put(pieces)
         return parser.header_lines
 
     def _lines(self, data: bytes, arrived: float) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if self._overlong and lines:  # the end of a line that was given up
+        if self._overlong and lines:  # the end of a line that was too long
             lines[0], self._overlong = b"?", False
         if len(self._rest) > LONGEST_LINE:
             self._rest, self._overlong = b"", True
@@ -243,7 +243,7 @@ class LiveSource:
                     return
                 self._hold(size)
             if self._dropped:
-                # In the place of what found no room, so that the record's time goes on.
+                # In the place of the dropped samples, so that the time of the record stays right.
                 lost: list[Piece] = [Note("dropped", {"samples": self._dropped}), Missing(self._dropped)]
                 self._dropped, pieces = 0, lost + pieces
             self._waiting += size
@@ -255,7 +255,7 @@ class LiveSource:
         return self._waiting > 0 and self._waiting + more > room
 
     def _hold(self, size: int) -> None:
-        """Wait for room, with the lock held, and leave this time out of the source's own."""
+        """Wait for room, and exclude the wait from the source's time. The caller holds the lock."""
         started = time.monotonic()
         self._room.wait_for(lambda: self._closed.is_set() or not self._full(size))
         self._held += time.monotonic() - started
@@ -267,7 +267,7 @@ class LiveSource:
         return {"parser": self._saved}
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Before the first read. Lines whose time the saved state has seen already are late, and dropped."""
+        """Continue from a saved state, before the first read. Lines that it has seen are dropped as late."""
         self._parsers[0].load(saved["parser"])
         self._saved = saved["parser"]
 
@@ -280,9 +280,9 @@ class LiveSource:
 
 
 def open_stdin(given: Format) -> LiveSource:
-    """Lines on standard input. Raises DataError where there is none."""
+    """Lines on standard input. Raises DataError if it is closed."""
     if sys.stdin is None:
-        raise DataError("-: standard input is closed; expected a header, then samples")
+        raise DataError("-: standard input is closed, expected a header, then samples")
     descriptor = sys.stdin.fileno()
     connection = Connection(lambda: os.read(descriptor, _READ_BYTES))
     return LiveSource("-", lambda: connection, replace(given, reconnect=0.0))
@@ -301,7 +301,7 @@ def open_tcp(address: str, given: Format) -> LiveSource:
     def connect() -> Connection:
         try:
             connection = socket.create_connection((host, port), timeout=_CONNECT_SECONDS)
-        except (OSError, UnicodeError) as error:  # the latter for a name that is none
+        except (OSError, UnicodeError) as error:  # UnicodeError: an invalid host name
             raise DataError(
                 f"{address}: cannot be reached ({getattr(error, 'strerror', None) or error})"
             ) from error
@@ -309,7 +309,7 @@ def open_tcp(address: str, given: Format) -> LiveSource:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
         def close() -> None:
-            # Wakes the thread that waits for the socket, which closing alone does not.
+            # shutdown() wakes the thread that waits for the socket; close() does not.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
@@ -320,10 +320,9 @@ def open_tcp(address: str, given: Format) -> LiveSource:
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:
-    """Samples that follow each other as one piece, which arrived when the last of them did.
+    """Join consecutive samples to one piece, with the arrival of its last sample.
 
-    A device that sends each sample alone brings hundreds of pieces a second, and what is done with a piece
-    costs much more than what is done with a sample.
+    A device that sends single samples causes hundreds of pieces per second, and the cost is per piece.
     """
     joined: list[Piece] = []
     for are_samples, group in groupby(pieces, lambda piece: isinstance(piece, Samples)):

@@ -16,7 +16,7 @@ _SAMPLES_AT_ONCE = 1 << 14
 def open_source(spec: str, given: Format | None = None) -> Source:
     """Open a WFDB record, an EDF, .npz or .csv file, ``-`` or ``tcp://HOST:PORT``.
 
-    Raises DataError for one that cannot be read, MissingExtraError without the library for it.
+    Raises DataError if it cannot be read, MissingExtraError without the library for it.
     """
     given = given or Format()
     if spec == "-":
@@ -35,21 +35,21 @@ def open_source(spec: str, given: Format | None = None) -> Source:
         path = path.with_suffix("")
     if not path.with_name(f"{path.name}.hea").is_file():
         raise DataError(
-            f"{spec}: no such source; expected a WFDB record, an .edf, .npz, .csv or .jsonl file, - for "
+            f"{spec}: no such source, expected a WFDB record, an .edf, .npz, .csv or .jsonl file, - for "
             "standard input, or tcp://HOST:PORT"
         )
     return records.RecordSource(records.WfdbRecord(path))
 
 
 def find_records(folder: Path) -> list[Path]:
-    """The recordings in a folder and its subfolders, sorted by name: those that say their rate and unit."""
+    """The recordings in a folder and its subfolders, sorted by name. Their files must name rate and unit."""
     found = [path for path in folder.rglob("*") if path.suffix.casefold() in _SELF_DESCRIBED]
     segments = {header.with_name(f"{name}.hea") for header in found for name in records.segments_of(header)}
     return sorted(path for path in found if path not in segments)
 
 
 def read_through(source: Source) -> Iterator[Samples | Missing]:
-    """A recording from its start to its end, in parts. Raises DataError if it breaks off."""
+    """Read a recording from its start to its end, in parts. Raises DataError if it is damaged."""
     try:
         while not source.ended:
             for piece in source.read(_SAMPLES_AT_ONCE):

@@ -1,4 +1,4 @@
-"""What a source of samples is, and the pieces that it gives."""
+"""The interface of a source of samples, and the pieces that it returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from multires_edge.runtime.ecg.signal import SignalSpec
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples (n, leads) float64, NaN where there is no value; ``arrived`` of a live source."""
+    """Samples (n, leads) float64, NaN without a value; ``arrived`` is the time for live sources."""
 
     values: NDArray[np.float64]
     arrived: float | None = None
@@ -24,14 +24,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class Missing:
-    """So many samples that never came."""
+    """``count`` samples that never arrived."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class Note:
-    """An event at this point of the record. A ``fault`` is one that the source does not recover from."""
+    """An event at this point of the record. After a ``fault`` the source has no further samples."""
 
     kind: str
     details: dict[str, Any] = field(default_factory=dict)
@@ -42,40 +42,41 @@ Piece = Samples | Missing | Note
 
 
 class Source(Protocol):
-    """A source of samples, read piece by piece from where it stands. One thread at a time.
+    """A source of samples, read in pieces by one thread at a time.
 
-    The samples of a ``live`` source come when they come; one that has ``ended`` has nothing left to read.
+    A ``live`` source receives its samples from a device. A source that has ``ended`` has no further samples.
+    ``length`` is the number of samples of a recording, or None if it is unknown before the end.
     """
 
     signal: SignalSpec
     live: bool
     ended: bool
-    length: int | None  # in samples; None where only the end tells it
+    length: int | None
 
     def read(self, count: int) -> list[Piece]:
-        """The next ``count`` samples, fewer at the end; of a live source what has come, without waiting."""
+        """The next ``count`` samples, or fewer at the end. A live source never waits for samples."""
 
     def expect(self, count: int, wake: Callable[[], None]) -> None:
-        """Have ``wake`` called, on any thread, once ``count`` samples are there or no more will come."""
+        """Call ``wake``, in any thread, when ``count`` samples are there or the source has ended."""
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a saved state to fit."""
+        """The values that must not differ if a saved state is to fit."""
 
     def save(self) -> dict[str, Any]:
-        """Where it stands, after what has been read."""
+        """The position after the samples that were read."""
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Stand there again."""
+        """Continue from the position of :meth:`save`."""
 
     def close(self) -> None:
-        """Let go of files, sockets and threads."""
+        """Close files, sockets and threads."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """What a user says of sources that do not say it themselves: rate in Hz, unit and leads of text.
+    """Rate in Hz, unit and leads from the user, for sources that do not name them.
 
-    ``reconnect``: seconds that a device at an address may be away.
+    ``reconnect`` is the time in seconds that a device at an address may be away.
     """
 
     rate: float | None = None
@@ -85,6 +86,6 @@ class Format:
 
 
 def require(module: str, purpose: str) -> None:
-    """Raise MissingExtraError unless a library of the ecg extra is there."""
+    """Raise MissingExtraError unless a module of the ecg extra is installed."""
     if find_spec(module) is None:
         raise MissingExtraError(module, "ecg", purpose)

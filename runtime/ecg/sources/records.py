@@ -1,4 +1,4 @@
-"""Recordings with a length, read a piece at a time however long they are."""
+"""Recordings in files, read in pieces of any length."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from multires_edge.runtime.ecg.leads import volts_per
 from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, require
 
-# Samples read from a file at a time; opening one for each decision would take longer than deciding.
+# Samples per read: opening the file for each decision would take longer than the decision.
 _READ_AHEAD = 1 << 15
 
 
 class Record(Protocol):
-    """A recording: ``length`` samples, and what is wrong with it, if it can be read all the same."""
+    """A recording of ``length`` samples. ``problem`` is a fault that does not prevent reading."""
 
     signal: SignalSpec
     length: int
     problem: str | None
 
     def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Samples (stop - start, leads). Raises anything for what cannot be read."""
+        """Samples (stop - start, leads). Raises any exception if they cannot be read."""
 
 
 class RecordSource:
-    """A recording as a source. Where it breaks off, it ends, and says so."""
+    """A recording as a source. If the file is damaged, it ends there with a fault."""
 
     live = False
 
@@ -71,11 +71,11 @@ class RecordSource:
         return pieces
 
     def _readable(self, start: int, stop: int) -> tuple[NDArray[np.float64], Exception | None]:
-        """The samples up to ``stop``, or up to where the file breaks off and why."""
+        """The samples up to ``stop``, or up to the damage and its error."""
         try:
             return self._read(start, stop), None
         except Exception as error:
-            # Readers stumble in many ways over a damaged file; halving finds the last good sample.
+            # A damaged file can raise any exception. Bisection finds the last good sample.
             good, bad, reason = start, stop, error
         while bad - good > 1:
             middle = (good + bad) // 2
@@ -91,7 +91,7 @@ class RecordSource:
             return self._buffer[:0]
         values = self._record.read(start, stop)
         if values.shape != (stop - start, len(self.signal.leads)):
-            raise ValueError(f"{values.shape[0]} samples where {stop - start} are due")
+            raise ValueError(f"{values.shape[0]} samples, expected {stop - start}")
         return values
 
     def _truncated(self, message: str) -> Note:
@@ -129,7 +129,7 @@ class WfdbRecord:
             header = wfdb.rdheader(self._path)
             if isinstance(header, wfdb.MultiRecord):
                 header = wfdb.rdrecord(self._path, sampto=1)
-            # A header need not say the length, and then the reader can only read the whole.
+            # A header may omit the length. wfdb then has to read the whole record.
             self._whole: NDArray[np.float64] | None = None
             if not header.sig_len:
                 header = wfdb.rdrecord(self._path)
@@ -152,7 +152,7 @@ class WfdbRecord:
 
 
 class EdfRecord:
-    """An EDF or EDF+ file without interruptions: its signals in volts, of the first one's rate."""
+    """A continuous EDF or EDF+ file: its signals in volts that have the rate of the first one."""
 
     def __init__(self, path: Path) -> None:
         require("edfio", "reading EDF recordings")
@@ -169,11 +169,11 @@ class EdfRecord:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(f"{path}: not an EDF file, or damaged ({reason})") from error
         if not continuous:
-            raise DataError(f"{path}: has interruptions (EDF+D), which are not read; export it as EDF+C")
+            raise DataError(f"{path}: is discontinuous (EDF+D), expected EDF+C; convert it")
         signals = [signal for signal in edf.signals if _in_volts(signal.physical_dimension)]
         self._signals = [s for s in signals if s.sampling_frequency == signals[0].sampling_frequency]
         if not self._signals:
-            raise DataError(f"{path}: no signal in uV, mV or V")
+            raise DataError(f"{path}: has no signal in uV, mV or V")
         rate = float(self._signals[0].sampling_frequency)
         names = [signal.label for signal in self._signals]
         units = [signal.physical_dimension for signal in self._signals]
@@ -190,7 +190,7 @@ class EdfRecord:
 
 
 class NpzRecord:
-    """An .npz: ``samples`` (n, leads), ``leads``, ``rate`` in Hz and ``unit``; it is read whole."""
+    """An .npz file with ``samples`` (n, leads), ``leads``, ``rate`` in Hz and ``unit``, read as a whole."""
 
     def __init__(self, path: Path, given: Format) -> None:
         arrays = read_arrays(path)
@@ -201,15 +201,15 @@ class NpzRecord:
             unit = str(arrays["unit"]) if "unit" in arrays else given.unit
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{path}: holds {sorted(arrays)}, expected samples (n, leads), leads, rate and unit"
+                f"{path}: has {sorted(arrays)}, expected samples (n, leads), leads, rate and unit"
             ) from error
         if samples.ndim != 2 or samples.dtype.kind not in "fiu" or samples.shape[1] != len(leads):
             raise DataError(
-                f"{path}: samples are {samples.dtype} {samples.shape}, expected numbers (n, leads) of "
+                f"{path}: samples are {samples.dtype} {samples.shape}, expected numbers (n, leads) with "
                 f"{len(leads)} leads"
             )
         if rate is None or unit is None:
-            raise DataError(f"{path}: says no {'rate' if rate is None else 'unit'}; give --rate and --unit")
+            raise DataError(f"{path}: has no {'rate' if rate is None else 'unit'}; give --rate and --unit")
         self._samples = samples
         self.signal = SignalSpec(leads, rate, unit, str(path))
         self.length = len(samples)
@@ -227,8 +227,8 @@ def _in_volts(unit: str) -> bool:
 
 
 def segments_of(header: Path) -> list[str]:
-    """The records that a multi-segment WFDB record consists of; empty for other files."""
-    if header.suffix.casefold() != ".hea":
+    """The names of the segments of a multi-segment WFDB record; empty for other files."""
+    if header.suffix.casefold() != ".hea" or not header.is_file():
         return []
     lines = [line.split() for line in header.read_text("latin-1").splitlines() if not line.startswith("#")]
     lines = [words for words in lines if words]

@@ -22,17 +22,17 @@ LONGEST_LINE = 1 << 20
 _TIME = ("time", "t", "seconds")
 _SAMPLES_AT_ONCE = 512
 _BOM = b"\xef\xbb\xbf"
-# Seconds from which on a float is too coarse to tell one sample from the next.
+# In seconds. The resolution of larger floats is too coarse for samples.
 _LATEST = 1e12
 
 
 class LineParser:
-    """Turns lines into pieces. The first says the leads; every later one holds samples.
+    """Converts lines to pieces. The first line names the leads, the other lines have samples.
 
-    CSV: the header names a column a lead, and may name one ``time``, in seconds. JSON: the first line is
-    {"leads": [...], "rate": 500, "unit": "mV"}, then {"samples": [[...], ...], "time": 1.5}, a row a
-    sample, or a bare row. Empty fields and null are no value. A line that cannot be read is an event, and
-    where nothing tells the time, one missing sample.
+    CSV: the header names one column per lead, and may name a column ``time``, in seconds. JSON: the first
+    line is {"leads": [...], "rate": 500, "unit": "mV"}. The others are a bare row, or {"samples": [[...]],
+    "time": 1.5} with one row per sample. Empty fields and null are missing values. A line that cannot be
+    read is an event, and one missing sample if the lines have no times.
     """
 
     def __init__(self, name: str, first: bytes, given: Format) -> None:
@@ -50,7 +50,7 @@ class LineParser:
             columns = [column.strip() for column in first.decode("utf-8", "replace").split(",")]
             if len(columns) == 1 and (wrong := re.search("[;\t]", columns[0])):
                 raise DataError(
-                    f"{name}: starts with {first[:60]!r}, separated by {wrong[0]!r}; expected commas"
+                    f"{name}: starts with {first[:60]!r}, separated by {wrong[0]!r}, expected commas"
                 )
             if any(_is_number(column) for column in columns):
                 self.header_lines = 0
@@ -59,12 +59,12 @@ class LineParser:
                 leads = [column for i, column in enumerate(columns) if i != self._time]
         if not (isinstance(leads, list) and leads and all(isinstance(x, str) and x for x in leads)):
             raise DataError(
-                f"{name}: starts with {first[:60]!r}, which names no leads; expected a header such as "
+                f"{name}: starts with {first[:60]!r}, without names of leads; expected a header such as "
                 'time,I,II or {"leads": ["I", "II"], "rate": 500, "unit": "mV"}, or --leads'
             )
         if not isinstance(rate, int | float) or not isinstance(unit, str | list):
             missing = "rate" if not isinstance(rate, int | float) else "unit"
-            raise DataError(f"{name}: says no {missing}; give --{missing}")
+            raise DataError(f"{name}: has no {missing}; give --{missing}")
         try:
             check_rate(rate)
         except InputError as error:
@@ -79,11 +79,11 @@ class LineParser:
 
     @property
     def timed(self) -> bool:
-        """Whether lines have said their time."""
+        """Whether lines have had times."""
         return self._timed
 
     def parse(self, lines: list[bytes], arrived: float | None = None) -> list[Piece]:
-        """The pieces of some lines, in order."""
+        """Convert lines to pieces."""
         pieces: list[Piece] = []
         for line in lines:
             self._lines += 1
@@ -107,7 +107,7 @@ class LineParser:
         return pieces
 
     def finish(self) -> list[Piece]:
-        """The lines have ended: what was only to be reported with the next good one."""
+        """The events that the next good line would have reported."""
         pieces: list[Piece] = []
         self._end_of_bad(pieces, self._lines)
         return [*pieces, *(Note(kind, details) for kind, details in self._timeline.finish())]
@@ -116,7 +116,7 @@ class LineParser:
         fields = line.split(b",")
         if len(fields) != self._columns:
             raise ValueError(f"has {len(fields)} fields, expected {self._columns}")
-        # float() takes bytes and blanks; int-like underscores are no number of a device.
+        # float() accepts bytes and blanks.
         values = [float(field) if field.strip() else math.nan for field in fields]
         if self._time is None:
             return None, [values]
@@ -142,7 +142,7 @@ class LineParser:
         try:
             header = json.loads(first)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{name}: starts with {first[:60]!r}, which is no JSON ({error})") from error
+            raise DataError(f"{name}: starts with {first[:60]!r}, which is not JSON ({error})") from error
         return header if isinstance(header, dict) else {}
 
     def _place(
@@ -159,7 +159,7 @@ class LineParser:
     def _refuse(self, pieces: list[Piece], arrived: float | None, reason: str) -> None:
         self._flush(pieces, arrived)
         self._bad += 1
-        if self._bad == 1:  # a run of them is counted, not told one by one
+        if self._bad == 1:  # consecutive bad lines are counted
             pieces.append(Note("bad_line", {"line": self._lines, "message": " ".join(reason.split())[:200]}))
         if not self._timed:
             pieces.append(Missing(1))
@@ -188,7 +188,7 @@ class LineParser:
 
 
 class TextFileSource:
-    """A file of lines, from its start to its end."""
+    """A text file, read from its start to its end."""
 
     live = False
     length: int | None = None
@@ -233,8 +233,8 @@ class TextFileSource:
         size = os.fstat(self._file.fileno()).st_size
         if size < saved["offset"]:
             raise StateError(
-                f"{self._path}: has {size} bytes, and {saved['offset']} were read when the state was saved; "
-                "it was changed since"
+                f"{self._path}: has {size} bytes, but {saved['offset']} were read when the state was saved; "
+                "restore the file, or move the state away"
             )
         self._file.seek(saved["offset"])
         self.ended = saved["ended"]
@@ -247,7 +247,7 @@ class TextFileSource:
 def _seconds(value: Any) -> float:
     time = float(value)
     if not abs(time) <= _LATEST:
-        raise ValueError(f"has no time in seconds, but {time:g}")
+        raise ValueError(f"has the time {time:g}, expected seconds")
     return time
 
 

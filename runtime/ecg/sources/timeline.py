@@ -1,30 +1,30 @@
-"""Timestamps against the count of samples: what is missing, late, or the clock's own doing."""
+"""Compares timestamps with the number of samples: missing samples, late samples, and changes of the clock."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# A jump this long, in seconds, is a clock that was set, and no gap.
+# A longer jump, in seconds, means that the clock was set; a shorter jump is a gap.
 _LONGEST_GAP = 3600.0
-# Samples that stay behind for so long, in seconds, are a clock that was set back.
+# Late samples of this many seconds mean that the clock was set back.
 _LONGEST_LATE = 5.0
-# How fast the count follows a device whose clock is a little off: a share of each difference.
+# The count follows a clock that is slightly off: by this share of each difference.
 _FOLLOWING = 0.05
 
 
 class Timeline:
-    """Places samples by the time of the first of them, in seconds of the device's own sample clock."""
+    """Places samples by their timestamps, in seconds of the device's sample clock."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
-        self._next: float | None = None  # when the next sample is due
+        self._next: float | None = None  # the time of the next sample
         self._late = 0
 
     def place(self, time: float, count: int) -> tuple[int, int, list[tuple[str, dict[str, Any]]]]:
-        """Where ``count`` samples from ``time`` on belong.
+        """Place ``count`` samples, the first of them at ``time``.
 
-        Returns how many samples are missing before them, how many of them are late, because their time
-        has passed, and the events to report.
+        Returns the number of missing samples before them, the number of late samples at their start, and the
+        events to report.
         """
         events: list[tuple[str, dict[str, Any]]] = []
         if self._next is None:
@@ -57,7 +57,7 @@ class Timeline:
         return samples, 0, events
 
     def finish(self) -> list[tuple[str, dict[str, Any]]]:
-        """Events that were to be reported with the next sample, and there is none."""
+        """The events that the next sample would have reported."""
         events: list[tuple[str, dict[str, Any]]] = []
         self._report_late(events)
         return events

@@ -65,7 +65,7 @@ def test_thresholds_come_from_other_data(two_leads: Path, records: Path, tmp_pat
 
 def test_refuses_what_would_mislead(two_leads: Path, records: Path) -> None:
     for options, complaint in (
-        (("--ecg", "--thresholds-from", records), "is the data that are evaluated"),
+        (("--ecg", "--thresholds-from", records), "--thresholds-from is also --data"),
         (("--ecg", "--threshold", "D=0.5"), "the labels are A, B, C"),
         (("--ecg", "--graph", "step"), "--graph is not for --ecg"),
         (("--ecg", "--bootstrap", "10"), "--bootstrap is not for --ecg"),

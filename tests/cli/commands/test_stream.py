@@ -109,12 +109,12 @@ class TestRefusals:
         kept = (two_leads, recording, "--state-file", state)
         assert run(*kept, "--output", out).exit_code == 0
         assert_refused(
-            run(*kept, "--output", out, "--every", "1s"), "a run with every '0.5s', this one has '1s'"
+            run(*kept, "--output", out, "--every", "1s"), "a run with every '0.5s', this run has '1s'"
         )
         assert_refused(run(*kept), "of a run with --output")
         assert_refused(run(two_leads, recording, "--output", out), "exists already")
         out.write_text("")
-        assert_refused(run(*kept, "--output", out), "it was changed since")
+        assert_refused(run(*kept, "--output", out), "restore the file")
         for path in tmp_path.glob("state*"):
             path.write_bytes(b"junk")
         assert_refused(run(*kept, "--output", out), "damaged")
@@ -212,7 +212,7 @@ def test_standard_output_that_takes_nothing(two_leads: Path, recording: Path) ->
 
 def test_output_and_state_are_two_files(two_leads: Path, recording: Path, tmp_path: Path) -> None:
     result = run(two_leads, recording, "--output", tmp_path / "a", "--state-file", tmp_path / "." / "a")
-    assert_refused(result, "--output and --state-file are one file")
+    assert_refused(result, "--output and --state-file are the same file")
     assert not list(tmp_path.glob("a"))
 
 

@@ -48,14 +48,14 @@ def test_a_renamed_lead_stands_for_the_one_it_is_called() -> None:
 
 
 def test_a_lead_cannot_stand_for_a_channel_that_the_card_has_not() -> None:
-    with pytest.raises(InputError, match="no channel Il that a lead could stand for; the card has II, V5"):
+    with pytest.raises(InputError, match="no channel Il to rename a lead to; the card has II, V5"):
         LeadMap(["II", "V5"], "mV", card(["II", "V5"]), rename={"Il": "V5"})
     leads = LeadMap(["a", "b"], "mV", card(["III"]), rename={"I": "a", "II": "b"})
     assert leads(np.array([[1.0, 3.0]])).tolist() == [[2]]
 
 
 def test_a_name_that_two_leads_have() -> None:
-    with pytest.raises(DataError, match="I could be any of I, ECG I; leads need different names"):
+    with pytest.raises(DataError, match="several leads match I: I, ECG I; give them different names"):
         LeadMap(["I", "II", "ECG I"], "mV", card(["I", "II"]))
     # Of leads that the card has not, names do not matter.
     LeadMap(["I", "II", "V1", "V1"], "mV", card(["I", "II"]))
@@ -67,7 +67,7 @@ def test_missing_leads() -> None:
     leads = LeadMap(["I", "II"], "mV", card(["I", "V1"]), allow_missing=True)
     assert leads.missing == ["V1"]
     assert leads(np.array([[1.0, 2.0]])).tolist() == [[1, 0.25]]
-    with pytest.raises(DataError, match="none of the source's leads"):
+    with pytest.raises(DataError, match="no lead is in both"):
         LeadMap(["X"], "mV", card(["I", "V1"]), allow_missing=True)
 
 

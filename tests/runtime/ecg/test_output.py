@@ -27,7 +27,7 @@ def test_a_file_goes_on_where_it_was_good(tmp_path: Path) -> None:
 def test_a_file_that_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_text("short")
-    with pytest.raises(StateError, match="has 5 bytes, 6 when the state was saved"):
+    with pytest.raises(StateError, match="has 5 bytes, but had 6 when the state was saved"):
         FileOutput(path, 6)
     with pytest.raises(OutputError, match="exists already"):
         FileOutput(path, None)
@@ -39,7 +39,7 @@ def test_a_full_disk() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     output = FileOutput(Path("/dev/full"), 0)
-    with pytest.raises(OutputError, match=r"No space left.*go on from the state file"):
+    with pytest.raises(OutputError, match=r"No space left.*continues from the state file"):
         output.write(["a"])
     output.close()
 

@@ -128,7 +128,7 @@ def test_a_state_of_other_sources_or_options_is_refused(
     run(opened, recordings, tmp_path)
     with pytest.raises(StateError, match=r"of other sources: .*a\.npz .*these are .*b\.csv"):
         run(opened, recordings[::-1], tmp_path)
-    with pytest.raises(StateError, match=r"pool '1', this one has '2'"):
+    with pytest.raises(StateError, match=r"pool '1', this run has '2'"):
         Checkpoint({"pool": "1"}, None, {}).check_options({"pool": "2"})
 
 

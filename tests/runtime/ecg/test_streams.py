@@ -358,7 +358,8 @@ class TestRefusals:
 
     def test_bundles(self, exported: Any, token_classifier: Any, drawing: Any) -> None:
         for path, message in (
-            (exported, "has no card"), (token_classifier, "takes a classifier"), (drawing, "autoregressive"),
+            (exported, "has no card"), (drawing, "autoregressive"),
+            (token_classifier, "expected a classifier of signals"),
         ):  # fmt: skip
             with pytest.raises(InputError, match=message):
                 EcgStream(open_bundle(path), leads=LEADS)

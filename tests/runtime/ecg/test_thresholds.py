@@ -35,5 +35,5 @@ def test_thresholds_that_are_none(text: str) -> None:
 
 
 def test_of_a_label_that_is_not_there() -> None:
-    with pytest.raises(InputError, match="'XX', the labels are MI, NORM"):
+    with pytest.raises(InputError, match="'XX', but the labels are MI, NORM"):
         Alarms([Threshold.parse("XX=0.5")], ["MI", "NORM"])

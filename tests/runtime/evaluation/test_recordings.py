@@ -70,7 +70,7 @@ def test_bad_tables(table: str | None, complaint: str, twelve_leads: Bundle, tmp
 
 
 def test_bundles_that_decide_nothing(drawing: Path, exported: Path, tmp_path: Path) -> None:
-    for bundle, complaint in ((drawing, "takes a classifier"), (exported, "has no card")):
+    for bundle, complaint in ((drawing, "expected a classifier of signals"), (exported, "has no card")):
         with pytest.raises(InputError, match=complaint):
             load_recordings(tmp_path, open_bundle(bundle))
 

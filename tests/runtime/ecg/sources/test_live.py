@@ -134,7 +134,9 @@ class TestDevicesThatComeBack:
         pieces = drain(self.source([HEADER, b"[1]\n"], [other, b"[2]\n"]))
         assert values(pieces) == [1]
         last = pieces[-1]
-        assert isinstance(last, Note) and last.fault and "another device" in last.details["message"]
+        assert (
+            isinstance(last, Note) and last.fault and "other leads, rate or unit" in last.details["message"]
+        )
 
     def test_but_only_to_hang_up_again_are_not_back(self) -> None:
         """As through a tunnel, which takes connections when its far end does not."""
@@ -264,7 +266,7 @@ class TestRefusals:
         hold.set()
 
     def test_a_header_that_is_none(self) -> None:
-        with pytest.raises(DataError, match="names no leads"):
+        with pytest.raises(DataError, match="without names of leads"):
             scripted(b"1,2\n")
 
 

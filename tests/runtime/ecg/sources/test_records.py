@@ -107,9 +107,9 @@ def test_npz_takes_from_the_user_what_it_does_not_say(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", samples=(1000 * X).astype(np.int16))
     source = open_source(str(tmp_path / "a.npz"), Format(250, "uV", ["II", "I"]))
     assert (source.signal.rate, source.signal.unit) == (250, "uV")
-    with pytest.raises(DataError, match=r"expected numbers \(n, leads\) of 0 leads"):
+    with pytest.raises(DataError, match=r"expected numbers \(n, leads\) with 0 leads"):
         open_source(str(tmp_path / "a.npz"))
-    with pytest.raises(DataError, match="says no rate; give --rate"):
+    with pytest.raises(DataError, match="has no rate; give --rate"):
         open_source(str(tmp_path / "a.npz"), Format(None, "uV", ["II", "I"]))
 
 
@@ -117,7 +117,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("nothing", "no such source; expected a WFDB record"),
+            ("nothing", "no such source, expected a WFDB record"),
             ("a.edf", "no such file"),
             ("a.npz", "no such file"),
             ("a.csv", "cannot be read"),

@@ -148,7 +148,7 @@ class TestFiles:
         saved = source.save()
         path.write_bytes(path.read_bytes()[:60])
         other = open_source(str(path), GIVEN)
-        with pytest.raises(StateError, match=r"has 60 bytes, and \d+ were read .* changed since"):
+        with pytest.raises(StateError, match=r"has 60 bytes, but \d+ were read .* restore the file"):
             other.load(saved)
         source.close()
         other.close()
@@ -180,19 +180,19 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("content", "given", "message"),
         [
-            (b"", GIVEN, "names no leads"),
-            (b"1,2\n", GIVEN, "names no leads"),
-            (b"{}\n", GIVEN, "names no leads"),
-            (b"{,\n", GIVEN, "is no JSON"),
-            (b"I,II\n", Format(None, "mV"), "says no rate; give --rate"),
-            (b"I,II\n", Format(500), "says no unit; give --unit"),
-            (b'{"leads": [1], "rate": 5, "unit": "mV"}', GIVEN, "names no leads"),
-            (b'{"leads": "II", "rate": 500, "unit": "mV"}', GIVEN, "names no leads"),
-            (b'{"leads": 5, "rate": 500, "unit": "mV"}', GIVEN, "names no leads"),
-            (b'{"leads": ["I"], "rate": "x", "unit": "mV"}', GIVEN, "says no rate"),
+            (b"", GIVEN, "without names of leads"),
+            (b"1,2\n", GIVEN, "without names of leads"),
+            (b"{}\n", GIVEN, "without names of leads"),
+            (b"{,\n", GIVEN, "is not JSON"),
+            (b"I,II\n", Format(None, "mV"), "has no rate; give --rate"),
+            (b"I,II\n", Format(500), "has no unit; give --unit"),
+            (b'{"leads": [1], "rate": 5, "unit": "mV"}', GIVEN, "without names of leads"),
+            (b'{"leads": "II", "rate": 500, "unit": "mV"}', GIVEN, "without names of leads"),
+            (b'{"leads": 5, "rate": 500, "unit": "mV"}', GIVEN, "without names of leads"),
+            (b'{"leads": ["I"], "rate": "x", "unit": "mV"}', GIVEN, "has no rate"),
             (b'{"leads": ["I"], "rate": NaN, "unit": "mV"}', GIVEN, "the rate is nan Hz"),
             (b'{"leads": ["I"], "rate": 1%s, "unit": "mV"}' % (b"0" * 400), GIVEN, "expected 50 to 2000 Hz"),
-            (b"I;II\n1;2\n", GIVEN, "separated by ';'; expected commas"),
+            (b"I;II\n1;2\n", GIVEN, "separated by ';', expected commas"),
             (b"1\t2\n", Format(500, "mV", ["I", "II"]), "separated by"),
         ],
     )
