@@ -1,7 +1,7 @@
-"""Mixed precision by a budget: as much in int8 as a metric can bear, the rest in float32.
+"""Mixed precision by a budget: as many weights in int8 as a metric allows, the others in float32.
 
-What is left out stays float32 and not float16: the values between the int8 layers are float32, so a
-float16 layer among them would cost two casts, and CPUs have no float16 kernels to gain from.
+The others are float32 and not float16, because the values between int8 layers are float32: a float16 layer
+would cost two casts, and CPUs have no float16 kernels that would make up for them.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ _BATCH = 16
 
 
 class BudgetError(MultiresError):
-    """No mixture of int8 and float32 keeps the budget; the message says what was tried."""
+    """No mixture of int8 and float32 keeps the budget. The message says what was tried."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What quantising something does to the outputs on the data.
+    """The effect of quantized weights on the outputs for the data.
 
-    ``error`` is sum |y - y32| / sum |y32|; ``drop`` how much worse the metric is, which without labels is
-    the error itself.
+    ``error`` is sum |y - y32| / sum |y32|. ``drop`` is the loss of the metric, without labels ``error``.
     """
 
     error: float
@@ -49,10 +48,10 @@ class Effect:
 
 @dataclass(frozen=True)
 class Budget:
-    """What was chosen and why.
+    """The chosen mixture and the measurements that led to it.
 
-    ``alone`` has the effect of each weight quantised by itself, ``tried`` that of each mixture measured, by
-    the weights that it keeps in float32; ``keep`` is the mixture chosen, which holds the budget.
+    ``alone`` is the effect of each weight when only this weight is quantized. ``tried`` is the effect of each
+    measured mixture, by the weights that it keeps in float32. ``keep`` is the chosen mixture.
     """
 
     max_drop: float
@@ -66,7 +65,7 @@ class Budget:
 
     @property
     def effect(self) -> Effect:
-        """Of the mixture that was chosen."""
+        """The effect of the chosen mixture."""
         return self.tried[self.keep]
 
     def to_json(self) -> dict[str, Any]:
@@ -93,13 +92,13 @@ def keep_within(
 ) -> Budget:
     """Choose the weights to keep in float32 so that the metric drops by at most ``max_drop``.
 
-    Each weight of ``parts`` is quantised alone; then all are, and the one whose own error is the largest
-    goes back to float32 until the budget holds, the whole being measured each time. At last each of those
-    is tried in int8 again, the least first, for an error in the outputs need not be one in the metric.
-    The order is by error and not by drop: one weight's effect on a metric is mostly the chance of which
-    records are near a border, and often negative, while its effect on the outputs is not. ``labels`` are
-    the classes' names; data without labels are held to the relative error. Raises BudgetError, and
-    DataError for data that do not fit.
+    First each weight of ``parts`` is quantized alone. Then all are quantized, and the weight with the largest
+    error of its own returns to float32 until the budget holds; each mixture is measured. At the end each
+    returned weight is tried in int8 again, the smallest error first, because an output error does not always
+    change the metric. The order is by error and not by drop: the effect of one weight on a metric depends on
+    the few records near a threshold, and is often negative. ``labels`` are the names of the classes; for data
+    without labels the metric is the relative error. Raises BudgetError, and DataError for data that do not
+    fit.
     """
     check_max_drop(max_drop)
     measure = _Measure(network, table, data, form, parts, labels)
@@ -120,11 +119,11 @@ def keep_within(
     keep = next((mixture for mixture in mixtures if holds(mixture)), None)
     if keep is None:
         raise BudgetError(
-            f"no mixture keeps {measure.name} within {max_drop:g} of float32 on {data.path.name}: with all "
-            f"{len(names)} weights in int8 it drops by {tried[mixtures[0]].drop:.3g}, with {worst_first[-1]} "
-            f"alone, the least sensitive, by {tried[mixtures[-1]].drop:.3g}; allow more"
+            f"no mixture keeps {measure.name} within {max_drop:g} of float32 on {data.path.name}: it drops "
+            f"by {tried[mixtures[0]].drop:.3g} with all {len(names)} weights in int8, and by "
+            f"{tried[mixtures[-1]].drop:.3g} with only {worst_first[-1]}. Give a larger --max-drop"
         )
-    # Without the last of them the budget did not hold.
+    # The last of them is needed: without it the budget did not hold.
     for name in reversed(worst_first[: max(0, len(keep) - 1)]):
         if holds(keep - {name}):
             keep -= {name}
@@ -132,7 +131,7 @@ def keep_within(
 
 
 class _Measure:
-    """Runs full graphs in memory on the data, and compares them with the float32 one."""
+    """Runs full graphs in memory on the data, and compares them with the float32 graph."""
 
     def __init__(
         self,
@@ -159,7 +158,7 @@ class _Measure:
             self.reference = self.metric.value(np.concatenate(needed))
 
     def effect(self, keep: Collection[str]) -> Effect:
-        """Of everything quantised but ``keep``."""
+        """The effect of quantizing all weights except ``keep``."""
         error, needed = 0.0, []
         mixture = quantize(self.network, self.table, self.parts, keep)
         for (rows, y), reference in zip(self._run(mixture), self.outputs, strict=True):
@@ -172,11 +171,11 @@ class _Measure:
         return Effect(error, self.metric.drop(value, self.reference))
 
     def _needed(self, rows: slice, y: NDArray[Any]) -> list[NDArray[Any]]:
-        """What the metric needs of these outputs, where there is one."""
+        """The predictions from these outputs, if there is a metric."""
         return [] if self.metric is None else [self.metric.predictions(y, self.data.inputs[rows])]
 
     def _run(self, network: FoldedNetwork) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """The outputs of some records after the other."""
+        """The outputs, batch by batch."""
         import onnxruntime
 
         lengths = self.data.lengths
@@ -195,15 +194,15 @@ class _Measure:
                 feeds["lengths"] = lengths[rows]
             y = session.run(None, feeds)[0]
             if not np.isfinite(y).all():
-                raise OverflowedError(f"{self.data.path}: drives it beyond float32; are the data normalised?")
+                raise OverflowedError(f"{self.data.path}: outputs overflow float32; are the data normalized?")
             yield rows, y
 
 
 def _metric(config: ModelConfig, labels: Sequence[str] | None, data: Dataset) -> Metric | None:
-    """None where there is nothing to hold predictions against but the float32 ones."""
+    """The metric; None if only the float32 outputs can be compared with."""
     if config.task == "classification":
         return None if data.labels is None else metric_for(config, labels, data)
     try:
         return metric_for(config, labels, data)
     except (ConfigError, DataError):
-        return None  # a network of other things than images
+        return None  # the network is not of images

@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle: read, build both graphs, prove them, write everything or nothing."""
+"""Export a checkpoint to a bundle: read it, build the graphs, prove them, write everything or nothing."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.loading import load_data
 
-# Beyond this, one queue no longer fits the 2 GiB that ONNX and its runtimes allow a tensor.
+# ONNX and its runtimes allow 2 GiB per tensor, and a queue is one tensor.
 _MAX_QUEUE_BYTES = (1 << 31) - 1
 _STEADY_STEPS = 20_000
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written, and whether it was proven. ``seconds`` is the whole export's time."""
+    """The written bundle and its proof. ``seconds`` is the duration of the export."""
 
     path: Path
     manifest: Manifest
@@ -71,7 +71,7 @@ class ExportResult:
 
 
 class ParityError(MultiresError):
-    """A graph does not compute what the network does. The bundle is written all the same, and says so."""
+    """A graph does not compute what the network computes. The bundle is written, and says that it failed."""
 
     def __init__(self, result: ExportResult) -> None:
         failed = [check.line() for check in result.proof.checks if not check.passed]
@@ -91,10 +91,10 @@ def export_bundle(
     """Export a checkpoint to a bundle folder and prove it.
 
     ``output`` None is the checkpoint's path with the suffix ``.bundle``; ``force`` replaces an existing
-    bundle. ``changes`` are fields of :class:`ExportOptions`, such as ``precisions`` and ``pool``, and win
-    over ``options``. ``progress`` is called with a few words on each part of the work.
-    Raises MultiresError for input that cannot be used (nothing is written), ParityError when a check failed
-    (the bundle is written, and must not be used).
+    bundle. ``changes`` are fields of :class:`ExportOptions`, such as ``precisions`` and ``pool``; they take
+    precedence over ``options``. ``progress`` is called with a few words for each part of the work.
+    Raises MultiresError for unusable input (nothing is written), and ParityError when a check fails (the
+    bundle is written, and must not be used).
 
     >>> from multires_edge.export import export_bundle
     >>> result = export_bundle("ckpt.pth", "out/ecg.bundle", card="card.json", pool="window:1000")
@@ -187,11 +187,11 @@ def _takes_lengths(asked: bool | None, config: ModelConfig) -> bool:
 
 
 def _types(precision: str, net: MultiresNet, dataset: Dataset | None) -> TypePlan:
-    """The types of a precision's graphs; what is typical input is the data, where there are any."""
+    """The types of the graphs of a precision. Typical inputs for fp16 are noise, and the data if given."""
     config = net.config
     if precision != "fp16":
         return TypePlan.float32(config.n_layers)
-    # Low-pass filters have their largest gain on what never changes, as of a torn electrode.
+    # Low-pass filters have their largest gain on constant input, as of a torn electrode.
     steady = np.repeat(noise(config, 4, 1), min(config.layer_receptive_field, _STEADY_STEPS), axis=-1)
     typical = [noise(config, 4, 1000), *([steady] if config.encoder == "token" else [steady, -steady])]
     if dataset is not None:
@@ -228,7 +228,7 @@ def _build_graphs(
     *,
     taps: bool,
 ) -> Iterator[tuple[str, StepGraph]]:
-    """The graphs of a form by their kind, one at a time. The full graph is one without states."""
+    """Build the graphs of a form, one at a time, with their kind. The full graph has no states."""
     full = build_full_graph(network, form, lengths=lengths, metadata=metadata, types=types, pooling=pooling)
     yield "full", StepGraph(full, ())
     del full

@@ -1,4 +1,4 @@
-"""Writing a folder whole or not at all."""
+"""Write a folder whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from multires_edge.format.reading import read_manifest
 
 
 def check_output(final: Path, *, force: bool) -> None:
-    """Refuse early what :func:`atomic_folder` would refuse late. Raises OutputError."""
+    """Make the checks of :func:`atomic_folder` early. Raises OutputError."""
     with disk_errors(final):
         _check_output(final, force=force)
 
@@ -31,7 +31,7 @@ def _check_output(final: Path, *, force: bool) -> None:
         raise OutputError(f"{final}: exists and is not a folder; choose another with -o")
     if final.is_dir():
         if not force:
-            raise OutputError(f"{final}: exists already; give --force to replace it, or -o elsewhere")
+            raise OutputError(f"{final}: exists already; give --force to replace it, or another with -o")
         _check_replaceable(final)
     for ancestor in final.absolute().parents:
         if ancestor.exists():
@@ -42,10 +42,10 @@ def _check_output(final: Path, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
-    """A temporary folder beside ``final`` that takes its name when the block ends well.
+    """A temporary folder next to ``final`` that is renamed to it when the block ends without error.
 
-    Everything is on the disk before the rename, so a crash or power cut leaves the old folder, the
-    new one, or none, and never half of one. Raises OutputError when the disk is full or read-only.
+    All bytes are on the disk before the rename. A crash or power cut leaves the old folder, the new folder or
+    no folder, and never half of one. Raises OutputError when the disk is full or read-only.
     """
     check_output(final, force=force)
     new_parents = [parent for parent in final.absolute().parents if not parent.exists()]
@@ -62,7 +62,7 @@ def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         for parent in new_parents:
-            # Those that a bundle went into are not empty, and stay.
+            # A parent of the bundle is not empty, and stays.
             with contextlib.suppress(OSError):
                 parent.rmdir()
 
@@ -70,17 +70,17 @@ def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
 def _put_in_place(temporary: Path, final: Path, *, force: bool) -> None:
     if force and final.exists():
         _check_replaceable(final)
-        # One step: at every moment there is a whole bundle under the name, the old one or the new.
+        # Atomic: the name always refers to a whole bundle, the old one or the new one.
         if _exchange(temporary, final):
             flush_folder(final.parent)
-            return  # what is now the temporary folder is removed by the caller
+            return  # the caller removes the old bundle, which now has the temporary name
         aside = temporary.with_suffix(".replaced")
         final.rename(aside)
         try:
             temporary.rename(final)
         except OSError as error:
             raise OutputError(
-                f"{final}: cannot be written ({error.strerror}); the bundle that was there is now {aside}"
+                f"{final}: cannot be written ({error.strerror}); the old bundle is now {aside}"
             ) from error
         shutil.rmtree(aside, ignore_errors=True)
     else:
@@ -89,7 +89,7 @@ def _put_in_place(temporary: Path, final: Path, *, force: bool) -> None:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Swap two folders' names in one system call, where the system and the file system can."""
+    """Exchange two folders in one system call. Returns whether the system supports it."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False
@@ -98,7 +98,7 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def _check_replaceable(folder: Path) -> None:
-    """--force replaces a bundle, or an empty folder, never a folder of something else."""
+    """Refuse a folder that is neither empty nor a bundle: --force does not replace it."""
     if not any(folder.iterdir()):
         return
     try:

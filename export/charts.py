@@ -1,4 +1,4 @@
-"""The report's charts, as inline SVG: errors over time by matplotlib, small histograms by hand."""
+"""The charts of the report as inline SVG: errors over time with matplotlib, histograms without."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT = 176, 56
 
 
 def error_chart(checks: list[Check]) -> str:
-    """Error over time of each check, a panel a precision; each point is the largest of its stretch."""
+    """The error of each check over time, one panel per precision. A point is the maximum of its interval."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -31,7 +31,7 @@ def error_chart(checks: list[Check]) -> str:
     for panel, (precision, drawn) in zip(axes, panels.items(), strict=False):
         for check in drawn:
             steps, errors = _thinned(np.asarray(check.curve))
-            # Zero has no place on a logarithmic axis; it also stands for steps that were not compared.
+            # A logarithmic axis has no zero. Steps that were not compared are zero too.
             name = check.name.replace(f"{precision}: ", "", 1)
             panel.plot(steps, np.where(errors > 0, errors, np.nan), linewidth=0.8, label=name)
         if drawn[0].limit.measure == "max":
@@ -59,9 +59,9 @@ def _thinned(curve: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float
 
 
 def histogram_chart(values: TensorRange) -> str:
-    """Magnitudes from 0 to the largest bin that holds any, counts on a log axis, and the thresholds.
+    """Magnitudes from 0 to the last bin that is not empty, counts on a log axis, and the thresholds.
 
-    The red band reaches from the least to the largest of the channels' thresholds.
+    The red band is from the smallest to the largest threshold of the channels.
     """
     counts = values.histogram
     bins = int(np.flatnonzero(counts)[-1]) + 1

@@ -1,10 +1,9 @@
-"""What a graph's file can do without where bytes are what it is for.
+"""Make the file of a graph smaller, without a change in its results.
 
-The float32 graph is the one to read in a viewer: it has the shape of every value and says of every node
-what it does. Graphs of other precisions have the same values under the same names, so they carry no
-inferred shapes, say what a node does once for all of its kind, and call it by its output alone. Constants
-that float16 holds exactly are stored so, with a cast that every runtime folds. None of it changes what is
-computed.
+The float32 graph is made for viewers: it has the shape of every value and a description of every node.
+Graphs of other precisions have the same values with the same names. They have no inferred shapes, one
+description per kind of node, and no node names that equal the output. Constants that float16 represents
+exactly are stored as float16, with a cast that every runtime folds.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-_WORTH_A_CAST = 64  # values; of fewer, the cast takes more bytes than it saves
+_WORTH_A_CAST = 64  # values; for fewer, the cast takes more bytes than it saves
 
 
 def compact(model: onnx.ModelProto) -> None:
-    """Drop inferred shapes, repeated descriptions and node names, and halve constants, in place."""
+    """Drop inferred shapes, repeated descriptions and node names in place, and store constants as float16."""
     del model.graph.value_info[:]
     said: set[str] = set()
     for node in model.graph.node:
@@ -34,7 +33,7 @@ def compact(model: onnx.ModelProto) -> None:
 
 
 def fits_float16(values: NDArray[np.floating]) -> bool:
-    """Whether float16 holds every value exactly."""
+    """Whether float16 represents every value exactly."""
     with np.errstate(over="ignore"):
         return bool((values.astype(np.float16) == values).all())
 

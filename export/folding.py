@@ -1,13 +1,13 @@
-"""The network's weights in the form that graphs and engines compute with, folded once in float64.
+"""Fold the weights of a network in float64, once, into the form that graphs and engines compute with.
 
 Per layer, with a_0 = x and q[j, o] = a_j(t - o * 2^j), the multiresolution sum collapses to
 
     a_{j+1}(t) = sum_o lowpass[o] * q[j, o]                (o = 0 .. K-1)
     y(t)       = sum_j sum_o highpass[j][o] * q[j, o]
 
-where ``highpass[j]`` has absorbed the memory weights, the coarsest low-pass output and the weight of
-the input itself. Filters are indexed by delay: row 0 meets the newest sample. BatchNorm is absorbed
-by the convolution in front of it and by a scale and shift of the residual.
+where ``highpass[j]`` includes the memory weights, the coarsest low-pass output and the weight of the
+input. Filters are indexed by delay: row 0 multiplies the newest sample. BatchNorm is folded into the
+convolution before it and into a scale and shift of the residual.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 class FoldedLayer:
     """One residual block.
 
-    lowpass (K, d_model) and highpass[j] (n_j, d_model) by delay in units of 2^j steps; ``mixing``
-    in front of GLU, ``output`` behind it (autoregressive models only). With ``filter_scales``, both
-    filters are whole multiples, -127 to 127, of their channel's scale.
+    lowpass (K, d_model) and highpass[j] (n_j, d_model) by delay in units of 2^j steps; ``mixing`` is
+    before GLU, ``output`` after it (autoregressive models only). With ``filter_scales``, both filters are
+    integer multiples, -127 to 127, of the scale of their channel.
     """
 
     lowpass: Array
@@ -47,15 +47,15 @@ class FoldedLayer:
         return len(self.highpass)
 
     def remembers(self, scale: int) -> bool:
-        """Whether a scale has any part in the output: scale 0 has, by the weight of the input itself."""
+        """Whether a scale contributes to the output. Scale 0 does, by the weight of the input."""
         return scale == 0 or len(self.highpass[scale]) > 1
 
     def tap_weights(self) -> tuple[Array, list[Array]]:
-        """The layer's output in terms of what a stream has at hand: its input and its queues.
+        """The weights that give the layer's output from the input and the queues of a stream.
 
         Returns the weight of x(t), (d_model,), and for each scale the weights (n, d_model) of
-        q[j, 1], q[j, 2], ... The a_j(t) of the coarser scales are themselves sums of these, so they
-        are substituted, coarsest first.
+        q[j, 1], q[j, 2], ... The a_j(t) of the coarser scales are sums of these, so they are
+        substituted, coarsest first.
         """
         newest, *past = self.lowpass
         reached = np.zeros_like(newest)  # total weight of a_{j+1}(t) in y(t)
@@ -73,8 +73,8 @@ class FoldedLayer:
 class FoldedNetwork:
     """All weights of a network. ``encoder`` is linear, or a token table (n_tokens, d_model).
 
-    With ``queue_scales``, float32 (depth, n_layers, d_model), queues are int8: see
-    :mod:`multires_edge.export.precision.queues`.
+    With ``queue_scales``, float32 (depth, n_layers, d_model), queues are int8
+    (:mod:`multires_edge.export.precision.queues`).
     """
 
     config: ModelConfig
@@ -118,7 +118,7 @@ def _fold_layer(net: MultiresNet, state: dict[str, Array], linear: Any, i: int) 
 
 
 def _highpass(h1: Array, memory: Array) -> Array:
-    """h1 followed by memory weights at twice its dilation, as one filter; (1, d_model) of zero if none."""
+    """h1 and memory weights at twice its dilation, as one filter; zeros (1, d_model) without memory."""
     if not len(memory):
         return np.zeros((1, h1.shape[1]))
     folded = np.zeros((len(h1) + 2 * (len(memory) - 1), h1.shape[1]))

@@ -1,4 +1,4 @@
-"""What graphs compute with, in floating point or int8: linear layers over channels, and filters' scales."""
+"""Linear layers over channels, in floating point or int8, and the scales of filters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ INT8_MAX = 127  # symmetric: -128 is not used
 
 
 def int8_scales(largest: Array) -> NDArray[np.float32]:
-    """What one int8 level is worth where the largest magnitudes are these: positive, normal numbers.
+    """The int8 scales for these largest magnitudes: positive, normal numbers.
 
-    Zeros are zeros with any scale; and so is what weight decay has left of a dead channel, whose scale
-    would be no normal number.
+    A channel of zeros has scale 1. So has a dead channel that weight decay left so small that its scale would
+    not be a normal number; its values become zero.
     """
     scales = largest / INT8_MAX
     return np.where(scales >= np.finfo(np.float32).tiny, scales, 1.0).astype(np.float32)
@@ -30,7 +30,7 @@ class Linear:
     bias: Array
 
     def halves(self) -> tuple[Linear, Linear]:
-        """The first and the second half of the outputs: what GLU calls value and gate."""
+        """The two halves of the outputs: value and gate of GLU."""
         half = len(self.bias) // 2
         return (
             Linear(self.weight[:half], self.bias[:half]),
@@ -40,7 +40,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class FilterScales:
-    """What one int8 level is worth in a layer's filters, for each channel (d_model,)."""
+    """The int8 scales of a layer's filters, one per channel (d_model,)."""
 
     lowpass: Array
     highpass: Array
@@ -50,9 +50,9 @@ class FilterScales:
 class QuantizedLinear:
     """y = weight_scales * (weight @ q) + bias, with q = round(x / input_scales) in int8.
 
-    weight int8 (out, in), which has absorbed the inputs' scales; weight_scales float32 (out,), bias
-    (out,), input_scales float32 (in,). Both are symmetric: zero is zero. Weights go from -127 to 127;
-    what a graph quantises may also saturate at -128.
+    weight int8 (out, in), which includes the scales of the inputs; weight_scales float32 (out,), bias
+    (out,), input_scales float32 (in,). Both are symmetric: the zero point is 0. Weights are from -127 to
+    127; inputs that a graph quantizes may also saturate at -128.
     """
 
     weight: NDArray[np.int8]
@@ -62,7 +62,7 @@ class QuantizedLinear:
 
     @classmethod
     def of(cls, linear: Linear, input_scales: NDArray[np.float32]) -> QuantizedLinear:
-        """Quantise weights with a scale for each output, its largest weight being 127."""
+        """Quantize weights with a scale per output, whose largest weight becomes 127."""
         absorbed = linear.weight * input_scales.astype(np.float64)
         scales = int8_scales(np.abs(absorbed).max(axis=1))
         rounded = np.rint(absorbed / scales[:, None])
@@ -75,7 +75,7 @@ class QuantizedLinear:
         return self.weight * self.weight_scales.astype(np.float64)[:, None] / self.input_scales
 
     def halves(self) -> tuple[QuantizedLinear, QuantizedLinear]:
-        """The first and the second half of the outputs: what GLU calls value and gate."""
+        """The two halves of the outputs: value and gate of GLU."""
         half = len(self.bias) // 2
 
         def part(rows: slice) -> QuantizedLinear:

@@ -1,10 +1,10 @@
-"""The weights files of the native engine: the folded network in safetensors, one file a precision.
+"""The weights files of the native engine: the folded network in safetensors, one file per precision.
 
 Metadata (all strings): ``format`` "multires-weights", ``version`` "2", ``precision`` of the weights, "fp32",
-"fp16" or "int8", ``queues`` "float32", "float16" or "int8", the configuration's numbers,
+"fp16" or "int8", ``queues`` "float32", "float16" or "int8", the numbers of the configuration,
 ``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. With a
-card also what a program needs around the network: ``labels`` and ``channels``, one a line, ``output``,
-``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one a line.
+card also ``labels`` and ``channels``, one per line, ``output``, ``unit``, ``sampling_rate``, and ``mean`` and
+``std``, one number or one per line.
 
 | tensor | shape |
 | --- | --- |
@@ -16,12 +16,12 @@ card also what a program needs around the network: ``labels`` and ``channels``, 
 | ``layers.i.mixing.weight``, ``.bias`` | (2 * d_model, d_model), (2 * d_model,): values, then gates |
 | ``layers.i.output.weight``, ``.bias`` | (d_model, d_model), (d_model,): autoregressive models only |
 | ``layers.i.norm.scale``, ``.bias`` | (d_model,): LayerNorm |
-| ``layers.i.residual.scale``, ``.shift`` | (d_model,): what is left of BatchNorm |
+| ``layers.i.residual.scale``, ``.shift`` | (d_model,): the rest of a folded BatchNorm |
 | ``head.weight``, ``.bias`` | (d_output, d_model), (d_output,) |
 
-Float32, but for the weights of ``mixing`` and ``output``: float16 in "fp16", where they are within its
-range; int8 in "int8", -127 to 127, beside ``.weight_scales`` (out,) and ``.input_scales`` (in,), which
-:class:`~multires_edge.export.linear.QuantizedLinear` explains. What ``queue_scales`` mean is in
+All are float32, except the weights of ``mixing`` and ``output``. They are float16 in "fp16", if they are
+within its range, and int8 in "int8", -127 to 127, with ``.weight_scales`` (out,) and ``.input_scales``
+(in,) (:class:`~multires_edge.export.linear.QuantizedLinear`). For ``queue_scales`` see
 :mod:`~multires_edge.export.precision.queues`.
 """
 
@@ -44,13 +44,13 @@ _TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtyp
 
 
 def file_name(precision: str) -> str:
-    """Where a bundle keeps the weights of a precision."""
+    """The weights file of a precision in a bundle."""
     infix = "" if precision == "fp32" else f".{precision}"
     return f"native/weights{infix}.safetensors"
 
 
 def runs_natively(network: FoldedNetwork, pooling: Pooling) -> bool:
-    """Whether the native engine has every part of a network."""
+    """Whether the native engine has all parts of a network."""
     norms = all(layer.norm.native_names is not None for layer in network.layers)
     return norms and (network.config.task == "autoregressive" or pooling.native_window is not None)
 
@@ -62,10 +62,10 @@ def native_weights(
     precision: str = "fp32",
     queues: Queues | None = None,
 ) -> bytes:
-    """The file's content; of "int8", ``network`` is quantised. The same arguments give the same bytes.
+    """The content of the file; for "int8" ``network`` is quantized. Equal arguments give equal bytes.
 
-    ``queues`` are float32 if not given, and of any type, whatever the precision. Raises ConfigError for
-    scales of another network.
+    ``queues`` may have any type in any precision; the default is float32. Raises ConfigError for scales of
+    another network.
     """
     config = network.config
     queues = queues or Queues.float32()
@@ -76,12 +76,12 @@ def native_weights(
         tensors[name] = np.ascontiguousarray(array, dtype=dtype)
 
     def put_linear(name: str, linear: Linear | QuantizedLinear) -> None:
-        """Encoder or head. The engine reads them as float32: int8 weights as what they stand for."""
+        """Encoder or head. The engine reads them as float32, so int8 weights are dequantized."""
         put(f"{name}.weight", linear.dequantized if isinstance(linear, QuantizedLinear) else linear.weight)
         put(f"{name}.bias", linear.bias)
 
     def put_convolution(name: str, linear: Linear | QuantizedLinear) -> None:
-        """One of those around GLU, nearly all of the weights."""
+        """A convolution around GLU; these have nearly all of the weights."""
         put(f"{name}.bias", linear.bias)
         if isinstance(linear, QuantizedLinear):
             put(f"{name}.weight", linear.weight, np.int8)
@@ -141,15 +141,15 @@ def _card_metadata(card: Card) -> dict[str, str]:
 
 
 def _line(value: Any) -> str:
-    """A number with all its digits, or a name without line breaks and the like."""
+    """A number with all its digits, or a name without characters that cannot be printed."""
     return "".join(c if c.isprintable() else " " for c in str(value))
 
 
 def _safetensors(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:
-    """The safetensors format; the library itself orders metadata differently at each call."""
+    """The safetensors format. Its library orders metadata differently at each call."""
     header: dict[str, Any] = {"__metadata__": metadata}
     offset = 0
-    # Wide types first, so that each tensor begins at a multiple of its type.
+    # Wide types first, so that each tensor begins at a multiple of its item size.
     ordered = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
     for name, array in ordered:
         end = offset + array.nbytes

@@ -1,6 +1,6 @@
-"""Norms folded in float64: what each leaves behind of itself in a residual block.
+"""Norms folded in float64: the part of each that remains in a residual block.
 
-Each kind is a class here, entered in :data:`FOLDED_NORMS`. Its nodes are in
+Each kind is a class here, registered in :data:`FOLDED_NORMS`. Its nodes are in
 :mod:`multires_edge.export.graphs.norms`.
 """
 
@@ -21,21 +21,21 @@ Folded = tuple["FoldedNorm", Linear, Linear | None]
 
 @dataclass(frozen=True)
 class FoldedNorm(ABC):
-    """How a block's output follows from its input x and its change y; scale and shift are (d_model,)."""
+    """How to compute a block's output from its input x and its change y; scale and shift are (d_model,)."""
 
     scale: Array
     shift: Array | None
     epsilon: float = 0.0
 
-    # Of scale and shift in the native engine's weights; None if the engine has no such norm.
+    # The names of scale and shift in the native weights; None if the engine has no such norm.
     native_names: ClassVar[tuple[str, str] | None] = None
 
     @classmethod
     @abstractmethod
     def fold(cls, norm: dict[str, Array], epsilon: float, mixing: Linear, output: Linear | None) -> Folded:
-        """Fold a norm's tensors, and as much of it as possible into the convolutions around GLU.
+        """Fold a norm's tensors, as far as possible into the convolutions around GLU.
 
-        ``mixing`` is before GLU; ``output`` is the one after it, of autoregressive models only.
+        ``mixing`` is before GLU; ``output`` is after it, for autoregressive models only.
         """
 
 
@@ -50,7 +50,7 @@ class LayerNorm(FoldedNorm):
 
 
 class ResidualAffine(FoldedNorm):
-    """x * scale + shift + y: what is left of BatchNorm. With a second convolution, that has the shift."""
+    """x * scale + shift + y: the rest of BatchNorm. A second convolution, if there, takes the shift."""
 
     native_names = ("residual.scale", "residual.shift")
 
@@ -61,7 +61,7 @@ class ResidualAffine(FoldedNorm):
         if output is not None:
             output = Linear(scale[:, None] * output.weight, scale * output.bias + shift)
             return cls(scale, None), mixing, output
-        # GLU is value * sigmoid(gate): its value half takes the scale, the shift stays with the residual.
+        # GLU is value * sigmoid(gate): the value takes the scale, and the residual keeps the shift.
         value, gate = mixing.halves()
         mixing = Linear(
             np.concatenate([scale[:, None] * value.weight, gate.weight]),

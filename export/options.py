@@ -1,4 +1,4 @@
-"""What a user asks of an export. Everything here is checked before torch is imported."""
+"""The options of an export. All are checked before torch is imported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_METHOD = "percentile"
 
 @dataclass(frozen=True)
 class Int8Options:
-    """How int8 is made.
+    """The options of int8.
 
     The ranges come from ``table``, a calibration table, or are measured on ``data`` by ``method``. ``parts``
     of the network are quantized. With ``max_drop``, weights stay float32 until the metric on ``budget_data``
@@ -39,7 +39,7 @@ class Int8Options:
     budget_data: str | Path | None = None
 
     def check(self, *, wanted: bool) -> None:
-        """Raise ConfigError for options that contradict each other, or that int8 needs and does not have."""
+        """Raise ConfigError for options that contradict each other, or that int8 needs."""
         if self.table is not None and self.data is not None:
             raise ConfigError("a calibration table and calibration data are given; give one of them")
         given = self.table is not None or self.data is not None
@@ -72,14 +72,14 @@ class Int8Options:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an export writes.
+    """The options of an export.
 
-    ``precisions`` are written besides "fp32", which always is; "int8" needs ranges, as ``int8`` says.
+    ``precisions`` are written in addition to "fp32"; "int8" needs ranges, given in ``int8``.
     ``pool`` is "cumulative" or "window:N". ``target`` names one target or more, separated by commas; the
     first target's graphs are full.onnx and step.onnx, further graphs are written where they differ. None is
     the newest target that the installed ONNX Runtime runs. ``lengths``: whether the full graph takes the
     length of each row; None means for token models only. ``card`` is a file. The graphs are also compared
-    on ``verify_data``. ``overrides`` state what the checkpoint does not say about its network.
+    on ``verify_data``. ``overrides`` are facts about the network that the checkpoint does not contain.
     """
 
     precisions: Sequence[str] = ("fp32",)
@@ -92,7 +92,7 @@ class ExportOptions:
     overrides: Overrides | None = None
 
     def check(self, checkpoint: Path, output: Path, *, force: bool) -> None:
-        """Raise MultiresError for everything that is known to be wrong without reading the network."""
+        """Raise MultiresError for all errors that are known without reading the network."""
         check_file(checkpoint)
         check_output(output, force=force)
         self.written_precisions()
@@ -118,7 +118,7 @@ class ExportOptions:
 
 def output_folder(checkpoint: Path, output: str | Path | None) -> Path:
     """The bundle's folder, absolute; by default the checkpoint's path with the suffix ``.bundle``."""
-    # abspath takes out '..' and follows no link.
+    # abspath removes '..' and follows no links.
     return Path(os.path.abspath(checkpoint.with_suffix(".bundle") if output is None else output))  # noqa: PTH100
 
 

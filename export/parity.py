@@ -1,4 +1,4 @@
-"""The proof: what a bundle's graphs compute is compared with the network in float64 PyTorch.
+"""The proof: compare the graphs of a bundle with the network in float64 PyTorch.
 
 Graphs are run as users run them: through the runtime with states updated in place, and through plain
 ONNX Runtime, from the manifest alone, with states copied.
@@ -37,14 +37,13 @@ if TYPE_CHECKING:
 
 SEED = 2023
 ROWS = 3
-# Multiply-adds that the longest sequence may take. Everything up to the receptive field of the whole
-# network is compared where that is cheap; where it is not, at least one layer's, which fills every
-# queue and wraps it around.
+# Multiply-adds that the longest sequence may take. It exceeds the receptive field of the whole network if
+# that is cheap. Otherwise it exceeds that of one layer, which fills every queue and wraps it around.
 _WORK_WANTED = 3e10
 _WORK_ALLOWED = 2e11
 _STEPS_ALLOWED = 100_000
-_PAST = 65  # an odd stretch beyond, so that no queue ends where it began
-# Between the two graphs of one precision; an activation on the border of two levels may fall either way.
+_PAST = 65  # further steps, an odd number, so that no queue ends in the slot where it began
+# Between the two graphs of one precision: an activation between two levels may be rounded either way.
 AGREEMENT = {"fp16": Limit(1e-2, "mean"), "int8": Limit(2e-3, "mean")}
 _STEPS_COPIED = 96  # copying every state at every step is slow, and errors do not build up
 _RECORDS = 256
@@ -55,7 +54,7 @@ Progress = Callable[[str], None]
 def noise(
     config: ModelConfig, rows: int, steps: int, random: np.random.Generator | None = None
 ) -> NDArray[Any]:
-    """Input that any network takes: standard normal x (rows, d_input, steps), or tokens (rows, steps)."""
+    """Random input for a network: standard normal x (rows, d_input, steps), or tokens (rows, steps)."""
     random = random or np.random.default_rng(SEED)
     if config.encoder == "token":
         assert config.n_tokens is not None
@@ -66,7 +65,7 @@ def noise(
 
 @dataclass
 class Proof:
-    """All checks of one bundle, and what they were made on."""
+    """All checks of one bundle, and the inputs that they were made on."""
 
     data: str
     steps: int
@@ -81,7 +80,7 @@ class Proof:
 
     @property
     def covers_window(self) -> bool | None:
-        """Whether the sequence goes past two pooling windows; None without a window."""
+        """Whether the sequence is longer than two pooling windows; None without a window."""
         if self.pooling is None or self.pooling.window is None:
             return None
         return self.steps > self.pooling.settling_steps
@@ -108,7 +107,7 @@ class Proof:
 
 
 def sequence_steps(config: ModelConfig, n_parameters: int, pooling: Pooling | None = None) -> int:
-    """Steps of the longest sequence to compare: past the receptive field and two windows, if affordable."""
+    """Steps of the longest sequence: more than the receptive field and two windows, if affordable."""
     network, layer = config.receptive_field + _PAST, config.layer_receptive_field + _PAST
     affordable = int(_WORK_WANTED / n_parameters)
     steps = network if network <= affordable else max(layer, min(network, affordable))
@@ -193,7 +192,7 @@ class _Prover:
         self.precision = precision
         self.steps = min(self.longest, self.bundle.manifest.calibrated_steps(precision) or self.longest)
         if self.steps != self.restarted_steps:
-            self._restarted = {}  # elsewhere now
+            self._restarted = {}  # the rows restart at other steps
             self.restarted_steps = self.steps
         self._full_checks()
         x, y = inputs[..., : self.steps], stepwise[..., : self.steps]
@@ -209,7 +208,7 @@ class _Prover:
         self.steps = self.longest
 
     def _backends(self) -> list[Backend]:
-        # Those with weights of their own run them alike, whatever the graphs' form.
+        # Backends with weights of their own do not depend on the form of the graphs.
         graphs_only = self.form != self.first_form
         return checked_backends(self.bundle, self.precision, graphs_only=graphs_only)
 
@@ -266,14 +265,14 @@ class _Prover:
             (1, self.steps, self._reach()),
         ]
         if LIMITS[self.precision].measure == "mean":
-            # A mean wants more than a few values.
+            # A mean needs more than a few values.
             shapes = [(32, 37, "an odd length"), (ROWS, self.steps, self._reach())]
         for rows, steps, what in shapes:
             name = f"full graph, {rows} x {steps}"
             check = self._check(name, "full", f"{_counted(rows, 'row')} of {_counted(steps, 'step')}: {what}")
             inputs = self._noise(rows, steps)
             check.compare(full(inputs), self._full(inputs))
-        # The ranges of int8 are those of data, and say nothing of a constant as large as noise.
+        # The ranges of int8 come from data, and are not valid for a constant as large as noise.
         if self.config.task == "classification" and self.precision != "int8":
             steps = max(1, min(10_000, int(_WORK_WANTED / self.proof.n_parameters)))
             what = f"{_counted(steps, 'equal sample')}: pooling's rounding errors all go one way"
@@ -302,7 +301,7 @@ class _Prover:
         check.compare(stream.run(inputs), stepwise, over_time=True)
 
     def _rows_of_their_own(self, backend: Backend, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
-        """Rows restarted at different times, and so at different positions from then on."""
+        """Rows that restart at different times and then are at different positions."""
         restarts = {1: self.steps // 3, 2: 2 * self.steps // 3}
         description = ", ".join(f"row {row} restarted at step {t}" for row, t in restarts.items())
         check = self._check(f"{backend.checked_as}, rows restarted", "step", description)
@@ -325,7 +324,7 @@ class _Prover:
             check.compare(y[row : row + 1, :, t:], restarted, start=t, over_time=True)
 
     def _save_and_load(self, backend: Backend, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
-        """The state through bytes into another stream, of ONNX Runtime: both keep it alike."""
+        """Load the state, as bytes, into a stream of ONNX Runtime: the layouts are equal."""
         half = self.steps // 2
         rest = min(self.steps - half, 16 * _STEPS_COPIED)
         check = self._check(f"{backend.checked_as}, saved and loaded", "step", f"at step {half}, as bytes")
@@ -339,7 +338,7 @@ class _Prover:
         check.compare(y, stepwise[:1, :, half : half + rest], start=half, over_time=True)
 
     def _step_against_full(self, inputs: NDArray[Any]) -> None:
-        """Rounded alike, the two graphs are nearer to each other than to the reference."""
+        """Compare the two graphs: with equal rounding they are closer to each other than to the reference."""
         longest = self.longest
         if self.pooling is not None and not self.pooling.equals_full(longest):
             longest = self.pooling.seen(longest)  # the full graph pools over more than the window
@@ -351,7 +350,7 @@ class _Prover:
         stream = self._stream(ROWS, "onnxruntime")
         samples = inputs[..., : lengths[-1]]
         if self.config.task == "autoregressive":
-            # Step t is fed what came before it.
+            # Step t takes the input of step t - 1.
             shifted = np.concatenate([np.zeros_like(samples[..., :1]), samples[..., :-1]], axis=-1)
             check.compare(stream.run(shifted), full(samples))
             return
@@ -360,7 +359,7 @@ class _Prover:
             check.compare(y[..., steps - 1], full(np.ascontiguousarray(samples[..., :steps])))
 
     def _copied(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
-        """Plain ONNX Runtime: zeros in, outputs fed back, nothing known but the manifest."""
+        """Plain ONNX Runtime, from the manifest alone: zeros in, outputs fed back."""
         steps = min(self.steps, _STEPS_COPIED)
         check = self._check("step graph, states copied", "step", f"{steps} steps, not in place")
         spec = self.bundle.manifest.graph("step", self.precision)

@@ -1,4 +1,4 @@
-"""What an int8 export quantises, by which ranges, and what is said of it in the bundle."""
+"""Plan an int8 export: the parts to quantize, their ranges, and their description in the bundle."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """One weight of the network and what it reads; or the queues, which have no weight.
+    """One weight of the network and its input; or the queues, which have no weight.
 
-    ``type`` is "int8" or "float32"; ``weight_sqnr_db`` the ratio of signal to quantisation noise of the
-    weight, infinite where int8 holds it exactly; ``ranges`` of what it reads, none for filters; ``alone``
-    what quantising it alone does, where that was measured.
+    ``type`` is "int8" or "float32". ``weight_sqnr_db`` is the ratio of signal to quantization noise of the
+    weight, infinite if int8 represents it exactly. ``ranges`` are those of its input, empty for filters.
+    ``alone`` is the effect of quantizing this weight alone, if it was measured.
     """
 
     name: str
@@ -40,12 +40,12 @@ class QuantizedWeight:
 
     @property
     def range(self) -> TensorRange | None:
-        """Of what a weight reads, where that is one tensor."""
+        """The range of the input, if it is one tensor."""
         return self.ranges[0] if len(self.ranges) == 1 else None
 
     @property
     def input_sqnr_db(self) -> float | None:
-        """Of all that is rounded the least; None where nothing is."""
+        """The smallest ratio of the rounded tensors; None if no tensor is rounded."""
         return min((each.sqnr_db for each in self.ranges), default=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -65,18 +65,18 @@ class QuantizedWeight:
 
 @dataclass(frozen=True)
 class Int8Plan:
-    """``parts`` are quantised, but for what the ``budget`` keeps in float32."""
+    """``parts`` are quantized, except the weights that the ``budget`` keeps in float32."""
 
     table: CalibrationTable
     parts: tuple[str, ...] = DEFAULT_PARTS
     budget: Budget | None = None
 
     def apply(self, network: FoldedNetwork) -> FoldedNetwork:
-        """The quantised network."""
+        """The quantized network."""
         return quantize(network, self.table, self.parts, self.budget.keep if self.budget else ())
 
     def weights(self, network: FoldedNetwork) -> list[QuantizedWeight]:
-        """All that could have been quantised, in the order in which the network uses it."""
+        """All weights of ``parts``, quantized or kept, in the order of the network."""
         quantized = quantize(network, self.table, self.parts)
         keep = self.budget.keep if self.budget else frozenset()
         return [
@@ -99,7 +99,7 @@ def plan_int8(
     form: GraphForm,
     progress: Callable[[str], None],
 ) -> Int8Plan | None:
-    """Read or make the table, and choose what stays float32; None where int8 is not asked for."""
+    """Read or make the table, and choose the weights to keep in float32; None if no ranges are given."""
     quantizable(net.config, options.parts)
     data = None
     if options.table is not None:
@@ -132,7 +132,7 @@ def plan_int8(
 
 @dataclass(frozen=True)
 class Quantization:
-    """What parity.json, the manifest and the report say of the int8 graphs."""
+    """The description of the int8 graphs for parity.json, the manifest and the report."""
 
     table: CalibrationTable
     weights: list[QuantizedWeight]
@@ -158,7 +158,7 @@ class Quantization:
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Rows for a terminal, the first of them the head."""
+        """Rows of a table for a terminal. The first is the header."""
         rows: list[tuple[str, ...]] = [("weight", "type", "weight dB", "input dB")]
         if self.budget:
             rows = [(*rows[0], "own error", *(("own drop",) if self.budget.reference is not None else ()))]

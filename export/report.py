@@ -1,4 +1,4 @@
-"""``report.html``: parity, graphs and states for a person, in one file that needs no network."""
+"""``report.html``: parity, graphs and states for people, in one file without links."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_report(
     folder: Path,
     quantization: Quantization | None = None,
 ) -> None:
-    """Render the report of a bundle whose graphs lie in ``folder``."""
+    """Write the report of a bundle whose graphs are in ``folder``."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
@@ -54,5 +54,5 @@ def write_report(
 
 
 def minimum_state_bytes(config: ModelConfig) -> int:
-    """What any exact float32 stream must remember of the past: every step of every queue, once."""
+    """The minimum state of an exact float32 stream: every past step of every queue, once."""
     return sum(config.history()) * config.n_layers * config.d_model * 4

@@ -1,4 +1,4 @@
-"""Which graphs an export writes for its targets."""
+"""Select the targets of an export and the forms of their graphs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from multires_edge.runtime.backends.onnxruntime import release
 
 
 def target_named(name: str | None) -> Target:
-    """Look a target up; ``None`` is the newest whose graphs the installed ONNX Runtime runs.
+    """Look a target up; None is the newest target that the installed ONNX Runtime runs.
 
     Raises ConfigError for an unknown name, with the nearest known one.
     """
@@ -29,9 +29,9 @@ def target_named(name: str | None) -> Target:
 
 
 def targets_named(names: str | Sequence[str] | None) -> list[Target]:
-    """Targets by their names, or by one string with commas; the first is the bundle's main one.
+    """The targets of names, or of one string with commas. The first is the main target of the bundle.
 
-    Raises ConfigError for an unknown name, and for graphs that the ONNX Runtime here cannot prove.
+    Raises ConfigError for an unknown name, and for graphs that the installed ONNX Runtime cannot prove.
     """
     if names is None:
         return [target_named(None)]
@@ -45,12 +45,12 @@ def targets_named(names: str | Sequence[str] | None) -> list[Target]:
             first = FIRST_ONNXRUNTIME[form.form_name]
             if installed < first:
                 raise ConfigError(
-                    f"target {target.name} takes graphs of opset {form.opset}, which onnxruntime "
-                    f"{dotted(installed)} here cannot prove: install onnxruntime {dotted(first)} or later"
+                    f"target {target.name} takes graphs of opset {form.opset}, which the installed "
+                    f"onnxruntime {dotted(installed)} cannot run: install {dotted(first)} or later"
                 )
     return targets
 
 
 def forms_of(targets: Sequence[Target]) -> list[GraphForm]:
-    """The forms that some targets need, each once; the first is that of the contract's graphs."""
+    """The forms of the targets, each once. Graphs in the first form are full.onnx and step.onnx."""
     return list(dict.fromkeys(form for target in targets for form in target.forms))

@@ -1,4 +1,4 @@
-"""A thin layer over ``onnx.helper``: named, documented nodes, and a model that is checked whole."""
+"""A thin layer over ``onnx.helper``: named, documented nodes, and a complete check of the model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ Dim = int | str
 
 
 class GraphBuilder:
-    """Collects nodes in the order they run. A value is referred to by its name, a string.
+    """Collects nodes in the order in which they run. A value is represented by its name, a string.
 
-    A node's name is a path such as ``layers.0/glu/gate``; its outputs carry the same name, so that a
-    viewer, a profiler and an error message all speak of the same place. Types are strong: a node takes
-    the type of its first input, constants are made like the value that they meet, and only a cast
-    changes a type.
+    The name of a node is a path such as ``layers.0/glu/gate``. Its outputs have the same name, so that
+    viewers, profilers and error messages name the same place. Types are strong: a node has the type of its
+    first input, a constant has the type of the value that it is used with, and only a cast changes a type.
     """
 
     def __init__(self, name: str, form: GraphForm) -> None:
@@ -44,7 +43,7 @@ class GraphBuilder:
         self._outputs.append(_value_info(name, dtype, shape, doc))
 
     def has(self, value: str) -> bool:
-        """Whether a value of this name is there already."""
+        """Whether the graph has a value with this name."""
         return value in self._types
 
     def type_of(self, value: str) -> np.dtype[Any]:
@@ -52,10 +51,10 @@ class GraphBuilder:
         return self._types[value]
 
     def weight(self, name: str, array: ArrayLike, like: str | None = None) -> str:
-        """A constant of the type of the value ``like``; of float32 without one."""
+        """A constant with the type of the value ``like``, by default float32."""
         dtype = self._types[like] if like else np.dtype(np.float32)
         if self._types.get(name, dtype) != dtype:
-            name = f"{name}.{dtype}"  # what parts of several types share
+            name = f"{name}.{dtype}"  # parts of several types share the constant
         return self.constant(name, np.asarray(array, dtype=dtype))
 
     def integers(self, name: str, values: ArrayLike) -> str:
@@ -63,7 +62,7 @@ class GraphBuilder:
         return self.constant(name, np.asarray(values, dtype=np.int64))
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
-        """A constant of the array's own type."""
+        """A constant with the type of the array."""
         tensor = numpy_helper.from_array(np.asarray(array, order="C"), name)
         known = self._initializers.setdefault(name, tensor)
         if known is not tensor and known.raw_data != tensor.raw_data:
@@ -82,14 +81,14 @@ class GraphBuilder:
         dtype: DTypeLike | None = None,
         **attributes: Any,
     ) -> str:
-        """Add a node with one output, of the first input's type unless said, and return its name."""
+        """Add a node with one output and return its name. ``dtype`` is by default that of the first input."""
         out = output or name
         self._types[out] = self._types[inputs[0]] if dtype is None else np.dtype(dtype)
         self._nodes.append(helper.make_node(op, inputs, [out], name=name, doc_string=doc, **attributes))
         return out
 
     def cast(self, value: str, dtype: DTypeLike, name: str, *, output: str | None = None) -> str:
-        """The value in another type; itself if it is of that type and no output is to be named."""
+        """The value in another type; unchanged if it has that type and no ``output`` is given."""
         wanted = np.dtype(dtype)
         if self._types[value] == wanted and output is None:
             return value
@@ -105,7 +104,7 @@ class GraphBuilder:
         parts: Sequence[str],
         doc: str = "",
     ) -> list[str]:
-        """Split a value along an axis; the parts are named ``name/part``. One part needs no node."""
+        """Split a value along an axis; the parts are named ``name/part``. A single part needs no node."""
         if len(sizes) == 1:
             return [value]
         outputs = [f"{name}/{part}" for part in parts]
@@ -137,9 +136,9 @@ class GraphBuilder:
         return self.node("Mul", [product, half], name, doc="x * Phi(x), exact")
 
     def build(self, doc: str, metadata: dict[str, str]) -> onnx.ModelProto:
-        """The model: checked with full shape inference, its inferred shapes stored for viewers.
+        """The model, checked with full shape inference; it contains the inferred shapes for viewers.
 
-        Raises AssertionError for a dead node or constant: a builder that leaves one has a bug.
+        Raises AssertionError for a dead node or constant, which is a bug of the caller.
         """
         self._refuse_dead_parts()
         graph = helper.make_graph(
@@ -171,7 +170,7 @@ class GraphBuilder:
 
 
 def check_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Check a model whole, and return it with the shape of every value filled in."""
+    """Check a whole model, and return it with the shape of every value."""
     onnx.checker.check_model(model, full_check=True)
     return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
 

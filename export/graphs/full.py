@@ -28,7 +28,7 @@ def build_full_graph(
     types: TypePlan | None = None,
     pooling: Pooling = CUMULATIVE,
 ) -> onnx.ModelProto:
-    """Dynamic in batch and time. With ``lengths``, row b is pooled over its first lengths[b] steps."""
+    """Build the graph, dynamic in batch and time. With ``lengths``, row b pools lengths[b] steps."""
     config = network.config
     types = types or TypePlan.float32(config.n_layers)
     graph = GraphBuilder("multires_full", form)
@@ -74,7 +74,7 @@ def _encode(graph: GraphBuilder, network: FoldedNetwork, types: TypePlan) -> str
 
 
 def _shift_by_one(graph: GraphBuilder, x: str, rank: int) -> str:
-    """A zero in front and the last step dropped: step t sees only what came before it."""
+    """Add a zero in front and drop the last step, so that step t sees only earlier steps."""
     pads = graph.integers("shift/pads", [0] * (rank - 1) + [1] + [0] * rank)
     padded = graph.node("Pad", [x, pads], "shift/pad", doc="zero in front of the sequence")
     starts, ends = graph.integers("shift/start", [0]), graph.integers("shift/end", [-1])
@@ -83,7 +83,7 @@ def _shift_by_one(graph: GraphBuilder, x: str, rank: int) -> str:
 
 
 def _as_convolved(filters: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Filters (taps, d_model) given by delay, as a depthwise convolution takes them."""
+    """Filters (taps, d_model) by delay, in the layout of a depthwise convolution."""
     return filters[::-1].T[:, None, :]
 
 
@@ -95,15 +95,15 @@ def _lowpass(graph: GraphBuilder, layer: FoldedLayer, name: str, like: str) -> s
 
 
 def _highpass(graph: GraphBuilder, layer: FoldedLayer, name: str, like: str) -> dict[int, str]:
-    """The filters of each scale that has any part in the output.
+    """The filters of each scale that contributes to the output.
 
-    A fine scale that a uniform tree has no memory left for adds nothing.
+    In a uniform tree, fine scales without memory weights do not contribute.
     """
     filters = {j: _as_convolved(h) for j, h in enumerate(layer.highpass) if layer.remembers(j)}
     if layer.filter_scales is None:
         names = {j: f"{name}/scales.{j}/highpass/filters" for j in filters}
         return {j: graph.weight(names[j], filters[j], like=like) for j in filters}
-    # One constant for all of a layer's: a few bytes of int8 are less than a node and its names.
+    # One constant for all scales of a layer: a few bytes of int8 are smaller than a node and its names.
     joined = np.concatenate(list(filters.values()), axis=2)
     whole = _from_int8(graph, joined, layer.filter_scales.highpass, f"{name}/highpass")
     taps = [each.shape[2] for each in filters.values()]
@@ -122,7 +122,7 @@ def _from_int8(
 def _depthwise(
     graph: GraphBuilder, x: str, filters: str, shape: tuple[int, ...], dilation: int, name: str
 ) -> str:
-    """Causal depthwise convolution; the filters' shape is (taps, d_model)."""
+    """Causal depthwise convolution; ``shape`` of the filters is (taps, d_model)."""
     taps, channels = shape
     return graph.node(
         "Conv",
@@ -176,7 +176,7 @@ def _without_newest(filters: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _through_queue(graph: GraphBuilder, a: str, scales: NDArray[np.float32], name: str) -> str:
-    """What a queue of int8 levels gives back of a (batch, d_model, time)."""
+    """Values (batch, d_model, time) after quantization to int8 and back."""
     column, at = scales[:, None], f"{name}/queue"
     read = as_float(graph, to_levels(graph, a, column, at), f"{at}/read")
     level = graph.weight(f"{at}/level", column)

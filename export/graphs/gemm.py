@@ -1,4 +1,4 @@
-"""How both graphs write a linear layer over channels, in whatever precision it has."""
+"""Linear layers over channels for both graphs, in any precision."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def _operands(
     weight = graph.constant(f"{name}/weight.int8", linear.weight.reshape(shape))
     scales = graph.constant(f"{name}/weight_scales", linear.weight_scales)
     weight = graph.node("DequantizeLinear", [weight, scales], f"{name}/weight", axis=0, dtype=np.float32)
-    # Channels are the second axis of x, and the axes behind it those of the weight's.
+    # Channels are the second axis of x; its further axes match those of the weight.
     input_scales = linear.input_scales.reshape(-1, *shape[2:])
     return [_through_int8(graph, x, input_scales), weight, bias]
 
 
 def _through_int8(graph: GraphBuilder, x: str, scales: NDArray[np.float32]) -> str:
-    """A value's int8 levels. What several layers read is quantised once."""
+    """A value quantized to int8, once for all layers that read it."""
     name = f"{x}/int8"
     return name if graph.has(name) else as_float(graph, to_levels(graph, x, scales, f"{x}/int8"), name)

@@ -9,12 +9,12 @@ from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.norms import Array, FoldedNorm, LayerNorm, ResidualAffine
 
 # Takes the norm, the graph, the block's input and its change, the block's name, and whether both values are
-# (batch, d_model, time) as in the full graph, not (batch, d_model) as in a step; gives the block's output.
+# (batch, d_model, time) as in the full graph, or (batch, d_model) as in a step. Returns the block's output.
 NormNodes = Callable[[Any, GraphBuilder, str, str, str, bool], str]
 
 
 def normalize(norm: FoldedNorm, graph: GraphBuilder, x: str, y: str, name: str, over_time: bool) -> str:
-    """The output of a block by its norm."""
+    """The output of a block with its norm."""
     return NORM_NODES[type(norm)](norm, graph, x, y, name, over_time)
 
 

@@ -1,8 +1,8 @@
-"""Pooling of a stream: the mean of all steps so far, or of the last N, exact for as long as it runs.
+"""Pooling of a stream: the mean of all steps so far, or of the last N steps, without drift.
 
-A running float32 sum loses a little at each addition, and stands still when it is 2^24 times as large as
-what is added. So sums are kept as two numbers, the rounded sum and what it lacks, renormalised at each
-step: together they have twice the precision (TwoSum and FastTwoSum; Knuth, TAOCP 2, 4.2.2; Dekker 1971).
+A float32 sum loses precision at each addition, and stops growing when it is 2^24 times as large as the
+added values. So each sum is two numbers, the rounded sum and its rounding error, renormalized at each step:
+together they have twice the precision (TwoSum and FastTwoSum; Knuth, TAOCP 2, 4.2.2; Dekker 1971).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ PREFIX_RING = "pool_prefix"
 class PoolingGraphs:
     """A pooling's parts of the graphs, as functions whose first argument is the pooling.
 
-    ``rings`` takes d_model and gives the rings that ``step`` reads and writes. ``step`` pools this step's
-    features (batch, d_model), for which it declares the other states and makes their next values. ``full``
-    pools features (batch, d_model, time), of each row as many steps as ``lengths`` (batch,) says, if given.
+    ``rings`` takes d_model and returns the rings that ``step`` reads and writes. ``step`` pools the features
+    (batch, d_model) of this step; it declares the other states and computes their next values. ``full`` pools
+    features (batch, d_model, time), over the first ``lengths`` (batch,) steps of each row if given.
     """
 
     rings: Callable[[Any, int], list[Ring]]
@@ -35,7 +35,7 @@ class PoolingGraphs:
 
 
 def graphs_of(pooling: Pooling) -> PoolingGraphs:
-    """The graphs of a pooling's kind."""
+    """The graphs of a kind of pooling."""
     return POOLING_GRAPHS[type(pooling)]
 
 
@@ -59,14 +59,13 @@ def _window_rings(pooling: Window, d_model: int) -> list[Ring]:
 def _window_mean(pooling: Window, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
     """Mean over the last ``pooling.steps``, from sums that are never older than two windows.
 
-    Time is cut into blocks of so many steps and only sums since a block's start are kept: a ring
-    of them for as many steps, and the total of the block before. The window is the end
-    of one block and the start of the next:
+    Time is cut into blocks of this many steps. The states are a ring of the sums since the start of a block,
+    and the total of the previous block. The window is the end of one block and the start of the next:
 
         sum = (total of the last block) - (its sum up to where the window starts) + (this block's sum)
 
-    Nothing older than two blocks has any part in it, so no error can build up over time; and
-    each sum is kept in two numbers, so the subtraction leaves nothing behind either.
+    Steps older than two blocks do not contribute, so no error builds up. Each sum is two numbers, so the
+    subtraction leaves no error either.
     """
     old_total = _ExactSum.declare(graph, "pool_block", d_model)
     old_running = _ExactSum.declare(graph, "pool_sum", d_model)
@@ -75,7 +74,7 @@ def _window_mean(pooling: Window, graph: GraphBuilder, rings: RingSet, features:
     within = graph.node("Mod", [rings.position, length], "pool/step_of_block")
     first = graph.node("Equal", [within, graph.integers("pool/zero", 0)], "pool/is_first", dtype=np.bool_)
     first = graph.node("Unsqueeze", [first, column], "pool/starts_block")
-    # At a block's start, the running sum is the last block's total, and begins anew.
+    # At the start of a block, the running sum becomes the total of the last block, and restarts.
     total = old_running.where(graph, first, old_total, "pool_block", is_state=True)
     nothing = graph.weight("pool/nothing", 0.0)
     begun = _ExactSum(nothing, nothing).where(graph, first, old_running, "pool_sum", is_state=False)
@@ -99,8 +98,8 @@ def _window_mean(pooling: Window, graph: GraphBuilder, rings: RingSet, features:
 
 
 def _mean(_: Pooling, graph: GraphBuilder, x: str, lengths: str | None) -> str:
-    # Twice: a float32 mean of n equal values is off by up to n roundings, and the mean of what is left
-    # over corrects it. Constant input, as of a loose electrode, is where this shows.
+    # Twice: a float32 mean of n equal values, as of a loose electrode, is off by up to n roundings, and the
+    # mean of the remainders corrects it.
     column = graph.integers("pool/column", [2])
     if lengths is None:
         rough = graph.mean(x, 2, "pool/rough", "mean over time")
@@ -134,7 +133,7 @@ def _mean(_: Pooling, graph: GraphBuilder, x: str, lengths: str | None) -> str:
 
 @dataclass(frozen=True)
 class _ExactSum:
-    """A sum as two values, (batch, d_model) each: rounded, and what its roundings have lost."""
+    """A sum as two values, (batch, d_model) each: the rounded sum and its rounding error."""
 
     rounded: str
     error: str
@@ -150,7 +149,7 @@ class _ExactSum:
     def where(
         self, graph: GraphBuilder, condition: str, other: _ExactSum, name: str, *, is_state: bool
     ) -> _ExactSum:
-        """This sum in the rows where ``condition`` (batch, 1) holds, ``other`` elsewhere."""
+        """This sum in rows where ``condition`` (batch, 1) holds, ``other`` in the others."""
         chosen = []
         for mine, theirs, part in (
             (self.rounded, other.rounded, name),
@@ -166,9 +165,9 @@ class _ExactSum:
     def plus(self, graph: GraphBuilder, addend: str) -> _ExactSum:
         """Add a value; the result is the next state of ``pool_sum``.
 
-        TwoSum gives the exact error of the addition. What has gathered in ``error`` is then moved into
-        the sum as far as it counts there (FastTwoSum), so that ``error`` stays below half a unit in
-        the sum's last place and never itself becomes a float32 sum that stands still.
+        TwoSum gives the exact error of the addition. FastTwoSum then moves ``error`` into the sum as far as
+        float32 can represent it there, so that ``error`` stays below half a unit in the last place of the
+        sum.
         """
         total = graph.node("Add", [self.rounded, addend], "pool/two_sum/sum")
         added = graph.node("Sub", [total, self.rounded], "pool/two_sum/added")

@@ -1,7 +1,7 @@
-"""How both graphs round values to int8 levels: a scale for each channel, saturating, half to even.
+"""Quantization to int8 in both graphs: a scale per channel, saturating, half to even.
 
-The scales are a product of their own in front of a quantisation with scale 1. ONNX would take a scale
-for each channel there, but TensorRT takes one for a whole activation, and fuses the product.
+A separate product applies the scales before a quantization with scale 1. ONNX would accept a scale per
+channel there, but TensorRT accepts one per activation, and fuses the product.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from multires_edge.export.graphs.builder import GraphBuilder
 
 
 def to_levels(graph: GraphBuilder, x: str, scales: NDArray[np.float32], name: str) -> str:
-    """round(x / scales), from -128 to 127, int8; the scales' shape is broadcast to x's."""
+    """round(x / scales) in int8, from -128 to 127; ``scales`` are broadcast to x."""
     per_unit = graph.weight(f"{name}/levels_per_unit", 1 / scales)
     scaled = graph.node("Mul", [x, per_unit], f"{name}/scaled")
     zero = graph.constant("int8/zero", np.zeros((), np.int8))
@@ -22,7 +22,7 @@ def to_levels(graph: GraphBuilder, x: str, scales: NDArray[np.float32], name: st
 
 
 def as_float(graph: GraphBuilder, levels: str, name: str) -> str:
-    """int8 levels as float32 numbers; what one is worth is in the weights that read them."""
+    """int8 levels as float32 integers; the weights that read them contain the scales."""
     return graph.node("DequantizeLinear", [levels, _one(graph)], name, dtype=np.float32)
 
 

@@ -1,10 +1,10 @@
-"""Ring queues: the past of a signal, one row a step, read at fixed delays and written in place.
+"""Ring queues: the past of a signal, one row per step, read at fixed delays and written in place.
 
-A ring of ``slots`` rows keeps the row of step t in slot t mod slots. It has one slot more than its
-longest delay, so the row that a step writes is never one that it reads: the order of reading and
-writing does not matter, and input and output may share their memory.
+A ring keeps the row of step t in slot t mod ``slots``. It has one slot more than its longest delay, so a step
+never reads the row that it writes: the order of reads and writes does not matter, and input and output may
+share their memory.
 
-Every row of a batch counts its own steps. A stream is restarted by zeroing its rows.
+Every row of a batch counts its own steps. Setting its rows to zero restarts a stream.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class RingSet(ABC):
 
     @abstractmethod
     def read(self, names: Sequence[str], value: str) -> str:
-        """Rows of rings of one width and type at their delays, ring after ring: (batch, 1, taps, width)."""
+        """Rows of rings of equal width and type at their delays, ring after ring: (batch, 1, taps, width)."""
 
     @abstractmethod
     def write(self, name: str, row: str) -> None:
         """Write this step's row (batch, 1, 1, width)."""
 
     def banks(self) -> tuple[RingBank, ...]:
-        """The rings outside of the graph."""
+        """The rings outside the graph."""
         return ()
 
     def _declare_position(self) -> str:
@@ -69,7 +69,7 @@ class RingSet(ABC):
 
 
 class RingsInGraph(RingSet):
-    """Every ring is an input and an output of the graph, which reads and writes it in place."""
+    """Every ring is an input and an output of the graph."""
 
     in_graph = True
 
@@ -96,9 +96,9 @@ class RingsInGraph(RingSet):
         return "ScatterND" if ring.dtype == np.int8 else self.graph.form.queue_update
 
     def _read_all(self, ticks: str) -> dict[str, str]:
-        """Slot numbers of all reads of all rings in one subtraction and one remainder."""
+        """Read all rings. One subtraction and one remainder give the slot numbers."""
         graph, rings = self.graph, list(self.rings.values())
-        # A row of indices is (0, slot): anything modulo 1 is the 0 for the axis of size one.
+        # A row of indices is (0, slot). Modulo 1 gives the 0 for the axis of size one.
         pairs = [(ring, delay) for ring in rings for delay in ring.delays]
         delays = graph.integers("rings/delays", [[[(0, delay) for _, delay in pairs]]])
         since = graph.node("Sub", [ticks, delays], "rings/times")
@@ -130,7 +130,7 @@ class RingsInGraph(RingSet):
         graph.node(update, inputs, f"rings/write/{name}", output=f"next_{name}", **how)
 
     def _scatter_indices(self, ticks: str, rings: Sequence[Ring]) -> dict[str, str]:
-        """(row of the batch, 0, slot) of each ring's write, (batch, 1, 1, 3)."""
+        """The indices (row of the batch, 0, slot) of the write to each ring, (batch, 1, 1, 3)."""
         graph = self.graph
         moduli = graph.integers("rings/write_moduli", [[[(1, 1, ring.slots) for ring in rings]]])
         slots = graph.node("Mod", [ticks, moduli], "rings/write_slots")

@@ -1,13 +1,13 @@
 """The single-step graph: one sample and the queues in, the output and the new queues out.
 
-Queue j holds the past of a_j for all layers at once, one row (n_layers * d_model) a step. Everything
-that a layer computes before its GELU is linear in its input and in what the queues hold, so
+Queue j holds the past of a_j for all layers, one row (n_layers * d_model) per step. The values before a
+layer's GELU are linear in its input and in the rows of the queues, so
 
     y_i(t) = x_weight_i * x_i(t) + (sum over taps of tap_weights * queue rows)_i
 
-where the second part is the same two nodes for all layers together, before the first of them runs.
-The rows to push are a_0 = x_i(t) and a_{j+1}(t) = lowpass * (a_j(t), queue rows), computed at the end,
-again for all layers at once.
+where two nodes compute the second part for all layers together, before the first layer runs. The rows to
+push, a_0 = x_i(t) and a_{j+1}(t) = lowpass * (a_j(t), queue rows), are computed at the end, again for all
+layers together.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from multires_edge.format.targets import GraphForm
 
 @dataclass(frozen=True)
 class StepGraph:
-    """The model, its states, sorted by name, and the rings that it leaves to whoever runs it."""
+    """The model, its states sorted by name, and the rings outside it."""
 
     model: onnx.ModelProto
     states: tuple[StateSpec, ...]
@@ -51,7 +51,7 @@ def build_step_graph(
     metadata: dict[str, str],
     types: TypePlan | None = None,
 ) -> StepGraph:
-    """Dynamic in batch; each row of a batch is a stream at a position of its own."""
+    """Build the step graph, dynamic in batch. Each row of a batch is a stream with its own position."""
     return assemble(
         GraphBuilder("multires_step", form),
         RingsInGraph,
@@ -73,7 +73,7 @@ def assemble(
     doc: str,
     metadata: dict[str, str],
 ) -> StepGraph:
-    """One step, wherever its rings are: ``place_rings`` says."""
+    """Build one step. ``place_rings`` decides where its rings are."""
     config = network.config
     types = types or TypePlan.float32(config.n_layers)
     classifies = config.task == "classification"
@@ -121,7 +121,7 @@ def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork, types: Typ
 
 
 def _queues(network: FoldedNetwork, types: TypePlan) -> list[Ring]:
-    """One ring a scale, read at every multiple of its dilation within its history."""
+    """One ring per scale, read at every multiple of its dilation within its history."""
     config = network.config
     width = config.n_layers * config.d_model
     dtype = types.queues if network.queue_scales is None else INT8
@@ -136,20 +136,20 @@ def _queue_name(scale: int) -> str:
 
 
 def _as_float(graph: GraphBuilder, taps: str, dtype: Type) -> str:
-    """Taps to compute with. The levels of int8 queues become values by their weights."""
+    """The taps in floating point. The weights contain the scales of int8 queues."""
     if graph.type_of(taps) == INT8:
         return as_float(graph, taps, "taps/levels")
     return graph.cast(taps, dtype, "taps/cast")
 
 
 def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple[list[str], list[str]]:
-    """What the queues contribute, for all layers at once.
+    """The contribution of the queues, for all layers together.
 
-    Returns their part of every layer's output, n_layers values (batch, d_model), and their part of
-    the rows a_1 .. a_{depth-1} to push, (batch, 1, 1, n_layers * d_model) each.
+    Returns their part of every layer's output, n_layers values (batch, d_model), and their part of the rows
+    a_1 .. a_{depth-1} to push, (batch, 1, 1, n_layers * d_model) each.
     """
     config = network.config
-    # Of each scale, (taps, n_layers * d_model): the layers lie side by side, as in the queues.
+    # For each scale (taps, n_layers * d_model), with the layers side by side as in the queues.
     by_layer = [layer.tap_weights()[1] for layer in network.layers]
     scales = [
         np.concatenate([weights[j] for weights in by_layer], axis=1) * level
@@ -157,7 +157,7 @@ def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple
     ]
     weight = graph.weight("taps/weights", np.concatenate(scales), like=taps)
     products = graph.node("Mul", [taps, weight], "taps/weighted")
-    # A product with ones is how ONNX Runtime adds up rows the fastest.
+    # ONNX Runtime sums rows the fastest by a product with ones.
     ones = graph.weight("taps/ones", np.ones((1, sum(map(len, scales)))), like=taps)
     past = graph.node("MatMul", [ones, products], "taps/sum", doc="sum over the taps, all layers")
     past = graph.node("Squeeze", [past, graph.integers("taps/axes", [1, 2])], "taps/row")
@@ -167,7 +167,7 @@ def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple
 
 
 def _levels(network: FoldedNetwork) -> NDArray[Any]:
-    """What a queue's number is worth, of each scale: (depth, n_layers * d_model), or (depth, 1) of ones."""
+    """The scales of each queue: (depth, n_layers * d_model), or ones (depth, 1) without int8."""
     if network.queue_scales is None:
         return np.ones((network.config.depth, 1))
     return network.queue_scales.reshape(network.config.depth, -1).astype(np.float64)
@@ -176,7 +176,7 @@ def _levels(network: FoldedNetwork) -> NDArray[Any]:
 def _lowpass_taps(
     graph: GraphBuilder, network: FoldedNetwork, taps: str, taps_of_scale: list[int]
 ) -> list[str]:
-    """The queues' part of a_1 .. a_{depth-1}."""
+    """The contribution of the queues to a_1 .. a_{depth-1}."""
     config = network.config
     pushed = config.depth - 1
     if not pushed:
@@ -186,7 +186,7 @@ def _lowpass_taps(
     levels = _levels(network)
     parts = [f"a.{j + 1}" for j in range(pushed)]
     if sum(taps_of_scale) == config.depth:
-        # One tap a scale is its own sum. The coarsest scale's pushes nothing and is not read.
+        # With one tap per scale there is nothing to sum. The coarsest scale pushes nothing.
         weight = lowpass if network.queue_scales is None else lowpass * levels
         weight = graph.weight("push/weights", weight, like=taps)
         total = graph.node("Mul", [taps, weight], "push/weighted")
@@ -213,7 +213,7 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
     now = graph.node("Mul", [x, weight], f"{name}/multires/now")
     y = graph.node("Add", [now, past], f"{name}/multires", doc="sum over all scales and taps")
     y = graph.gelu(y, f"{name}/gelu")
-    # Two products are cheaper than one and a Split of its result.
+    # Two products are faster than one product and a Split of its result.
     value, gate = layer.mixing.halves()
     gate_value = gemm(graph, y, gate, f"{name}/glu/gate")
     opened = graph.node("Sigmoid", [gate_value], f"{name}/glu/sigmoid")
@@ -229,7 +229,7 @@ def _push(
 ) -> None:
     """Write a_0 .. a_{depth-1} of all layers into their queues."""
     newest = np.concatenate([layer.lowpass[0] for layer in network.layers])
-    # Layers of several types meet in the type in which their taps were weighed.
+    # Layers of several types are cast to the type of their weighted taps.
     types = {graph.type_of(x) for x in inputs}
     common = types.pop() if len(types) == 1 else np.dtype(np.float32)
     inputs = [graph.cast(x, common, f"push/cast.{i}") for i, x in enumerate(inputs)]
@@ -252,9 +252,9 @@ def _push(
 
 
 def _stored(graph: GraphBuilder, row: str, dtype: Type, scale: int) -> str:
-    """A row to push, in the queue's floating-point type."""
+    """A row to push, in the floating-point type of the queue."""
     if dtype == np.float16 and graph.type_of(row) != np.float16:
-        # A cast alone would make infinity of what is too large, and infinity stays.
+        # A cast alone would turn large values into infinity, which stays.
         limit = float(np.finfo(np.float16).max)
         bounds = [graph.weight("push/least", -limit), graph.weight("push/most", limit)]
         row = graph.node("Clip", [row, *bounds], f"push/clip.{scale}")
@@ -262,7 +262,7 @@ def _stored(graph: GraphBuilder, row: str, dtype: Type, scale: int) -> str:
 
 
 def _rounded(graph: GraphBuilder, rows: list[str], scales: NDArray[np.float32]) -> list[str]:
-    """The rows to push as int8 levels, all scales at once."""
+    """The rows to push, quantized to int8, for all scales together."""
     whole = _concat(graph, rows, 2, "push/rows")
     levels = to_levels(graph, whole, scales.reshape(len(rows), -1), "push")
     return graph.split(levels, [1] * len(rows), 2, "push/rows_of", [str(j) for j in range(len(rows))])

@@ -1,8 +1,8 @@
-"""The step without its queues: rows read from them in, rows to push out, everything between the same.
+"""The taps graph: the step without its queues. Past rows are inputs, and the rows to push are outputs.
 
-For runtimes in which a graph cannot write a state in place. Whoever runs it owns the rings and their
-clock: it gathers the taps before each step, and pushes rows and counts the step after it. What the graph
-itself remembers is small: the sums of the pooling.
+It is for runtimes in which a graph cannot write a state in place. The caller owns the rings and their clock:
+it gathers the taps before each step, and pushes rows and counts the step afterwards. The states of the graph
+are only the sums of the pooling.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def build_taps_graph(
     metadata: dict[str, str],
     types: TypePlan | None = None,
 ) -> StepGraph:
-    """Dynamic in batch. Its ``rings`` say what to feed as taps and where pushes go."""
+    """Build the taps graph, dynamic in batch. Its ``rings`` describe the taps and pushes."""
     return assemble(
         GraphBuilder("multires_taps", form),
         RingsOutside,
@@ -42,7 +42,7 @@ def build_taps_graph(
 
 
 class RingsOutside(RingSet):
-    """Rings of one width and type that are read together are a bank: one input, and one output."""
+    """Rings of equal width and type that are read together are a bank: one input and one output."""
 
     in_graph = False
 
@@ -53,7 +53,7 @@ class RingsOutside(RingSet):
 
     @property
     def position(self) -> str:  # type: ignore[override]
-        # Only for who asks: a graph without pooling needs no clock.
+        # Declared on first use: a graph without pooling needs no clock.
         return "position" if self.graph.has("position") else self._declare_position()
 
     @property

@@ -1,1 +1,1 @@
-"""What other precisions than float32 change in a network, before any graph is built."""
+"""The changes that other precisions than float32 make in a network, before any graph is built."""

@@ -1,8 +1,8 @@
-"""Which parts of a network may be computed in float16 without overflow where float32 has none.
+"""Find the parts of a network that float16 can compute without an overflow that float32 does not have.
 
-Behind a LayerNorm nothing depends on how large the input is; in front of the first one, and in a network
-with BatchNorm everywhere, it does. So the network is run on input that is far too large, as of a wrong
-gain or a torn electrode, and a layer that comes near float16's largest number stays in float32.
+After a LayerNorm, values do not depend on the magnitude of the input. Before the first LayerNorm, and
+everywhere in a network with BatchNorm, they do. So the network is run on input that is far too large, as
+from a wrong gain or a torn electrode. A layer that comes near the largest float16 stays in float32.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from multires_edge.models.multires import MultiresLayer
     from multires_edge.models.network import MultiresNet
 
-TOO_LARGE = 100  # the factor by which the data are made too large
-# Half of what float16 holds: folding and partial sums may be somewhat larger than what is looked at.
+TOO_LARGE = 100  # the factor that makes the data too large
+# Half of the largest float16: folded values and partial sums may be larger than the values that are checked.
 _LIMIT = float(np.finfo(np.float16).max) / 2
 
 
 def plan_fp16(net: MultiresNet, inputs: Iterable[Tensor]) -> TypePlan:
-    """Types for a network, from typical inputs (batch, d_input, time), or tokens (batch, time)."""
+    """The types of a network, by typical inputs (batch, d_input, time), or tokens (batch, time)."""
     largest = _largest_values(net, inputs)
     layers = tuple(_type(largest[f"layers.{i}"]) for i in range(net.config.n_layers))
     head = _type(largest["head"]) if net.config.task == "autoregressive" else FLOAT32
@@ -38,7 +38,7 @@ def _type(largest: float) -> Type:
 
 
 def _largest_values(net: MultiresNet, inputs: Iterable[Tensor]) -> dict[str, float]:
-    """The largest magnitude within each part, its input and output included."""
+    """The largest magnitude in each part, including its input and output."""
     import torch
 
     largest: dict[str, float] = {}
@@ -55,10 +55,10 @@ def _largest_values(net: MultiresNet, inputs: Iterable[Tensor]) -> dict[str, flo
         hooks.append(module.register_forward_hook(look))
 
     def watch_queues(layer: MultiresLayer, part: str) -> None:
-        """What a layer makes of its input at coarse scales may be far larger than what comes out."""
+        """Values at coarse scales of a layer may be far larger than its output."""
 
         def look(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
-            # The coarsest resolution is in no graph: it is folded away.
+            # No graph computes the coarsest resolution: it is folded.
             for _scale, a in zip(range(layer.depth), layer.resolutions(given[0]), strict=False):
                 largest[part] = max(largest[part], float(a.abs().max()))
 

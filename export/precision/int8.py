@@ -1,7 +1,7 @@
-"""A network with int8 weights and activations where it pays, by the scales of a calibration table.
+"""Quantize weights and activations of a network to int8, with the scales of a calibration table.
 
-Quantised by default are the 1x1 convolutions around GLU: nearly all of the weights. The encoder reads a
-few raw channels and the head writes a few numbers; they, the filters and the queues are quantised on request.
+By default the 1x1 convolutions around GLU are quantized, which have nearly all of the weights. Encoder, head,
+filters and queues are quantized on request.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from multires_edge.export.options import DEFAULT_PARTS
 from multires_edge.export.precision.queues import Queues
 from multires_edge.format.config import ModelConfig
 
-_HALF_ERROR = 2.0**-11  # half of a float16's last bit, for a number in its normal range
+_HALF_ERROR = 2.0**-11  # half of the last bit of a normal float16
 
 
 def quantizable(config: ModelConfig, parts: Sequence[str] = DEFAULT_PARTS) -> list[str]:
-    """Names of what ``parts`` stand for, in the order in which the network uses it.
+    """The names of the weights of ``parts``, in the order of the network.
 
     They are "encoder", "head" and, for each layer i, "layers.i.mixing", "layers.i.output" (autoregressive
-    networks only) and "layers.i.filters"; and "queues", of all layers and scales together, for a queue of
+    networks only) and "layers.i.filters". "queues" is one name for all layers and scales, because a queue of
     the step graph holds all layers and has one type. Raises ConfigError.
     """
     if "encoder" in parts and config.encoder == "token":
-        raise ConfigError("cannot quantise the encoder: a token network looks rows up and has no input range")
+        raise ConfigError("the encoder of a token network cannot be quantized: it has no input range")
     of_layer = ["filters", "mixing"] + (["output"] if config.task == "autoregressive" else [])
     layers = [f"layers.{i}.{part}" for i in range(config.n_layers) for part in of_layer]
     all_names = ["encoder", *layers, "head", "queues"]
     names = [name for name in all_names if name.rpartition(".")[2] in parts]
     if not names:
-        raise ConfigError(f"a network for {config.task} has no {', '.join(parts)} to quantise")
+        raise ConfigError(f"a network for {config.task} has no {', '.join(parts)} to quantize")
     return names
 
 
 def input_ranges(config: ModelConfig, name: str) -> list[str]:
-    """The calibration table's names for what is rounded; none for filters, whose input stays float32."""
+    """The names of the rounded tensors in the calibration table; empty for filters, which read float32."""
     if name == "queues":
         return [f"layers.{i}.queues.{j}" for j in range(config.depth) for i in range(config.n_layers)]
     return [] if name.endswith(".filters") else [f"{name}.input"]
@@ -53,11 +53,11 @@ def quantize(
     parts: Sequence[str] = DEFAULT_PARTS,
     keep: Collection[str] = frozenset(),
 ) -> FoldedNetwork:
-    """Quantise the weights of ``parts``, except those in ``keep`` by their names.
+    """Quantize the weights of ``parts``, except the names in ``keep``.
 
-    Encoder, filters and head that stay floating point are rounded to float16, so that they can be stored
-    in half the bytes: next to int8, what that does to the outputs is little. Both graphs are built from
-    what this returns, and so compute the same function.
+    Encoder, filters and head that are not quantized are rounded to float16, to be stored in half the bytes.
+    Compared with int8, the effect on the outputs is small. Both graphs are built from the result, so they
+    compute the same function.
     """
     names = set(quantizable(network.config, parts)) - set(keep)
 
@@ -85,10 +85,10 @@ def quantize(
 
 
 def weight_noise_db(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> float | None:
-    """Mean square of a weight over that of its quantisation error, in dB; infinite where there is none.
+    """Mean square of a weight over mean square of its quantization error, in dB; infinite without error.
 
-    Of a linear layer it is the weight that has absorbed its inputs' scales, so that each part counts as it
-    does in the outputs. None for the queues, which are no weight.
+    For a linear layer the weight includes the scales of its inputs, so that each part counts as in the
+    outputs. None for the queues, which have no weight.
     """
     if name == "queues":
         return None
@@ -108,19 +108,19 @@ def _halve_filters(layer: FoldedLayer) -> FoldedLayer:
 
 
 def _halved(weight: Array, axis: int) -> Array:
-    """The nearest float16 numbers; the weight as it is where float16's range is too small for it."""
+    """The weight rounded to float16; unchanged if the range of float16 is too small for it."""
     with np.errstate(over="ignore"):
         rounded = weight.astype(np.float16).astype(np.float64)
-    # What matters of a weight is what is large beside the others along the axis.
+    # Errors are relative to the largest weight along the axis, which dominates the result.
     error, largest = np.abs(rounded - weight).max(axis), np.abs(weight).max(axis)
     return rounded if (error <= largest * _HALF_ERROR).all() else weight
 
 
 def quantize_filters(layer: FoldedLayer) -> FoldedLayer:
-    """Round the filters to int8 levels: for each channel one scale for its low-pass, one for all high-passes.
+    """Quantize the filters to int8, with a scale per channel for the low-pass and one for all high-passes.
 
-    The filters stay arrays, of what int8 stands for: whatever is computed from them, such as the step
-    graph's taps, then agrees with the full graph.
+    The result has the dequantized filters. All values computed from them, such as the step graph's taps,
+    then agree with the full graph.
     """
     scales = FilterScales(_scales([layer.lowpass]), _scales(layer.highpass))
     return replace(
@@ -144,7 +144,7 @@ def _rounded(filters: Array, scales: Array) -> Array:
 
 
 def _weights(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> tuple[list[Array], list[Array]]:
-    """A weight as it is and as it is quantised."""
+    """A weight before and after quantization."""
     if name.endswith(".filters"):
         layers = [network.layers[int(name.split(".")[1])] for network in (exact, quantized)]
         was, now = ([layer.lowpass, *layer.highpass] for layer in layers)
@@ -157,7 +157,7 @@ def _weights(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> tuple
 
 
 def linear_named(network: FoldedNetwork, name: str) -> Linear | QuantizedLinear:
-    """The linear layer of a name that :func:`quantizable` gives."""
+    """The linear layer of a name from :func:`quantizable`."""
     _, _, field = name.rpartition(".")
     owner = network.layers[int(name.split(".")[1])] if "." in name else network
     linear: Linear | QuantizedLinear = getattr(owner, field)

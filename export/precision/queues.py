@@ -1,12 +1,12 @@
-"""What a stream's queues keep the past in: a fact of its own, whatever the weights are.
+"""The type of a stream's queues, which is independent of the type of the weights.
 
-At each step a layer computes its a_j in float32, from the exact a_j of this step and what its queues hold
-of earlier ones. Only what is pushed is rounded: to float16, the largest being 65504, or to int8,
+At each step a layer computes its a_j in float32, from the exact a_j of this step and the values of earlier
+steps in its queues. Only pushed values are rounded: to float16, at most 65504, or to int8,
 
     q = clip(round(a_j / scale), -128, 127)     half to even, as a product with float32(1 / scale)
 
-with a scale for each queue and channel. A row of the past then stands for q * scale. Nothing feeds back,
-so an error is gone when the receptive field has passed.
+with a scale per queue and channel. A past row is dequantized to q * scale. Nothing feeds back, so an error is
+gone when the receptive field has passed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from multires_edge.format.config import ModelConfig
 
 @dataclass(frozen=True, eq=False)
 class Queues:
-    """``dtype`` is float32, float16 or int8; with int8, ``scales`` float32 (depth, n_layers, d_model) says
-    what a level is worth: positive normal numbers. Raises ConfigError for anything else."""  # fmt: skip
+    """``dtype`` is float32, float16 or int8; int8 has ``scales`` float32 (depth, n_layers, d_model), which
+    are positive normal numbers. Raises ConfigError for anything else."""  # fmt: skip
 
     dtype: Type = FLOAT32
     scales: NDArray[np.float32] | None = None
@@ -47,23 +47,23 @@ class Queues:
                 f"scales of queues are {self.scales.dtype} {self.scales.shape}, "
                 "expected float32 (depth, n_layers, d_model)"
             )
-        # One below the normal numbers would have no finite reciprocal.
+        # A subnormal scale would have no finite reciprocal.
         if not (np.isfinite(self.scales) & (self.scales >= np.finfo(np.float32).tiny)).all():
             raise ConfigError("scales of queues must be positive, normal and finite: calibrate again")
 
     @classmethod
     def float32(cls) -> Queues:
-        """Queues that keep what was computed."""
+        """Queues that keep the computed values."""
         return cls(FLOAT32)
 
     @classmethod
     def float16(cls) -> Queues:
-        """Half the memory."""
+        """Queues with half the memory."""
         return cls(FLOAT16)
 
     @classmethod
     def int8(cls, table: CalibrationTable) -> Queues:
-        """A quarter of the memory, with the ranges of a table."""
+        """Queues with a quarter of the memory, and the ranges of a table."""
         config = table.config
         scales = [
             [table.tensors[queue(i, j)].scales for i in range(config.n_layers)] for j in range(config.depth)
@@ -72,12 +72,12 @@ class Queues:
 
     @classmethod
     def of(cls, network: FoldedNetwork, types: TypePlan) -> Queues:
-        """Those of the graphs that are built from these."""
+        """The queues of the graphs of a network."""
         scales = network.queue_scales
         return cls(types.queues) if scales is None else cls(INT8, scales)
 
     def check_network(self, config: ModelConfig) -> None:
-        """Raise ConfigError unless the scales are those of such a network."""
+        """Raise ConfigError unless the scales have the shape of this network."""
         expected = (config.depth, config.n_layers, config.d_model)
         if self.scales is not None and self.scales.shape != expected:
             raise ConfigError(

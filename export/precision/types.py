@@ -16,9 +16,9 @@ INT8: Type = np.dtype(np.int8)
 
 @dataclass(frozen=True)
 class TypePlan:
-    """What each part computes in, and what the queues keep.
+    """The type in which each part computes, and the type of the queues.
 
-    Inputs, outputs and pooling are float32 always: pooling adds up thousands of steps.
+    Inputs, outputs and pooling are always float32, because pooling sums thousands of steps.
     """
 
     layers: tuple[Type, ...]
@@ -28,10 +28,10 @@ class TypePlan:
 
     @classmethod
     def float32(cls, n_layers: int) -> TypePlan:
-        """Everything in float32."""
+        """All parts in float32."""
         return cls((FLOAT32,) * n_layers)
 
     @property
     def taps(self) -> Type:
-        """The type in which the taps of all layers are weighed together."""
+        """The type of the weighted sum of the taps of all layers."""
         return FLOAT16 if all(layer == FLOAT16 for layer in self.layers) else FLOAT32

@@ -52,5 +52,7 @@ def test_targets_that_take_the_same_form_share_it() -> None:
 def test_what_cannot_be_proven_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", "1.23.2")
     assert targets_named("jetpack6")
-    with pytest.raises(ConfigError, match=r"opset 24, which onnxruntime 1\.23 here cannot prove: install"):
+    with pytest.raises(
+        ConfigError, match=r"opset 24, which the installed onnxruntime 1\.23 cannot run: install"
+    ):
         targets_named("jetpack6,rtx")
