@@ -122,7 +122,7 @@ class TensorRange:
     """The range of one tensor.
 
     ``thresholds`` float32 (channels,); ``largest`` the largest magnitude seen, of ``count``
-    values; ``sqnr_db`` the signal-to-quantisation-noise ratio that the histogram predicts;
+    values; ``sqnr_db`` the ratio of signal to quantization noise that the histogram predicts;
     ``histogram`` int64 (64,), counts of magnitudes in equal bins from 0 to ``histogram_range``.
     """
 
