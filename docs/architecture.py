@@ -24,7 +24,7 @@ PACKAGE = "multires_edge"
 INSIDE = "runtime"
 ENGINE = "cpp"  # the extension module _native is compiled from it
 
-NOTE = "Arrows are imports. Imports that follow from others are omitted."
+NOTE = "Arrows are imports; those that follow are omitted."
 
 Edges = dict[str, set[str]]
 
@@ -170,11 +170,14 @@ def rooms(left: float, top: float, width: float, height: float) -> dict[str, Box
     for r, row in enumerate(rows):
         inner = {ENGINE, *(path.name for path in (ROOT / INSIDE).iterdir() if path.is_dir())}
         titles = [f"{name}/" if name in inner else f"{name}.py" for name in row]
-        sizes = [max(84, 8 * len(title) + 16) for title in titles]
+        lines = [["C++ engine"] if name == ENGINE else contents(ROOT / INSIDE / name) for name in row]
+        sizes = [
+            max(64, 8 * len(title) + 16, *(7 * len(line) + 14 for line in below))
+            for title, below in zip(titles, lines, strict=True)
+        ]
         x = left + (width - sum(sizes) - gap * (len(row) - 1)) / 2
-        for name, title, size in zip(row, titles, sizes, strict=True):
-            lines = ["C++ engine"] if name == ENGINE else contents(ROOT / INSIDE / name)
-            boxes[name] = Box(title, lines, x + size / 2, top + r * pitch, size, pitch - 34)
+        for name, title, below, size in zip(row, titles, lines, sizes, strict=True):
+            boxes[name] = Box(title, below, x + size / 2, top + r * pitch, size, pitch - 34)
             x += size + gap
     return boxes
 
@@ -230,8 +233,8 @@ text { font-family: "DejaVu Sans", Verdana, sans-serif; text-anchor: middle; fil
 
 def picture() -> str:
     """The whole picture as SVG."""
-    top, bottom, frame = 44, 760, 458
-    boxes, inner = house(16, top, 400, bottom - top), rooms(frame + 16, top, 500, bottom - top)
+    top, bottom, frame = 44, 760, 402
+    boxes, inner = house(16, top, 350, bottom - top), rooms(frame + 12, top, 562, bottom - top)
     opened, end = boxes[INSIDE], bottom - 20
     edge = opened.x + opened.width / 2
     parts = [

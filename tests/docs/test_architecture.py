@@ -57,6 +57,15 @@ def test_a_circle_is_refused(copy: Path) -> None:
     assert "circle" in done.stderr
 
 
+def test_every_room_is_inside_the_frame() -> None:
+    picture = (ROOT / "docs" / "images" / "architecture.svg").read_text()
+    frame = re.search(r'class="frame" d="M[\d.]+ [\d.]+ L(\d+) \d+ H(\d+)', picture)
+    rooms = re.findall(r'class="room" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', picture)
+    assert frame and rooms
+    for x, width in rooms:
+        assert float(frame[1]) < float(x) and float(x) + float(width) < float(frame[2])
+
+
 def test_it_shows_every_folder_and_every_room_of_the_runtime() -> None:
     shown = set(
         re.findall(r'class="name"[^>]*>([^<]*)<', (ROOT / "docs/images/architecture.svg").read_text())
