@@ -1,11 +1,11 @@
-# What other projects link: headers, libraries, a CMake package and a pkg-config file. All of it finds its
-# neighbours by where it lies itself, so that the whole prefix may be moved.
+# Files for other projects: headers, libraries, a CMake package and a pkg-config file. They use paths relative to
+# themselves, so the whole prefix may be moved.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 if(SKBUILD)
-  # Beside the Python module. A wheel holds no symbolic links, so a shared library would lie there three
-  # times over; the static one serves every program.
+  # In the Python package. A wheel has no symbolic links, so it would contain a shared library three times; it has
+  # the static library only.
   set(shared_by_default OFF)
   set(root multires_edge/runtime/sdk)
   set(include_dir ${root}/include)
@@ -18,7 +18,7 @@ endif()
 set(package_dir ${library_dir}/cmake/multires)
 option(MULTIRES_SHARED "Build and install the shared library too" ${shared_by_default})
 
-# A C program that links the static library needs the C++ runtime, also where CMake knows no C++ compiler.
+# A C program that links the static library needs the C++ runtime, also if CMake has no C++ compiler enabled.
 set(runtimes ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
 list(FILTER runtimes INCLUDE REGEX "^(stdc\\+\\+|c\\+\\+|m)$")
 list(REMOVE_DUPLICATES runtimes)
@@ -39,7 +39,7 @@ if(MULTIRES_SHARED)
     LINKER_LANGUAGE CXX
     VERSION ${PROJECT_VERSION}
     SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
-  # Hidden visibility leaves the standard library's templates; nothing but the C interface shall be seen.
+  # Hidden visibility still exports templates of the standard library; this exports the C interface alone.
   set(exports ${PROJECT_SOURCE_DIR}/cmake/exports.map)
   target_link_options(multires_shared PRIVATE LINKER:--version-script=${exports}
     $<TARGET_PROPERTY:multires,INTERFACE_LINK_OPTIONS>)  # such as a sanitizer's

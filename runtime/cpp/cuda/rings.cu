@@ -1,16 +1,16 @@
-// The rings around a taps graph: gather what a step reads of them, push what it gives.
+// The rings around a taps graph: gather the taps of a step, and push its results.
 //
-// A ring is (batch, slots, row): the row of step t in slot t mod slots, as in the step graph's queues. Rows
-// are moved and never computed with, so that a type is no more than its size: rows are copied in the widest
-// words that divide them, 16 bytes for all but odd widths.
+// A ring is (batch, slots, row): the row of step t is in slot t mod slots, as in the step graph's queues. The kernels
+// only copy rows, so the type does not matter: they copy in the widest words that divide a row, which is 16 bytes for
+// all but odd widths.
 //
-// rings.ptx is this file compiled by NVRTC 12.6 for compute_75, which drivers from CUDA 12.5 on translate for
-// any GPU from Turing on. A C++ compiler takes the file too, with loops for the grid: so it is tested.
+// rings.ptx is this file compiled by NVRTC 12.6 for compute_75. Drivers of CUDA 12.5 and later translate it for any GPU
+// since Turing. A C++ compiler also compiles this file, with loops for the grid; the tests use that.
 #if defined(__CUDACC__)
 #define MULTIRES_FUNCTION __device__ static inline
 #define MULTIRES_KERNEL extern "C" __global__ void
 #define MULTIRES_FIRST_THREAD (threadIdx.x == 0)
-// A block for each row of the batch and each access of it.
+// One block per row of the batch and access.
 #define MULTIRES_EACH_ROW(b, i) for (int b = blockIdx.x, i = blockIdx.y; b < batch; b = batch)
 #define MULTIRES_EACH_WORD(w) for (int w = threadIdx.x; w < words; w += blockDim.x)
 #else
@@ -23,7 +23,7 @@
 #define MULTIRES_EACH_WORD(w) for (int w = 0; w < words; ++w)
 #endif
 
-// One read or write that every row of the batch makes, with 0 <= delay < slots.
+// One read or write by every row of the batch, with 0 <= delay < slots.
 struct RingAccess {
   void* ring;
   int slots, delay;
@@ -33,7 +33,7 @@ struct alignas(16) Word16 {
   unsigned int part[4];
 };
 
-// Where one stream has the row of step position - delay.
+// The address of the row of step position - delay of one stream.
 template <typename Word>
 MULTIRES_FUNCTION Word* ring_row(const RingAccess& access, long long position, int b, int words) {
   int slot = static_cast<int>(position % access.slots) - access.delay;

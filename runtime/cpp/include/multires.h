@@ -1,21 +1,21 @@
-/* multires.h: run a trained MultiresNet, one sample at a time, from C or any language that speaks C.
+/* multires.h: run a trained MultiresNet, one sample at a time, from C or any language that can call C.
  * C++ programs may prefer multires.hpp, which wraps it.
  *
- * Ownership: what a *_load or *_new function gives, the caller frees with the matching *_free function,
- * once. A model is constant and may be shared by any number of states and threads. A state belongs to
- * one thread at a time, and keeps what it needs of its model: the two may be freed in any order. Strings
- * that the library returns live as long as the object they come from (those without one, for ever);
- * nothing else that it returns is to be freed. Buffers that the caller gives stay the caller's.
+ * Ownership: the caller frees the object that a *_load or *_new function returns, once, with the matching
+ * *_free function. A model is constant; any number of states and threads may share it. A state belongs to
+ * one thread at a time, and keeps the parts of its model that it needs: the two may be freed in any order.
+ * A string that the library returns lives as long as the object it comes from; a string without an object
+ * lives as long as the program. Free no strings. Buffers from the caller remain the caller's.
  *
  * Real time: multires_step, multires_run, their token forms and multires_reset allocate nothing, take no
- * lock, make no system call and throw nothing; their time depends on the batch and the number of steps,
- * not on what has gone before. multires_snapshot_save and _load do not allocate either, but walk over the
+ * lock, make no system call and throw nothing. Their time depends on the batch and the number of steps, and
+ * not on earlier samples. multires_snapshot_save and _load do not allocate either, but read or write the
  * whole state. All other functions may do anything; call them outside the real-time thread.
  *
- * Errors: every function that can fail returns a multires_status. With a message buffer, one line of
- * text is written to it, cut to its size and always terminated; message may be NULL. Floats are not
- * looked at: a NaN that is fed in stays in the queues, and for ever in the mean of everything so far,
- * until the row is reset. The rounding mode of the calling thread changes no result, and stays as it is.
+ * Errors: every function that can fail returns a multires_status. If a message buffer is given, the function
+ * writes one line of text to it, cut to its size and always terminated; message may be NULL. Samples are not
+ * checked: a NaN stays in the queues, and in the mean of everything so far, until the row is reset. The
+ * rounding mode of the calling thread changes no result, and is restored.
  *
  * @code
  *   char why[256];
@@ -51,15 +51,15 @@ extern "C" {
 typedef enum multires_status {
   MULTIRES_OK = 0,
   MULTIRES_IO = 1,          /* the file cannot be opened, mapped or read */
-  MULTIRES_MALFORMED = 2,   /* not a whole, consistent weights file or snapshot */
+  MULTIRES_MALFORMED = 2,   /* not a complete, consistent weights file or snapshot */
   MULTIRES_UNSUPPORTED = 3, /* a version, size or kind that this release does not run */
   MULTIRES_ARGUMENT = 4,    /* a null pointer, a row or a token out of range, the wrong kind of input */
   MULTIRES_MEMORY = 5,      /* not enough memory */
-  MULTIRES_MISMATCH = 6,    /* a whole snapshot or engine, but of another model, batch or window */
-  MULTIRES_DEVICE = 7       /* a GPU that is not there, refuses or fails; only with multires_tensorrt.hpp */
+  MULTIRES_MISMATCH = 6,    /* a valid snapshot or engine, but of another model, batch or window */
+  MULTIRES_DEVICE = 7       /* no GPU, or an error of the GPU; only with multires_tensorrt.hpp */
 } multires_status;
 
-/* What a status means, in a few words. */
+/* The meaning of a status, in a few words. */
 MULTIRES_API const char* multires_status_text(multires_status status);
 
 /* The library's version, such as "0.1.0". */
@@ -69,35 +69,35 @@ MULTIRES_API const char* multires_version(void);
 
 typedef struct multires_model multires_model;
 
-/* What a program needs to know of a model. d_input is 0 for token models, n_tokens 0 for others. */
+/* The sizes of a model. d_input is 0 for token models, n_tokens is 0 for others. */
 typedef struct multires_info {
   int32_t d_input, n_tokens, d_output, d_model, n_layers, kernel_size, depth;
   int32_t autoregressive; /* 1: outputs are parameters of each step; 0: logits, pooled over time */
-  int32_t window;         /* steps that the weights say to pool over; 0: everything so far */
+  int32_t window;         /* steps to pool over, from the weights file; 0: everything so far */
 } multires_info;
 
-/* Map a weights file, check it whole, and lay it out for this CPU. path is the file, or a bundle's folder,
- * of which native/weights.safetensors is loaded. Files in other precisions lie beside it. */
+/* Map a weights file, check all of it, and convert it to the layout for this CPU. path is the file, or a
+ * bundle's folder, which means its native/weights.safetensors. That folder has the other precisions too. */
 MULTIRES_API multires_status multires_model_load(const char* path, multires_model** model, char* message,
                                                  size_t message_size);
 
-/* The same from memory, for weights that are part of the program, or come from flash or a network. All
- * that is needed is copied: the buffer may be freed afterwards. Any alignment will do. */
+/* The same from memory, for weights that are part of the program, or come from flash or a network. The
+ * weights are copied: the buffer may be freed afterwards. It may have any alignment. */
 MULTIRES_API multires_status multires_model_load_buffer(const void* data, size_t size, multires_model** model,
                                                         char* message, size_t message_size);
 MULTIRES_API void multires_model_free(multires_model* model);
 MULTIRES_API multires_info multires_model_info(const multires_model* model);
 
-/* The instruction set that the kernels were chosen for: "avx512vnni", "avx512", "avx2" or "baseline" (SSE2) on x86-64,
- * "neon" on aarch64, "baseline" elsewhere. The best that the CPU has; where the environment variable
- * MULTIRES_ISA is set while a model is loaded, the one that it names. A name that is unknown, or of
- * something that the CPU lacks, means the baseline. */
+/* The instruction set of the kernels: "avx512vnni", "avx512", "avx2" or "baseline" (SSE2) on x86-64, "neon" on
+ * aarch64, "baseline" elsewhere. It is the best that the CPU has, unless the environment variable MULTIRES_ISA
+ * names another one while a model is loaded. An unknown name, or an instruction set that the CPU lacks, means
+ * the baseline. */
 MULTIRES_API const char* multires_model_isa(const multires_model* model);
 
-/* What one step of one stream reads and computes, from which the least time that it can take follows.
- * Several steps or streams in one call share a pass over the weights. */
+/* The bytes that one step of one stream reads and writes, and its multiply-adds. With the rates of a CPU they
+ * give the least time of a step. Several steps or streams in one call share a pass over the weights. */
 typedef struct multires_cost {
-  int64_t weight_bytes;  /* weights, filters and biases that are read, as they lie in memory, padding included */
+  int64_t weight_bytes;  /* weights, filters and biases that are read, padding included */
   int64_t tap_bytes;     /* read from the queues */
   int64_t push_bytes;    /* written to the queues */
   int64_t multiply_adds; /* of matrices and filters in float32, without padding, activations, norm and pooling */
@@ -106,10 +106,10 @@ typedef struct multires_cost {
 
 MULTIRES_API multires_cost multires_model_cost(const multires_model* model);
 
-/* A text of the weights file's metadata, in UTF-8; NULL if there is none of that name. A network that was
- * exported with a card has: "labels" (one a line, by output), "output" ("sigmoid" or "softmax" makes
- * logits probabilities), "channels" (one a line, by input), "unit", "sampling_rate" in Hz, and "mean" and
- * "std" in that unit (one number, or one a line and channel): x = (sample - mean) / std. */
+/* A text of the weights file's metadata, in UTF-8; NULL if the key is missing. A network that was exported with
+ * a card has: "labels" (one per line, by output), "output" ("sigmoid" or "softmax" turns logits into
+ * probabilities), "channels" (one per line, by input), "unit", "sampling_rate" in Hz, and "mean" and "std" in
+ * that unit (one number, or one line per channel): x = (sample - mean) / std. */
 MULTIRES_API const char* multires_model_metadata(const multires_model* model, const char* key);
 
 /* ---- Streams ---- */
@@ -118,9 +118,9 @@ typedef struct multires_state multires_state;
 
 #define MULTIRES_DEFAULT_WINDOW (-1)
 
-/* `batch` independent streams in lockstep, at their start. window says what a classifier's logits are of:
- * the last n steps for n from 1 to 2^24, everything so far for 0, MULTIRES_DEFAULT_WINDOW for what the
- * weights say. An autoregressive model does not pool, and takes 0 or the default. */
+/* Create `batch` independent streams in lockstep, at their start. A classifier pools its logits over the last
+ * `window` steps, 1 to 2^24; 0 means everything so far, MULTIRES_DEFAULT_WINDOW the window of the weights file.
+ * An autoregressive model does not pool, and takes 0 or the default. */
 MULTIRES_API multires_status multires_state_new(const multires_model* model, int32_t batch, int32_t window,
                                                 multires_state** state, char* message, size_t message_size);
 MULTIRES_API void multires_state_free(multires_state* state);
@@ -130,41 +130,41 @@ MULTIRES_API int32_t multires_state_window(const multires_state* state); /* 0: e
 /* One step: x (batch, d_input) to y (batch, d_output), both row-major and dense. */
 MULTIRES_API multires_status multires_step(multires_state* state, const float* x, float* y);
 
-/* One step of a token model: tokens (batch) to y (batch, d_output). A token out of range is an error
- * that leaves the state as it was. */
+/* One step of a token model: tokens (batch) to y (batch, d_output). A token out of range is an error, and the
+ * state does not change. */
 MULTIRES_API multires_status multires_step_tokens(multires_state* state, const int64_t* tokens, float* y);
 
-/* `steps` steps at once: x (steps, batch, d_input) to y (steps, batch, d_output); the state is carried
- * on. The same as that many calls of multires_step, and faster. */
+/* `steps` steps at once: x (steps, batch, d_input) to y (steps, batch, d_output). The result equals that many
+ * calls of multires_step, which take longer. */
 MULTIRES_API multires_status multires_run(multires_state* state, const float* x, int64_t steps, float* y);
 MULTIRES_API multires_status multires_run_tokens(multires_state* state, const int64_t* tokens, int64_t steps, float* y);
 
-/* Start one row of the batch over, or all of them with row -1. The others see nothing. */
+/* Restart one row of the batch, or all rows with row -1. Other rows are not affected. */
 MULTIRES_API multires_status multires_reset(multires_state* state, int32_t row);
 
-/* ---- Snapshots: a state as bytes, to go on from elsewhere or after a restart ---- */
+/* ---- Snapshots: a state as bytes, to continue elsewhere or after a restart ---- */
 
-/* Bytes that a snapshot of this state takes; always the same for one model, batch and window. */
+/* The size of a snapshot in bytes; constant for one model, batch and window. */
 MULTIRES_API size_t multires_snapshot_size(const multires_state* state);
 
 /* Write a snapshot to buffer, of at least multires_snapshot_size bytes. */
 MULTIRES_API multires_status multires_snapshot_save(const multires_state* state, void* buffer, size_t size);
 
-/* Go on from a snapshot of `size` bytes. One that is damaged (MULTIRES_MALFORMED), of a later version
- * (MULTIRES_UNSUPPORTED), or of another model, batch or window (MULTIRES_MISMATCH) leaves the state as it
- * was. Any CPU's snapshot will do: the instruction set plays no part. */
+/* Continue from a snapshot of `size` bytes. A snapshot that is damaged (MULTIRES_MALFORMED), of a later version
+ * (MULTIRES_UNSUPPORTED), or of another model, batch or window (MULTIRES_MISMATCH) changes nothing. Snapshots
+ * are equal on all CPUs and instruction sets. */
 MULTIRES_API multires_status multires_snapshot_load(multires_state* state, const void* buffer, size_t size);
 
-/* ---- A state's parts ----
- * By the names and in the layout of the step graph's states, so that a state moves between this engine
- * and an ONNX runtime. `data` stays valid until the state is freed. After writing to a part, call
- * multires_state_changed; it refuses positions outside of 0 to 2^62, and then wants to be called again
- * with better ones, or a reset, before the next step. */
+/* ---- The parts of a state ----
+ * They have the names and the layout of the step graph's states, so a state can move between this engine and
+ * an ONNX runtime. `data` stays valid until the state is freed. After writing to a part, call
+ * multires_state_changed. It refuses positions outside 0 to 2^62; then correct them and call it again, or
+ * reset, before the next step. */
 typedef enum multires_dtype {
   MULTIRES_FLOAT32 = 0,
   MULTIRES_INT64 = 1,
   MULTIRES_FLOAT16 = 2, /* IEEE 754 binary16, in two bytes */
-  MULTIRES_INT8 = 3     /* of queues: whole numbers of what a level is worth, which the weights say */
+  MULTIRES_INT8 = 3     /* quantized queues; their scales are in the weights file */
 } multires_dtype;
 
 typedef struct multires_part {

@@ -1,6 +1,6 @@
 // multires.hpp: run a trained MultiresNet in C++17, one sample at a time. Header-only, over multires.h.
 //
-// A whole program, which classifies samples that it reads as numbers and prints the logits so far:
+// A complete program that reads samples as numbers and prints the logits after each:
 //
 // @code
 // #include <cstdio>
@@ -18,7 +18,7 @@
 //   while (true) {
 //     for (float& value : sample)
 //       if (!(std::cin >> value)) return 0;
-//     // Never throws, allocates, locks or waits: at home in a real-time thread.
+//     // Never throws, allocates, locks or waits: safe in a real-time thread.
 //     if (stream.step(sample.data(), logits.data()) != MULTIRES_OK) return 1;
 //     for (float logit : logits) std::printf("%.6f ", logit);
 //     std::printf("\n");
@@ -30,7 +30,7 @@
 // @endcode
 //
 // Real time: Stream::step, run and reset, and the simple getters, are noexcept, allocate nothing, take no
-// lock and make no system call. Everything else is for other threads, or for before and after.
+// lock and make no system call. Call everything else in another thread, or before and after.
 //
 // Threads: any number may use one Model. A Stream belongs to one thread at a time.
 #ifndef MULTIRES_HPP
@@ -46,10 +46,10 @@
 #include "multires.h"
 
 namespace multires {
-// Keeps these names apart from the engine's own, and from those of another release in the same program.
+// Separates these names from the engine's own, and from those of another release in the same program.
 inline namespace v0 {
 
-// What loading and construction throw; what() says what was given, what was expected and what to do.
+// Thrown by loading and construction; what() says what was given, what was expected and what to do.
 class Error : public std::runtime_error {
  public:
   Error(multires_status status, const std::string& message) : std::runtime_error(message), status_(status) {}
@@ -68,7 +68,7 @@ inline void check(multires_status status, const char* message = "") {
 }
 }  // namespace detail
 
-// A trained network: constant, shared by copies and by the streams that run it, and freed with the last.
+// A trained network. It is constant; copies and streams share it, and the last one frees it.
 class Model {
  public:
   // path: a weights file, or a bundle's folder. Throws Error.
@@ -80,13 +80,13 @@ class Model {
   }
 
   multires_info info() const noexcept { return multires_model_info(handle_.get()); }
-  // The instruction set that the kernels were chosen for.
+  // The instruction set of the kernels.
   const char* isa() const noexcept { return multires_model_isa(handle_.get()); }
-  // What one step of one stream reads and computes.
+  // The bytes and multiply-adds of one step of one stream.
   multires_cost cost() const noexcept { return multires_model_cost(handle_.get()); }
   // A text of the weights file (see multires_model_metadata), or null; lives as long as the model.
   const char* metadata(const char* key) const noexcept { return multires_model_metadata(handle_.get(), key); }
-  // The same, cut into its lines, as for labels and channels; none if there is no such text.
+  // The lines of such a text, as for labels and channels; empty if the key is missing.
   std::vector<std::string> metadata_lines(const char* key) const {
     std::vector<std::string> lines;
     const char* at = metadata(key);
@@ -103,12 +103,12 @@ class Model {
   std::shared_ptr<multires_model> handle_;
 };
 
-// One or several streams in lockstep, each with a past of its own. Movable; a stream that was moved from
-// answers MULTIRES_ARGUMENT.
+// One or several streams in lockstep, each with its own state. Movable; a moved-from stream returns
+// MULTIRES_ARGUMENT.
 class Stream {
  public:
-  // batch: streams in lockstep. window: the steps that a classifier's logits are of; 0 is everything so
-  // far, MULTIRES_DEFAULT_WINDOW what the weights say. Throws Error.
+  // batch: streams in lockstep. window: the steps that a classifier pools over; 0 is everything so far,
+  // MULTIRES_DEFAULT_WINDOW the window of the weights file. Throws Error.
   explicit Stream(const Model& model, std::int32_t batch = 1, std::int32_t window = MULTIRES_DEFAULT_WINDOW) {
     char message[256];
     multires_state* state = nullptr;
@@ -125,7 +125,7 @@ class Stream {
     return multires_step_tokens(state_.get(), tokens, y);
   }
 
-  // The same for several steps, and faster: x (steps, batch, d_input), or tokens (steps, batch), to
+  // Several steps, faster than one by one: x (steps, batch, d_input), or tokens (steps, batch), to
   // y (steps, batch, d_output).
   multires_status run(const float* x, std::int64_t steps, float* y) noexcept {
     return multires_run(state_.get(), x, steps, y);
@@ -134,17 +134,17 @@ class Stream {
     return multires_run_tokens(state_.get(), tokens, steps, y);
   }
 
-  // Start one row of the batch over, or all of them; the others see nothing.
+  // Restart one row of the batch, or all rows. Other rows are not affected.
   multires_status reset(std::int32_t row = -1) noexcept { return multires_reset(state_.get(), row); }
 
-  // The state as bytes. Throws Error for a stream that was moved from, and std::bad_alloc.
+  // The state as bytes. Throws Error for a moved-from stream, and std::bad_alloc.
   std::vector<unsigned char> save() const {
     std::vector<unsigned char> snapshot(multires_snapshot_size(state_.get()));
     detail::check(multires_snapshot_save(state_.get(), snapshot.data(), snapshot.size()));
     return snapshot;
   }
-  // Go on from such bytes. Throws Error for those of another model, batch or window, or damaged ones, and
-  // leaves the state as it was.
+  // Continue from such bytes. Throws Error for damaged bytes, or those of another model, batch or window; the
+  // state then does not change.
   void load(const unsigned char* snapshot, std::size_t size) {
     detail::check(multires_snapshot_load(state_.get(), snapshot, size));
   }

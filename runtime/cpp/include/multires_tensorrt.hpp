@@ -1,6 +1,6 @@
-// multires_tensorrt.hpp: streams on an NVIDIA GPU, by an engine that `multires-edge build` made.
+// multires_tensorrt.hpp: streams on an NVIDIA GPU, with an engine that `multires-edge build` made.
 //
-// The same calls as multires.hpp: a program chooses by which Stream it makes.
+// The calls are those of multires.hpp: a program chooses CPU or GPU by the class of its Stream.
 //
 // @code
 // const multires::Model model("out/demo.bundle");
@@ -9,9 +9,9 @@
 // if (stream.step(x, y) != MULTIRES_OK) std::fprintf(stderr, "%s\n", stream.reason());
 // @endcode
 //
-// State stays on the device. A step is one CUDA graph: the sample in, the network, the output back. Links
-// TensorRT and the CUDA runtime, and starts without a GPU; making an Engine then throws. One CUDA device, the
-// first that CUDA_VISIBLE_DEVICES names.
+// The state stays on the device. A step is one CUDA graph: the sample to the device, the network, the output to
+// the host. The library links TensorRT and the CUDA runtime. A program starts without a GPU; the constructor of
+// Engine then throws. One CUDA device is used, the first that CUDA_VISIBLE_DEVICES names.
 //
 // Threads: any number may use one Engine. A Stream belongs to one thread at a time. step, run and reset throw
 // nothing and allocate nothing, but they wait for the device.
@@ -27,17 +27,17 @@ namespace tensorrt {
 struct LoadedEngine;  // engine.h
 struct StreamState;   // stream.cpp
 
-// An engine of a step graph or of a taps graph, on the device; shared by copies and by its streams.
+// An engine of a step graph or of a taps graph, on the device. Copies and streams share it.
 class Engine {
  public:
-  // path: the engine file. model: the weights of the same bundle and precision, by which the engine's inputs
-  // and outputs are checked, and which say what a snapshot is of. Throws Error: MULTIRES_DEVICE without a
-  // device, or for an engine of another TensorRT or device, with TensorRT's reason; MULTIRES_MISMATCH for one of
-  // another network or precision.
+  // path: the engine file. model: the weights of the same bundle and precision; the engine's inputs and outputs
+  // are checked against them, and snapshots name them. Throws Error: MULTIRES_DEVICE without a device, or for an
+  // engine of another TensorRT or device, with TensorRT's reason; MULTIRES_MISMATCH for an engine of another
+  // network or precision.
   Engine(const std::string& path, const Model& model);
 
   const Model& model() const noexcept;
-  // Whether TensorRT updates the queues in place; otherwise ring kernels do, or they are copied at each step.
+  // Whether TensorRT updates the queues in place. Otherwise ring kernels update them, or each step copies them.
   bool in_place() const noexcept;
   std::int32_t smallest_batch() const noexcept;
   std::int32_t largest_batch() const noexcept;
@@ -47,7 +47,7 @@ class Engine {
   std::shared_ptr<const LoadedEngine> loaded_;
 };
 
-// One or several streams in lockstep, as multires::Stream. Movable; one that was moved from answers
+// One or several streams in lockstep, like multires::Stream. Movable; a moved-from stream returns
 // MULTIRES_ARGUMENT.
 class Stream {
  public:
@@ -60,19 +60,19 @@ class Stream {
   std::int32_t batch() const noexcept;
   std::int32_t window() const noexcept;
 
-  // As in multires.hpp; MULTIRES_DEVICE if the device fails, after which the stream is of no more use.
+  // As in multires.hpp; MULTIRES_DEVICE if the device fails. The stream cannot be used afterwards.
   multires_status step(const float* x, float* y) noexcept;
   multires_status step(const std::int64_t* tokens, float* y) noexcept;
   multires_status run(const float* x, std::int64_t steps, float* y) noexcept;
   multires_status run(const std::int64_t* tokens, std::int64_t steps, float* y) noexcept;
   multires_status reset(std::int32_t row = -1) noexcept;
 
-  // The same bytes as multires::Stream has: a stream moves between CPU and GPU. Throw Error.
+  // The same bytes as those of multires::Stream: a stream can move between CPU and GPU. Throw Error.
   std::vector<unsigned char> save() const;
   void load(const unsigned char* snapshot, std::size_t size);
   void load(const std::vector<unsigned char>& snapshot) { load(snapshot.data(), snapshot.size()); }
 
-  // Why the last call gave MULTIRES_DEVICE.
+  // The reason for the last MULTIRES_DEVICE.
   const char* reason() const noexcept;
 
  private:

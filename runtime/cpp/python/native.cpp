@@ -1,6 +1,5 @@
-// The engine for Python: thin, and without the interpreter's lock while it computes.
-// multires_edge.runtime.stream checks shapes and dtypes before it calls. The time_* functions are for
-// multires_edge.runtime.bench.
+// The engine for Python. It computes without the interpreter's lock. multires_edge.runtime.stream checks shapes and
+// dtypes before it calls. The time_* functions are for multires_edge.runtime.bench.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -31,10 +30,10 @@ void check(multires_status status, const char* message = "") {
   if (status != MULTIRES_OK) throw std::runtime_error(*message ? message : "argument out of range");
 }
 
-// What State::step found; Outcome in runtime/backends/protocol.py.
+// The result of State::step; Outcome in runtime/backends/protocol.py.
 enum Outcome { kDone = 0, kBadInput = 1, kBadOutput = 2 };
 
-// Bits instead of std::isfinite, which compilers do not turn into vectors.
+// Tests the bits, because compilers do not vectorize std::isfinite.
 bool all_finite(const std::vector<float>& values) {
   constexpr uint32_t exponent = 0x7f800000;
   uint32_t bad = 0;
@@ -69,8 +68,8 @@ struct State {
   ~State() { multires_state_free(handle); }
   State(const State&) = delete;
 
-  // One step from `input` or `tokens` to `output`, without an array to take apart at each call. Looks at the
-  // values: a bad input leaves the state as it was, a bad output says that finite inputs were too large.
+  // One step from `input` or `tokens` to `output`, which are arrays of this object. Checks the values: a bad input does
+  // not change the state, and a bad output means that finite inputs were too large.
   int step() {
     if (!all_finite(input)) return kBadInput;
     multires_status status;
@@ -79,7 +78,7 @@ struct State {
       status = info.n_tokens > 0 ? multires_step_tokens(handle, tokens.data(), output.data())
                                  : multires_step(handle, input.data(), output.data());
     }
-    if (status == MULTIRES_ARGUMENT) return kBadInput;  // a token out of range; nothing else can be wrong
+    if (status == MULTIRES_ARGUMENT) return kBadInput;  // a token out of range; everything else is valid here
     return all_finite(output) ? kDone : kBadOutput;
   }
 
@@ -129,7 +128,7 @@ Seconds new_seconds(size_t count) {
   return Seconds(data, {count}, owner);
 }
 
-// One step of every state after the other, for each of inputs (n, batch, ...): the n times of all of them.
+// For each of inputs (n, batch, ...), one step of every state; returns the n times.
 template <typename Inputs, typename Step>
 Seconds time_steps(const std::vector<State*>& states, const Inputs& inputs, Step step) {
   if (states.empty() || inputs.ndim() == 0) throw std::runtime_error("no state or no input was given");
@@ -151,7 +150,7 @@ Seconds time_steps(const std::vector<State*>& states, const Inputs& inputs, Step
   return seconds;
 }
 
-// Of a function of measure.h: the seconds of each call, and how much each did.
+// Calls a function of measure.h; returns the seconds of each call, and the bytes or multiply-adds of a call.
 nb::tuple time_rate(size_t (*function)(size_t, double*, size_t), size_t amount, size_t repeats) {
   Seconds seconds = new_seconds(repeats);
   double* to = seconds.data();

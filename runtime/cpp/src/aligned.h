@@ -1,5 +1,5 @@
-// Memory on cache-line boundaries, where vector loads do not straddle two lines; large pieces on large
-// pages, where the system has them: a step touches a few lines here and there in megabytes of queues.
+// Memory aligned to cache lines, so that a vector load reads one line. Large arrays are on large pages where the
+// system has them: a step reads a few lines, far apart, in megabytes of queues.
 #pragma once
 
 #include <sys/mman.h>
@@ -25,7 +25,7 @@ class AlignedArray {
     data_ = static_cast<T*>(std::aligned_alloc(alignment, (used + alignment - 1) / alignment * alignment));
     if (!data_) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
-    // A wish; only whole large pages, so that no more memory is used than asked for.
+    // A hint to the system; only for whole large pages, so that no memory is wasted.
     if (used >= kLargePage) madvise(static_cast<void*>(data_), used / kLargePage * kLargePage, MADV_HUGEPAGE);
 #endif
     std::memset(static_cast<void*>(data_), 0, used);

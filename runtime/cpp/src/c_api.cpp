@@ -1,4 +1,4 @@
-// The C interface: checks arguments, turns exceptions into status codes, and cuts calls into blocks.
+// The C interface: checks arguments, turns exceptions into status codes, and splits calls into blocks.
 
 #include <cstdio>
 #include <memory>
@@ -17,7 +17,7 @@ struct multires_model {
 };
 
 struct multires_state {
-  std::shared_ptr<const multires::Model> model;  // lives as long as the last state that reads its weights
+  std::shared_ptr<const multires::Model> model;  // shared with the states that read its weights
   std::unique_ptr<multires::State> state;
 };
 
@@ -83,7 +83,7 @@ const char* multires_status_text(multires_status status) {
     case MULTIRES_ARGUMENT: return "an argument is null, out of range or of the wrong kind";
     case MULTIRES_MEMORY: return "not enough memory";
     case MULTIRES_MISMATCH: return "of another model, batch or window";
-    case MULTIRES_DEVICE: return "the GPU is not there, refuses or fails";
+    case MULTIRES_DEVICE: return "no GPU, or an error of the GPU";
   }
   return "not a status of this release";
 }

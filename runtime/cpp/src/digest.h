@@ -1,5 +1,5 @@
-// A 64-bit digest against accidents, not against forgers: any single changed word changes it, for each
-// round is a bijection of both the word and the digest so far.
+// A 64-bit digest that finds damage; it does not stop a forger. Every single changed word changes the digest,
+// because each round is a bijection of both the word and the digest so far.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ inline uint64_t digest(const void* data, size_t bytes, uint64_t so_far = kDigest
     const size_t n = left < sizeof(uint64_t) ? left : sizeof(uint64_t);
     uint64_t word = 0;
     std::memcpy(&word, at, n);
-    so_far = (so_far ^ word) * 0x9e3779b97f4a7c15u;  // odd: no factor is lost
-    so_far ^= so_far >> 32;                          // so that high bits reach low ones
+    so_far = (so_far ^ word) * 0x9e3779b97f4a7c15u;  // odd, hence invertible
+    so_far ^= so_far >> 32;                          // mixes the high bits into the low ones
     at += n;
     left -= n;
   }

@@ -10,7 +10,7 @@
 namespace multires {
 
 #if defined(MULTIRES_X86)
-// Not by __builtin_cpu_supports, of which older compilers do not know this name.
+// In older compilers, __builtin_cpu_supports does not know this name.
 static bool has_f16c() {
   unsigned a, b, c = 0, d;
   return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);

@@ -1,4 +1,4 @@
-// float16 in memory, float32 in registers: widened when read, rounded to nearest even when written.
+// float16 in memory, float32 in registers: converted when read, rounded to nearest even when written.
 // Included by kernels_impl.h, whose vectors it uses.
 
 namespace multires {
@@ -31,8 +31,8 @@ inline Vec float_of(Ints bits) {
   return v;
 }
 
-// The exponent counts from 15 in float16 and from 127 in float32: what is shifted into place is too small by
-// 2^112. A subnormal float16 is a subnormal float32 there, and the product makes it right too.
+// The bias of the exponent is 15 in float16 and 127 in float32: the shifted bits are too small by a factor of 2^112.
+// A subnormal float16 then is a subnormal float32, and the product corrects it too.
 inline Vec widen(Halves halves) {
 #if defined(__SSE2__)
   __m128i given = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(&halves));
@@ -43,11 +43,11 @@ inline Vec widen(Halves halves) {
   return float_of(high >> 3 & static_cast<int32_t>(0x8fffffff)) * all(0x1p112f);
 }
 
-// Of values within float16's range, or NaN.
+// For values within float16's range, or NaN.
 inline Halves narrow(Vec v) {
   const Ints magnitude = bits_of(v) & 0x7fffffff;
   const Ints normal = ((magnitude + 0xfff + (magnitude >> 13 & 1)) >> 13) - (112 << 10);
-  // Adding 1/2, whose last digit is worth 2^-24, rounds to such units and leaves their number in the low bits.
+  // Adding 1/2, whose last digit is 2^-24, rounds to multiples of 2^-24; their number is then in the low bits.
   const Ints subnormal = bits_of(float_of(magnitude) + all(0.5f)) - bits_of(all(0.5f));
   Ints half = magnitude < (113 << 23) ? subnormal : normal;
   half = magnitude > 0x7f800000 ? (Ints{} + 0x7e00) : half;
@@ -61,7 +61,7 @@ inline Vec load(const Half* p) {
   return widen(halves);
 }
 
-// The vectors in which products with weights of W are summed, and how they are read.
+// The vectors in which products with weights of type W are summed.
 template <typename W>
 struct Lanes {
   typedef Vec Type;
@@ -69,7 +69,7 @@ struct Lanes {
 inline void load_to(Vec& v, const float* p) { v = load(p); }
 inline void load_to(Vec& v, const Half* p) { v = load(p); }
 #if defined(__AVX512F__) && MULTIRES_VECTOR == 16
-// A CPU may widen 8 values in less than half the time that it takes for 16: Zen 4 is 1.6 times as fast so.
+// A CPU may convert 8 values in less than half the time of 16: this is 1.6 times as fast on Zen 4.
 typedef float ShortVec __attribute__((vector_size(8 * sizeof(float))));
 template <>
 struct Lanes<Half> {
@@ -82,7 +82,7 @@ inline void load_to(ShortVec& v, const Half* p) {
 inline void store(float* p, ShortVec v) { _mm256_storeu_ps(p, (__m256)v); }
 #endif
 
-// What is too large becomes the largest float16, for infinity would stay; NaN stays NaN.
+// A value that is too large becomes the largest float16: an infinity would stay in the queue. NaN stays NaN.
 inline Halves narrow_within_range(Vec v) {
   v = v > all(65504.0f) ? all(65504.0f) : v;
   return narrow(v < all(-65504.0f) ? all(-65504.0f) : v);

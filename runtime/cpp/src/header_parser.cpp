@@ -16,12 +16,12 @@ class Parser {
       do {
         std::string name = string();
         expect(':');
-        if (!header.emplace(std::move(name), object()).second) fail("a name stands twice");
+        if (!header.emplace(std::move(name), object()).second) fail("a name occurs twice");
       } while (accept(','));
       expect('}');
     }
     skip_space();
-    if (at_ != end_) fail("something follows the header");
+    if (at_ != end_) fail("text follows its end");
     return header;
   }
 
@@ -33,7 +33,7 @@ class Parser {
     do {
       std::string name = string();
       expect(':');
-      if (!object.emplace(std::move(name), value()).second) fail("a key stands twice");
+      if (!object.emplace(std::move(name), value()).second) fail("a key occurs twice");
     } while (accept(','));
     expect('}');
     return object;
@@ -62,8 +62,8 @@ class Parser {
     while (true) {
       const char c = next();
       if (c == '"') return text;
-      // Nothing that this engine writes needs more than ASCII, and messages may quote what stands here.
-      if (c < 0x20 || c > 0x7e) fail("a string holds a character that is not printable ASCII");
+      // Exports write ASCII only, and error messages may quote these strings.
+      if (c < 0x20 || c > 0x7e) fail("a string has a character that is not printable ASCII");
       if (c != '\\')
         text += c;
       else
@@ -83,7 +83,7 @@ class Parser {
     }
   }
 
-  // What follows a backslash and a u: four hexadecimal digits, or a surrogate pair of two such escapes.
+  // After a backslash and a u: four hexadecimal digits, or a surrogate pair of two such escapes.
   uint32_t code_point() {
     const uint32_t first = hexadecimal();
     if (first >= 0xdc00 && first < 0xe000) fail("half a surrogate pair");
@@ -106,7 +106,7 @@ class Parser {
   }
 
   void append_utf8(std::string& text, uint32_t code) {
-    if (code < 0x20 || (code >= 0x7f && code < 0xa0)) fail("a string holds a control character");
+    if (code < 0x20 || (code >= 0x7f && code < 0xa0)) fail("a string has a control character");
     const auto put = [&](uint32_t byte) { text += static_cast<char>(byte); };
     const auto follow = [&](int shift) { put(0x80 | (code >> shift & 0x3f)); };
     if (code < 0x80) return put(code);
@@ -132,7 +132,7 @@ class Parser {
       if (++digits > 18) fail("a number is too large");
       value = value * 10 + (*at_ - '0');
     }
-    if (digits == 0) fail("a whole number is missing");
+    if (digits == 0) fail("an integer is missing");
     return value;
   }
 
@@ -141,7 +141,7 @@ class Parser {
   }
 
   char next() {
-    if (at_ == end_) fail("it ends too early");
+    if (at_ == end_) fail("it ends early");
     return *at_++;
   }
 
@@ -157,7 +157,7 @@ class Parser {
   }
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw LoadError(MULTIRES_MALFORMED, "the header is not that of a weights file: " + what);
+    throw LoadError(MULTIRES_MALFORMED, "the header is not valid: " + what);
   }
 
   const char* at_;

@@ -1,5 +1,5 @@
-// The JSON of a safetensors header: an object of objects, of which the values are strings, whole numbers
-// or arrays of whole numbers. Anything else is an error; nothing is guessed. Strings come out as UTF-8.
+// The JSON of a safetensors header: an object of objects, whose values are strings, integers or arrays of
+// integers. Anything else is an error. Strings are returned as UTF-8.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Products of int8: an input is rounded to bytes once, and kGroup bytes are multiplied and summed at a time,
-// exactly, so that every instruction set has the same sums. Included by kernels_impl.h, whose vectors it uses.
+// int8 products: an input is quantized once; kGroup bytes are multiplied and summed at a time. The sums are exact, so
+// they are equal on all instruction sets. Included by kernels_impl.h, whose vectors it uses.
 
 namespace multires {
 namespace {
@@ -10,11 +10,11 @@ inline Ints load(const int32_t* p) {
   return v;
 }
 
-// A Group is kGroup inputs as an instruction set wants them, group() reads one, and dot(sum, w, g) adds to
-// output o of the sum the products of the group with w[kGroup * o] .. w[kGroup * o + kGroup - 1]. No
-// weight is -128: the file is checked for that.
+// A Group is kGroup inputs in the layout of the instruction set. group() reads one. dot(sum, w, g) adds to output o of
+// the sum the products of the group with w[kGroup * o] .. w[kGroup * o + kGroup - 1]. No weight is -128: the loader
+// checks this.
 #if defined(__AVX512VNNI__) && MULTIRES_VECTOR == 16
-// The instruction takes one side unsigned: 128 is added to the inputs, and taken off the sum (Panels::offsets).
+// The instruction takes one unsigned factor: 128 is added to the inputs; Panels::offsets correct the sum.
 constexpr bool kUnsigned = true;
 typedef __m512i Group;
 inline Group group(const uint8_t* q) {
@@ -72,7 +72,7 @@ inline Group group(const uint8_t* q) {
 inline Ints dot(Ints sum, const int8_t* w, Group g) {
   const __m128i weights = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w));
   const __m128i sign = _mm_cmpgt_epi8(_mm_setzero_si128(), weights);
-  // Two sums of two products for each output; the even ones and the odd ones are brought together.
+  // Two sums of two products for each output; then the even and the odd sums are added.
   const __m128 low = _mm_castsi128_ps(_mm_madd_epi16(_mm_unpacklo_epi8(weights, sign), g));
   const __m128 high = _mm_castsi128_ps(_mm_madd_epi16(_mm_unpackhi_epi8(weights, sign), g));
   const __m128i even = _mm_castps_si128(_mm_shuffle_ps(low, high, _MM_SHUFFLE(2, 0, 2, 0)));
@@ -111,11 +111,11 @@ inline Ints dot(Ints sum, const int8_t* w, Group g) {
 #endif
 #endif
 
-// q = round(x * levels_per_unit). `channels` are read in whole vectors.
-inline void quantize_row(const float* x, int channels, const float* levels_per_unit, uint8_t* q) {
+// q = round(x * reciprocal_scales). `channels` are read in whole vectors.
+inline void quantize_row(const float* x, int channels, const float* reciprocal_scales, uint8_t* q) {
   for (int c = 0; c < channels; c += kVector) {
-    const Ints levels = to_levels(load(x + c) * load(levels_per_unit + c));
-    store_low_bytes(q + c, kUnsigned ? levels + 128 : levels);
+    const Ints quantized = quantize(load(x + c) * load(reciprocal_scales + c));
+    store_low_bytes(q + c, kUnsigned ? quantized + 128 : quantized);
   }
 }
 

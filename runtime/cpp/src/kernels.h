@@ -1,4 +1,4 @@
-// The arithmetic of a block of rows, compiled once for each instruction set and chosen at run time.
+// The arithmetic for a block of rows, compiled for each instruction set and chosen at run time.
 #pragma once
 
 #include "model.h"
@@ -8,29 +8,29 @@ namespace multires {
 
 struct Kernels {
   const char* isa;
-  // Rows of (time, batch), time-major, from row `first` of the batch on: x (rows, d_input) or tokens
-  // (rows), to y (rows, d_output). At most kBlockRows. Advances the state. No allocation, no lock.
+  // Computes at most kBlockRows rows of (time, batch), time-major, from row `first` of the batch on: x (rows,
+  // d_input) or tokens (rows), to y (rows, d_output). Advances the state. No allocation, no lock.
   void (*forward)(const Model& model, State& state, const float* x, const int64_t* tokens, int first, int rows,
                   float* y);
-  // Elementwise, for tests of their error bounds.
+  // Elementwise, for tests of the error bounds.
   void (*gelu)(const float* x, float* y, int count);
   void (*sigmoid)(const float* x, float* y, int count);
   void (*widen)(const uint16_t* x, float* y, int count);   // from float16
-  void (*narrow)(const float* x, uint16_t* y, int count);  // to float16, as queues keep it
-  void (*from_levels)(const int8_t* x, float* y, int count);
-  void (*push_levels)(const float* x, float reciprocal, int8_t* y, int count);  // as int8 queues keep x
-  // A product alone, for tests: in (rows, stride) to out (rows, panels.count * kPanel), bytes as large as in.
+  void (*narrow)(const float* x, uint16_t* y, int count);  // to float16, as float16 queues store x
+  void (*from_int8)(const int8_t* x, float* y, int count);
+  void (*push_int8)(const float* x, float reciprocal, int8_t* y, int count);  // to int8, as int8 queues store x
+  // A product, for tests: in (rows, stride) to out (rows, panels.count * kPanel). bytes is as large as in.
   void (*multiply)(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, float* out);
-  // For measuring what this CPU can do at most, see rates_impl.h.
+  // For measuring the rates of this CPU, see rates_impl.h.
   float (*read_floats)(const float* p, size_t count);
   float (*multiply_adds)(float factor, float addend, size_t count);
 };
 
 constexpr int kReadUnit = 128;         // floats
-constexpr int kMultiplyAddUnit = 960;  // multiply-adds; divides evenly among the chains of every instruction set
+constexpr int kMultiplyAddUnit = 960;  // multiply-adds; a multiple of the chains of every instruction set
 
-// The best that this CPU runs; MULTIRES_ISA in the environment names a lesser one ("baseline", "avx2", "avx512").
-// A name that is unknown, or of something that the CPU lacks, means the baseline.
+// The best kernels for this CPU, or those that MULTIRES_ISA in the environment names ("baseline", "avx2", "avx512").
+// An unknown name, or an instruction set that the CPU lacks, means the baseline.
 const Kernels& best_kernels();
 
 #if defined(MULTIRES_NEON)

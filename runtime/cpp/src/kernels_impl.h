@@ -1,11 +1,11 @@
 // Included by one source file for each instruction set, which defines
-//   MULTIRES_KERNELS  the name of the table to define
-//   MULTIRES_ISA_NAME its name for people
+//   MULTIRES_KERNELS  the name of the table of kernels
+//   MULTIRES_ISA_NAME the name of the instruction set
 //   MULTIRES_VECTOR   floats in a vector
-//   MULTIRES_ROWS     rows that a matrix product forms at once,
-//   MULTIRES_COLUMNS  and vectors of each: as many sums as leave registers for the rest
-//   MULTIRES_ALONE    vectors that it forms at once for a single row
-// Vectors are the compiler's own (GCC and Clang vector extensions), so one text serves all of them.
+//   MULTIRES_ROWS     rows that a matrix product computes at once,
+//   MULTIRES_COLUMNS  and vectors of each row: their sums leave enough registers for the rest
+//   MULTIRES_ALONE    vectors that it computes at once for a single row
+// Vectors are those of the compiler (GCC and Clang vector extensions), so this text works for all instruction sets.
 
 #include <algorithm>
 #include <cmath>
@@ -16,7 +16,7 @@
 #if defined(__x86_64__)
 #if !defined(__clang__)
 #pragma GCC diagnostic push
-// GCC 12 takes for a mistake what its own header leaves undefined on purpose.
+// GCC 12 warns of values that its own header leaves undefined on purpose.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 #include <immintrin.h>
@@ -38,13 +38,13 @@ typedef uint16_t Half;  // the bits of a float16
 typedef int32_t Ints __attribute__((vector_size(kVector * sizeof(float))));
 static_assert(kLane % kVector == 0, "a padded row is a whole number of vectors");
 constexpr size_t kLine = 64;  // bytes of a cache line
-constexpr int kTogether = 4;  // vectors of channels that the multiresolution sum takes at once
+constexpr int kTogether = 4;  // vectors of channels in one pass of the multiresolution sum
 
-// A vector anywhere in memory. Not memcpy: GCC for aarch64 then holds sums in integer registers.
+// A vector at any address. With memcpy, GCC for aarch64 keeps sums in integer registers.
 typedef float LooseVec __attribute__((vector_size(kVector * sizeof(float)), aligned(sizeof(float)), may_alias));
 inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
-// Minus zero leaves every value as it is; plus zero would turn -0 into 0, and so cost an addition.
+// Subtracting +0 changes no value, so it is free; adding +0 would change -0 to +0.
 inline Vec all(float value) { return value - Vec{}; }
 inline Vec least(Vec a, Vec b) { return a < b ? a : b; }
 inline Vec most(Vec a, Vec b) { return a > b ? a : b; }
@@ -68,13 +68,13 @@ inline Vec gelu(Vec x) {
 // 1 / (1 + e^-x): e^-x by 2^n * e^r with |r| <= ln 2 / 2 and a polynomial of degree 6.
 // Relative error < 5e-7 (tested).
 inline Vec sigmoid(Vec x) {
-  // Beyond these, the result is 1, or so small that a lower one changes nothing.
+  // Outside these bounds, the result is 1, or too small to matter.
   const Vec z = most(least(-x, all(87.0f)), all(-87.0f));
-  // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits.
+  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
   const Vec magic = all(12582912.0f);
   const Vec shifted = z * all(1.44269504f) + magic;
   const Vec n = shifted - magic;
-  // ln 2 in two parts: the first has so few digits that n times it is exact.
+  // ln 2 in two parts: the first has few digits, so n times it is exact.
   const Vec r = (z - n * all(0.693359375f)) - n * all(-2.12194440e-4f);
   Vec e = all(1.0f / 720);
   e = e * r + all(1.0f / 120);
@@ -103,8 +103,8 @@ inline float total(Vec v) {
 }  // namespace multires
 
 #include "half_impl.h"
-#include "levels_impl.h"
-// Uses the ones above.
+#include "quantized_impl.h"
+// Needs the headers above.
 #include "int8_impl.h"
 #include "norms_impl.h"
 #include "pooling_impl.h"
@@ -114,17 +114,17 @@ namespace multires {
 namespace {
 
 // The multiresolution sum and GELU of V vectors of channels, and the push of a_0 .. a_{depth-1} for them.
-// The sum is taken from the input and the taps directly (see Layer::filters): it need not wait for the
-// a_j, of which each waits for the one before. `rows` has, for each scale, the rows of its queue at this
-// step and at each delay, of type Q; the first is written. K is the length of the low-pass filter, 0 if only
-// known at run time. Of a Partial vector, only the first `kept` channels exist: the other lanes read what
-// follows in the ring, and end where nobody looks. int8 queues hold levels: the weights of taps are made for
-// them, and what the low-pass filter takes from a scale's taps is multiplied by what a level is worth.
+// The sum uses the input and the taps directly (see Layer::filters): it does not wait for the a_j, each of which
+// depends on the one before. For each scale, `rows` has the rows of its queue, of type Q, at this step and at each
+// delay; the first is written. K is the length of the low-pass filter, 0 if it is only known at run time. In a
+// Partial vector only the first `kept` channels exist: the other lanes read the values that follow in the ring, and
+// their results are not used. For int8 queues the weights of the taps include the scales, and the sum of the low-pass
+// filter over the taps is multiplied by the scale.
 template <typename Q, int K, int V, bool Partial>
 inline void multires_channels(const Model& model, const float* filters, unsigned char* const* rows, size_t place,
                               int kept, const float* x, float* y) {
   const auto row_of = [&](int o) { return reinterpret_cast<Q*>(rows[o]) + place; };
-  constexpr bool kOfLevels = std::is_same_v<Q, int8_t>;
+  constexpr bool kQuantized = std::is_same_v<Q, int8_t>;
   const int depth = model.info.depth, lowpass_taps = K ? K : model.info.kernel_size;
   const int* taps = model.taps.data();
   const size_t width = static_cast<size_t>(model.width);
@@ -140,7 +140,7 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
   }
   weights += width;
   for (int j = 0; j < depth; ++j) {
-    for (int v = 0; v < V; ++v) next[v] = kOfLevels ? all(-0.0f) : low(0, v) * a[v];
+    for (int v = 0; v < V; ++v) next[v] = kQuantized ? all(-0.0f) : low(0, v) * a[v];
     for (int o = 1; o < lowpass_taps; ++o, weights += width) {
       const Q* tap = row_of(o);
       for (int v = 0; v < V; ++v) {
@@ -154,7 +154,7 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
       for (int v = 0; v < V; ++v) sum[v] += load(weights + v * kVector) * load(tap + v * kVector);
     }
     for (int v = 0; v < V; ++v) pushed[v] = a[v];
-    if constexpr (kOfLevels) {
+    if constexpr (kQuantized) {
       for (int v = 0; v < V; ++v) {
         next[v] = load(weights + v * kVector) * next[v] + low(0, v) * a[v];
         pushed[v] *= load(weights + width + v * kVector);
@@ -174,7 +174,7 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
   for (int v = 0; v < V; ++v) store(y + v * kVector, gelu(sum[v]));
 }
 
-// All channels of one row of one layer, from c on; `offset` is where the layer begins in a row of a ring.
+// All channels of one row of one layer, from c on; `offset` is the start of the layer in a row of a ring.
 template <typename Q, int K, int V>
 void multires_row(const Model& model, const Layer& layer, size_t offset, unsigned char* const* taps, const float* x,
                   float* y, int c = 0) {
@@ -195,7 +195,7 @@ auto multires_for(int kernel_size) {
                             : multires_row<Q, 0, kTogether>;
 }
 
-// Where each tap of one row lies: rows of the rings, of all layers.
+// The address of each tap of one row: a row of a ring, with all layers.
 void find_taps(const Model& model, State& state, int b, int ahead, unsigned char** taps) {
   const size_t wide = static_cast<size_t>(model.info.n_layers) * model.info.d_model * size_of(model.queues);
   for (int j = 0; j < model.info.depth; ++j) {
@@ -212,8 +212,8 @@ void find_taps(const Model& model, State& state, int b, int ahead, unsigned char
   }
 }
 
-// Asks for `bytes` at `place` of the rows taps[first] .. taps[last): rings do not fit a cache, and
-// what they hold for a layer can travel while the one before it computes.
+// Prefetches `bytes` at `place` of the rows taps[first] .. taps[last). Rings do not fit into a cache; the values for
+// one layer are loaded while the layer before it computes.
 void prefetch_taps(unsigned char* const* taps, int first, int last, size_t place, size_t bytes) {
   for (; first < last; ++first) {
     const uintptr_t begin = reinterpret_cast<uintptr_t>(taps[first] + place), end = begin + bytes;
@@ -242,7 +242,7 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
   } else {
     multiply(model.encoder, x, static_cast<size_t>(info.d_input), rows, place(features, width));
   }
-  // Where a stream has several rows in the block, they lie `batch` apart.
+  // Several rows of one stream in the block are `batch` rows apart.
   for (int row = 0; row < rows; ++row) {
     unsigned char** taps = state.taps.data() + row * model.total_taps;
     find_taps(model, state, (first + row) % batch, row / batch, taps);
@@ -324,7 +324,7 @@ void narrow_all(const float* x, Half* y, int count) {
   }
 }
 
-void from_levels(const int8_t* x, float* y, int count) {
+void from_int8(const int8_t* x, float* y, int count) {
   for (int i = 0; i < count; i += kVector) {
     int8_t some[kVector] = {};
     const int n = std::min(kVector, count - i);
@@ -333,7 +333,7 @@ void from_levels(const int8_t* x, float* y, int count) {
   }
 }
 
-void push_levels(const float* x, float reciprocal, int8_t* y, int count) {
+void push_int8(const float* x, float reciprocal, int8_t* y, int count) {
   for (int i = 0; i < count; i += kVector) {
     const int n = std::min(kVector, count - i);
     store_some(y + i, load_some(x + i, n) * all(reciprocal), n);
@@ -356,7 +356,7 @@ namespace multires {
 
 extern const Kernels MULTIRES_KERNELS;
 const Kernels MULTIRES_KERNELS = {MULTIRES_ISA_NAME, forward,     apply<gelu>,  apply<sigmoid>,
-                                  widen_all,         narrow_all,  from_levels,  push_levels,
+                                  widen_all,         narrow_all,  from_int8,    push_int8,
                                   multiply_alone,    read_floats, multiply_adds};
 
 }  // namespace multires

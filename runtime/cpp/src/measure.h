@@ -1,5 +1,5 @@
-// Times that a benchmark wants to know, taken without an interpreter in between. Seconds, by a clock that
-// never goes back. All of it allocates; none of it belongs into a real-time thread.
+// Times for benchmarks, measured without an interpreter, in seconds of a monotonic clock. These functions allocate:
+// do not call them in a real-time thread.
 #pragma once
 
 #include <chrono>
@@ -11,10 +11,10 @@ namespace multires {
 
 struct Model;
 
-// What one step of one stream reads and computes; see multires_model_cost.
+// The bytes and multiply-adds of one step of one stream; see multires_model_cost.
 multires_cost cost_of(const Model& model);
 
-// Seconds that each of `repeats` calls of `function` takes.
+// The time of each of `repeats` calls of `function`.
 template <typename Function>
 void time_each(double* seconds, size_t repeats, Function function) {
   using Clock = std::chrono::steady_clock;
@@ -25,11 +25,11 @@ void time_each(double* seconds, size_t repeats, Function function) {
   }
 }
 
-// Reading a piece of memory of `bytes` (rounded up to 512) from end to end, which has been read before: from
-// the cache that it fits into. Returns the bytes that were read.
+// Times reading `bytes` (rounded up to 512) of memory that was read before: from the smallest cache that has room
+// for it. Returns the bytes that were read.
 size_t time_reading(size_t bytes, double* seconds, size_t repeats);
 
-// At least `count` float32 multiply-adds that depend on no memory. Returns how many.
+// Times at least `count` float32 multiply-adds in registers. Returns their number.
 size_t time_multiply_adds(size_t count, double* seconds, size_t repeats);
 
 }  // namespace multires

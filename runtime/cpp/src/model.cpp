@@ -33,25 +33,25 @@ const Tensor& highpass(const WeightsFile& file, const multires_info& info, const
   return file.tensor(layer + ".highpass." + std::to_string(scale), {-1, info.d_model});
 }
 
-// (depth, d_model): what a level of an int8 queue is worth.
+// (depth, d_model): the scales of int8 queues.
 const float* read_queue_scales(const WeightsFile& file, const multires_info& info, const std::string& layer) {
   const Tensor& scales = file.tensor(layer + ".queue_scales", {info.depth, info.d_model});
   for (size_t i = 0; i < scales.count; ++i)
     if (!(scales.floats()[i] >= std::numeric_limits<float>::min()))
-      throw LoadError(MULTIRES_MALFORMED, layer + ".queue_scales holds what is no normal number above 0");
+      throw LoadError(MULTIRES_MALFORMED, layer + ".queue_scales has a value that is not a normal number above 0");
   return scales.floats();
 }
 
-// Of the file's filters, y = sum over scales j and delays o of highpass[j][o] * a_j(t - o * 2^j), and
-// a_{j+1} = sum over o of lowpass[o] * a_j(t - o * 2^j). Substituting the a_j(t), coarsest first, leaves
-// weights of the layer's input and of what the queues hold: in int8, of levels.
+// With the filters of the file, y = sum over scales j and delays o of highpass[j][o] * a_j(t - o * 2^j), and
+// a_{j+1} = sum over o of lowpass[o] * a_j(t - o * 2^j). Substituting the a_j(t), coarsest first, leaves weights of
+// the layer's input and of the values in the queues.
 AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, const std::string& name) {
   const multires_info& info = model.info;
   const int d = info.d_model, K = info.kernel_size;
   const size_t width = static_cast<size_t>(model.width);
   const Tensor& lowpass = file.tensor(name + ".lowpass", {K, d});
-  const float* levels = model.queues == DType::kInt8 ? read_queue_scales(file, info, name) : nullptr;
-  const size_t beside = levels ? 2 : 0;  // rows behind each scale's weights
+  const float* queue_scales = model.queues == DType::kInt8 ? read_queue_scales(file, info, name) : nullptr;
+  const size_t beside = queue_scales ? 2 : 0;  // rows after the weights of each scale
   AlignedArray<float> filters((static_cast<size_t>(K) + 1 + model.total_taps - info.depth + beside * info.depth) *
                               width);
   for (int o = 0; o < K; ++o) std::copy_n(lowpass.floats() + static_cast<size_t>(o) * d, d, filters.data() + o * width);
@@ -60,7 +60,7 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
   for (int j = info.depth; j-- > 0;) {
     const Tensor& high = highpass(file, info, name, j);
     weights -= (model.taps[j] - 1 + beside) * width;
-    const float* level = levels ? levels + static_cast<size_t>(j) * d : nullptr;
+    const float* scale = queue_scales ? queue_scales + static_cast<size_t>(j) * d : nullptr;
     const auto part = [&](int o, int c) {
       const size_t i = static_cast<size_t>(o) * d + c;
       return (o < high.shape[0] ? static_cast<double>(high.floats()[i]) : 0.0) +
@@ -68,20 +68,21 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
     };
     for (int o = 1; o < model.taps[j]; ++o)
       for (int c = 0; c < d; ++c)
-        weights[(o - 1) * width + c] = static_cast<float>(level ? part(o, c) * level[c] : part(o, c));
-    if (level) {
+        weights[(o - 1) * width + c] = static_cast<float>(scale ? part(o, c) * scale[c] : part(o, c));
+    if (scale) {
       float* rows = weights + (model.taps[j] - 1) * width;
       for (int c = 0; c < d; ++c) {
-        rows[c] = level[c];
-        rows[width + c] = 1.0f / level[c];
+        rows[c] = scale[c];
+        rows[width + c] = 1.0f / scale[c];
       }
     }
     for (int c = 0; c < d; ++c) reached[c] = part(0, c);
   }
   std::copy(reached.begin(), reached.end(), weights - width);
-  // An infinite weight would make NaN of a level of zero.
-  if (levels && !std::all_of(filters.data(), filters.data() + filters.size(), [](float w) { return std::isfinite(w); }))
-    throw LoadError(MULTIRES_MALFORMED, name + ".queue_scales and filters are too large for each other");
+  // An infinite weight times a quantized zero would be NaN.
+  if (queue_scales &&
+      !std::all_of(filters.data(), filters.data() + filters.size(), [](float w) { return std::isfinite(w); }))
+    throw LoadError(MULTIRES_MALFORMED, "the product of " + name + ".queue_scales and its filters overflows float32");
   return filters;
 }
 
@@ -106,7 +107,7 @@ Layer read_layer(const WeightsFile& file, const Model& model, const std::string&
 
 float read_epsilon(const WeightsFile& file) {
   const std::string& text = file.text("norm_epsilon");
-  // Not strtof: where the program has set a locale with a decimal comma, it stops at the point.
+  // strtof would stop at the point if the program has set a locale with a decimal comma.
   std::istringstream stream(text);
   stream.imbue(std::locale::classic());
   float epsilon = -1;
@@ -115,7 +116,7 @@ float read_epsilon(const WeightsFile& file) {
   return epsilon;
 }
 
-// A number type's metadata; `names` are those of float32, float16 and int8.
+// The metadata of a type; `names` are those of float32, float16 and int8.
 DType read_type(const WeightsFile& file, const std::string& key, const std::array<const char*, 3>& names) {
   const std::string& name = file.text(key);
   for (DType type : {DType::kFloat32, DType::kFloat16, DType::kInt8})
@@ -181,9 +182,9 @@ Model* Model::read(const WeightsFile& file) {
   }
   if (model->stream_values() > kMaxStreamValues)
     throw LoadError(MULTIRES_UNSUPPORTED, "a stream would hold more than 2^31 values, which are 8 GiB in float32");
-  // Short filters are filled up to the low-pass filter's length, which a small file can ask for often.
+  // Short filters are padded to the length of the low-pass filter: a small file could ask for much memory.
   const uint64_t filters = static_cast<uint64_t>(model->total_taps) * 2 * model->width * info.n_layers * sizeof(float);
-  if (filters / 64 > file.size()) throw LoadError(MULTIRES_MALFORMED, "the filters ask for too much padding");
+  if (filters / 64 > file.size()) throw LoadError(MULTIRES_MALFORMED, "the filters need too much padding");
   for (int i = 0; i < info.n_layers; ++i) {
     model->layers.push_back(read_layer(file, *model, "layers." + std::to_string(i), precision));
     model->layers.back().epsilon = epsilon;

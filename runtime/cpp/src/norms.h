@@ -1,4 +1,4 @@
-// The norms that the engine runs, and the names of their tensors in a layer.
+// The norms that the engine supports, and the names of their tensors in a layer.
 #pragma once
 
 namespace multires {

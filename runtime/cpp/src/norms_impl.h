@@ -1,4 +1,4 @@
-// The end of a block for one row, x = norm(x + y), by each kind of norm. Padding stays zero. Included by
+// The end of a block for one row, x = norm(x + y), for each kind of norm. Padding stays zero. Included by
 // kernels_impl.h, whose vectors it uses.
 #pragma once
 
@@ -27,7 +27,7 @@ void layer_norm_row(const Layer& layer, int channels, int width, float* x, const
   for (c = 0; c < width; c += kVector) store(x + c, (load(x + c) - mean) * factor * load(scale + c) + load(shift + c));
 }
 
-// x = scale * x + shift + y, what a folded BatchNorm has left.
+// x = scale * x + shift + y: a folded BatchNorm.
 void affine_row(const Layer& layer, int width, float* x, const float* y) {
   const float *scale = layer.scale.data(), *shift = layer.shift.data();
   for (int c = 0; c < width; c += kVector)

@@ -6,11 +6,11 @@
 namespace multires {
 namespace {
 
-// Beyond this, a sum of products of int8 might not fit into 32 bits.
+// With more inputs, a sum of int8 products may overflow 32 bits.
 constexpr int kMaxInt8Inputs = 1 << 17;
 static_assert(static_cast<int64_t>(kMaxInt8Inputs) * 128 * 127 <= INT32_MAX, "sums of products are exact");
 
-// A matrix of the file, and panels of zeros to put its rows into.
+// A matrix of the file, and panels to copy its rows to.
 class Filler {
  public:
   Filler(const WeightsFile& file, const std::string& name, int inputs, int outputs, DType precision)
@@ -22,15 +22,15 @@ class Filler {
     if (inputs > kMaxInt8Inputs) throw LoadError(MULTIRES_UNSUPPORTED, name + " has more than 2^17 inputs in int8");
     weight_scales_ = &file.tensor(name + ".weight_scales", {outputs});
     const float* input_scales = file.tensor(name + ".input_scales", {inputs}).floats();
-    panels_.levels_per_unit = AlignedArray<float>(static_cast<size_t>(padded(inputs)));
+    panels_.reciprocal_scales = AlignedArray<float>(static_cast<size_t>(padded(inputs)));
     for (int i = 0; i < inputs; ++i) {
-      panels_.levels_per_unit[i] = 1.0f / input_scales[i];
-      if (!(input_scales[i] > 0 && std::isfinite(panels_.levels_per_unit[i])))
-        throw LoadError(MULTIRES_MALFORMED, name + ".input_scales are not all above 0, or too small");
+      panels_.reciprocal_scales[i] = 1.0f / input_scales[i];
+      if (!(input_scales[i] > 0 && std::isfinite(panels_.reciprocal_scales[i])))
+        throw LoadError(MULTIRES_MALFORMED, name + ".input_scales has a value that is not above 0, or too small");
     }
     for (int row = 0; row < outputs; ++row)
       if (!(weight_scales_->floats()[row] > 0))
-        throw LoadError(MULTIRES_MALFORMED, name + ".weight_scales are not all above 0");
+        throw LoadError(MULTIRES_MALFORMED, name + ".weight_scales has a value that is not above 0");
   }
 
   void make_room(int count, int last) {
@@ -57,7 +57,7 @@ class Filler {
     panels_.bias[output] = bias_.floats()[row];
     if (panels_.dtype != DType::kInt8) return;
     panels_.scales[output] = weight_scales_->floats()[row];
-    // Modulo 2^32, as the products are summed: what is too much comes off again, whatever overflows between.
+    // Modulo 2^32, like the sums of products: an overflow in between cancels.
     uint32_t sum = 0;
     for (size_t i = 0; i < inputs; ++i) sum += static_cast<uint32_t>(static_cast<int8_t>(from[i]));
     const uint32_t offset = 0u - 128u * sum;

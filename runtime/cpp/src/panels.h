@@ -1,4 +1,4 @@
-// Matrices from a weights file into the layout that the products read.
+// Copying matrices of a weights file to the layout that the products read.
 #pragma once
 
 #include <string>
@@ -8,11 +8,11 @@
 
 namespace multires {
 
-// `name`.weight (outputs, inputs), in float32 or `precision`, and `name`.bias; of int8 weights also
-// `name`.weight_scales (outputs) and `name`.input_scales (inputs). These throw LoadError.
+// Reads `name`.weight (outputs, inputs), of float32 or `precision`, and `name`.bias; for int8 weights also
+// `name`.weight_scales (outputs) and `name`.input_scales (inputs). Throws LoadError.
 Panels read_panels(const WeightsFile& file, const std::string& name, int inputs, int outputs, DType precision);
 
-// The matrix (2 * channels, channels) in front of GLU, values and gates side by side; see Layer::mixing.
+// The matrix (2 * channels, channels) before GLU, with values and gates in the same panel; see Layer::mixing.
 Panels read_glu_panels(const WeightsFile& file, const std::string& name, int channels, DType precision);
 
 }  // namespace multires

@@ -13,7 +13,8 @@ int32_t check_window(const multires_info& info, int32_t window) {
   if (window < 0 || window > kMaxWindow)
     throw LoadError(MULTIRES_ARGUMENT, "window is " + std::to_string(window) + ", expected 1 to " +
                                            std::to_string(kMaxWindow) + ", 0 for everything so far, or " +
-                                           std::to_string(MULTIRES_DEFAULT_WINDOW) + " for what the weights say");
+                                           std::to_string(MULTIRES_DEFAULT_WINDOW) +
+                                           " for the window of the weights file");
   if (window > 0 && info.autoregressive)
     throw LoadError(MULTIRES_ARGUMENT,
                     "window is " + std::to_string(window) + ", but an autoregressive model does not pool");

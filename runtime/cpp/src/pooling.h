@@ -1,4 +1,4 @@
-// Pooling over time in the streams of a classifier: the mean of the last `window` steps, or of all so far for 0.
+// Pooling over time in the streams of a classifier: the mean of the last `window` steps, or of all steps for 0.
 #pragma once
 
 #include <cstdint>
@@ -12,20 +12,20 @@ namespace multires {
 
 constexpr int kMaxWindow = 1 << 24;
 
-// The window that the weights say. Throws LoadError.
+// The window of the weights file. Throws LoadError.
 int32_t read_window(const WeightsFile& file);
-// The window of a new state, from what its caller says. Throws LoadError.
+// The window of a new state for the argument of its caller. Throws LoadError.
 int32_t check_window(const multires_info& info, int32_t window);
-// Floats that the rings of one stream take.
+// The number of floats in the rings of one stream.
 int64_t pool_values(const multires_info& info);
 
-// What `batch` streams remember.
+// The pooled states of `batch` streams.
 struct Pool {
   Pool() = default;
   Pool(const multires_info& info, int batch, int window);
 
   int window = 0;
-  AlignedArray<float> sum, sum_error;      // (batch, d_model): of everything, or of this block
+  AlignedArray<float> sum, sum_error;      // (batch, d_model): of all steps, or of this block of a window
   AlignedArray<float> block, block_error;  // (batch, d_model): of the last block; windows only
   AlignedArray<float> prefix;              // (batch, window + 1, 2 * d_model); windows only
   std::vector<multires_part> parts;

@@ -1,5 +1,5 @@
-// One row of features into the pool of its stream, and the mean out of it. Included by kernels_impl.h, so that it
-// is compiled for each instruction set.
+// Adding a row of features to the pool of its stream, and reading the mean. Included by kernels_impl.h, so that it is
+// compiled for each instruction set.
 #pragma once
 
 #include "pooling.h"
@@ -7,14 +7,14 @@
 namespace multires {
 namespace {
 
-// Sum two numbers exactly: the rounded sum, and what rounding lost (Knuth, TAOCP 2, 4.2.2).
+// The rounded sum of two numbers, and its rounding error (Knuth, TAOCP 2, 4.2.2).
 inline float two_sum(float a, float b, float& lost) {
   const float sum = a + b, added = sum - a, had = sum - added;
   lost = (a - had) + (b - added);
   return sum;
 }
 
-// Adds to a sum kept in two numbers, and moves into the first what has gathered in the second.
+// Adds to a sum of two numbers, and moves as much of the second into the first as it can represent.
 inline void add_exactly(float& sum, float& error, float addend) {
   float lost;
   const float rounded = two_sum(sum, addend, lost);
@@ -23,7 +23,7 @@ inline void add_exactly(float& sum, float& error, float addend) {
   error = owed - (sum - rounded);
 }
 
-// Takes stream b's row of features after `position` others, and gives the mean. See export/graphs/pooling.py.
+// Adds the row of features x of stream b after `position` others, and writes the mean. See export/graphs/pooling.py.
 void pool_row(Pool& pool, int d, int64_t position, int b, const float* x, float* pooled) {
   const size_t row = static_cast<size_t>(b) * d;
   float *sum = pool.sum.data() + row, *error = pool.sum_error.data() + row;

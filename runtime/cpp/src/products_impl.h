@@ -1,5 +1,5 @@
-// Products of a matrix in panels with rows of inputs, in each type that weights have. Included by
-// kernels_impl.h, whose vectors it uses.
+// Products of a matrix in panels with rows of inputs, for each type of weights. Included by kernels_impl.h, whose
+// vectors it uses.
 
 namespace multires {
 namespace {
@@ -18,10 +18,10 @@ struct FloatPanel {
 
   typedef typename Lanes<W>::Type Sum;
   static constexpr int kLanes = sizeof(Sum) / sizeof(float);
-  static constexpr int kRows = MULTIRES_ROWS * kLanes / kVector;  // as many sums, however long they are
+  static constexpr int kRows = MULTIRES_ROWS * kLanes / kVector;  // the same number of registers for any length
 
-  // out[r][c .. c + V vectors) = bias + weights * in[r] for R rows. Each sum is taken in the order of the
-  // inputs, so that R and V change no bit of it.
+  // out[r][c .. c + V vectors) = bias + weights * in[r] for R rows. Each sum is in the order of the inputs, so R and V
+  // change no bit.
   template <int R, int V>
   void columns(int c, const float* in, size_t stride, float* out) const {
     constexpr int N = V * kVector / kLanes;
@@ -74,7 +74,7 @@ void multiply(const Panels& panels, const float* in, size_t stride, int rows, Us
   multiply_panels<FloatPanel<float>>(panels, in, stride, rows, use);
 }
 
-// The same of a matrix of any type. `bytes` is scratch for rows of int8, as far apart as those of `in`.
+// The same for a matrix of any type. `bytes` is scratch for quantized rows, with the stride of `in`.
 template <typename Use>
 void multiply(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, Use use) {
   switch (panels.dtype) {
@@ -83,7 +83,7 @@ void multiply(const Panels& panels, const float* in, size_t stride, int rows, ui
     case DType::kInt8: break;
   }
   for (int row = 0; row < rows; ++row)
-    quantize_row(in + row * stride, panels.inputs, panels.levels_per_unit.data(), bytes + row * stride);
+    quantize_row(in + row * stride, panels.inputs, panels.reciprocal_scales.data(), bytes + row * stride);
   multiply_panels<Int8Panel>(panels, bytes, stride, rows, use);
 }
 

@@ -1,10 +1,10 @@
-// The rates of this CPU that bound a step from below, measured with the instructions of the kernels:
-// reading memory, and multiplying and adding. Included by kernels_impl.h, whose vectors it uses.
+// Two rates of this CPU that bound the time of a step from below: reading memory, and multiply-adds. They use the
+// instructions of the kernels. Included by kernels_impl.h, whose vectors it uses.
 
 namespace multires {
 namespace {
 
-// The sum of `count` floats, a multiple of kReadUnit: a matrix-vector product reads its weights no faster.
+// The sum of `count` floats, a multiple of kReadUnit. A matrix-vector product cannot read its weights faster.
 float read_floats(const float* p, size_t count) {
   constexpr int chains = 8;
   static_assert(kReadUnit % (chains * kVector) == 0, "no remainder");
@@ -18,8 +18,8 @@ float read_floats(const float* p, size_t count) {
   return total(sum);
 }
 
-// `count` multiply-adds, a multiple of kMultiplyAddUnit, in chains that wait for nothing but themselves: as
-// many as hide the latency and fit into the registers.
+// `count` multiply-adds, a multiple of kMultiplyAddUnit, in independent chains: enough to hide the latency, and few
+// enough for the registers.
 float multiply_adds(float factor, float addend, size_t count) {
 #if defined(__aarch64__)
   constexpr int chains = 20;

@@ -25,7 +25,7 @@ size_t parts_bytes(const State& state) {
   return bytes;
 }
 
-// Floats by their bits: neither alignment nor the compiler's view of NaN matters.
+// Tests the bits: this needs no alignment, and no assumption of the compiler about NaN.
 template <typename Bits, Bits kExponent>
 bool all_finite(const unsigned char* data, size_t bytes) {
   bool finite = true;
@@ -50,7 +50,7 @@ bool all_good(const multires_part& part, const unsigned char* data) {
   switch (part.dtype) {
     case MULTIRES_INT64: return all_positions(data, part.bytes);
     case MULTIRES_FLOAT16: return all_finite<uint16_t, 0x7c00>(data, part.bytes);
-    case MULTIRES_INT8: return true;  // every byte is a number
+    case MULTIRES_INT8: return true;  // every byte is valid
     case MULTIRES_FLOAT32: break;
   }
   return all_finite<uint32_t, 0x7f800000>(data, part.bytes);

@@ -1,4 +1,4 @@
-// A state as bytes: a header that says what it is of, and the state's parts one after another.
+// A state as bytes: a header that names the network, and the parts of the state one after another.
 //
 //   offset  type    what
 //   0       char[8] "MRSTATE" and a zero
@@ -11,7 +11,7 @@
 //   40      uint64  digest of the parts
 //   48              the parts, sorted by name, each row-major
 //
-// All of it little-endian, like the weights file.
+// Everything is little-endian, like the weights file.
 #pragma once
 
 #include <cstddef>
@@ -20,11 +20,11 @@
 
 namespace multires {
 
-constexpr int64_t kMaxPosition = static_cast<int64_t>(1) << 62;  // no stream comes near, no sum overflows
+constexpr int64_t kMaxPosition = static_cast<int64_t>(1) << 62;  // out of reach of any stream; sums do not overflow
 
 size_t snapshot_size(const State& state) noexcept;
 void save_snapshot(const State& state, unsigned char* buffer) noexcept;
-// Anything but MULTIRES_OK leaves the state as it was.
+// The state changes only if the result is MULTIRES_OK.
 multires_status load_snapshot(State& state, const unsigned char* buffer, size_t size) noexcept;
 
 }  // namespace multires

@@ -43,10 +43,10 @@ void State::make_queues() {
   for (int j = 0; j < depth; ++j) {
     const uint64_t most = (static_cast<uint64_t>(1) << 40) - values;
     if (static_cast<uint64_t>(model.slots[j]) > most / static_cast<uint64_t>(wide) / static_cast<uint64_t>(batch))
-      throw LoadError(MULTIRES_MEMORY, "queues of more than 2^40 values were asked for");
+      throw LoadError(MULTIRES_MEMORY, "the queues would have more than 2^40 values");
     values += static_cast<size_t>(batch * model.slots[j] * wide);
   }
-  // In one piece, so that large pages can carry them; vector loads may reach past the last channel.
+  // One array, so that it can be on large pages. It is longer because vector loads may read past the last channel.
   const size_t each = size_of(model.queues);
   rings_ = AlignedArray<unsigned char>((values + kLane) * each);
   names.reserve(static_cast<size_t>(depth));

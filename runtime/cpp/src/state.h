@@ -1,4 +1,4 @@
-// One or several streams: what they remember, in the layout of the step graph's states.
+// The state of one or several streams, in the layout of the step graph's states.
 #pragma once
 
 #include <string>
@@ -19,22 +19,22 @@ struct State {
   const int batch;
 
   AlignedArray<int64_t> position;             // (batch): steps seen
-  std::vector<unsigned char*> queues;         // scale j: (batch, slots, n_layers * d_model) of Model::queues
+  std::vector<unsigned char*> queues;         // scale j: (batch, slots, n_layers * d_model) of type Model::queues
   Pool pool;
 
   std::vector<std::string> names;
   std::vector<multires_part> parts;  // sorted by name
 
-  // position modulo the slots of each scale, (batch, depth): so that no step divides.
+  // position modulo the slots of each scale, (batch, depth), so that a step does not divide.
   AlignedArray<int64_t> heads;
   void find_heads();
   void zero(int row);
 
-  // Scratch of one block of rows; no meaning between calls.
+  // Scratch for one block of rows; unused between calls.
   AlignedArray<float> x, mixed, gated;
   AlignedArray<float> pooled;
-  AlignedArray<uint8_t> bytes;       // what int8 products read
-  std::vector<unsigned char*> taps;  // of each row, total_taps places in the rings
+  AlignedArray<uint8_t> bytes;       // the quantized inputs of products
+  std::vector<unsigned char*> taps;  // for each row, total_taps addresses in the rings
 
  private:
   AlignedArray<unsigned char> rings_;  // the queues of all scales, in one piece

@@ -42,12 +42,12 @@ void check_values(const Tensor& tensor, const std::string& name) {
     const uint16_t* values = static_cast<const uint16_t*>(tensor.data);
     for (size_t i = 0; i < tensor.count; ++i) good &= (values[i] & 0x7c00) != 0x7c00;
   } else {
-    // Symmetric; and without -128, the sum of two products of bytes fits into 16 bits.
+    // Weights are symmetric. Without -128, the sum of two products of bytes also fits into 16 bits.
     const int8_t* values = static_cast<const int8_t*>(tensor.data);
     for (size_t i = 0; i < tensor.count; ++i)
-      if (values[i] == -128) malformed("tensor " + name + " holds -128, expected -127 to 127");
+      if (values[i] == -128) malformed("tensor " + name + " contains -128, expected -127 to 127");
   }
-  if (!good) malformed("tensor " + name + " holds NaN or infinity");
+  if (!good) malformed("tensor " + name + " contains NaN or infinity");
 }
 
 }  // namespace
@@ -64,7 +64,7 @@ WeightsFile::WeightsFile(const std::string& path) {
   struct stat status;
   if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size < 8) {
     close(file);
-    throw LoadError(MULTIRES_MALFORMED, path + ": not a file, or too short to hold weights");
+    throw LoadError(MULTIRES_MALFORMED, path + ": not a file, or too short for weights");
   }
   size_ = static_cast<size_t>(status.st_size);
   void* mapped = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
@@ -98,7 +98,7 @@ WeightsFile::~WeightsFile() {
 }
 
 void WeightsFile::parse() {
-  if (size_ < 8) malformed("too short to hold weights");
+  if (size_ < 8) malformed("too short for weights");
   uint64_t header_size = 0;
   for (int i = 7; i >= 0; --i) header_size = header_size << 8 | bytes_[i];
   if (header_size > kMaxHeader || header_size > size_ - 8) malformed("the header is longer than the file");
@@ -130,10 +130,10 @@ void WeightsFile::parse() {
     const int64_t first = offsets.numbers[0], last = offsets.numbers[1];
     if (first > last || static_cast<size_t>(last) > data_size || static_cast<size_t>(first) % each != 0 ||
         static_cast<size_t>(last - first) != tensor.count * each)
-      malformed("tensor " + name + " does not lie where the header says");
-    // Tensors that share bytes would be read again and again: refused before that, not after.
+      malformed("tensor " + name + " has data_offsets that do not fit its shape or the file");
+    // Refused before the values are read: a small file could otherwise name the same bytes many times.
     used += tensor.count * each;
-    if (used > data_size) malformed("tensors lie on top of each other");
+    if (used > data_size) malformed("tensors overlap");
     tensor.data = data + first;
     check_values(tensor, name);
     tensors_[name] = tensor;

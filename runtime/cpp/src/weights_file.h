@@ -1,4 +1,4 @@
-// A safetensors file, in a file or in memory, checked whole before anything in it is used.
+// A safetensors file, on disk or in memory. All of it is checked before any of it is used.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@
 
 namespace multires {
 
-// What goes wrong while loading; never leaves the library (see c_api.cpp).
+// An error while loading; c_api.cpp turns it into a status.
 struct LoadError : std::runtime_error {
   LoadError(multires_status code, const std::string& message) : std::runtime_error(message), status(code) {}
   multires_status status;
@@ -30,34 +30,34 @@ struct Tensor {
   const void* data;  // little-endian, aligned to its type, inside the file
   size_t count;
 
-  // Of a tensor that was asked for by this type.
+  // Only for a tensor of float32.
   const float* floats() const { return static_cast<const float*>(data); }
 };
 
-// The weights file that a path means: itself, or that of the bundle whose folder it is.
+// The weights file of a path: the path itself, or the weights of the bundle in that folder.
 std::string find_weights(const std::string& path);
 
 class WeightsFile {
  public:
   explicit WeightsFile(const std::string& path);  // maps it
-  // Reads it where it lies, which must stay as it is while this object lives; copies it if the address is
-  // no multiple of 4.
+  // Reads the memory in place; it must not change while this object exists. Copies it if the address is not a
+  // multiple of 4.
   WeightsFile(const void* data, size_t size);
   ~WeightsFile();
   WeightsFile(const WeightsFile&) = delete;
   WeightsFile& operator=(const WeightsFile&) = delete;
 
-  // A tensor of exactly this shape, in float32; throws MULTIRES_MALFORMED otherwise. -1 stands for any size.
+  // A float32 tensor of exactly this shape; throws MULTIRES_MALFORMED otherwise. -1 allows any size.
   const Tensor& tensor(const std::string& name, const std::vector<int64_t>& shape) const;
-  // The same in float32 or in `other`.
+  // The same, of float32 or `other`.
   const Tensor& tensor(const std::string& name, const std::vector<int64_t>& shape, DType other) const;
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
   size_t size() const { return size_; }  // bytes
-  // Metadata; throws MULTIRES_MALFORMED if it is not there, or is no number from low to high.
+  // Metadata; throws MULTIRES_MALFORMED if the key is missing, or the value is not a number from low to high.
   const std::string& text(const std::string& key) const;
   int64_t number(const std::string& key, int64_t low, int64_t high) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  // A digest of all tensors with their names: the same network has the same one, whatever its metadata.
+  // A digest of all tensors with their names. Metadata does not change it.
   uint64_t fingerprint() const;
 
  private:

@@ -9,7 +9,7 @@ inline namespace v0 {
 namespace tensorrt {
 namespace {
 
-// Functions of the driver, which is not linked.
+// Functions of the driver, which is loaded at run time.
 struct Driver {
   CUresult(CUDAAPI* module_load)(CUmodule*, const void*);
   CUresult(CUDAAPI* module_unload)(CUmodule);
@@ -39,7 +39,9 @@ struct Driver {
     void* found = nullptr;
     cudaDriverEntryPointQueryResult result{};
     tensorrt::check(cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result), name);
-    if (!found) throw Error(MULTIRES_DEVICE, std::string("the CUDA driver has no ") + name + "; it needs one of 12.0");
+    if (!found)
+      throw Error(MULTIRES_DEVICE,
+                  std::string("the CUDA driver has no ") + name + "; install a driver for CUDA 12.0 or later");
     function = reinterpret_cast<Function>(found);
   }
 };
@@ -56,7 +58,7 @@ void require_device() {
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess)
     throw Error(MULTIRES_DEVICE, std::string("needs a CUDA device: ") + cudaGetErrorString(status));
-  if (count < 1) throw Error(MULTIRES_DEVICE, "needs a CUDA device, and there is none here");
+  if (count < 1) throw Error(MULTIRES_DEVICE, "needs a CUDA device; the driver found none");
   check(cudaSetDevice(0), "cudaSetDevice");
 }
 
@@ -102,7 +104,7 @@ void RingKernels::launch(const CUfunction (&kernels)[4], const RingMove& move, v
   while (move.row_bytes % kWords[which]) ++which;  // the last is 1
   RingMove of = move;
   int words = move.row_bytes / kWords[which];
-  // gather_taps has one parameter less, and reads no further.
+  // gather_taps has one parameter less and ignores the last.
   void* parameters[] = {&of.accesses, &of.count, &of.position, &of.rows, &of.batch, &words, &next_position};
   const unsigned threads = static_cast<unsigned>(std::min(256, (words + 31) / 32 * 32));
   driver().check(driver().launch(kernels[which], static_cast<unsigned>(move.batch), static_cast<unsigned>(move.count),

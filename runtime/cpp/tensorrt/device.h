@@ -1,4 +1,4 @@
-// What is needed of CUDA: memory that frees itself, a stream, captured graphs, and the ring kernels.
+// CUDA for this library: memory, a stream, captured graphs, and the ring kernels.
 #pragma once
 
 #include <cuda.h>
@@ -17,10 +17,10 @@ inline void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) throw Error(MULTIRES_DEVICE, std::string(what) + ": " + cudaGetErrorString(status));
 }
 
-// Throws Error unless there is a device that this driver and runtime serve.
+// Throws Error if this driver and runtime find no device.
 void require_device();
 
-// Bytes on the device, or on the host in pages that copies need not stage; zeroed.
+// Zeroed memory on the device, or pinned memory on the host.
 class Memory {
  public:
   enum class Place { kDevice, kHost };
@@ -53,7 +53,7 @@ class CudaStream {
   cudaStream_t stream_ = nullptr;
 };
 
-// Work that was recorded on a stream, to be launched as one.
+// Work that was recorded on a stream, and is launched as a whole.
 class Graph {
  public:
   Graph() = default;
@@ -64,7 +64,7 @@ class Graph {
   }
   template <typename Work>
   void capture(cudaStream_t stream, Work work) {
-    // Of this thread only: others may allocate meanwhile.
+    // Restricts this thread only: others may allocate meanwhile.
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
     cudaGraph_t recorded = nullptr;
     try {
@@ -84,14 +84,14 @@ class Graph {
   cudaGraphExec_t graph_ = nullptr;
 };
 
-// One read or write of a ring by every row of the batch; the same in rings.cu.
+// One read or write of a ring by every row of the batch; rings.cu has the same struct.
 struct RingAccess {
   void* ring;
   int slots, delay;
 };
-static_assert(sizeof(RingAccess) == 16, "the layout that rings.cu has");
+static_assert(sizeof(RingAccess) == 16, "the layout in rings.cu");
 
-// Rows moved between rings and a dense buffer (batch, count, row_bytes); all pointers are the device's.
+// A copy of rows between rings and a dense buffer (batch, count, row_bytes). All pointers are on the device.
 struct RingMove {
   const void* accesses;
   int count;
@@ -100,8 +100,8 @@ struct RingMove {
   int batch, row_bytes;
 };
 
-// rings.cu, translated by the driver for this device. The driver is found when it is first needed: a program
-// that links this starts on a machine without one.
+// The kernels of rings.cu, which the driver translates for this device. The driver is loaded on first use: a program
+// with this library starts on a machine without a driver.
 class RingKernels {
  public:
   RingKernels();
@@ -109,7 +109,7 @@ class RingKernels {
   RingKernels& operator=(const RingKernels&) = delete;
   ~RingKernels();
   void gather(const RingMove& move, cudaStream_t stream) const;
-  // next_position (batch) gets position + 1, unless it is null.
+  // Writes position + 1 to next_position (batch), unless it is null.
   void push(const RingMove& move, void* next_position, cudaStream_t stream) const;
 
  private:

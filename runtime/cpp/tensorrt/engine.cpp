@@ -56,7 +56,7 @@ int Bank::reads() const {
 }
 
 LoadedEngine::LoadedEngine(const std::string& path, const Model& model_) : model(model_), name(path) {
-  // Without a device, createInferRuntime gives a pointer that is neither null nor of use.
+  // Without a device, createInferRuntime returns an invalid pointer that is not null.
   require_device();
   const std::vector<char> content = read_file(path);
   runtime.reset(nvinfer1::createInferRuntime(log));
@@ -86,9 +86,10 @@ LoadedEngine::LoadedEngine(const std::string& path, const Model& model_) : model
   largest_batch = static_cast<int>(engine->getProfileShape(inputs[0].c_str(), 0, OptProfileSelector::kMAX).d[0]);
   if (banks.empty()) {
     if (!knows_aliases(NV_TENSORRT_VERSION) && knows_aliases(getInferLibVersion()))
-      refuse(MULTIRES_UNSUPPORTED,
-             "this program was compiled with TensorRT's headers from before 10.15 and runs a later library, whose "
-             "queues in place it does not see: compile it with that library's headers");
+      refuse(
+          MULTIRES_UNSUPPORTED,
+          "this program was compiled with headers of TensorRT before 10.15 and runs with a later library, so it does "
+          "not know which queues are updated in place; compile it with the headers of that library");
     for (const multires_part& part : parts) in_place |= updates_in_place(part.name);
   } else {
     kernels = std::make_unique<RingKernels>();
@@ -113,7 +114,7 @@ bool LoadedEngine::updates_in_place(const std::string& state) const {
 #endif
 }
 
-// A queue of scale j is read at every multiple of 2^j that it has a slot for, the window's ring at its end.
+// A queue of scale j is read at every multiple of 2^j for which it has a slot; the ring of a window at its end.
 void LoadedEngine::find_banks(const std::vector<multires_part>& parts) {
   Bank queues{"taps", "pushes", {}, 0}, pool{"pool_taps", "pool_pushes", {}, 0};
   for (const multires_part& part : parts) {
@@ -133,14 +134,15 @@ void LoadedEngine::find_banks(const std::vector<multires_part>& parts) {
 
 void LoadedEngine::check_tensor(const std::string& tensor, const std::vector<std::int64_t>& shape,
                                 nvinfer1::DataType dtype) const {
-  if (!has(tensor)) refuse(MULTIRES_MISMATCH, "has no " + tensor + ", so it is of another network, or of no step");
+  if (!has(tensor))
+    refuse(MULTIRES_MISMATCH, "has no " + tensor + ": it belongs to another network, or is not an engine of a step");
   const nvinfer1::Dims found = engine->getTensorShape(tensor.c_str());
   bool same = found.nbDims == static_cast<int>(shape.size()) && engine->getTensorDataType(tensor.c_str()) == dtype;
   for (int i = 1; same && i < found.nbDims; ++i) same = found.d[i] == shape[static_cast<std::size_t>(i)];
   if (!same)
     refuse(MULTIRES_MISMATCH, "its " + tensor +
-                                  " has another type or shape than the model's: it is of another network, "
-                                  "or the weights are of another precision");
+                                  " has another type or shape than the model's: it belongs to another network, "
+                                  "or the weights have another precision");
 }
 
 void LoadedEngine::check_tensors(const std::vector<multires_part>& parts) const {

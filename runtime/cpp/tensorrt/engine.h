@@ -1,4 +1,4 @@
-// TensorRT's objects of one engine file, and what was found to be in it.
+// TensorRT's objects for one engine file, and the contents that were found in it.
 #pragma once
 
 #include <NvInferRuntime.h>
@@ -15,7 +15,7 @@ namespace multires {
 inline namespace v0 {
 namespace tensorrt {
 
-// Keeps the last error, which TensorRT tells nobody else.
+// Keeps the last error, which TensorRT only logs.
 class Log : public nvinfer1::ILogger {
  public:
   void log(Severity severity, const char* text) noexcept override;
@@ -26,8 +26,8 @@ class Log : public nvinfer1::ILogger {
   std::string last_;
 };
 
-// Rings that an engine of a taps graph leaves to the ring kernels: those of its input `taps`, and rows for
-// them in its output `pushes`.
+// Rings that the ring kernels update for an engine of a taps graph: they fill its input `taps`, and take rows from its
+// output `pushes`.
 struct Bank {
   struct Ring {
     std::string state;
@@ -48,14 +48,14 @@ struct LoadedEngine {
   Log log;
   std::unique_ptr<nvinfer1::IRuntime> runtime;
   std::unique_ptr<nvinfer1::ICudaEngine> engine;
-  std::unique_ptr<RingKernels> kernels;  // with banks only
+  std::unique_ptr<RingKernels> kernels;  // only if there are banks
   std::vector<Bank> banks;
-  std::vector<std::string> tensors, inputs;  // all of them by name; the inputs alone
+  std::vector<std::string> tensors, inputs;  // the names of all tensors, and of the inputs
   int smallest_batch = 0, largest_batch = 0;
   bool in_place = false;
 
   bool has(const std::string& tensor) const;
-  // Whether a state's output must share its input's memory. To bind any other pair so is undefined.
+  // Whether the output of a state must share the memory of its input. For any other pair that is undefined.
   bool updates_in_place(const std::string& state) const;
   std::unique_ptr<nvinfer1::IExecutionContext> context(int batch) const;
 

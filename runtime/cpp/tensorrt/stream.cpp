@@ -1,5 +1,5 @@
-// Streams on the device. Every state has one buffer where the engine or the ring kernels update it in place,
-// else two that change roles at each step, and a graph is captured for either role.
+// Streams on the device. A state that the engine or the ring kernels update in place has one buffer. Any other state
+// has two, which swap roles at each step; one graph is captured for each role.
 
 #include <cstring>
 
@@ -13,7 +13,7 @@ namespace {
 using Place = Memory::Place;
 
 struct Placed {
-  multires_part part;  // of the host's state: name, layout, and where a snapshot is put together
+  multires_part part;  // of the host's state: name, layout, and memory for snapshots
   Memory memory[2];
   bool in_place;
   void* now(int turn) const { return memory[in_place ? 0 : turn].data(); }
@@ -31,7 +31,7 @@ struct StreamState {
   std::shared_ptr<const LoadedEngine> engine;
   int batch;
   std::size_t sample_bytes, output_bytes;
-  multires::Stream host;  // its state is the layout of this one's, and what snapshots are made of
+  multires::Stream host;  // its state has the same layout; snapshots are made from it
   CudaStream stream;
   Memory host_sample, host_output, sample, output;
   std::vector<Placed> states;
@@ -154,7 +154,7 @@ void StreamState::enqueue_with_copies(int t) const {
   check(cudaMemcpyAsync(host_output.data(), output.data(), output_bytes, cudaMemcpyDeviceToHost, stream), "copy of y");
 }
 
-// What TensorRT puts off until a first run, no graph can hold.
+// TensorRT does some work at the first run, which a graph cannot record.
 void StreamState::warm_up() {
   check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");  // memory is zeroed on another stream
   for (int t : {0, 1}) enqueue(t);
@@ -234,11 +234,11 @@ multires_status Stream::reset(std::int32_t row) noexcept {
                 : cudaMemsetAsync(at + static_cast<std::size_t>(row) * each, 0, each, state_->stream);
     if (status) return state_->fail(status);
   }
-  return MULTIRES_OK;  // the next step comes behind it on the stream
+  return MULTIRES_OK;  // the next step follows on the same stream
 }
 
 std::vector<unsigned char> Stream::save() const {
-  if (!state_) throw Error(MULTIRES_ARGUMENT, "a stream that was moved from has no state");
+  if (!state_) throw Error(MULTIRES_ARGUMENT, "a moved-from stream has no state");
   check(cudaSetDevice(0), "cudaSetDevice");
   for (const Placed& placed : state_->states)
     check(cudaMemcpyAsync(placed.part.data, placed.now(state_->turn), placed.part.bytes, cudaMemcpyDeviceToHost,
@@ -250,8 +250,8 @@ std::vector<unsigned char> Stream::save() const {
 }
 
 void Stream::load(const unsigned char* snapshot, std::size_t size) {
-  if (!state_) throw Error(MULTIRES_ARGUMENT, "a stream that was moved from has no state");
-  state_->host.load(snapshot, size);  // checked whole before anything changes
+  if (!state_) throw Error(MULTIRES_ARGUMENT, "a moved-from stream has no state");
+  state_->host.load(snapshot, size);  // checks all of it before anything changes
   check(cudaSetDevice(0), "cudaSetDevice");
   for (const Placed& placed : state_->states)
     check(cudaMemcpyAsync(placed.now(state_->turn), placed.part.data, placed.part.bytes, cudaMemcpyHostToDevice,

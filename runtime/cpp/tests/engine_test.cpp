@@ -1,8 +1,8 @@
 // Checks of the C interface on a real weights file, meant to run under sanitizers:
 //   engine_test WEIGHTS SCRATCH [ROUNDS]
-// Steps and chunks agree to the last bit, rows are independent, a file and a buffer give the same model,
-// rounding modes change nothing, wrong arguments are refused, and no damage to the file does more than give an error.
-// ROUNDS is how many damaged files are tried. Exits 0 when all of it holds.
+// Steps and chunks agree to the last bit, rows are independent, a file and a buffer give the same model, rounding modes
+// change nothing, wrong arguments are refused, and a damaged file is an error. ROUNDS is the number of damaged files.
+// Exits 0 on success.
 
 #include <algorithm>
 #include <cfenv>
@@ -28,7 +28,7 @@ void check_streams(const multires_model* model, int batch) {
   CHECK(multires_reset(b, batch - 1) == MULTIRES_OK);
   CHECK(std::memcmp(whole.data(), pieces.data(), whole.size() * sizeof(float)) == 0);
 
-  // The restarted row begins anew; the others go on as they would have.
+  // The restarted row begins again; the others continue unchanged.
   std::vector<float> on(row * kSteps), restarted(row * kSteps);
   CHECK(feed(a, info, inputs, batch, 0, kSteps, on.data()) == MULTIRES_OK);
   CHECK(feed(b, info, inputs, batch, 0, kSteps, restarted.data()) == MULTIRES_OK);
@@ -38,7 +38,7 @@ void check_streams(const multires_model* model, int batch) {
       CHECK(restarted[t * row + i] == (last ? whole : on)[t * row + i]);
     }
 
-  // A state copied part by part goes on as the original does.
+  // A state that is copied part by part continues like the original.
   CHECK(multires_reset(b, -1) == MULTIRES_OK);
   for (int32_t i = 0; i < multires_state_parts(a); ++i) {
     multires_part from, to;
@@ -54,7 +54,7 @@ void check_streams(const multires_model* model, int batch) {
   multires_state_free(b);
 }
 
-// A program that rounds in another way gets the same bits, and its mode back.
+// In any rounding mode the bits are the same, and the mode is restored.
 void check_rounding(const char* path) {
   std::vector<float> expected;
   for (const int mode : {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
@@ -100,7 +100,7 @@ void check_refusals(const multires_model* model) {
   multires_model_free(nullptr);
 }
 
-// Loaded from memory at any address, and with the memory gone afterwards, it is the same model.
+// A model from memory, at any address and freed afterwards, equals the model from the file.
 void check_buffer(const multires_model* model, const std::string& whole) {
   const multires_info info = multires_model_info(model);
   const Inputs inputs = random_inputs(info, 1, 40, 4);
@@ -137,7 +137,7 @@ void check_damage(const std::string& whole, const std::string& scratch, int roun
     std::string damaged = whole;
     for (unsigned n = random() % 4 + 1; n > 0; --n) {
       const size_t where = random() % (round % 8 ? header : whole.size());
-      // Digits for digits reach further into the checks than noise does.
+      // Replacing digits by digits reaches more checks than noise does.
       damaged[where] = static_cast<char>(round % 2 ? '0' + random() % 10 : random());
     }
     if (round % 5 == 0) damaged.resize(random() % damaged.size());
@@ -159,7 +159,7 @@ void check_damage(const std::string& whole, const std::string& scratch, int roun
   }
 }
 
-// What holds of every network; the exact figures are compared with the configuration's from Python.
+// Bounds for every network; Python tests compare the exact figures with the configuration.
 void check_cost(const multires_model* model, const multires_info& info) {
   const multires_cost cost = multires_model_cost(model);
   const std::string precision = multires_model_metadata(model, "precision");

@@ -1,6 +1,6 @@
-// libFuzzer: any bytes as a snapshot give an error that leaves the state as it was, or a state that runs.
+// libFuzzer: any bytes as a snapshot give an error that does not change the state, or a state that runs.
 //   MULTIRES_FUZZ_WEIGHTS=weights.safetensors fuzz_snapshot CORPUS
-// Blind changes never get past the digests, so most are made on the contents, and the digest repaired.
+// Random changes never pass the digests, so most mutations change the contents and repair the digest.
 
 #include <cstdio>
 #include <cstdlib>
@@ -59,7 +59,7 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
   const char* path = std::getenv("MULTIRES_FUZZ_WEIGHTS");
   multires_model* model;
   char why[300];
-  if (!path) fail("MULTIRES_FUZZ_WEIGHTS names no weights file");
+  if (!path) fail("MULTIRES_FUZZ_WEIGHTS does not name a weights file");
   if (multires_model_load(path, &model, why, sizeof why) != MULTIRES_OK) fail(why);
   g_model = model;
   return 0;
@@ -67,7 +67,7 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned seed) {
   std::mt19937 random(seed);
-  // An empty corpus begins with a whole snapshot.
+  // An empty corpus begins with a valid snapshot.
   if (size < kHeader) {
     const auto state = new_state();
     for (int t = 0; t < kSteps; ++t) step(state.get());

@@ -1,7 +1,7 @@
 // libFuzzer: any bytes as a weights file give an error or a model that runs.
 //   fuzz_weights CORPUS -dict=fuzz_weights.dict
-// Blind changes hardly ever leave a file consistent, so most are made on its parts: the header as text
-// or as a tree whose sizes change everywhere at once, the weights as numbers.
+// Random changes rarely keep a file consistent, so most mutations change its parts: the header as text, or as a tree
+// whose sizes change everywhere at once, and the weights as numbers.
 
 #include <algorithm>
 #include <cstring>
@@ -17,7 +17,7 @@ extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
 namespace {
 
-constexpr size_t kLength = 8;  // of the number in front of the header
+constexpr size_t kLength = 8;  // of the number before the header
 
 struct Parts {
   std::string header, data;
@@ -61,7 +61,7 @@ void mutate_weights(std::string& data, std::mt19937& random) {
   }
 }
 
-// Changes numbers, or leaves an entry out, and lays the tensors out anew as the shapes then say.
+// Changes numbers, or removes an entry, and writes the tensors again with the new shapes.
 bool mutate_sizes(Parts& parts, std::mt19937& random, size_t max_size) {
   multires::Header header;
   try {
@@ -82,7 +82,7 @@ bool mutate_sizes(Parts& parts, std::mt19937& random, size_t max_size) {
   } else {
     key->second.text = std::to_string(size);
   }
-  if (random() % 4)  // wherever that size, or twice it, stands
+  if (random() % 4)  // wherever that size, or twice that size, occurs
     for (auto& [name, object] : header)
       for (int64_t& dimension : object["shape"].numbers)
         dimension = dimension == old ? size : dimension == 2 * old && old ? 2 * size : dimension;
@@ -100,7 +100,7 @@ bool mutate_sizes(Parts& parts, std::mt19937& random, size_t max_size) {
       count *= static_cast<size_t>(dimension);
       shape += (shape.empty() ? "" : ",") + std::to_string(dimension);
     }
-    // What is shorter than float32 must begin at a multiple of its size, which the file's order sees to.
+    // Each type must begin at a multiple of its size; the order of the file ensures it.
     const std::string& dtype = object["dtype"].text;
     const size_t first = data.size(), bytes = count * (dtype == "F16" ? 2 : dtype == "I8" ? 1 : sizeof(float));
     if (bytes > max_size - std::min(max_size, first)) return false;
@@ -136,7 +136,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   char message[128];
   const multires_status status = multires_model_load_buffer(data, size, &model, message, sizeof message);
   if ((status == MULTIRES_OK) != (model != nullptr) || (status == MULTIRES_OK) != (message[0] == '\0')) std::abort();
-  // An honest file may ask for gigabytes of past; that is for whoever makes a state to know.
+  // A valid file may need gigabytes of state; the caller decides whether to create one.
   if (!model || std::unique_ptr<multires::Model>(multires::Model::load(data, size))->stream_values() > 1 << 20) {
     multires_model_free(model);
     return 0;

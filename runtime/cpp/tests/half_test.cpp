@@ -1,7 +1,7 @@
 // float16 to float32 and back on every instruction set:
 //   half_test
-// All float16 values; and of float32, each of those, the middle between two neighbours, where the even one is
-// nearest, and what lies beside it. Exits 0 when every bit is right.
+// All float16 values. As float32: each of them, the middle between two neighbours, which rounds to the even one, and
+// the numbers next to the middle. Exits 0 if every bit is right.
 
 #include <cmath>
 #include <cstring>
@@ -28,7 +28,7 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (int half = 0; half < kInfinity; ++half) {
     const float x = value_of(half), middle = half + 1 < kInfinity ? x + (value_of(half + 1) - x) / 2 : 65520.0f;
-    // What is larger than the largest becomes the largest.
+    // A value that is too large becomes the largest.
     const int above = std::min(half + 1, kInfinity - 1);
     all.push_back({x, half});
     all.push_back({std::nextafter(middle, 0.0f), half});

@@ -1,8 +1,8 @@
-// Checks of the C++ header and of what it wraps beyond stepping:
+// Checks of the C++ header:
 //   header_test WEIGHTS OTHER_WEIGHTS
-// Models and streams own what they should, windows are chosen, snapshots go on as the original does, and
-// a foreign or damaged one is refused and changes nothing, and what is promised for real-time threads makes
-// no system call. Exits 0 when all of it holds.
+// Models and streams own their memory, windows can be chosen, a stream continues from a snapshot like the original, a
+// foreign or damaged snapshot is refused and changes nothing, and real-time functions make no system call. Exits 0 on
+// success.
 
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -100,7 +100,7 @@ void check_windows(const Model& model) {
     CHECK(Stream(model, 1, 0).window() == 0);
     return;
   }
-  // As long as nothing leaves the window, it makes no difference; then it does.
+  // The window makes a difference only after the first step leaves it.
   constexpr int kWindow = 9;
   const int d_output = model.info().d_output;
   Stream all(model, 1, 0), last(model, 1, kWindow);
@@ -150,7 +150,7 @@ void check_snapshots(const Model& model, const Model& other) {
   CHECK(multires_snapshot_save(Stream(model).handle(), small.data(), small.size()) == MULTIRES_ARGUMENT);
 }
 
-// What no digest tells of: a state that was bad when it was saved.
+// A state that was bad when it was saved, with a valid digest.
 void check_bad_states(const Model& model) {
   Stream bad(model), good(model);
   float* value = nullptr;
@@ -193,8 +193,8 @@ void check_bad_states(const Model& model) {
   for (const float y : feed(model, good, 0, 40)) CHECK(std::isfinite(y));
 }
 
-// A process that may only read, write and exit steps, runs, resets and keeps snapshots: any other system
-// call would kill it.
+// A process that may only read, write and exit does steps, runs, resets and snapshots: any other system call would kill
+// it.
 void check_real_time(const Model& model) {
   Stream stream(model, 2);
   std::vector<unsigned char> snapshot(multires_snapshot_size(stream.handle()));

@@ -1,7 +1,6 @@
 // The elementary functions against double precision, for every instruction set of this CPU:
 //   math_test
-// Prints the largest errors of each and exits 0 when all of them are within the bounds that
-// kernels_impl.h states.
+// Prints the largest errors, and exits 0 if all are within the bounds in kernels_impl.h.
 
 #include <cmath>
 #include <cstring>
@@ -33,7 +32,7 @@ std::vector<float> arguments() {
   return all;
 }
 
-// The largest |got - exact|, in units of what is allowed for each.
+// The largest |got - exact| in units of the allowed error.
 template <typename Exact, typename Allowed>
 double worst(void (*function)(const float*, float*, int), const std::vector<float>& x, Exact exact, Allowed allowed) {
   std::vector<float> y(x.size());
@@ -51,7 +50,7 @@ double worst(void (*function)(const float*, float*, int), const std::vector<floa
   return most;
 }
 
-// A count that is no multiple of a vector gives the same values, and touches nothing behind them.
+// A count that is not a multiple of a vector gives the same values, and changes nothing after them.
 bool ends_where_it_should(void (*function)(const float*, float*, int)) {
   std::vector<float> x(64), whole(64);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i) * 0.1f - 3.0f;
@@ -75,7 +74,7 @@ int main() {
     const multires::Kernels& kernels = multires::best_kernels();
     if (!seen.insert(kernels.isa).second) continue;  // this CPU lacks it
     const double gelu = worst(kernels.gelu, x, exact_gelu, [](double) { return 5e-7; });
-    // Below x = -87, where it is under 2^-125, only that it stays there.
+    // Below x = -87, where the sigmoid is under 2^-125, the test only checks that bound.
     const double sigmoid = worst(kernels.sigmoid, x, exact_sigmoid,
                                  [](double y) { return 5e-7 * y + (y < 2e-38 ? std::ldexp(1.0, -125) : 0); });
     std::printf("%s: gelu %.3g absolute, sigmoid %.3g relative\n", kernels.isa, gelu * 5e-7, sigmoid * 5e-7);

@@ -1,7 +1,7 @@
-// The products of int8 and float16 matrices on every instruction set, against sums that are exact:
+// The products of int8 and float16 matrices on every instruction set, compared with exact sums:
 //   products_test WEIGHTS
-// takes the matrices of a weights file. Every instruction set must have the same integers, for any rows at
-// once, for inputs at the borders of two levels and far beyond the range. Exits 0 when it is so.
+// uses the matrices of a weights file. The integers must be equal on every instruction set, for any number of rows, for
+// inputs in the middle of two quantized values, and far beyond the range. Exits 0 on success.
 
 #include <cmath>
 #include <cstring>
@@ -17,7 +17,7 @@ using multires::DType;
 using multires::Kernels;
 using multires::Panels;
 
-constexpr int kRows = 7;  // whole blocks of rows and single ones, on every instruction set
+constexpr int kRows = 7;  // whole blocks of rows and single rows, on every instruction set
 
 float widened(uint16_t half) {
   const int exponent = half >> 10 & 31, digits = half & 0x3ff;
@@ -30,13 +30,13 @@ std::vector<float> inputs_for(const Panels& panels, size_t stride, std::mt19937&
   for (size_t i = 0; i < x.size(); ++i) {
     const size_t input = i % stride;
     const bool scaled = panels.dtype == DType::kInt8 && input < static_cast<size_t>(panels.inputs);
-    const float scale = scaled ? 1.0f / panels.levels_per_unit[input] : 1.0f;
-    const float level = static_cast<float>(static_cast<int>(random() % 301) - 150);
+    const float scale = scaled ? 1.0f / panels.reciprocal_scales[input] : 1.0f;
+    const float whole = static_cast<float>(static_cast<int>(random() % 301) - 150);
     switch (i / stride) {
-      case 0: x[i] = 1e30f; break;  // every byte at its end: the largest sums of pairs
+      case 0: x[i] = 1e30f; break;  // every byte at its limit: the largest sums of pairs
       case 1: x[i] = i % 2 ? 1e30f : -1e30f; break;
-      case 2: x[i] = (level + 0.5f) * scale; break;  // between two levels
-      case 3: x[i] = std::nextafter((level + 0.5f) * scale, level); break;
+      case 2: x[i] = (whole + 0.5f) * scale; break;  // in the middle of two quantized values
+      case 3: x[i] = std::nextafter((whole + 0.5f) * scale, whole); break;
       default: x[i] = std::normal_distribution<float>(0, 50)(random) * scale;
     }
     if (panels.dtype != DType::kInt8) x[i] = std::min(1e3f, std::max(-1e3f, x[i]));
@@ -44,20 +44,19 @@ std::vector<float> inputs_for(const Panels& panels, size_t stride, std::mt19937&
   return x;
 }
 
-int level_of(float x, float per_unit) {
-  const volatile float product = x * per_unit;
-  const float level = std::nearbyint(product);
-  return static_cast<int>(std::min(127.0f, std::max(-128.0f, level)));
+int quantized(float x, float reciprocal) {
+  const volatile float product = x * reciprocal;
+  return static_cast<int>(std::min(127.0f, std::max(-128.0f, std::nearbyint(product))));
 }
 
-// Output `place` of a panel for one row, by the layout that model.h describes.
+// Checks output `place` of a panel for one row, with the layout in model.h.
 void check_output(const Panels& panels, int panel, int place, const float* x, float y) {
   const size_t width = static_cast<size_t>(panels.width(panel));
   if (panels.dtype == DType::kInt8) {
     int64_t sum = 0;
     const int8_t* weights = panels.panel<int8_t>(panel);
     for (int i = 0; i < panels.inputs; ++i)
-      sum += weights[(i / 4 * width + place) * 4 + i % 4] * level_of(x[i], panels.levels_per_unit[i]);
+      sum += weights[(i / 4 * width + place) * 4 + i % 4] * quantized(x[i], panels.reciprocal_scales[i]);
     CHECK(y == static_cast<float>(sum));
     return;
   }
@@ -75,7 +74,7 @@ void check_output(const Panels& panels, int panel, int place, const float* x, fl
 void check_products(const Kernels& kernels, Panels& panels, std::mt19937& random) {
   const size_t stride = static_cast<size_t>(multires::padded(panels.inputs)) + 16;
   const size_t outputs = static_cast<size_t>(panels.count) * multires::kPanel;
-  // Without scales and biases, sums are seen as they are.
+  // Without scales and biases, the outputs are the sums.
   std::fill_n(panels.bias.data(), panels.bias.size(), 0.0f);
   std::fill_n(panels.scales.data(), panels.scales.size(), 1.0f);
   const std::vector<float> x = inputs_for(panels, stride, random);
@@ -108,7 +107,7 @@ int main(int count, char** arguments) {
       check_products(*model->kernels, layer.mixing, random);
       if (layer.output.count) check_products(*model->kernels, layer.output, random);
     }
-    std::printf("%s: sums as they should be\n", model->kernels->isa);
+    std::printf("%s: all sums are exact\n", model->kernels->isa);
   }
   return 0;
 }

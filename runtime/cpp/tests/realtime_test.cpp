@@ -1,7 +1,7 @@
-// What multires.h promises of a real-time thread, on Linux with glibc:
+// The real-time promises of multires.h, on Linux with glibc:
 //   realtime_test WEIGHTS
-// 10,000 steps, by ones and in chunks, with restarts and with refused calls, allocate nothing; and a
-// process that the kernel would kill at any system call lives through as many. Exits 0 when both hold.
+// 10,000 steps, one by one and in chunks, with restarts and with refused calls, allocate nothing. A process that the
+// kernel would kill at any system call survives the same steps. Exits 0 on success.
 
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -19,7 +19,7 @@ namespace {
 std::atomic<long> allocations{0};
 }
 
-// In front of glibc's own, so that every allocation counts, whoever makes it. operator new comes here too.
+// These replace glibc's functions, so every allocation is counted, also by operator new.
 extern "C" {
 void* __libc_malloc(size_t);
 void* __libc_calloc(size_t, size_t);
@@ -47,7 +47,7 @@ namespace {
 
 constexpr int kSteps = 10000, kInputs = 64;
 
-// Calls each function of the real-time part; false when one of them fails.
+// Calls each real-time function; false if one of them fails.
 bool steps(multires_state* state, const multires_info& info, const Inputs& inputs, int batch, float* y) {
   const size_t each = static_cast<size_t>(batch) * static_cast<size_t>(info.n_tokens > 0 ? 1 : info.d_input);
   bool good = true;
@@ -68,7 +68,7 @@ bool steps(multires_state* state, const multires_info& info, const Inputs& input
   return good && multires_reset(state, -1) == MULTIRES_OK;
 }
 
-// In strict mode the kernel kills a process at any system call but read, write, _exit and sigreturn.
+// In strict mode the kernel kills a process at any system call except read, write, _exit and sigreturn.
 [[noreturn]] void steps_without_system_calls(multires_state* state, const multires_info& info, const Inputs& inputs,
                                              int batch, float* y, bool cheats) {
   if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) syscall(SYS_exit, 2);
@@ -99,7 +99,7 @@ int main(int count, char** arguments) {
     std::vector<float> y(static_cast<size_t>(batch) * static_cast<size_t>(info.d_output) * kInputs);
     long before = allocations;
     multires_state* state = new_state(model, batch);
-    CHECK(allocations > before);  // counting works
+    CHECK(allocations > before);  // allocations are counted
     before = allocations;
     CHECK(steps(state, info, inputs, batch, y.data()));
     CHECK(allocations == before);
@@ -109,7 +109,7 @@ int main(int count, char** arguments) {
       return 2;
     }
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    CHECK(WIFSIGNALED(status_of_child(state, info, inputs, batch, y.data(), true)));  // the watch works
+    CHECK(WIFSIGNALED(status_of_child(state, info, inputs, batch, y.data(), true)));  // system calls are found
     multires_state_free(state);
   }
   std::printf("%d steps: no allocation, no system call on %s\n", kSteps, multires_model_isa(model));

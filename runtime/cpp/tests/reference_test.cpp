@@ -1,8 +1,8 @@
-// The engine against outputs that another program computed in double precision:
+// Compares the engine with outputs that another program computed in double precision:
 //   reference_test WEIGHTS CASE [LIMIT]
 // CASE, little-endian: int64 batch, int64 steps, the inputs, float32 (steps, batch, d_input) or int64
 // tokens (steps, batch), and the expected outputs, float64 (steps, batch, d_output). Prints the largest
-// |y - expected| / max(1, |expected|) and exits 0 when it is at most LIMIT, 1e-5 if not given.
+// |y - expected| / max(1, |expected|) and exits 0 if it is at most LIMIT (1e-5).
 
 #include <cmath>
 #include <cstring>

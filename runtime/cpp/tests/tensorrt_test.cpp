@@ -1,8 +1,8 @@
-// An engine on a GPU against the native engine:
+// Compares an engine on a GPU with the native engine:
 //   tensorrt_test WEIGHTS ENGINE [LIMIT]
-// Several streams for 400 steps, rows restarted, the state through bytes and between the two. Prints the largest
-// |y - native| / max(1, |native|) and exits 0 when it is at most LIMIT, 1e-4 if not given; exits 3, with the
-// reason on stderr, if there is no engine to be had, as on a machine without a GPU.
+// Several streams for 400 steps, with restarted rows, and with snapshots that move between the two. Prints the largest
+// |y - native| / max(1, |native|) and exits 0 if it is at most LIMIT (1e-4). Exits 3, with the reason on stderr, if the
+// engine cannot be loaded, as on a machine without a GPU.
 
 #include <cmath>
 
@@ -49,7 +49,7 @@ double roll(const multires::Model& model, const multires::tensorrt::Engine& engi
   both(1, 120);
   CHECK(ours.reset(batch - 1) == MULTIRES_OK && native.reset(batch - 1) == MULTIRES_OK);
   both(121, 78);
-  // Each goes on from what the other remembers.
+  // Each continues from the other's state.
   const std::vector<unsigned char> of_device = ours.save(), of_host = native.save();
   native.load(of_device);
   ours.load(of_host);

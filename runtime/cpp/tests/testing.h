@@ -1,4 +1,4 @@
-// What the test programs share: a check that ends the program, a loaded model, and inputs to feed it.
+// Shared by the test programs: a check that ends the program, loading a model, and inputs.
 #pragma once
 
 #include <cstdio>

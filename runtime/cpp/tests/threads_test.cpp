@@ -1,7 +1,7 @@
 // Threads that share one model, meant to run under the thread sanitizer:
 //   threads_test WEIGHTS
-// Each thread runs a state of its own while it and the others make and free states and models. Exits 0
-// when every output is, to the last bit, what one thread alone computes.
+// Each thread runs its own state while all threads create and free states and models. Exits 0 if every output equals,
+// to the last bit, that of one thread alone.
 
 #include <atomic>
 #include <cstring>

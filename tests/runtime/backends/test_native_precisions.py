@@ -224,12 +224,12 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("name", "value", "message"),
         [
-            ("layers.0.mixing.input_scales", 0, "not all above 0"),
-            ("layers.1.mixing.input_scales", -1, "not all above 0"),
-            ("layers.0.mixing.weight_scales", 0, "not all above 0"),
+            ("layers.0.mixing.input_scales", 0, "has a value that is not above 0"),
+            ("layers.1.mixing.input_scales", -1, "has a value that is not above 0"),
+            ("layers.0.mixing.weight_scales", 0, "has a value that is not above 0"),
             ("layers.0.mixing.weight_scales", np.nan, "NaN or infinity"),
             ("layers.0.mixing.input_scales", 1e-39, "too small"),
-            ("layers.0.mixing.weight", -128, "holds -128"),
+            ("layers.0.mixing.weight", -128, "contains -128"),
         ],
     )
     def test_values(self, name: str, value: float, message: str, whole: bytes, tmp_path: Path) -> None:

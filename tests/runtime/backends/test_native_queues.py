@@ -209,12 +209,12 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("value", "message"),
         [
-            (0, "no normal number above 0"),
-            (-1, "no normal number above 0"),
-            (1e-39, "no normal number above 0"),
+            (0, "not a normal number above 0"),
+            (-1, "not a normal number above 0"),
+            (1e-39, "not a normal number above 0"),
             (np.inf, "NaN or infinity"),
             (np.nan, "NaN or infinity"),
-            (3e38, "too large for each other"),
+            (3e38, "overflows float32"),
         ],
     )
     def test_scales(self, value: float, message: str, whole: bytes, tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def test_float16(programs: Path) -> None:
     assert used[-1] in {"baseline", "neon"}
 
 
-def test_levels(programs: Path) -> None:
-    used = [line.split(":")[0] for line in run(programs / "levels_test").splitlines()]
+def test_quantized_values(programs: Path) -> None:
+    used = [line.split(":")[0] for line in run(programs / "quantized_test").splitlines()]
     assert used[-1] in {"baseline", "neon"}
 
 

@@ -1,11 +1,11 @@
-// Levels, the whole numbers from -128 to 127: floats rounded to them, and rows of queues that keep them in
+// Quantized values, -128 to 127: rounding floats to them, and loading and storing them in rows of queues as
 // int8. Included by kernels_impl.h, whose vectors it uses.
 
 namespace multires {
 namespace {
 
-// Bytes to floats, and the low bytes of integers. Not __builtin_convertvector: of so short vectors, GCC takes
-// one byte after the other.
+// Bytes to floats, and the low bytes of integers. For such short vectors, GCC's __builtin_convertvector converts one
+// byte after the other.
 #if defined(__AVX512F__) && MULTIRES_VECTOR == 16
 inline Vec load(const int8_t* p) {
   return (Vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
@@ -18,7 +18,7 @@ inline Vec load(const int8_t* p) {
   return (Vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 inline void store_low_bytes(void* p, Ints v) {
-  const __m256i first = _mm256_set1_epi32(0x0c080400);  // of each four bytes; the rest of each half is not used
+  const __m256i first = _mm256_set1_epi32(0x0c080400);  // of every four bytes; the rest of each half is unused
   const __m256i bytes = _mm256_shuffle_epi8((__m256i)v, first);
   const __m128i both = _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
   _mm_storel_epi64(static_cast<__m128i*>(p), both);
@@ -58,23 +58,23 @@ inline void store_low_bytes(void* p, Ints v) {
 }
 #endif
 
-// The nearest level, half to even, in the low byte of each lane. What is larger becomes the largest, and
-// so does NaN. The bounds stand between the caller's product and the sum, so that no compiler fuses them:
-// every instruction set rounds alike.
-inline Ints to_levels(Vec v) {
+// The nearest quantized value, half to even, in the low byte of each lane. A value that is too large becomes the
+// largest, and so does NaN. The bounds are between the caller's product and the sum, so that no compiler fuses the two:
+// all instruction sets round equally.
+inline Ints quantize(Vec v) {
   const Vec rounded = most(least(v, all(127.0f)), all(-128.0f)) + all(12582912.0f);  // see sigmoid
   Ints bits;
   std::memcpy(&bits, &rounded, sizeof bits);
   return bits;
 }
 
-inline void store(int8_t* p, Vec v) { store_low_bytes(p, to_levels(v)); }
+inline void store(int8_t* p, Vec v) { store_low_bytes(p, quantize(v)); }
 
 // The first n values of a vector.
 inline void store_some(int8_t* p, Vec v, int n) {
-  int8_t levels[kVector];
-  store(levels, v);
-  for (int i = 0; i < n; ++i) p[i] = levels[i];
+  int8_t quantized[kVector];
+  store(quantized, v);
+  for (int i = 0; i < n; ++i) p[i] = quantized[i];
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
-// What int8 queues keep, on every instruction set:
-//   levels_test
-// All bytes as floats; and of floats times a reciprocal, the borders between two levels, where the even one is
-// nearest, what lies beside them, what is far too large, and noise. Exits 0 when every level is right.
+// The quantized values of int8 queues, on every instruction set:
+//   quantized_test
+// All bytes as floats. For floats times a reciprocal scale: the middles between two quantized values, which round to
+// the even one, the numbers next to them, values that are far too large, and noise. Exits 0 if every value is right.
 
 #include <cmath>
 #include <set>
@@ -11,8 +11,8 @@
 
 namespace {
 
-// The nearest level of a product that is rounded to float32 first, as the graph has it.
-int level_of(float x, float reciprocal) {
+// The nearest quantized value of a product that is first rounded to float32, as in the graph.
+int quantized(float x, float reciprocal) {
   const volatile float product = x * reciprocal;
   return static_cast<int>(std::nearbyint(std::fmin(127.0f, std::fmax(-128.0f, product))));
 }
@@ -39,19 +39,19 @@ int main() {
     setenv("MULTIRES_ISA", name, 1);
     const multires::Kernels& kernels = multires::best_kernels();
     if (!seen.insert(kernels.isa).second) continue;  // this CPU lacks it
-    std::vector<int8_t> levels;
-    for (int level = -128; level < 128; ++level) levels.push_back(static_cast<int8_t>(level));
-    std::vector<float> x(levels.size());
-    kernels.from_levels(levels.data(), x.data(), static_cast<int>(x.size()));
-    for (size_t i = 0; i < x.size(); ++i) CHECK(x[i] == static_cast<float>(levels[i]));
-    // 1 / 3 and the like: a product that a compiler fuses with the rounding falls on the other side now and then.
+    std::vector<int8_t> bytes;
+    for (int byte = -128; byte < 128; ++byte) bytes.push_back(static_cast<int8_t>(byte));
+    std::vector<float> x(bytes.size());
+    kernels.from_int8(bytes.data(), x.data(), static_cast<int>(x.size()));
+    for (size_t i = 0; i < x.size(); ++i) CHECK(x[i] == static_cast<float>(bytes[i]));
+    // Scales like 1 / 3 show whether a compiler fuses the product with the rounding.
     for (float scale : {1.0f, 0.0078125f, 0.021f, 1.0f / 3, 7e-5f, 1.3e9f, 0x1p-126f, 0x1.8p126f}) {
       x = values_for(scale);
-      levels.assign(x.size(), 0);
-      kernels.push_levels(x.data(), 1.0f / scale, levels.data(), static_cast<int>(x.size()));
-      for (size_t i = 0; i < x.size(); ++i) CHECK(levels[i] == level_of(x[i], 1.0f / scale));
+      bytes.assign(x.size(), 0);
+      kernels.push_int8(x.data(), 1.0f / scale, bytes.data(), static_cast<int>(x.size()));
+      for (size_t i = 0; i < x.size(); ++i) CHECK(bytes[i] == quantized(x[i], 1.0f / scale));
     }
-    std::printf("%s: all levels\n", kernels.isa);
+    std::printf("%s: all quantized values\n", kernels.isa);
   }
   return 0;
 }
