@@ -26,6 +26,9 @@ class TensorSpec:
     dtype: Dtype
     shape: Shape
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} ({', '.join(map(str, self.shape))})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class StateSpec:

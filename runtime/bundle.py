@@ -32,6 +32,11 @@ class Bundle:
         self.path = path
         self.manifest = manifest
 
+    def __repr__(self) -> str:
+        model, precisions = self.manifest.model, ", ".join(self.manifest.graphs["step"])
+        layers = f"{model.n_layers} layers of {model.d_model}"
+        return f"<Bundle {self.path}: {model.task} with {model.d_output} outputs, {layers}, {precisions}>"
+
     @property
     def labels(self) -> list[str] | None:
         """Class names in the order of the logits; None if the card has no labels."""

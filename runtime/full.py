@@ -18,9 +18,12 @@ class FullGraph:
 
     def __init__(self, runner: Runner, spec: GraphSpec, n_tokens: int | None) -> None:
         self._runner = runner
-        self._input = spec.inputs[0]
+        self._input, self._output = spec.inputs[0], spec.outputs[0]
         self._takes_lengths = any(tensor.name == "lengths" for tensor in spec.inputs)
         self._n_tokens = n_tokens
+
+    def __repr__(self) -> str:
+        return f"<FullGraph: {self._input} to {self._output}, by {type(self._runner).__name__}>"
 
     def __call__(self, x: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[Any]:
         """Run x (batch, d_input, time) float32, or tokens (batch, time) int64.

@@ -16,7 +16,7 @@ from multires_edge.format.arrays import read_npz
 _HEADER = "multires_stream_state"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StreamState:
     """The state that :meth:`Stream.save_state` returns.
 
@@ -27,6 +27,11 @@ class StreamState:
     model: str
     batch: int
     arrays: dict[str, NDArray[Any]]
+
+    def __repr__(self) -> str:
+        rows = f"{self.batch} row{'s' if self.batch > 1 else ''}"
+        size = sum(array.nbytes for array in self.arrays.values())
+        return f"<StreamState of {rows}: {size:,} bytes in {len(self.arrays)} arrays, {self.model}>"
 
     def to_bytes(self) -> bytes:
         """Convert to the bytes of an .npz file: all arrays and a header, each with a checksum."""

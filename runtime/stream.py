@@ -55,6 +55,11 @@ class Stream:
         self._input, self._output, self._step = stepper.input, stepper.output, stepper.step
         self.batch = batch
 
+    def __repr__(self) -> str:
+        rows = f"{self.batch} row{'s' if self.batch > 1 else ''}"
+        by = f"{self._model}, {type(self._stepper).__name__}"
+        return f"<Stream of {rows}: {self._name} {self._shape}, {self.state_bytes:,} bytes per row, {by}>"
+
     def step(self, x: NDArray[Any]) -> NDArray[Any]:
         """Feed one sample: x (batch, d_input) float32, or tokens (batch,) int64.
 

@@ -283,9 +283,14 @@ class EcgStream:
         options: StreamOptions | None = None,
         **keywords: Any,
     ) -> None:
-        self._streams = EcgStreams(bundle, [SignalSpec(leads, rate, unit, name)], options, **keywords)
+        self._signal = SignalSpec(leads, rate, unit, name)
+        self._streams = EcgStreams(bundle, [self._signal], options, **keywords)
         self.labels = self._streams.labels
         self.events: list[Event] = []
+
+    def __repr__(self) -> str:
+        leads, labels = ", ".join(self._signal.leads), ", ".join(self.labels)
+        return f"<EcgStream {self._signal.name}: {leads} at {self._signal.rate:g} Hz to {labels}>"
 
     @property
     def delay(self) -> float:

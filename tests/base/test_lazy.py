@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import subprocess
 import sys
 
@@ -33,4 +34,13 @@ def test_importing_a_package_imports_nothing_heavy(name: str) -> None:
         "dir(package)\n"
         "assert not {'numpy', 'torch', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_package_shows_its_packages_and_its_version() -> None:
+    import multires_edge
+
+    assert dir(multires_edge) == ["__version__", *PACKAGES]
+    assert multires_edge.__version__ == importlib.metadata.version("multires-edge")
+    code = "import multires_edge\nassert multires_edge.runtime.__name__ == 'multires_edge.runtime'\n"
     subprocess.run([sys.executable, "-c", code], check=True)
