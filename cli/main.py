@@ -25,7 +25,7 @@ from multires_edge.cli.commands.verify import verify
 def main() -> None:
     """Trained MultiresNets on edge devices: export, prove, run.
 
-    docs/commands.md has an example of each command, and says how to complete them in a shell.
+    docs/commands.md has exit codes, and says how to complete the commands in a shell.
     """
 
 

@@ -34,6 +34,7 @@ def write_report(
     states = manifest.graph("step", "fp32").states
     page = environment.get_template("report.html.j2").render(
         manifest=manifest.to_json(),
+        preprocessing=manifest.preprocessing.rows() if manifest.preprocessing else [],
         proof=proof,
         config=config,
         statistics=statistics,

@@ -43,6 +43,10 @@ class Preprocessing:
                     f"{len(self.channels)}"
                 )
 
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for a person: numbers have at most six digits."""
+        return [(name, _text(value)) for name, value in vars(self).items()]
+
     def normalize(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """x = (sample - mean) / std for samples (..., channels, time) in ``unit``."""
         mean, std = (np.reshape(np.asarray(value, np.float64), (-1, 1)) for value in (self.mean, self.std))
@@ -113,3 +117,9 @@ def read_card(path: str | Path, config: ModelConfig | None = None) -> Card:
 def _check_names(what: str, names: tuple[str, ...]) -> None:
     if not names or len({name.casefold() for name in names}) < len(names):
         raise CardError(f"{what} are {', '.join(names) or 'empty'}, expected one or more different names")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_text, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

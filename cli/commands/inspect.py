@@ -64,7 +64,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     for path, built in engines.items():
         click.echo(f"engine: {path.relative_to(bundle)}, {_engine(built)}")
     if manifest.preprocessing:
-        print_table([(key, _text(value)) for key, value in vars(manifest.preprocessing).items()])
+        print_table(manifest.preprocessing.rows())
     if manifest.labels:
         click.echo("labels: " + ", ".join(manifest.labels))
 
@@ -77,9 +77,3 @@ def _engine(sidecar: Sidecar) -> str:
     where = sidecar.device.name if sidecar.device else "sm " + ", ".join(sidecar.compute_capabilities)
     built_by = f"{sidecar.tensorrt.package} {sidecar.tensorrt.version}"
     return f"{human_bytes(sidecar.engine.bytes)}, {built_by}, {where}"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(_text, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from multires_edge.base.errors import CardError
-from multires_edge.format.card import Card, read_card
+from multires_edge.format.card import Card, Preprocessing, read_card
 from multires_edge.format.fields import plain
 from tests.conftest import DEMO, SMALL
 
@@ -91,3 +91,14 @@ def test_unreadable(tmp_path: Path) -> None:
 def test_nothing_to_normalise_with() -> None:
     with pytest.raises(CardError, match="no preprocessing"):
         Card().normalize(np.zeros((2, 3)))
+
+
+def test_numbers_for_a_person_are_rounded() -> None:
+    preprocessing = Preprocessing(100.0, ("I", "II"), "mV", (0.1 + 0.2, 1 / 3), 0.2)
+    assert preprocessing.rows() == [
+        ("sampling_rate", "100"),
+        ("channels", "I, II"),
+        ("unit", "mV"),
+        ("mean", "0.3, 0.333333"),
+        ("std", "0.2"),
+    ]
