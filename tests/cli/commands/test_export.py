@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from multires_edge.cli.commands.export import export
+from multires_edge.cli.main import COMMANDS
 from tests.conftest import SMALL, published_args, random_net, save_published, variant
 
 
@@ -110,9 +111,7 @@ def test_warnings_are_lines_on_stderr(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command", ["export", "build", "targets", "verify", "evaluate", "sample", "inspect", "doctor"]
-)
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_help_imports_nothing_heavy(command: str) -> None:
     """What makes --help instant, whatever the machine."""
     code = (
