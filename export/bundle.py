@@ -36,10 +36,10 @@ from multires_edge.format.card import Card, read_card
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain, printable
 from multires_edge.format.golden import GOLDEN_FILE
-from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Graphs, Manifest, Source
+from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Manifest
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.pooling import Pooling, parse_pooling
-from multires_edge.format.specs import FileSpec, GraphSpec, TensorSpec
+from multires_edge.format.specs import FileSpec, Graphs, GraphSpec, Source, TensorSpec
 from multires_edge.format.targets import GraphForm, Target
 from multires_edge.models.checkpoint import read_checkpoint
 from multires_edge.models.inference import Overrides, infer_config

@@ -10,23 +10,10 @@ from multires_edge.format.card import About, Card, Preprocessing
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import Count, Document, FileName, Line, Name, OneOf, Sha256
 from multires_edge.format.pooling import Pooling, parse_pooling
-from multires_edge.format.specs import FileSpec, GraphSpec
-from multires_edge.format.targets import PRECISIONS
+from multires_edge.format.specs import FileSpec, Graphs, GraphSpec, Precision, Source
 
 FILE_NAME = "manifest.json"
 CALIBRATION_FILE = "calibration.json"  # the ranges of int8
-
-Kind = Annotated[str, OneOf(("full", "step", "taps"))]
-Precision = Annotated[str, OneOf(PRECISIONS)]
-Graphs = dict[Kind, dict[Precision, GraphSpec]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """The checkpoint."""
-
-    file: Line
-    sha256: Sha256
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from multires_edge.base.errors import BundleError, CardError
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE
-from multires_edge.format.manifest import FILE_NAME, MANIFEST, Graphs, Manifest
+from multires_edge.format.manifest import FILE_NAME, MANIFEST, Manifest
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.pooling import Pooling
-from multires_edge.format.specs import GraphSpec, RingBank, StateSpec, TensorSpec
+from multires_edge.format.specs import Graphs, GraphSpec, RingBank, StateSpec, TensorSpec
 from multires_edge.format.targets import FORMS, TARGETS
 
 _QUEUE_DTYPES = {"fp32": ("float32",), "fp16": ("float16",), "int8": ("float32", "int8")}

@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from multires_edge.format.fields import ABSENT, Count, FileName, Name, Natural, OneOf, Sha256
+from multires_edge.format.fields import ABSENT, Count, FileName, Line, Name, Natural, OneOf, Sha256
 
 # A dimension is a number, or a name if it is dynamic.
 Shape = tuple[Count | Name, ...]
+PRECISIONS = ("fp32", "fp16", "int8")
+Kind = Annotated[str, OneOf(("full", "step", "taps"))]
+Precision = Annotated[str, OneOf(PRECISIONS)]
 Dtype = Annotated[str, OneOf(("float32", "float16", "int8", "int64"))]
 
 
@@ -101,6 +104,17 @@ class GraphSpec:
     def state_bytes(self) -> int:
         """Bytes of the state of one stream."""
         return sum(state.row_bytes for state in self.states)
+
+
+Graphs = dict[Kind, dict[Precision, GraphSpec]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint."""
+
+    file: Line
+    sha256: Sha256
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
     if as_json:
         entry = {"bundle": str(bundle), "passed": passed, "passed_at_export": exported}
         entry |= {"checks": [plain(check.result()) for check in checks]}
-        print_json(entry if report is None else entry | {"device_report": report.entry})
+        print_json(entry if report is None else entry | {"device_report": report.to_json()})
     else:
         click.echo(f"{bundle}: all {len(opened.manifest.digests())} files are unchanged")
         if not exported:

@@ -8,23 +8,35 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from multires_edge.base.errors import BundleError
+from multires_edge.format import fields
 from multires_edge.format.arrays import npz_bytes
 from multires_edge.format.comparison import LIMITS
 from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE, Golden
-from multires_edge.format.manifest import CALIBRATION_FILE, Graphs, Manifest
+from multires_edge.format.manifest import CALIBRATION_FILE, Manifest
+from multires_edge.format.specs import Graphs
 from multires_edge.format.targets import target_by_name
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
-from multires_edge.runtime.kit.device.files import digest_of
-from multires_edge.runtime.kit.device.kit import KIT_FILE, KIT_FORMAT, KIT_VERSION
+from multires_edge.runtime.kit.device.description import (
+    KIT,
+    KIT_FILE,
+    BundleId,
+    Case,
+    Description,
+    FileEntry,
+    Limit,
+    SequenceCase,
+)
 
 _HERE = Path(__file__).parent
 SCRIPT = "check_device.py"
+_OF_THE_FORMAT = ("fields.py", "specs.py")
 
 
 def make_kit(
@@ -47,48 +59,57 @@ def make_kit(
     files = {
         "README.md": (_HERE / "README.md").read_bytes(),
         SCRIPT: (_HERE / SCRIPT).read_bytes(),
-        **{f"device/{path.name}": path.read_bytes() for path in (_HERE / "device").glob("*.py")},
+        **_modules(),
         GOLDEN_FILE: _read(bundle, GOLDEN_FILE),
     }
     if CALIBRATION_FILE in manifest.files:
         files[CALIBRATION_FILE] = _read(bundle, CALIBRATION_FILE)
-    entry: dict[str, Any] = {
-        "format": KIT_FORMAT,
-        "version": KIT_VERSION,
-        "target": target,
-        "bundle": _identity(manifest),
-        "model": plain(manifest.model),
-        "pool": manifest.pool,
-        "limits": {name: {"value": LIMITS[name].value, "measure": LIMITS[name].measure} for name in chosen},
-        "graphs": {"full": {}, "step": {}},
-        "cases": {},
-        "full": {},
-    }
-    states = {}
+    states: dict[str, Any] = {}
+    specs: Graphs = {"full": {}, "step": {}}
+    cases: dict[str, tuple[Case, ...]] = {}
+    sequences: dict[str, tuple[SequenceCase, ...]] = {}
     for precision in chosen:
         for kind in ("full", "step"):
             spec = graphs[kind][precision]
             files[f"graphs/{spec.file}"] = _read(bundle, spec.file)
-            entry["graphs"][kind][precision] = plain(spec) | {"file": f"graphs/{spec.file}"}
-        recorded = golden.inputs.shape[-1]
+            specs[kind][precision] = replace(spec, file=f"graphs/{spec.file}")
+        rows, recorded = len(golden.inputs), golden.inputs.shape[-1]
         steps = min(recorded, manifest.calibrated_steps(precision) or recorded)
-        entry["full"][precision] = sequence_cases(golden, steps, manifest.pooling)
-        cases, d_model = stream_cases(len(golden.inputs), steps), manifest.model.d_model
-        entry["cases"][precision] = [
-            case.to_json(manifest.pooling, d_model, LIMITS[precision]) for case in cases
-        ]
-        for i, case in enumerate(cases):
+        sequences[precision] = sequence_cases(golden, steps, manifest.pooling)
+        limit, d_model = LIMITS[precision], manifest.model.d_model
+        cases[precision] = stream_cases(rows, steps, manifest.pooling, d_model, limit)
+        for i, case in enumerate(cases[precision]):
             progress(f"states of {precision}, {case.name}")
             for name, array in reference_states(bundle, golden, precision, case).items():
                 states[f"{precision}/{i}/{name}"] = array
     progress("packing")
     files["states.npz"] = npz_bytes(**states)
-    entry["files"] = {
-        name: {"sha256": hashlib.sha256(files[name]).hexdigest(), "bytes": len(files[name])}
-        for name in sorted(files)
+    description = Description(
+        target=target,
+        bundle=BundleId(manifest.to_json()["sha256"], manifest.source),
+        model=plain(manifest.model),
+        pool=manifest.pool,
+        limits={name: Limit(LIMITS[name].value, LIMITS[name].measure) for name in chosen},
+        graphs=specs,
+        cases=cases,
+        full=sequences,
+        files={
+            name: FileEntry(hashlib.sha256(files[name]).hexdigest(), len(files[name]))
+            for name in sorted(files)
+        },
+    )
+    files[KIT_FILE] = (json.dumps(KIT.to_json(description), indent=2) + "\n").encode()
+    return _pack(f"multires-kit-{description.bundle.manifest_sha256[:8]}", files)
+
+
+def _modules() -> dict[str, bytes]:
+    """The script's modules, and those of the package that they import, as one package of their own."""
+    format_folder = Path(fields.__file__).parent
+    paths = [*(_HERE / "device").glob("*.py"), *(format_folder / name for name in _OF_THE_FORMAT)]
+    return {
+        f"device/{path.name}": path.read_bytes().replace(b"from multires_edge.format.", b"from .")
+        for path in paths
     }
-    files[KIT_FILE] = (json.dumps(entry | {"sha256": digest_of(entry)}, indent=2) + "\n").encode()
-    return _pack(f"multires-kit-{entry['bundle']['manifest_sha256'][:8]}", files)
 
 
 def graphs_for(manifest: Manifest, target: str) -> Graphs:
@@ -112,11 +133,6 @@ def _precisions(graphs: Graphs, asked: Sequence[str]) -> list[str]:
         if name not in there:
             raise BundleError(f"the bundle has no graphs in {name!r}; it has: {', '.join(there)}")
     return [name for name in there if not asked or name in asked]
-
-
-def _identity(manifest: Manifest) -> dict[str, Any]:
-    """Identifies the bundle in a kit and in its device reports."""
-    return {"manifest_sha256": manifest.to_json()["sha256"], "source": plain(manifest.source)}
 
 
 def _read(bundle: Bundle, name: str) -> bytes:

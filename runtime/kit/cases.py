@@ -7,78 +7,65 @@ reference states; its outputs must first agree with the same ``golden.npz``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import BundleError
-from multires_edge.format.comparison import LIMITS, Check, Limit
+from multires_edge.format.comparison import Check, Limit
 from multires_edge.format.golden import Golden
 from multires_edge.format.pooling import Pooling
 from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.kit.device.description import Case, SequenceCase
 from multires_edge.runtime.kit.device.kit import assemble
 
 # Two steps read only taps of delay 1. If one state is not fed back, only that state is wrong after them.
 # Exceptions: the first queue and the position also disturb other states, but are compared first.
 _FIRST_STEPS = 2
 _ODD_LENGTH = 37
+Streams = tuple[tuple[tuple[int, int], ...], ...]
 
 
-@dataclass(frozen=True)
-class Case:
-    """Streams to run: for each row of the batch, ``streams`` has (step, recorded row) of each start."""
+def stream_cases(
+    rows: int, steps: int, pooling: Pooling | None, d_model: int, limit: Limit
+) -> tuple[Case, ...]:
+    """The cases for ``rows`` recorded streams of ``steps`` steps.
 
-    name: str
-    steps: int
-    streams: tuple[tuple[tuple[int, int], ...], ...]
-
-    def to_json(self, pooling: Pooling | None, d_model: int, limit: Limit) -> dict[str, Any]:
-        """The entry in kit.json.
-
-        ``sums`` has the states that add up steps, with the largest number of steps. ``outputs`` tells
-        whether to compare outputs: a mean error over two steps is not meaningful.
-        """
-        sums = {}
-        if pooling is not None:
-            sums = {state.input: pooling.seen(self.steps) for state in pooling.states(d_model)}
-        return {
-            "name": self.name,
-            "steps": self.steps,
-            "streams": self.streams,
-            "sums": sums,
-            "outputs": self.compares_outputs(limit),
-        }
-
-    def compares_outputs(self, limit: Limit) -> bool:
-        return limit.measure == "max" or self.steps > _FIRST_STEPS
-
-
-def stream_cases(rows: int, steps: int) -> list[Case]:
-    """The cases for ``rows`` recorded streams of ``steps`` steps."""
+    Outputs are not compared by a mean error over two steps, which is not meaningful.
+    """
     first = min(_FIRST_STEPS, steps)
     other = 1 % rows
-    cases = [
-        Case(f"first {first} steps", first, tuple(((0, row),) for row in range(rows))),
-        Case("one whole stream", steps, (((0, 0),),)),
+    cases: list[tuple[str, int, Streams]] = [
+        (f"first {first} steps", first, tuple(((0, row),) for row in range(rows))),
+        ("one whole stream", steps, (((0, 0),),)),
     ]
     early, late = steps // 3, 2 * steps // 3
     if 0 < early < late:
         restarted = (((0, 0),), ((0, other), (early, 0)), ((0, 0), (late, other)))
-        cases.append(Case(f"rows restarted at steps {early} and {late}", steps, restarted))
-    return cases
+        cases.append((f"rows restarted at steps {early} and {late}", steps, restarted))
+    summed = [] if pooling is None else [state.input for state in pooling.states(d_model)]
+    return tuple(
+        Case(
+            name,
+            length,
+            streams,
+            sums={} if pooling is None else dict.fromkeys(summed, pooling.seen(length)),
+            outputs=limit.measure == "max" or length > _FIRST_STEPS,
+        )
+        for name, length, streams in cases
+    )
 
 
-def sequence_cases(golden: Golden, steps: int, pooling: Pooling | None) -> list[dict[str, Any]]:
+def sequence_cases(golden: Golden, steps: int, pooling: Pooling | None) -> tuple[SequenceCase, ...]:
     """The sequence lengths to compare the full graph at, each with the recorded outputs to use."""
     cases = []
     for length in sorted({min(_ODD_LENGTH, steps), steps}):
         if golden.full is not None and (pooling is None or length == golden.inputs.shape[-1]):
-            cases.append({"steps": length, "reference": "full"})
+            cases.append(SequenceCase(length, "full"))
         elif pooling is not None and pooling.equals_full(length):
-            cases.append({"steps": length, "reference": "stepwise"})
-    return cases
+            cases.append(SequenceCase(length, "stepwise"))
+    return tuple(cases)
 
 
 def reference_states(bundle: Bundle, golden: Golden, precision: str, case: Case) -> dict[str, NDArray[Any]]:
@@ -96,7 +83,7 @@ def reference_states(bundle: Bundle, golden: Golden, precision: str, case: Case)
     check = Check(f"{precision}: {case.name}", "step", "", precision)
     reference = assemble(golden.stepwise, case.streams, case.steps)
     check.compare(np.concatenate(outputs, axis=-1), reference, over_time=True)
-    if case.compares_outputs(LIMITS[precision]) and not check.passed:
+    if case.outputs and not check.passed:
         raise BundleError(
             f"{bundle.path}: fails its own reference on this machine ({check.line()[5:]}); "
             "run multires-edge verify"

@@ -6,31 +6,30 @@ import html
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from multires_edge.base.errors import BundleError
 from multires_edge.base.files import disk_errors, write_file
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.kit.device.checks import line
-from multires_edge.runtime.kit.device.command import REPORT_FORMAT, REPORT_VERSION
-from multires_edge.runtime.kit.device.files import digest_of
+from multires_edge.runtime.kit.device.report import REPORT, Report
 
 FOLDER = "devices"
 PAGE = "index.html"
+_DOCUMENT = replace(REPORT, error=BundleError)
 
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """A checked report of the kit's script. ``entry`` is the JSON object that the device wrote."""
+    """A checked report of the kit's script."""
 
-    entry: dict[str, Any]
+    report: Report
 
     @property
     def name(self) -> str:
         """The names of the device and of the backend that ran the graphs."""
-        return f"{self.entry['name']}, {self.entry['backend']['name']}"
+        return f"{self.report.name}, {self.report.backend['name']}"
 
     @property
     def file_name(self) -> str:
@@ -39,61 +38,36 @@ class DeviceReport:
 
     @property
     def passed(self) -> bool:
-        return bool(self.entry["passed"])
+        return self.report.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that the device wrote."""
+        return _DOCUMENT.to_json(self.report)
 
     def lines(self) -> list[str]:
         """Lines of text: failed checks, notes and latencies."""
-        checks, backend = self.entry["checks"], self.entry["backend"]
-        failed = [check for check in checks if not check["passed"]]
-        versions = [f"{key} {value}" for key, value in backend.items() if key not in ("name", "engines")]
-        lines = [f"device: {self.entry['name']} ({', '.join(versions)}), {self.entry['started']}"]
-        lines += [line(check) for check in failed]
+        report = self.report
+        lines = [f"device: {report.name} ({', '.join(report.versions())}), {report.started}"]
+        lines += [check.line() for check in report.checks if not check.passed]
         if self.passed:
-            lines.append(f"-[✓] on the device: all {len(checks)} checks passed")
-        lines += [f"-[ ] {note}" for note in self.entry["notes"]]
-        for timing in self.entry["timing"]:
-            lines.append(
-                "    {precision} {graph} x {streams}, {how}: p50 {p50_us:,.1f} us, p99 {p99_us:,.1f} us, "
-                "max {max_us:,.1f} us".format(**timing)
-            )
-        return lines
+            lines.append(f"-[✓] on the device: all {len(report.checks)} checks passed")
+        lines += [f"-[ ] {note}" for note in report.notes]
+        return lines + [timing.line() for timing in report.timing]
 
 
 def read_report(path: Path, bundle: Bundle) -> DeviceReport:
     """Read ``device_report.json``; check that it is complete and of this bundle. Raises BundleError."""
     try:
-        entry = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(entry, dict) or entry.get("format") != REPORT_FORMAT:
-        raise BundleError(f"{path}: is not a device report, its format is not {REPORT_FORMAT!r}")
-    if entry.get("version") != REPORT_VERSION:
-        raise BundleError(
-            f"{path}: has version {entry.get('version')!r}, this release reads {REPORT_VERSION}: make the "
-            "kit again with this release"
-        )
-    if entry.get("sha256") != digest_of(entry):
-        raise BundleError(f"{path}: changed since the device wrote it (its SHA-256 differs); copy it again")
-    try:
-        report = DeviceReport(entry)
-        theirs, ours = str(entry["bundle"]["manifest_sha256"]), bundle.manifest.to_json()["sha256"]
-        report.lines(), render([report])
-        made = [check["passed"] is True for check in entry["checks"]]
-        if entry["passed"] is not (bool(made) and all(made)):
-            raise ValueError("'passed' contradicts its checks")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise BundleError(f"{path}: is incomplete or misshapen ({error!r})") from error
+        report = _DOCUMENT.read(path)
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    theirs, ours = report.bundle.manifest_sha256, bundle.manifest.to_json()["sha256"]
     if theirs != ours:
         raise BundleError(
             f"{path}: belongs to another bundle: its manifest is {theirs[:16]}…, that of {bundle.path} is "
             f"{ours[:16]}…"
         )
-    return report
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    """Refuse NaN and infinities: JSON has no such numbers."""
-    raise ValueError(f"{name} is not valid JSON")
+    return DeviceReport(report)
 
 
 def store_report(report: DeviceReport, bundle: Bundle) -> Path:
@@ -105,7 +79,7 @@ def store_report(report: DeviceReport, bundle: Bundle) -> Path:
     final = folder / report.file_name
     with disk_errors(final):
         folder.mkdir(exist_ok=True)
-    content = (json.dumps(report.entry, indent=2, ensure_ascii=False) + "\n").encode()
+    content = (json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
     write_file(final, content, force=True)
     reports, damaged = [], []
     for path in sorted(folder.glob("*.json")):
@@ -139,34 +113,35 @@ def render(reports: list[DeviceReport], damaged: Sequence[str] = ()) -> str:
     return _PAGE.format("\n".join(parts))
 
 
-def _section(report: DeviceReport) -> str:
-    entry, text = report.entry, html.escape
-    device = entry["device"]
-    failed = [check for check in entry["checks"] if not check["passed"]]
-    count = len(entry["checks"])
+def _section(device_report: DeviceReport) -> str:
+    report, text = device_report.report, html.escape
+    device, count = report.device, len(report.checks)
+    failed = [check for check in report.checks if not check.passed]
     verdict = f"✓ all {count} checks passed" if report.passed else f"✗ {len(failed)} of {count} checks FAILED"
     about = [
-        *(f"{key} {value}" for key, value in entry["backend"].items() if key not in ("name", "engines")),
-        f"power mode {device['power_mode']}" if "power_mode" in device else "power mode not found",
+        *report.versions(),
+        f"power mode {device.power_mode or 'not found'}",
         *(
-            f"{name} {clock['current']} of {clock['max']}{' (locked)' if clock['locked'] else ''}"
-            for name, clock in (device.get("gpu_clocks") or {}).items()
+            f"{name} {clock.current} of {clock.max}{' (locked)' if clock.locked else ''}"
+            for name, clock in (device.gpu_clocks or {}).items()
         ),
     ]
     parts = [
-        f"<h3>{text(report.name)}</h3>",
-        f'<p class="{"pass" if report.passed else "fail"}">{verdict}, {text(entry["started"])}</p>',
+        f"<h3>{text(device_report.name)}</h3>",
+        f'<p class="{"pass" if report.passed else "fail"}">{verdict}, {text(report.started)}</p>',
         f"<p>{text('; '.join(about))}</p>",
     ]
-    parts += [f'<p class="fail">{text(line(check))}</p>' for check in failed]
-    if entry["timing"]:
+    parts += [f'<p class="fail">{text(check.line())}</p>' for check in failed]
+    if report.timing:
         head = "".join(f'<th class="n">{column.removesuffix("_us")}, µs</th>' for column in _TIMING_COLUMNS)
         parts.append(f'<table><tr><th>graph</th><th class="n">streams</th><th></th>{head}</tr>')
-        for timing in entry["timing"]:
-            figures = "".join(f'<td class="n">{timing[column]:,.1f}</td>' for column in _TIMING_COLUMNS)
+        for timing in report.timing:
+            figures = "".join(
+                f'<td class="n">{getattr(timing, column):,.1f}</td>' for column in _TIMING_COLUMNS
+            )
             parts.append(
-                f"<tr><td>{text(timing['precision'])} {text(timing['graph'])}</td>"
-                f'<td class="n">{timing["streams"]:d}</td><td>{text(timing["how"])}</td>{figures}</tr>'
+                f"<tr><td>{text(timing.precision)} {text(timing.graph)}</td>"
+                f'<td class="n">{timing.streams:d}</td><td>{text(timing.how)}</td>{figures}</tr>'
             )
         parts.append("</table>")
     return "\n".join(parts)

@@ -17,9 +17,9 @@ from multires_edge.export.options import DEFAULT_PARTS
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import quantize
 from multires_edge.export.precision.types import TypePlan
-from multires_edge.format.manifest import Manifest, Source
+from multires_edge.format.manifest import Manifest
 from multires_edge.format.pooling import Cumulative, Pooling, Window
-from multires_edge.format.specs import GraphSpec
+from multires_edge.format.specs import GraphSpec, Source
 from multires_edge.format.targets import GraphForm
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.bundle import Bundle

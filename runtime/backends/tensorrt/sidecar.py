@@ -21,7 +21,7 @@ from multires_edge.format.fields import (
     Sha256,
     Text,
 )
-from multires_edge.format.manifest import Kind, Precision
+from multires_edge.format.specs import Kind, Precision
 from multires_edge.runtime.backends.tensorrt.gpu import Capability, Gpu
 
 

@@ -1,5 +1,6 @@
-"""The program that a kit runs on the device: Python 3.10 and numpy 1.21, copied unchanged into the archive.
+"""The program that a kit runs on the device: Python 3.10 and numpy 1.21, without the rest of the package.
 
-It runs without the rest of the package: every import of project code is relative and within this folder.
+Of the project it imports its own modules, relatively, and ``fields`` and ``specs`` of
+:mod:`multires_edge.format`. The archive has those two beside its own, and writes their imports relatively.
 ``check_device.py`` starts it.
 """

@@ -9,18 +9,19 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from .checks import Checker, line
-from .files import KitError, check_writable, digest_of, to_json, write_whole
+from multires_edge.format.fields import printable
+
+from .checks import Checker
+from .description import KIT
+from .files import KitError, check_writable, to_json, write_whole
 from .kit import Kit
 from .machine import machine
 from .onnxruntime import OnnxRuntime
+from .report import REPORT, Report
 from .runners import Backend
 from .tensorrt import TensorRT
 from .timing import time_precision
-
-REPORT_FORMAT, REPORT_VERSION = "multires-device-report", 1
 
 
 def _names(text: str) -> list[str]:
@@ -68,7 +69,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def check_device(options: argparse.Namespace) -> dict[str, Any]:
+def check_device(options: argparse.Namespace) -> Report:
     """Run all checks and measurements. Returns the report. Raises KitError."""
     started = datetime.datetime.now(datetime.timezone.utc)
     kit = Kit(options.kit)
@@ -78,12 +79,12 @@ def check_device(options: argparse.Namespace) -> dict[str, Any]:
         backend = OnnxRuntime(options.provider, dict(options.provider_options))
     else:
         most = max(
-            [*options.streams, *(len(c["streams"]) for p in precisions for c in kit.entry["cases"][p])]
+            [*options.streams, *(len(c.streams) for p in precisions for c in kit.description.cases[p])]
         )
         backend = TensorRT(options.engines, most, rebuild=options.rebuild)
     facts = machine()
-    if facts["absent"]:
-        print(f"-[ ] not found on this machine: {', '.join(facts['absent'])}")
+    if facts.absent:
+        print(f"-[ ] not found on this machine: {', '.join(facts.absent)}")
     checker, timings = Checker(kit, backend), []
     checker.run_files()
     for precision in precisions:
@@ -95,29 +96,23 @@ def check_device(options: argparse.Namespace) -> dict[str, Any]:
             raise KitError(f"{error}; {', '.join(kit.changed)} was changed: unpack the kit again") from error
     for precision in precisions if options.steps > 0 else []:
         for timing in time_precision(kit, backend, precision, options.streams, options.steps):
-            print(
-                "    {precision} {graph} x {streams}, {how}: p50 {p50_us:,.1f} us, p99 {p99_us:,.1f} us, "
-                "max {max_us:,.1f} us".format(**timing),
-                flush=True,
-            )
+            print(timing.line(), flush=True)
             timings.append(timing)
-    report = {
-        "format": REPORT_FORMAT,
-        "version": REPORT_VERSION,
-        "name": options.name or facts.get("model") or f"{platform.node()} {facts['machine']}",
-        "passed": checker.passed,
-        "started": started.isoformat(timespec="seconds"),
-        "target": kit.entry["target"],
-        "bundle": kit.entry["bundle"],
-        "kit_sha256": kit.entry.get("sha256"),
-        "backend": {"name": backend.name, **backend.describe()},
-        "device": facts,
-        "precisions": precisions,
-        "checks": checker.checks,
-        "notes": checker.notes,
-        "timing": timings,
-    }
-    return {**report, "sha256": digest_of(report)}
+    described = kit.description
+    return Report(
+        name=printable(options.name or facts.model or f"{platform.node()} {facts.machine}"),
+        passed=checker.passed,
+        started=started.isoformat(timespec="seconds"),
+        target=described.target,
+        bundle=described.bundle,
+        kit_sha256=KIT.to_json(described)["sha256"],
+        backend={"name": backend.name, **backend.describe()},
+        device=facts,
+        precisions=tuple(precisions),
+        checks=tuple(checker.checks),
+        notes=tuple(checker.notes),
+        timing=tuple(timings),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_writable(options.report)
         report = check_device(options)
-        write_whole(options.report, to_json(report))
+        write_whole(options.report, to_json(REPORT.to_json(report)))
     except KitError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -144,12 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; no report was written", file=sys.stderr)
         return 130
-    failed = [check for check in report["checks"] if not check["passed"]]
+    failed = [check for check in report.checks if not check.passed]
     print(f"report: {options.report}")
     if failed:
-        print(f"FAILED: {len(failed)} of {len(report['checks'])} checks; first {line(failed[0])[5:]}")
+        print(f"FAILED: {len(failed)} of {len(report.checks)} checks; first {failed[0].line()[5:]}")
     else:
-        print(f"passed: all {len(report['checks'])} checks")
+        print(f"passed: all {len(report.checks)} checks")
     return 1 if failed else 0
 
 

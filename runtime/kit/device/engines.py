@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from multires_edge.format.fields import plain, read_fields, read_json
+from multires_edge.format.specs import Shape
+
 from .files import KitError, sha256_of, to_json, write_whole
 from .kit import Graph
+from .report import EngineUsed, Shapes, Wanted
 
 
 class Engines:
@@ -25,23 +28,23 @@ class Engines:
         self._logger = trt.Logger(trt.Logger.WARNING)
         self._runtime = trt.Runtime(self._logger)
         self._loaded: dict[Path, Any] = {}
-        self.used: list[dict[str, Any]] = []
+        self.used: list[EngineUsed] = []
 
     def engine(self, graph: Graph) -> Any:
         """The loaded engine of a graph. Raises KitError."""
         if graph.path not in self._loaded:
             path = self._folder / f"{graph.path.stem}.engine"
-            wanted = self._description(graph)
+            wanted = self._wanted(graph)
             sidecar, plan = (None, None) if self._rebuild else _kept(path, wanted)
             if plan is None or sidecar is None:
                 print(f"building {path.name} ...", file=sys.stderr, flush=True)
                 started = time.perf_counter()
-                plan = build(self._trt, graph, wanted["profile"])
+                plan = build(self._trt, graph, wanted.profile)
                 digest = hashlib.sha256(plan).hexdigest()
                 seconds = round(time.perf_counter() - started, 1)
-                sidecar = {**wanted, "seconds": seconds, "bytes": len(plan), "sha256": digest}
+                sidecar = EngineUsed(**vars(wanted), seconds=seconds, bytes=len(plan), sha256=digest)
                 write_whole(path, plan)
-                write_whole(path.with_suffix(".json"), to_json(sidecar))
+                write_whole(path.with_suffix(".json"), to_json(plain(sidecar)))
             engine = self._runtime.deserialize_cuda_engine(plan)
             if engine is None:
                 raise KitError(f"{path}: TensorRT {self._trt.__version__} cannot load it; try --rebuild")
@@ -49,41 +52,48 @@ class Engines:
             self.used.append(sidecar)
         return self._loaded[graph.path]
 
-    def _description(self, graph: Graph) -> dict[str, Any]:
-        """Everything that an engine depends on. If a stored sidecar differs, the engine is built again."""
+    def _wanted(self, graph: Graph) -> Wanted:
+        """If a stored sidecar differs, the engine is built again."""
         least, best = {"batch": 1, "time": 1}, {"batch": 1, "time": graph.steps}
         most = {"batch": max(self._most, graph.rows), "time": graph.steps}
-        takes = [*graph.inputs, *({**state, "name": state["input"]} for state in graph.states)]
-        return {
-            "graph": graph.path.name,
-            "graph_sha256": sha256_of(graph.path),
-            "precision": graph.precision,
-            "tensorrt": self._trt.__version__,
-            "compute_capability": self._capability,
-            "profile": {
-                spec["name"]: [
-                    [sizes.get(size, size) for size in spec["shape"]] for sizes in (least, best, most)
-                ]
-                for spec in takes
-            },
-            "options": {"strongly_typed": True, "tf32": False},
-        }
+        return Wanted(
+            graph=graph.path.name,
+            graph_sha256=sha256_of(graph.path),
+            precision=graph.precision,
+            tensorrt=self._trt.__version__,
+            compute_capability=self._capability,
+            profile=profile_of(graph, least, best, most),
+            options={"strongly_typed": True, "tf32": False},
+        )
 
 
-def _kept(path: Path, wanted: dict[str, Any]) -> tuple[dict[str, Any] | None, bytes | None]:
+def profile_of(
+    graph: Graph, least: dict[str, int], best: dict[str, int], most: dict[str, int]
+) -> dict[str, Shapes]:
+    """The shapes of each input and state for the sizes of dynamic dimensions."""
+    takes = [(tensor.name, tensor.shape) for tensor in graph.inputs]
+    takes += [(state.input, state.shape) for state in graph.states]
+    return {name: (_sized(shape, least), _sized(shape, best), _sized(shape, most)) for name, shape in takes}
+
+
+def _sized(shape: Shape, sizes: dict[str, int]) -> tuple[int, ...]:
+    return tuple(sizes[size] if isinstance(size, str) else size for size in shape)
+
+
+def _kept(path: Path, wanted: Wanted) -> tuple[EngineUsed | None, bytes | None]:
     """The stored sidecar and engine, if the engine is undamaged and fits ``wanted``."""
     try:
-        sidecar = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        sidecar = read_fields(EngineUsed, read_json(path.with_suffix(".json")))
         plan = path.read_bytes()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None, None
-    whole = isinstance(sidecar, dict) and sidecar.get("sha256") == hashlib.sha256(plan).hexdigest()
-    if whole and all(sidecar.get(key) == value for key, value in wanted.items()):
+    whole = sidecar.sha256 == hashlib.sha256(plan).hexdigest()
+    if whole and all(getattr(sidecar, key) == value for key, value in vars(wanted).items()):
         return sidecar, plan
     return None, None
 
 
-def build(trt: Any, graph: Graph, profile: dict[str, list[list[int]]], configure: Any = None) -> bytes:
+def build(trt: Any, graph: Graph, profile: dict[str, Shapes], configure: Any = None) -> bytes:
     """Build a strongly typed engine: the graph sets every precision, and float32 is not cut to TF32.
 
     ``profile`` has the smallest, best and largest shape of each input. ``configure`` may change the

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,10 @@ class KitError(Exception):
     """The check cannot run: a damaged kit, a missing package, no device, a full disk."""
 
 
-def digest_of(entry: dict[str, Any]) -> str:
-    """SHA-256 of a JSON object without its entry "sha256", with sorted keys and no spaces."""
-    content = {key: value for key, value in entry.items() if key != "sha256"}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in pieces. Raises OSError."""
+    """Hex digest of a file, read in pieces. Raises OSError, also if it is not a regular file."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for piece in iter(lambda: file.read(1 << 20), b""):

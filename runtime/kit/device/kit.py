@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,28 +13,19 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-from .files import KitError, digest_of, sha256_of
-
-KIT_FORMAT, KIT_VERSION = "multires-kit", 1
-KIT_FILE = "kit.json"
+from .description import KIT, KIT_FILE
+from .files import KitError, sha256_of
 
 
 class Kit:
-    """The unpacked kit: ``entry`` is kit.json, ``changed`` has a message for each changed graph file."""
+    """The unpacked kit: ``description`` is kit.json, ``changed`` has a message per changed graph file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        path = folder / KIT_FILE
         try:
-            self.entry: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise KitError(f"{path}: cannot be read ({error}); unpack the kit again") from error
-        if not isinstance(self.entry, dict) or self.entry.get("format") != KIT_FORMAT:
-            raise KitError(f"{path}: does not describe a kit, its format is not {KIT_FORMAT!r}")
-        if self.entry.get("version") != KIT_VERSION:
-            raise KitError(
-                f"{path}: has version {self.entry.get('version')!r}, this script reads {KIT_VERSION}"
-            )
+            self.description = KIT.read(folder / KIT_FILE)
+        except FileNotFoundError as error:
+            raise KitError(f"{folder / KIT_FILE}: cannot be read ({error.strerror}); {KIT.remedy}") from error
         self.changed = self._check_digests()
         golden = self._arrays("golden.npz")
         self.states = self._arrays("states.npz")
@@ -44,21 +34,28 @@ class Kit:
             self.stepwise, self.full = golden["stepwise"], golden["full"]
         except KeyError as error:
             raise KitError(f"{folder / 'golden.npz'}: has no {error}; unpack the kit again") from error
+        for precision, cases in self.description.cases.items():
+            rows, steps = len(self.inputs), self.inputs.shape[-1]
+            recorded = {row for case in cases for parts in case.streams for _, row in parts}
+            sequences = self.description.full[precision]
+            longest = max(*(case.steps for case in cases), *(case.steps for case in sequences))
+            if longest > steps or max(recorded) >= rows:
+                raise KitError(
+                    f"{folder / KIT_FILE}: its cases in {precision} need more than the {rows} streams of "
+                    f"{steps} steps in golden.npz; {KIT.remedy}"
+                )
 
     def _check_digests(self) -> dict[str, str]:
         """A message per changed graph. Raises KitError if another file was changed: it is the reference."""
         changed = {}
-        if self.entry.get("sha256") != digest_of(self.entry):
-            raise KitError(f"{self.folder / KIT_FILE}: changed since the kit was made; unpack it again")
-        for name, expected in sorted(self.entry["files"].items()):
+        for name, expected in sorted(self.description.files.items()):
             path = self.folder / name
             try:
-                found = sha256_of(path)
+                found, size = sha256_of(path), path.stat().st_size
             except OSError as error:
                 raise KitError(f"{path}: cannot be read ({error.strerror}); unpack the kit again") from error
-            if found != expected["sha256"]:
-                size = path.stat().st_size
-                what = f"{size:,} of {expected['bytes']:,} bytes" if size != expected["bytes"] else "differs"
+            if found != expected.sha256 or size != expected.bytes:
+                what = f"{size:,} of {expected.bytes:,} bytes" if size != expected.bytes else "differs"
                 message = f"changed since the kit was made ({what}); unpack the kit again"
                 if not name.startswith("graphs/"):
                     raise KitError(f"{path}: {message}")
@@ -75,7 +72,7 @@ class Kit:
 
     def precisions(self, asked: Sequence[str]) -> list[str]:
         """The requested precisions, or all. Raises KitError for a precision that the kit does not have."""
-        there = list(self.entry["graphs"]["step"])
+        there = list(self.description.graphs["step"])
         for name in asked:
             if name not in there:
                 raise KitError(f"the kit has no graphs in {name!r}; it has: {', '.join(there)}")
@@ -86,16 +83,14 @@ class Graph:
     """A graph of the kit: ``input``, ``output`` and ``states`` as in the bundle's manifest."""
 
     def __init__(self, kit: Kit, kind: str, precision: str) -> None:
-        entry = kit.entry["graphs"][kind][precision]
+        spec, cases = kit.description.graphs[kind][precision], kit.description.cases[precision]
         self.kind, self.precision = kind, precision
-        self.path = kit.folder / entry["file"]
-        self.inputs: list[dict[str, Any]] = entry["inputs"]
-        self.input: dict[str, Any] = entry["inputs"][0]
-        self.output: dict[str, Any] = entry["outputs"][0]
-        self.states: list[dict[str, Any]] = entry.get("states", [])
-        self.steps = max(case["steps"] for case in kit.entry["cases"][precision])
+        self.path = kit.folder / spec.file
+        self.inputs, self.input, self.output = spec.inputs, spec.inputs[0], spec.outputs[0]
+        self.states = spec.states
+        self.steps = max(case.steps for case in cases)
         self.rows = len(kit.inputs)
-        self.limit: dict[str, Any] = kit.entry["limits"][precision]
+        self.limit = kit.description.limits[precision]
 
 
 def assemble(recorded: NDArray[Any], schedule: Sequence[Sequence[Sequence[int]]], steps: int) -> NDArray[Any]:

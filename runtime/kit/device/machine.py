@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from multires_edge.format.fields import printable
 
-def machine(root: Path = Path("/")) -> dict[str, Any]:
-    """Read facts that affect the measured times. ``absent`` names those that were not found."""
+from .report import Clock, Machine
+
+
+def machine(root: Path = Path("/")) -> Machine:
+    """Read facts that affect the measured times."""
     found: dict[str, Any] = {
         "model": _text(root / "proc/device-tree/model"),
         "l4t_release": _text(root / "etc/nv_tegra_release", first=True),
@@ -32,16 +36,20 @@ def machine(root: Path = Path("/")) -> dict[str, Any]:
         }
         or None,
     }
-    names = sorted(name for name, value in found.items() if value is None)
-    return {
-        "machine": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "cores": os.cpu_count(),
-        **{name: value for name, value in found.items() if value is not None},
-        "absent": names,
-    }
+    return Machine(
+        machine=platform.machine(),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        numpy=np.__version__,
+        cores=os.cpu_count(),
+        **found,
+        absent=tuple(sorted(name for name, value in found.items() if value is None)),
+    )
+
+
+def _lines(text: str) -> str | None:
+    """The printable lines of a text; None without text. Commands may write colours."""
+    return "\n".join(printable(line) for line in text.split("\n")).strip() or None
 
 
 def _text(path: Path, *, first: bool = False) -> str | None:
@@ -50,7 +58,7 @@ def _text(path: Path, *, first: bool = False) -> str | None:
         text = path.read_text("utf-8", errors="replace").strip("\0 \n")
     except OSError:
         return None
-    return (text.splitlines()[0] if first else text) or None if text else None
+    return _lines(text.split("\n")[0] if first else text) if text else None
 
 
 def _command(*command: str) -> str | None:
@@ -58,14 +66,14 @@ def _command(*command: str) -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError, UnicodeError):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return _lines(done.stdout) if done.returncode == 0 and done.stdout.strip() else None
 
 
-def _clocks(folder: Path, pattern: str, names: tuple[str, str, str]) -> dict[str, Any] | None:
+def _clocks(folder: Path, pattern: str, names: tuple[str, str, str]) -> dict[str, Clock] | None:
     """Clocks by device, in the units of the files. ``locked``: the minimum equals the maximum."""
-    clocks: dict[str, Any] = {}
+    clocks: dict[str, Clock] = {}
     for device in sorted(folder.glob(pattern)):
         low, now, high = (_text(device / name) for name in names)
         if low and now and high:
-            clocks[device.name] = {"min": low, "current": now, "max": high, "locked": low == high}
+            clocks[device.name] = Clock(low, now, high, locked=low == high)
     return clocks or None

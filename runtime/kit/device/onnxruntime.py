@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+from multires_edge.format.fields import printable
+
 from .files import KitError
 from .kit import Graph
 from .runners import FullRunner, StepRunner, shape_of
@@ -34,7 +36,9 @@ class OnnxRuntime:
     def describe(self) -> dict[str, Any]:
         described = {"onnxruntime": self._ort.__version__, "provider": self._provider}
         if self._options:
-            described["provider_options"] = ", ".join(f"{k}={value}" for k, value in self._options.items())
+            described["provider_options"] = printable(
+                ", ".join(f"{k}={value}" for k, value in self._options.items())
+            )
         return described
 
     def session(self, path: Path) -> Any:
@@ -68,9 +72,9 @@ class OnnxRuntimeStep:
     """Keeps the states as arrays: each step returns the states for the next step."""
 
     def __init__(self, session: Any, graph: Graph, batch: int) -> None:
-        self._session, self._graph, self._input = session, graph, graph.input["name"]
-        self._names = [graph.output["name"]] + [state["output"] for state in graph.states]
-        self._states = {s["input"]: np.zeros(shape_of(s, batch), s["dtype"]) for s in graph.states}
+        self._session, self._graph, self._input = session, graph, graph.input.name
+        self._names = [graph.output.name] + [state.output for state in graph.states]
+        self._states = {s.input: np.zeros(shape_of(s.shape, batch), s.dtype) for s in graph.states}
 
     def step(self, x: NDArray[Any]) -> NDArray[Any]:
         values = _run(self._session, self._graph, self._names, {self._input: x, **self._states})
@@ -98,4 +102,4 @@ class OnnxRuntimeFull:
         self._session, self._graph = session, graph
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        return _run(self._session, self._graph, [self._graph.output["name"]], feeds)[0]
+        return _run(self._session, self._graph, [self._graph.output.name], feeds)[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from multires_edge.format.specs import Shape
+
 from .kit import Graph
 
 if TYPE_CHECKING:
@@ -52,6 +54,6 @@ class Backend(Protocol):
         """Load the full graph."""
 
 
-def shape_of(spec: dict[str, Any], batch: int) -> tuple[int, ...]:
+def shape_of(shape: Shape, batch: int) -> tuple[int, ...]:
     """The shape of a tensor for ``batch`` streams."""
-    return tuple(batch if isinstance(size, str) else size for size in spec["shape"])
+    return tuple(batch if isinstance(size, str) else size for size in shape)

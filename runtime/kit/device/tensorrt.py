@@ -41,7 +41,7 @@ class TensorRT:
         self._engines = Engines(tensorrt, folder, capability, most_streams, rebuild=rebuild)
 
     def describe(self) -> dict[str, Any]:
-        return {"tensorrt": self._trt.__version__, **self._device, "engines": self._engines.used}
+        return {"tensorrt": self._trt.__version__, **self._device, "engines": tuple(self._engines.used)}
 
     def step_runner(self, graph: Graph, batch: int) -> StepRunner:
         return TensorRTStep(self._engines.engine(graph), self._cuda, graph, batch)
@@ -68,15 +68,15 @@ class TensorRTStep:
     def __init__(self, engine: Any, cuda: Cuda, graph: Graph, batch: int) -> None:
         self._cuda, self._batch, self._turn = cuda, batch, 0
         self._graphs: list[int] = []
-        self._x = cuda.pinned(shape_of(graph.input, batch), graph.input["dtype"])
-        self._y = cuda.pinned(shape_of(graph.output, batch), graph.output["dtype"])
+        self._x = cuda.pinned(shape_of(graph.input.shape, batch), graph.input.dtype)
+        self._y = cuda.pinned(shape_of(graph.output.shape, batch), graph.output.dtype)
         self._device_x, self._device_y = cuda.allocate(self._x.nbytes), cuda.allocate(self._y.nbytes)
         self._states: dict[str, tuple[list[int], NDArray[Any]]] = {}
         for state in graph.states:
-            like: NDArray[Any] = np.empty(shape_of(state, batch), state["dtype"])
+            like: NDArray[Any] = np.empty(shape_of(state.shape, batch), state.dtype)
             first = cuda.allocate(like.nbytes)
-            second = first if _aliased(engine, state["output"]) else cuda.allocate(like.nbytes)
-            self._states[state["input"]] = ([first, second], like)
+            second = first if _aliased(engine, state.output) else cuda.allocate(like.nbytes)
+            self._states[state.input] = ([first, second], like)
         self._contexts = [self._context(engine, graph, turn) for turn in (0, 1)]
         cuda.synchronize()
 
@@ -84,12 +84,12 @@ class TensorRTStep:
         context = engine.create_execution_context()
         if context is None:
             raise KitError(f"{graph.path.name}: too little memory for a context of {self._batch} streams")
-        addresses = {graph.input["name"]: self._device_x, graph.output["name"]: self._device_y}
-        shapes = {graph.input["name"]: self._x.shape}
+        addresses = {graph.input.name: self._device_x, graph.output.name: self._device_y}
+        shapes = {graph.input.name: self._x.shape}
         for state in graph.states:
-            buffers, like = self._states[state["input"]]
-            addresses[state["input"]], addresses[state["output"]] = buffers[turn], buffers[1 - turn]
-            shapes[state["input"]] = like.shape
+            buffers, like = self._states[state.input]
+            addresses[state.input], addresses[state.output] = buffers[turn], buffers[1 - turn]
+            shapes[state.input] = like.shape
         for name, shape in shapes.items():
             if not context.set_input_shape(name, tuple(shape)):
                 raise KitError(f"{graph.path.name}: the engine refused shape {tuple(shape)} for {name}")
@@ -167,12 +167,12 @@ class TensorRTFull:
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
         cuda, graph, context = self._cuda, self._graph, self._context
-        batch, steps = len(feeds[graph.input["name"]]), feeds[graph.input["name"]].shape[-1]
+        batch, steps = len(feeds[graph.input.name]), feeds[graph.input.name].shape[-1]
         sizes = {"batch": batch, "time": steps}
-        shape = [sizes.get(size, size) for size in graph.output["shape"]]
-        y: NDArray[Any] = np.empty(shape, graph.output["dtype"])
+        shape = [sizes[size] if isinstance(size, str) else size for size in graph.output.shape]
+        y: NDArray[Any] = np.empty(shape, graph.output.dtype)
         buffers = {
-            name: cuda.allocate(array.nbytes) for name, array in [*feeds.items(), (graph.output["name"], y)]
+            name: cuda.allocate(array.nbytes) for name, array in [*feeds.items(), (graph.output.name, y)]
         }
         try:
             for name, array in feeds.items():
@@ -185,7 +185,7 @@ class TensorRTFull:
                 context.set_tensor_address(name, address)
             if not context.execute_async_v3(cuda.stream):
                 raise KitError("TensorRT could not run the full graph; see its log above")
-            cuda.copy(y.ctypes.data, buffers[graph.output["name"]], y.nbytes, cuda.TO_HOST)
+            cuda.copy(y.ctypes.data, buffers[graph.output.name], y.nbytes, cuda.TO_HOST)
             cuda.synchronize()
         finally:
             for address in buffers.values():

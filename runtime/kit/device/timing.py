@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .kit import Graph, Kit
+from .report import Timing
 from .runners import Backend
 
 # A measurement stops after _SECONDS, but not before _FEWEST steps: fewer say too little about p99.
@@ -35,20 +36,20 @@ def time_calls(function: Callable[[Any], Any], argument: Any, most: int, warm_up
 
 def time_precision(
     kit: Kit, backend: Backend, precision: str, streams: Sequence[int], steps: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Timing]:
     """Time one step for each number of streams, and the full graph on one recorded stream."""
     graph = Graph(kit, "step", precision)
     for batch in streams:
         x = np.ascontiguousarray(kit.inputs[np.arange(batch) % graph.rows][..., 0])
-        entry = {"graph": "step", "precision": precision, "streams": batch}
         with contextlib.closing(backend.step_runner(graph, batch)) as runner:
-            yield {**entry, "how": "enqueued", **time_calls(runner.step, x, steps, min(steps, 50))}
-            if runner.capture():
-                yield {**entry, "how": "CUDA graph", **time_calls(runner.step, x, steps, min(steps, 50))}
+            for how in ("enqueued", "CUDA graph"):
+                if how == "enqueued" or runner.capture():
+                    figures = time_calls(runner.step, x, steps, min(steps, 50))
+                    yield Timing("step", precision, batch, how, **figures)
     full = Graph(kit, "full", precision)
     x = np.ascontiguousarray(kit.inputs[:1, ..., : full.steps])
-    feeds = {full.input["name"]: x}
+    feeds = {full.input.name: x}
     if len(full.inputs) > 1:
         feeds["lengths"] = np.full(1, full.steps, np.int64)
-    entry = {"graph": "full", "precision": precision, "streams": 1, "time_steps": full.steps}
-    yield {**entry, "how": "enqueued", **time_calls(backend.full_runner(full).run, feeds, _FEWEST, 1)}
+    figures = time_calls(backend.full_runner(full).run, feeds, _FEWEST, 1)
+    yield Timing("full", precision, 1, "enqueued", **figures, time_steps=full.steps)

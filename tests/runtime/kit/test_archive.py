@@ -15,12 +15,14 @@ from click.testing import CliRunner, Result
 from multires_edge.base.errors import BundleError
 from multires_edge.base.files import sha256_of
 from multires_edge.cli.main import main
+from multires_edge.format.comparison import LIMITS
 from multires_edge.format.fields import digest_of
 from multires_edge.format.golden import Golden
-from multires_edge.format.pooling import Window
+from multires_edge.format.pooling import CUMULATIVE, Window
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
+from multires_edge.runtime.kit.device.description import Case, SequenceCase
 
 
 def run(*arguments: object) -> Result:
@@ -87,11 +89,15 @@ def test_a_full_disk(portable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not list(tmp_path.iterdir())
 
 
+def cases(rows: int, steps: int) -> tuple[Case, ...]:
+    return stream_cases(rows, steps, CUMULATIVE, 8, LIMITS["fp32"])
+
+
 class TestCases:
     @pytest.mark.parametrize("rows", [1, 2, 3])
     @pytest.mark.parametrize("steps", [1, 2, 3, 5, 100])
     def test_streams_stay_inside_what_was_recorded(self, rows: int, steps: int) -> None:
-        for case in stream_cases(rows, steps):
+        for case in cases(rows, steps):
             assert case.steps <= steps
             for parts in case.streams:
                 starts = [start for start, _ in parts]
@@ -101,17 +107,17 @@ class TestCases:
     def test_rows_end_at_positions_of_their_own(self, portable: Path) -> None:
         bundle = open_bundle(portable)
         golden = Golden.load(portable / "golden.npz", open_bundle(portable).manifest.model)
-        case = stream_cases(len(golden.inputs), 60)[-1]
+        case = cases(len(golden.inputs), 60)[-1]
         assert reference_states(bundle, golden, "fp32", case)["position"].tolist() == [60, 40, 20]
 
     def test_a_window_shorter_than_the_sequence_has_no_full_graph(self) -> None:
         golden = Golden(np.zeros((1, 2, 60)), np.zeros((1, 3, 60)), np.zeros((1, 3)))
         found = sequence_cases(golden, 50, Window(40))
-        assert found == [{"steps": 37, "reference": "stepwise"}]
-        assert sequence_cases(golden, 60, Window(40))[-1] == {"steps": 60, "reference": "full"}
+        assert found == (SequenceCase(37, "stepwise"),)
+        assert sequence_cases(golden, 60, Window(40))[-1] == SequenceCase(60, "full")
 
     def test_a_bundle_that_is_wrong_gets_no_kit(self, portable: Path) -> None:
         golden = Golden.load(portable / "golden.npz", open_bundle(portable).manifest.model)
         wrong = Golden(golden.inputs, golden.stepwise + 0.1, golden.full)
         with pytest.raises(BundleError, match="fails its own reference"):
-            reference_states(open_bundle(portable), wrong, "fp32", stream_cases(2, 60)[1])
+            reference_states(open_bundle(portable), wrong, "fp32", cases(2, 60)[1])

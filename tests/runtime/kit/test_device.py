@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
 from multires_edge.runtime.kit.device.checks import compare
+from multires_edge.runtime.kit.device.description import Limit
 from multires_edge.runtime.kit.device.kit import assemble
 from multires_edge.runtime.kit.device.machine import machine
 from multires_edge.runtime.kit.device.onnxruntime import OnnxRuntimeStep
@@ -299,23 +300,23 @@ class TestParts:
         y = reference.copy()
         y[1, 2, 30] += 0.5
         y[0, 1, 17] += 0.1
-        found = compare(y, reference, {"measure": "max", "value": 1e-3}, floor=1, over_time=True)
-        assert not found["passed"] and found["error"] == pytest.approx(0.5)
-        assert (found["at"]["step"], found["at"]["row"], found["at"]["index"]) == (17, 0, [1])
+        found = compare("a", "y", y, reference, Limit(1e-3, "max"), over_time=True)
+        assert not found.passed and found.error == pytest.approx(0.5)
+        assert found.at is not None and (found.at.step, found.at.row, found.at.index) == (17, 0, (1,))
 
     def test_a_mean_is_that_of_the_worst_row(self) -> None:
         reference = np.ones((10, 100))
         y = reference.copy()
         y[3, 7] += 30
-        found = compare(y, reference, {"measure": "mean", "value": 0.1}, floor=1, over_time=False)
-        assert not found["passed"] and found["error"] == pytest.approx(0.3)
-        assert found["at"]["row"] == 3 and found["at"]["index"] == [7]
+        found = compare("a", "y", y, reference, Limit(0.1, "mean"))
+        assert not found.passed and found.error == pytest.approx(0.3)
+        assert found.at is not None and (found.at.row, found.at.index) == (3, (7,))
 
     def test_a_sum_is_held_on_its_scale(self) -> None:
-        reference, limit = np.zeros((1, 1)), {"measure": "max", "value": 1e-5}
+        reference, limit = np.zeros((1, 1)), Limit(1e-5, "max")
         y = reference + 1e-3
-        assert compare(y, reference, limit, floor=1000, over_time=False)["passed"]
-        assert not compare(y, reference, limit, floor=1, over_time=False)["passed"]
+        assert compare("a", "y", y, reference, limit, floor=1000).passed
+        assert not compare("a", "y", y, reference, limit).passed
 
     def test_the_machine_as_found(self, tmp_path: Path) -> None:
         gpu = tmp_path / "sys/class/devfreq/17000000.gpu"
@@ -326,6 +327,6 @@ class TestParts:
         model.parent.mkdir(parents=True)
         model.write_bytes(b"NVIDIA Jetson Orin NX Engineering Reference Developer Kit\0")
         found = machine(tmp_path)
-        assert found["model"].endswith("Developer Kit")
-        assert found["gpu_clocks"]["17000000.gpu"]["locked"] is True
-        assert {"l4t_release", "cpu_clocks", "temperatures"} <= set(found["absent"])
+        assert (found.model or "").endswith("Developer Kit")
+        assert (found.gpu_clocks or {})["17000000.gpu"].locked
+        assert {"l4t_release", "cpu_clocks", "temperatures"} <= set(found.absent)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from multires_edge.cli.main import main
-from multires_edge.runtime.kit.device.files import digest_of
+from multires_edge.format.fields import digest_of
 
 
 def verify(bundle: Path, report: Path, *arguments: str) -> Result:
@@ -91,15 +91,19 @@ def test_of_another_bundle(exported: Path, report: Path) -> None:
     ("fields", "words"),
     [
         ({"version": 9}, "this release reads 1"),
-        ({"format": "other"}, "is not a device report"),
-        ({"checks": [{"passed": False}]}, "incomplete or misshapen"),
-        ({"backend": "tensorrt"}, "incomplete or misshapen"),
-        ({"bundle": None}, "incomplete or misshapen"),
-        ({"bundle": {"manifest_sha256": 5}}, "another bundle"),
+        ({"format": "other"}, "not a device report"),
+        ({"checks": [{"passed": False}]}, "checks[0]: has no name"),
+        ({"backend": "tensorrt"}, "backend is 'tensorrt', expected an object"),
+        ({"backend": {"version": "1"}}, "backend: has no name"),
+        ({"bundle": None}, "bundle is None, expected an object"),
+        ({"bundle": {"manifest_sha256": 5}}, "bundle.manifest_sha256 is 5, expected a string"),
         ({"passed": False}, "contradicts its checks"),
-        ({"passed": "no"}, "contradicts its checks"),
+        ({"passed": "no"}, "passed is 'no', expected true or false"),
+        ({"name": "\x1b[31mOrin"}, "expected one line of text"),
+        ({"notes": ["\ud800"]}, "expected one line of text"),
+        ({"device": {"machine": "arm", "cores": -4}}, "device: has no system"),
         ({"checks": []}, "contradicts its checks"),
-        ({"timing": [{"p50_us": float("nan")}]}, "NaN is not valid JSON"),
+        ({"timing": [{"p50_us": float("nan")}]}, "NaN is not JSON"),
     ],
 )
 def test_refused(fields: dict[str, Any], words: str, bundle: Path, report: Path) -> None:
@@ -111,7 +115,7 @@ def test_refused(fields: dict[str, Any], words: str, bundle: Path, report: Path)
 def test_a_changed_or_truncated_one(bundle: Path, report: Path) -> None:
     text = report.read_text()
     report.write_text(text.replace('"passed": true', '"passed": false', 1))
-    assert "changed since the device wrote it" in verify(bundle, report).stderr
+    assert "changed since it was written" in verify(bundle, report).stderr
     report.write_text(text[: len(text) // 2])
     assert "cannot be read" in verify(bundle, report).stderr
     report.unlink()

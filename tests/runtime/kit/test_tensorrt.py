@@ -21,7 +21,7 @@ from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
 from multires_edge.runtime.kit.device import tensorrt
 from multires_edge.runtime.kit.device.cuda import Cuda
-from multires_edge.runtime.kit.device.engines import build
+from multires_edge.runtime.kit.device.engines import build, profile_of
 from multires_edge.runtime.kit.device.files import KitError
 from multires_edge.runtime.kit.device.kit import Graph, Kit
 from tests.runtime.kit.conftest import unpack
@@ -176,9 +176,8 @@ def test_tensorrt_rtx_builds_the_graphs(
     # A process has one logger, and other tests read this one.
     monkeypatch.setattr(trt, "Logger", Mock(return_value=log_of("tensorrt_rtx").logger))
     graph = Graph(Kit(kit), name, precision)
-    sizes = [{"batch": 1, "time": 1}, {"batch": 1, "time": 9}, {"batch": 3, "time": 64}]
-    takes = [*graph.inputs, *({**state, "name": state["input"]} for state in graph.states)]
-    profile = {spec["name"]: [[s.get(n, n) for n in spec["shape"]] for s in sizes] for spec in takes}
+    least, best = {"batch": 1, "time": 1}, {"batch": 1, "time": 9}
+    profile = profile_of(graph, least, best, {"batch": 3, "time": 64})
 
     def for_ampere(config: Any) -> None:
         config.num_compute_capabilities = 1
