@@ -20,7 +20,7 @@ def print_benchmark(entry: dict[str, Any]) -> None:
     _section(["one step, µs", "p50", "p99", "max", "to roofline"], _steps(results))
     counts = [str(call["streams"]) for call in results[0]["streams"]]
     _section(
-        ["steps a second, by streams in one call", *counts, f"gain at {counts[-1]}"],
+        ["steps per second, by streams in one call", *counts, f"gain at {counts[-1]}"],
         [
             [
                 _name(result),
@@ -76,7 +76,7 @@ def print_benchmark(entry: dict[str, Any]) -> None:
 
 
 def _steps(results: list[dict[str, Any]]) -> list[list[str]]:
-    """One row for each way into a backend; the ratio stands by the one that it is of."""
+    """A row for each language that a backend is called from; the first row has the ratio."""
     rows = []
     for result in results:
         ratio = result["step"]["to_roofline"]

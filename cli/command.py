@@ -1,4 +1,4 @@
-"""What every command does alike: errors as one line and exit code 2, warnings, ``--version``, ``--debug``."""
+"""The behaviour that all commands share: errors, warnings, ``--version`` and ``--debug``."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from multires_edge.base.errors import MultiresError
 from multires_edge.cli.terminal import one_line, say
 
 USAGE_ERROR = 2
-INTERRUPTED = 130  # what a shell says of a program that SIGINT ended
-READER_GONE = 141  # and of one that SIGPIPE ended
+INTERRUPTED = 130  # as shells report a program that SIGINT ended
+READER_GONE = 141  # as shells report a program that SIGPIPE ended
 
 
 class _Program(click.Command):
-    """A command that may be the whole program: usage errors are lines like all others."""
+    """A command that can be a program: its usage errors are lines, like all errors."""
 
     def __init__(self, name: str | None, **kwargs: Any) -> None:
         super().__init__(name, context_settings={"help_option_names": ["-h", "--help"]}, **kwargs)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         alone = kwargs.get("standalone_mode", True)
-        kwargs["standalone_mode"] = False  # click returns an exit code then, and leaves the errors
+        kwargs["standalone_mode"] = False  # then click returns the exit code, and raises errors
         if not alone:
             return super().main(*args, **kwargs)
         try:
@@ -36,22 +36,22 @@ class _Program(click.Command):
             _fail(_usage(error))
         except click.ClickException as error:
             _fail(error.format_message())
-        except click.Abort:  # click has ended the line of ^C
+        except click.Abort:  # click has written the line break after ^C
             say("interrupted")
             sys.exit(INTERRUPTED)
-        except OSError as error:  # of --help and --version
+        except OSError as error:  # while --help or --version is written
             _fail(_message(error))
 
 
 class Command(_Program):
-    """A command that does something."""
+    """A command that is not a group. Its errors are one line and exit code 2."""
 
     def __init__(self, name: str | None, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.params += [_version_option(), _debug_option()]
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """The first sentence of the help, never cut."""
+        """The whole first sentence of the help."""
         return re.split(r"\.\s", self.help or "")[0].strip().removesuffix(".").replace("\n", " ")
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -72,14 +72,14 @@ class Command(_Program):
 
 
 class Group(_Program, click.Group):
-    """A command of commands; without arguments it shows its help."""
+    """A group of commands. Without arguments it shows its help."""
 
     def __init__(self, name: str | None, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.params.append(_version_option())
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of their use."""
+        """The names, in the order in which the commands were added."""
         return list(self.commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -118,7 +118,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _usage(error: click.UsageError) -> str:
-    """What is wrong, and which help explains the usage."""
+    """The message, with the name of the option and the command whose help explains it."""
     message = error.format_message()
     if type(error) is click.BadParameter and error.param is not None:
         option = isinstance(error.param, click.Option)
@@ -134,14 +134,14 @@ def _message(error: Exception) -> str:
     if isinstance(error, MultiresError):
         return str(error)
     if isinstance(error, MemoryError):
-        return "not enough memory; give smaller data, or fewer streams"
+        return "not enough memory; use smaller data or fewer streams"
     if isinstance(error, OSError):
         if error.filename is not None:
             return f"{error.filename}: {error.strerror}"
-        _discard_standard_output()  # files that are written say so themselves: this is standard output
+        _discard_standard_output()  # errors of files are OutputErrors, so this is standard output
         return f"the output cannot be written ({error.strerror or error})"
     return (
-        f"{type(error).__name__}: {error}; this is a fault of multires-edge: report it, with the traceback "
+        f"{type(error).__name__}: {error}; this is a bug in multires-edge: report it with the traceback "
         "that --debug shows"
     )
 

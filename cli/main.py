@@ -1,4 +1,4 @@
-"""The ``multires-edge`` command. Each subcommand's heavy imports wait until it runs."""
+"""The ``multires-edge`` command. A subcommand imports heavy packages only when it runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from multires_edge.cli.commands.verify import verify
 def main() -> None:
     """Trained MultiresNets on edge devices: export, prove, run.
 
-    docs/commands.md has exit codes, and says how to complete the commands in a shell.
+    docs/commands.md has the exit codes and shows how to complete commands in a shell.
     """
 
 

@@ -1,4 +1,4 @@
-"""The types and options that several commands take; their values are completed in the shell."""
+"""The types and options that several commands use. Shells can complete their values."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Known = Callable[[], Iterable[str]]
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]
-    """One of some known names; another is refused with the nearest known one.
+    """One of the known names. An unknown name is refused, and the message has the nearest known name.
 
-    ``known`` waits until a value is checked or completed, so it may import what ``--help`` does without.
+    ``known`` is called when a value is checked or completed, so it may import packages that ``--help`` does
+    not need.
     """
 
     def __init__(self, what: str, known: Known | None = None) -> None:
@@ -45,7 +46,7 @@ class Name(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(name) for name in self._offered(ctx) if name.startswith(incomplete)]
 
     def get_metavar(self, *_: Any, **__: Any) -> str | None:
-        """Of an option without a metavar: the names."""
+        """The names, for an option without a metavar of its own."""
         return f"[{'|'.join(self._known())}]" if self._known is not None else None
 
     def _offered(self, ctx: click.Context) -> Iterable[str]:
@@ -55,7 +56,7 @@ class Name(click.ParamType):  # type: ignore[type-arg]
 
 
 class Names(Name):
-    """Names separated by commas, as a tuple: blanks around a name do not count, each name comes once."""
+    """A tuple of different names, given with commas between them. Blanks around a name are ignored."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if isinstance(value, tuple) else super().convert(value, param, ctx)
@@ -76,7 +77,7 @@ class Names(Name):
 
 
 class BundlePath(click.Path):
-    """A bundle's folder; whether it is one is said by what opens it."""
+    """The folder of a bundle. `open_bundle` checks it."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -131,7 +132,7 @@ backend_option = click.option(
 
 
 def tree_options(command: Function) -> Function:
-    """Add ``--tree-select``, ``--depth`` and ``--training-length``, as inference.Overrides takes them."""
+    """Add ``--tree-select``, ``--depth`` and ``--training-length``, the fields of inference.Overrides."""
     for option in (
         click.option(
             "--training-length",
@@ -151,8 +152,8 @@ def tree_options(command: Function) -> Function:
 
 
 def _precisions_of(ctx: click.Context) -> list[str]:
-    """The precisions of the bundle that is named before; its manifest is read without any check."""
-    # An option that waits for its value leaves the arguments before it unparsed.
+    """The precisions of the bundle in the command line. Its manifest is read without checks."""
+    # click does not parse the arguments before an option that has no value yet.
     bundle = ctx.params.get("bundle") or next(iter(ctx.args), None)
     if bundle is None:
         return []

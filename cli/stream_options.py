@@ -186,7 +186,7 @@ def open_session(
 
 @contextlib.contextmanager
 def stopped_by_signals(session: Session) -> Iterator[None]:
-    """SIGINT and SIGTERM let the session end after what it is doing; a second one does not wait."""
+    """The first SIGINT or SIGTERM ends the session after its current work, a second one ends it at once."""
 
     def stop(number: int, _: Any) -> None:
         session.stop()
@@ -202,7 +202,7 @@ def stopped_by_signals(session: Session) -> Iterator[None]:
 
 
 def _digest_of_card(bundle: Bundle) -> str:
-    """Of all that turns samples into inputs, and outputs into decisions: one checkpoint can have several."""
+    """The digest of everything in a card that changes decisions; one checkpoint can have several cards."""
     from multires_edge.format.fields import digest_of, plain
 
     card = bundle.manifest.card

@@ -1,4 +1,4 @@
-"""What commands write: lines on stderr, progress, JSON, tables."""
+"""The output of commands: lines on stderr, progress, JSON, tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 
 def say(text: str) -> None:
-    """A line on stderr."""
+    """Write a line to stderr."""
     click.echo(text, err=True)
 
 
@@ -45,7 +45,7 @@ class Progress:
 
 
 def print_json(entry: Any) -> None:
-    """One JSON document on stdout; a number that is not finite, which JSON has not, is null."""
+    """Write a JSON document to stdout. NaN and infinity, which JSON does not have, become null."""
     click.echo(json.dumps(_finite(entry), indent=2, ensure_ascii=False, allow_nan=False))
 
 

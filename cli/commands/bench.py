@@ -44,7 +44,7 @@ from multires_edge.cli.terminal import Progress, print_json
     metavar="N",
     help="Streams in one call; may be repeated.",
 )
-@click.option("--quick", is_flag=True, help="A rough answer, in a second or two.")
+@click.option("--quick", is_flag=True, help="Measure roughly, in one or two seconds.")
 @json_option
 def bench(
     bundle: Path,

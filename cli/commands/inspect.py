@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show BUNDLE's model, graphs, states and preprocessing.
 
-    The files are compared with their digests first.
+    First the files are compared with their digests.
     """
     from multires_edge.runtime.backends.tensorrt.engine_file import engines_of
     from multires_edge.runtime.backends.tensorrt.sidecar import SIDECAR, read_sidecar

@@ -1,4 +1,4 @@
-"""``multires-edge kit``: what a device needs to prove and time a bundle."""
+"""``multires-edge kit``: the files that check and time a bundle on a device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all commands do alike, as a user sees it."""
+"""The behaviour that all commands share, as a user sees it."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class TestErrors:
         ("error", "line"),
         [
             (InputError("x is 1,\nexpected 2"), "error: x is 1, expected 2"),
-            (MemoryError(), "error: not enough memory; give smaller data, or fewer streams"),
+            (MemoryError(), "error: not enough memory; use smaller data or fewer streams"),
             (FileNotFoundError(2, "No such file", "a/b"), "error: a/b: No such file"),
             (OSError(28, "No space left"), "error: the output cannot be written (No space left)"),
-            (KeyError("x"), "error: KeyError: 'x'; this is a fault of multires-edge: report it, with the "),
+            (KeyError("x"), "error: KeyError: 'x'; this is a bug in multires-edge: report it with the "),
         ],
     )
     def test_are_one_line_and_exit_code_2(self, error: Exception, line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,13 @@ def test_methods_and_their_parameters(checkpoint: Path, data: Path, tmp_path: Pa
         assert result.exit_code == 0, result.output
         table = CalibrationTable.read(tmp_path / "t.json")
         assert table.to_json() == calibrate(net, dataset, method).to_json()
+
+
+def test_json_is_the_table_with_its_file(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    result = run(checkpoint, data, "-o", tmp_path / "t.json", "--json")
+    entry = json.loads(result.stdout)
+    assert entry.pop("file") == str(tmp_path / "t.json")
+    assert entry == json.loads((tmp_path / "t.json").read_text())
 
 
 def test_without_torch(checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ class TestRefusals:
 
     def test_microvolt_without_preprocessing(self, exported: Path, tmp_path: Path) -> None:
         np.savez(tmp_path / "uv.npz", x_uv=X.astype(np.int16), labels=np.zeros(6, int))
-        assert_refused(run(exported, tmp_path / "uv.npz"), "export with --card")
+        assert_refused(run(exported, tmp_path / "uv.npz"), "needs a card with preprocessing")
 
     def test_a_precision_or_backend_that_is_not_there(self, exported: Path, data: Path) -> None:
         assert_refused(run(exported, data, "--precision", "fp16"), "'fp16'", "it has: fp32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,14 @@ def test_writes_what_the_library_draws(drawing: Path, tmp_path: Path) -> None:
     expected = draw(open_bundle(drawing), 3, (4, 6), seed=5, temperature=0.8)
     assert np.array_equal(np.load(npz)["x_u8"], expected)
     assert np.array_equal(np.asarray(Image.open(png)), grid(expected))
+
+
+def test_json_names_the_files(drawing_grey: Path, tmp_path: Path) -> None:
+    png = tmp_path / "a.png"
+    result = run(drawing_grey, "-o", png, "--size", "3x4", "--seed", 7, "--json")
+    assert json.loads(result.stdout) == {
+        "bundle": str(drawing_grey), "files": [str(png)], "count": 1, "size": [3, 4], "seed": 7,
+    }  # fmt: skip
 
 
 def test_by_default_one_image_of_the_training_size(drawing_grey: Path, tmp_path: Path) -> None:
