@@ -26,7 +26,6 @@ from multires_edge.models.threads import one_thread
 from multires_edge.runtime.backends.onnxruntime import open_session
 from multires_edge.runtime.backends.protocol import Backend
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.full import FullGraph
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
 from multires_edge.runtime.verify import checked_backends
@@ -249,15 +248,10 @@ class _Prover:
         clipped: NDArray[Any] = np.clip(x, -self.encoder_range[:, None], self.encoder_range[:, None])
         return clipped
 
-    # The full graph
-
-    def _full_graph(self) -> FullGraph:
-        # One thread: the threads of a pool wait by spinning, which takes the time of a busy machine.
-        return self.bundle.full(provider="cpu", precision=self.precision, threads=1)
+    # The full graph, on one thread: the threads of a pool spin while they wait, also on a busy machine
 
     def _full_checks(self) -> None:
-        full = self._full_graph()
-        takes_lengths = len(self.bundle.manifest.graph("full", self.precision).inputs) > 1
+        full = self.bundle.full(provider="cpu", precision=self.precision, threads=1)
         shapes = [
             (1, 1, "a single step"),
             (ROWS, self.config.kernel_size - 1, "shorter than the filters"),
@@ -279,7 +273,7 @@ class _Prover:
             check = self._check("full graph, constant input", "full", what)
             inputs = np.ascontiguousarray(np.repeat(self._noise(1, 1), steps, axis=-1))
             check.compare(full(inputs), self._full(inputs))
-        if takes_lengths:
+        if len(self.bundle.manifest.graph("full", self.precision).inputs) > 1:
             check = self._check("full graph, lengths", "full", "rows of different lengths")
             inputs = self._noise(5, 101)
             lengths = np.array([1, 2, 50, 100, 101], np.int64)
@@ -346,7 +340,7 @@ class _Prover:
         what = f"{ROWS} rows, prefixes of {', '.join(map(str, lengths))} steps"
         check = self._check("step graph against full graph", "step", what)
         check.limit = AGREEMENT[self.precision]
-        full = self._full_graph()
+        full = self.bundle.full(provider="cpu", precision=self.precision, threads=1)
         stream = self._stream(ROWS, "onnxruntime")
         samples = inputs[..., : lengths[-1]]
         if self.config.task == "autoregressive":
@@ -383,7 +377,7 @@ class _Prover:
             self.proof.data += f", and {_counted(len(inputs), 'record')} of {dataset.path.name}"
             if steps < dataset.inputs.shape[-1]:
                 self.proof.data += f" (their first {steps:,} steps)"
-        full = self._full_graph()
+        full = self.bundle.full(provider="cpu", precision=self.precision, threads=1)
         if len(self.bundle.manifest.graph("full", self.precision).inputs) == 1:
             lengths = None  # a graph without lengths pools over every step
         check = self._check("full graph, real data", "full", _counted(len(inputs), "record"))
