@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,6 +45,21 @@ def check_array(
             f"{tuple(int(i) for i in where[0])}; repair or drop them"
         )
     return array
+
+
+@dataclass(frozen=True)
+class Array:
+    """A rule of :mod:`multires_edge.format.fields` for arrays in saved states."""
+
+    dtype: str
+    ndim: int
+    finite: bool = False
+
+    def check(self, value: NDArray[Any]) -> str | None:
+        right = value.dtype == np.dtype(self.dtype) and value.ndim == self.ndim
+        if right and (not self.finite or all_finite(value)):
+            return None
+        return f"a{' finite' if self.finite else ''} {self.dtype} array with {self.ndim} axes"
 
 
 def read_npz(file: Path | BinaryIO) -> dict[str, NDArray[Any]]:

@@ -2,7 +2,8 @@
 
 A field of a dataclass is a key of a JSON object. Its annotation says what the value must be: int, float (an
 integer is one too, and stays one), bool, str, None, Literal, Any, a dataclass, ``tuple[T, ...]``,
-``tuple[T, U]``, ``dict[K, T]``, their unions, and ``Annotated`` with the rules below. Every key is required
+``tuple[T, U]``, ``dict[K, T]``, their unions, and ``Annotated`` with the rules below; any
+other class, such as a numpy array in a saved state, is taken as it is. Every key is required
 and no other is allowed. A field with the metadata ``ABSENT`` is left out of the JSON where it has its
 default; ``{"key": KEY}`` gives it another key than its name. ``__post_init__`` checks what several fields
 must agree on and raises a ValueError. Needs the standard library alone: kits carry this file.
@@ -89,6 +90,7 @@ def printable(text: str) -> str:
 
 # Neither escape sequences for a terminal, nor half of a surrogate pair, which no UTF-8 has.
 _CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
+Utf8 = Annotated[str, Pattern(r"[^\ud800-\udfff]*", "text that UTF-8 has")]
 Text = Annotated[str, Pattern(f"[^{_CONTROL}]*", "text without control characters")]
 Line = Annotated[str, Pattern(rf"[^{_CONTROL}\t\n\u2028\u2029]+", "one line of text")]
 Name = Annotated[str, Pattern("[A-Za-z0-9_.-]+", "a name of letters, digits, '_', '.' and '-'")]
@@ -103,6 +105,11 @@ Natural = Annotated[int, Between(0, (1 << 62) - 1)]
 def key_of(field: dataclasses.Field[Any]) -> str:
     """The key of a field in JSON."""
     return str(field.metadata.get("key", field.name))
+
+
+def parse_json(text: str) -> Any:
+    """A JSON text. Raises RecursionError, and ValueError also for NaN and keys that come twice."""
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_distinct)
 
 
 def read_fields(cls: type[T], entry: Any, path: str = "") -> T:
@@ -218,11 +225,13 @@ def kind(hint: Any) -> Any:
 
 
 def _of_kind(hint: Any, value: Any) -> bool:
-    return type(value) in _KINDS[kind(hint)]  # not isinstance: a bool is no integer
+    wanted = kind(hint)
+    return type(value) in _KINDS.get(wanted, (wanted,))  # not isinstance: a bool is no integer
 
 
 def _kind_name(hint: Any) -> str:
-    return _KIND_NAMES[kind(hint)]
+    wanted = kind(hint)
+    return _KIND_NAMES.get(wanted) or f"an object of {wanted.__name__}"
 
 
 def _number(value: float) -> str:
@@ -240,7 +249,7 @@ def _within(path: str) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "an object"
-    text = repr(value).encode("utf-8", "backslashreplace").decode()
+    text = " ".join(repr(value).encode("utf-8", "backslashreplace").decode().split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -303,9 +312,7 @@ def read_json(path: Path) -> Any:
     """A JSON file. Raises OSError, RecursionError, and ValueError also for NaN and keys that come twice."""
     if path.exists() and not path.is_file():
         raise ValueError("not a regular file")
-    return json.loads(
-        path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_distinct
-    )
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def digest_of(entry: dict[str, Any]) -> str:

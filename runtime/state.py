@@ -12,8 +12,20 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import StateError
 from multires_edge.format.arrays import read_npz
+from multires_edge.format.fields import Count, Line, parse_json, plain, read_fields
 
 _HEADER = "multires_stream_state"
+
+
+@dataclass(frozen=True)
+class _Header:
+    version: int
+    model: Line
+    batch: Count
+
+    def __post_init__(self) -> None:
+        if self.version != 1:
+            raise StateError(f"saved state has version {self.version}, expected 1")
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,7 +48,7 @@ class StreamState:
     def to_bytes(self) -> bytes:
         """Convert to the bytes of an .npz file: all arrays and a header, each with a checksum."""
         buffer = io.BytesIO()
-        header = json.dumps({"version": 1, "model": self.model, "batch": self.batch})
+        header = json.dumps(plain(_Header(1, self.model, self.batch)))
         arrays: dict[str, Any] = {_HEADER: np.array(header), **self.arrays}
         np.savez(buffer, **arrays)
         return buffer.getvalue()
@@ -46,11 +58,10 @@ class StreamState:
         """Read the bytes of :meth:`to_bytes`. Raises StateError for other or damaged bytes."""
         try:
             arrays = read_npz(io.BytesIO(data))
-            header = json.loads(str(arrays.pop(_HEADER)))
-            if header["version"] != 1:
-                raise StateError(f"saved state has version {header['version']}, expected 1")
-            return cls(header["model"], header["batch"], arrays)
-        except StateError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            header = read_fields(_Header, parse_json(str(arrays.pop(_HEADER))))
+        except (OSError, KeyError, ValueError, RecursionError) as error:
             raise StateError(f"not a saved stream state, or damaged ({error})") from error
+        for name, array in arrays.items():
+            if array.shape[:1] != (header.batch,):
+                raise StateError(f"saved state: {name} has shape {array.shape}, expected {header.batch} rows")
+        return cls(header.model, header.batch, arrays)

@@ -123,6 +123,18 @@ class Stream:
 
         Raises StateError for a state of another model, pooling or batch.
         """
+        numbers = self.check_state(saved, rows)
+        with self._ownership:
+            if numbers is None:
+                self._stepper.write_state(saved.arrays)
+                return
+            arrays = self._stepper.read_state()
+            for name, array in saved.arrays.items():
+                arrays[name][numbers] = array
+            self._stepper.write_state(arrays)
+
+    def check_state(self, saved: StreamState, rows: Iterable[int] | None = None) -> list[int] | None:
+        """Raise StateError unless :meth:`load_state` can load it. Returns the numbers of ``rows``."""
         numbers = None if rows is None else self._row_numbers(rows)
         batch = self.batch if numbers is None else len(numbers)
         if not isinstance(saved, StreamState):
@@ -151,14 +163,7 @@ class Stream:
             all_finite(array) for array in saved.arrays.values() if array.dtype.kind == "f"
         ):
             raise StateError("the state has NaN, infinity or a position outside of 0 to 2^62: it is damaged")
-        with self._ownership:
-            if numbers is None:
-                self._stepper.write_state(saved.arrays)
-                return
-            arrays = self._stepper.read_state()
-            for name, array in saved.arrays.items():
-                arrays[name][numbers] = array
-            self._stepper.write_state(arrays)
+        return numbers
 
     @property
     def state_bytes(self) -> int:

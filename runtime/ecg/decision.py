@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.format.fields import Name, Utf8
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -63,8 +65,8 @@ class Event:
 
     source: str
     time: float
-    kind: str
-    details: dict[str, Any] = field(default_factory=dict)
+    kind: Utf8
+    details: dict[Name, float | Utf8] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The event as a line of output."""
@@ -75,6 +77,3 @@ class Event:
             "event": self.kind,
             **self.details,
         }
-
-    def save(self) -> dict[str, Any]:
-        return {"source": self.source, "time": self.time, "kind": self.kind, "details": self.details}

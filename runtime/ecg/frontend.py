@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import DataError, InputError
+from multires_edge.base.errors import DataError, InputError, StateError
+from multires_edge.format.arrays import Array
 from multires_edge.format.card import Preprocessing
+from multires_edge.format.fields import Natural
 from multires_edge.runtime.ecg.decision import Event
-from multires_edge.runtime.ecg.gaps import GapPolicy, Gaps
+from multires_edge.runtime.ecg.gaps import GapPolicy, Gaps, GapsState
 from multires_edge.runtime.ecg.leads import LeadMap, volts_per
-from multires_edge.runtime.ecg.quality import Flags, Quality
-from multires_edge.runtime.ecg.resample import Resampler, check_rate
+from multires_edge.runtime.ecg.quality import Flags, Quality, QualityState
+from multires_edge.runtime.ecg.resample import Resampler, ResamplerState, check_rate
 from multires_edge.runtime.ecg.signal import SignalSpec
 
 # Blocks of a recording that are processed in one go.
@@ -29,7 +31,7 @@ _BLOCKS_TOGETHER = 64
 _MISSING_AT_ONCE = 4096
 
 
-@dataclass
+@dataclass(eq=False)
 class Block:
     """The steps up to the next decision or reset: ``x`` (channels, steps) float32, or None in a silence.
 
@@ -37,14 +39,14 @@ class Block:
     at its end. ``steps`` counts from the last start of the stream to the end of the block.
     """
 
-    x: NDArray[np.float32] | None
+    x: Annotated[NDArray[np.float32], Array("float32", 2, finite=True)] | None
     time: float
-    steps: int = 0
+    steps: Natural = 0
     restart: bool = False
     decide: bool = False
     reset: bool = False
     quality: Flags = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
+    events: tuple[Event, ...] = ()
     arrived: float | None = None
 
     @property
@@ -52,15 +54,23 @@ class Block:
         """The number of steps of ``x``, 0 in a silence."""
         return 0 if self.x is None else self.x.shape[1]
 
-    def save(self) -> dict[str, Any]:
-        # The time of arrival has no meaning after a restart of the process.
-        return vars(self) | {"events": [event.save() for event in self.events], "arrived": None}
 
-    @classmethod
-    def load(cls, saved: dict[str, Any]) -> Block:
-        """The block of :meth:`save`."""
-        quality = {channel: tuple(flags) for channel, flags in saved["quality"].items()}
-        return cls(**saved | {"quality": quality, "events": [Event(**event) for event in saved["events"]]})
+@dataclass(frozen=True, eq=False)
+class FrontEndState:
+    """Samples that wait, steps that no block has yet, and ``counts`` of the first waiting sample, the sample
+    that the stream started with, and the steps since then."""  # fmt: skip
+
+    waiting: Annotated[NDArray[np.float64], Array("float64", 2)]
+    came: Annotated[NDArray[np.bool_], Array("bool", 1)]
+    ahead: Annotated[NDArray[np.float32], Array("float32", 2, finite=True)]
+    counts: tuple[Natural, Natural, Natural]
+    stopped: bool
+    restarted: bool
+    notes: tuple[tuple[Natural, Event], ...]
+    quality: QualityState
+    gaps: GapsState
+    resampler: ResamplerState
+    ready: tuple[Block, ...]
 
 
 class FrontEnd:
@@ -268,11 +278,11 @@ class FrontEnd:
         resampler = self._resampler
         return (self._origin + self._steps * resampler.down / resampler.up) / self.rate
 
-    def _events_until(self, index: int) -> list[Event]:
+    def _events_until(self, index: int) -> tuple[Event, ...]:
         events = []
         while self._notes and self._notes[0][0] <= index:
             events.append(self._notes.popleft()[1])
-        return events
+        return tuple(events)
 
     # Silences, with the gap policy "restart".
 
@@ -308,28 +318,48 @@ class FrontEnd:
 
     # The state in a checkpoint.
 
-    def save(self) -> dict[str, Any]:
-        return {
-            "waiting": self._waiting.copy(),
-            "came": self._came.copy(),
-            "ahead": self._ahead.copy(),
-            "counts": [self._index, self._origin, self._steps],
-            "stopped": self._stopped,
-            "restarted": self._restarted,
-            "notes": [[index, event.save()] for index, event in self._notes],
-            "quality": self._quality.save(),
-            "gaps": self._gaps.save(),
-            "resampler": self._resampler.save(),
-            "ready": [block.save() for block in self.ready],
-        }
+    def save(self) -> FrontEndState:
+        return FrontEndState(
+            waiting=self._waiting.copy(),
+            came=self._came.copy(),
+            ahead=self._ahead.copy(),
+            counts=(self._index, self._origin, self._steps),
+            stopped=self._stopped,
+            restarted=self._restarted,
+            notes=tuple(self._notes),
+            quality=self._quality.save(),
+            gaps=self._gaps.save(),
+            resampler=self._resampler.save(),
+            # The time of arrival has no meaning after a restart of the process.
+            ready=tuple(replace(block, arrived=None) for block in self.ready),
+        )
 
-    def load(self, saved: dict[str, Any]) -> None:
-        self._waiting, self._came = saved["waiting"].copy(), saved["came"].copy()
-        self._ahead = saved["ahead"].copy()
-        self._index, self._origin, self._steps = saved["counts"]
-        self._stopped, self._restarted = saved["stopped"], saved["restarted"]
-        self._notes = deque((index, Event(**event)) for index, event in saved["notes"])
-        self._quality.load(saved["quality"])
-        self._gaps.load(saved["gaps"])
-        self._resampler.load(saved["resampler"])
-        self.ready = deque(Block.load(block) for block in saved["ready"])
+    def load(self, saved: FrontEndState, *, ended: bool) -> None:
+        """Continue from :meth:`save`; ``ended`` tells whether the source had. Raises StateError."""
+        self._check(saved, ended)
+        self._quality.load(saved.quality)
+        self._gaps.load(saved.gaps)
+        self._resampler.load(saved.resampler)
+        self._waiting, self._came = saved.waiting.copy(), saved.came.copy()
+        self._ahead = saved.ahead.copy()
+        self._index, self._origin, self._steps = saved.counts
+        self._stopped, self._restarted = saved.stopped, saved.restarted
+        self._notes = deque(saved.notes)
+        self.ready = deque(saved.ready)
+
+    def _check(self, saved: FrontEndState, ended: bool) -> None:
+        channels, (index, origin, steps) = len(self.leads.channels), saved.counts
+        if saved.waiting.shape != (len(saved.came), channels) or len(saved.ahead) != channels:
+            raise StateError(f"{self.name}: the state's samples are not of {channels} channels")
+        counted = (index - origin, steps + saved.ahead.shape[1])
+        if not (saved.stopped or ended) and counted != (saved.resampler.received, saved.resampler.produced):
+            raise StateError(f"{self.name}: the state's counts of samples contradict each other")
+        for block in saved.ready:
+            shape = (0, 0) if block.x is None else block.x.shape
+            if block.decide > bool(block.length) or (block.x is not None and shape[0] != channels):
+                raise StateError(f"{self.name}: a block of the state has shape {shape}")
+            if not set(block.quality) <= set(self.leads.channels):
+                raise StateError(f"{self.name}: a block of the state has flags of {', '.join(block.quality)}")
+        events = [event for _, event in saved.notes] + [e for block in saved.ready for e in block.events]
+        if any(event.source != self.name for event in events):
+            raise StateError(f"{self.name}: the state has events of another source")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import InputError
-from multires_edge.format.arrays import all_finite
+from multires_edge.base.errors import InputError, StateError
+from multires_edge.format.arrays import Array, all_finite
+from multires_edge.format.fields import Natural
 from multires_edge.runtime.ecg.settings import parse_duration
 
 
@@ -35,6 +36,14 @@ class GapPolicy:
         if kind == "restart":
             return cls("hold", parse_duration(silence or 1.0, "the gap's silence"))
         raise InputError(f"gap is {text!r}, expected hold, zero, restart or restart:2s")
+
+
+@dataclass(frozen=True, eq=False)
+class GapsState:
+    """The last value of each channel, and the samples of a silence so far."""
+
+    last: Annotated[NDArray[np.float64], Array("float64", 1, finite=True)]
+    silent_for: Natural
 
 
 class Gaps:
@@ -84,8 +93,11 @@ class Gaps:
         """The samples that have a value of any lead that the source has."""
         return np.flatnonzero(np.isfinite(x[:, self._present]).any(1))
 
-    def save(self) -> dict[str, Any]:
-        return {"last": self._last.copy(), "silent_for": self._silent_for}
+    def save(self) -> GapsState:
+        return GapsState(self._last.copy(), self._silent_for)
 
-    def load(self, saved: dict[str, Any]) -> None:
-        self._last, self._silent_for = saved["last"].copy(), saved["silent_for"]
+    def load(self, saved: GapsState) -> None:
+        """Continue from :meth:`save`. Raises StateError."""
+        if saved.last.shape != self._mean.shape:
+            raise StateError(f"the state has {len(saved.last)} channels, expected {len(self._mean)}")
+        self._last, self._silent_for = saved.last.copy(), saved.silent_for

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import StateError
+from multires_edge.format.arrays import Array
+from multires_edge.format.fields import Pattern
 from multires_edge.runtime.ecg.frontend import Block
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
 
 # Blocks by source. All sources of one call have blocks of the same lengths.
 Runs = Mapping[int, list[Block]]
+
+
+Packed = Annotated[NDArray[np.uint8], Array("uint8", 1)]
+
+
+@dataclass(frozen=True, eq=False)
+class NetworksState:
+    """The bytes of the states of all streams, and of the rows that are parked, by number."""
+
+    networks: tuple[Packed, ...]
+    parked: dict[Annotated[str, Pattern("[0-9]{1,9}", "the number of a row")], Packed]
 
 
 class Networks(Protocol):
@@ -26,10 +40,10 @@ class Networks(Protocol):
         Other sources keep their state, except the ``finished`` ones, which have no blocks left.
         """
 
-    def save(self) -> dict[str, Any]:
+    def save(self) -> NetworksState:
         """The states of all sources."""
 
-    def load(self, saved: Mapping[str, Any]) -> None:
+    def load(self, saved: NetworksState) -> None:
         """Continue from :meth:`save`. Raises StateError."""
 
 
@@ -50,11 +64,11 @@ class SeparateStreams:
                 stream.reset()
         return logits
 
-    def save(self) -> dict[str, Any]:
-        return {"networks": [_packed(stream.save_state()) for stream in self._streams], "parked": {}}
+    def save(self) -> NetworksState:
+        return NetworksState(tuple(_packed(stream.save_state()) for stream in self._streams), {})
 
-    def load(self, saved: Mapping[str, Any]) -> None:
-        _load(self._streams, saved["networks"])
+    def load(self, saved: NetworksState) -> None:
+        _load(self._streams, saved)
 
 
 class LockstepBatch:
@@ -87,13 +101,16 @@ class LockstepBatch:
             stream.reset(full)
         return {row: logits[row].T[_ends(run)] for row, run in runs.items()}
 
-    def save(self) -> dict[str, Any]:
+    def save(self) -> NetworksState:
         parked = {str(row): _packed(state) for row, state in self._parked.items()}
-        return {"networks": [_packed(self._stream.save_state())], "parked": parked}
+        return NetworksState((_packed(self._stream.save_state()),), parked)
 
-    def load(self, saved: Mapping[str, Any]) -> None:
-        _load([self._stream], saved["networks"])
-        self._parked = {int(row): _unpacked(state) for row, state in saved["parked"].items()}
+    def load(self, saved: NetworksState) -> None:
+        parked = {int(row): _unpacked(state) for row, state in saved.parked.items()}
+        for row, state in parked.items():
+            self._stream.check_state(state, [row])
+        _load([self._stream], saved)
+        self._parked = parked
 
 
 def _inputs(run: list[Block]) -> NDArray[np.float32]:
@@ -104,16 +121,16 @@ def _ends(run: list[Block]) -> NDArray[np.intp]:
     return np.cumsum([block.length for block in run]) - 1
 
 
-def _load(streams: list[Stream], states: list[NDArray[np.uint8]]) -> None:
-    if len(states) != len(streams):
-        raise StateError(f"the state has {len(states)} networks, expected {len(streams)}")
-    for stream, state in zip(streams, states, strict=True):
+def _load(streams: list[Stream], saved: NetworksState) -> None:
+    if len(saved.networks) != len(streams):
+        raise StateError(f"the state has {len(saved.networks)} networks, expected {len(streams)}")
+    for stream, state in zip(streams, saved.networks, strict=True):
         stream.load_state(_unpacked(state))
 
 
-def _packed(state: StreamState) -> NDArray[np.uint8]:
+def _packed(state: StreamState) -> Packed:
     return np.frombuffer(state.to_bytes(), np.uint8)
 
 
-def _unpacked(state: NDArray[np.uint8]) -> StreamState:
+def _unpacked(state: Packed) -> StreamState:
     return StreamState.from_bytes(state.tobytes())

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+
+from multires_edge.base.errors import StateError
+from multires_edge.format.arrays import Array
 
 # The flags of a channel, of channels with at least one flag.
 Flags = dict[str, tuple[str, ...]]
@@ -32,6 +35,15 @@ class QualityLimits:
     rail: float = 1e-3
     plateau: float = 0.02
     noise: float = 50e-6
+
+
+@dataclass(frozen=True, eq=False)
+class QualityState:
+    """The samples of the second that has not ended, and the flags of the last one and since :meth:`take`."""
+
+    window: Annotated[NDArray[np.float64], Array("float64", 2)]
+    judged: Annotated[NDArray[np.int64], Array("int64", 1)]
+    since: Annotated[NDArray[np.int64], Array("int64", 1)]
 
 
 class Quality:
@@ -125,17 +137,18 @@ class Quality:
         noisy = _median(bends) / (0.6745 * 6**0.5) > limits.noise
         return np.asarray(np.where(whole, codes | np.where(noisy, _NOISE, 0), 0), np.int64)
 
-    def save(self) -> dict[str, Any]:
-        return {
-            "window": self._window[: self._filled].copy(),
-            "judged": self._judged.copy(),
-            "since": self._since.copy(),
-        }
+    def save(self) -> QualityState:
+        return QualityState(self._window[: self._filled].copy(), self._judged.copy(), self._since.copy())
 
-    def load(self, saved: dict[str, Any]) -> None:
-        self._filled = len(saved["window"])
-        self._window[: self._filled] = saved["window"]
-        self._judged, self._since = saved["judged"].copy(), saved["since"].copy()
+    def load(self, saved: QualityState) -> None:
+        """Continue from :meth:`save`. Raises StateError."""
+        channels, codes = len(self._channels), (saved.judged, saved.since)
+        known = all(len(c) == channels and ((c >= 0) & (c < 1 << len(FLAGS))).all() for c in codes)
+        if not known or saved.window.shape[1] != channels or len(saved.window) >= self._second:
+            raise StateError(f"the state's quality is not of {channels} channels and less than a second")
+        self._filled = len(saved.window)
+        self._window[: self._filled] = saved.window
+        self._judged, self._since = saved.judged.copy(), saved.since.copy()
 
 
 def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Real
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import InputError, StateError
+from multires_edge.format.arrays import Array
+from multires_edge.format.fields import Natural
 
 # A ratio with a larger denominator is rounded: by 5e-7 at most, half a sample in 10^6.
 _LARGEST_DENOMINATOR = 1000
@@ -20,6 +23,15 @@ _OUTPUTS_AT_ONCE = 256
 _PLANS = 8
 
 SLOWEST, FASTEST = 50.0, 2000.0
+
+
+@dataclass(frozen=True, eq=False)
+class ResamplerState:
+    """The last inputs, and the numbers of inputs and outputs so far."""
+
+    past: Annotated[NDArray[np.float64], Array("float64", 2, finite=True)]
+    received: Natural
+    produced: Natural
 
 
 class Resampler:
@@ -50,6 +62,10 @@ class Resampler:
         """The number of inputs since the start that so many outputs need."""
         return ((outputs - 1) * self.down + self._half) // self.up + 1 if outputs > 0 else 0
 
+    def _complete(self, received: int) -> int:
+        """The number of outputs that so many inputs complete."""
+        return max(0, (received * self.up - 1 - self._half) // self.down + 1)
+
     def process(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Take finite samples (n, channels) and return the outputs that they complete, (m, channels)."""
         if not len(x):
@@ -59,7 +75,7 @@ class Resampler:
         first = self.received - len(self._past)  # number of the buffer's first input
         buffer = np.concatenate([self._past, x])
         self.received += len(x)
-        end = max(0, (self.received * self.up - 1 - self._half) // self.down + 1)
+        end = self._complete(self.received)
         parts = [
             self._outputs(buffer, first, start, min(start + _OUTPUTS_AT_ONCE, end))
             for start in range(self.produced, end, _OUTPUTS_AT_ONCE)
@@ -99,17 +115,18 @@ class Resampler:
         self._past[:] = 0
         self.received = self.produced = 0
 
-    def save(self) -> dict[str, Any]:
-        return {"past": self._past.copy(), "received": self.received, "produced": self.produced}
+    def save(self) -> ResamplerState:
+        return ResamplerState(self._past.copy(), self.received, self.produced)
 
-    def load(self, saved: dict[str, Any]) -> None:
-        if saved["past"].shape != self._past.shape:
+    def load(self, saved: ResamplerState) -> None:
+        """Continue from :meth:`save`. Raises StateError."""
+        if saved.past.shape != self._past.shape or saved.produced != self._complete(saved.received):
             raise StateError(
-                f"the resampler's state has shape {saved['past'].shape}, expected {self._past.shape}: it is "
-                "of another rate"
+                f"the resampler's state has shape {saved.past.shape}, expected {self._past.shape}: it is of "
+                "another rate, or damaged"
             )
-        self._past = saved["past"].copy()
-        self.received, self.produced = saved["received"], saved["produced"]
+        self._past = saved.past.copy()
+        self.received, self.produced = saved.received, saved.produced
 
 
 def check_rate(rate: Any) -> None:

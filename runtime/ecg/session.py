@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from multires_edge.base.errors import OutputError, StateError
+from multires_edge.format.fields import FieldError, Name, Natural, plain, read_fields
 from multires_edge.runtime.ecg.decision import Decision, Event
 from multires_edge.runtime.ecg.output import Output
 from multires_edge.runtime.ecg.sources.protocol import Missing, Note, Samples, Source
 from multires_edge.runtime.ecg.state_file import StateFile
-from multires_edge.runtime.ecg.streams import EcgStreams
+from multires_edge.runtime.ecg.streams import EcgStreams, StreamsState
 
 Item = Decision | Event
 
@@ -22,6 +23,17 @@ Item = Decision | Event
 _CHUNK_SECONDS = 10.0
 _TICK = 0.02
 _STALL_SECONDS = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class SessionState:
+    """The streams, then identity, position and end of each source, and the faults so far."""
+
+    streams: StreamsState
+    sources: tuple[dict[Name, float | str | tuple[str, ...] | None], ...]
+    positions: tuple[dict[Name, Any], ...]
+    finished: tuple[bool, ...]
+    faults: tuple[str, ...]
 
 
 class Session:
@@ -157,25 +169,29 @@ class Session:
             return [Event(name, at, "stalled", {"message": f"no samples for {_STALL_SECONDS:.0f} s"})]
         return []
 
-    def save(self) -> dict[str, Any]:
-        return {
-            "streams": self._streams.save(),
-            "sources": [source.identity() for source in self._sources],
-            "positions": [source.save() for source in self._sources],
-            "finished": list(self._finished),
-            "faults": list(self.faults),
-        }
+    def save(self) -> SessionState:
+        return SessionState(
+            streams=self._streams.save(),
+            sources=tuple(source.identity() for source in self._sources),
+            positions=tuple(source.save() for source in self._sources),
+            finished=tuple(self._finished),
+            faults=tuple(self.faults),
+        )
 
-    def load(self, saved: dict[str, Any]) -> None:
+    def load(self, saved: SessionState) -> None:
         """Continue from a saved state, before :meth:`run`. Raises StateError for other sources."""
-        mine = [source.identity() for source in self._sources]
-        theirs = saved["sources"]
-        if [json.loads(json.dumps(identity)) for identity in mine] != theirs:
+        mine = [json.loads(json.dumps(source.identity())) for source in self._sources]
+        if (theirs := plain(saved.sources)) != mine:
             raise StateError(f"the state is of other sources: {_names(theirs)}; these are {_names(mine)}")
-        for source, position in zip(self._sources, saved["positions"], strict=True):
-            source.load(position)
-        self._streams.load(saved["streams"])
-        self._finished, self.faults = list(saved["finished"]), list(saved["faults"])
+        if not len(saved.positions) == len(saved.finished) == len(mine):
+            raise StateError(f"the state is not of {len(mine)} sources")
+        for source, position in zip(self._sources, saved.positions, strict=True):
+            try:
+                source.load(position)
+            except FieldError as error:
+                raise StateError(f"the state of {source.signal.name}: {error}") from error
+        self._streams.load(saved.streams)
+        self._finished, self.faults = list(saved.finished), list(saved.faults)
         for row, source in enumerate(self._sources):
             # An ended recording stays ended, but a device whose connection had ended is connected again.
             if self._finished[row] and source.live:
@@ -189,25 +205,25 @@ class Session:
 class Checkpoint:
     """The content of a state file: the options of a run, its bytes of output, and the session."""
 
-    options: dict[str, Any]
-    output: int | None
-    session: dict[str, Any]
-
-    def to_tree(self) -> dict[str, Any]:
-        """The tree for :meth:`StateFile.write`."""
-        return {"options": self.options, "output": self.output, "session": self.session}
+    options: dict[Name, bool | float | str | tuple[str, ...] | dict[str, str] | None]
+    output: Natural | None
+    session: SessionState
 
     @classmethod
-    def from_tree(cls, tree: dict[str, Any]) -> Checkpoint:
-        """From the tree of :meth:`StateFile.read`."""
-        return cls(tree["options"], tree["output"], tree["session"])
+    def from_tree(cls, tree: Any) -> Checkpoint:
+        """From the tree of :meth:`StateFile.read`. Raises StateError."""
+        try:
+            return read_fields(cls, tree)
+        except FieldError as error:
+            raise StateError(f"the state is damaged ({error}): move it away to start over") from error
 
     def check_options(self, mine: dict[str, Any]) -> None:
         """Raise StateError if a run with other options saved the state."""
+        saved, mine = plain(self.options), plain(mine)
         for key, value in mine.items():
-            if self.options.get(key) != value:
+            if saved.get(key) != value:
                 raise StateError(
-                    f"the state is of a run with {key} {self.options.get(key)!r}, this run has {value!r}; "
+                    f"the state is of a run with {key} {saved.get(key)!r}, this run has {value!r}; "
                     "give the same options, or another state file"
                 )
 
@@ -254,7 +270,7 @@ class Checkpointer:
         assert self._state_file is not None
         offset = self._output.checkpoint()
         try:
-            self._state_file.write(Checkpoint(self._options, offset, self._session.save()).to_tree())
+            self._state_file.write(plain(Checkpoint(self._options, offset, self._session.save())))
         except OutputError as error:
             # Decisions matter more than the checkpoint, and the checkpoint before is still complete.
             if must:
@@ -272,5 +288,5 @@ class Checkpointer:
         return json.dumps(entry, ensure_ascii=False)
 
 
-def _names(identities: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{i['source']} ({len(i['leads'])} leads, {i['rate']:g} Hz)" for i in identities)
+def _names(identities: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(f"{i.get('source')} (leads {i.get('leads')}, {i.get('rate')} Hz)" for i in identities)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import StateError
 from multires_edge.base.files import disk_errors, flush_folder
+from multires_edge.format.arrays import read_npz
+from multires_edge.format.fields import parse_json
 
 _MAGIC = b"multires-edge stream state 1\n"
 _ARRAY = "\x00array"
@@ -73,7 +75,8 @@ class StateFile:
                 continue
             digest, payload = content[len(_MAGIC) :][:64], content[len(_MAGIC) + 65 :]
             if content.startswith(_MAGIC) and hashlib.sha256(payload).hexdigest().encode() == digest:
-                return unpack(payload), (wrong[0] if wrong else None)
+                with contextlib.suppress(ValueError):
+                    return unpack(payload), (wrong[0] if wrong else None)
             wrong.append(f"{path}: not a stream's state, or damaged")
         if wrong:
             raise StateError(f"{'; '.join(wrong)}: move it away to start over")
@@ -115,10 +118,9 @@ def pack(tree: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(data: bytes) -> dict[str, Any]:
-    """The inverse of :func:`pack`."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+def unpack(data: bytes) -> Any:
+    """The inverse of :func:`pack`. Raises ValueError."""
+    arrays = read_npz(io.BytesIO(data))
 
     def whole(node: Any) -> Any:
         if isinstance(node, dict):
@@ -127,5 +129,7 @@ def unpack(data: bytes) -> dict[str, Any]:
             return {key: whole(value) for key, value in node.items()}
         return [whole(value) for value in node] if isinstance(node, list) else node
 
-    tree: dict[str, Any] = whole(json.loads(arrays.pop("tree").tobytes()))
-    return tree
+    try:
+        return whole(parse_json(arrays.pop("tree").tobytes().decode()))
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"the tree is damaged ({error})") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,13 @@ from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.backends.registry import FixedPoolingError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
-from multires_edge.runtime.ecg.frontend import Block, FrontEnd
+from multires_edge.runtime.ecg.frontend import Block, FrontEnd, FrontEndState
 from multires_edge.runtime.ecg.gaps import GapPolicy
 from multires_edge.runtime.ecg.leads import LeadMap
-from multires_edge.runtime.ecg.networks import LockstepBatch, Networks, SeparateStreams
+from multires_edge.runtime.ecg.networks import LockstepBatch, Networks, NetworksState, SeparateStreams
 from multires_edge.runtime.ecg.settings import Pool, StreamOptions, parse_duration, whole_steps
 from multires_edge.runtime.ecg.signal import SignalSpec
-from multires_edge.runtime.ecg.thresholds import Alarms
+from multires_edge.runtime.ecg.thresholds import Alarms, AlarmsState
 from multires_edge.runtime.stream import Stream
 
 # A recording at full speed has several decisions ready. One call of the network for all of them, up to this
@@ -31,6 +31,16 @@ _STEPS_TOGETHER = 1000
 # Called with a source's row, the number of its first sample, and samples (n, channels) float64 in the card's
 # unit at the source's rate, NaN without a value. A monitor draws them.
 SampleObserver = Callable[[int, int, NDArray[np.float64]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class StreamsState:
+    """The networks, then a part of each source."""
+
+    networks: NetworksState
+    fronts: tuple[FrontEndState, ...]
+    alarms: tuple[AlarmsState, ...]
+    ended: tuple[bool, ...]
 
 
 class EcgStreams:
@@ -234,25 +244,26 @@ class EcgStreams:
             out.append(Event(front.name, block.time, kind, details))
         return out
 
-    def save(self) -> dict[str, Any]:
-        """Everything that the next decisions depend on, as arrays and JSON values."""
-        return {
-            **self._networks.save(),
-            "fronts": [front.save() for front in self._fronts],
-            "alarms": [alarms.save() for alarms in self._alarms],
-            "ended": list(self._ended),
-        }
+    def save(self) -> StreamsState:
+        """Everything that the next decisions depend on."""
+        return StreamsState(
+            networks=self._networks.save(),
+            fronts=tuple(front.save() for front in self._fronts),
+            alarms=tuple(alarms.save() for alarms in self._alarms),
+            ended=tuple(self._ended),
+        )
 
-    def load(self, saved: Mapping[str, Any]) -> None:
+    def load(self, saved: StreamsState) -> None:
         """Continue from :meth:`save` of streams made with the same arguments. Raises StateError."""
-        if len(saved["fronts"]) != len(self._fronts):
-            raise StateError(f"the state has {len(saved['fronts'])} sources, expected {len(self._fronts)}")
-        self._networks.load(saved)
-        for front, state in zip(self._fronts, saved["fronts"], strict=True):
-            front.load(state)
-        for alarms, state in zip(self._alarms, saved["alarms"], strict=True):
-            alarms.load(state)
-        self._ended = list(saved["ended"])
+        counts = {len(saved.fronts), len(saved.alarms), len(saved.ended)}
+        if counts != {len(self._fronts)}:
+            raise StateError(f"the state has {len(saved.fronts)} sources, expected {len(self._fronts)}")
+        self._networks.load(saved.networks)
+        for front, state, ended in zip(self._fronts, saved.fronts, saved.ended, strict=True):
+            front.load(state, ended=ended)
+        for alarms, on in zip(self._alarms, saved.alarms, strict=True):
+            alarms.load(on)
+        self._ended = list(saved.ended)
 
 
 class EcgStream:
@@ -312,11 +323,11 @@ class EcgStream:
         self._streams.finish(0)
         return self._pump()
 
-    def save(self) -> dict[str, Any]:
+    def save(self) -> StreamsState:
         """See :meth:`EcgStreams.save`."""
         return self._streams.save()
 
-    def load(self, saved: Mapping[str, Any]) -> None:
+    def load(self, saved: StreamsState) -> None:
         """See :meth:`EcgStreams.load`."""
         self._streams.load(saved)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from multires_edge.base.errors import InputError
+from multires_edge.base.errors import InputError, StateError
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,13 @@ class Threshold:
         if not label or not 0 < threshold.off <= threshold.on <= 1:
             raise InputError(f"threshold is {text!r}, expected LABEL=ON or LABEL=ON:OFF, 0 < OFF <= ON <= 1")
         return threshold
+
+
+@dataclass(frozen=True)
+class AlarmsState:
+    """Which thresholds are on."""
+
+    on: tuple[bool, ...]
 
 
 class Alarms:
@@ -57,8 +63,11 @@ class Alarms:
             self._on[i] = not self._on[i]
         return changes
 
-    def save(self) -> dict[str, Any]:
-        return {"on": list(self._on)}
+    def save(self) -> AlarmsState:
+        return AlarmsState(tuple(self._on))
 
-    def load(self, saved: dict[str, Any]) -> None:
-        self._on = list(saved["on"])
+    def load(self, saved: AlarmsState) -> None:
+        """Continue from :meth:`save`. Raises StateError."""
+        if len(saved.on) != len(self._on):
+            raise StateError(f"the state has {len(saved.on)} thresholds, expected {len(self._on)}")
+        self._on = list(saved.on)

@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from multires_edge.base.errors import DataError
+from multires_edge.format.fields import plain, read_fields
 from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
-from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser
+from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser, ParserState
 
 # Seconds of samples that may wait for the network.
 _BUFFER_SECONDS = 20.0
@@ -45,8 +46,13 @@ class _Packet:
 
     pieces: list[Piece]
     size: int
-    saved: dict[str, Any]
+    saved: ParserState
     came: float
+
+
+@dataclass(frozen=True)
+class _LiveState:
+    parser: ParserState
 
 
 class LiveSource:
@@ -96,7 +102,7 @@ class LiveSource:
             self.close()
             raise DataError(self._error or f"{name}: ended before its first line")
         self.signal: SignalSpec = self._parsers[0].signal
-        self._saved: dict[str, Any] = self._parsers[0].save()
+        self._saved = self._parsers[0].save()
 
     def read(self, count: int) -> list[Piece]:
         self._wanted.set()
@@ -264,12 +270,13 @@ class LiveSource:
         return self.signal.identity() | {"unit": self.signal.unit}
 
     def save(self) -> dict[str, Any]:
-        return {"parser": self._saved}
+        state: dict[str, Any] = plain(_LiveState(self._saved))
+        return state
 
     def load(self, saved: dict[str, Any]) -> None:
         """Continue from a saved state, before the first read. Lines that it has seen are dropped as late."""
-        self._parsers[0].load(saved["parser"])
-        self._saved = saved["parser"]
+        self._saved = read_fields(_LiveState, saved).parser
+        self._parsers[0].load(self._saved)
 
     def close(self) -> None:
         with self._room:

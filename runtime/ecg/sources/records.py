@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import DataError
+from multires_edge.base.errors import DataError, StateError
 from multires_edge.format.arrays import read_arrays
+from multires_edge.format.fields import Natural, plain, read_fields
 from multires_edge.runtime.ecg.leads import volts_per
 from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, require
@@ -29,6 +31,12 @@ class Record(Protocol):
 
     def read(self, start: int, stop: int) -> NDArray[np.float64]:
         """Samples (stop - start, leads). Raises any exception if they cannot be read."""
+
+
+@dataclass(frozen=True)
+class _RecordState:
+    position: Natural
+    ended: bool
 
 
 class RecordSource:
@@ -104,10 +112,17 @@ class RecordSource:
         return self.signal.identity() | {"samples": self._record.length}
 
     def save(self) -> dict[str, Any]:
-        return {"position": self._position, "ended": self.ended}
+        state: dict[str, Any] = plain(_RecordState(self._position, self.ended))
+        return state
 
     def load(self, saved: dict[str, Any]) -> None:
-        self._position, self.ended = saved["position"], saved["ended"]
+        state = read_fields(_RecordState, saved)
+        if state.position > self._record.length:
+            raise StateError(
+                f"{self.signal.name}: has {self._record.length} samples, but {state.position} were read when "
+                "the state was saved"
+            )
+        self._position, self.ended = state.position, state.ended
         self._buffer = self._buffer[:0]
 
     def close(self) -> None:

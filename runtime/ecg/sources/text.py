@@ -7,23 +7,33 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from multires_edge.base.errors import DataError, InputError, StateError
+from multires_edge.format.fields import Natural, plain, read_fields
 from multires_edge.runtime.ecg.resample import check_rate
 from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
-from multires_edge.runtime.ecg.sources.timeline import Timeline
+from multires_edge.runtime.ecg.sources.timeline import LATEST, Timeline, TimelineState
 
 LONGEST_LINE = 1 << 20
 _TIME = ("time", "t", "seconds")
 _SAMPLES_AT_ONCE = 512
 _BOM = b"\xef\xbb\xbf"
-# In seconds. The resolution of larger floats is too coarse for samples.
-_LATEST = 1e12
+
+
+@dataclass(frozen=True)
+class ParserState:
+    """Lines so far, consecutive bad lines, whether lines have had times, and where these are."""
+
+    lines: Natural
+    bad: Natural
+    timed: bool
+    timeline: TimelineState
 
 
 class LineParser:
@@ -174,17 +184,19 @@ class LineParser:
             pieces.append(Samples(np.array(self._rows, np.float64), arrived))
             self._rows = []
 
-    def save(self) -> dict[str, Any]:
-        return {
-            "lines": self._lines,
-            "bad": self._bad,
-            "timed": self._timed,
-            "timeline": self._timeline.save(),
-        }
+    def save(self) -> ParserState:
+        return ParserState(self._lines, self._bad, self._timed, self._timeline.save())
 
-    def load(self, saved: dict[str, Any]) -> None:
-        self._lines, self._bad, self._timed = saved["lines"], saved["bad"], saved["timed"]
-        self._timeline.load(saved["timeline"])
+    def load(self, saved: ParserState) -> None:
+        self._lines, self._bad, self._timed = saved.lines, saved.bad, saved.timed
+        self._timeline.load(saved.timeline)
+
+
+@dataclass(frozen=True)
+class _FileState:
+    offset: Natural
+    ended: bool
+    parser: ParserState
 
 
 class TextFileSource:
@@ -227,18 +239,20 @@ class TextFileSource:
         return self.signal.identity() | {"unit": self.signal.unit}
 
     def save(self) -> dict[str, Any]:
-        return {"offset": self._file.tell(), "ended": self.ended, "parser": self._parser.save()}
+        state: dict[str, Any] = plain(_FileState(self._file.tell(), self.ended, self._parser.save()))
+        return state
 
     def load(self, saved: dict[str, Any]) -> None:
+        state = read_fields(_FileState, saved)
         size = os.fstat(self._file.fileno()).st_size
-        if size < saved["offset"]:
+        if size < state.offset:
             raise StateError(
-                f"{self._path}: has {size} bytes, but {saved['offset']} were read when the state was saved; "
+                f"{self._path}: has {size} bytes, but {state.offset} were read when the state was saved; "
                 "restore the file, or move the state away"
             )
-        self._file.seek(saved["offset"])
-        self.ended = saved["ended"]
-        self._parser.load(saved["parser"])
+        self._file.seek(state.offset)
+        self.ended = state.ended
+        self._parser.load(state.parser)
 
     def close(self) -> None:
         self._file.close()
@@ -246,7 +260,7 @@ class TextFileSource:
 
 def _seconds(value: Any) -> float:
     time = float(value)
-    if not abs(time) <= _LATEST:
+    if not abs(time) <= LATEST:
         raise ValueError(f"has the time {time:g}, expected seconds")
     return time
 

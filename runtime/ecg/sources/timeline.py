@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from multires_edge.format.fields import Between, Natural
+
+# In seconds. The resolution of larger floats is too coarse for samples.
+LATEST = 1e12
 # A longer jump, in seconds, means that the clock was set; a shorter jump is a gap.
 _LONGEST_GAP = 3600.0
 # Late samples of this many seconds mean that the clock was set back.
 _LONGEST_LATE = 5.0
 # The count follows a clock that is slightly off: by this share of each difference.
 _FOLLOWING = 0.05
+
+
+@dataclass(frozen=True)
+class TimelineState:
+    """The time of the next sample, None before the first, and the number of late samples."""
+
+    next: Annotated[float, Between(-2 * LATEST, 2 * LATEST)] | None
+    late: Natural
 
 
 class Timeline:
@@ -67,8 +80,8 @@ class Timeline:
             events.append(("late", {"samples": self._late}))
             self._late = 0
 
-    def save(self) -> dict[str, Any]:
-        return {"next": self._next, "late": self._late}
+    def save(self) -> TimelineState:
+        return TimelineState(self._next, self._late)
 
-    def load(self, saved: dict[str, Any]) -> None:
-        self._next, self._late = saved["next"], saved["late"]
+    def load(self, saved: TimelineState) -> None:
+        self._next, self._late = saved.next, saved.late

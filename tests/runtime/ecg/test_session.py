@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.state_file import StateFile
 from multires_edge.runtime.ecg.streams import EcgStreams
+from tests.hostile import put
 from tests.runtime.conftest import beats
 
 
@@ -128,8 +130,42 @@ def test_a_state_of_other_sources_or_options_is_refused(
     run(opened, recordings, tmp_path)
     with pytest.raises(StateError, match=r"of other sources: .*a\.npz .*these are .*b\.csv"):
         run(opened, recordings[::-1], tmp_path)
+    tree, _ = StateFile(tmp_path / "state").read()
+    saved = replace(Checkpoint.from_tree(tree), options={"pool": "1"})
     with pytest.raises(StateError, match=r"pool '1', this run has '2'"):
-        Checkpoint({"pool": "1"}, None, {}).check_options({"pool": "2"})
+        saved.check_options({"pool": "2"})
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("session.finished", [True], "the state is not of 2 sources"),
+        ("session.streams.ended", [False], "the state has 2 sources, expected 2|1 sources"),
+        ("session.streams.fronts.0.counts.0", 7, "counts of samples contradict each other"),
+        ("session.streams.fronts.0.counts.0", -1, r"counts\[0\] is -1, expected 0 to"),
+        ("session.streams.fronts.0.waiting", np.zeros((3, 5)), "samples are not of 2 channels"),
+        ("session.streams.fronts.0.ahead", np.zeros((2, 3)), "expected a finite float32 array with 2 axes"),
+        ("session.streams.fronts.0.quality.judged", np.full(2, -1), "quality is not of 2 channels"),
+        ("session.streams.fronts.0.gaps.last", np.zeros(9), "the state has 9 channels, expected 2"),
+        ("session.streams.fronts.0.resampler.received", 10**9, "counts of samples contradict each other"),
+        ("session.streams.fronts.0.resampler.past", np.zeros((1, 2)), "another rate, or damaged"),
+        ("session.streams.networks.networks", [], "the state has 0 networks, expected 1"),
+        ("session.positions.0", {"position": -3, "ended": False}, "position is -3"),
+        ("output", 1.5, "output is 1.5, expected an integer or null"),
+        ("options", 7, "options is 7, expected an object"),
+    ],
+)
+def test_a_hostile_state(
+    opened: Bundle, recordings: list[str], tmp_path: Path, path: str, value: Any, message: str
+) -> None:
+    file = StateFile(tmp_path / "state")
+    with pytest.raises(Crash):
+        run(opened, recordings, tmp_path, crash_at=2)
+    tree, _ = file.read()
+    file.write(put(tree, path, value))
+    with pytest.raises(StateError, match=message) as caught:
+        run(opened, recordings, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 class Scripted:
