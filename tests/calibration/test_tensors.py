@@ -103,9 +103,10 @@ def test_the_folded_full_graph_holds_the_same(config: ModelConfig, target: str) 
             graph[ENCODER_INPUT] = inputs
     seen = observed(net, inputs)
     assert set(graph) == set(seen)
+    # LayerNorm over two or three nearly equal values magnifies the float32 rounding of either side.
+    limit = 1e-4 if config.norm == "layer" and config.d_model < 4 else 2e-5
     for name, records in seen.items():
-        # LayerNorm over three nearly equal values magnifies the float32 rounding of either side.
-        assert within_limit(graph[name], np.stack(records), limit=1e-4), name
+        assert within_limit(graph[name], np.stack(records), limit=limit), name
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
