@@ -18,7 +18,6 @@ from multires_edge.cli.terminal import Progress, print_json
     "backends",
     type=WHOLE_SEQUENCE_BACKEND,
     multiple=True,
-    metavar="NAME",
     help="Only this backend; may be repeated.",
 )
 @click.option(

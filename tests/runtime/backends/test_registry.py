@@ -15,7 +15,12 @@ from multires_edge.base.errors import BackendError
 from multires_edge.cli.main import main
 from multires_edge.export.parity import prove
 from multires_edge.runtime import Bundle, evaluate, open_bundle
-from multires_edge.runtime.backends.registry import ENTRY_POINTS, backend_named, backend_names
+from multires_edge.runtime.backends.registry import (
+    ENTRY_POINTS,
+    backend_named,
+    backend_names,
+    whole_sequence_backends,
+)
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.verify import verify_bundle
 from tests.conftest import ROOT, SMALL, random_inputs, random_net, within_limit
@@ -139,3 +144,9 @@ class TestRegistration:
 
     def test_names_are_those_of_the_classes(self) -> None:
         assert [backend_named(name).name for name in backend_names()] == backend_names()
+
+
+def test_help_knows_which_backends_run_whole_sequences() -> None:
+    """It must not import the classes that say so."""
+    names = [name for name in backend_names() if backend_named(name).whole_sequences]
+    assert whole_sequence_backends() == names
