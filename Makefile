@@ -49,9 +49,10 @@ lint-cpp: $(VENV)/.installed-lint
 lint-js: $(VENV)/.installed-lint
 	$(BIN)/node $(VENV)/node_modules/typescript/bin/tsc --project runtime/monitor
 
-# The picture in docs/architecture.md, drawn from the code.
-docs:
-	$(PYTHON) docs/architecture.py
+# The picture in docs/architecture.md and the JSON Schemas, generated from the code.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/architecture.py
+	$(BIN)/python -m multires_edge.format.schema
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.step_latency
