@@ -88,8 +88,9 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or "-"
 
 
-# Neither escape sequences for a terminal, nor half of a surrogate pair, which no UTF-8 has.
-_CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
+# No escape sequences for a terminal, no half of a surrogate pair, which UTF-8 cannot encode, and nothing that
+# makes the text around it run from right to left.
+_CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 Utf8 = Annotated[str, Pattern(r"[^\ud800-\udfff]*", "text that UTF-8 has")]
 Text = Annotated[str, Pattern(f"[^{_CONTROL}]*", "text without control characters")]
 Line = Annotated[str, Pattern(rf"[^{_CONTROL}\t\n\u2028\u2029]+", "one line of text")]
