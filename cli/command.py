@@ -23,7 +23,8 @@ class _Program(click.Command):
     """A command that can be a program: its usage errors are lines, like all errors."""
 
     def __init__(self, name: str | None, **kwargs: Any) -> None:
-        super().__init__(name, context_settings={"help_option_names": ["-h", "--help"]}, **kwargs)
+        settings = {"help_option_names": ["-h", "--help"], "show_default": True}
+        super().__init__(name, context_settings=settings, **kwargs)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         alone = kwargs.get("standalone_mode", True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,19 +16,67 @@ from multires_edge.base.names import check_name, split_names
 from multires_edge.format.targets import PRECISIONS, TARGETS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+T = TypeVar("T")
 Known = Callable[[], Iterable[str]]
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
+    """One decorator that adds several options, in the order of the help."""
+
+    def decorate(command: Function) -> Function:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def pick(cls: type[T], given: dict[str, Any], **others: Any) -> T:
+    """An object of a dataclass. Options in ``given`` with the names of its fields are their values."""
+    names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{name: value for name, value in given.items() if name in names}, **others)
+
+
+class FilePath(click.Path):
+    """A path, shown in the help as ``metavar``."""
+
+    def __init__(self, metavar: str = "FILE") -> None:
+        super().__init__(path_type=Path)
+        self._metavar = metavar
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self._metavar
+
+
+class BundlePath(click.Path):
+    """The folder of a bundle. `open_bundle` checks it."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="dir")]
+
+
+class Number(click.IntRange):
+    """A whole number."""
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return "N"
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]
     """One of the known names. An unknown name is refused, and the message has the nearest known name.
 
-    ``known`` is called when a value is checked or completed, so it may import packages that ``--help`` does
-    not need.
+    ``known`` is called when a value is checked or completed, or for the help if that has the names instead of
+    ``metavar``. So it may import packages that the help of other commands does not need.
     """
 
-    def __init__(self, what: str, known: Known | None = None) -> None:
+    def __init__(self, what: str, known: Known | None = None, metavar: str | None = "NAME") -> None:
         self.name = what
-        self._known = known
+        self._known, self._metavar = known, metavar
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
@@ -45,9 +94,8 @@ class Name(click.ParamType):  # type: ignore[type-arg]
     ) -> list[CompletionItem]:
         return [CompletionItem(name) for name in self._offered(ctx) if name.startswith(incomplete)]
 
-    def get_metavar(self, *_: Any, **__: Any) -> str | None:
-        """The names, for an option without a metavar of its own."""
-        return f"[{'|'.join(self._known())}]" if self._known is not None else None
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self._metavar or f"[{'|'.join(self._known() if self._known else ())}]"
 
     def _offered(self, ctx: click.Context) -> Iterable[str]:
         if self.name == "precision":
@@ -57,6 +105,9 @@ class Name(click.ParamType):  # type: ignore[type-arg]
 
 class Names(Name):
     """A tuple of different names, given with commas between them. Blanks around a name are ignored."""
+
+    def __init__(self, what: str, known: Known | None = None) -> None:
+        super().__init__(what, known, "LIST")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if isinstance(value, tuple) else super().convert(value, param, ctx)
@@ -76,16 +127,19 @@ class Names(Name):
         return [CompletionItem(before + comma + name) for name in offered]
 
 
-class BundlePath(click.Path):
-    """The folder of a bundle. `open_bundle` checks it."""
+class _Renaming(click.ParamType):  # type: ignore[type-arg]
+    """A channel and a lead. Several of them become a dictionary."""
 
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
+    name = "CHANNEL=LEAD"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        return [CompletionItem(incomplete, type="dir")]
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        channel, _, lead = value.partition("=")
+        if not channel or not lead:
+            self.fail(f"{value!r}, expected CHANNEL=LEAD, such as II=MLII", param, ctx)
+        return channel, lead
 
 
 def _backends() -> Iterable[str]:
@@ -112,43 +166,54 @@ def _parts() -> Iterable[str]:
     return PARTS
 
 
-FILE = click.Path(path_type=Path)
+FILE = FilePath()
+AT_LEAST_1 = Number(1)
 TARGET, TARGET_LIST = Name("target", lambda: TARGETS), Names("target", lambda: TARGETS)
 PRECISION, PRECISION_LIST = Name("precision", lambda: PRECISIONS), Names("precision", lambda: PRECISIONS)
-BACKEND, WHOLE_SEQUENCE_BACKEND = Name("backend", _backends), Name("backend", _whole_sequence_backends)
+BACKEND = Name("backend", _backends, metavar=None)
+WHOLE_SEQUENCE_BACKEND = Name("backend", _whole_sequence_backends, metavar=None)
 METHOD = Name("method", _methods)
 PART_LIST = Names("part", _parts)
 GRAPH_LIST = Names("graph", lambda: ("full", "step", "taps"))
 
 bundle_argument = click.argument("bundle", type=BundlePath())
+checkpoint_argument = click.argument("checkpoint", type=FilePath("CHECKPOINT"))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 backend_option = click.option(
-    "--backend",
-    type=BACKEND,
-    default="auto",
-    show_default=True,
-    help="Backend that runs the network; auto is the fastest here.",
+    "--backend", type=BACKEND, default="auto", help="Backend that runs the network; auto is the fastest here."
 )
-
-
-def tree_options(command: Function) -> Function:
-    """Add ``--tree-select``, ``--depth`` and ``--training-length``, the fields of inference.Overrides."""
-    for option in (
-        click.option(
-            "--training-length",
-            type=click.IntRange(2),
-            metavar="N",
-            help="Steps of a training sequence; the depth of a uniform tree follows from it.",
-        ),
-        click.option("--depth", type=click.IntRange(1), metavar="N", help="Depth of a uniform tree."),
-        click.option(
-            "--tree-select",
-            type=click.Choice(["fading", "uniform"]),
-            help="Kind of tree, if no args.txt says it.",
-        ),
-    ):
-        command = option(command)
-    return command
+window_option = click.option(
+    "--window",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Cut the recordings of a folder into pieces of this length  [default: 60]",
+)
+# The fields of inference.Overrides.
+tree_options = together(
+    click.option(
+        "--tree-select",
+        type=click.Choice(["fading", "uniform"]),
+        help="Kind of tree, if no args.txt says it.",
+    ),
+    click.option("--depth", type=AT_LEAST_1, help="Depth of a uniform tree."),
+    click.option(
+        "--training-length",
+        type=Number(2),
+        help="Steps of a training sequence; the depth of a uniform tree follows from it.",
+    ),
+)
+# The fields of StreamOptions that say how leads become channels.
+lead_options = together(
+    click.option("--allow-missing", is_flag=True, help="Use the card's mean for leads that are missing."),
+    click.option(
+        "--lead",
+        "rename",
+        type=_Renaming(),
+        multiple=True,
+        callback=lambda context, parameter, pairs: dict(pairs),
+        help="Read the card's CHANNEL from the lead named LEAD; may be repeated.",
+    ),
+)
 
 
 def _precisions_of(ctx: click.Context) -> list[str]:

@@ -7,36 +7,39 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from multires_edge.base.errors import InputError
-from multires_edge.cli.options import PRECISION, Names, backend_option, bundle_argument
-from multires_edge.cli.recording_options import lead_options, renamed_leads
+from multires_edge.cli.options import (
+    PRECISION,
+    Function,
+    Names,
+    backend_option,
+    bundle_argument,
+    lead_options,
+    pick,
+    together,
+)
 
 if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle
     from multires_edge.runtime.ecg.session import Session
     from multires_edge.runtime.ecg.settings import StreamOptions
-    from multires_edge.runtime.ecg.sources.protocol import Format, Source
+    from multires_edge.runtime.ecg.sources.protocol import Source
     from multires_edge.runtime.ecg.streams import EcgStreams, SampleObserver
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def session_options(speed: str) -> Callable[[Function], Function]:
-    """Add BUNDLE, SOURCE... and the options of a session; ``speed`` is the default of --speed."""
-    options = [
+    """Add BUNDLE, SOURCE... and the options of a session; ``speed`` is the default of --speed.
+
+    The options are fields of StreamOptions and Format, ``speed`` and ``timing``.
+    """
+    return together(
         bundle_argument,
         click.argument("sources", metavar="SOURCE...", nargs=-1, required=True),
-        click.option(
-            "--every",
-            default="0.5s",
-            show_default=True,
-            metavar="TIME",
-            help="Record time between decisions.",
-        ),
+        click.option("--every", default="0.5s", metavar="TIME", help="Record time between decisions."),
         click.option(
             "--pool",
             metavar="POOL",
@@ -46,7 +49,6 @@ def session_options(speed: str) -> Callable[[Function], Function]:
         click.option(
             "--gap",
             default="hold",
-            show_default=True,
             metavar="POLICY",
             help="Replace missing samples: hold, zero, or restart[:1s] to start over after a silence.",
         ),
@@ -58,11 +60,7 @@ def session_options(speed: str) -> Callable[[Function], Function]:
             help="Report the onset from ON upwards and the offset below OFF; may be repeated.",
         ),
         click.option(
-            "--speed",
-            type=click.Choice(["realtime", "max"]),
-            default=speed,
-            show_default=True,
-            help="Speed of recordings.",
+            "--speed", type=click.Choice(["realtime", "max"]), default=speed, help="Speed of recordings."
         ),
         lead_options,
         click.option("--rate", type=float, metavar="HZ", help="Rate of sources that do not name it."),
@@ -70,71 +68,20 @@ def session_options(speed: str) -> Callable[[Function], Function]:
         click.option(
             "--leads",
             type=Names("lead"),
-            metavar="LIST",
             help="Leads of sources that do not name them, separated by commas.",
         ),
         click.option(
-            "--reconnect",
-            metavar="TIME",
-            help="Time that a device at tcp:// may be away before it is lost.",
+            "--reconnect", metavar="TIME", help="Time that a device at tcp:// may be away before it is lost."
         ),
         click.option(
-            "--timing/--no-timing", default=True, help="Report age and latency of decisions of live sources."
+            "--timing/--no-timing",
+            default=True,
+            show_default=False,
+            help="Report age and latency of decisions of live sources.",
         ),
         backend_option,
-        click.option(
-            "--precision",
-            type=PRECISION,
-            default="fp32",
-            show_default=True,
-            metavar="NAME",
-            help="fp32, fp16 or int8.",
-        ),
-    ]
-
-    def decorate(function: Function) -> Function:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-@dataclass(frozen=True)
-class SessionOptions:
-    """The values of :func:`session_options`, by the names of their parameters."""
-
-    every: str
-    pool: str | None
-    gap: str
-    thresholds: tuple[str, ...]
-    speed: str
-    allow_missing: bool
-    renamed: tuple[str, ...]
-    rate: float | None
-    unit: str | None
-    leads: tuple[str, ...] | None
-    reconnect: str | None
-    timing: bool
-    backend: str
-    precision: str
-
-    def stream(self) -> StreamOptions:
-        """How samples become decisions. Raises InputError."""
-        from multires_edge.runtime.ecg.settings import StreamOptions
-
-        return StreamOptions(
-            self.every, self.pool, self.gap, list(self.thresholds),
-            self.allow_missing, renamed_leads(self.renamed), self.backend, self.precision,
-        )  # fmt: skip
-
-    def format(self) -> Format:
-        """What sources do not say themselves. Raises InputError."""
-        from multires_edge.runtime.ecg.settings import parse_duration
-        from multires_edge.runtime.ecg.sources.protocol import Format
-
-        reconnect = parse_duration(self.reconnect, "reconnect") if self.reconnect else 0.0
-        return Format(self.rate, self.unit, self.leads, reconnect)
+        click.option("--precision", type=PRECISION, default="fp32", help="fp32, fp16 or int8."),
+    )
 
 
 @dataclass(frozen=True)
@@ -151,17 +98,24 @@ class OpenedSession:
 
 @contextlib.contextmanager
 def open_session(
-    bundle: Path, sources: tuple[str, ...], chosen: SessionOptions, on_samples: SampleObserver | None = None
+    bundle: Path, sources: tuple[str, ...], chosen: dict[str, Any], on_samples: SampleObserver | None = None
 ) -> Iterator[OpenedSession]:
-    """Open a bundle and its sources; the sources are closed at the end. Raises MultiresError."""
+    """Open a bundle and its sources; the sources are closed at the end. Raises MultiresError.
+
+    ``chosen`` are the values of :func:`session_options`.
+    """
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.ecg.session import Session
+    from multires_edge.runtime.ecg.settings import StreamOptions, parse_duration
     from multires_edge.runtime.ecg.sources.opening import open_source
+    from multires_edge.runtime.ecg.sources.protocol import Format
     from multires_edge.runtime.ecg.streams import EcgStreams
 
     if len(set(sources)) < len(sources):
         raise InputError(f"a source is given twice: {', '.join(sources)}")
-    given, options = chosen.format(), chosen.stream()
+    options = pick(StreamOptions, chosen)
+    away = chosen["reconnect"]
+    given = pick(Format, chosen | {"reconnect": parse_duration(away, "reconnect") if away else 0.0})
     opened = open_bundle(bundle)
     with contextlib.ExitStack() as stack:
         inputs: list[Source] = []
@@ -177,10 +131,10 @@ def open_session(
         run_options = asdict(options) | {
             "bundle": opened.manifest.source.sha256,
             "card": _digest_of_card(opened),
-            "timing": chosen.timing,
-            "speed": chosen.speed,
+            "timing": chosen["timing"],
+            "speed": chosen["speed"],
         }
-        session = Session(streams, inputs, realtime=chosen.speed == "realtime")
+        session = Session(streams, inputs, realtime=chosen["speed"] == "realtime")
         yield OpenedSession(opened, inputs, streams, session, options, run_options)
 
 

@@ -69,6 +69,11 @@ def print_table(rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset
         click.echo("  " + "  ".join(cells).rstrip())
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, such as "1 record" or "2 records"."""
+    return f"{count} {noun}{'s' if count > 1 else ''}"
+
+
 def human_bytes(count: int) -> str:
     """A size for a person, such as 2.4 MB."""
     size = float(count)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from multires_edge.base.errors import ConfigError, DataError, MissingExtraError
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, METHOD, json_option, tree_options
-from multires_edge.cli.recording_options import lead_options, renamed_leads, window_option
-from multires_edge.cli.terminal import Progress, print_json, print_table
+from multires_edge.cli.options import (
+    FILE,
+    METHOD,
+    FilePath,
+    checkpoint_argument,
+    json_option,
+    lead_options,
+    tree_options,
+    window_option,
+)
+from multires_edge.cli.terminal import Progress, counted, print_json, print_table
 
 if TYPE_CHECKING:
     from multires_edge.calibration.ranges import Method
@@ -19,39 +27,23 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint", type=FILE)
+@checkpoint_argument
 @click.option(
     "--data",
-    type=FILE,
-    metavar="PATH",
+    type=FilePath("PATH"),
     required=True,
     help="An .npz (x, x_uv, x_u8 or tokens), or a folder of recordings (needs --card).",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=FILE,
-    default="calibration.json",
-    show_default=True,
-    metavar="FILE",
-    help="Table to write.",
-)
+@click.option("-o", "--output", type=FILE, default="calibration.json", help="Table to write.")
 @click.option("--force", is_flag=True, help="Replace an existing table.")
 @click.option(
     "--method",
     type=METHOD,
     default="percentile",
-    show_default=True,
-    metavar="NAME",
     help="How ranges are chosen: minmax, percentile, entropy or mse.",
 )
 @click.option("--percentile", type=float, metavar="P", help="For --method percentile  [default: 99.99]")
-@click.option(
-    "--card",
-    type=FILE,
-    metavar="FILE",
-    help="Card in JSON; recordings and x_uv need its preprocessing.",
-)
+@click.option("--card", type=FILE, help="Card in JSON; recordings and x_uv need its preprocessing.")
 @window_option
 @lead_options
 @tree_options
@@ -66,11 +58,9 @@ def calibrate(
     card: Path | None,
     window: float | None,
     allow_missing: bool,
-    renamed: tuple[str, ...],
-    tree_select: str | None,
-    depth: int | None,
-    training_length: int | None,
+    rename: dict[str, str],
     as_json: bool,
+    **tree: Any,
 ) -> None:
     """Measure the ranges of CHECKPOINT's tensors, for int8 graphs.
 
@@ -95,12 +85,9 @@ def calibrate(
         raise DataError(f"{data}: no such file or folder")
     with Progress() as progress:
         progress("reading")
-        net = load_checkpoint(checkpoint, Overrides(cast(Any, tree_select), depth, training_length))
+        net = load_checkpoint(checkpoint, Overrides(**tree))
         read = None if card is None else read_card(card, net.config)
-        dataset = load_data(
-            data, net.config, read,
-            window=window, allow_missing=allow_missing, rename=renamed_leads(renamed),
-        )  # fmt: skip
+        dataset = load_data(data, net.config, read, window=window, allow_missing=allow_missing, rename=rename)
         table = measure(net, dataset, chosen, progress=progress)
         table.write(output, force=force)
     if as_json:
@@ -127,8 +114,8 @@ def _method(name: str, percentile: float | None) -> Method:
 
 
 def _print(output: Path, table: CalibrationTable) -> None:
-    records, steps = table.data.records, table.data.steps
-    click.echo(f"{output}: {table.method}, {records} record{'s' if records > 1 else ''}, {steps} steps")
+    records = counted(table.data.records, "record")
+    click.echo(f"{output}: {table.method}, {records}, {table.data.steps} steps")
     rows = [("tensor", "threshold", "largest", "SQNR dB")]
     rows += [
         (name, _thresholds(tensor), f"{tensor.largest:.4g}", f"{tensor.sqnr_db:.1f}")

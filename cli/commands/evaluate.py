@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,18 @@ import click
 
 from multires_edge.base.errors import InputError
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, PRECISION_LIST, backend_option, bundle_argument, json_option
-from multires_edge.cli.recording_options import lead_options, renamed_leads, window_option
-from multires_edge.cli.terminal import Progress, print_json, print_table
+from multires_edge.cli.options import (
+    AT_LEAST_1,
+    PRECISION_LIST,
+    FilePath,
+    backend_option,
+    bundle_argument,
+    json_option,
+    lead_options,
+    pick,
+    window_option,
+)
+from multires_edge.cli.terminal import Progress, counted, print_json, print_table
 
 if TYPE_CHECKING:
     from multires_edge.runtime.evaluation.evaluate import Evaluation
@@ -21,29 +31,17 @@ _NAMES = {
     "accuracy": "accuracy",
     "auroc_macro": "macro AUROC",
 }
-_NOT_ECG = {
-    "graph": "--graph",
-    "state": "--state",
-    "resamples": "--bootstrap",
-    "limit": "--limit",
-    "batch": "--batch",
-    "window": "--window",
-}
-_ONLY_ECG = {
-    "thresholds_from": "--thresholds-from",
-    "thresholds": "--threshold",
-    "pool": "--pool",
-    "every": "--every",
-}
+# The parameters that only one of the two kinds of evaluation has.
+_NOT_ECG = ("graph", "state", "resamples", "limit", "batch", "window")
+_ONLY_ECG = ("thresholds_from", "thresholds", "pool", "every")
 
 
 @click.command(cls=Command)
 @bundle_argument
 @click.option(
     "--data",
-    "data_file",
-    type=FILE,
-    metavar="PATH",
+    "data_path",
+    type=FilePath("PATH"),
     required=True,
     help="An .npz (x, x_uv, x_u8 or tokens, and labels for classification), or a folder of recordings and a "
     "labels.csv.",
@@ -52,45 +50,36 @@ _ONLY_ECG = {
     "--graph",
     type=click.Choice(["full", "step"]),
     default="full",
-    show_default=True,
     help="Run whole sequences, or stream each of them step by step.",
 )
 @backend_option
 @click.option(
     "--precision",
+    "precisions",
     type=PRECISION_LIST,
     default="fp32",
-    show_default=True,
-    metavar="LIST",
     help="Precisions to measure, separated by commas; each is compared with the first.",
 )
 @click.option(
     "--state",
     type=click.Choice(["reset", "carried"]),
     default="reset",
-    show_default=True,
     help="Whether a stream starts over at every record, or keeps its state.",
 )
 @click.option(
-    "--bootstrap",
-    "resamples",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Resample the records N times, for 95 % intervals.",
+    "--bootstrap", "resamples", type=AT_LEAST_1, help="Resample the records N times, for 95 % intervals."
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N records.")
+@click.option("--limit", type=AT_LEAST_1, help="Only the first N records.")
 @click.option(
     "--batch",
-    type=click.IntRange(1),
-    metavar="N",
+    type=AT_LEAST_1,
     help="Records per call, or streams with --state carried  [default: 16, or 1 stream]",
 )
 @json_option
 @click.option("--ecg", is_flag=True, help="Measure decisions from electrodes; see docs/disclosure.md.")
 @click.option(
     "--thresholds-from",
-    type=FILE,
-    metavar="DATA",
+    type=FilePath("DATA"),
     help="With --ecg: choose the threshold of each class on these other data  [default: 0.5]",
 )
 @click.option(
@@ -101,31 +90,10 @@ _ONLY_ECG = {
     help="With --ecg: a class's threshold.",
 )
 @click.option("--pool", metavar="POOL", help="With --ecg: as in stream.")
-@click.option("--every", default="0.5s", show_default=True, metavar="TIME", help="With --ecg: as in stream.")
+@click.option("--every", default="0.5s", metavar="TIME", help="With --ecg: as in stream.")
 @window_option
 @lead_options
-@click.pass_context
-def evaluate(
-    context: click.Context,
-    bundle: Path,
-    data_file: Path,
-    graph: str,
-    backend: str,
-    precision: tuple[str, ...],
-    state: str,
-    resamples: int | None,
-    limit: int | None,
-    batch: int | None,
-    as_json: bool,
-    ecg: bool,
-    thresholds_from: Path | None,
-    thresholds: tuple[str, ...],
-    pool: str | None,
-    every: str,
-    window: float | None,
-    allow_missing: bool,
-    renamed: tuple[str, ...],
-) -> None:
+def evaluate(bundle: Path, data_path: Path, ecg: bool, as_json: bool, **given: Any) -> None:
     """Measure BUNDLE's accuracy on data.
 
     Autoregressive bundles: bits per dimension of the images. Classification: accuracy for labels (n,),
@@ -136,51 +104,37 @@ def evaluate(
     specificity and predictive values with 95 % intervals, and delays in seconds.
     """
     if ecg:
-        _refuse(context, _NOT_ECG, "is not for --ecg, which streams whole recordings; leave it out")
+        _refuse(_NOT_ECG, "is not for --ecg, which streams whole recordings; leave it out")
         from multires_edge.cli.commands.evaluate_ecg import evaluate_ecg
 
-        evaluate_ecg(
-            bundle, data_file, thresholds=thresholds, thresholds_from=thresholds_from,
-            precisions=precision if _typed(context, "precision") else None, as_json=as_json,
-            pool=pool, every=every, allow_missing=allow_missing, rename=renamed_leads(renamed),
-            backend=backend,
-        )  # fmt: skip
+        if not _typed("precisions"):
+            given["precisions"] = None
+        evaluate_ecg(bundle, data_path, given, as_json=as_json)
         return
-    _refuse(context, _ONLY_ECG, "is an option of --ecg, which is missing")
+    _refuse(_ONLY_ECG, "is an option of --ecg, which is missing")
     from multires_edge.runtime.bundle import open_bundle
-    from multires_edge.runtime.evaluation import evaluate as evaluation
+    from multires_edge.runtime.evaluation.evaluate import EvaluationOptions, compare
     from multires_edge.runtime.evaluation.loading import load_data
 
+    options = pick(EvaluationOptions, given)
     with Progress() as progress:
         progress("reading")
         opened = open_bundle(bundle)
-        data = load_data(
-            data_file, opened.manifest.model, opened.manifest.card,
-            window=window, allow_missing=allow_missing, rename=renamed_leads(renamed),
-        )  # fmt: skip
-        if limit is not None:
-            data = data.first(limit)
-        results = evaluation.compare(
-            opened,
-            data,
-            precision,
-            graph=graph,
-            backend=backend,
-            state=state,
-            batch=batch,
-            resamples=resamples or 0,
-            progress=progress,
-        )
+        folder = {name: given[name] for name in ("window", "allow_missing", "rename")}
+        data = load_data(data_path, opened.manifest.model, opened.manifest.card, **folder)
+        if given["limit"] is not None:
+            data = data.first(given["limit"])
+        results = compare(opened, data, given["precisions"], options, progress=progress)
+    first = results[0]
     if as_json:
-        first = results[0]
         print_json(
             {
                 "bundle": str(bundle),
-                "data": str(data_file),
-                "graph": graph,
-                "backend": backend,
+                "data": str(data_path),
+                "graph": options.graph,
+                "backend": options.backend,
                 "precision": first.precision,
-                "state": state if graph == "step" else None,
+                "state": options.state if options.graph == "step" else None,
                 "records": len(data),
                 "metric": first.metric,
                 "value": first.value,
@@ -189,37 +143,29 @@ def evaluate(
             }
         )
         return
-    records = f"{len(data)} record{'s' if len(data) > 1 else ''}"
-    of = f"{graph} graph" + (", state carried" if state == "carried" else "")
+    of = f"{options.graph} graph" + (", state carried" if options.state == "carried" else "")
+    records = counted(len(data), "record")
     if len(results) == 1:
-        _print_one(results[0], f"({records}, {of}, {results[0].precision})")
+        _print_one(first, f"({records}, {of}, {first.precision})")
     else:
-        click.echo(f"{_NAMES[results[0].metric]}  ({records}, {of})")
+        click.echo(f"{_NAMES[first.metric]}  ({records}, {of})")
         _print_several(results)
 
 
-def _refuse(context: click.Context, options: dict[str, str], why: str) -> None:
+def _refuse(names: Collection[str], why: str) -> None:
     """Raise InputError if one of the options was given."""
-    for name, option in options.items():
-        if _typed(context, name):
-            raise InputError(f"{option} {why}")
+    for option in click.get_current_context().command.params:
+        if option.name in names and _typed(option.name):
+            raise InputError(f"{option.opts[-1]} {why}")
 
 
-def _typed(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+def _typed(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _entry(result: Evaluation) -> dict[str, Any]:
-    keys = (
-        "precision",
-        "value",
-        "difference",
-        "relative_error",
-        "interval",
-        "difference_interval",
-        "by_class",
-    )
-    return {key: getattr(result, key) for key in keys}
+    return {key: value for key, value in vars(result).items() if key not in ("metric", "predictions")}
 
 
 def _print_one(result: Evaluation, of_what: str) -> None:

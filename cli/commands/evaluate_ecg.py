@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from multires_edge.base.errors import InputError
+from multires_edge.cli.options import pick
 from multires_edge.cli.terminal import Progress, print_json, print_table
 
 if TYPE_CHECKING:
@@ -19,22 +20,14 @@ if TYPE_CHECKING:
     from multires_edge.runtime.evaluation.recordings import LabelledRecordings
 
 
-def evaluate_ecg(
-    bundle: Path,
-    data_path: Path,
-    *,
-    thresholds: Sequence[str],
-    thresholds_from: Path | None,
-    precisions: Sequence[str] | None,
-    as_json: bool,
-    **chosen: Any,
-) -> None:
-    """Measure and print. ``chosen`` are fields of StreamOptions. Raises MultiresError."""
+def evaluate_ecg(bundle: Path, data_path: Path, given: dict[str, Any], *, as_json: bool) -> None:
+    """Measure and print. ``given`` are the options of `evaluate`. Raises MultiresError."""
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.ecg.settings import StreamOptions
     from multires_edge.runtime.evaluation.decision_accuracy import assess
     from multires_edge.runtime.evaluation.recordings import load_recordings
 
+    thresholds_from: Path | None = given["thresholds_from"]
     if thresholds_from is not None and data_path.resolve() == thresholds_from.resolve():
         raise InputError(
             f"--thresholds-from is also --data, {data_path}: thresholds chosen on the same recordings make "
@@ -43,14 +36,20 @@ def evaluate_ecg(
     with Progress() as progress:
         progress("reading")
         opened = open_bundle(bundle)
-        options = StreamOptions(**chosen)
+        options = pick(StreamOptions, given | {"thresholds": ()})
         data = load_recordings(data_path, opened)
-        limits, how = _thresholds(opened, thresholds, thresholds_from, options)
-        names = list(precisions or opened.manifest.graphs["step"])
+        limits, how = _thresholds(opened, given["thresholds"], thresholds_from, options)
+        names = list(given["precisions"] or opened.manifest.graphs["step"])
         result = assess(opened, data, limits, options, precisions=names, progress=progress)
     if as_json:
-        settings = {"bundle": str(bundle), "data": str(data_path), "thresholds_from": how, **chosen}
-        print_json(settings | {"precision": names[0]} | result.to_json())
+        settings = {
+            "bundle": str(bundle),
+            "data": str(data_path),
+            "thresholds_from": how,
+            "precision": names[0],
+        }
+        chosen = {key: given[key] for key in ("pool", "every", "allow_missing", "rename", "backend")}
+        print_json(settings | chosen | result.to_json())
     else:
         _print(result, data, how, names[0])
 

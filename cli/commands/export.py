@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,10 @@ from multires_edge.cli.options import (
     PART_LIST,
     PRECISION_LIST,
     TARGET_LIST,
+    FilePath,
+    checkpoint_argument,
     json_option,
+    pick,
     tree_options,
 )
 from multires_edge.cli.terminal import Progress, human_bytes, print_json, print_table
@@ -30,27 +33,24 @@ PARITY_FAILED = 1
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint", type=FILE)
+@checkpoint_argument
 @click.option(
     "-o",
     "--output",
-    type=FILE,
-    metavar="DIR",
+    type=FilePath("DIR"),
     help="Bundle folder to write  [default: the checkpoint's path with suffix .bundle]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
-@click.option("--card", type=FILE, metavar="FILE", help="Card in JSON: preprocessing, labels, source.")
+@click.option("--card", type=FILE, help="Card in JSON: preprocessing, labels, source.")
 @click.option(
     "--pool",
     default="cumulative",
-    show_default=True,
     metavar="POOL",
     help=f"Steps that the step graph's logits depend on: {usages()}.",
 )
 @click.option(
     "--target",
     type=TARGET_LIST,
-    metavar="LIST",
     help="Targets that the graphs must run on, separated by commas, such as cpu,jetpack6; see `multires-edge "
     "targets`  [default: the newest that the installed ONNX Runtime runs]",
 )
@@ -61,38 +61,35 @@ PARITY_FAILED = 1
 )
 @click.option(
     "--precision",
+    "precisions",
     type=PRECISION_LIST,
     default="fp32",
-    show_default=True,
-    metavar="LIST",
     help="Precisions to write, separated by commas: fp32, fp16, int8.",
 )
 @click.option(
     "--calibration-data",
-    type=FILE,
-    metavar="PATH",
+    "data",
+    type=FilePath("PATH"),
     help="Real data for the ranges of int8: an .npz, or a folder of recordings.",
 )
 @click.option(
     "--calibration-method",
+    "method",
     type=METHOD,
     default="percentile",
-    show_default=True,
-    metavar="NAME",
     help="How ranges are chosen: minmax, percentile, entropy or mse.",
 )
 @click.option(
     "--calibration",
+    "table",
     type=FILE,
-    metavar="FILE",
     help="Ranges that `multires-edge calibrate` wrote, instead of data.",
 )
 @click.option(
     "--quantize",
+    "parts",
     type=PART_LIST,
     default="mixing,output",
-    show_default=True,
-    metavar="LIST",
     help="Parts that int8 is for: mixing, output, encoder, head, filters, queues.",
 )
 @click.option(
@@ -102,40 +99,16 @@ PARITY_FAILED = 1
     help="Budget: keep weights in float32 until the metric of the int8 graphs drops by at most D.",
 )
 @click.option(
-    "--budget-data",
-    type=FILE,
-    metavar="FILE",
-    help="Data to measure the budget on  [default: the calibration data]",
+    "--budget-data", type=FILE, help="Data to measure the budget on  [default: the calibration data]"
 )
 @tree_options
 @click.option(
     "--verify-data",
     type=FILE,
-    metavar="FILE",
     help="Real data (.npz with x or tokens) to compare the graphs on, besides noise.",
 )
 @json_option
-def export(
-    checkpoint: Path,
-    output: Path | None,
-    force: bool,
-    card: Path | None,
-    pool: str,
-    target: tuple[str, ...] | None,
-    lengths: bool | None,
-    precision: tuple[str, ...],
-    calibration_data: Path | None,
-    calibration_method: str,
-    calibration: Path | None,
-    quantize: tuple[str, ...],
-    max_drop: float | None,
-    budget_data: Path | None,
-    tree_select: str | None,
-    depth: int | None,
-    training_length: int | None,
-    verify_data: Path | None,
-    as_json: bool,
-) -> None:
+def export(checkpoint: Path, output: Path | None, force: bool, as_json: bool, **given: Any) -> None:
     """Turn a trained CHECKPOINT into a proven bundle.
 
     CHECKPOINT is the file that the published training code saves (ckpt.pth, with its args.txt beside it), a
@@ -147,9 +120,7 @@ def export(
     from multires_edge.export.options import ExportOptions, Int8Options, output_folder
     from multires_edge.models.inference import Overrides
 
-    int8 = Int8Options(calibration, calibration_data, calibration_method, quantize, max_drop, budget_data)
-    overrides = Overrides(cast(Any, tree_select), depth, training_length)
-    options = ExportOptions(precision, pool, target, lengths, card, verify_data, int8, overrides)
+    options = pick(ExportOptions, given, int8=pick(Int8Options, given), overrides=pick(Overrides, given))
     options.check(checkpoint, output_folder(checkpoint, output), force=force)
     from multires_edge.export.bundle import ParityError, export_bundle
 

@@ -12,10 +12,9 @@ import click
 
 from multires_edge.base.errors import InputError, MissingExtraError
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE
+from multires_edge.cli.options import FILE, Number
 from multires_edge.cli.stream_options import (
     OpenedSession,
-    SessionOptions,
     open_session,
     session_options,
     stopped_by_signals,
@@ -33,7 +32,7 @@ _PORT = 8077
 
 @click.command(cls=Command)
 @session_options(speed="realtime")
-@click.option("--output", type=FILE, metavar="FILE", help="Write JSON lines to FILE too.")
+@click.option("--output", type=FILE, help="Write JSON lines to FILE too.")
 @click.option(
     "--name",
     "names",
@@ -41,17 +40,8 @@ _PORT = 8077
     metavar="NAME",
     help="Name of a source on the page; once per source, in their order.",
 )
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on."
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=_PORT,
-    show_default=True,
-    metavar="N",
-    help="Port to listen on; 0 takes a free port.",
-)
+@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Address to listen on.")
+@click.option("--port", type=Number(0, 65535), default=_PORT, help="Port to listen on; 0 takes a free port.")
 @click.option(
     "--token",
     envvar="MULTIRES_EDGE_TOKEN",
@@ -74,7 +64,7 @@ def monitor(
     port: int,
     token: str | None,
     allowed: tuple[str, ...],
-    **options: Any,
+    **chosen: Any,
 ) -> None:
     """Show electrodes and decisions on a web page.
 
@@ -92,7 +82,6 @@ def monitor(
     from multires_edge.runtime.monitor.output import PageOutput
     from multires_edge.runtime.monitor.server import MonitorServer
 
-    chosen = SessionOptions(**options)
     gate = Gate(host, token, allowed)
     if names and len(names) != len(sources):
         raise InputError(f"{len(names)} names for {len(sources)} sources: give one --name for each")
@@ -109,7 +98,7 @@ def monitor(
             sys.stdout.flush()
             if not is_loopback(host):
                 say("note: token and page are not encrypted; docs/monitor.md shows how to use a tunnel")
-            checkpointer = Checkpointer(session, lines, None, {}, seconds=0, timing=chosen.timing, say=say)
+            checkpointer = Checkpointer(session, lines, None, {}, seconds=0, timing=chosen["timing"], say=say)
             with stopped_by_signals(session):
                 fine = checkpointer.run()
                 lines.close()

@@ -10,8 +10,15 @@ import click
 
 from multires_edge.base.errors import InputError
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, backend_option, bundle_argument, json_option
-from multires_edge.cli.terminal import Progress, print_json
+from multires_edge.cli.options import (
+    AT_LEAST_1,
+    FILE,
+    Number,
+    backend_option,
+    bundle_argument,
+    json_option,
+)
+from multires_edge.cli.terminal import Progress, counted, print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,47 +29,17 @@ _DEFAULT_SIZE = "32x32"
 
 @click.command(cls=Command)
 @bundle_argument
-@click.option(
-    "-o",
-    "--output",
-    type=FILE,
-    metavar="FILE",
-    help="PNG to write, all images in a grid.",
-)
-@click.option("--npz", type=FILE, metavar="FILE", help="The images as an array, x_u8.")
+@click.option("-o", "--output", type=FILE, help="PNG to write, all images in a grid.")
+@click.option("--npz", type=FILE, help="The images as an array, x_u8.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option(
-    "--count", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Images to draw."
-)
+@click.option("--count", type=AT_LEAST_1, default=1, help="Images to draw.")
 @click.option("--size", metavar="HxW", help=f"Height and width in pixels  [default: {_DEFAULT_SIZE}]")
+@click.option("--seed", type=Number(0), default=0, help="The same seed draws the same images.")
 @click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="The same seed draws the same images.",
+    "--temperature", type=float, default=1.0, metavar="T", help="Below 1, likely pixels become likelier."
 )
-@click.option(
-    "--temperature",
-    type=float,
-    default=1.0,
-    show_default=True,
-    metavar="T",
-    help="Below 1, likely pixels become likelier.",
-)
-@click.option(
-    "--prime",
-    type=FILE,
-    metavar="FILE",
-    help="Complete the first images of this .npz (x_u8), at their size.",
-)
-@click.option(
-    "--prime-rows",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Rows of them to keep  [default: the upper half]",
-)
+@click.option("--prime", type=FILE, help="Complete the first images of this .npz (x_u8), at their size.")
+@click.option("--prime-rows", type=AT_LEAST_1, help="Rows of them to keep  [default: the upper half]")
 @backend_option
 @json_option
 def sample(
@@ -128,8 +105,7 @@ def sample(
             {"bundle": str(bundle), "files": files, "count": count, "size": [height, width], "seed": seed}
         )
         return
-    what = f"{count} image{'s' if count > 1 else ''} of {height}x{width}, seed {seed}"
-    click.echo(f"{' and '.join(files)}: {what}")
+    click.echo(f"{' and '.join(files)}: {counted(count, 'image')} of {height}x{width}, seed {seed}")
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -13,12 +13,7 @@ import click
 from multires_edge.base.errors import InputError
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import FILE
-from multires_edge.cli.stream_options import (
-    SessionOptions,
-    open_session,
-    session_options,
-    stopped_by_signals,
-)
+from multires_edge.cli.stream_options import open_session, session_options, stopped_by_signals
 from multires_edge.cli.terminal import one_line, say
 
 if TYPE_CHECKING:
@@ -28,16 +23,9 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @session_options(speed="max")
-@click.option("--output", type=FILE, metavar="FILE", help="Write lines to FILE.")
-@click.option(
-    "--state-file",
-    type=FILE,
-    metavar="FILE",
-    help="Save the state in FILE, and continue from it.",
-)
-@click.option(
-    "--state-every", default="10s", show_default=True, metavar="TIME", help="Clock time between states."
-)
+@click.option("--output", type=FILE, help="Write lines to FILE.")
+@click.option("--state-file", type=FILE, help="Save the state in FILE, and continue from it.")
+@click.option("--state-every", default="10s", metavar="TIME", help="Clock time between states.")
 @click.option("--json", "as_json", is_flag=True, help="Do not print the speed to standard error.")
 def stream(
     bundle: Path,
@@ -46,7 +34,7 @@ def stream(
     state_file: Path | None,
     state_every: str,
     as_json: bool,
-    **options: Any,
+    **chosen: Any,
 ) -> None:
     """Turn electrodes into decisions, as JSON lines.
 
@@ -63,7 +51,6 @@ def stream(
     from multires_edge.runtime.ecg.settings import parse_duration
     from multires_edge.runtime.ecg.state_file import StateFile
 
-    chosen = SessionOptions(**options)
     if output is not None and state_file is not None and output.resolve() == state_file.resolve():
         raise InputError(f"--output and --state-file are the same file, {output}; give two files")
     with contextlib.ExitStack() as stack:
@@ -83,7 +70,7 @@ def stream(
         lines = _open_output(output, saved, session, file is not None)
         checkpointer = Checkpointer(
             session, lines, file, opened.run_options,
-            seconds=parse_duration(state_every, "state-every"), timing=chosen.timing, say=say,
+            seconds=parse_duration(state_every, "state-every"), timing=chosen["timing"], say=say,
             alive=Service().alive,
         )  # fmt: skip
         if file is not None and saved is None:

@@ -23,15 +23,11 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @bundle_argument
 @click.option(
-    "--checkpoint",
-    type=FILE,
-    metavar="FILE",
-    help="Repeat the whole proof with this checkpoint (needs the export extra).",
+    "--checkpoint", type=FILE, help="Repeat the whole proof with this checkpoint (needs the export extra)."
 )
 @click.option(
     "--device-report",
     type=FILE,
-    metavar="FILE",
     help="Read the report that the kit's script wrote on a device, and keep it in BUNDLE.",
 )
 @json_option

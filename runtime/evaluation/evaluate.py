@@ -25,6 +25,29 @@ Outputs = Iterator[tuple[NDArray[np.intp], NDArray[Any]]]
 
 
 @dataclass(frozen=True)
+class EvaluationOptions:
+    """How a bundle runs on data.
+
+    ``graph`` is "full" or "step". ``state`` "reset" starts a stream at every record. "carried" runs ``batch``
+    streams, each without reset through its own consecutive part of the records. ``batch`` defaults to 16
+    records, with "carried" to one stream. ``resamples`` is the number of bootstrap resamples for the
+    intervals, if there shall be intervals. Raises InputError.
+    """
+
+    graph: str = "full"
+    backend: str = "auto"
+    state: str = "reset"
+    batch: int | None = None
+    resamples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.graph not in GRAPHS:
+            raise InputError(f"graph is {self.graph!r}, expected {' or '.join(GRAPHS)}")
+        if self.state not in STATES:
+            raise InputError(f"state is {self.state!r}, expected {' or '.join(STATES)}")
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The value of a metric for one precision. ``predictions`` has one row per record.
 
@@ -37,7 +60,7 @@ class Evaluation:
     value: float
     by_class: dict[str, float] | None
     predictions: NDArray[Any]
-    precision: str = "fp32"
+    precision: str
     difference: float | None = None
     relative_error: float | None = None
     interval: Interval | None = None
@@ -47,65 +70,45 @@ class Evaluation:
 def evaluate(
     bundle: Bundle,
     data: Dataset,
+    options: EvaluationOptions | None = None,
     *,
-    graph: str = "full",
-    backend: str = "auto",
     precision: str = "fp32",
-    state: str = "reset",
-    batch: int | None = None,
-    resamples: int = 0,
     progress: Callable[[str], None] = lambda _: None,
+    **keywords: Any,
 ) -> Evaluation:
     """Measure a bundle on data in one precision. :func:`compare` describes the arguments."""
-    return compare(
-        bundle,
-        data,
-        [precision],
-        graph=graph,
-        backend=backend,
-        state=state,
-        batch=batch,
-        resamples=resamples,
-        progress=progress,
-    )[0]
+    return compare(bundle, data, [precision], options, progress=progress, **keywords)[0]
 
 
 def compare(
     bundle: Bundle,
     data: Dataset,
     precisions: Sequence[str],
+    options: EvaluationOptions | None = None,
     *,
-    graph: str = "full",
-    backend: str = "auto",
-    state: str = "reset",
-    batch: int | None = None,
-    resamples: int = 0,
     progress: Callable[[str], None] = lambda _: None,
+    **keywords: Any,
 ) -> list[Evaluation]:
     """Measure precisions of a bundle on the same data, and compare each with the first.
 
     The metric of an autoregressive bundle is bits per dimension. That of a classifier is the accuracy for
     labels (n,), the numbers of the true classes, and the mean AUROC of the classes for labels (n, classes)
-    of 0 and 1. ``graph`` is "full" or "step". ``state`` "reset" starts a stream at every record. "carried"
-    runs ``batch`` streams, each without reset through its own consecutive part of the records. ``batch``
-    defaults to 16 records, with "carried" to one stream. ``resamples`` is the number of bootstrap resamples
-    for the intervals. Raises DataError or InputError if the data or the options do not fit.
+    of 0 and 1. ``options`` or keyword arguments are those of :class:`EvaluationOptions`. Raises DataError or
+    InputError if the data or the options do not fit.
     """
-    if graph not in GRAPHS:
-        raise InputError(f"graph is {graph!r}, expected {' or '.join(GRAPHS)}")
-    if state not in STATES:
-        raise InputError(f"state is {state!r}, expected {' or '.join(STATES)}")
+    options = replace(options or EvaluationOptions(), **keywords)
     metric = metric_for(bundle.manifest.model, bundle.labels, data)
     metric.check_defined()
-    if state == "carried":
-        batch = min(batch or 1, len(data))
-        _check_carried(bundle, data, graph, batch)
-    batch = batch or 16
+    carried = options.state == "carried"
+    batch = options.batch or 16
+    if carried:
+        batch = min(options.batch or 1, len(data))
+        _check_carried(bundle, data, options.graph, batch)
 
     def outputs(precision: str) -> Outputs:
-        if graph == "full":
-            return _full_outputs(bundle, data, backend, precision, batch)
-        return _step_outputs(bundle, data, backend, precision, batch, state == "carried")
+        if options.graph == "full":
+            return _full_outputs(bundle, data, options.backend, precision, batch)
+        return _step_outputs(bundle, data, options.backend, precision, batch, carried)
 
     parts: list[list[NDArray[Any]]] = [[] for _ in precisions]
     order: list[NDArray[np.intp]] = []
@@ -122,23 +125,24 @@ def compare(
     original = np.argsort(np.concatenate(order))
     predictions = [np.concatenate(part)[original] for part in parts]
     values = [metric.value(each) for each in predictions]
-    results = [
-        Evaluation(metric.name, value, metric.by_class(each), each, precision)
-        for precision, each, value in zip(precisions, predictions, values, strict=True)
-    ]
-    for k in range(1, len(results)):
-        error = float(errors[k] / total) if total else float(errors[k])
-        results[k] = replace(results[k], difference=values[k] - values[0], relative_error=error)
-    if resamples:
+    drawn = None
+    if options.resamples:
         progress("resampling")
-        drawn = bootstrap(metric, predictions, resamples)
-        results = [_with_intervals(result, drawn, k) for k, result in enumerate(results)]
-    return results
-
-
-def _with_intervals(result: Evaluation, drawn: NDArray[np.float64], k: int) -> Evaluation:
-    result = replace(result, interval=interval(drawn[:, k]))
-    return replace(result, difference_interval=interval(drawn[:, k] - drawn[:, 0])) if k else result
+        drawn = bootstrap(metric, predictions, options.resamples)
+    return [
+        Evaluation(
+            metric.name,
+            values[k],
+            metric.by_class(predictions[k]),
+            predictions[k],
+            precision,
+            values[k] - values[0] if k else None,
+            float(errors[k] / (total or 1.0)) if k else None,
+            None if drawn is None else interval(drawn[:, k]),
+            None if drawn is None or not k else interval(drawn[:, k] - drawn[:, 0]),
+        )
+        for k, precision in enumerate(precisions)
+    ]
 
 
 def _check_carried(bundle: Bundle, data: Dataset, graph: str, batch: int) -> None:
