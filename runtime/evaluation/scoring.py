@@ -114,7 +114,7 @@ def metric_for(model: ModelConfig, names: Sequence[str] | None, data: Dataset) -
         )
     if labels.dtype.kind not in "biu":
         raise DataError(f"{data.path}: labels are {labels.dtype}, expected integers")
-    if names and data.classes and names != data.classes:
+    if names and data.classes and list(names) != list(data.classes):
         raise DataError(
             f"{data.path}: classes are {', '.join(data.classes)}, the bundle has {', '.join(names)}"
         )

@@ -51,6 +51,16 @@ def test_one_output_has_no_number_of_the_true_class() -> None:
     assert metric.value(np.array([[-1], [2], [1], [0]])) == 1
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_the_names_of_the_classes_must_agree(kind: type) -> None:
+    model = variant(d_output=2)
+    x, labels = RANDOM.standard_normal((2, 2, 5)), np.eye(2, dtype=int)
+    data = Dataset(Path("data.npz"), x, labels=labels, classes=["a", "b"])
+    assert metric_for(model, kind(["a", "b"]), data).name == "auroc_macro"
+    with pytest.raises(DataError, match="classes are a, b, the bundle has b, a"):
+        metric_for(model, kind(["b", "a"]), data)
+
+
 def test_a_drop_is_for_the_worse() -> None:
     assert Accuracy(np.zeros(1)).drop(0.7, 0.9) == pytest.approx(0.2)
     assert BitsPerDimension(8).drop(4.5, 4.4) == pytest.approx(0.1)
