@@ -132,7 +132,7 @@ def check_hostile(
     wrong = []
     for number, (changes, document) in enumerate(hostile_documents(examples, count or COUNT, seed)):
         try:
-            with _within(_SECONDS):
+            with within(_SECONDS):
                 use(document)
         except MultiresError as error:
             refused += 1
@@ -147,7 +147,7 @@ def check_hostile(
 
 
 @contextlib.contextmanager
-def _within(seconds: int) -> Iterator[None]:
+def within(seconds: int) -> Iterator[None]:
     """Raise TimeoutError after some seconds."""
 
     def expire(*_: Any) -> None:

@@ -67,7 +67,11 @@ _ONLY_ECG = ("thresholds_from", "thresholds", "pool", "every")
     help="Whether a stream starts over at every record, or keeps its state.",
 )
 @click.option(
-    "--bootstrap", "resamples", type=AT_LEAST_1, help="Resample the records N times, for 95 % intervals."
+    "--bootstrap",
+    "resamples",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Resample the records N times, for 95 % intervals.",
 )
 @click.option("--limit", type=AT_LEAST_1, help="Only the first N records.")
 @click.option(

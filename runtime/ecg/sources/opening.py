@@ -33,7 +33,7 @@ def open_source(spec: str, given: Format | None = None) -> Source:
         return text.TextFileSource(path, given)
     if suffix in (".hea", ".dat"):
         path = path.with_suffix("")
-    if not path.with_name(f"{path.name}.hea").is_file():
+    if not Path(f"{path}.hea").is_file():
         raise DataError(
             f"{spec}: no such source, expected a WFDB record, an .edf, .npz, .csv or .jsonl file, - for "
             "standard input, or tcp://HOST:PORT"
@@ -44,7 +44,7 @@ def open_source(spec: str, given: Format | None = None) -> Source:
 def find_records(folder: Path) -> list[Path]:
     """The recordings in a folder and its subfolders, sorted by name. Their files must name rate and unit."""
     found = [path for path in folder.rglob("*") if path.suffix.casefold() in _SELF_DESCRIBED]
-    segments = {header.with_name(f"{name}.hea") for header in found for name in records.segments_of(header)}
+    segments = {header.parent / f"{name}.hea" for header in found for name in records.segments_of(header)}
     return sorted(path for path in found if path not in segments)
 
 

@@ -252,7 +252,7 @@ def segments_of(header: Path) -> list[str]:
 
 def _check_ascii(path: Path) -> None:
     """wfdb drops characters that are not ASCII: it would read a microvolt with a mu as a volt."""
-    header = path.with_name(f"{path.name}.hea")
+    header = Path(f"{path}.hea")
     for line in header.read_bytes().splitlines():
         if not line.isascii() and not line.startswith(b"#"):
             raise DataError(f"{header}: {line.decode('utf-8', 'replace')!r} is not ASCII; write uV for µV")

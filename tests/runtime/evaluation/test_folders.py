@@ -19,7 +19,7 @@ from multires_edge.base.files import sha256_of_folder
 from multires_edge.calibration import calibrate
 from multires_edge.format.card import Card, Preprocessing
 from multires_edge.runtime import Bundle, EcgStream, Stream, evaluate
-from multires_edge.runtime.ecg.sources.opening import open_source
+from multires_edge.runtime.ecg.sources.opening import find_records, open_source
 from multires_edge.runtime.ecg.sources.protocol import Missing, Samples
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.loading import load_data
@@ -192,6 +192,10 @@ class TestPieces:
         part = data.first(4)
         assert (len(part), part.inputs.shape) == (4, (4, 2, 100))
         assert np.array_equal(part.inputs[:], data.inputs[:4])
+
+    def test_a_segment_with_a_path_as_its_name(self, tmp_path: Path) -> None:
+        (tmp_path / "a.hea").write_text("a/2 2 250 1000\nb/c 500\n.. 500\n")
+        assert find_records(tmp_path) == [tmp_path / "a.hea"]
 
     def test_a_multi_segment_record_is_one_record(self, tmp_path: Path) -> None:
         x = beats(4, 100)
