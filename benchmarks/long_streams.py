@@ -22,7 +22,7 @@ from multires_edge.format.card import read_card
 from multires_edge.format.pooling import Window
 from multires_edge.models.loading import load_checkpoint
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.evaluation.loading import load_data
+from multires_edge.runtime.evaluation.recordings import load_data
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

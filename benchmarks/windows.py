@@ -26,7 +26,7 @@ from multires_edge.runtime.ecg.sources.protocol import Samples
 from multires_edge.runtime.ecg.streams import preprocessing_of
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.diagnostic import youden_threshold
-from multires_edge.runtime.evaluation.loading import load_data
+from multires_edge.runtime.evaluation.recordings import load_data
 from multires_edge.runtime.evaluation.scoring import MacroAuroc, bootstrap, interval
 
 EVERY = 0.5

@@ -48,7 +48,7 @@ from multires_edge.models.network import MultiresNet
 from multires_edge.models.threads import one_thread
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.evaluation.dataset import Dataset
-from multires_edge.runtime.evaluation.loading import load_data
+from multires_edge.runtime.evaluation.recordings import load_data
 
 # ONNX and its runtimes allow 2 GiB per tensor, and a queue is one tensor.
 _MAX_QUEUE_BYTES = (1 << 31) - 1

@@ -17,7 +17,7 @@ from multires_edge.format.card import Card
 from multires_edge.format.fields import plain
 from multires_edge.format.manifest import QuantizationSpec
 from multires_edge.format.targets import GraphForm
-from multires_edge.runtime.evaluation.loading import load_data
+from multires_edge.runtime.evaluation.recordings import load_data
 
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet

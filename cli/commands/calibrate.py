@@ -74,7 +74,7 @@ def calibrate(
     from multires_edge.models.checkpoint import check_file as check_checkpoint
     from multires_edge.models.inference import Overrides
     from multires_edge.models.loading import load_checkpoint
-    from multires_edge.runtime.evaluation.loading import load_data
+    from multires_edge.runtime.evaluation.recordings import load_data
 
     check_checkpoint(checkpoint)
     chosen = _method(method, percentile)

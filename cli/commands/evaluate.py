@@ -118,7 +118,7 @@ def evaluate(bundle: Path, data_path: Path, ecg: bool, as_json: bool, **given: A
     _refuse(_ONLY_ECG, "is an option of --ecg, which is missing")
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.evaluation.evaluate import EvaluationOptions, compare
-    from multires_edge.runtime.evaluation.loading import load_data
+    from multires_edge.runtime.evaluation.recordings import load_data
 
     options = pick(EvaluationOptions, given)
     with Progress() as progress:

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from multires_edge.base.errors import InputError
 from multires_edge.cli.options import pick
 from multires_edge.cli.terminal import Progress, print_json, print_table
-
-if TYPE_CHECKING:
-    from multires_edge.runtime.bundle import Bundle
-    from multires_edge.runtime.ecg.settings import StreamOptions
-    from multires_edge.runtime.evaluation.decision_accuracy import Delays, Performance
-    from multires_edge.runtime.evaluation.diagnostic import Rate
-    from multires_edge.runtime.evaluation.recordings import LabelledRecordings
+from multires_edge.format.fields import plain
+from multires_edge.runtime.bundle import Bundle, open_bundle
+from multires_edge.runtime.ecg.settings import StreamOptions
+from multires_edge.runtime.ecg.thresholds import Alarms, Threshold
+from multires_edge.runtime.evaluation.decision_accuracy import Delays, Performance, assess, choose_thresholds
+from multires_edge.runtime.evaluation.diagnostic import Rate
+from multires_edge.runtime.evaluation.recordings import LabelledRecordings, load_recordings
 
 
 def evaluate_ecg(bundle: Path, data_path: Path, given: dict[str, Any], *, as_json: bool) -> None:
     """Measure and print. ``given`` are the options of `evaluate`. Raises MultiresError."""
-    from multires_edge.runtime.bundle import open_bundle
-    from multires_edge.runtime.ecg.settings import StreamOptions
-    from multires_edge.runtime.evaluation.decision_accuracy import assess
-    from multires_edge.runtime.evaluation.recordings import load_recordings
-
     thresholds_from: Path | None = given["thresholds_from"]
     if thresholds_from is not None and data_path.resolve() == thresholds_from.resolve():
         raise InputError(
@@ -42,14 +37,9 @@ def evaluate_ecg(bundle: Path, data_path: Path, given: dict[str, Any], *, as_jso
         names = list(given["precisions"] or opened.manifest.graphs["step"])
         result = assess(opened, data, limits, options, precisions=names, progress=progress)
     if as_json:
-        settings = {
-            "bundle": str(bundle),
-            "data": str(data_path),
-            "thresholds_from": how,
-            "precision": names[0],
-        }
-        chosen = {key: given[key] for key in ("pool", "every", "allow_missing", "rename", "backend")}
-        print_json(settings | chosen | result.to_json())
+        settings = {"bundle": str(bundle), "data": str(data_path), "thresholds_from": how}
+        settings |= {key: given[key] for key in ("pool", "every", "allow_missing", "rename", "backend")}
+        print_json(settings | {"precision": names[0]} | plain(result))
     else:
         _print(result, data, how, names[0])
 
@@ -58,10 +48,6 @@ def _thresholds(
     bundle: Bundle, given: Sequence[str], chosen_on: Path | None, options: StreamOptions
 ) -> tuple[dict[str, float], str]:
     """The thresholds by label, and how they were chosen."""
-    from multires_edge.runtime.ecg.thresholds import Alarms, Threshold
-    from multires_edge.runtime.evaluation.decision_accuracy import choose_thresholds
-    from multires_edge.runtime.evaluation.recordings import load_recordings
-
     labels = bundle.class_names
     parsed = [Threshold.parse(text) for text in given]
     Alarms(parsed, labels)  # refuses unknown labels
@@ -77,25 +63,26 @@ def _print(result: Performance, data: LabelledRecordings, how: str, precision: s
     click.echo(f"{result.recordings} recordings of {data.path}, {precision}; thresholds: {how}")
     rows = [["", "threshold", "with it", "sensitivity", "specificity", "predictive value", "AUROC"]]
     for label, figures in result.by_class.items():
-        accuracy = figures.accuracy
         rows.append(
             [
                 label,
                 f"{figures.threshold:.3f}",
-                str(accuracy.sensitivity.total),
-                _rate(accuracy.sensitivity),
-                _rate(accuracy.specificity),
-                _rate(accuracy.positive_predictive_value),
+                str(figures.sensitivity.total),
+                _rate(figures.sensitivity),
+                _rate(figures.specificity),
+                _rate(figures.positive_predictive_value),
                 "" if figures.auroc is None else f"{figures.auroc:.4f}",
             ]
         )
     print_table(rows, frozenset(range(1, 7)))
-    click.echo(f"from the start: the first decision after {result.first:.2f} s, all steady after")
-    print_table([["", "median", "95 %", "came"], ["", *_delays(result.steady)]], frozenset((1, 2, 3)))
+    click.echo(f"from the start: the first decision after {result.first_decision:.2f} s, all steady after")
+    print_table(
+        [["", "median", "95 %", "came"], ["", *_delays(result.steady_decision)]], frozenset((1, 2, 3))
+    )
     click.echo("after a change to another recording without a restart: time until right")
     head = ["", "onset, median", "95 %", "came", "offset, median", "95 %", "came"]
     print_table(
-        [head, *([k, *_delays(f.onset), *_delays(f.offset)] for k, f in result.by_class.items())],
+        [head, *([k, *_delays(f.onset_delay), *_delays(f.offset_delay)] for k, f in result.by_class.items())],
         frozenset(range(1, 7)),
     )
     if result.agreement:
@@ -103,11 +90,9 @@ def _print(result: Performance, data: LabelledRecordings, how: str, precision: s
         rows = [["", "decisions", "mean difference of p", "largest"]]
         for name, each in result.agreement.items():
             off = [f"{each.mean_difference:.5f}", f"{each.largest_difference:.5f}"]
-            rows.append([name, _rate(each.same, ".2%"), *off])
+            rows.append([name, _rate(each.decisions, ".2%"), *off])
         print_table(rows, frozenset((1, 2, 3)))
-    from multires_edge.runtime.evaluation.decision_accuracy import NOTICE
-
-    click.echo(NOTICE)
+    click.echo(result.notice)
 
 
 def _rate(rate: Rate, form: str = ".1%") -> str:
@@ -116,6 +101,5 @@ def _rate(rate: Rate, form: str = ".1%") -> str:
 
 
 def _delays(delays: Delays) -> list[str]:
-    entry = delays.to_json()
-    seconds = ["" if entry[key] is None else f"{entry[key]:.2f} s" for key in ("median", "p95")]
-    return [*seconds, f"{entry['count']} of {entry['total']}"]
+    seconds = ["" if each is None else f"{each:.2f} s" for each in (delays.median, delays.p95)]
+    return [*seconds, f"{delays.count} of {delays.total}"]

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +18,12 @@ from multires_edge.base.errors import DataError, InputError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.settings import StreamOptions
+from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.protocol import Samples
 from multires_edge.runtime.ecg.streams import EcgStream
-from multires_edge.runtime.evaluation.diagnostic import DiagnosticAccuracy, Rate, youden_threshold
-from multires_edge.runtime.evaluation.metrics import auroc
-from multires_edge.runtime.evaluation.recordings import LabelledRecordings, Recording
+from multires_edge.runtime.evaluation.diagnostic import Rate, auroc, diagnostic_rates, youden_threshold
+from multires_edge.runtime.evaluation.pieces import Recording
+from multires_edge.runtime.evaluation.recordings import LabelledRecordings
 
 NOTICE = (
     "Figures of these recordings with these settings. They claim no medical certification, and predictive "
@@ -36,19 +36,17 @@ _SAME_TIME = 1e-9
 
 @dataclass(frozen=True)
 class Delays:
-    """Seconds (n,) of the changes that a decision followed, out of ``total``."""
+    """Percentiles in seconds of the ``count`` changes that a decision followed, out of ``total``."""
 
-    seconds: NDArray[np.float64]
+    median: float | None
+    p95: float | None
+    count: int
     total: int
 
-    def to_json(self) -> dict[str, Any]:
-        half, most = np.percentile(self.seconds, [50, 95]) if len(self.seconds) else (None, None)
-        return {
-            "median": None if half is None else float(half),
-            "p95": None if most is None else float(most),
-            "count": len(self.seconds),
-            "total": self.total,
-        }
+    @classmethod
+    def of(cls, seconds: Sequence[float], total: int) -> Delays:
+        half, most = np.percentile(seconds, [50, 95]).tolist() if seconds else (None, None)
+        return cls(half, most, len(seconds), total)
 
 
 @dataclass(frozen=True)
@@ -56,64 +54,45 @@ class ClassFigures:
     """The figures of one label. ``auroc`` is None if all recordings have the same label."""
 
     threshold: float
-    accuracy: DiagnosticAccuracy
+    sensitivity: Rate
+    specificity: Rate
+    positive_predictive_value: Rate
+    negative_predictive_value: Rate
     auroc: float | None
-    onset: Delays
-    offset: Delays
+    onset_delay: Delays
+    offset_delay: Delays
 
 
 @dataclass(frozen=True)
 class Agreement:
     """The last decisions of a precision, compared with those of the first precision."""
 
-    same: Rate
+    decisions: Rate
     mean_difference: float
     largest_difference: float
 
 
 @dataclass(frozen=True)
 class Performance:
-    """``first``: seconds until the first decision. ``steady``: until all are what they are at the end."""
+    """All figures, as they are printed in JSON.
+
+    ``first_decision``: seconds until the first decision. ``steady_decision``: until all are what they are at
+    the end.
+    """
 
     recordings: int
     by_class: dict[str, ClassFigures]
-    first: float
-    steady: Delays
+    first_decision: float
+    steady_decision: Delays
     agreement: dict[str, Agreement]
-
-    def to_json(self) -> dict[str, Any]:
-        classes = {
-            label: {
-                "threshold": figures.threshold,
-                **{name: rate.to_json() for name, rate in vars(figures.accuracy).items()},
-                "auroc": figures.auroc,
-                "onset_delay": figures.onset.to_json(),
-                "offset_delay": figures.offset.to_json(),
-            }
-            for label, figures in self.by_class.items()
-        }
-        return {
-            "recordings": self.recordings,
-            "by_class": classes,
-            "first_decision": self.first,
-            "steady_decision": self.steady.to_json(),
-            "agreement": {
-                name: {
-                    "decisions": each.same.to_json(),
-                    "mean_difference": each.mean_difference,
-                    "largest_difference": each.largest_difference,
-                }
-                for name, each in self.agreement.items()
-            },
-            "notice": NOTICE,
-        }
+    notice: str = NOTICE
 
 
 def choose_thresholds(
     bundle: Bundle, data: LabelledRecordings, options: StreamOptions | None = None
 ) -> dict[str, float]:
     """Youden's threshold of each label, from the last decision of each recording. Raises DataError."""
-    last = _Alone(bundle, data.recordings, options or StreamOptions(), "choosing thresholds").last
+    last = _Runs(bundle, data, options or StreamOptions()).alone("choosing thresholds").last
     chosen = {}
     for i, label in enumerate(bundle.class_names):
         try:
@@ -141,63 +120,39 @@ def assess(
     if set(thresholds) != set(labels):
         raise InputError(f"thresholds are for {', '.join(thresholds)}, the labels are {', '.join(labels)}")
     limits = np.array([thresholds[label] for label in labels])
-    options = replace(options or StreamOptions(), precision=precisions[0])
-    alone = _Alone(bundle, data.recordings, options, precisions[0], limits, progress)
+    first, *others = [
+        _Runs(bundle, data, replace(options or StreamOptions(), precision=name), limits, progress)
+        for name in precisions
+    ]
+    alone = first.alone(precisions[0])
     last = alone.last
-    onset, offset = _changes(bundle, data, limits, options, progress)
+    onset, offset = first.changes()
     by_class = {}
     for i, label in enumerate(labels):
-        accuracy = DiagnosticAccuracy.of(last[:, i] >= limits[i], data.positive[:, i])
-        both = 0 < data.positive[:, i].sum() < len(last)
-        area = auroc(last[:, i], data.positive[:, i]) if both else None
-        by_class[label] = ClassFigures(float(limits[i]), accuracy, area, onset[i], offset[i])
+        positive = data.positive[:, i]
+        rates = diagnostic_rates(last[:, i] >= limits[i], positive)
+        area = auroc(last[:, i], positive) if 0 < positive.sum() < len(last) else None
+        by_class[label] = ClassFigures(float(limits[i]), *rates, area, onset[i], offset[i])
     agreement = {}
-    for name in precisions[1:]:
-        in_precision = replace(options, precision=name)
-        other = _Alone(bundle, data.recordings, in_precision, name, limits, progress).last
+    for name, runs in zip(precisions[1:], others, strict=True):
+        other = runs.alone(name).last
         same, off = (other >= limits) == (last >= limits), np.abs(other - last)
-        agreement[name] = Agreement(Rate(int(same.sum()), same.size), float(off.mean()), float(off.max()))
-    steady = Delays(np.array(alone.steady), len(alone.steady))
+        agreement[name] = Agreement(Rate.of(int(same.sum()), same.size), float(off.mean()), float(off.max()))
+    steady = Delays.of(alone.steady, len(alone.steady))
     return Performance(len(data.recordings), by_class, max(alone.first), steady, agreement)
 
 
+@dataclass(frozen=True)
 class _Alone:
-    """Every recording on a stream of its own.
+    """The decisions on recordings that each had a stream of their own.
 
     ``last`` (recordings, labels) are the probabilities of the last decisions. ``first`` and ``steady`` are
     the seconds until the first decision, and until all decisions are what they are at the end.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        recordings: Sequence[Recording],
-        options: StreamOptions,
-        what: str,
-        limits: NDArray[np.float64] | float = 0.5,
-        progress: Progress = lambda _: None,
-    ) -> None:
-        self.first: list[float] = []
-        self.steady: list[float] = []
-        rows = []
-        for i, recording in enumerate(recordings):
-            progress(f"{what}: recording {i + 1} of {len(recordings)}")
-            stream = _stream(bundle, recording, options)
-            before: NDArray[np.bool_] | None = None
-            for decision in _decisions(stream, [recording]):
-                probabilities = _probabilities(decision)
-                decided = probabilities >= limits
-                time = decision.time + stream.delay
-                if before is None:
-                    self.first.append(time)
-                if before is None or (decided != before).any():
-                    since = time
-                before = decided
-            if before is None:
-                raise DataError(f"{recording.signal.name}: too short for one decision; lower --every")
-            self.steady.append(since)
-            rows.append(probabilities)
-        self.last = np.array(rows)
+    last: NDArray[np.float64]
+    first: list[float]
+    steady: list[float]
 
 
 @dataclass
@@ -225,92 +180,107 @@ class _Change:
                 self.right_since[c] = time - self.start
 
 
-def _changes(
-    bundle: Bundle,
-    data: LabelledRecordings,
-    limits: NDArray[np.float64],
-    options: StreamOptions,
-    progress: Progress,
-) -> tuple[list[Delays], list[Delays]]:
-    """Delays of onsets and offsets by label, of recordings that follow each other on one stream.
+@dataclass(frozen=True)
+class _Runs:
+    """Runs recordings through streams; a decision is yes from ``limits`` upwards."""
 
-    The stream is never restarted, as with patients on a monitor. If a recording has a label that the
-    recording before did not have, the onset's delay runs from its start until the decision is a yes and
-    stays so to its end; likewise the offset's. Recordings of one device (leads, rate, unit) follow each
-    other, in a random order that is always the same.
-    """
-    order = np.random.default_rng(0).permutation(len(data.recordings)).tolist()
-    device = [_device(recording) for recording in data.recordings]
-    order.sort(key=lambda i: device[i])
-    came: list[list[list[float]]] = [[[] for _ in limits] for _ in range(2)]
-    total = np.zeros((2, len(limits)), int)
-    for _, group in groupby(order, key=lambda i: device[i]):
-        for change in _on_one_stream(bundle, data, list(group), limits, options, progress):
-            for c in np.flatnonzero(change.before != change.now):
-                kind = 0 if change.now[c] else 1
-                total[kind, c] += 1
-                if (delay := change.right_since[c]) is not None:
-                    came[kind][c].append(delay)
-    onset, offset = (
-        [Delays(np.array(seconds), int(n)) for seconds, n in zip(came[kind], total[kind], strict=True)]
-        for kind in range(2)
-    )
-    return onset, offset
+    bundle: Bundle
+    data: LabelledRecordings
+    options: StreamOptions
+    limits: NDArray[np.float64] | float = 0.5
+    progress: Progress = lambda _: None
 
+    def alone(self, what: str) -> _Alone:
+        """Run each recording on a stream of its own. Raises DataError for one without a decision."""
+        rows, first, steady = [], [], []
+        for i, recording in enumerate(self.data.recordings):
+            self.progress(f"{what}: recording {i + 1} of {len(self.data.recordings)}")
+            before: NDArray[np.bool_] | None = None
+            for _, time, probabilities in self._decisions(recording.signal, [recording]):
+                decided = probabilities >= self.limits
+                if before is None:
+                    first.append(time)
+                if before is None or (decided != before).any():
+                    since = time
+                before = decided
+            if before is None:
+                raise DataError(f"{recording.signal.name}: too short for one decision; lower --every")
+            steady.append(since)
+            rows.append(probabilities)
+        return _Alone(np.array(rows), first, steady)
 
-def _on_one_stream(
-    bundle: Bundle,
-    data: LabelledRecordings,
-    rows: Sequence[int],
-    limits: NDArray[np.float64],
-    options: StreamOptions,
-    progress: Progress,
-) -> Iterator[_Change]:
-    """The changes between recordings ``rows``, without recordings in which no decision was due."""
-    stream = _stream(bundle, data.recordings[rows[0]], options)
-    waiting: deque[_Change] = deque()  # decisions come later than the samples that they are about
+    def changes(self) -> tuple[list[Delays], list[Delays]]:
+        """Delays of onsets and offsets by label, of recordings that follow each other on one stream.
 
-    def recordings() -> Iterator[Recording]:
-        end = 0.0
-        before = data.positive[rows[0]]
-        for row in rows:
-            recording, now = data.recordings[row], data.positive[row]
-            progress(f"changes: {recording.signal.name}")
-            waiting.append(_Change(before, now, end))
-            yield recording
-            end += recording.length / recording.signal.rate
-            waiting[-1].end = end
-            before = now
+        The stream is never restarted, as with patients on a monitor. If a recording has a label that the
+        recording before did not have, the onset's delay runs from its start until the decision is a yes and
+        stays so to its end; likewise the offset's. Recordings of one device (leads, rate, unit) follow each
+        other, in a random order that is always the same.
+        """
+        order = np.random.default_rng(0).permutation(len(self.data.recordings)).tolist()
+        device = [_device(recording) for recording in self.data.recordings]
+        order.sort(key=lambda i: device[i])
+        came: tuple[list[list[float]], ...] = tuple([[] for _ in self.bundle.class_names] for _ in range(2))
+        total = np.zeros((2, len(self.bundle.class_names)), int)
+        for _, group in groupby(order, key=lambda i: device[i]):
+            for change in self._on_one_stream(list(group)):
+                for c in np.flatnonzero(change.before != change.now):
+                    kind = 0 if change.now[c] else 1
+                    total[kind, c] += 1
+                    if (delay := change.right_since[c]) is not None:
+                        came[kind][c].append(delay)
+        onset, offset = (list(map(Delays.of, came[kind], total[kind].tolist())) for kind in range(2))
+        return onset, offset
 
-    for decision in _decisions(stream, recordings()):
-        while decision.time > waiting[0].end + _SAME_TIME and len(waiting) > 1:
-            change = waiting.popleft()
-            if change.decided:
-                yield change
-        waiting[0].add(_probabilities(decision) >= limits, decision.time + stream.delay)
-    yield from (change for change in waiting if change.decided)
+    def _on_one_stream(self, rows: Sequence[int]) -> Iterator[_Change]:
+        """The changes between recordings ``rows``, without recordings in which no decision was due."""
+        waiting: deque[_Change] = deque()  # decisions come later than the samples that they are about
 
+        def recordings() -> Iterator[Recording]:
+            end = 0.0
+            before = self.data.positive[rows[0]]
+            for row in rows:
+                recording, now = self.data.recordings[row], self.data.positive[row]
+                self.progress(f"changes: {recording.signal.name}")
+                waiting.append(_Change(before, now, end))
+                yield recording
+                end += recording.length / recording.signal.rate
+                waiting[-1].end = end
+                before = now
 
-def _decisions(stream: EcgStream, recordings: Iterable[Recording]) -> Iterator[Decision]:
-    """The decisions on recordings that follow each other."""
-    for recording in recordings:
-        for part in recording.parts():
-            if isinstance(part, Samples):
-                yield from stream.feed(part.values)
-            else:
-                yield from stream.missing(part.count)
-    yield from stream.finish()
+        signal = self.data.recordings[rows[0]].signal
+        for end, time, probabilities in self._decisions(signal, recordings()):
+            while end > waiting[0].end + _SAME_TIME and len(waiting) > 1:
+                change = waiting.popleft()
+                if change.decided:
+                    yield change
+            waiting[0].add(probabilities >= self.limits, time)
+        yield from (change for change in waiting if change.decided)
 
+    def _decisions(
+        self, signal: SignalSpec, recordings: Iterable[Recording]
+    ) -> Iterator[tuple[float, float, NDArray[np.float64]]]:
+        """The decisions on recordings that follow each other on one stream.
 
-def _probabilities(decision: Decision) -> NDArray[np.float64]:
-    return np.array(list(decision.probabilities.values()))
+        Yields the end of a decision's samples, the time of the decision, and the probabilities (labels,).
+        """
+        stream = EcgStream(
+            self.bundle, options=self.options,
+            leads=signal.leads, rate=signal.rate, unit=signal.unit, name=signal.name,
+        )  # fmt: skip
 
+        def decided() -> Iterator[Decision]:
+            for recording in recordings:
+                for part in recording.parts():
+                    if isinstance(part, Samples):
+                        yield from stream.feed(part.values)
+                    else:
+                        yield from stream.missing(part.count)
+            yield from stream.finish()
 
-def _stream(bundle: Bundle, recording: Recording, options: StreamOptions) -> EcgStream:
-    signal = recording.signal
-    return EcgStream(
-        bundle, options=options, leads=signal.leads, rate=signal.rate, unit=signal.unit, name=signal.name
-    )
+        for decision in decided():
+            probabilities = np.array(list(decision.probabilities.values()))
+            yield decision.time, decision.time + stream.delay, probabilities
 
 
 def _device(recording: Recording) -> tuple[str, ...]:

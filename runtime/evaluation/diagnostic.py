@@ -1,4 +1,4 @@
-"""Diagnostic accuracy of yes-or-no decisions: rates with intervals, and the choice of a threshold."""
+"""Diagnostic accuracy of scores and of yes-or-no decisions: rates with intervals, thresholds, AUROC."""
 
 from __future__ import annotations
 
@@ -16,53 +16,57 @@ _Z = 1.959963984540054  # of the normal distribution, for 95 %
 
 @dataclass(frozen=True)
 class Rate:
-    """``count`` of ``total``, with the 95 % interval of the probability.
+    """``count`` of ``total``, with the 95 % interval of the probability; ``value`` is None without cases."""
 
-    Wilson's score interval (J. Am. Stat. Assoc. 22, 1927) keeps its coverage near 0 and 1 and for few cases.
-    ``value`` is None if there are no cases.
-    """
-
+    value: float | None
     count: int
     total: int
-
-    @property
-    def value(self) -> float | None:
-        return self.count / self.total if self.total else None
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        if not self.total:
-            return 0.0, 1.0
-        p, n = self.count / self.total, self.total
-        middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-        half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-        return max(0.0, middle - half), min(1.0, middle + half)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "value": self.value,
-            "count": self.count,
-            "total": self.total,
-            "interval": list(self.interval),
-        }
-
-
-@dataclass(frozen=True)
-class DiagnosticAccuracy:
-    """Accuracy of the decisions about one class. Predictive values depend on the prevalence in these data."""
-
-    sensitivity: Rate
-    specificity: Rate
-    positive_predictive_value: Rate
-    negative_predictive_value: Rate
+    interval: tuple[float, float]
 
     @classmethod
-    def of(cls, decided: NDArray[np.bool_], positive: NDArray[np.bool_]) -> DiagnosticAccuracy:
-        """Count decisions (n,) against the true labels (n,)."""
-        hits = int((decided & positive).sum())
-        clear = int((~decided & ~positive).sum())
-        yes, positives, n = int(decided.sum()), int(positive.sum()), len(positive)
-        return cls(Rate(hits, positives), Rate(clear, n - positives), Rate(hits, yes), Rate(clear, n - yes))
+    def of(cls, count: int, total: int) -> Rate:
+        """The rate with Wilson's score interval (J. Am. Stat. Assoc. 22, 1927).
+
+        It keeps its coverage near 0 and 1 and for few cases.
+        """
+        if not total:
+            return cls(None, count, total, (0.0, 1.0))
+        p, n = count / total, total
+        middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+        half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
+        return cls(p, count, total, (max(0.0, middle - half), min(1.0, middle + half)))
+
+
+def diagnostic_rates(
+    decided: NDArray[np.bool_], positive: NDArray[np.bool_]
+) -> tuple[Rate, Rate, Rate, Rate]:
+    """Sensitivity, specificity, positive and negative predictive value of decisions (n,) about one class.
+
+    ``positive`` (n,) are the true labels. Predictive values depend on the prevalence in these data.
+    """
+    hits = int((decided & positive).sum())
+    clear = int((~decided & ~positive).sum())
+    yes, positives, n = int(decided.sum()), int(positive.sum()), len(positive)
+    return (
+        Rate.of(hits, positives),
+        Rate.of(clear, n - positives),
+        Rate.of(hits, yes),
+        Rate.of(clear, n - yes),
+    )
+
+
+def auroc(scores: NDArray[np.floating], positive: NDArray[Any]) -> float:
+    """Area under the ROC curve: the probability that a positive record scores above a negative record.
+
+    scores (n,), positive (n,) of 0 and 1; a tie counts half (Mann and Whitney 1947). Raises DataError
+    if all records have the same label.
+    """
+    positive = _both_labels(positive, "AUROC needs both: give more records")
+    n_positive = int(positive.sum())
+    _, value, ties = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(ties) - (ties - 1) / 2
+    wins = mean_rank[value][positive].sum() - n_positive * (n_positive + 1) / 2
+    return float(wins / (n_positive * (len(positive) - n_positive)))
 
 
 def youden_threshold(scores: NDArray[np.floating], positive: NDArray[Any]) -> float:
@@ -72,13 +76,17 @@ def youden_threshold(scores: NDArray[np.floating], positive: NDArray[Any]) -> fl
     between two scores; among equally good thresholds it is the highest. Raises DataError if all records have
     the same label.
     """
-    positive = positive.astype(bool)
-    if positive.all() or not positive.any():
-        raise DataError(
-            f"all {len(positive)} records have the same label, {int(positive[0])}; a threshold needs both"
-        )
+    positive = _both_labels(positive, "a threshold needs both")
     values, which = np.unique(-scores, return_inverse=True)  # from the highest score down
     hits = np.cumsum(np.bincount(which, positive, len(values))) / positive.sum()
     alarms = np.cumsum(np.bincount(which, ~positive, len(values))) / (~positive).sum()
     best = int(np.argmax(hits - alarms))
     return float(-(values[best] + values[min(best + 1, len(values) - 1)]) / 2)
+
+
+def _both_labels(positive: NDArray[Any], needs: str) -> NDArray[np.bool_]:
+    positive = positive.astype(bool)
+    if positive.all() or not positive.any():
+        same = int(positive.any())
+        raise DataError(f"all {len(positive)} records have the same label, {same}; {needs}")
+    return positive

@@ -3,39 +3,67 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import DataError
+from multires_edge.base.errors import DataError, InputError
+from multires_edge.format.card import Preprocessing
+from multires_edge.runtime.ecg.frontend import Block, FrontEnd
+from multires_edge.runtime.ecg.quality import FILLED
+from multires_edge.runtime.ecg.signal import SignalSpec
+from multires_edge.runtime.ecg.sources.protocol import Missing, Samples
 
-# The pieces of one recording from its start, each (channels, steps) float32.
-Reader = Callable[[], Iterator[NDArray[np.float32]]]
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording that is read when it is needed. ``parts`` reads it from its start. Raises DataError."""
+
+    signal: SignalSpec
+    parts: Callable[[], Iterator[Samples | Missing]]
+    known_length: int | None = None
+
+    @property
+    def length(self) -> int:
+        """The number of samples. Raises DataError."""
+        if self.known_length is not None:
+            return self.known_length
+        return sum(len(part.values) if isinstance(part, Samples) else part.count for part in self.parts())
 
 
 class RecordPieces:
     """Rows (pieces, channels, steps) float32, padded with zeros; ``lengths`` (pieces,) are their steps.
 
-    The arguments ``names``, ``readers`` and ``lengths`` (those of its pieces) have one item per recording.
-    Only the rows that were indexed last stay in memory. Indexing rows in ascending order reads each recording
-    once; going back reads a recording from its start again.
+    Each recording is cut into pieces of ``steps`` steps; ``recording`` (pieces,) is the number of a piece's
+    recording. Only the rows that were indexed last stay in memory. Indexing rows in ascending order reads
+    each recording once; going back reads a recording from its start again. Warns once of each lead and flag
+    whose samples are missing. ``leads`` are arguments of :class:`FrontEnd`. Raises DataError.
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        readers: Sequence[Reader],
-        lengths: Sequence[NDArray[np.int64]],
-        channels: int,
+        self, recordings: Sequence[Recording], preprocessing: Preprocessing, steps: int, **leads: Any
     ) -> None:
+        self._recordings = recordings
+        self._preprocessing, self._steps, self._leads = preprocessing, steps, leads
+        lengths = []
+        for recording in recordings:
+            try:
+                total = self._front(recording).outputs(recording.length)
+            except InputError as error:
+                raise DataError(str(error)) from error
+            if not total:
+                raise DataError(f"{recording.signal.name}: has no samples")
+            lengths.append(np.diff([*range(0, total, steps), total]))
         counts = [len(each) for each in lengths]
-        self._names, self._readers = names, readers
         self._starts = np.cumsum([0, *counts[:-1]])
-        self._recording = np.repeat(np.arange(len(counts)), counts)
+        self.recording = np.repeat(np.arange(len(counts)), counts)
         self.lengths: NDArray[np.int64] = np.concatenate(lengths)
-        self.shape = (len(self.lengths), channels, int(self.lengths.max()))
+        self.shape = (len(self.lengths), len(preprocessing.channels), int(self.lengths.max()))
+        self._warned: set[tuple[int, str]] = set()
         self._start_over()
 
     def _start_over(self) -> None:
@@ -43,12 +71,15 @@ class RecordPieces:
         self._of, self._next = -1, 0  # the recording that is read, and the row of its next piece
         self._last: tuple[NDArray[np.intp], NDArray[np.float32]] | None = None
 
+    def _front(self, recording: Recording) -> FrontEnd:
+        return FrontEnd(recording.signal, self._preprocessing, every=self._steps, **self._leads)
+
     def __len__(self) -> int:
         return self.shape[0]
 
     def name(self, row: int) -> str:
         """The name of a row's recording."""
-        return self._names[int(self._recording[row])]
+        return self._recordings[int(self.recording[row])].signal.name
 
     def first(self, count: int) -> RecordPieces:
         """The first ``count`` rows."""
@@ -70,12 +101,41 @@ class RecordPieces:
         return self._last[1]
 
     def _read(self, row: int) -> NDArray[np.float32]:
-        recording = int(self._recording[row])
+        recording = int(self.recording[row])
         if recording != self._of or row < self._next:
-            self._pieces, self._of = self._readers[recording](), recording
+            self._pieces, self._of = self._pieces_of(recording), recording
             self._next = int(self._starts[recording])
         for piece in self._pieces:
             self._next += 1
             if self._next > row and piece.shape[1] == self.lengths[row]:
                 return piece
         raise DataError("a recording changed while it was read; read the folder again")
+
+    def _pieces_of(self, number: int) -> Iterator[NDArray[np.float32]]:
+        """The pieces of a recording from its start, each (channels, steps)."""
+        for block in self._blocks(self._recordings[number]):
+            flags = {
+                f"{channel} {flag}"
+                for channel, found in block.quality.items()
+                for flag in found
+                if flag in FILLED
+            }
+            if new := sorted(flag for flag in flags if (number, flag) not in self._warned):
+                self._warned |= {(number, flag) for flag in new}
+                warnings.warn(f"{self._recordings[number].signal.name}: {', '.join(new)}", stacklevel=2)
+            assert block.x is not None  # only the gap policy "restart" has blocks without samples
+            yield block.x
+
+    def _blocks(self, recording: Recording) -> Iterator[Block]:
+        front = self._front(recording)
+        for part in recording.parts():
+            if isinstance(part, Samples):
+                front.add_mapped(front.leads(part.values))
+            else:
+                front.add_missing(part.count)
+            while front.ready:
+                yield front.ready.popleft()
+        front.finish()
+        yield from front.ready
+        if rest := front.rest():
+            yield rest

@@ -1,10 +1,9 @@
-"""Reads recordings in parts: a folder as a data set, or labelled recordings for the decisions of a stream."""
+"""Reads data for calibration, evaluation and proofs: a file of arrays, or a folder of recordings."""
 
 from __future__ import annotations
 
 import csv
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,17 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import DataError, InputError
+from multires_edge.base.errors import DataError
 from multires_edge.format.card import Card, Preprocessing
+from multires_edge.format.config import ModelConfig
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.ecg.frontend import Block, FrontEnd
-from multires_edge.runtime.ecg.quality import FILLED
 from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.opening import find_records, open_source, read_through
-from multires_edge.runtime.ecg.sources.protocol import Missing, Samples
+from multires_edge.runtime.ecg.sources.protocol import Samples
 from multires_edge.runtime.ecg.streams import preprocessing_of
 from multires_edge.runtime.evaluation.dataset import Dataset, load_file
-from multires_edge.runtime.evaluation.pieces import RecordPieces
+from multires_edge.runtime.evaluation.pieces import Recording, RecordPieces
 from multires_edge.runtime.evaluation.scoring import metric_for
 
 LABELS_FILE = "labels.csv"
@@ -32,112 +30,60 @@ DEFAULT_WINDOW = 60.0
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A recording that is read when it is needed. ``parts`` reads it from its start. Raises DataError."""
-
-    signal: SignalSpec
-    parts: Callable[[], Iterator[Samples | Missing]]
-    known_length: int | None = None
-
-    @property
-    def length(self) -> int:
-        """The number of samples. Raises DataError."""
-        if self.known_length is not None:
-            return self.known_length
-        return sum(len(part.values) if isinstance(part, Samples) else part.count for part in self.parts())
-
-
-@dataclass(frozen=True)
 class LabelledRecordings:
-    """``positive`` (recordings, labels): which of the bundle's labels each recording has."""
+    """``positive`` (recordings, labels): which of the labels each recording has."""
 
     path: Path
+    labels: list[str]
     recordings: list[Recording]
     positive: NDArray[np.bool_]
 
 
-def load_folder(
-    folder: Path,
-    card: Card | None,
+def load_data(
+    path: str | Path,
+    config: ModelConfig,
+    card: Card | None = None,
     *,
     window: float | None = None,
     allow_missing: bool = False,
     rename: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """The recordings of a folder as a stream sees them: its leads, gaps, resampler and normalization.
+    """Read an .npz file, or a folder of recordings, and check it against the network.
 
+    The recordings of a folder are read as a stream sees them: its leads, gaps, resampler and normalization.
     They are those of ``labels.csv``, with their labels, or else all WFDB, EDF, .npz and JSON lines records in
-    the folder and its subfolders. Recordings longer than ``window`` seconds are cut into pieces, each a
-    record of its own with the recording's labels. Raises DataError, MissingExtraError without the ecg extra.
+    the folder and its subfolders. Options of a folder: recordings longer than ``window`` seconds (None: 60)
+    are cut into pieces, each a record of its own with the recording's labels. ``allow_missing`` and
+    ``rename`` are those of :class:`StreamOptions`. Raises DataError, and MissingExtraError for recordings
+    without the ecg extra.
     """
+    path = Path(path)
     preprocessing = None if card is None else card.preprocessing
+    if not path.is_dir():
+        if window is not None or allow_missing or rename:
+            raise DataError(
+                f"{path}: window, allow-missing and lead are options of a folder of recordings; leave them "
+                "out"
+            )
+        return load_file(path, config, preprocessing)
+    if config.encoder == "token":
+        raise DataError(f"{path}: a folder of recordings, but the network takes tokens; give an .npz file")
     if card is None or preprocessing is None:
-        raise DataError(f"{folder}: recordings need a card with preprocessing, for leads, unit and rate")
+        raise DataError(f"{path}: recordings need a card with preprocessing, for leads, unit and rate")
     window = DEFAULT_WINDOW if window is None else window
     if not 1 <= window * preprocessing.sampling_rate < float("inf"):
         raise DataError(f"the window is {window} s, expected a finite time of one sample or more")
-    steps = round(window * preprocessing.sampling_rate)
-    table = _read_labels(folder, card.labels) if (folder / LABELS_FILE).is_file() else None
-    recordings = table.recordings() if table else [_open(name) for name in find_records(folder)]
+    labelled = _read_labels(path, card.labels) if (path / LABELS_FILE).is_file() else None
+    recordings = labelled.recordings if labelled else [_open(name) for name in find_records(path)]
     if not recordings:
-        raise DataError(f"{folder}: no recordings in the folder, expected .hea, .edf, .npz or .jsonl files")
-    readers, lengths = [], []
-    for recording in recordings:
-        front = partial(
-            FrontEnd, recording.signal, preprocessing, every=steps, allow_missing=allow_missing, rename=rename
-        )
-        try:
-            total = front().outputs(recording.length)
-        except InputError as error:
-            raise DataError(str(error)) from error
-        if not total:
-            raise DataError(f"{recording.signal.name}: has no samples")
-        readers.append(_Pieces(recording, front))
-        lengths.append(np.diff([*range(0, total, steps), total]))
-    inputs = RecordPieces(
-        [each.signal.name for each in recordings], readers, lengths, len(preprocessing.channels)
-    )
+        raise DataError(f"{path}: no recordings in the folder, expected .hea, .edf, .npz or .jsonl files")
+    steps = round(window * preprocessing.sampling_rate)
+    inputs = RecordPieces(recordings, preprocessing, steps, allow_missing=allow_missing, rename=rename)
     several = inputs.lengths if (inputs.lengths != inputs.lengths[0]).any() else None
-    if table is None:
-        return Dataset(folder, inputs, several)
-    labels = np.repeat(table.positive(), [len(each) for each in lengths], axis=0)
-    return Dataset(folder, inputs, several, labels.astype(np.uint8), table.labels)
-
-
-class _Pieces:
-    """Reads the pieces of a recording. It warns once of each lead and flag whose samples are missing."""
-
-    def __init__(self, recording: Recording, front: Callable[[], FrontEnd]) -> None:
-        self._recording, self._front = recording, front
-        self._warned: set[str] = set()
-
-    def __call__(self) -> Iterator[NDArray[np.float32]]:
-        for block in self._blocks():
-            found = {
-                f"{channel} {flag}"
-                for channel, flags in block.quality.items()
-                for flag in flags
-                if flag in FILLED
-            }
-            if new := sorted(found - self._warned):
-                self._warned |= found
-                warnings.warn(f"{self._recording.signal.name}: {', '.join(new)}", stacklevel=2)
-            assert block.x is not None  # only the gap policy "restart" has blocks without samples
-            yield block.x
-
-    def _blocks(self) -> Iterator[Block]:
-        front = self._front()
-        for part in self._recording.parts():
-            if isinstance(part, Samples):
-                front.add_mapped(front.leads(part.values))
-            else:
-                front.add_missing(part.count)
-            while front.ready:
-                yield front.ready.popleft()
-        front.finish()
-        yield from front.ready
-        if rest := front.rest():
-            yield rest
+    if labelled is None:
+        return Dataset(path, inputs, several)
+    labels = labelled.positive[inputs.recording].astype(np.uint8)
+    return Dataset(path, inputs, several, labels, labelled.labels)
 
 
 def load_recordings(path: str | Path, bundle: Bundle) -> LabelledRecordings:
@@ -150,8 +96,7 @@ def load_recordings(path: str | Path, bundle: Bundle) -> LabelledRecordings:
     preprocessing = preprocessing_of(bundle)
     if not path.is_dir():
         return _from_file(path, bundle, preprocessing)
-    table = _read_labels(path, bundle.class_names)
-    return LabelledRecordings(path, table.recordings(), table.positive())
+    return _read_labels(path, bundle.class_names)
 
 
 def _from_file(path: Path, bundle: Bundle, preprocessing: Preprocessing) -> LabelledRecordings:
@@ -162,7 +107,7 @@ def _from_file(path: Path, bundle: Bundle, preprocessing: Preprocessing) -> Labe
         labels = labels[:, None] == np.arange(bundle.manifest.model.d_output)
     mean, std = np.asarray(preprocessing.mean), np.asarray(preprocessing.std)
 
-    def samples(row: int, stop: int) -> Iterator[Samples | Missing]:
+    def samples(row: int, stop: int) -> Iterator[Samples]:
         yield Samples(data.inputs[row : row + 1][0, :, :stop].T * std + mean)
 
     recordings = []
@@ -172,7 +117,7 @@ def _from_file(path: Path, bundle: Bundle, preprocessing: Preprocessing) -> Labe
             preprocessing.channels, preprocessing.sampling_rate, preprocessing.unit, f"{path}, record {row}"
         )
         recordings.append(Recording(signal, partial(samples, row, length), length))
-    return LabelledRecordings(path, recordings, labels.astype(bool))
+    return LabelledRecordings(path, bundle.class_names, recordings, labels.astype(bool))
 
 
 def _open(name: Path) -> Recording:
@@ -181,23 +126,8 @@ def _open(name: Path) -> Recording:
     return Recording(source.signal, lambda: read_through(open_source(str(name))), source.length)
 
 
-@dataclass(frozen=True)
-class _LabelTable:
-    """A ``labels.csv``: 0 or 1 for each of ``labels``, by record."""
-
-    folder: Path
-    labels: list[str]
-    rows: dict[str, list[int]]
-
-    def recordings(self) -> list[Recording]:
-        return [_open(self.folder / name) for name in self.rows]
-
-    def positive(self) -> NDArray[np.bool_]:
-        return np.array(list(self.rows.values()), bool)
-
-
-def _read_labels(folder: Path, labels: Sequence[str] | None) -> _LabelTable:
-    """The table of a folder, its columns in the order of ``labels``; None is that of the file."""
+def _read_labels(folder: Path, labels: Sequence[str] | None) -> LabelledRecordings:
+    """The recordings of a folder's table. ``labels`` is the order of its columns, None that of the file."""
     path = folder / LABELS_FILE
     expected = ",".join(["record", *(labels or ["LABEL", "..."])])
     try:
@@ -224,4 +154,5 @@ def _read_labels(folder: Path, labels: Sequence[str] | None) -> _LabelTable:
         rows[cells[0]] = [int(cells[i]) for i in order]
     if not rows:
         raise DataError(f"{path}: has no records after the header")
-    return _LabelTable(folder, labels, rows)
+    positive = np.array(list(rows.values()), bool)
+    return LabelledRecordings(folder, labels, [_open(folder / name) for name in rows], positive)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.config import ModelConfig
-from multires_edge.runtime.evaluation import metrics
 from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.evaluation.diagnostic import auroc
 from multires_edge.runtime.images.logistic_mixture import LogisticMixture, mixture_count
 from multires_edge.runtime.images.pixels import levels_of
 
@@ -50,25 +50,28 @@ class Metric(ABC):
 
 @dataclass(frozen=True)
 class Accuracy(Metric):
-    """Predictions are logits (n, classes). Labels (n,) are the numbers of the true classes."""
+    """The share of records whose largest logit is that of the true class.
+
+    Predictions are logits (n, classes). Labels (n,) are the numbers of the true classes.
+    """
 
     name: ClassVar[str] = "accuracy"
     labels: NDArray[Any]
 
     def value(self, predictions: NDArray[Any], rows: Any = slice(None)) -> float:
-        return metrics.accuracy(predictions[rows], self.labels[rows])
+        return float(np.mean(predictions[rows].argmax(-1) == self.labels[rows]))
 
 
 @dataclass(frozen=True)
 class MacroAuroc(Metric):
-    """Predictions are logits (n, classes). Labels (n, classes) are 0 or 1."""
+    """The mean AUROC of the classes. Predictions are logits (n, classes). Labels (n, classes) are 0 or 1."""
 
     name: ClassVar[str] = "auroc_macro"
     labels: NDArray[Any]
     classes: Sequence[str]
 
     def value(self, predictions: NDArray[Any], rows: Any = slice(None)) -> float:
-        return float(np.mean(metrics.auroc_by_class(predictions[rows], self.labels[rows])))
+        return float(np.mean(self._areas(predictions[rows], self.labels[rows])))
 
     def check_defined(self) -> None:
         same = (self.labels == self.labels[0]).all(0)
@@ -80,19 +83,25 @@ class MacroAuroc(Metric):
             )
 
     def by_class(self, predictions: NDArray[Any]) -> dict[str, float]:
-        return dict(zip(self.classes, metrics.auroc_by_class(predictions, self.labels), strict=True))
+        return dict(zip(self.classes, self._areas(predictions, self.labels), strict=True))
+
+    def _areas(self, scores: NDArray[Any], labels: NDArray[Any]) -> list[float]:
+        return [auroc(*each) for each in zip(scores.T, labels.T, strict=True)]
 
 
 @dataclass(frozen=True)
 class BitsPerDimension(Metric):
-    """Predictions are log-likelihoods (n,) in nats, of records with ``dimensions`` numbers each."""
+    """The mean of -log2 p(record) / ``dimensions``, the count of numbers of a record.
+
+    Predictions are log-likelihoods (n,) in nats.
+    """
 
     name: ClassVar[str] = "bits_per_dimension"
     higher_is_better: ClassVar[bool] = False
     dimensions: int
 
     def value(self, predictions: NDArray[Any], rows: Any = slice(None)) -> float:
-        return metrics.bits_per_dimension(predictions[rows], self.dimensions)
+        return float(-np.mean(predictions[rows]) / (self.dimensions * math.log(2)))
 
     def predictions(self, y: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         mixture = LogisticMixture.from_params(np.moveaxis(y, 1, -1), x.shape[1])

@@ -24,7 +24,7 @@ from multires_edge.format.card import read_card
 from multires_edge.format.config import ModelConfig
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.evaluation.dataset import Dataset
-from multires_edge.runtime.evaluation.loading import load_data
+from multires_edge.runtime.evaluation.recordings import load_data
 from tests.conftest import DEMO, SMALL, configs, random_inputs, random_net, variant
 
 MEMORY = Path("memory.npz")

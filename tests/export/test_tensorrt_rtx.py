@@ -14,7 +14,7 @@ from multires_edge.models import load_checkpoint
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.engine_builder.build import Builder
 from multires_edge.runtime.engine_builder.shapes import Range
-from multires_edge.runtime.evaluation.loading import load_data
+from multires_edge.runtime.evaluation.recordings import load_data
 from tests.conftest import RECORDED_NAMES, random_net, recorded, variant
 from tests.export.every_graph import INT8_QUEUES, KINDS, unproven_bundle
 

@@ -16,7 +16,7 @@ from multires_edge.models.loading import load_checkpoint
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.backends import _native
 from multires_edge.runtime.backends.native import load_model
-from multires_edge.runtime.evaluation.loading import load_data
+from multires_edge.runtime.evaluation.recordings import load_data
 from tests.conftest import DEMO, random_inputs, random_net, variant
 from tests.runtime.backends.test_native import run
 from tests.runtime.backends.test_native_queues import network_in, queues_of

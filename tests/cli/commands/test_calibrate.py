@@ -13,7 +13,7 @@ from multires_edge.calibration import CalibrationTable, calibrate
 from multires_edge.calibration.ranges import Percentile
 from multires_edge.cli.main import main
 from multires_edge.models import load_checkpoint
-from multires_edge.runtime.evaluation.loading import load_data
+from multires_edge.runtime.evaluation.recordings import load_data
 from tests.cli.commands.test_export import assert_refused
 from tests.conftest import SMALL, random_inputs, random_net, save_published, variant
 

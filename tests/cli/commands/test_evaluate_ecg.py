@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from multires_edge.cli.main import main
+from multires_edge.format.fields import plain
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.ecg.settings import StreamOptions
 from multires_edge.runtime.evaluation.decision_accuracy import NOTICE, assess
@@ -39,9 +40,8 @@ def test_prints_what_the_library_measures(two_leads: Path, records: Path) -> Non
     assert (result.exit_code, result.stderr) == (0, "")
     bundle = open_bundle(two_leads)
     limits = {"A": 0.5, "B": 0.25, "C": 0.5}
-    expected = assess(
-        bundle, load_recordings(records, bundle), limits, StreamOptions(pool="window:2s", every="1s")
-    ).to_json()
+    settings = StreamOptions(pool="window:2s", every="1s")
+    expected = plain(assess(bundle, load_recordings(records, bundle), limits, settings))
     printed = json.loads(result.stdout)
     assert {key: printed[key] for key in expected} == expected
     assert printed["notice"] == NOTICE

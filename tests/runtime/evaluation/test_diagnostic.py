@@ -1,6 +1,8 @@
-"""Rates, their intervals, and thresholds."""
+"""Rates, their intervals, thresholds, and AUROC, against their definitions."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -9,25 +11,35 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from multires_edge.base.errors import DataError
-from multires_edge.runtime.evaluation.diagnostic import DiagnosticAccuracy, Rate, youden_threshold
+from multires_edge.runtime.evaluation.diagnostic import Rate, auroc, diagnostic_rates, youden_threshold
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_intervals_are_wilsons(counts: tuple[int, int]) -> None:
     expected = binomtest(*counts).proportion_ci(method="wilson")
-    assert Rate(*counts).interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert Rate.of(*counts).interval == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_a_rate_of_nothing_says_nothing() -> None:
-    assert Rate(0, 0).to_json() == {"value": None, "count": 0, "total": 0, "interval": [0.0, 1.0]}
+    assert Rate.of(0, 0) == Rate(None, 0, 0, (0.0, 1.0))
 
 
 def test_accuracy_counts_the_four_cells() -> None:
     truth = np.array([1, 1, 1, 0, 0, 0, 0, 0], bool)
     decided = np.array([1, 1, 0, 1, 0, 0, 0, 0], bool)
-    found = DiagnosticAccuracy.of(decided, truth)
-    assert (found.sensitivity, found.specificity) == (Rate(2, 3), Rate(4, 5))
-    assert (found.positive_predictive_value, found.negative_predictive_value) == (Rate(2, 3), Rate(4, 5))
+    assert diagnostic_rates(decided, truth) == (Rate.of(2, 3), Rate.of(4, 5), Rate.of(2, 3), Rate.of(4, 5))
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40))
+def test_auroc_is_the_chance_of_the_right_order(records: list[tuple[int, bool]]) -> None:
+    scores = np.array([score for score, _ in records], np.float32)
+    positive = np.array([kind for _, kind in records])
+    if positive.all() or not positive.any():
+        with pytest.raises(DataError, match=rf"same label, {int(positive[0])}; AUROC needs both"):
+            auroc(scores, positive)
+        return
+    pairs = [(p > n) + (p == n) / 2 for p in scores[positive] for n in scores[~positive]]
+    assert math.isclose(auroc(scores, positive.astype(np.uint8)), float(np.mean(pairs)))
 
 
 class TestYouden:

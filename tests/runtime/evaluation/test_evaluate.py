@@ -14,8 +14,8 @@ from multires_edge.base.errors import ConfigError, DataError, InputError
 from multires_edge.export import export_bundle
 from multires_edge.runtime import Bundle, evaluate, open_bundle
 from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.evaluation.diagnostic import auroc
 from multires_edge.runtime.evaluation.evaluate import compare
-from multires_edge.runtime.evaluation.metrics import auroc
 from multires_edge.runtime.images.pixels import levels_of
 from tests.conftest import SMALL, random_inputs, random_net, recorded, save_published, variant
 from tests.runtime.images.test_logistic_mixture import definition

@@ -22,7 +22,7 @@ from multires_edge.runtime import Bundle, EcgStream, Stream, evaluate
 from multires_edge.runtime.ecg.sources.opening import find_records, open_source
 from multires_edge.runtime.ecg.sources.protocol import Missing, Samples
 from multires_edge.runtime.evaluation.dataset import Dataset
-from multires_edge.runtime.evaluation.loading import load_data
+from multires_edge.runtime.evaluation.recordings import load_data
 from tests.conftest import SMALL, random_net, variant
 from tests.runtime.conftest import LUDB, beats, write_wfdb
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.sources.protocol import Missing, Samples
-from multires_edge.runtime.evaluation.recordings import Recording, load_recordings
+from multires_edge.runtime.evaluation.pieces import Recording
+from multires_edge.runtime.evaluation.recordings import load_recordings
 from tests.conftest import DEMO
 from tests.runtime.conftest import LUDB
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from multires_edge.base.errors import DataError
 from multires_edge.runtime.evaluation.dataset import Dataset
-from multires_edge.runtime.evaluation.metrics import auroc
+from multires_edge.runtime.evaluation.diagnostic import auroc
 from multires_edge.runtime.evaluation.scoring import (
     Accuracy,
     BitsPerDimension,
@@ -31,6 +32,17 @@ def test_values_are_of_the_rows_asked_for() -> None:
     assert metric.value(logits, np.array([2, 3, 3, 0])) == 0.25
 
 
+def test_accuracy_counts_the_largest_logits() -> None:
+    logits = np.array([[1.0, 2.0], [3.0, 2.0], [0.0, -1.0], [-5.0, -4.0]])
+    assert Accuracy(np.array([1, 0, 1, 1])).value(logits) == 0.75
+
+
+def test_even_odds_of_256_levels_are_8_bits() -> None:
+    pixels = 12
+    log_likelihoods = np.full(5, pixels * math.log(1 / 256))
+    assert math.isclose(BitsPerDimension(pixels).value(log_likelihoods), 8)
+
+
 def test_macro_auroc_is_the_mean_of_the_classes() -> None:
     scores, labels = RANDOM.standard_normal((20, 2)), RANDOM.integers(0, 2, (20, 2))
     metric = MacroAuroc(labels, ["a", "b"])
@@ -38,6 +50,8 @@ def test_macro_auroc_is_the_mean_of_the_classes() -> None:
     expected = [auroc(scores[rows, i], labels[rows, i]) for i in range(2)]
     assert metric.value(scores, rows) == pytest.approx(np.mean(expected))
     assert list(metric.by_class(scores)) == ["a", "b"]
+    opposite = MacroAuroc(np.array([[0, 0], [1, 1]]), ["a", "b"])
+    assert opposite.by_class(np.array([[0.0, 1.0], [1.0, 0.0]])) == {"a": 1.0, "b": 0.0}
 
 
 def test_one_output_has_no_number_of_the_true_class() -> None:
