@@ -7,7 +7,7 @@ import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,9 +15,6 @@ from multires_edge.base.installation import pip_install
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import json_option
 from multires_edge.cli.terminal import print_json, print_table
-
-if TYPE_CHECKING:
-    from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 
 _PACKAGES = (
     "multires-edge",
@@ -58,22 +55,23 @@ def doctor(as_json: bool) -> None:
 def examine() -> dict[str, Any]:
     """All findings; ``capabilities`` maps each ability to what is missing for it, or to None."""
     from multires_edge.runtime.backends.registry import backend_named, backend_names
-    from multires_edge.runtime.backends.tensorrt.gpu import find_gpu
+    from multires_edge.runtime.backends.tensorrt.gpu import find_gpu, why_no_gpu
 
     packages = {name: _version(name) for name in _PACKAGES}
     providers = _providers()
-    gpu = find_gpu()
+    no_gpu = why_no_gpu()
     export_missing = [name for name in ("torch", "onnx", "onnxruntime") if not packages[name]]
     capabilities = {
         "export checkpoints": f"{pip_install('export')} ({', '.join(export_missing)})"
         if export_missing
         else None,
         **{backend.ability: backend.missing() for backend in map(backend_named, backend_names())},
-        "run the ONNX graphs on an NVIDIA GPU": _missing_for_cuda(providers, gpu),
+        "run the ONNX graphs on an NVIDIA GPU": no_gpu
+        or (None if "CUDAExecutionProvider" in providers else pip_install("gpu")),
         "build TensorRT-RTX engines ahead of time": None
         if packages["tensorrt-rtx-cu13"]
         else pip_install("rtx"),
-        "build TensorRT engines for this device": _missing_for_tensorrt(gpu),
+        "build TensorRT engines for this device": no_gpu or _missing_tensorrt(),
     }
     return {
         "python": platform.python_version(),
@@ -81,7 +79,7 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "cpu": _cpu(),
         "providers": providers,
-        "gpu": gpu.name if gpu else None,
+        "gpu": None if no_gpu else str(find_gpu()),
         "capabilities": capabilities,
     }
 
@@ -101,20 +99,10 @@ def _providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def _missing_for_cuda(providers: list[str], gpu: Gpu | None) -> str | None:
-    if gpu is None:
-        return "no NVIDIA GPU or driver found"
-    if "CUDAExecutionProvider" not in providers:
-        return pip_install("gpu")
-    return None
-
-
-def _missing_for_tensorrt(gpu: Gpu | None) -> str | None:
+def _missing_tensorrt() -> str | None:
     from multires_edge.base.errors import BackendError
     from multires_edge.runtime.backends.tensorrt.api import load_api
 
-    if gpu is None:
-        return "no NVIDIA GPU or driver found"
     try:
         load_api("tensorrt")
     except BackendError as error:

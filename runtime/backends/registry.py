@@ -18,8 +18,6 @@ _CLASSES = {
     "onnxruntime": "multires_edge.runtime.backends.onnxruntime:OnnxRuntimeBackend",
     "tensorrt": "multires_edge.runtime.backends.tensorrt.opening:TensorRtBackend",
 }
-# Repeats `whole_sequences` of the classes, so that `--help` can list backends without importing numpy.
-_STREAMS_ONLY = ("tensorrt",)
 ENTRY_POINTS = "multires_edge.backends"  # the group in which other packages register backends
 
 
@@ -47,8 +45,9 @@ def backend_named(name: str) -> Backend:
 
 def whole_sequence_backends() -> list[str]:
     """The names of the backends that also run whole sequences."""
-    own = [name for name in _CLASSES if name not in _STREAMS_ONLY]
-    return own + [name for name in backend_names()[len(_CLASSES) :] if backend_named(name).whole_sequences]
+    # All of this package's do; not asked, so that `--help` can list them without importing numpy.
+    others = backend_names()[len(_CLASSES) :]
+    return [*_CLASSES] + [name for name in others if backend_named(name).whole_sequences]
 
 
 def make_stepper(

@@ -9,7 +9,7 @@ from typing import Any
 
 from multires_edge.base.errors import BackendError, InputError, MultiresError
 from multires_edge.format.fields import plain
-from multires_edge.runtime.backends.registry import whole_sequence_backends
+from multires_edge.runtime.backends.registry import backend_named, whole_sequence_backends
 from multires_edge.runtime.bench.candidate import Candidate
 from multires_edge.runtime.bench.cold import measure_cold
 from multires_edge.runtime.bench.roofline import Roofline
@@ -35,7 +35,7 @@ def benchmark(
     budget: Budget = FULL_BUDGET,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Time backends and precisions of a bundle in turns, by default all.
+    """Time backends and precisions of a bundle in turns, by default all that the bundle has files for.
 
     ``steps`` is the length of the whole sequence, ``streams`` has the batches to time. ``skipped`` in the
     result lists everything that cannot run, with the reason. Raises InputError for a number out of range,
@@ -53,6 +53,8 @@ def benchmark(
     candidates: list[Candidate] = []
     for precision in _chosen("precision", precisions, there):
         for backend in _chosen("backend", backends, whole_sequence_backends()):
+            if not backends and precision not in backend_named(backend).precisions(bundle.path, manifest):
+                continue
             progress(f"opening {backend} {precision}")
             try:
                 candidates.append(Candidate(bundle, backend, precision, threads, affordable, steps))

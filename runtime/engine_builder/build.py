@@ -82,13 +82,13 @@ class Builder:
                 f"--compute-capability applies only to engines built ahead of time (--target rtx); {target} "
                 "uses the capability of its device"
             )
-        gpu = find_gpu()
-        if gpu is None:
+        try:
+            gpu = find_gpu()
+        except BackendError as error:
             raise BackendError(
-                f"target {target} must be built on its device, but no GPU was found: copy the bundle to the "
-                f"device and run multires-edge build BUNDLE --target {target} there; only --target rtx "
-                "builds without a GPU"
-            )
+                f"{error}; engines of target {target} are built on its device, by multires-edge build BUNDLE "
+                f"--target {target} there; only --target rtx builds without a GPU"
+            ) from error
         if row.compute_capabilities and gpu.compute_capability not in row.compute_capabilities:
             raise BackendError(
                 f"target {target} needs compute capability {', '.join(row.compute_capabilities)}, but "

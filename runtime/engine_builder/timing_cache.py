@@ -22,7 +22,7 @@ class TimingCache:
     @classmethod
     def of(cls, engines: Path, gpu: Gpu, api: Api) -> TimingCache:
         """The cache in a bundle's ``engines`` folder."""
-        device = re.sub(r"[^A-Za-z0-9]+", "-", gpu.name).strip("-")
+        device = re.sub(r"[^A-Za-z0-9]+", "-", str(gpu)).strip("-")
         name = (
             f"{device}.sm{gpu.compute_capability.replace('.', '')}.{api.package}-{dotted(api.version)}.timing"
         )

@@ -27,10 +27,10 @@ class TensorInfo:
 
 
 class Context(Protocol):
-    """An engine with every dimension known, for one set of addresses."""
+    """An engine with one set of shapes and addresses, and with its own memory for intermediate values."""
 
-    def bind(self, tensor: str, address: int) -> None:
-        """Set the address of an input or output."""
+    def bind(self, tensor: str, address: int, shape: tuple[int, ...]) -> None:
+        """Set the address and the shape of an input or output."""
 
     def enqueue(self) -> None:
         """Queue one run."""
@@ -45,9 +45,8 @@ class Engine(Protocol):
     def tensors(self) -> Mapping[str, TensorInfo]:
         """All inputs and outputs by name."""
 
-    @property
-    def batches(self) -> tuple[int, int]:
-        """The smallest and largest batch that the engine was built for."""
+    def limits(self, tensor: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The smallest and largest shape of an input that the engine was built for."""
 
     def aliased_input(self, output: str) -> str | None:
         """The input that must share this output's memory, or None. The engine updates it in place.
@@ -55,8 +54,8 @@ class Engine(Protocol):
         Results are undefined if any other input and output share memory.
         """
 
-    def context(self, batch: int) -> Context:
-        """A context for one batch, with its own memory for intermediate values."""
+    def context(self) -> Context:
+        """A new context; all inputs and outputs must be bound before it runs."""
 
 
 class Device(Protocol):

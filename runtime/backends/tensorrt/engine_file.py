@@ -12,11 +12,14 @@ from pathlib import Path
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.base.files import sha256_of
 from multires_edge.format.manifest import Manifest
-from multires_edge.format.targets import Version, dotted
+from multires_edge.format.specs import GraphSpec
+from multires_edge.format.targets import dotted
+from multires_edge.runtime.backends.tensorrt.api import Api, load_api
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.sidecar import Sidecar, read_sidecar, sidecar_path
 
 FOLDER = "engines"
+_AGAIN = "build it again: multires-edge build … --force"
 
 
 def engine_path(folder: Path, kind: str, precision: str, target: str) -> Path:
@@ -26,14 +29,27 @@ def engine_path(folder: Path, kind: str, precision: str, target: str) -> Path:
 
 @dataclass(frozen=True)
 class EngineFile:
-    """An engine that this machine may load, and its sidecar."""
+    """An engine that this machine may load. ``manifest`` is in the form of the engine's graph."""
 
     path: Path
     sidecar: Sidecar
+    api: Api
+    manifest: Manifest
 
-    def read(self) -> bytes:
-        """The serialized engine, for ``deserialize_cuda_engine``."""
-        return self.path.read_bytes()
+    @property
+    def kind(self) -> str:
+        return self.sidecar.graph.kind
+
+    @property
+    def spec(self) -> GraphSpec:
+        """The graph that it was built from."""
+        return self.manifest.graph(self.kind, self.sidecar.graph.precision)
+
+    @property
+    def updates_in_place(self) -> bool:
+        """Whether it is a step engine that updates all its queues in place. Others of its kind copy them."""
+        queues = [state.input for state in self.spec.states if state.in_place]
+        return self.kind == "step" and all(queue in self.sidecar.in_place for queue in queues)
 
 
 def engines_of(folder: Path) -> list[Path]:
@@ -42,61 +58,53 @@ def engines_of(folder: Path) -> list[Path]:
     return sorted(path for path in found if sidecar_path(path).is_file())
 
 
-def check_engine(
-    path: Path,
-    manifest: Manifest,
-    kind: str,
-    precision: str,
-    *,
-    package: str,
-    version: Version,
-    gpu: Gpu | None,
-) -> EngineFile:
-    """Check that an engine is of this graph and for this machine, before TensorRT sees it.
+def check_engine(path: Path, manifest: Manifest, gpu: Gpu) -> EngineFile:
+    """Check that an engine is of a graph of a bundle and for this machine, before TensorRT sees it.
 
-    ``package`` is the installed "tensorrt" or "tensorrt_rtx", ``gpu`` the device. Raises BundleError if the
-    engine is damaged or of another bundle, BackendError if it is missing or does not fit this machine.
+    ``gpu`` is the device. Raises BundleError if the engine is damaged or of another bundle, BackendError if
+    it is missing or does not fit this machine.
     """
     sidecar = read_sidecar(path)
-    again = "build it again: multires-edge build … --force"
     try:
         found = sha256_of(path)
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}); {again}") from error
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}") from error
     if found != sidecar.engine.sha256:
         size = path.stat().st_size
         raise BundleError(
             f"{path}: is truncated or changed ({size:,} of {sidecar.engine.bytes:,} bytes, another "
-            f"SHA-256 than in its sidecar); {again}"
+            f"SHA-256 than in its sidecar); {_AGAIN}"
         )
     of = sidecar.graph
-    graphs = manifest.in_form(of.form).graphs if of.form in manifest.form_names() else {}
-    graph = graphs.get(kind, {}).get(precision)
+    of_form = manifest.in_form(of.form) if of.form in manifest.form_names() else manifest
+    graph = of_form.graphs.get(of.kind, {}).get(of.precision)
     if graph is None or graph.sha256 != of.sha256:
-        raise BundleError(f"{path}: was built from another bundle's {of.file}; {again}")
+        raise BundleError(f"{path}: was built from another bundle's {of.file}; {_AGAIN}")
     states = {state.input: state.output for state in graph.states}
     if not sidecar.in_place.items() <= states.items():
-        raise BundleError(f"{path}: in_place of its sidecar has other states than {of.file}; {again}")
-    _check_machine(path, sidecar, package, version, gpu)
-    return EngineFile(path, sidecar)
+        raise BundleError(f"{path}: in_place of its sidecar has other states than {of.file}; {_AGAIN}")
+    return EngineFile(path, sidecar, _check_machine(path, sidecar, gpu), of_form)
 
 
-def _check_machine(path: Path, sidecar: Sidecar, package: str, version: Version, gpu: Gpu | None) -> None:
+def _check_machine(path: Path, sidecar: Sidecar, gpu: Gpu) -> Api:
+    """Check the device and the installed package, and return the package."""
     built = sidecar.tensorrt
-    if built.package != package or built.version != dotted(version):
+    try:
+        api = load_api(built.package)
+    except BackendError as error:
+        raise BackendError(f"{path.name} {error}") from error
+    if built.version != dotted(api.version):
         raise BackendError(
-            f"{path.name} was built by {built.package} {built.version}, but {package} "
-            f"{dotted(version)} is installed: build it again on this machine"
+            f"{path.name} was built by {built.package} {built.version}, but {built.package} "
+            f"{dotted(api.version)} is installed: build it again on this machine"
         )
-    if gpu is None:
-        raise BackendError(f"{path.name} needs a GPU, but no CUDA driver or GPU was found")
-    device = sidecar.device
-    if device is not None and device.name != gpu.name:
+    if sidecar.device not in (None, gpu):
         raise BackendError(
-            f"{path.name} was built on {device.name}, but this is {gpu.name}: build it again on this machine"
+            f"{path.name} was built on {sidecar.device}, but this is {gpu}: build it again on this machine"
         )
     if gpu.compute_capability not in sidecar.compute_capabilities:
         raise BackendError(
             f"{path.name} needs compute capability {' or '.join(sidecar.compute_capabilities)}, but "
             f"{gpu.name} has {gpu.compute_capability}: build it for {gpu.compute_capability}"
         )
+    return api

@@ -1,16 +1,17 @@
-"""Find the GPU of this machine through the driver: needs neither CUDA's toolkit nor a Python package."""
+"""The GPU of this machine, as its driver describes it."""
 
 from __future__ import annotations
 
 import ctypes
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
-from multires_edge.format.fields import Line, Pattern
+from multires_edge.base.errors import BackendError
+from multires_edge.format.fields import Count, Line, Natural, Pattern, printable
+from multires_edge.runtime.backends.tensorrt.cuda import Driver, board
 
 # CUdevice_attribute of the CUDA driver API.
-_MAJOR, _MINOR = 75, 76
+_MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76
 
 
 Capability = Annotated[str, Pattern(r"[0-9]{1,2}\.[0-9]", "a compute capability such as 8.7")]
@@ -18,38 +19,44 @@ Capability = Annotated[str, Pattern(r"[0-9]{1,2}\.[0-9]", "a compute capability 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A CUDA device: its name in the driver, and its compute capability such as "8.7"."""
+    """A CUDA device. An engine that was built on a device runs only on an equal one.
+
+    The driver gives many devices one name: every Jetson Orin is "Orin". So their multiprocessors, memory (in
+    whole GiB) and board (None on a PC) belong to the identity. ``compute_capability`` is such as "8.7".
+    """
 
     name: Line
     compute_capability: Capability
+    multiprocessors: Count
+    memory_gib: Natural
+    board: Line | None = None
+
+    def __str__(self) -> str:
+        facts = f"{self.name}, {self.multiprocessors} SMs, {self.memory_gib} GiB"
+        return facts if self.board is None else f"{facts}, {self.board}"
 
 
-def find_gpu() -> Gpu | None:
-    """The first CUDA device; None without a driver or a device."""
-    driver = _load_driver()
-    if driver is None:
-        return None
-    device, count = ctypes.c_int(), ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or count.value < 1:
-        return None
-    if driver.cuDeviceGet(ctypes.byref(device), 0):
-        return None
+def find_gpu() -> Gpu:
+    """The first CUDA device. Raises BackendError with the driver's words if there is none."""
+    driver = Driver()
+    if not driver.get(ctypes.c_int, "cuDeviceGetCount"):
+        raise BackendError("the CUDA driver found no device")
+    device = driver.get(ctypes.c_int, "cuDeviceGet", 0)
     name = ctypes.create_string_buffer(256)
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    if (
-        driver.cuDeviceGetName(name, len(name), device)
-        or driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
-        or driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
-    ):
-        return None
-    return Gpu(name.value.decode("utf-8", "replace"), f"{major.value}.{minor.value}")
+    driver.call("cuDeviceGetName", name, len(name), device)
+    processors, major, minor = (
+        driver.get(ctypes.c_int, "cuDeviceGetAttribute", attribute, device)
+        for attribute in (_MULTIPROCESSORS, _MAJOR, _MINOR)
+    )
+    memory = driver.get(ctypes.c_size_t, "cuDeviceTotalMem_v2", device)
+    known = printable(name.value.decode("utf-8", "replace"))
+    return Gpu(known, f"{major}.{minor}", processors, round(memory / (1 << 30)), board())
 
 
-def _load_driver() -> ctypes.CDLL | None:
-    names = ["nvcuda.dll"] if sys.platform == "win32" else ["libcuda.so.1", "libcuda.so"]
-    for name in names:
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
+def why_no_gpu() -> str | None:
+    """Why :func:`find_gpu` finds no device; None if it finds one."""
+    try:
+        find_gpu()
+    except BackendError as error:
+        return str(error)
     return None

@@ -7,7 +7,7 @@ at ``synchronize``. It refuses every access outside of an allocation.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeBackend, open_session
 from multires_edge.runtime.backends.protocol import RunOptions
-from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, RingMove
+from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, RingMove, TensorInfo
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from multires_edge.runtime.backends.tensorrt.tensors import expected_tensors
 
@@ -150,40 +150,50 @@ class HostEngine:
         batches: tuple[int, int] = _BATCHES,
     ) -> None:
         self.name = path.name
-        self.batches = batches
         self.tensors = expected_tensors(spec)
         self._aliases = {state.output: state.input for state in spec.states if in_place and state.in_place}
-        self._device = device
+        self._batches, self._device = batches, device
         self._session = open_session(path, 1, "cpu")
+
+    def limits(self, tensor: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        least, most = ((batch, *self.tensors[tensor].shape[1:]) for batch in self._batches)
+        return least, most
 
     def aliased_input(self, output: str) -> str | None:
         return self._aliases.get(output)
 
-    def context(self, batch: int) -> _HostContext:
-        return _HostContext(self, self._device, self._session, batch)
+    def context(self) -> HostContext:
+        return HostContext(self._device, self._session, self.tensors, self._aliases)
 
 
-class _HostContext:
-    def __init__(self, engine: HostEngine, device: HostDevice, session: Any, batch: int) -> None:
-        self._engine, self._device, self._session, self._batch = engine, device, session, batch
+class HostContext:
+    """One run of a session at a time. ``aliases`` has the input of each output that must share its memory."""
+
+    def __init__(
+        self,
+        device: HostDevice,
+        session: Any,
+        tensors: Mapping[str, TensorInfo],
+        aliases: Mapping[str, str],
+    ) -> None:
+        self._device, self._session = device, session
+        self._tensors, self._aliases = tensors, aliases
         self._bound: dict[str, NDArray[Any]] = {}
 
-    def bind(self, tensor: str, address: int) -> None:
-        info = self._engine.tensors[tensor]
-        shape = tuple(self._batch if size < 0 else size for size in info.shape)
-        dtype = np.dtype(info.dtype)
+    def bind(self, tensor: str, address: int, shape: tuple[int, ...]) -> None:
+        dtype = np.dtype(self._tensors[tensor].dtype)
         size = int(np.prod(shape)) * dtype.itemsize
         self._bound[tensor] = self._device.view(address, size).view(dtype).reshape(shape)
 
     def enqueue(self) -> None:
         inputs: dict[str, NDArray[Any]] = {}
         outputs: dict[str, NDArray[Any]] = {}
-        for name, info in self._engine.tensors.items():
+        for name, info in self._tensors.items():
             if name not in self._bound:
                 raise BackendError(f"{name} has no address")
             (inputs if info.is_input else outputs)[name] = self._bound[name]
         for output, target in outputs.items():
-            alias = self._engine.aliased_input(output)
+            alias = self._aliases.get(output)
             for name, source in inputs.items():
                 if np.shares_memory(source, target) != (name == alias):
                     rule = "must" if name == alias else "must not"

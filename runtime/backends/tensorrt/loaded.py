@@ -39,23 +39,18 @@ class LoadedEngine:
         is_input = self._engine.get_tensor_mode(name) == self._api.module.TensorIOMode.INPUT
         return TensorInfo(_DTYPES.get(dtype, dtype), tuple(self._engine.get_tensor_shape(name)), is_input)
 
-    @property
-    def batches(self) -> tuple[int, int]:
-        sample = next(name for name, info in self.tensors.items() if info.is_input)
-        least, _, most = self._engine.get_tensor_profile_shape(sample, 0)
-        return least[0], most[0]
+    def limits(self, tensor: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        least, _, most = self._engine.get_tensor_profile_shape(tensor, 0)
+        return tuple(least), tuple(most)
 
     def aliased_input(self, output: str) -> str | None:
         # TensorRT before 10.15 has neither this method nor aliased outputs.
         ask = getattr(self._engine, "get_aliased_input_tensor", None)
         return (ask(output) or None) if ask else None
 
-    def context(self, batch: int) -> LoadedContext:
-        context = LoadedContext(self._device, self.name, self._create())
+    def context(self) -> LoadedContext:
+        context = LoadedContext(self._device, self, self._create())
         self._device.own(context)
-        for name, info in self.tensors.items():
-            if info.is_input:
-                context.set_shape(name, (batch, *info.shape[1:]))
         return context
 
     def _create(self) -> Any:
@@ -72,16 +67,17 @@ class LoadedEngine:
 class LoadedContext:
     """One execution context. Its addresses must not change after a graph has captured it."""
 
-    def __init__(self, device: CudaDevice, name: str, context: Any) -> None:
-        self._device, self._name, self._context = device, name, context
+    def __init__(self, device: CudaDevice, engine: LoadedEngine, context: Any) -> None:
+        self._device, self._context = device, context
+        self._name, self._tensors = engine.name, engine.tensors
         if context is None:
-            raise BackendError(f"{name}: too little memory for an execution context; use a smaller batch")
+            raise BackendError(
+                f"{self._name}: too little memory for an execution context; use a smaller batch"
+            )
 
-    def set_shape(self, tensor: str, shape: tuple[int, ...]) -> None:
-        if not self._context.set_input_shape(tensor, shape):
+    def bind(self, tensor: str, address: int, shape: tuple[int, ...]) -> None:
+        if self._tensors[tensor].is_input and not self._context.set_input_shape(tensor, shape):
             raise BackendError(f"{self._name}: refused shape {shape} for {tensor}")
-
-    def bind(self, tensor: str, address: int) -> None:
         if not self._context.set_tensor_address(tensor, address):
             raise BackendError(f"{self._name}: refused an address for {tensor}")
 

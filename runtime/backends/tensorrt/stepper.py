@@ -21,7 +21,7 @@ from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.specs import GraphSpec, RingBank, StateSpec, concrete
 from multires_edge.runtime.backends.protocol import Outcome
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
-from multires_edge.runtime.backends.tensorrt.tensors import check_batch, check_tensors
+from multires_edge.runtime.backends.tensorrt.tensors import check_shape, check_tensors, expected_tensors
 
 _CHUNK = 64  # steps of `run` per copy to the device and back
 _CLOCK = "position"
@@ -43,12 +43,12 @@ class TensorRtStepper:
         batch: int,
         n_tokens: int | None,
     ) -> None:
-        check_batch(engine, batch)
         check_tensors(engine, spec)
+        sample, output = spec.inputs[0], spec.outputs[0]
+        check_shape(engine, sample.name, concrete(sample.shape, batch))
         self._device, self._batch, self._n_tokens = device, batch, n_tokens
         self._free = weakref.finalize(self, device.close)
         device.activate()
-        sample, output = spec.inputs[0], spec.outputs[0]
         self.input = device.pinned(concrete(sample.shape, batch), sample.dtype)
         self.output = device.pinned(concrete(output.shape, batch), output.dtype)
         self._sample = device.allocate(self.input.nbytes)
@@ -74,18 +74,16 @@ class TensorRtStepper:
 
     def _bind(self, engine: Engine, spec: GraphSpec, turn: int) -> Context:
         """A context for one role of the buffers: the addresses of a captured context must not change."""
-        context = engine.context(self._batch)
-        context.bind(spec.inputs[0].name, self._sample)
-        context.bind(spec.outputs[0].name, self._result)
-        for state in spec.states:
-            placed = self._states[state.input]
-            context.bind(state.input, placed.address(turn))
-            context.bind(state.output, placed.address(1 - turn))
+        addresses = {spec.inputs[0].name: self._sample, spec.outputs[0].name: self._result}
+        for state in self._states.values():
+            addresses[state.spec.input] = state.address(turn)
+            addresses[state.spec.output] = state.address(1 - turn)
         for bank in self._banks:
-            context.bind(bank.spec.taps, bank.taps)
-            context.bind(bank.spec.pushes, bank.pushes)
-        if spec.banks and any(tensor.name == _CLOCK for tensor in spec.inputs):
-            context.bind(_CLOCK, self._states[_CLOCK].address(turn))
+            addresses |= {bank.spec.taps: bank.taps, bank.spec.pushes: bank.pushes}
+        context = engine.context()
+        for name, tensor in expected_tensors(spec).items():
+            shape = tuple(self._batch if size < 0 else size for size in tensor.shape)
+            context.bind(name, addresses[name], shape)
         return context
 
     def _warm_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Check that an engine belongs to a graph, and was built for a batch."""
+"""Check that an engine belongs to a graph, and was built for a shape."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ def check_tensors(engine: Engine, spec: GraphSpec) -> None:
             )
 
 
-def check_batch(engine: Engine, batch: int) -> None:
-    """Raise InputError if the engine was not built for the batch."""
-    least, most = engine.batches
-    if not least <= batch <= most:
-        built = str(least) if least == most else f"{least} to {most}"
-        raise InputError(
-            f"batch is {batch}, but {engine.name} was built for {built}: build it again with --batch"
-        )
+def check_shape(engine: Engine, tensor: str, shape: tuple[int, ...]) -> None:
+    """Raise InputError if the engine was not built for a shape of an input, (batch, ...) or (..., time)."""
+    for axis, (size, least, most) in enumerate(zip(shape, *engine.limits(tensor), strict=True)):
+        if not least <= size <= most:
+            what = "time" if axis else "batch"
+            built = str(least) if least == most else f"{least} to {most}"
+            raise InputError(
+                f"{what} is {size}, but {engine.name} was built for {built}: build it again with --{what}"
+            )
 
 
 def _sizes(shape: Shape) -> tuple[int, ...]:

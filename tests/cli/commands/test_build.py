@@ -15,7 +15,6 @@ from multires_edge.base.errors import BackendError
 from multires_edge.cli.main import main
 from multires_edge.format.targets import TARGETS
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.engine_builder import build as build_module
 
 
 def run(*arguments: object) -> Result:
@@ -105,13 +104,13 @@ class TestBuild:
         ("jetpak7", "did you mean jetpack7?"),
         ("RTX", "did you mean rtx?"),
         ("portable", "needs no engine"),
-        ("jetpack7", "no GPU was found"),
+        ("jetpack7", "no CUDA driver was found"),
     ],
 )
 def test_a_target_that_cannot_be(
     bundle: Path, target: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_module, "find_gpu", lambda: None)
+    monkeypatch.setattr("multires_edge.runtime.backends.tensorrt.cuda.load_library", lambda: None)
     result = run("build", bundle, "--target", target)
     assert result.exit_code == 2 and message in result.stderr
     assert "Traceback" not in result.stderr and len(result.stderr.splitlines()) == 1

@@ -95,7 +95,7 @@ class TestABackendOfAnotherPackage:
         assert result.exit_code == 0 and json.loads(result.stdout)["backend"] == "reference"
         assert "-[✓] run the ONNX graphs in numpy" in run("doctor").stdout
         assert "[auto|native|onnxruntime|tensorrt|reference]" in run("stream", "--help").stdout
-        assert "[native|onnxruntime|reference]" in run("bench", "--help").stdout
+        assert "[native|onnxruntime|tensorrt|reference]" in run("bench", "--help").stdout
 
     def test_is_timed(self, opened: Bundle) -> None:
         result = run("bench", opened.path, "--backend", "reference", "--quick", "--steps", 5, "--json")

@@ -108,7 +108,7 @@ class TestWhatCannotRun:
         entry = benchmark(open_bundle(bundle), steps=5, streams=[1], budget=QUICK_BUDGET)
         assert entry["rooflines"] == {}
         assert [result["step"]["to_roofline"] for result in entry["results"]] == [None]
-        assert [skipped["what"] for skipped in entry["skipped"]] == ["native fp32", "roofline fp32"]
+        assert [skipped["what"] for skipped in entry["skipped"]] == ["roofline fp32"]
 
     def test_streams_whose_state_is_too_large(self, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         opened = open_bundle(exported)

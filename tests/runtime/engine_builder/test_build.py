@@ -23,7 +23,8 @@ from multires_edge.base.files import sha256_of, staged_file
 from multires_edge.export import export_bundle
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
+from multires_edge.runtime.backends.tensorrt import cuda
+from multires_edge.runtime.backends.tensorrt.api import Api, log_of
 from multires_edge.runtime.backends.tensorrt.engine_file import check_engine, engines_of
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.sidecar import TensorRtRelease, read_sidecar
@@ -34,10 +35,10 @@ from multires_edge.runtime.engine_builder.shapes import Range
 from multires_edge.runtime.engine_builder.timing_cache import TimingCache
 from tests.conftest import SMALL, random_net, save_published
 from tests.runtime.backends.tensorrt.bundles import sidecar_of
+from tests.runtime.backends.tensorrt.fakes import ORIN, FakeCuda
 
 trt: Any = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for Linux and Windows on x86-64")
-ORIN = Gpu("Orin", "8.7")
-THOR = Gpu("NVIDIA Thor", "11.0")
+THOR = Gpu("NVIDIA Thor", "11.0", 20, 122)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Any:
     def have(gpu: Gpu | None, version: str | None = None) -> None:
         names = {name: getattr(trt, name) for name in dir(trt) if not name.startswith("__")}
         fake = SimpleNamespace(**names | {"Runtime": FakeRuntime, "__version__": version})
-        monkeypatch.setattr(build_module, "find_gpu", lambda: gpu)
+        monkeypatch.setattr(cuda, "load_library", lambda: gpu and FakeCuda(gpu=gpu))
         monkeypatch.setattr(build_module, "log_of", lambda _: log_of("tensorrt_rtx"))
         monkeypatch.setitem(sys.modules, "tensorrt", fake if version else None)
 
@@ -104,9 +105,7 @@ class TestAheadOfTime:
     def test_the_bundle_stays_whole_and_the_engine_is_its(self, bundle: Path) -> None:
         built = Builder.here("rtx", ["8.9"]).build(open_bundle(bundle), "step", "fp32")
         manifest = open_bundle(bundle).manifest
-        here: dict[str, Any] = {"package": "tensorrt_rtx", "gpu": Gpu("NVIDIA GeForce RTX 4090", "8.9")}
-        version = load_api("tensorrt_rtx").version
-        engine = check_engine(built.path, manifest, "step", "fp32", version=version, **here)
+        engine = check_engine(built.path, manifest, Gpu("NVIDIA GeForce RTX 4090", "8.9", 128, 24))
         assert engine.sidecar.source_sha256 == manifest.source.sha256
 
     def test_no_warning_is_unexplained(self, bundle: Path) -> None:
@@ -151,12 +150,8 @@ class TestOnTheDevice:
         assert sidecar.graph.file == "step.opset17.onnx" and sidecar.in_place == {}
         layers = built.path.with_suffix(".layers.txt").read_text()
         assert "The engine, as built" in layers and "gemm" in layers
-        assert (bundle / "engines" / "Orin.sm87.tensorrt-10.3.0.timing").stat().st_size > 0
-        engine = check_engine(
-            built.path, open_bundle(bundle).manifest, "step", "fp32",
-            package="tensorrt", version=(10, 3, 0), gpu=ORIN,
-        )  # fmt: skip
-        assert engine.path == built.path
+        assert (bundle / "engines" / "Orin-16-SMs-30-GiB.sm87.tensorrt-10.3.0.timing").stat().st_size > 0
+        assert check_engine(built.path, open_bundle(bundle).manifest, ORIN).path == built.path
 
     def test_a_timing_cache_that_cannot_be_kept_costs_no_engine(
         self, bundle: Path, device: Any, monkeypatch: pytest.MonkeyPatch
@@ -205,7 +200,7 @@ class TestRefusals:
 
     def test_no_device(self, device: Any) -> None:
         device(None, "10.3.0")
-        with pytest.raises(BackendError, match=r"no GPU was found: copy the bundle .* --target jetpack6"):
+        with pytest.raises(BackendError, match=r"no CUDA driver .*multires-edge build .* --target jetpack6"):
             Builder.here("jetpack6")
 
     def test_no_tensorrt(self, device: Any) -> None:
@@ -403,7 +398,7 @@ def test_a_timing_cache_of_nobody_counts_as_none(tmp_path: Path) -> None:
     log = log_of("tensorrt_rtx")
     config = trt.Builder(log.logger).create_builder_config()
     cache = TimingCache.of(tmp_path / "engines", ORIN, Api("tensorrt", trt, (10, 3, 0)))
-    assert cache.path.name == "Orin.sm87.tensorrt-10.3.0.timing"
+    assert cache.path.name == "Orin-16-SMs-30-GiB.sm87.tensorrt-10.3.0.timing"
     cache.path.parent.mkdir()
     cache.path.write_bytes(b"damaged")
     cache.load(config)

@@ -9,10 +9,10 @@ from typing import Any
 from multires_edge.export import export_bundle
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime import Bundle, Stream, open_bundle
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.host import host_stepper
 from multires_edge.runtime.backends.tensorrt.sidecar import EngineBytes, GraphBytes, Sidecar, TensorRtRelease
 from tests.conftest import random_net, save_published, variant
+from tests.runtime.backends.tensorrt.fakes import ORIN
 
 # What an engine of each graph looks like to the backend: (kind, whether queues are updated in place).
 FORMS = {"step in place": ("step", True), "step": ("step", False), "taps": ("taps", False)}
@@ -32,9 +32,6 @@ def on_host(bundle: Bundle, form: str, batch: int, precision: str = "fp32") -> S
     kind, in_place = FORMS[form]
     stepper = host_stepper(bundle.path, bundle.manifest, kind, precision, batch, in_place=in_place)
     return bundle.stream_of(stepper, batch, precision)
-
-
-ORIN = Gpu("Orin", "8.7")
 
 
 def sidecar_of(

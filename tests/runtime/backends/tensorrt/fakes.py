@@ -1,121 +1,143 @@
 """A CUDA driver and a TensorRT that are not there, for the code that speaks to them.
 
-The driver keeps its memory, kernels and queue on the host; the engine runs its graph in ONNX Runtime. What
-neither can show is that real ones accept the same.
+The driver keeps its memory, kernels and queue on the host; TensorRT's engine runs its graph in ONNX Runtime.
+What neither can show is that real ones accept the same.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import re
-from enum import IntEnum
-from types import SimpleNamespace
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
+import pytest
 from numpy.typing import NDArray
 
-from multires_edge.runtime.backends.tensorrt.device import RingMove
-from multires_edge.runtime.backends.tensorrt.host import HostDevice, HostEngine
+from multires_edge.runtime.backends.tensorrt import cuda
+from multires_edge.runtime.backends.tensorrt.api import log_of
+from multires_edge.runtime.backends.tensorrt.device import RingMove, TensorInfo
+from multires_edge.runtime.backends.tensorrt.gpu import Gpu
+from multires_edge.runtime.backends.tensorrt.host import HostContext, HostDevice
+
+ORIN = Gpu("Orin", "8.7", 16, 30, None)
+ERRORS = {2: "OUT_OF_MEMORY", 46: "DEVICE_UNAVAILABLE", 100: "NO_DEVICE", 222: "UNSUPPORTED_PTX_VERSION",
+          801: "NOT_SUPPORTED", 803: "SYSTEM_DRIVER_MISMATCH", 999: "UNKNOWN"}  # fmt: skip
+_STREAM = 7
+_TYPES = {"FLOAT": "float32", "FLOAT16": "float16", "INT8": "int8", "INT64": "int64"}
+_CODES = {"float32": "FLOAT", "float16": "HALF", "int8": "INT8", "int64": "INT64"}
 
 
-class Result(IntEnum):
-    CUDA_SUCCESS = 0
-    CUDA_ERROR_OUT_OF_MEMORY = 2
-    CUDA_ERROR_NO_DEVICE = 100
+class FakeCuda:
+    """libcuda as far as the package calls it. ``fail`` makes one function fail with ``status``."""
 
-
-class FakeDriver:
-    """``cuda.bindings.driver`` as far as the package calls it. ``fail`` makes one function fail."""
-
-    CUresult = Result
-    CUstream_flags = SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
-    CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
-
-    def __init__(self, fail: str = "", status: Result = Result.CUDA_ERROR_NO_DEVICE) -> None:
+    def __init__(self, fail: str = "", status: int = 100, gpu: Gpu = ORIN, devices: int = 1) -> None:
         self.host = HostDevice()
-        self.fail, self.status = fail, status
-        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.fail, self.status, self.gpu, self.devices = fail, status, gpu, devices
+        self.calls: list[str] = []
         self.alive: dict[str, int] = {}
-        self._pinned: dict[int, NDArray[np.uint8]] = {}
-        self._functions: list[str] = []
-        self._recorded: Any = None
+        self._kept: dict[int, Any] = {}  # what has a handle
         self._outside: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("cu"):
+        if name not in cuda.SIGNATURES:
             raise AttributeError(name)
 
-        def call(*arguments: Any) -> tuple[Any, ...]:
-            self.calls.append((name, arguments))
+        def call(*arguments: Any) -> int:
+            assert len(arguments) == len(cuda.SIGNATURES[name])
+            self.calls.append(name)
             if name == self.fail:
-                return self.status, None
-            return Result.CUDA_SUCCESS, *(getattr(self, "_" + name)(*arguments) or ())
+                return self.status
+            getattr(self, "_" + name.removesuffix("_v2"))(*arguments)
+            return 0
 
         return call
 
-    def _count(self, what: str, change: int) -> None:
-        self.alive[what] = self.alive.get(what, 0) + change
+    def _new(self, pointer: Any, what: str, thing: Any = None, handle: int | None = None) -> None:
+        self.alive[what] = self.alive.get(what, 0) + 1
+        handle = handle if handle is not None else 1 + len(self._kept)
+        pointer._obj.value, self._kept[handle] = handle, thing
 
-    def cuGetErrorString(self, status: Result) -> tuple[Result, bytes]:
-        return Result.CUDA_SUCCESS, status.name.lower().replace("_", " ").encode()
+    def _gone(self, what: str) -> None:
+        self.alive[what] -= 1
+
+    def _cuGetErrorName(self, status: int, text: Any) -> None:
+        text._obj.value = f"CUDA_ERROR_{ERRORS[status]}".encode()
+
+    def _cuGetErrorString(self, status: int, text: Any) -> None:
+        text._obj.value = ERRORS[status].lower().replace("_", " ").encode()
 
     def _cuInit(self, flags: int) -> None:
         assert flags == 0
 
-    def _cuDeviceGet(self, ordinal: int) -> tuple[int]:
-        return (ordinal,)
+    def _cuDeviceGetCount(self, count: Any) -> None:
+        count._obj.value = self.devices
 
-    def _cuDevicePrimaryCtxRetain(self, device: int) -> tuple[str]:
-        self._count("context", 1)
-        return (f"context of {device}",)
+    def _cuDeviceGet(self, device: Any, ordinal: int) -> None:
+        device._obj.value = ordinal
+
+    def _cuDeviceGetName(self, name: Any, size: int, device: int) -> None:
+        assert size == len(name) and device == 0
+        name.value = self.gpu.name.encode()
+
+    def _cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> None:
+        major, minor = map(int, self.gpu.compute_capability.split("."))
+        value._obj.value = {16: self.gpu.multiprocessors, 75: major, 76: minor}[attribute]
+
+    def _cuDeviceTotalMem(self, size: Any, device: int) -> None:
+        size._obj.value = (self.gpu.memory_gib << 30) + (1 << 28)
+
+    def _cuDevicePrimaryCtxRetain(self, context: Any, device: int) -> None:
+        self._new(context, "context", handle=1000 + device)
 
     def _cuDevicePrimaryCtxRelease(self, device: int) -> None:
-        self._count("context", -1)
+        self._gone("context")
 
-    def _cuCtxSetCurrent(self, context: str) -> None:
-        assert context == "context of 0"
+    def _cuCtxSetCurrent(self, context: int) -> None:
+        assert context == 1000
 
-    def _cuStreamCreate(self, flags: int) -> tuple[int]:
-        self._count("stream", 1)
-        return (7,)
+    def _cuStreamCreate(self, stream: Any, flags: int) -> None:
+        assert flags == 1, "would wait for the default stream"
+        self._new(stream, "stream", handle=_STREAM)
 
     def _cuStreamDestroy(self, stream: int) -> None:
-        self._count("stream", -1)
+        self._gone("stream")
 
     def _cuStreamSynchronize(self, stream: int) -> None:
         self.host.synchronize()
 
-    def _cuModuleLoadData(self, image: bytes) -> tuple[str]:
+    def _cuModuleLoadData(self, module: Any, image: bytes) -> None:
         assert image.endswith(b"\0")
-        self._count("module", 1)
-        self._functions = re.findall(r"\.entry (\w+)\(", image.decode())
-        return ("module",)
+        self._new(module, "module", re.findall(r"\.entry (\w+)\(", image.decode()))
 
-    def _cuModuleUnload(self, module: str) -> None:
-        self._count("module", -1)
+    def _cuModuleUnload(self, module: int) -> None:
+        self._gone("module")
 
-    def _cuModuleGetFunction(self, module: str, name: bytes) -> tuple[str]:
-        assert name.decode() in self._functions
-        return (name.decode(),)
+    def _cuModuleGetFunction(self, function: Any, module: int, name: bytes) -> None:
+        assert name.decode() in self._kept[module]
+        self._kept[5000 + len(self._kept)] = name.decode()
+        function._obj.value = list(self._kept)[-1]
 
-    def _cuMemAlloc(self, size: int) -> tuple[int]:
-        self._count("memory", 1)
-        address = self.host.allocate(size)
-        self.host.view(address, size)[...] = 0xFF  # nobody promised zeros
-        return (address,)
+    def _cuMemAlloc(self, address: Any, size: int) -> None:
+        self._new(address, "memory", handle=self.host.allocate(size))
+        self.host.view(address._obj.value, size)[...] = 0xFF  # nobody promised zeros
 
     def _cuMemFree(self, address: int) -> None:
-        self._count("memory", -1)
+        self._gone("memory")
 
-    def _cuMemHostAlloc(self, size: int, flags: int) -> tuple[int]:
-        self._count("pinned", 1)
+    def _cuMemHostAlloc(self, address: Any, size: int, flags: int) -> None:
         memory = np.full(size, 0xFF, np.uint8)
-        self._pinned[memory.ctypes.data] = memory
-        return (memory.ctypes.data,)
+        self._new(address, "pinned", memory, handle=memory.ctypes.data)
 
     def _cuMemFreeHost(self, address: int) -> None:
-        self._count("pinned", -1)
+        self._gone("pinned")
 
     def _array(self, address: int, size: int) -> NDArray[np.uint8]:
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
@@ -133,12 +155,16 @@ class FakeDriver:
         assert value == 0
         self.host.zero(address, size)
 
-    def _cuLaunchKernel(self, function: str, *arguments: Any) -> None:
-        gx, gy, gz, bx, by, bz, shared, _, (values, types), extra = arguments
-        assert (gz, by, bz, shared, extra) == (1, 1, 1, 0, 0) and len(values) == len(types)
-        accesses, count, position, rows, batch, words, *more = values
+    def _cuLaunchKernel(self, function: int, *arguments: Any) -> None:
+        gx, gy, gz, bx, by, bz, shared, stream, addresses, extra = arguments
+        assert (gz, by, bz, shared, extra, stream) == (1, 1, 1, 0, None, _STREAM)
+        kinds = "pippiip"[: len(addresses)]
+        accesses, count, position, rows, batch, words, *more = (
+            (ctypes.c_void_p if kind == "p" else ctypes.c_int).from_address(address).value or 0
+            for kind, address in zip(kinds, addresses, strict=True)
+        )
         assert (gx, gy) == (batch, count) and bx % 32 == 0 and 32 <= bx <= 1024
-        name, _, word = function.rpartition("_")
+        name, _, word = self._kept[function].rpartition("_")
         move = RingMove(accesses, count, position, rows, batch, words * int(word))
         if name == "push_rows":
             self.host.push_rows(move, *more)
@@ -146,91 +172,231 @@ class FakeDriver:
             self.host.gather_taps(move)
 
     def _cuStreamBeginCapture(self, stream: int, mode: int) -> None:
+        assert mode == 1, "other threads may not allocate"
         self._outside, self.host._queue = self.host._queue, []
 
-    def _cuStreamEndCapture(self, stream: int) -> tuple[list[Any]]:
+    def _cuStreamEndCapture(self, stream: int, graph: Any) -> None:
         recorded, self.host._queue = self.host._queue, self._outside
-        return (recorded,)
+        self._kept[9000 + len(self._kept)] = recorded
+        graph._obj.value = list(self._kept)[-1]
 
-    def _cuGraphInstantiate(self, graph: list[Any], flags: int) -> tuple[list[Any]]:
+    def _cuGraphInstantiateWithFlags(self, ready: Any, graph: Any, flags: int) -> None:
         assert flags == 0
-        self._count("graph", 1)
-        return (graph,)
+        self._new(ready, "graph", self._kept[graph.value], handle=20000 + len(self._kept))
 
-    def _cuGraphDestroy(self, graph: list[Any]) -> None: ...
+    def _cuGraphDestroy(self, graph: Any) -> None: ...
 
-    def _cuGraphExecDestroy(self, graph: list[Any]) -> None:
-        self._count("graph", -1)
+    def _cuGraphExecDestroy(self, graph: int) -> None:
+        self._gone("graph")
 
-    def _cuGraphLaunch(self, graph: list[Any], stream: int) -> None:
-        self.host._queue.extend(graph)
+    def _cuGraphLaunch(self, graph: int, stream: int) -> None:
+        self.host._queue.extend(self._kept[graph])
 
 
-class FakeTensorRt:
-    """The ``tensorrt`` package with one engine, that of a HostEngine. Before 10.15 it knows no aliases."""
+class FakeTensorRt(ModuleType):
+    """The ``tensorrt`` package. Its plans are graphs with the shapes that they were built for.
+
+    Strict where TensorRT is: strongly typed without TF32, shapes inside the profile, an address for every
+    tensor. With ``aliases`` its TensorScatter is the update in place of release 10.15.
+    """
 
     class ILogger:
         WARNING, ERROR, INTERNAL_ERROR = "warning", "error", "internal error"
 
-    TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
+    class IProgressMonitor: ...
 
-    def __init__(self, engine: HostEngine | None, *, aliases: bool = True, capturable: bool = True) -> None:
-        self._engine, self._aliases, self.capturable = engine, aliases, capturable
+    TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
+    NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+    BuilderFlag = SimpleNamespace(TF32="TF32")
+    ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
+    LayerType = SimpleNamespace(KV_CACHE_UPDATE="TensorScatter")
+    LayerInformationFormat = SimpleNamespace(JSON="json")
+
+    def __init__(
+        self, driver: FakeCuda, version: str = "10.16.1", *, aliases: bool = True, capturable: bool = True
+    ) -> None:
+        super().__init__("tensorrt")
+        self.__version__, self.driver = version, driver
+        self.__spec__ = ModuleSpec("tensorrt", None)
+        self.aliases, self.capturable, self.builds = aliases, capturable, 0
+
+    def Builder(self, logger: Any) -> Any:
+        def create_network(flags: int) -> Any:
+            assert flags == 1 << 1, "not strongly typed"
+            return SimpleNamespace(model=b"", num_layers=0)
+
+        return SimpleNamespace(
+            create_network=create_network,
+            create_builder_config=_Config,
+            create_optimization_profile=_Profile,
+            build_serialized_network=self._build,
+        )
+
+    def OnnxParser(self, network: Any, logger: Any) -> Any:
+        def parse(model: bytes) -> bool:
+            try:
+                graph = onnx.load_from_string(model).graph
+            except Exception:
+                return False
+            network.model, network.num_layers = model, len(graph.node)
+            network.get_layer = lambda i: _layer(graph.node[i])
+            return True
+
+        error = SimpleNamespace(node_name=lambda: "-", desc=lambda: "not a model")
+        return SimpleNamespace(parse=parse, num_errors=1, get_error=lambda _: error)
 
     def Runtime(self, logger: Any) -> Any:
         def deserialize(content: bytes) -> Any:
-            if content != b"engine" or self._engine is None:
+            header, _, model = content.partition(b"\n")
+            if not header.startswith(b"{"):
                 logger.log("error", "magic tag does not match")
                 return None
-            return self._engine_of(self._engine)
+            return _Engine(self, json.loads(header), model)
 
         return SimpleNamespace(deserialize_cuda_engine=deserialize)
 
-    def _engine_of(self, engine: HostEngine) -> Any:
-        names = list(engine.tensors)
-        codes = {"float32": "FLOAT", "float16": "HALF", "int8": "INT8", "int64": "INT64"}
-
-        def profile(name: str, index: int) -> list[list[int]]:
-            assert index == 0
-            return [
-                [batch, *engine.tensors[name].shape[1:]] for batch in (*engine.batches, engine.batches[1])
-            ]
-
-        fake = SimpleNamespace(
-            num_io_tensors=len(names),
-            get_tensor_name=names.__getitem__,
-            get_tensor_dtype=lambda name: SimpleNamespace(name=codes[engine.tensors[name].dtype]),
-            get_tensor_mode=lambda name: "input" if engine.tensors[name].is_input else "output",
-            get_tensor_shape=lambda name: list(engine.tensors[name].shape),
-            get_tensor_profile_shape=profile,
-            create_execution_context=lambda: _FakeContext(engine, self.capturable),
-        )
-        if self._aliases:
-            fake.get_aliased_input_tensor = lambda name: engine.aliased_input(name) or ""
-        return fake
+    def _build(self, network: Any, config: Any) -> bytes:
+        assert not config.flags, "TF32 is on"
+        takes = {value.name for value in onnx.load_from_string(network.model).graph.input}
+        assert set(config.profile.shapes) == takes, "inputs without a range"
+        self.builds += 1
+        config.progress_monitor.phase_start("Building", None, 1)
+        return json.dumps(config.profile.shapes).encode() + b"\n" + bytes(network.model)
 
 
-class _FakeContext:
-    def __init__(self, engine: HostEngine, capturable: bool) -> None:
-        self._engine, self._capturable = engine, capturable
-        self._context: Any = None
-        self._wanted = {name for name, info in engine.tensors.items() if info.is_input}
+class _Config:
+    builder_optimization_level = 3
+
+    def __init__(self) -> None:
+        self.flags = {"TF32"}
+        self.clear_flag = self.flags.discard
+
+    def add_optimization_profile(self, profile: Any) -> None:
+        self.profile = profile
+
+    def create_timing_cache(self, content: bytes) -> Any:
+        return SimpleNamespace(serialize=lambda: b"times")
+
+    def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self) -> Any:
+        return self.cache
+
+
+class _Profile:
+    def __init__(self) -> None:
+        self.shapes: dict[str, Any] = {}
+
+    def set_shape(self, name: str, *sizes: list[int]) -> None:
+        self.shapes[name] = sizes
+
+
+def _layer(node: onnx.NodeProto) -> Any:
+    tensors = [SimpleNamespace(name=name, dtype="?", shape=()) for name in node.output]
+    inputs = [SimpleNamespace(name=name) for name in node.input]
+    return SimpleNamespace(
+        name=node.name, type=node.op_type, num_outputs=len(tensors),
+        get_output=tensors.__getitem__, get_input=inputs.__getitem__,
+    )  # fmt: skip
+
+
+def plan_of(path: Path, least: int = 1, most: int = 64) -> bytes:
+    """An engine of a graph of one step, for a range of batches."""
+    values = onnx.load(path).graph.input
+    shapes = {
+        value.name: [
+            [dim.dim_value or batch for dim in value.type.tensor_type.shape.dim]
+            for batch in (least, least, most)
+        ]
+        for value in values
+    }
+    return json.dumps(shapes).encode() + b"\n" + path.read_bytes()
+
+
+class _Engine:
+    def __init__(self, trt: FakeTensorRt, profile: dict[str, Any], model: bytes) -> None:
+        graph = onnx.load_from_string(model).graph
+        self._trt, self._profile = trt, profile
+        self.tensors = {
+            value.name: _info(value, is_input)
+            for values, is_input in ((graph.input, True), (graph.output, False))
+            for value in values
+        }
+        self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        self.aliases: dict[str, str] = {}
+        if trt.aliases:
+            scatters = [node for node in graph.node if node.op_type == "TensorScatter"]
+            self.aliases = {node.output[0]: node.input[0] for node in scatters}
+            self.get_aliased_input_tensor = lambda name: self.aliases.get(name, "")
+        self.num_io_tensors = len(self.tensors)
+        self.get_tensor_name = list(self.tensors).__getitem__
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return SimpleNamespace(name=_CODES[self.tensors[name].dtype])
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "input" if self.tensors[name].is_input else "output"
+
+    def get_tensor_shape(self, name: str) -> list[int]:
+        return list(self.tensors[name].shape)
+
+    def get_tensor_profile_shape(self, name: str, index: int) -> Any:
+        assert index == 0
+        return self._profile[name]
+
+    def create_execution_context(self) -> Any:
+        return _Context(self, self._trt)
+
+    def create_engine_inspector(self) -> Any:
+        return SimpleNamespace(get_engine_information=lambda _: '{"Layers": ["fused"]}')
+
+
+def _info(value: onnx.ValueInfoProto, is_input: bool) -> TensorInfo:
+    tensor = value.type.tensor_type
+    shape = tuple(dim.dim_value or -1 for dim in tensor.shape.dim)
+    return TensorInfo(_TYPES[onnx.TensorProto.DataType.Name(tensor.elem_type)], shape, is_input)
+
+
+class _Context:
+    def __init__(self, engine: _Engine, trt: FakeTensorRt) -> None:
+        self._engine, self._trt = engine, trt
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._addresses: dict[str, int] = {}
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        least, most = self._engine.batches
-        self._wanted.discard(name)
-        self._context = self._context or self._engine.context(shape[0])
-        return least <= shape[0] <= most
+        least, _, most = self._engine.get_tensor_profile_shape(name, 0)
+        self._shapes[name] = shape
+        return all(low <= size <= high for low, size, high in zip(least, shape, most, strict=True))
 
     def set_tensor_address(self, name: str, address: int) -> bool:
-        self._context.bind(name, address)
-        return True
+        self._addresses[name] = address
+        return name in self._engine.tensors
 
     def is_stream_capturable(self, stream: int) -> bool:
-        return self._capturable and stream == 7
+        return self._trt.capturable and stream == _STREAM
 
     def execute_async_v3(self, stream: int) -> bool:
-        if self._wanted:
+        engine = self._engine
+        if stream != _STREAM or set(self._addresses) != set(engine.tensors):
             return False
-        self._context.enqueue()
+        inputs = {name: info for name, info in engine.tensors.items() if info.is_input}
+        if set(self._shapes) != set(inputs):
+            return False
+        sample = self._shapes[next(iter(inputs))]
+        context = HostContext(self._trt.driver.host, engine.session, engine.tensors, engine.aliases)
+        for name, info in engine.tensors.items():
+            sizes = [sample[0 if axis == 0 else -1] if s < 0 else s for axis, s in enumerate(info.shape)]
+            context.bind(name, self._addresses[name], self._shapes.get(name, tuple(sizes)))
+        context.enqueue()
         return True
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch, driver: FakeCuda | None, trt: FakeTensorRt | None = None
+) -> None:
+    """Put them where the package looks for them."""
+    monkeypatch.setattr(cuda, "load_library", lambda: driver)
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    log_of.cache_clear()  # a logger is of one module

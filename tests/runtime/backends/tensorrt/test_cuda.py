@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
-from multires_edge.base.errors import BackendError, MissingExtraError
+from multires_edge.base.errors import BackendError, InputError
 from multires_edge.runtime import Bundle
-from multires_edge.runtime.backends.tensorrt import loaded
-from multires_edge.runtime.backends.tensorrt.api import Api, Log
-from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice, load_driver
-from multires_edge.runtime.backends.tensorrt.host import HostEngine
+from multires_edge.runtime.backends.tensorrt.api import load_api
+from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice
 from multires_edge.runtime.backends.tensorrt.loaded import LoadedEngine
+from multires_edge.runtime.backends.tensorrt.runner import TensorRtRunner
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
+from multires_edge.runtime.full import FullGraph
 from tests.conftest import random_inputs, variant, within_limit
 from tests.runtime.backends.tensorrt.bundles import FORMS, export
-from tests.runtime.backends.tensorrt.fakes import FakeDriver, FakeTensorRt, Result
+from tests.runtime.backends.tensorrt.fakes import FakeCuda, FakeTensorRt, install, plan_of
 
 
 @pytest.fixture(scope="module")
@@ -29,41 +24,31 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture
-def driver() -> FakeDriver:
-    return FakeDriver()
-
-
-def api_of(trt: FakeTensorRt, monkeypatch: pytest.MonkeyPatch) -> Api:
-    module: Any = trt
-    module.__version__ = "10.16.1"
-    monkeypatch.setitem(sys.modules, "tensorrt", module)
-    log = Log(module)  # of this fake, and no other test's
-    monkeypatch.setattr(loaded, "log_of", lambda _: log)
-    return Api("tensorrt", trt, (10, 16, 1))
+def driver() -> FakeCuda:
+    return FakeCuda()
 
 
 def stepper_on(
-    driver: FakeDriver,
+    driver: FakeCuda,
     bundle: Bundle,
     form: str,
     batch: int,
     monkeypatch: pytest.MonkeyPatch,
-    **changes: bool,
+    *,
+    capturable: bool = True,
 ) -> TensorRtStepper:
     kind, in_place = FORMS[form]
     spec = bundle.manifest.graph(kind, "fp32")
-    engine = HostEngine(driver.host, bundle.path / spec.file, spec, in_place=in_place)
-    device: Any = CudaDevice(driver)  # type: ignore[arg-type]
-    trt = FakeTensorRt(engine, **changes)
-    loaded = LoadedEngine(device, api_of(trt, monkeypatch), b"engine", spec.file)
-    return TensorRtStepper(
-        device, loaded, spec, bundle.manifest.graph("step", "fp32").states, batch, n_tokens=None
-    )
+    install(monkeypatch, driver, FakeTensorRt(driver, aliases=in_place, capturable=capturable))
+    device = CudaDevice()
+    loaded = LoadedEngine(device, load_api("tensorrt"), plan_of(bundle.path / spec.file), spec.file)
+    states = bundle.manifest.graph("step", "fp32").states
+    return TensorRtStepper(device, loaded, spec, states, batch, n_tokens=None)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_whole_way_to_the_driver_and_back(
-    form: str, bundle: Bundle, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+    form: str, bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = random_inputs(variant(), 3, 150)
     stream = bundle.stream_of(stepper_on(driver, bundle, form, 3, monkeypatch), 3, "fp32")
@@ -81,15 +66,15 @@ def test_the_whole_way_to_the_driver_and_back(
     assert within_limit(native.run(x), stream.run(x))
 
 
-def test_a_step_is_one_launch(bundle: Bundle, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_one_launch(bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     stepper = stepper_on(driver, bundle, "taps", 2, monkeypatch)
     del driver.calls[:]
     stepper.step()
-    assert [name for name, _ in driver.calls] == ["cuCtxSetCurrent", "cuGraphLaunch", "cuStreamSynchronize"]
+    assert driver.calls == ["cuCtxSetCurrent", "cuGraphLaunch", "cuStreamSynchronize"]
 
 
 def test_a_dropped_stream_leaves_nothing(
-    bundle: Bundle, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stepper = stepper_on(driver, bundle, "step", 1, monkeypatch)
     stepper.run(np.zeros((3, 1, 2), np.float32))
@@ -98,82 +83,62 @@ def test_a_dropped_stream_leaves_nothing(
     assert not any(driver.alive.values()), driver.alive
 
 
-def test_calls_have_the_arguments_of_the_real_binding(
-    bundle: Bundle, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = pytest.importorskip("cuda.bindings.driver", reason="needs the tensorrt extra")
-    stepper = stepper_on(driver, bundle, "taps", 1, monkeypatch)
-    stepper.run(np.zeros((3, 1, 2), np.float32))
-    stepper.step()
-    del stepper
-    called = {name: len(arguments) for name, arguments in driver.calls}
-    assert {"cuLaunchKernel", "cuGraphInstantiate", "cuMemFreeHost", "cuMemcpyDtoDAsync"} <= set(called)
-    for name, count in called.items():
-        signature = (getattr(real, name).__doc__ or "").splitlines()[0]
-        found = re.fullmatch(rf"{name}\((.*)\)", signature)
-        assert found is not None and len(found[1].split(",")) == count, signature
-    for group in (FakeDriver.CUstream_flags, FakeDriver.CUstreamCaptureMode):
-        for flag, value in vars(group).items():
-            assert any(
-                getattr(getattr(real, kind), flag, None) == value
-                for kind in ("CUstream_flags", "CUstreamCaptureMode")
-            )
-
-
 class TestRefusals:
-    def test_no_binding(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-        with pytest.raises(MissingExtraError, match=r"cuda\.bindings.*\[tensorrt\]"):
-            load_driver()
-
-    def test_no_driver_here(self) -> None:
-        """The real binding on this machine, unless it has a GPU."""
-        driver = pytest.importorskip("cuda.bindings.driver", reason="needs the tensorrt extra")
-        if any(Path("/dev").glob("nvidia*")) or Path("/dev/nvhost-gpu").exists():
-            pytest.skip("this machine has a GPU")
-        with pytest.raises(BackendError, match="found no CUDA driver or GPU"):
-            CudaDevice(driver)
-
-    def test_no_device(self) -> None:
-        driver: Any = FakeDriver(fail="cuInit")
-        with pytest.raises(BackendError, match=r"found no CUDA driver or GPU.*cuInit failed.*no device"):
-            CudaDevice(driver)
-
-    @pytest.mark.parametrize("function", ["cuMemAlloc", "cuMemHostAlloc", "cuGraphInstantiate"])
+    @pytest.mark.parametrize("function", ["cuMemAlloc_v2", "cuMemHostAlloc", "cuGraphInstantiateWithFlags"])
     def test_what_fails_is_named(
         self, function: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        driver = FakeDriver(fail=function, status=Result.CUDA_ERROR_OUT_OF_MEMORY)
-        with pytest.raises(BackendError, match=rf"{function} failed: .*out of memory"):
+        driver = FakeCuda(fail=function, status=2)
+        with pytest.raises(BackendError, match=rf"{function[:10]}\w* failed: CUDA_.*out of memory"):
             stepper_on(driver, bundle, "step", 1, monkeypatch)
 
     def test_a_step_that_fails(
-        self, bundle: Bundle, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+        self, bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stepper = stepper_on(driver, bundle, "step", 1, monkeypatch)
         driver.fail = "cuStreamSynchronize"
         with pytest.raises(BackendError, match="cuStreamSynchronize failed"):
             stepper.step()
 
-    def test_no_capture(self, bundle: Bundle, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_capture(self, bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(BackendError, match="cannot be captured"):
             stepper_on(driver, bundle, "step", 1, monkeypatch, capturable=False)
-        assert [name for name, _ in driver.calls].count("cuStreamEndCapture") == 1
+        assert driver.calls.count("cuStreamEndCapture") == 1
 
     def test_an_engine_that_tensorrt_does_not_read(
-        self, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+        self, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        device: Any = CudaDevice(driver)  # type: ignore[arg-type]
+        install(monkeypatch, driver, FakeTensorRt(driver))
         with pytest.raises(
             BackendError, match=r"a\.engine: TensorRT 10\.16\.1 refuses it: magic tag does not match"
         ):
-            LoadedEngine(device, api_of(FakeTensorRt(None), monkeypatch), b"else", "a.engine")
+            LoadedEngine(CudaDevice(), load_api("tensorrt"), b"else", "a.engine")
 
 
-def test_a_tensorrt_that_knows_no_aliases_gets_two_buffers(
-    bundle: Bundle, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    x = random_inputs(variant(), 1, 40)
-    stepper = stepper_on(driver, bundle, "step", 1, monkeypatch, aliases=False)
-    y = bundle.stream_of(stepper, 1, "fp32").run(x)
-    assert within_limit(y, bundle.stream(1, backend="native").run(x))
+class TestWholeSequences:
+    def graph(self, bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FullGraph:
+        spec = bundle.manifest.graph("full", "fp32")
+        install(monkeypatch, driver, FakeTensorRt(driver))
+        device = CudaDevice()
+        plan = plan_of(bundle.path / spec.file, most=40)  # both the batch and the steps
+        engine = LoadedEngine(device, load_api("tensorrt"), plan, spec.file)
+        return FullGraph(TensorRtRunner(device, engine, spec), spec, n_tokens=None)
+
+    def test_of_any_size_as_onnx_runtime_runs_them(
+        self, bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        full, theirs = self.graph(bundle, driver, monkeypatch), bundle.full(backend="onnxruntime")
+        for rows, steps in ((2, 9), (1, 40), (7, 3), (1, 1)):
+            x = random_inputs(variant(), rows, steps)
+            assert within_limit(full(x), theirs(x))
+        del full
+        assert not any(driver.alive.values()), driver.alive
+
+    def test_a_size_that_it_was_not_built_for(
+        self, bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        full = self.graph(bundle, driver, monkeypatch)
+        with pytest.raises(InputError, match=r"time is 41, but full\.onnx was built for 1 to 40: .* --time"):
+            full(random_inputs(variant(), 1, 41))
+        with pytest.raises(InputError, match="batch is 41"):
+            full(random_inputs(variant(), 41, 3))

@@ -1,61 +1,99 @@
-"""Asking the driver for the GPU; a fake driver stands in for libcuda."""
+"""What the driver says of the GPU, or of why there is none."""
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from multires_edge.runtime.backends.tensorrt import gpu
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
-
-
-def driver(devices: int = 1, failing: str = "") -> Any:
-    """The calls of the CUDA driver API that are made; one may fail."""
-
-    def count(pointer: Any) -> None:
-        ctypes.cast(pointer, ctypes.POINTER(ctypes.c_int))[0] = devices
-
-    def attribute(pointer: Any, number: int, _: Any) -> None:
-        ctypes.cast(pointer, ctypes.POINTER(ctypes.c_int))[0] = {75: 8, 76: 7}[number]
-
-    def fill(buffer: Any, size: int, _: Any) -> None:
-        assert size == len(buffer)
-        buffer.value = b"Orin"
-
-    calls: dict[str, Callable[..., None]] = {
-        "cuInit": lambda _: None,
-        "cuDeviceGetCount": count,
-        "cuDeviceGet": lambda *_: None,
-        "cuDeviceGetName": fill,
-        "cuDeviceGetAttribute": attribute,
-    }
-
-    def with_status(call: str) -> Any:
-        return lambda *arguments: calls[call](*arguments) or 999 * (call == failing)
-
-    return SimpleNamespace(**{call: with_status(call) for call in calls})
+from multires_edge.base.errors import BackendError
+from multires_edge.cli.main import main
+from multires_edge.runtime.backends.tensorrt import cuda
+from multires_edge.runtime.backends.tensorrt.gpu import find_gpu, why_no_gpu
+from tests.runtime.backends.tensorrt.fakes import ORIN, FakeCuda, install
 
 
-def test_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_load_driver", driver)
-    assert find_gpu() == Gpu("Orin", "8.7")
+@pytest.fixture(autouse=True)
+def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the facts about the machine are; first a PC."""
+    monkeypatch.setattr(cuda, "ROOT", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
 
 
-@pytest.mark.parametrize("call", ["cuInit", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName"])
-def test_a_driver_that_fails(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    monkeypatch.setattr(gpu, "_load_driver", lambda: driver(failing=call))
-    assert find_gpu() is None
+def put(root: Path, name: str, content: bytes = b"") -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
-def test_a_driver_without_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_load_driver", lambda: driver(devices=0))
-    assert find_gpu() is None
+def test_a_device(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    install(monkeypatch, FakeCuda())
+    assert find_gpu() == ORIN and why_no_gpu() is None
+    put(root, "proc/device-tree/model", b"NVIDIA Jetson Orin Nano\0")
+    nano = find_gpu()
+    assert nano == replace(ORIN, board="NVIDIA Jetson Orin Nano")
+    assert str(nano) == "Orin, 16 SMs, 30 GiB, NVIDIA Jetson Orin Nano"
 
 
-def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_load_driver", lambda: None)
-    assert find_gpu() is None
+@pytest.mark.parametrize(
+    "call", ["cuInit", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceTotalMem_v2"]
+)
+def test_every_failure_is_in_the_words_of_the_driver(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    install(monkeypatch, FakeCuda(call, 999))
+    with pytest.raises(BackendError, match=r"^cu\w+ failed: CUDA_ERROR_UNKNOWN \(999\), unknown$"):
+        find_gpu()
+
+
+@pytest.mark.parametrize("status", [801, 999])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("etc/nv_tegra_release", b"# R36"), ("proc/device-tree/compatible", b"nvidia,p3768\0nvidia,tegra234\0")],
+)
+def test_a_user_outside_the_groups_of_a_jetson(
+    monkeypatch: pytest.MonkeyPatch, root: Path, status: int, name: str, content: bytes
+) -> None:
+    put(root, name, content)
+    install(monkeypatch, FakeCuda("cuInit", status))
+    with pytest.raises(BackendError, match=rf"\({status}\).*usermod -aG video,render \$USER, and log in"):
+        find_gpu()
+    said = CliRunner().invoke(main, ["doctor"]).stdout
+    assert said.count("usermod -aG video,render") == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(803, "update the driver"), (46, "nvidia-smi -c DEFAULT"), (2, "stop other programs")],
+)
+def test_advice(monkeypatch: pytest.MonkeyPatch, status: int, advice: str) -> None:
+    install(monkeypatch, FakeCuda("cuInit", status))
+    with pytest.raises(BackendError, match=advice):
+        find_gpu()
+
+
+def test_no_device(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    install(monkeypatch, FakeCuda("cuInit", 100))
+    assert why_no_gpu() == "cuInit failed: CUDA_ERROR_NO_DEVICE (100), no device"
+    put(root, "run/.containerenv")
+    assert "--gpus all" in str(why_no_gpu())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert "CUDA_VISIBLE_DEVICES is '-1'" in str(why_no_gpu())
+    install(monkeypatch, FakeCuda(devices=0))
+    assert why_no_gpu() == "the CUDA driver found no device"
+
+
+def test_no_driver(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    install(monkeypatch, None)
+    assert str(why_no_gpu()).startswith("no CUDA driver was found (libcuda.so.1")
+    put(root, "etc/nv_tegra_release")
+    assert "nvidia-jetpack" in str(why_no_gpu())
+    put(root, ".dockerenv")
+    assert "--runtime nvidia" in str(why_no_gpu())
+
+
+def test_a_driver_without_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "load_library", object)
+    with pytest.raises(BackendError, match="too old, it has no cuInit: update it"):
+        find_gpu()

@@ -69,14 +69,15 @@ def test_memory_is_shared_where_the_engine_says_and_nowhere_else(
     bundle = open_bundle(exported)
     spec = bundle.manifest.graph("step", "fp32")
     engine = HostEngine(device, bundle.path / spec.file, spec, in_place=in_place)
-    context = engine.context(1)
+    context = engine.context()
     with pytest.raises(BackendError, match="has no address"):
         context.enqueue()
-    for name in engine.tensors:
-        context.bind(name, device.allocate(1 << 12))
+    shapes = {name: tuple(max(size, 1) for size in info.shape) for name, info in engine.tensors.items()}
+    for name, shape in shapes.items():
+        context.bind(name, device.allocate(1 << 12), shape)
     if shared:
         address = device.allocate(1 << 12)
-        context.bind("queue_00", address)
-        context.bind("next_queue_00", address)
+        context.bind("queue_00", address, shapes["queue_00"])
+        context.bind("next_queue_00", address, shapes["queue_00"])
     with pytest.raises(BackendError, match=r"queue_00.*must (not )?share memory"):
         context.enqueue()

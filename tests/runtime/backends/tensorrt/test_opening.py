@@ -6,16 +6,14 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from multires_edge.base.errors import BackendError, BundleError, MissingExtraError, MultiresError
+from multires_edge.base.errors import BackendError, BundleError, MultiresError
 from multires_edge.runtime import Bundle, open_bundle
-from multires_edge.runtime.backends.tensorrt import opening
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
-from multires_edge.runtime.backends.tensorrt.opening import find_engine
+from multires_edge.runtime.backends.tensorrt.opening import STREAM_KINDS, find_engine
 from multires_edge.runtime.backends.tensorrt.sidecar import (
     GraphBytes,
     TensorRtRelease,
@@ -23,8 +21,9 @@ from multires_edge.runtime.backends.tensorrt.sidecar import (
     sidecar_path,
 )
 from tests.runtime.backends.tensorrt.bundles import export, sidecar_of
+from tests.runtime.backends.tensorrt.fakes import FakeCuda, FakeTensorRt, install
 
-ORIN = Gpu("Orin", "8.7")
+THOR, XAVIER = Gpu("Thor", "8.7", 20, 122), Gpu("Xavier", "8.7", 8, 31)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +39,8 @@ def bundle(exported_with_taps: Path, tmp_path: Path) -> Bundle:
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT 10.16.1 and an Orin, as far as anyone asks before an engine is loaded."""
-    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.16.1"))
-    monkeypatch.setattr(opening, "find_gpu", lambda: ORIN)
-    monkeypatch.setattr(opening, "load_driver", lambda: None)
+    driver = FakeCuda()
+    install(monkeypatch, driver, FakeTensorRt(driver))
 
 
 def add_engine(
@@ -60,9 +58,9 @@ def add_engine(
 
 
 def chosen(bundle: Bundle) -> str:
-    kind, engine, api = find_engine(bundle.path, bundle.manifest, "fp32", ORIN)
-    assert engine.read() == b"an engine" and api.version == (10, 16, 1)
-    return kind
+    engine = find_engine(bundle.path, bundle.manifest, "fp32", STREAM_KINDS)
+    assert engine.api.version == (10, 16, 1) and engine.updates_in_place == bool(engine.sidecar.in_place)
+    return engine.kind
 
 
 class TestChoice:
@@ -78,9 +76,9 @@ class TestChoice:
         assert chosen(bundle) == "taps"
 
     def test_the_first_that_runs_here(self, bundle: Bundle) -> None:
-        add_engine(bundle, "step", target="a", compute_capabilities=["11.0"], device=Gpu("Thor", "8.7"))
+        add_engine(bundle, "step", target="a", compute_capabilities=["11.0"], device=THOR)
         path = add_engine(bundle, "step", target="b")
-        assert find_engine(bundle.path, bundle.manifest, "fp32", ORIN)[1].path == path
+        assert find_engine(bundle.path, bundle.manifest, "fp32", STREAM_KINDS).path == path
 
     def test_the_full_graph_is_no_step(self, bundle: Bundle) -> None:
         add_engine(bundle, "full")
@@ -94,7 +92,7 @@ class TestRefusals:
         [
             ({"tensorrt": TensorRtRelease("tensorrt", "10.3.0")}, BackendError,
              r"built by tensorrt 10\.3\.0, but tensorrt 10\.16\.1 is installed"),
-            ({"device": Gpu("Thor", "8.7")}, BackendError, "built on Thor, but this is Orin"),
+            ({"device": THOR}, BackendError, "built on Thor, 20 SMs, 122 GiB, but this is Orin"),
             ({"device": None, "compute_capabilities": ("8.6", "8.9")}, BackendError,
              r"8\.6 or 8\.9, but Orin has 8\.7"),
             ({"graph": GraphBytes("step", "fp32", "opset24", "step.onnx", "0" * 64, 9)}, BundleError,
@@ -128,8 +126,8 @@ class TestRefusals:
             bundle.stream(backend="tensorrt", precision="fp16")
 
     def test_every_reason_is_given(self, bundle: Bundle) -> None:
-        add_engine(bundle, "step", device=Gpu("Thor", "8.7"))
-        add_engine(bundle, "taps", device=Gpu("Xavier", "8.7"))
+        add_engine(bundle, "step", device=THOR)
+        add_engine(bundle, "taps", device=XAVIER)
         with pytest.raises(BackendError, match=r"Thor.*; .*Xavier"):
             bundle.stream(backend="tensorrt")
 
@@ -140,15 +138,9 @@ class TestRefusals:
             bundle.stream(backend="tensorrt")
 
     def test_no_device(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(opening, "find_gpu", lambda: None)
-        with pytest.raises(BackendError, match=r"found no CUDA driver or GPU: use backend native"):
+        install(monkeypatch, None)
+        with pytest.raises(BackendError, match=r"no CUDA driver was found"):
             bundle.stream(backend="tensorrt")  # with no engine either, which is no use to build
-
-    def test_no_binding(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.undo()
-        monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-        with pytest.raises(MissingExtraError, match=r"pip install .*\[tensorrt\]"):
-            bundle.stream(backend="tensorrt")
 
     def test_threads_and_providers(self, bundle: Bundle) -> None:
         for options in ({"threads": 2}, {"provider": "cuda"}):
@@ -156,5 +148,6 @@ class TestRefusals:
                 bundle.stream(backend="tensorrt", **options)
 
     def test_whole_sequences(self, bundle: Bundle) -> None:
-        with pytest.raises(BackendError, match="'tensorrt' runs only streams"):
+        add_engine(bundle, "step")
+        with pytest.raises(BackendError, match="no full engine in fp32"):
             bundle.full(backend="tensorrt")

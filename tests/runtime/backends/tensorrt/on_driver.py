@@ -1,6 +1,6 @@
-"""Streams through the real CUDA binding, on whatever driver it finds; test_binding.py gives it libcuda.cpp's.
+"""Streams on whatever CUDA driver is found; test_driver.py gives it libcuda.cpp's.
 
-python -m tests.runtime.backends.tensorrt.on_binding BUNDLE
+python -m tests.runtime.backends.tensorrt.on_driver BUNDLE
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import BackendError
 from multires_edge.runtime import Bundle, open_bundle
-from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice
+from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice, board
+from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.host import HostDevice, HostEngine
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from tests.runtime.backends.tensorrt.bundles import FORMS
@@ -39,7 +41,7 @@ class _DriverMemory:
 
 
 def check_kernels() -> None:
-    """Rows of every width, through the binding's packing of parameters, against numpy."""
+    """Rows of every width, through the packing of parameters, against numpy."""
     for row_bytes in (16, 12, 6, 5):
         pushed = np.random.default_rng(0).integers(0, 256, (25, 3, 2, row_bytes), np.uint8)
         position = np.array([0, 7, 2**40])
@@ -68,9 +70,21 @@ def check_streams(bundle: Bundle, form: str) -> None:
     assert np.allclose(stream.run(x), native.run(x), atol=1e-5)
 
 
+def check_words() -> None:
+    """A device's description, a size beyond 32 bits, and an error."""
+    assert find_gpu() == Gpu("fake", "8.7", 16, 30, board())
+    try:
+        CudaDevice().allocate(1 << 41)
+    except BackendError as error:
+        assert "cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY (2), of the fake driver; stop" in str(error)
+    else:
+        raise AssertionError("two terabytes were allocated")
+
+
 def main() -> None:
     """Check all of it."""
     bundle = open_bundle(sys.argv[1])
+    check_words()
     check_kernels()
     for form in FORMS:
         check_streams(bundle, form)

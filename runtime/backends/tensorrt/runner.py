@@ -1,0 +1,59 @@
+"""TensorRT: whole sequences on an engine of the full graph."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.format.specs import GraphSpec
+from multires_edge.runtime.backends.tensorrt.device import Device, Engine
+from multires_edge.runtime.backends.tensorrt.tensors import check_shape, check_tensors
+
+
+class TensorRtRunner:
+    """A full graph on one engine, with buffers that grow to the longest sequences. One call runs at a time.
+
+    Raises BundleError if the engine is of another graph, InputError for a batch or length outside its
+    profile, BackendError if the device reports an error.
+    """
+
+    def __init__(self, device: Device, engine: Engine, spec: GraphSpec) -> None:
+        check_tensors(engine, spec)
+        self._device, self._engine, self._output = device, engine, spec.outputs[0]
+        self._free = weakref.finalize(self, device.close)
+        device.activate()
+        self._context = engine.context()
+        self._buffers: dict[str, tuple[int, int]] = {}  # size and address
+        self._lock = threading.Lock()
+
+    def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        sample = next(iter(feeds.values()))
+        sizes = {"batch": sample.shape[0], "time": sample.shape[-1]}
+        shape = [sizes[size] if isinstance(size, str) else size for size in self._output.shape]
+        y: NDArray[Any] = np.empty(shape, self._output.dtype)
+        for name, array in feeds.items():
+            check_shape(self._engine, name, array.shape)
+        with self._lock:
+            self._device.activate()
+            for name, array in feeds.items():
+                self._device.upload(self._bind(name, array), array)
+            address = self._bind(self._output.name, y)
+            self._context.enqueue()
+            self._device.download(y, address)
+            self._device.synchronize()
+        return y
+
+    def _bind(self, tensor: str, array: NDArray[Any]) -> int:
+        """Give a tensor its shape and memory. Returns the address."""
+        size, address = self._buffers.get(tensor, (-1, 0))
+        if array.nbytes > size:
+            size = 1 << array.nbytes.bit_length()  # the old buffers are never more than the new one
+            address = self._device.allocate(size)
+            self._buffers[tensor] = size, address
+        self._context.bind(tensor, address, array.shape)
+        return address
