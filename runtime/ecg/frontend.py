@@ -24,7 +24,7 @@ from multires_edge.runtime.ecg.gaps import GapPolicy, Gaps, GapsState
 from multires_edge.runtime.ecg.leads import LeadMap, volts_per
 from multires_edge.runtime.ecg.quality import Flags, Quality, QualityState
 from multires_edge.runtime.ecg.resample import Resampler, ResamplerState, check_rate
-from multires_edge.runtime.ecg.signal import SignalSpec
+from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 
 # Blocks of a recording that are processed in one go.
 _BLOCKS_TOGETHER = 64

@@ -1,10 +1,10 @@
-"""Runs the blocks of several sources through the network: as one batch, or with a stream for each source."""
+"""Runs the blocks of several sources through the network."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,8 @@ from multires_edge.runtime.ecg.frontend import Block
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
 
-# Blocks by source. All sources of one call have blocks of the same lengths.
+# Blocks by source. All sources whose rows are in one batch have blocks of the same lengths.
 Runs = Mapping[int, list[Block]]
-
 
 Packed = Annotated[NDArray[np.uint8], Array("uint8", 1)]
 
@@ -31,101 +30,73 @@ class NetworksState:
     parked: dict[Annotated[str, Pattern("[0-9]{1,9}", "the number of a row")], Packed]
 
 
-class Networks(Protocol):
-    """Runs blocks and keeps the state of every source."""
+class Networks:
+    """The streams of the sources: one whose batch has a row for each source, or one for each source.
+
+    A row without a block in a call is fed zeros. Its state is parked before that and loaded again with its
+    next block.
+    """
+
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self._streams = streams
+        self._parked: dict[int, StreamState] = {}
 
     def run(self, runs: Runs, finished: Collection[int]) -> dict[int, NDArray[np.float32]]:
         """Logits (blocks, labels) at the end of each block, by source.
 
         Other sources keep their state, except the ``finished`` ones, which have no blocks left.
         """
+        logits: dict[int, NDArray[np.float32]] = {}
+        start = 0
+        for stream in self._streams:
+            rows = range(start, start + stream.batch)
+            start += stream.batch
+            if any(row in runs for row in rows):
+                logits |= self._run(stream, rows, runs, finished)
+        return logits
 
-    def save(self) -> NetworksState:
-        """The states of all sources."""
-
-    def load(self, saved: NetworksState) -> None:
-        """Continue from :meth:`save`. Raises StateError."""
-
-
-class SeparateStreams:
-    """A stream of batch 1 for each source."""
-
-    def __init__(self, streams: list[Stream]) -> None:
-        self._streams = streams
-
-    def run(self, runs: Runs, finished: Collection[int]) -> dict[int, NDArray[np.float32]]:
+    def _run(
+        self, stream: Stream, rows: range, runs: Runs, finished: Collection[int]
+    ) -> dict[int, NDArray[np.float32]]:
+        """Run the blocks of the sources ``rows``, which are the rows of the stream's batch."""
+        inputs = {}
+        for i, row in enumerate(rows):
+            if run := runs.get(row):
+                inputs[i] = np.concatenate([block.x for block in run if block.x is not None], 1)
+                parked = self._parked.pop(row, None)
+                if run[0].restart:
+                    stream.reset([i])
+                elif parked is not None:
+                    stream.load_state(parked, [i])
+            elif row not in finished and row not in self._parked:
+                self._parked[row] = stream.save_state([i])
+        x = np.zeros((stream.batch, *next(iter(inputs.values())).shape), np.float32)
+        for i, samples in inputs.items():
+            x[i] = samples
+        y = stream.run(x)
         logits = {}
-        for row, run in runs.items():
-            stream = self._streams[row]
-            if run[0].restart:
-                stream.reset()
-            logits[row] = stream.run(_inputs(run)[None])[0].T[_ends(run)]
+        for i in inputs:
+            run = runs[rows[i]]
+            logits[rows[i]] = y[i].T[np.cumsum([block.length for block in run]) - 1]
             if run[-1].reset:
-                stream.reset()
+                stream.reset([i])
         return logits
 
     def save(self) -> NetworksState:
-        return NetworksState(tuple(_packed(stream.save_state()) for stream in self._streams), {})
-
-    def load(self, saved: NetworksState) -> None:
-        _load(self._streams, saved)
-
-
-class LockstepBatch:
-    """One stream with a row of its batch for each source.
-
-    A source without a block in a call is fed zeros. Its state is parked before that and loaded again with
-    its next block.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._parked: dict[int, StreamState] = {}
-
-    def run(self, runs: Runs, finished: Collection[int]) -> dict[int, NDArray[np.float32]]:
-        stream = self._stream
-        for row in range(stream.batch):
-            if row not in runs and row not in finished and row not in self._parked:
-                self._parked[row] = stream.save_state([row])
-        inputs = {row: _inputs(run) for row, run in runs.items()}
-        x = np.zeros((stream.batch, *next(iter(inputs.values())).shape), np.float32)
-        for row, run in runs.items():
-            x[row] = inputs[row]
-            parked = self._parked.pop(row, None)
-            if run[0].restart:
-                stream.reset([row])
-            elif parked is not None:
-                stream.load_state(parked, [row])
-        logits = stream.run(x)
-        if full := [row for row, run in runs.items() if run[-1].reset]:
-            stream.reset(full)
-        return {row: logits[row].T[_ends(run)] for row, run in runs.items()}
-
-    def save(self) -> NetworksState:
+        """The states of all sources."""
         parked = {str(row): _packed(state) for row, state in self._parked.items()}
-        return NetworksState((_packed(self._stream.save_state()),), parked)
+        return NetworksState(tuple(_packed(stream.save_state()) for stream in self._streams), parked)
 
     def load(self, saved: NetworksState) -> None:
+        """Continue from :meth:`save`. Raises StateError."""
+        if len(saved.networks) != len(self._streams):
+            raise StateError(f"the state has {len(saved.networks)} networks, expected {len(self._streams)}")
         parked = {int(row): _unpacked(state) for row, state in saved.parked.items()}
         for row, state in parked.items():
-            self._stream.check_state(state, [row])
-        _load([self._stream], saved)
+            self._streams[0].check_state(state, [row])
+        for stream, packed in zip(self._streams, saved.networks, strict=True):
+            stream.load_state(_unpacked(packed))
         self._parked = parked
-
-
-def _inputs(run: list[Block]) -> NDArray[np.float32]:
-    return np.concatenate([block.x for block in run if block.x is not None], 1)
-
-
-def _ends(run: list[Block]) -> NDArray[np.intp]:
-    return np.cumsum([block.length for block in run]) - 1
-
-
-def _load(streams: list[Stream], saved: NetworksState) -> None:
-    if len(saved.networks) != len(streams):
-        raise StateError(f"the state has {len(saved.networks)} networks, expected {len(streams)}")
-    for stream, state in zip(streams, saved.networks, strict=True):
-        stream.load_state(_unpacked(state))
 
 
 def _packed(state: StreamState) -> Packed:

@@ -173,7 +173,7 @@ class Session:
         return SessionState(
             streams=self._streams.save(),
             sources=tuple(source.identity() for source in self._sources),
-            positions=tuple(source.save() for source in self._sources),
+            positions=tuple(plain(source.save()) for source in self._sources),
             finished=tuple(self._finished),
             faults=tuple(self.faults),
         )
@@ -187,7 +187,7 @@ class Session:
             raise StateError(f"the state is not of {len(mine)} sources")
         for source, position in zip(self._sources, saved.positions, strict=True):
             try:
-                source.load(position)
+                source.load(read_fields(source.Position, position))
             except FieldError as error:
                 raise StateError(f"the state of {source.signal.name}: {error}") from error
         self._streams.load(saved.streams)

@@ -18,11 +18,10 @@ from multires_edge.runtime.ecg.decision import Decision, Event, Timing
 from multires_edge.runtime.ecg.frontend import Block, FrontEnd, FrontEndState
 from multires_edge.runtime.ecg.gaps import GapPolicy
 from multires_edge.runtime.ecg.leads import LeadMap
-from multires_edge.runtime.ecg.networks import LockstepBatch, Networks, NetworksState, SeparateStreams
+from multires_edge.runtime.ecg.networks import Networks, NetworksState
 from multires_edge.runtime.ecg.settings import Pool, StreamOptions, parse_duration, whole_steps
-from multires_edge.runtime.ecg.signal import SignalSpec
+from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 from multires_edge.runtime.ecg.thresholds import Alarms, AlarmsState
-from multires_edge.runtime.stream import Stream
 
 # A recording at full speed has several decisions ready. One call of the network for all of them, up to this
 # number of steps, costs less than a call for each.
@@ -91,17 +90,11 @@ class EcgStreams:
         self._on_samples = on_samples
 
     def _open_networks(self, bundle: Bundle, options: StreamOptions) -> Networks:
-        def stream(batch: int) -> Stream:
-            return bundle.stream(
-                batch, backend=options.backend, precision=options.precision, pool=self._pool.pool
-            )
-
-        count = len(self._fronts)
+        batches = [len(self._fronts)] if self._lockstep else [1] * len(self._fronts)
+        backend, precision, pool = options.backend, options.precision, self._pool.pool
         try:
-            return (
-                LockstepBatch(stream(count))
-                if self._lockstep
-                else SeparateStreams([stream(1) for _ in range(count)])
+            return Networks(
+                [bundle.stream(n, backend=backend, precision=precision, pool=pool) for n in batches]
             )
         except FixedPoolingError as error:
             if options.pool is not None:

@@ -18,8 +18,7 @@ from multires_edge.base.errors import DataError, InputError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.settings import StreamOptions
-from multires_edge.runtime.ecg.signal import SignalSpec
-from multires_edge.runtime.ecg.sources.protocol import Samples
+from multires_edge.runtime.ecg.sources.protocol import Samples, SignalSpec
 from multires_edge.runtime.ecg.streams import EcgStream
 from multires_edge.runtime.evaluation.diagnostic import Rate, auroc, diagnostic_rates, youden_threshold
 from multires_edge.runtime.evaluation.pieces import Recording

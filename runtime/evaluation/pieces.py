@@ -15,8 +15,7 @@ from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.ecg.frontend import Block, FrontEnd
 from multires_edge.runtime.ecg.quality import FILLED
-from multires_edge.runtime.ecg.signal import SignalSpec
-from multires_edge.runtime.ecg.sources.protocol import Missing, Samples
+from multires_edge.runtime.ecg.sources.protocol import Missing, Samples, SignalSpec
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Recording:
         """The number of samples. Raises DataError."""
         if self.known_length is not None:
             return self.known_length
-        return sum(len(part.values) if isinstance(part, Samples) else part.count for part in self.parts())
+        return sum(part.count for part in self.parts())
 
 
 class RecordPieces:

@@ -16,9 +16,8 @@ from multires_edge.base.errors import DataError
 from multires_edge.format.card import Card, Preprocessing
 from multires_edge.format.config import ModelConfig
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.opening import find_records, open_source, read_through
-from multires_edge.runtime.ecg.sources.protocol import Samples
+from multires_edge.runtime.ecg.sources.protocol import Samples, SignalSpec
 from multires_edge.runtime.ecg.streams import preprocessing_of
 from multires_edge.runtime.evaluation.dataset import Dataset, load_file
 from multires_edge.runtime.evaluation.pieces import Recording, RecordPieces

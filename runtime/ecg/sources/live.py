@@ -12,15 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from multires_edge.base.errors import DataError
-from multires_edge.format.fields import plain, read_fields
-from multires_edge.runtime.ecg.signal import SignalSpec
-from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
+from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples, Source
 from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser, ParserState
 
 # Seconds of samples that may wait for the network.
@@ -51,11 +48,13 @@ class _Packet:
 
 
 @dataclass(frozen=True)
-class _LiveState:
+class LivePosition:
+    """The lines of the pieces that were read."""
+
     parser: ParserState
 
 
-class LiveSource:
+class LiveSource(Source):
     """Receives lines from a file descriptor or a socket in its own thread.
 
     ``connect`` opens a connection, and opens it again if ``given`` allows the device to be away. Samples that
@@ -64,8 +63,8 @@ class LiveSource:
     pipe, waits for room instead.
     """
 
+    Position = LivePosition
     live = True
-    length: int | None = None
 
     def __init__(
         self,
@@ -77,7 +76,6 @@ class LiveSource:
         self._connect, self._connection = connect, connect()
         self._closed = threading.Event()
         self._away_since: float | None = None
-        self.ended = False
         self._given, self._name = given, name
         self._parsers: list[LineParser] = []  # empty before the first line
         self._rest = b""
@@ -101,7 +99,7 @@ class LiveSource:
         if not self._parsers:
             self.close()
             raise DataError(self._error or f"{name}: ended before its first line")
-        self.signal: SignalSpec = self._parsers[0].signal
+        self.signal = self._parsers[0].signal
         self._saved = self._parsers[0].save()
 
     def read(self, count: int) -> list[Piece]:
@@ -240,7 +238,7 @@ class LiveSource:
 
     def _put(self, pieces: list[Piece], *, last: bool = False) -> None:
         parser = self._parsers[0]
-        size, rate = _samples(pieces), parser.signal.rate
+        size, rate = sum(piece.count for piece in pieces), parser.signal.rate
         with self._room:
             if self._full(size) and not last:
                 since = time.monotonic() - self._held - self._queue[0].came
@@ -266,17 +264,13 @@ class LiveSource:
         self._room.wait_for(lambda: self._closed.is_set() or not self._full(size))
         self._held += time.monotonic() - started
 
-    def identity(self) -> dict[str, Any]:
-        return self.signal.identity() | {"unit": self.signal.unit}
+    def save(self) -> LivePosition:
+        return LivePosition(self._saved)
 
-    def save(self) -> dict[str, Any]:
-        state: dict[str, Any] = plain(_LiveState(self._saved))
-        return state
-
-    def load(self, saved: dict[str, Any]) -> None:
+    def load(self, saved: LivePosition) -> None:
         """Continue from a saved state, before the first read. Lines that it has seen are dropped as late."""
-        self._saved = read_fields(_LiveState, saved).parser
-        self._parsers[0].load(self._saved)
+        self._saved = saved.parser
+        self._parsers[0].load(saved.parser)
 
     def close(self) -> None:
         with self._room:
@@ -339,10 +333,3 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
             some = [Samples(np.concatenate([run.values for run in runs]), runs[-1].arrived)]
         joined += some
     return joined
-
-
-def _samples(pieces: list[Piece]) -> int:
-    return sum(
-        len(piece.values) if isinstance(piece, Samples) else piece.count if isinstance(piece, Missing) else 0
-        for piece in pieces
-    )

@@ -26,9 +26,9 @@ def open_source(spec: str, given: Format | None = None) -> Source:
     path = Path(spec)
     suffix = path.suffix.casefold()
     if suffix == ".edf":
-        return records.RecordSource(records.EdfRecord(path))
+        return records.RecordSource(records.open_edf(path))
     if suffix == ".npz":
-        return records.RecordSource(records.NpzRecord(path, given))
+        return records.RecordSource(records.open_npz(path, given))
     if suffix in (".csv", ".jsonl", ".ndjson", ".txt"):
         return text.TextFileSource(path, given)
     if suffix in (".hea", ".dat"):
@@ -38,7 +38,7 @@ def open_source(spec: str, given: Format | None = None) -> Source:
             f"{spec}: no such source, expected a WFDB record, an .edf, .npz, .csv or .jsonl file, - for "
             "standard input, or tcp://HOST:PORT"
         )
-    return records.RecordSource(records.WfdbRecord(path))
+    return records.RecordSource(records.open_wfdb(path))
 
 
 def find_records(folder: Path) -> list[Path]:

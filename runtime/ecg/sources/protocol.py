@@ -1,17 +1,31 @@
-"""The interface of a source of samples, and the pieces that it returns."""
+"""A source of samples, what it says of its signal, and the pieces that it returns."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import MissingExtraError
-from multires_edge.runtime.ecg.signal import SignalSpec
+
+
+@dataclass(frozen=True)
+class SignalSpec:
+    """The leads of a source in order, its rate in Hz, and one unit for all leads or one per lead."""
+
+    leads: Sequence[str]
+    rate: float = 500.0
+    unit: str | Sequence[str] = "mV"
+    name: str = "ecg"
+
+    def identity(self) -> dict[str, Any]:
+        """The values that must not differ if a saved state of the source is to fit."""
+        return {"source": self.name, "leads": list(self.leads), "rate": self.rate}
 
 
 @dataclass(frozen=True)
@@ -20,6 +34,10 @@ class Samples:
 
     values: NDArray[np.float64]
     arrived: float | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.values)
 
 
 @dataclass(frozen=True)
@@ -36,39 +54,47 @@ class Note:
     kind: str
     details: dict[str, Any] = field(default_factory=dict)
     fault: bool = False
+    count: ClassVar[int] = 0
 
 
 Piece = Samples | Missing | Note
 
 
-class Source(Protocol):
+class Source(ABC):
     """A source of samples, read in pieces by one thread at a time.
 
     A ``live`` source receives its samples from a device. A source that has ``ended`` has no further samples.
-    ``length`` is the number of samples of a recording, or None if it is unknown before the end.
+    ``length`` is the number of samples of a recording, or None if it is unknown before the end. ``Position``
+    is a dataclass, whose fields a state file has.
     """
 
+    Position: ClassVar[type[Any]]
     signal: SignalSpec
-    live: bool
-    ended: bool
-    length: int | None
+    live = False
+    ended = False
+    length: int | None = None
 
+    @abstractmethod
     def read(self, count: int) -> list[Piece]:
         """The next ``count`` samples, or fewer at the end. A live source never waits for samples."""
 
-    def expect(self, count: int, wake: Callable[[], None]) -> None:
-        """Call ``wake``, in any thread, when ``count`` samples are there or the source has ended."""
+    @abstractmethod
+    def save(self) -> Any:
+        """The position after the samples that were read."""
+
+    @abstractmethod
+    def load(self, saved: Any) -> None:
+        """Continue from the position of :meth:`save`. Raises StateError."""
 
     def identity(self) -> dict[str, Any]:
         """The values that must not differ if a saved state is to fit."""
+        return self.signal.identity() | {"unit": self.signal.unit}
 
-    def save(self) -> dict[str, Any]:
-        """The position after the samples that were read."""
+    def expect(self, count: int, wake: Callable[[], None]) -> None:
+        """Call ``wake``, in any thread, when ``count`` samples are there or the source has ended."""
+        wake()
 
-    def load(self, saved: dict[str, Any]) -> None:
-        """Continue from the position of :meth:`save`."""
-
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027, most recordings need not be closed
         """Close files, sockets and threads."""
 
 

@@ -2,52 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, StateError
 from multires_edge.format.arrays import read_arrays
-from multires_edge.format.fields import Natural, plain, read_fields
+from multires_edge.format.fields import Natural
 from multires_edge.runtime.ecg.leads import volts_per
-from multires_edge.runtime.ecg.signal import SignalSpec
-from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, require
+from multires_edge.runtime.ecg.sources.protocol import (
+    Format,
+    Note,
+    Piece,
+    Samples,
+    SignalSpec,
+    Source,
+    require,
+)
 
 # Samples per read: opening the file for each decision would take longer than the decision.
 _READ_AHEAD = 1 << 15
 
 
-class Record(Protocol):
-    """A recording of ``length`` samples. ``problem`` is a fault that does not prevent reading."""
+@dataclass(frozen=True)
+class Record:
+    """A recording of ``length`` samples. ``problem`` is a fault that does not prevent reading.
+
+    ``read`` returns the samples (stop - start, leads) from ``start`` to ``stop``. It raises any exception if
+    they cannot be read.
+    """
 
     signal: SignalSpec
     length: int
-    problem: str | None
-
-    def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Samples (stop - start, leads). Raises any exception if they cannot be read."""
+    read: Callable[[int, int], NDArray[np.float64]]
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
-class _RecordState:
+class RecordPosition:
+    """The number of samples that were read."""
+
     position: Natural
     ended: bool
 
 
-class RecordSource:
+class RecordSource(Source):
     """A recording as a source. If the file is damaged, it ends there with a fault."""
 
-    live = False
+    Position = RecordPosition
 
     def __init__(self, record: Record) -> None:
         self.signal = record.signal
-        self.length: int | None = record.length
-        self.ended = False
+        self.length: int = record.length
         self._record = record
         self._position = 0
         self._buffer: NDArray[np.float64] = np.empty((0, len(self.signal.leads)))
@@ -59,7 +71,7 @@ class RecordSource:
         broken: Exception | None = None
         if len(self._buffer) < count:
             start = self._position + len(self._buffer)
-            stop = min(start + max(count, _READ_AHEAD), self._record.length)
+            stop = min(start + max(count, _READ_AHEAD), self.length)
             more, broken = self._readable(start, stop)
             self._buffer = np.concatenate([self._buffer, more])
         values, self._buffer = self._buffer[:count], self._buffer[count:]
@@ -67,15 +79,13 @@ class RecordSource:
         if len(values):
             pieces.append(Samples(values))
         if broken is not None and not len(self._buffer):
-            reason = " ".join(str(broken).split())[:200] or type(broken).__name__
-            pieces.append(
-                self._truncated(f"of {self._record.length} samples, {self._position} can be read ({reason})")
-            )
             self.ended = True
-        elif self._position >= self._record.length:
+            read = f"of {self.length} samples, {self._position} can be read ({_reason(broken)[:200]})"
+            pieces.append(Note("truncated", {"message": read}, fault=True))
+        elif self._position >= self.length:
+            self.ended = True
             if self._record.problem:
-                pieces.append(self._truncated(self._record.problem))
-            self.ended = True
+                pieces.append(Note("truncated", {"message": self._record.problem}, fault=True))
         return pieces
 
     def _readable(self, start: int, stop: int) -> tuple[NDArray[np.float64], Exception | None]:
@@ -102,136 +112,115 @@ class RecordSource:
             raise ValueError(f"{values.shape[0]} samples, expected {stop - start}")
         return values
 
-    def _truncated(self, message: str) -> Note:
-        return Note("truncated", {"message": message}, fault=True)
-
-    def expect(self, count: int, wake: Callable[[], None]) -> None:
-        wake()
-
     def identity(self) -> dict[str, Any]:
-        return self.signal.identity() | {"samples": self._record.length}
+        return self.signal.identity() | {"samples": self.length}
 
-    def save(self) -> dict[str, Any]:
-        state: dict[str, Any] = plain(_RecordState(self._position, self.ended))
-        return state
+    def save(self) -> RecordPosition:
+        return RecordPosition(self._position, self.ended)
 
-    def load(self, saved: dict[str, Any]) -> None:
-        state = read_fields(_RecordState, saved)
-        if state.position > self._record.length:
+    def load(self, saved: RecordPosition) -> None:
+        if saved.position > self.length:
             raise StateError(
-                f"{self.signal.name}: has {self._record.length} samples, but {state.position} were read when "
-                "the state was saved"
+                f"{self.signal.name}: has {self.length} samples, but {saved.position} were read when the "
+                "state was saved"
             )
-        self._position, self.ended = state.position, state.ended
+        self._position, self.ended = saved.position, saved.ended
         self._buffer = self._buffer[:0]
 
-    def close(self) -> None:
-        pass
 
-
-class WfdbRecord:
+def open_wfdb(path: Path) -> Record:
     """A PhysioNet record, by its path without suffix."""
+    require("wfdb", "reading WFDB recordings")
+    import wfdb
 
-    def __init__(self, path: Path) -> None:
-        require("wfdb", "reading WFDB recordings")
-        import wfdb
+    name = str(path)
+    whole: NDArray[np.float64] | None = None
+    with _refused(f"{path}: not a WFDB record"):
+        _check_ascii(path)
+        header = wfdb.rdheader(name)
+        if isinstance(header, wfdb.MultiRecord):
+            header = wfdb.rdrecord(name, sampto=1)
+        # A header may omit the length. wfdb then has to read the whole record.
+        if not header.sig_len:
+            header = wfdb.rdrecord(name)
+            whole = np.asarray(header.p_signal, np.float64)
+        length = int(wfdb.rdheader(name).sig_len or header.sig_len)
+        leads, units = [str(x) for x in header.sig_name], [str(x) for x in header.units]
+        signal = SignalSpec(leads, float(header.fs), units, name)
 
-        self._path = str(path)
-        self._rdrecord = wfdb.rdrecord
-        self.problem: str | None = None
-        try:
-            _check_ascii(path)
-            header = wfdb.rdheader(self._path)
-            if isinstance(header, wfdb.MultiRecord):
-                header = wfdb.rdrecord(self._path, sampto=1)
-            # A header may omit the length. wfdb then has to read the whole record.
-            self._whole: NDArray[np.float64] | None = None
-            if not header.sig_len:
-                header = wfdb.rdrecord(self._path)
-                self._whole = np.asarray(header.p_signal, np.float64)
-            length = int(wfdb.rdheader(self._path).sig_len or header.sig_len)
-            names, units = [str(x) for x in header.sig_name], [str(x) for x in header.units]
-            self.signal = SignalSpec(names, float(header.fs), units, str(path))
-        except DataError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{path}: not a WFDB record, or damaged ({reason})") from error
-        self.length = length
+    def read(start: int, stop: int) -> NDArray[np.float64]:
+        if whole is not None:
+            return whole[start:stop]
+        return np.asarray(wfdb.rdrecord(name, sampfrom=start, sampto=stop).p_signal, np.float64)
 
-    def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        if self._whole is not None:
-            return self._whole[start:stop]
-        record = self._rdrecord(self._path, sampfrom=start, sampto=stop)
-        return np.asarray(record.p_signal, np.float64)
+    return Record(signal, length, read)
 
 
-class EdfRecord:
+def open_edf(path: Path) -> Record:
     """A continuous EDF or EDF+ file: its signals in volts that have the rate of the first one."""
+    require("edfio", "reading EDF recordings")
+    import edfio
 
-    def __init__(self, path: Path) -> None:
-        require("edfio", "reading EDF recordings")
-        import edfio
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    with _refused(f"{path}: not an EDF file"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        edf = edfio.read_edf(path, lazy_load_data=True)
+        continuous = edf.is_continuous
+    if not continuous:
+        raise DataError(f"{path}: is discontinuous (EDF+D), expected EDF+C; convert it")
+    signals = [signal for signal in edf.signals if _in_volts(signal.physical_dimension)]
+    signals = [each for each in signals if each.sampling_frequency == signals[0].sampling_frequency]
+    if not signals:
+        raise DataError(f"{path}: has no signal in uV, mV or V")
+    rate = float(signals[0].sampling_frequency)
+    leads, units = [each.label for each in signals], [each.physical_dimension for each in signals]
+    texts = [str(warning.message) for warning in caught]
+    broken = [text for text in texts if "truncated" in text or "header" in text]
 
-        if not path.is_file():
-            raise DataError(f"{path}: no such file")
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                edf = edfio.read_edf(path, lazy_load_data=True)
-                continuous = edf.is_continuous
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{path}: not an EDF file, or damaged ({reason})") from error
-        if not continuous:
-            raise DataError(f"{path}: is discontinuous (EDF+D), expected EDF+C; convert it")
-        signals = [signal for signal in edf.signals if _in_volts(signal.physical_dimension)]
-        self._signals = [s for s in signals if s.sampling_frequency == signals[0].sampling_frequency]
-        if not self._signals:
-            raise DataError(f"{path}: has no signal in uV, mV or V")
-        rate = float(self._signals[0].sampling_frequency)
-        names = [signal.label for signal in self._signals]
-        units = [signal.physical_dimension for signal in self._signals]
-        self.signal = SignalSpec(names, rate, units, str(path))
-        self.length = int(edf.num_data_records) * int(self._signals[0].samples_per_data_record)
-        broken = [
-            str(w.message) for w in caught if "truncated" in str(w.message) or "header" in str(w.message)
-        ]
-        self.problem = " ".join(broken) or None
+    def read(start: int, stop: int) -> NDArray[np.float64]:
+        return np.stack([each.get_data_slice(start / rate, stop / rate) for each in signals], 1)
 
-    def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        rate = self.signal.rate
-        return np.stack([s.get_data_slice(start / rate, stop / rate) for s in self._signals], 1)
+    length = int(edf.num_data_records) * int(signals[0].samples_per_data_record)
+    return Record(SignalSpec(leads, rate, units, str(path)), length, read, " ".join(broken) or None)
 
 
-class NpzRecord:
+def open_npz(path: Path, given: Format) -> Record:
     """An .npz file with ``samples`` (n, leads), ``leads``, ``rate`` in Hz and ``unit``, read as a whole."""
+    arrays = read_arrays(path)
+    try:
+        samples = arrays["samples"]
+        leads = [str(x) for x in arrays["leads"].flat] if "leads" in arrays else list(given.leads or ())
+        rate = float(arrays["rate"]) if "rate" in arrays else given.rate
+        unit = str(arrays["unit"]) if "unit" in arrays else given.unit
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: has {sorted(arrays)}, expected samples (n, leads), leads, rate and unit"
+        ) from error
+    if samples.ndim != 2 or samples.dtype.kind not in "fiu" or samples.shape[1] != len(leads):
+        raise DataError(
+            f"{path}: samples are {samples.dtype} {samples.shape}, expected numbers (n, leads) with "
+            f"{len(leads)} leads"
+        )
+    if rate is None or unit is None:
+        raise DataError(f"{path}: has no {'rate' if rate is None else 'unit'}; give --rate and --unit")
+    signal = SignalSpec(leads, rate, unit, str(path))
+    return Record(signal, len(samples), lambda start, stop: np.asarray(samples[start:stop], np.float64))
 
-    def __init__(self, path: Path, given: Format) -> None:
-        arrays = read_arrays(path)
-        try:
-            samples = arrays["samples"]
-            leads = [str(x) for x in arrays["leads"].flat] if "leads" in arrays else list(given.leads or ())
-            rate = float(arrays["rate"]) if "rate" in arrays else given.rate
-            unit = str(arrays["unit"]) if "unit" in arrays else given.unit
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{path}: has {sorted(arrays)}, expected samples (n, leads), leads, rate and unit"
-            ) from error
-        if samples.ndim != 2 or samples.dtype.kind not in "fiu" or samples.shape[1] != len(leads):
-            raise DataError(
-                f"{path}: samples are {samples.dtype} {samples.shape}, expected numbers (n, leads) with "
-                f"{len(leads)} leads"
-            )
-        if rate is None or unit is None:
-            raise DataError(f"{path}: has no {'rate' if rate is None else 'unit'}; give --rate and --unit")
-        self._samples = samples
-        self.signal = SignalSpec(leads, rate, unit, str(path))
-        self.length = len(samples)
-        self.problem: str | None = None
 
-    def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        return np.asarray(self._samples[start:stop], np.float64)
+@contextlib.contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """Raise what a library raises, which can be any exception, as a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{what}, or damaged ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _in_volts(unit: str) -> bool:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,17 @@ from typing import Any
 import numpy as np
 
 from multires_edge.base.errors import DataError, InputError, StateError
-from multires_edge.format.fields import Natural, plain, read_fields
+from multires_edge.format.fields import Natural
 from multires_edge.runtime.ecg.resample import check_rate
-from multires_edge.runtime.ecg.signal import SignalSpec
-from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
+from multires_edge.runtime.ecg.sources.protocol import (
+    Format,
+    Missing,
+    Note,
+    Piece,
+    Samples,
+    SignalSpec,
+    Source,
+)
 from multires_edge.runtime.ecg.sources.timeline import LATEST, Timeline, TimelineState
 
 LONGEST_LINE = 1 << 20
@@ -86,6 +92,8 @@ class LineParser:
         self._lines = self.header_lines
         self._bad = 0
         self._rows: list[list[float]] = []
+        self._pieces: list[Piece] = []
+        self._arrived: float | None = None
 
     @property
     def timed(self) -> bool:
@@ -94,7 +102,7 @@ class LineParser:
 
     def parse(self, lines: list[bytes], arrived: float | None = None) -> list[Piece]:
         """Convert lines to pieces."""
-        pieces: list[Piece] = []
+        self._arrived = arrived
         for line in lines:
             self._lines += 1
             plain = line.removeprefix(_BOM) if self._lines == 1 else line
@@ -103,24 +111,25 @@ class LineParser:
             try:
                 time, rows = self._json_line(plain) if self._json else self._csv_line(plain)
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
-                self._refuse(pieces, arrived, str(error))
+                self._refuse(str(error))
                 continue
-            if self._bad > 1:
-                self._flush(pieces, arrived)
-            self._end_of_bad(pieces, self._lines - 1)
+            self._end_of_bad(self._lines - 1)
             if time is not None:
-                rows = self._place(pieces, arrived, time, rows)
+                rows = self._place(time, rows)
             self._rows += rows
             if len(self._rows) >= _SAMPLES_AT_ONCE:
-                self._flush(pieces, arrived)
-        self._flush(pieces, arrived)
-        return pieces
+                self._flush()
+        self._flush()
+        return self._taken()
 
     def finish(self) -> list[Piece]:
         """The events that the next good line would have reported."""
-        pieces: list[Piece] = []
-        self._end_of_bad(pieces, self._lines)
-        return [*pieces, *(Note(kind, details) for kind, details in self._timeline.finish())]
+        self._end_of_bad(self._lines)
+        return self._taken() + self._timeline.finish()
+
+    def _taken(self) -> list[Piece]:
+        pieces, self._pieces = self._pieces, []
+        return pieces
 
     def _csv_line(self, line: bytes) -> tuple[float | None, list[list[float]]]:
         fields = line.split(b",")
@@ -155,33 +164,33 @@ class LineParser:
             raise DataError(f"{name}: starts with {first[:60]!r}, which is not JSON ({error})") from error
         return header if isinstance(header, dict) else {}
 
-    def _place(
-        self, pieces: list[Piece], arrived: float | None, time: float, rows: list[list[float]]
-    ) -> list[list[float]]:
+    def _place(self, time: float, rows: list[list[float]]) -> list[list[float]]:
         missing, late, events = self._timeline.place(time, len(rows))
         if missing or events:
-            self._flush(pieces, arrived)
-            pieces += [Note(kind, details) for kind, details in events]
+            self._flush()
+            self._pieces += events
         if missing:
-            pieces.append(Missing(missing))
+            self._pieces.append(Missing(missing))
         return rows[late:]
 
-    def _refuse(self, pieces: list[Piece], arrived: float | None, reason: str) -> None:
-        self._flush(pieces, arrived)
+    def _refuse(self, reason: str) -> None:
+        self._flush()
         self._bad += 1
         if self._bad == 1:  # consecutive bad lines are counted
-            pieces.append(Note("bad_line", {"line": self._lines, "message": " ".join(reason.split())[:200]}))
+            message = " ".join(reason.split())[:200]
+            self._pieces.append(Note("bad_line", {"line": self._lines, "message": message}))
         if not self._timed:
-            pieces.append(Missing(1))
+            self._pieces.append(Missing(1))
 
-    def _end_of_bad(self, pieces: list[Piece], until: int) -> None:
+    def _end_of_bad(self, until: int) -> None:
         if self._bad > 1:
-            pieces.append(Note("bad_lines", {"lines": self._bad, "until": until}))
+            self._flush()
+            self._pieces.append(Note("bad_lines", {"lines": self._bad, "until": until}))
         self._bad = 0
 
-    def _flush(self, pieces: list[Piece], arrived: float | None) -> None:
+    def _flush(self) -> None:
         if self._rows:
-            pieces.append(Samples(np.array(self._rows, np.float64), arrived))
+            self._pieces.append(Samples(np.array(self._rows, np.float64), self._arrived))
             self._rows = []
 
     def save(self) -> ParserState:
@@ -193,17 +202,18 @@ class LineParser:
 
 
 @dataclass(frozen=True)
-class _FileState:
+class FilePosition:
+    """The number of bytes that were read."""
+
     offset: Natural
     ended: bool
     parser: ParserState
 
 
-class TextFileSource:
+class TextFileSource(Source):
     """A text file, read from its start to its end."""
 
-    live = False
-    length: int | None = None
+    Position = FilePosition
 
     def __init__(self, path: Path, given: Format) -> None:
         try:
@@ -215,7 +225,6 @@ class TextFileSource:
         if not self._parser.header_lines:
             self._file.seek(0)
         self.signal = self._parser.signal
-        self.ended = False
         self._path = path
 
     def read(self, count: int) -> list[Piece]:
@@ -232,27 +241,19 @@ class TextFileSource:
         pieces = self._parser.parse(lines)
         return pieces + self._parser.finish() if self.ended else pieces
 
-    def expect(self, count: int, wake: Callable[[], None]) -> None:
-        wake()
+    def save(self) -> FilePosition:
+        return FilePosition(self._file.tell(), self.ended, self._parser.save())
 
-    def identity(self) -> dict[str, Any]:
-        return self.signal.identity() | {"unit": self.signal.unit}
-
-    def save(self) -> dict[str, Any]:
-        state: dict[str, Any] = plain(_FileState(self._file.tell(), self.ended, self._parser.save()))
-        return state
-
-    def load(self, saved: dict[str, Any]) -> None:
-        state = read_fields(_FileState, saved)
+    def load(self, saved: FilePosition) -> None:
         size = os.fstat(self._file.fileno()).st_size
-        if size < state.offset:
+        if size < saved.offset:
             raise StateError(
-                f"{self._path}: has {size} bytes, but {state.offset} were read when the state was saved; "
+                f"{self._path}: has {size} bytes, but {saved.offset} were read when the state was saved; "
                 "restore the file, or move the state away"
             )
-        self._file.seek(state.offset)
-        self.ended = state.ended
-        self._parser.load(state.parser)
+        self._file.seek(saved.offset)
+        self.ended = saved.ended
+        self._parser.load(saved.parser)
 
     def close(self) -> None:
         self._file.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from multires_edge.format.fields import Between, Natural
+from multires_edge.runtime.ecg.sources.protocol import Note
 
 # In seconds. The resolution of larger floats is too coarse for samples.
 LATEST = 1e12
@@ -33,13 +34,12 @@ class Timeline:
         self._next: float | None = None  # the time of the next sample
         self._late = 0
 
-    def place(self, time: float, count: int) -> tuple[int, int, list[tuple[str, dict[str, Any]]]]:
+    def place(self, time: float, count: int) -> tuple[int, int, list[Note]]:
         """Place ``count`` samples, the first of them at ``time``.
 
         Returns the number of missing samples before them, the number of late samples at their start, and the
         events to report.
         """
-        events: list[tuple[str, dict[str, Any]]] = []
         if self._next is None:
             self._next = time
         off = time - self._next
@@ -47,38 +47,31 @@ class Timeline:
         if samples < 0:
             late = min(count, -samples)
             self._late += late
-            if self._late < _LONGEST_LATE * self._rate and late == count:
-                return 0, count, events
-            if self._late >= _LONGEST_LATE * self._rate:
-                self._report_late(events)
-                events.append(("clock", {"message": f"the clock was set back by {-off:.3f} s"}))
-                self._next = time + count / self._rate
-                return 0, 0, events
-            self._report_late(events)
+            set_back = self._late >= _LONGEST_LATE * self._rate
+            if late == count and not set_back:
+                return 0, count, []
+            events = self.finish()
+            if set_back:
+                events.append(Note("clock", {"message": f"the clock was set back by {-off:.3f} s"}))
+                self._next, late = time, 0
             self._next += (count - late) / self._rate
             return 0, late, events
-        self._report_late(events)
+        events = self.finish()
         if off > _LONGEST_GAP:
-            events.append(("clock", {"message": f"the clock jumped by {off:.3f} s"}))
+            events.append(Note("clock", {"message": f"the clock jumped by {off:.3f} s"}))
             self._next, samples = time, 0
         elif samples:
-            events.append(("gap", {"seconds": round(samples / self._rate, 6)}))
+            events.append(Note("gap", {"seconds": round(samples / self._rate, 6)}))
             self._next = time
         else:
             self._next += _FOLLOWING * off
         self._next += count / self._rate
         return samples, 0, events
 
-    def finish(self) -> list[tuple[str, dict[str, Any]]]:
-        """The events that the next sample would have reported."""
-        events: list[tuple[str, dict[str, Any]]] = []
-        self._report_late(events)
-        return events
-
-    def _report_late(self, events: list[tuple[str, dict[str, Any]]]) -> None:
-        if self._late:
-            events.append(("late", {"samples": self._late}))
-            self._late = 0
+    def finish(self) -> list[Note]:
+        """The late samples so far as an event, if there are any."""
+        late, self._late = self._late, 0
+        return [Note("late", {"samples": late})] if late else []
 
     def save(self) -> TimelineState:
         return TimelineState(self._next, self._late)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,16 @@ from multires_edge.base.errors import StateError
 from multires_edge.runtime import Bundle
 from multires_edge.runtime.ecg.output import FileOutput
 from multires_edge.runtime.ecg.session import Checkpoint, Checkpointer, Session
-from multires_edge.runtime.ecg.signal import SignalSpec
 from multires_edge.runtime.ecg.sources.opening import open_source
-from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
+from multires_edge.runtime.ecg.sources.protocol import (
+    Format,
+    Missing,
+    Note,
+    Piece,
+    Samples,
+    SignalSpec,
+    Source,
+)
 from multires_edge.runtime.ecg.state_file import StateFile
 from multires_edge.runtime.ecg.streams import EcgStreams
 from tests.hostile import put
@@ -168,35 +175,30 @@ def test_a_hostile_state(
     assert "\n" not in str(caught.value)
 
 
-class Scripted:
+@dataclass(frozen=True)
+class Nowhere:
+    """The position of a source that cannot be read again."""
+
+
+class Scripted(Source):
     """A live source that does what it is told, one list of pieces a read."""
 
+    Position = Nowhere
     live = True
-    length: int | None = None
 
     def __init__(self, name: str, script: list[list[Piece]]) -> None:
         self.signal = SignalSpec(["I", "II"], 250, "mV", name)
         self._script = script
-        self.ended = False
 
     def read(self, count: int) -> list[Piece]:
         pieces = self._script.pop(0)
         self.ended = not self._script
         return pieces
 
-    def expect(self, count: int, wake: Any) -> None:
-        wake()
+    def save(self) -> Nowhere:
+        return Nowhere()
 
-    def identity(self) -> dict[str, Any]:
-        return {}
-
-    def save(self) -> dict[str, Any]:
-        return {}
-
-    def load(self, saved: dict[str, Any]) -> None:
-        pass
-
-    def close(self) -> None:
+    def load(self, saved: Nowhere) -> None:
         pass
 
 

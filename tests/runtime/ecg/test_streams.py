@@ -16,7 +16,7 @@ from scipy.signal import resample_poly
 from multires_edge.base.errors import BackendError, DataError, InputError, MultiresError, StateError
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.decision import Decision, Event
-from multires_edge.runtime.ecg.signal import SignalSpec
+from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
 from tests.runtime.conftest import CARD, beats
 

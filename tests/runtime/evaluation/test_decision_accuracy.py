@@ -11,8 +11,7 @@ import pytest
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.runtime import Bundle, EcgStream
 from multires_edge.runtime.ecg.settings import StreamOptions
-from multires_edge.runtime.ecg.signal import SignalSpec
-from multires_edge.runtime.ecg.sources.protocol import Samples
+from multires_edge.runtime.ecg.sources.protocol import Samples, SignalSpec
 from multires_edge.runtime.evaluation.decision_accuracy import assess, choose_thresholds
 from multires_edge.runtime.evaluation.diagnostic import diagnostic_rates
 from multires_edge.runtime.evaluation.pieces import Recording

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, StateError
+from multires_edge.format import fields
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LineParser
@@ -117,11 +118,11 @@ class TestTimeline:
         timeline = Timeline(500)
         timeline.place(0, 500)
         missing, late, events = timeline.place(1e9, 500)
-        assert (missing, late, events[0][0]) == (0, 0, "clock")
+        assert (missing, late, events[0].kind) == (0, 0, "clock")
         assert timeline.place(1e9 + 1, 500) == (0, 0, [])
         placed = [timeline.place(5 + i, 500) for i in range(6)]
         assert [p[1] for p in placed] == [500] * 4 + [0, 0]
-        assert [kind for p in placed for kind, _ in p[2]] == ["late", "clock"]
+        assert [event.kind for p in placed for event in p[2]] == ["late", "clock"]
 
 
 class TestFiles:
@@ -134,7 +135,8 @@ class TestFiles:
     def test_from_start_to_end_and_from_a_saved_place(self, path: Path) -> None:
         source, other = open_source(str(path), GIVEN), open_source(str(path), GIVEN)
         head = source.read(20)
-        other.load(json.loads(json.dumps(source.save())))
+        saved = json.loads(json.dumps(fields.plain(source.save())))
+        other.load(fields.read_fields(source.Position, saved))
         for one in (source, other):
             rest = one.read(20) + one.read(20)
             assert one.ended
