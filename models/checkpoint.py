@@ -76,8 +76,9 @@ def _load_pickle(path: Path) -> Any:
         import torch
     except ImportError:
         raise MissingExtraError("torch", "export", "reading a checkpoint") from None
+    ignored: list[Any] = [(NumpyScalar, name) for name in _NUMPY_SCALARS]
     try:
-        with torch.serialization.safe_globals(_numpy_scalar_classes()), warnings.catch_warnings():
+        with torch.serialization.safe_globals([NumpyScalar, *ignored]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -96,14 +97,19 @@ def _load_pickle(path: Path) -> Any:
         ) from error
 
 
-def _numpy_scalar_classes() -> list[Any]:
-    """The classes in pickles of numpy scalars such as ``val_acc``, by the names of numpy 1 and 2."""
-    import numpy as np
+class NumpyScalar:
+    """What becomes of a numpy scalar in a pickle, such as ``val_acc``, and of its dtype.
 
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"}
-    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    return [*((scalar, f"{module}.scalar") for module in modules), np.dtype, *dtypes]
+    Nothing uses them, and numpy's own constructors crash on hostile arguments.
+    """
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+# By the names of numpy 1 and 2.
+_NUMPY_SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
 
 
 def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:

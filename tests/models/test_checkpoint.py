@@ -56,6 +56,19 @@ class TestForms:
         loaded = load_checkpoint(with_args(tmp_path / "half.pt"))
         assert all(p.dtype == torch.float32 for p in loaded.parameters())
 
+    def test_numpy_is_never_called(self, net: MultiresNet, tmp_path: Path) -> None:
+        """numpy.scalar with a dtype of objects and no data would be a crash of the process."""
+
+        class Crash:
+            def __reduce__(self) -> Any:
+                return np.float64(0).__reduce__()[0], (np.dtype([("a", "O")]),)
+
+        torch.save({"model": net.state_dict(), "val_acc": Crash()}, tmp_path / "evil.pth")
+        assert same_weights(load_checkpoint(with_args(tmp_path / "evil.pth")), net)
+        torch.save({"model": Crash()}, tmp_path / "evil.pth")
+        with pytest.raises(CheckpointError, match="expected a state dict"):
+            load_checkpoint(tmp_path / "evil.pth")
+
     @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
     def test_numpy_scalars_of_either_numpy(self, net: MultiresNet, tmp_path: Path, module: str) -> None:
         state: dict[str, Any] = {"model": net.state_dict()}
