@@ -17,8 +17,8 @@ from multires_edge.base.errors import ConfigError, DataError, MultiresError, Ove
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.graphs.full import build_full_graph
-from multires_edge.export.options import DEFAULT_PARTS, check_max_drop
-from multires_edge.export.precision.int8 import quantizable, quantize
+from multires_edge.export.options import check_max_drop
+from multires_edge.export.precision.int8 import quantize
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.targets import GraphForm
 from multires_edge.runtime.evaluation.dataset import Dataset
@@ -84,15 +84,15 @@ def keep_within(
     table: CalibrationTable,
     data: Dataset,
     max_drop: float,
+    names: Sequence[str],
     *,
     form: GraphForm,
-    parts: Sequence[str] = DEFAULT_PARTS,
     labels: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Budget:
     """Choose the weights to keep in float32 so that the metric drops by at most ``max_drop``.
 
-    First each weight of ``parts`` is quantized alone. Then all are quantized, and the weight with the largest
+    First each weight of ``names`` is quantized alone. Then all are quantized, and the weight with the largest
     error of its own returns to float32 until the budget holds; each mixture is measured. At the end each
     returned weight is tried in int8 again, the smallest error first, because an output error does not always
     change the metric. The order is by error and not by drop: the effect of one weight on a metric depends on
@@ -101,18 +101,17 @@ def keep_within(
     fit.
     """
     check_max_drop(max_drop)
-    measure = _Measure(network, table, data, form, parts, labels)
-    names = quantizable(network.config, parts)
+    measure = _Measure(network, table, data, form, labels)
     alone = {}
     for name in names:
         progress(f"budget: {name} alone in int8")
-        alone[name] = measure.effect(set(names) - {name})
+        alone[name] = measure.effect([name])
     worst_first = sorted(names, key=lambda name: -alone[name].error)
     tried: dict[frozenset[str], Effect] = {}
 
     def holds(keep: frozenset[str]) -> bool:
         progress(f"budget: all in int8 but {len(keep)} of {len(names)}")
-        tried[keep] = measure.effect(keep)
+        tried[keep] = measure.effect(set(names) - keep)
         return tried[keep].drop <= max_drop
 
     mixtures = [frozenset(worst_first[:count]) for count in range(len(names))]
@@ -139,11 +138,9 @@ class _Measure:
         table: CalibrationTable,
         data: Dataset,
         form: GraphForm,
-        parts: Sequence[str],
         labels: Sequence[str] | None,
     ) -> None:
-        self.network, self.table, self.data = network, table, data
-        self.form, self.parts = form, parts
+        self.network, self.table, self.data, self.form = network, table, data, form
         self.metric = _metric(network.config, labels, data)
         if self.metric is not None:
             self.metric.check_defined()
@@ -157,10 +154,10 @@ class _Measure:
         if self.metric is not None:
             self.reference = self.metric.value(np.concatenate(needed))
 
-    def effect(self, keep: Collection[str]) -> Effect:
-        """The effect of quantizing all weights except ``keep``."""
+    def effect(self, names: Collection[str]) -> Effect:
+        """The effect of quantizing the weights of these names."""
         error, needed = 0.0, []
-        mixture = quantize(self.network, self.table, self.parts, keep)
+        mixture = quantize(self.network, self.table, names)
         for (rows, y), reference in zip(self._run(mixture), self.outputs, strict=True):
             error += float(np.abs(y - reference).sum(dtype=np.float64))
             needed += self._needed(rows, y)
@@ -179,7 +176,7 @@ class _Measure:
         import onnxruntime
 
         lengths = self.data.lengths
-        model = build_full_graph(network, self.form, lengths=lengths is not None, metadata={})
+        model = build_full_graph(network, self.form, lengths=lengths is not None)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

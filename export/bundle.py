@@ -21,30 +21,26 @@ from multires_edge.export.compact import compact
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.step import StepGraph, build_step_graph
-from multires_edge.export.graphs.taps import build_taps_graph
+from multires_edge.export.graphs.taps import RingsOutside
 from multires_edge.export.native_weights import file_name, native_weights, runs_natively
 from multires_edge.export.options import ExportOptions, output_folder
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
-from multires_edge.export.precision.queues import Queues
-from multires_edge.export.precision.types import TypePlan
 from multires_edge.export.quantization import Quantization, plan_int8
-from multires_edge.export.report import write_report
-from multires_edge.export.statistics import GraphStatistics
+from multires_edge.export.report import GraphStatistics, write_report
 from multires_edge.export.target_selection import forms_of, targets_named
-from multires_edge.format.card import Card, read_card
+from multires_edge.format.card import read_card
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain, printable
 from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Manifest
 from multires_edge.format.parity import PARITY_FILE
-from multires_edge.format.pooling import Pooling, parse_pooling
-from multires_edge.format.specs import FileSpec, Graphs, GraphSpec, Source, TensorSpec
-from multires_edge.format.targets import GraphForm, Target
+from multires_edge.format.pooling import CUMULATIVE, Pooling, parse_pooling
+from multires_edge.format.specs import FileSpec, GraphSpec, Source, TensorSpec
+from multires_edge.format.targets import FORMS, TARGETS, GraphForm, Target
 from multires_edge.models.checkpoint import read_checkpoint
 from multires_edge.models.inference import Overrides, infer_config
 from multires_edge.models.loading import build_network
-from multires_edge.models.network import MultiresNet
 from multires_edge.models.threads import one_thread
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.evaluation.dataset import Dataset
@@ -117,51 +113,45 @@ def _export(
     checkpoint: Path, final: Path, options: ExportOptions, force: bool, progress: Callable[[str], None]
 ) -> tuple[Manifest, Proof, Quantization | None]:
     pooling = parse_pooling(options.pool)
-    wanted_precisions = options.written_precisions()
     targets = targets_named(options.target)
-    forms = forms_of(targets)
+    first, *further = (form.form_name for form in forms_of(targets))
     progress("reading the checkpoint")
     read = read_checkpoint(checkpoint)
     config = infer_config(read, options.overrides or Overrides())
     net = build_network(read, config)
     lengths = _takes_lengths(options.lengths, config)
     _check_state_sizes(config, pooling)
-    read_the_card = None if options.card is None else read_card(options.card, config)
-    dataset = None if options.verify_data is None else load_data(options.verify_data, config, read_the_card)
+    card = None if options.card is None else read_card(options.card, config)
+    dataset = None if options.verify_data is None else load_data(options.verify_data, config, card)
     folded = fold(net)
-    plan = plan_int8(options.int8, net, folded, read_the_card, targets[0].form, progress)
-    quantization = None if plan is None else Quantization.of(plan, folded)
-
+    quantization = plan_int8(options.int8, net, folded, card, targets[0].form, progress)
+    manifest = Manifest(
+        source=Source(printable(read.path.name), read.sha256),
+        model=config,
+        target=targets[0].name,
+        pool=str(pooling) if config.task == "classification" else None,
+        graphs={},
+        form=first,
+        targets={target.name: tuple(form.form_name for form in target.forms) for target in targets},
+        forms={form: {} for form in further},
+        quantization={} if quantization is None else {"int8": quantization.spec},
+        preprocessing=card.preprocessing if card else None,
+        labels=card.labels if card else None,
+        about=card.about if card else None,
+        tools=_tools(),
+    )
     progress("building the graphs")
-    metadata = _metadata(config, read.sha256, pooling)
-
     with atomic_folder(final, force=force) as folder:
-        graphs: dict[str, Graphs] = {form.form_name: {} for form in forms}
-        native: dict[str, FileSpec] = {}
         statistics: dict[str, GraphStatistics] = {}
-        for precision in wanted_precisions:
-            network = plan.apply(folded) if precision == "int8" and plan is not None else folded
-            types = _types(precision, net, dataset)
-            for form in forms:
-                takers = [target for target in targets if form in target.forms]
-                described = metadata | {"precision": precision, "target": ", ".join(t.name for t in takers)}
-                taps = any(target.taps_graph for target in takers)
-                # step.onnx, step.fp16.onnx; step.fp16.opset17.onnx if the form is not the first target's
-                infix = "" if precision == "fp32" else f".{precision}"
-                infix += "" if form == forms[0] else f".{form.form_name}"
-                built = _build_graphs(network, form, pooling, lengths, described, types, taps=taps)
-                for kind, graph in built:
-                    name = f"{kind}{infix}.onnx"
-                    if precision != "fp32":
-                        compact(graph.model)
-                    graphs[form.form_name].setdefault(kind, {})[precision] = _write_graph(folder, name, graph)
-                    statistics[name] = GraphStatistics.of(graph.model)
-            native |= _write_native(folder, network, pooling, read_the_card, precision, types)
+        for precision in options.written_precisions():
+            network = folded
+            if precision == "fp16":
+                network = replace(folded, types=plan_fp16(net, _typical_inputs(config, dataset)))
+            elif precision == "int8" and quantization is not None:
+                network = quantization.apply(folded)
+            statistics |= _write_precision(folder, manifest, network, precision, lengths)
             del network
         del folded
-        manifest = _manifest(
-            read.path, read.sha256, config, graphs, native, targets, pooling, read_the_card, quantization
-        )
         names = [GOLDEN_FILE, PARITY_FILE, "report.html"]
         if quantization is not None:
             names.append(CALIBRATION_FILE)
@@ -171,11 +161,42 @@ def _export(
         golden.save(folder / GOLDEN_FILE)
         quantized = None if quantization is None else {"int8": quantization.to_json()}
         _write_json(folder / PARITY_FILE, plain(proof.parity(quantized)))
-        write_report(folder / "report.html", manifest, proof, statistics, folder, quantization)
+        write_report(folder / "report.html", manifest, proof, statistics, quantization)
         # The manifest is the last file, because it has the digests of all others.
         manifest.files.update({name: sha256_of(folder / name) for name in names})
         _write_json(folder / FILE_NAME, manifest.to_json())
     return manifest, proof, quantization
+
+
+def _write_precision(
+    folder: Path, manifest: Manifest, network: FoldedNetwork, precision: str, lengths: bool
+) -> dict[str, GraphStatistics]:
+    """Write the graphs of a precision in every form, and its native weights, and enter them in the manifest.
+
+    Where the native engine lacks a part of the network there are no native weights. Returns the statistics
+    of the graphs by file name.
+    """
+    statistics = {}
+    pooling = manifest.pooling or CUMULATIVE
+    for form, graphs in manifest.by_form.items():
+        takers = [TARGETS[name] for name, forms in manifest.targets.items() if form in forms]
+        taps = any(target.taps_graph for target in takers)
+        # step.onnx, step.fp16.onnx; step.fp16.opset17.onnx if the form is not the first target's
+        infix = "" if precision == "fp32" else f".{precision}"
+        infix += "" if form == manifest.form else f".{form}"
+        for kind, graph in build_graphs(network, FORMS[form], pooling, lengths=lengths, taps=taps):
+            name = f"{kind}{infix}.onnx"
+            onnx.helper.set_model_props(graph.model, _metadata(manifest, precision, takers))
+            if precision != "fp32":
+                compact(graph.model)
+            graphs.setdefault(kind, {})[precision] = write_graph(folder, name, graph)
+            statistics[name] = GraphStatistics.of(graph.model, (folder / name).stat().st_size)
+    if runs_natively(network, pooling):
+        file = folder / file_name(precision)
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(native_weights(network, pooling, manifest.card, precision))
+        manifest.native[precision] = FileSpec(file_name(precision), sha256_of(file))
+    return statistics
 
 
 def _takes_lengths(asked: bool | None, config: ModelConfig) -> bool:
@@ -186,20 +207,18 @@ def _takes_lengths(asked: bool | None, config: ModelConfig) -> bool:
     return asked
 
 
-def _types(precision: str, net: MultiresNet, dataset: Dataset | None) -> TypePlan:
-    """The types of the graphs of a precision. Typical inputs for fp16 are noise, and the data if given."""
-    config = net.config
-    if precision != "fp16":
-        return TypePlan.float32(config.n_layers)
+def _typical_inputs(config: ModelConfig, dataset: Dataset | None) -> Iterator[torch.Tensor]:
+    """Typical inputs for fp16: noise, and the data if given."""
     # Low-pass filters have their largest gain on constant input, as of a torn electrode.
     steady = np.repeat(noise(config, 4, 1), min(config.layer_receptive_field, _STEADY_STEPS), axis=-1)
     typical = [noise(config, 4, 1000), *([steady] if config.encoder == "token" else [steady, -steady])]
     if dataset is not None:
         typical += [dataset.inputs[i : i + 16] for i in range(0, min(len(dataset.inputs), 64), 16)]
-    return plan_fp16(net, (torch.from_numpy(np.ascontiguousarray(x)) for x in typical))
+    return (torch.from_numpy(np.ascontiguousarray(x)) for x in typical)
 
 
-def _write_graph(folder: Path, name: str, graph: StepGraph) -> GraphSpec:
+def write_graph(folder: Path, name: str, graph: StepGraph) -> GraphSpec:
+    """Write the file of a graph, and describe it for the manifest."""
     path, model = folder / name, graph.model
     path.write_bytes(model.SerializeToString(deterministic=True))
     fed_back = {name for state in graph.states for name in (state.input, state.output)}
@@ -218,40 +237,14 @@ def _write_graph(folder: Path, name: str, graph: StepGraph) -> GraphSpec:
     )
 
 
-def _build_graphs(
-    network: FoldedNetwork,
-    form: GraphForm,
-    pooling: Pooling,
-    lengths: bool,
-    metadata: dict[str, str],
-    types: TypePlan,
-    *,
-    taps: bool,
+def build_graphs(
+    network: FoldedNetwork, form: GraphForm, pooling: Pooling, *, lengths: bool, taps: bool
 ) -> Iterator[tuple[str, StepGraph]]:
     """Build the graphs of a form, one at a time, with their kind. The full graph has no states."""
-    full = build_full_graph(network, form, lengths=lengths, metadata=metadata, types=types, pooling=pooling)
-    yield "full", StepGraph(full, ())
-    del full
-    yield "step", build_step_graph(network, form, pooling, metadata, types)
+    yield "full", StepGraph(build_full_graph(network, form, pooling, lengths=lengths), ())
+    yield "step", build_step_graph(network, form, pooling)
     if taps:
-        yield "taps", build_taps_graph(network, form, pooling, metadata, types)
-
-
-def _write_native(
-    folder: Path,
-    network: FoldedNetwork,
-    pooling: Pooling,
-    card: Card | None,
-    precision: str,
-    types: TypePlan,
-) -> dict[str, FileSpec]:
-    """The native engine's weights of a precision; none where the engine lacks a part of the network."""
-    if not runs_natively(network, pooling):
-        return {}
-    path = folder / file_name(precision)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(native_weights(network, pooling, card, precision, Queues.of(network, types)))
-    return {precision: FileSpec(file_name(precision), sha256_of(path))}
+        yield "taps", build_step_graph(network, form, pooling, RingsOutside)
 
 
 def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
@@ -261,45 +254,15 @@ def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec(value.name, str(dtype), shape)
 
 
-def _manifest(
-    source: Path,
-    sha256: str,
-    config: ModelConfig,
-    graphs: dict[str, Graphs],
-    native: dict[str, FileSpec],
-    targets: Sequence[Target],
-    pooling: Pooling,
-    card: Card | None,
-    quantization: Quantization | None,
-) -> Manifest:
-    first, *further = graphs
-    return Manifest(
-        source=Source(printable(source.name), sha256),
-        model=config,
-        graphs=graphs[first],
-        tools=_tools(),
-        target=targets[0].name,
-        pool=str(pooling) if config.task == "classification" else None,
-        preprocessing=card.preprocessing if card else None,
-        labels=card.labels if card else None,
-        about=card.about if card else None,
-        native=native,
-        quantization={} if quantization is None else {"int8": quantization.spec},
-        form=first,
-        targets={target.name: tuple(form.form_name for form in target.forms) for target in targets},
-        forms={name: graphs[name] for name in further},
-    )
-
-
-def _metadata(config: ModelConfig, sha256: str, pooling: Pooling) -> dict[str, str]:
+def _metadata(manifest: Manifest, precision: str, targets: Sequence[Target]) -> dict[str, str]:
     metadata = {
-        "producer": f"multires-edge {_tools()['multires-edge']}",
-        "source_sha256": sha256,
-        **{key: str(value) for key, value in vars(config).items() if value is not None},
+        "producer": f"multires-edge {manifest.tools['multires-edge']}",
+        "source_sha256": manifest.source.sha256,
+        **{key: str(value) for key, value in vars(manifest.model).items() if value is not None},
     }
-    if config.task == "classification":
-        metadata["pool"] = str(pooling)
-    return metadata
+    if manifest.pool is not None:
+        metadata["pool"] = manifest.pool
+    return metadata | {"precision": precision, "target": ", ".join(target.name for target in targets)}
 
 
 def _tools() -> dict[str, str]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from multires_edge.export.linear import FilterScales, Linear, QuantizedLinear
 from multires_edge.export.norms import FOLDED_NORMS, Array, FoldedNorm
+from multires_edge.export.types import INT8, Type, TypePlan
 
 if TYPE_CHECKING:
     from multires_edge.format.config import ModelConfig
@@ -71,21 +72,33 @@ class FoldedLayer:
 
 @dataclass(frozen=True)
 class FoldedNetwork:
-    """All weights of a network. ``encoder`` is linear, or a token table (n_tokens, d_model).
+    """All weights of a network, and the types in which graphs and engines compute with them.
 
-    With ``queue_scales``, float32 (depth, n_layers, d_model), queues are int8
-    (:mod:`multires_edge.export.precision.queues`).
+    ``encoder`` is linear, or a token table (n_tokens, d_model). With ``queue_scales``, float32
+    (depth, n_layers, d_model), queues are int8. The type of the queues does not depend on that of the
+    weights: at each step a layer computes its a_j in float32, from the exact a_j of this step and the values
+    of earlier steps in its queues. Only pushed values are rounded: to float16, at most 65504, or to int8,
+
+        q = clip(round(a_j / scale), -128, 127)     half to even, as a product with float32(1 / scale)
+
+    A past row is dequantized to q * scale. Nothing feeds back, so an error is gone when the receptive field
+    has passed.
     """
 
     config: ModelConfig
     encoder: Linear | QuantizedLinear | Array
     layers: list[FoldedLayer]
     head: Linear | QuantizedLinear
+    types: TypePlan
     queue_scales: NDArray[np.float32] | None = None
+
+    @property
+    def queue_type(self) -> Type:
+        return self.types.queues if self.queue_scales is None else INT8
 
 
 def fold(net: MultiresNet) -> FoldedNetwork:
-    """Fold a network's weights in float64."""
+    """Fold a network's weights in float64; graphs compute with them in float32."""
     state = {name: tensor.double().numpy() for name, tensor in net.state_dict().items()}
     config = net.config
 
@@ -99,6 +112,7 @@ def fold(net: MultiresNet) -> FoldedNetwork:
         encoder=linear("encoder") if config.encoder == "linear" else state["encoder.weight"],
         layers=[_fold_layer(net, state, linear, i) for i in range(config.n_layers)],
         head=linear(head),
+        types=TypePlan.float32(config.n_layers),
     )
 
 

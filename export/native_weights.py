@@ -22,7 +22,7 @@ card also ``labels`` and ``channels``, one per line, ``output``, ``unit``, ``sam
 All are float32, except the weights of ``mixing`` and ``output``. They are float16 in "fp16", if they are
 within its range, and int8 in "int8", -127 to 127, with ``.weight_scales`` (out,) and ``.input_scales``
 (in,) (:class:`~multires_edge.export.linear.QuantizedLinear`). For ``queue_scales`` see
-:mod:`~multires_edge.export.precision.queues`.
+:class:`~multires_edge.export.folding.FoldedNetwork`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.linear import Linear, QuantizedLinear
-from multires_edge.export.precision.queues import Queues
 from multires_edge.format.card import Card
 from multires_edge.format.pooling import Pooling
 
@@ -56,20 +55,10 @@ def runs_natively(network: FoldedNetwork, pooling: Pooling) -> bool:
 
 
 def native_weights(
-    network: FoldedNetwork,
-    pooling: Pooling,
-    card: Card | None = None,
-    precision: str = "fp32",
-    queues: Queues | None = None,
+    network: FoldedNetwork, pooling: Pooling, card: Card | None = None, precision: str = "fp32"
 ) -> bytes:
-    """The content of the file; for "int8" ``network`` is quantized. Equal arguments give equal bytes.
-
-    ``queues`` may have any type in any precision; the default is float32. Raises ConfigError for scales of
-    another network.
-    """
+    """The content of the file; for "int8" ``network`` is quantized. Equal arguments give equal bytes."""
     config = network.config
-    queues = queues or Queues.float32()
-    queues.check_network(config)
     tensors: dict[str, NDArray[Any]] = {}
 
     def put(name: str, array: NDArray[Any], dtype: DTypeLike = np.float32) -> None:
@@ -101,8 +90,8 @@ def native_weights(
         put(f"{name}.lowpass", layer.lowpass)
         for j, highpass in enumerate(layer.highpass):
             put(f"{name}.highpass.{j}", highpass)
-        if queues.scales is not None:
-            put(f"{name}.queue_scales", queues.scales[:, i])
+        if network.queue_scales is not None:
+            put(f"{name}.queue_scales", network.queue_scales[:, i])
         put_convolution(f"{name}.mixing", layer.mixing)
         if layer.output is not None:
             put_convolution(f"{name}.output", layer.output)
@@ -117,7 +106,7 @@ def native_weights(
         "format": "multires-weights",
         "version": str(VERSION),
         "precision": precision,
-        "queues": str(queues.dtype),
+        "queues": str(network.queue_type),
         "d_input": str(config.d_input or 0),
         "n_tokens": str(config.n_tokens or 0),
         "d_output": str(config.d_output),

@@ -181,7 +181,7 @@ class _Prover:
         inputs = self._noise(ROWS, self.steps)
         self.progress("parity: reference of every prefix")
         stepwise = self._stepwise(inputs)
-        for form in self.bundle.manifest.form_names():
+        for form in self.bundle.manifest.by_form:
             self.form, self.bundle = form, self.bundle.in_form(form)
             for precision in self.bundle.manifest.graphs["full"]:
                 self._check_precision(precision, inputs, stepwise)

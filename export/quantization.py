@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from multires_edge.calibration.measure import calibrate
 from multires_edge.calibration.table import CalibrationTable, TensorRange
 from multires_edge.export.accuracy_budget import Budget, Effect, keep_within
 from multires_edge.export.folding import FoldedNetwork
-from multires_edge.export.options import DEFAULT_PARTS, Int8Options
+from multires_edge.export.options import Int8Options
 from multires_edge.export.precision.int8 import input_ranges, quantizable, quantize, weight_noise_db
 from multires_edge.format.card import Card
 from multires_edge.format.fields import plain
@@ -63,34 +63,6 @@ class QuantizedWeight:
         return entry
 
 
-@dataclass(frozen=True)
-class Int8Plan:
-    """``parts`` are quantized, except the weights that the ``budget`` keeps in float32."""
-
-    table: CalibrationTable
-    parts: tuple[str, ...] = DEFAULT_PARTS
-    budget: Budget | None = None
-
-    def apply(self, network: FoldedNetwork) -> FoldedNetwork:
-        """The quantized network."""
-        return quantize(network, self.table, self.parts, self.budget.keep if self.budget else ())
-
-    def weights(self, network: FoldedNetwork) -> list[QuantizedWeight]:
-        """All weights of ``parts``, quantized or kept, in the order of the network."""
-        quantized = quantize(network, self.table, self.parts)
-        keep = self.budget.keep if self.budget else frozenset()
-        return [
-            QuantizedWeight(
-                name,
-                "float32" if name in keep else "int8",
-                weight_noise_db(network, quantized, name),
-                [self.table.tensors[read] for read in input_ranges(network.config, name)],
-                self.budget.alone[name] if self.budget else None,
-            )
-            for name in quantizable(network.config, self.parts)
-        ]
-
-
 def plan_int8(
     options: Int8Options,
     net: MultiresNet,
@@ -98,9 +70,9 @@ def plan_int8(
     card: Card | None,
     form: GraphForm,
     progress: Callable[[str], None],
-) -> Int8Plan | None:
+) -> Quantization | None:
     """Read or make the table, and choose the weights to keep in float32; None if no ranges are given."""
-    quantizable(net.config, options.parts)
+    names = quantizable(net.config, options.parts)
     data = None
     if options.table is not None:
         table = CalibrationTable.read(options.table)
@@ -110,37 +82,42 @@ def plan_int8(
         table = calibrate(net, data, options.method, progress=progress)
     else:
         return None
-    plan = Int8Plan(table, tuple(options.parts))
-    if options.max_drop is None:
-        return plan
-    if options.budget_data is not None:
-        data = load_data(options.budget_data, net.config, card)
-    assert data is not None
-    labels = card.labels if card else None
-    budget = keep_within(
-        folded,
-        table,
-        data,
-        options.max_drop,
-        form=form,
-        parts=options.parts,
-        labels=labels,
-        progress=progress,
-    )
-    return replace(plan, budget=budget)
+    budget = None
+    if options.max_drop is not None:
+        if options.budget_data is not None:
+            data = load_data(options.budget_data, net.config, card)
+        assert data is not None
+        labels = card.labels if card else None
+        budget = keep_within(
+            folded, table, data, options.max_drop, names, form=form, labels=labels, progress=progress
+        )
+    quantized = quantize(folded, table, names)
+    weights = [
+        QuantizedWeight(
+            name,
+            "float32" if budget and name in budget.keep else "int8",
+            weight_noise_db(folded, quantized, name),
+            [table.tensors[read] for read in input_ranges(net.config, name)],
+            budget.alone[name] if budget else None,
+        )
+        for name in names
+    ]
+    return Quantization(table, weights, budget)
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """The description of the int8 graphs for parity.json, the manifest and the report."""
+    """The weights of the quantized parts, in int8 or kept in float32, in the order of the network."""
 
     table: CalibrationTable
     weights: list[QuantizedWeight]
     budget: Budget | None
 
-    @classmethod
-    def of(cls, plan: Int8Plan, network: FoldedNetwork) -> Quantization:
-        return cls(plan.table, plan.weights(network), plan.budget)
+    def apply(self, network: FoldedNetwork) -> FoldedNetwork:
+        """The quantized network."""
+        return quantize(
+            network, self.table, [weight.name for weight in self.weights if weight.type == "int8"]
+        )
 
     @property
     def spec(self) -> QuantizationSpec:

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+
+import onnx
 
 from multires_edge.export.charts import error_chart, histogram_chart
 from multires_edge.export.parity import Proof
 from multires_edge.export.quantization import Quantization
-from multires_edge.export.statistics import GraphStatistics
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class GraphStatistics:
+    """Nodes by operator, number of weights and their bytes, and bytes of the file."""
+
+    operators: dict[str, int]
+    constants: int
+    constant_bytes: int
+    file_bytes: int
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto, file_bytes: int) -> GraphStatistics:
+        operators = Counter(node.op_type for node in model.graph.node)
+        ordered = dict(sorted(operators.items(), key=lambda item: (-item[1], item[0])))
+        sizes = [len(tensor.raw_data) for tensor in model.graph.initializer]
+        return cls(ordered, len(sizes), sum(sizes), file_bytes)
 
 
 def write_report(
@@ -17,10 +37,9 @@ def write_report(
     manifest: Manifest,
     proof: Proof,
     statistics: dict[str, GraphStatistics],
-    folder: Path,
     quantization: Quantization | None = None,
 ) -> None:
-    """Write the report of a bundle whose graphs are in ``folder``."""
+    """Write the report of a bundle; ``statistics`` are those of its graphs by file name."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
@@ -39,7 +58,6 @@ def write_report(
         config=config,
         statistics=statistics,
         opsets={name: spec.opset for name, spec in manifest.graph_files().items()},
-        sizes={name: (folder / name).stat().st_size for name in statistics},
         states=states,
         state_bytes={precision: spec.state_bytes for precision, spec in manifest.graphs["step"].items()},
         minimum_bytes=minimum_state_bytes(config),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -67,20 +68,24 @@ class Manifest:
             return None
         return Card(**vars(self.about), preprocessing=self.preprocessing, labels=self.labels)
 
-    def form_names(self) -> list[str]:
-        """The forms that the graphs are in, that of ``graphs`` first."""
-        return [self.form, *self.forms]
+    @property
+    def by_form(self) -> dict[str, Graphs]:
+        """The graphs by the name of their form, ``graphs`` first."""
+        return {self.form: self.graphs, **self.forms}
+
+    def every_graph(self) -> Iterator[tuple[str, str, str, GraphSpec]]:
+        """Each graph with its form, kind and precision."""
+        for form, graphs in self.by_form.items():
+            for kind, precisions in graphs.items():
+                for precision, spec in precisions.items():
+                    yield form, kind, precision, spec
 
     def in_form(self, form: str) -> Manifest:
         """The manifest as it would be with the graphs of one form. Raises BundleError with what there is."""
-        if form == self.form:
-            return self
-        if form not in self.forms:
-            raise BundleError(
-                f"the bundle has no graphs of the form {form!r}; it has: {', '.join(self.form_names())}"
-            )
-        others = {name: graphs for name, graphs in self.forms.items() if name != form}
-        return replace(self, graphs=self.forms[form], form=form, forms={self.form: self.graphs, **others})
+        others = self.by_form
+        if form not in others:
+            raise BundleError(f"the bundle has no graphs of the form {form!r}; it has: {', '.join(others)}")
+        return replace(self, graphs=others.pop(form), form=form, forms=others)
 
     def graph(self, kind: str, precision: str) -> GraphSpec:
         """Look a graph up. Raises BundleError with what there is."""
@@ -97,8 +102,7 @@ class Manifest:
 
     def graph_files(self) -> dict[str, GraphSpec]:
         """The graphs of every form, by file name."""
-        kinds = [kind for graphs in (self.graphs, *self.forms.values()) for kind in graphs.values()]
-        return {spec.file: spec for precisions in kinds for spec in precisions.values()}
+        return {spec.file: spec for *_, spec in self.every_graph()}
 
     def digests(self) -> dict[str, str]:
         """Digest of every file that the manifest vouches for, by file name."""

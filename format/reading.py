@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import FILE_NAME, MANIFEST, Manifest
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.pooling import Pooling
-from multires_edge.format.specs import Graphs, GraphSpec, RingBank, StateSpec, TensorSpec
+from multires_edge.format.specs import GraphSpec, RingBank, StateSpec, TensorSpec
 from multires_edge.format.targets import FORMS, TARGETS
 
 _QUEUE_DTYPES = {"fp32": ("float32",), "fp16": ("float16",), "int8": ("float32", "int8")}
@@ -50,10 +50,11 @@ def check_manifest(manifest: Manifest) -> None:
     precisions = set(manifest.graphs.get("full", {}))
     if not precisions or not {*manifest.native, *manifest.quantization} <= precisions:
         raise BundleError("native and quantization need graphs of their precisions")
-    for path, graphs in _forms(manifest):
+    for form, graphs in manifest.by_form.items():
+        path = "graphs" if form == manifest.form else f"forms.{form}"
         if set(graphs.get("full", {})) != precisions or set(graphs.get("step", {})) != precisions:
             raise BundleError(f"{path}: full and step need the precisions {', '.join(sorted(precisions))}")
-        for kind, of_kind in graphs.items():
+        for kind, of_kind in sorted(graphs.items()):  # a taps graph after its step graph, whose rings it has
             for precision, spec in of_kind.items():
                 step = graphs["step"].get(precision)
                 if step is None:
@@ -61,14 +62,8 @@ def check_manifest(manifest: Manifest) -> None:
                 _check_graph(spec, step, manifest, kind, precision, f"{path}.{kind}.{precision}")
 
 
-def _forms(manifest: Manifest) -> Iterator[tuple[str, Graphs]]:
-    yield "graphs", manifest.graphs
-    for form, graphs in manifest.forms.items():
-        yield f"forms.{form}", graphs
-
-
 def _check_targets(manifest: Manifest) -> None:
-    names = manifest.form_names()
+    names = [manifest.form, *manifest.forms]
     if len(set(names)) < len(names) or not set(names) <= set(FORMS):
         raise BundleError(
             f"form and forms are {', '.join(names)}, expected different ones of {', '.join(FORMS)}"
@@ -83,18 +78,14 @@ def _check_targets(manifest: Manifest) -> None:
         raise BundleError(
             f"target is {manifest.target}, expected a target whose best form is {manifest.form}"
         )
-    for (path, graphs), form in zip(_forms(manifest), names, strict=True):
-        for spec in (spec for of_kind in graphs.values() for spec in of_kind.values()):
-            if spec.opset != FORMS[form].opset:
-                raise BundleError(f"{path}: {spec.file} has opset {spec.opset}, expected {FORMS[form].opset}")
+    for form, *_, spec in manifest.every_graph():
+        if spec.opset != FORMS[form].opset:
+            raise BundleError(f"{form}: {spec.file} has opset {spec.opset}, expected {FORMS[form].opset}")
 
 
 def _check_files(manifest: Manifest) -> None:
-    graphs = [
-        spec for _, graphs in _forms(manifest) for of_kind in graphs.values() for spec in of_kind.values()
-    ]
-    native = [spec.file for spec in manifest.native.values()]
-    names = Counter([*(spec.file for spec in graphs), *native, *manifest.files])
+    graphs = [spec.file for *_, spec in manifest.every_graph()]
+    names = Counter([*graphs, *(spec.file for spec in manifest.native.values()), *manifest.files])
     if twice := [name for name, count in names.items() if count > 1]:
         raise BundleError(f"{', '.join(twice)}: named more than once, expected a file for each entry")
     if missing := {GOLDEN_FILE, PARITY_FILE} - set(manifest.files):
@@ -119,7 +110,7 @@ def _check_graph(
     if kind == "taps":
         rings = {state.input: state for state in step.states if state.in_place}
         states = [state for state in step.states if state.input not in {*rings, "position"}]
-        _check_banks(spec.banks, rings, model, path)
+        _check_banks(spec.banks, rings, path)
         inputs += [_POSITION] if _POSITION in spec.inputs else []  # a pooling may need no clock
         inputs += [_rows(bank.taps, bank, bank.n_taps) for bank in spec.banks]
         outputs += [_rows(bank.pushes, bank, len(bank.rings)) for bank in spec.banks]
@@ -159,22 +150,16 @@ def step_states(model: ModelConfig, pooling: Pooling | None, dtype: str) -> list
     return sorted([position, *queues, *pooled], key=lambda state: state.input)
 
 
-def _check_banks(
-    banks: Sequence[RingBank], rings: dict[str, StateSpec], model: ModelConfig, path: str
-) -> None:
+def _check_banks(banks: Sequence[RingBank], rings: dict[str, StateSpec], path: str) -> None:
     """Every ring of the step graph is in one bank of its type and width, and is read at the right delays."""
-    history = model.history()
     named = [ring.state for bank in banks for ring in bank.rings]
     if sorted(named) != sorted(rings):
         raise BundleError(f"{path}.banks: has the rings {', '.join(named)}, expected {', '.join(rings)}")
     for bank in banks:
         for ring in bank.rings:
             state = rings[ring.state]
-            delays = range(ring.slots - 1, ring.slots)
-            if state.scale is not None:
-                delays = range(1 << state.scale, history[state.scale] + 1, 1 << state.scale)
             good = state.shape == ("batch", 1, ring.slots, bank.width) and state.dtype == bank.dtype
-            if not good or len(ring.delays) != len(delays) or ring.delays != tuple(delays):
+            if not good or ring.delays != state.delays:
                 raise BundleError(f"{path}.banks: {ring.state} is not the ring that the step graph has")
 
 

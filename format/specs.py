@@ -37,8 +37,10 @@ class TensorSpec:
 class StateSpec:
     """A state of the step graph: feed ``output`` of one call to ``input`` of the next, beginning with zeros.
 
-    Queues have ``scale`` and ``dilation``. ``in_place`` says that input and output may be bound to the same
-    memory, because a step never reads the row that it writes.
+    Queues have ``scale`` and ``dilation``. Rings are ``in_place``: input and output may be bound to the same
+    memory, because a step never reads the row that it writes. A ring (batch, 1, slots, width) has the row of
+    step t in slot t mod ``slots``. A step reads a queue at all multiples of its dilation, and any other ring
+    at its longest delay.
     """
 
     input: Name
@@ -48,6 +50,15 @@ class StateSpec:
     dilation: Count | None = field(default=None, metadata=ABSENT)
     shape: Shape
     in_place: bool = False
+
+    @property
+    def slots(self) -> int:
+        return int(self.shape[2])
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        nearest = self.dilation or self.slots - 1
+        return tuple(range(nearest, self.slots, nearest))
 
     @property
     def row_bytes(self) -> int:

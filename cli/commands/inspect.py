@@ -41,24 +41,18 @@ def inspect(bundle: Path, as_json: bool) -> None:
     click.echo(f"parity: {'proven' if opened.parity().passed else 'FAILED'}")
     targets = ", ".join(f"{name} ({' or '.join(forms)})" for name, forms in manifest.targets.items())
     click.echo(f"target: {targets}" + (f", pool: {manifest.pooling}" if manifest.pooling else ""))
-    for kind, precisions in manifest.graphs.items():
-        for precision, spec in precisions.items():
-            click.echo(
-                f"{kind} {precision}: {spec.file}, {human_bytes(sizes[spec.file])}, opset {spec.opset}"
-            )
-            for arrow, tensors in (("in ", spec.inputs), ("out", spec.outputs)):
-                print_table([(arrow, t.name, t.dtype, _shape(t.shape)) for t in tensors])
-            rows = [
-                ("state", s.input, s.dtype, _shape(s.shape), "in place" if s.in_place else "")
-                for s in spec.states
-            ]
-            if rows:
-                print_table(rows)
-    further = [kind for graphs in manifest.forms.values() for kind in graphs.items()]
-    for kind, precisions in further:
-        for precision, spec in precisions.items():
-            size = human_bytes(sizes[spec.file])
-            click.echo(f"{kind} {precision}: {spec.file}, {size}, opset {spec.opset}")
+    for form, kind, precision, spec in manifest.every_graph():
+        click.echo(f"{kind} {precision}: {spec.file}, {human_bytes(sizes[spec.file])}, opset {spec.opset}")
+        if form != manifest.form:
+            continue  # it has the same inputs, outputs and states
+        for arrow, tensors in (("in ", spec.inputs), ("out", spec.outputs)):
+            print_table([(arrow, t.name, t.dtype, _shape(t.shape)) for t in tensors])
+        rows = [
+            ("state", s.input, s.dtype, _shape(s.shape), "in place" if s.in_place else "")
+            for s in spec.states
+        ]
+        if rows:
+            print_table(rows)
     for precision, file in manifest.native.items():
         click.echo(f"native {precision}: {file.file}, {human_bytes(sizes[file.file])}")
     for path, built in engines.items():

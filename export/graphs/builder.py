@@ -135,7 +135,7 @@ class GraphBuilder:
         product = self.node("Mul", [value, phi], f"{name}/product")
         return self.node("Mul", [product, half], name, doc="x * Phi(x), exact")
 
-    def build(self, doc: str, metadata: dict[str, str]) -> onnx.ModelProto:
+    def build(self, doc: str) -> onnx.ModelProto:
         """The model, checked with full shape inference; it contains the inferred shapes for viewers.
 
         Raises AssertionError for a dead node or constant, which is a bug of the caller.
@@ -155,7 +155,6 @@ class GraphBuilder:
             ir_version=self.form.ir_version,
             opset_imports=[helper.make_opsetid("", self.form.opset)],
         )
-        helper.set_model_props(model, metadata)
         return check_model(model)
 
     def _refuse_dead_parts(self) -> None:

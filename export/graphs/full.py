@@ -12,27 +12,19 @@ from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm, head, pointwise
 from multires_edge.export.graphs.norms import normalize
-from multires_edge.export.graphs.pooling import graphs_of
+from multires_edge.export.graphs.pooling import POOLING_GRAPHS
 from multires_edge.export.graphs.quantize import as_float, to_levels
-from multires_edge.export.precision.types import TypePlan
 from multires_edge.format.pooling import CUMULATIVE, Pooling
 from multires_edge.format.targets import GraphForm
 
 
 def build_full_graph(
-    network: FoldedNetwork,
-    form: GraphForm,
-    *,
-    lengths: bool,
-    metadata: dict[str, str],
-    types: TypePlan | None = None,
-    pooling: Pooling = CUMULATIVE,
+    network: FoldedNetwork, form: GraphForm, pooling: Pooling = CUMULATIVE, *, lengths: bool = False
 ) -> onnx.ModelProto:
     """Build the graph, dynamic in batch and time. With ``lengths``, row b pools lengths[b] steps."""
-    config = network.config
-    types = types or TypePlan.float32(config.n_layers)
+    config, types = network.config, network.types
     graph = GraphBuilder("multires_full", form)
-    x = _encode(graph, network, types)
+    x = _encode(graph, network)
     for i, layer in enumerate(network.layers):
         x = graph.cast(x, types.layers[i], f"layers.{i}/cast")
         scales = None if network.queue_scales is None else network.queue_scales[:, i]
@@ -46,29 +38,28 @@ def build_full_graph(
         rows = None
         if lengths:
             rows = graph.input("lengths", np.int64, ["batch"], "steps of each row to pool over, 1 to time")
-        pooled = graphs_of(pooling).full(pooling, graph, x, rows)
+        pooled = POOLING_GRAPHS[type(pooling)].full(pooling, graph, x, rows)
         logits = gemm(graph, pooled, network.head, "head", output="logits")
         graph.output(logits, np.float32, ["batch", config.d_output], "one logit a class")
     return graph.build(
         "MultiresNet over a whole sequence. With a_0 the layer's input, each scale j convolves "
-        "a_j causally at dilation 2^j: 'lowpass' gives a_{j+1}, 'highpass' its part of the layer.",
-        metadata,
+        "a_j causally at dilation 2^j: 'lowpass' gives a_{j+1}, 'highpass' its part of the layer."
     )
 
 
-def _encode(graph: GraphBuilder, network: FoldedNetwork, types: TypePlan) -> str:
+def _encode(graph: GraphBuilder, network: FoldedNetwork) -> str:
     shift = network.config.task == "autoregressive"
     if not isinstance(network.encoder, np.ndarray):
         shape: list[int | str] = ["batch", network.encoder.weight.shape[1], "time"]
         x = graph.input("x", np.float32, shape, "normalised samples, oldest first")
         if shift:
             x = _shift_by_one(graph, x, rank=3)
-        x = graph.cast(x, types.encoder, "encoder/cast")
+        x = graph.cast(x, network.types.encoder, "encoder/cast")
         return pointwise(graph, x, network.encoder, "encoder")
     tokens = graph.input("tokens", np.int64, ["batch", "time"], "token numbers, oldest first")
     if shift:
         tokens = _shift_by_one(graph, tokens, rank=2)
-    table = graph.constant("encoder/table", network.encoder.astype(types.encoder))
+    table = graph.constant("encoder/table", network.encoder.astype(network.types.encoder))
     rows = graph.node("Gather", [table, tokens], "encoder/rows", doc="token embedding")
     return graph.node("Transpose", [rows], "encoder", perm=[0, 2, 1], doc="to (batch, d_model, time)")
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.linear import Linear, QuantizedLinear
-from multires_edge.export.precision.types import Type
+from multires_edge.export.types import Type
 
 Product = Callable[..., str]
 

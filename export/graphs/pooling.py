@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.rings import Ring, RingSet
+from multires_edge.export.graphs.rings import RingSet
 from multires_edge.format.pooling import Cumulative, Pooling, Window
 
 PREFIX_RING = "pool_prefix"
@@ -24,23 +24,13 @@ PREFIX_RING = "pool_prefix"
 class PoolingGraphs:
     """A pooling's parts of the graphs, as functions whose first argument is the pooling.
 
-    ``rings`` takes d_model and returns the rings that ``step`` reads and writes. ``step`` pools the features
-    (batch, d_model) of this step; it declares the other states and computes their next values. ``full`` pools
-    features (batch, d_model, time), over the first ``lengths`` (batch,) steps of each row if given.
+    ``step`` pools the features (batch, d_model) of this step; it reads and writes the pooling's rings,
+    declares its other states and computes their next values. ``full`` pools features (batch, d_model, time),
+    over the first ``lengths`` (batch,) steps of each row if given.
     """
 
-    rings: Callable[[Any, int], list[Ring]]
     step: Callable[[Any, GraphBuilder, RingSet, str, int], str]
     full: Callable[[Any, GraphBuilder, str, str | None], str]
-
-
-def graphs_of(pooling: Pooling) -> PoolingGraphs:
-    """The graphs of a kind of pooling."""
-    return POOLING_GRAPHS[type(pooling)]
-
-
-def _no_rings(_: Pooling, d_model: int) -> list[Ring]:
-    return []
 
 
 def _cumulative_mean(_: Cumulative, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
@@ -50,10 +40,6 @@ def _cumulative_mean(_: Cumulative, graph: GraphBuilder, rings: RingSet, feature
     steps = graph.cast(rings.steps, np.float32, "pool/steps")
     column = graph.node("Unsqueeze", [steps, graph.integers("pool/column", [1])], "pool/count")
     return graph.node("Div", [exact, column], "pool", doc="mean of all steps so far")
-
-
-def _window_rings(pooling: Window, d_model: int) -> list[Ring]:
-    return [Ring(PREFIX_RING, 2 * d_model, (pooling.steps,))]
 
 
 def _window_mean(pooling: Window, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
@@ -184,6 +170,6 @@ class _ExactSum:
 
 
 POOLING_GRAPHS: dict[type[Pooling], PoolingGraphs] = {
-    Cumulative: PoolingGraphs(_no_rings, _cumulative_mean, _mean),
-    Window: PoolingGraphs(_window_rings, _window_mean, _mean),
+    Cumulative: PoolingGraphs(_cumulative_mean, _mean),
+    Window: PoolingGraphs(_window_mean, _mean),
 }

@@ -11,45 +11,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.precision.types import FLOAT32, Type
-from multires_edge.format.specs import RingBank
+from multires_edge.format.specs import RingBank, StateSpec
 from multires_edge.format.targets import QueueUpdate
-
-
-@dataclass(frozen=True)
-class Ring:
-    """A queue of rows of ``width`` values, read at ``delays`` of 1 step or more."""
-
-    name: str
-    width: int
-    delays: tuple[int, ...]
-    dtype: Type = FLOAT32
-
-    @property
-    def slots(self) -> int:
-        return max(self.delays) + 1
 
 
 class RingSet(ABC):
     """All rings of one step, on one clock; ``in_graph`` says whether they are states of the graph.
 
     ``position`` (batch,) int64 is the number of steps that each row has seen before, ``steps`` one more.
+    ``name`` and ``doc`` are those of a step graph that has its rings so.
     """
 
     in_graph: ClassVar[bool]
+    name: ClassVar[str]
+    doc: ClassVar[str]
 
     position: str
     steps: str
 
-    def __init__(self, graph: GraphBuilder, rings: Sequence[Ring]) -> None:
+    def __init__(self, graph: GraphBuilder, rings: Sequence[StateSpec]) -> None:
         self.graph = graph
-        self.rings = {ring.name: ring for ring in rings}
+        self.rings = {ring.input: ring for ring in rings}
 
     @abstractmethod
     def read(self, names: Sequence[str], value: str) -> str:
@@ -72,15 +59,20 @@ class RingsInGraph(RingSet):
     """Every ring is an input and an output of the graph."""
 
     in_graph = True
+    name = "multires_step"
+    doc = (
+        "One step of MultiresNet. Start with zeros in every state; give each next_ output to the input of "
+        "the same name in the next call. Each row of the batch is a stream of its own."
+    )
 
-    def __init__(self, graph: GraphBuilder, rings: Sequence[Ring]) -> None:
+    def __init__(self, graph: GraphBuilder, rings: Sequence[StateSpec]) -> None:
         super().__init__(graph, rings)
         self.position = self._declare_position()
         one = graph.integers("clock/one", 1)
         self.steps = graph.node("Add", [self.position, one], "clock/next", output="next_position")
         for ring in rings:
             doc = f"rows of the last {ring.slots} steps, step t in slot t mod {ring.slots}"
-            graph.input(ring.name, ring.dtype, ["batch", 1, ring.slots, ring.width], doc)
+            graph.input(ring.input, ring.dtype, ring.shape, doc)
         self._reads: dict[str, str] = {}
         self._write_slots: dict[str, str] = {}
         if rings:
@@ -91,9 +83,9 @@ class RingsInGraph(RingSet):
             if scattered:
                 self._write_slots = self._scatter_indices(ticks, scattered)
 
-    def _update_of(self, ring: Ring) -> QueueUpdate:
+    def _update_of(self, ring: StateSpec) -> QueueUpdate:
         # TensorRT's in-place cache update takes floating point only.
-        return "ScatterND" if ring.dtype == np.int8 else self.graph.form.queue_update
+        return "ScatterND" if ring.dtype == "int8" else self.graph.form.queue_update
 
     def _read_all(self, ticks: str) -> dict[str, str]:
         """Read all rings. One subtraction and one remainder give the slot numbers."""
@@ -129,7 +121,7 @@ class RingsInGraph(RingSet):
             how, inputs = {"doc": "write this step's row"}, [name, self._write_slots[name], row]
         graph.node(update, inputs, f"rings/write/{name}", output=f"next_{name}", **how)
 
-    def _scatter_indices(self, ticks: str, rings: Sequence[Ring]) -> dict[str, str]:
+    def _scatter_indices(self, ticks: str, rings: Sequence[StateSpec]) -> dict[str, str]:
         """The indices (row of the batch, 0, slot) of the write to each ring, (batch, 1, 1, 3)."""
         graph = self.graph
         moduli = graph.integers("rings/write_moduli", [[[(1, 1, ring.slots) for ring in rings]]])
@@ -144,6 +136,6 @@ class RingsInGraph(RingSet):
         unit = graph.integers("rings/batch_axis", [[[[1, 0, 0]]]])
         rows = graph.node("Mul", [rows, unit], "rings/batch_indices")
         indices = graph.node("Add", [slots, rows], "rings/write_indices")
-        parts = [ring.name for ring in rings]
+        parts = [ring.input for ring in rings]
         pieces = graph.split(indices, [1] * len(parts), 2, "rings/write_split", parts)
         return dict(zip(parts, pieces, strict=True))

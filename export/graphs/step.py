@@ -12,7 +12,6 @@ layers together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +23,10 @@ from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm, head
 from multires_edge.export.graphs.norms import normalize
-from multires_edge.export.graphs.pooling import graphs_of
+from multires_edge.export.graphs.pooling import POOLING_GRAPHS
 from multires_edge.export.graphs.quantize import as_float, to_levels
-from multires_edge.export.graphs.rings import Ring, RingSet, RingsInGraph
-from multires_edge.export.precision.types import INT8, Type, TypePlan
+from multires_edge.export.graphs.rings import RingSet, RingsInGraph
+from multires_edge.export.types import INT8, Type
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Pooling
 from multires_edge.format.reading import step_states
@@ -45,44 +44,22 @@ class StepGraph:
 
 
 def build_step_graph(
-    network: FoldedNetwork,
-    form: GraphForm,
-    pooling: Pooling,
-    metadata: dict[str, str],
-    types: TypePlan | None = None,
+    network: FoldedNetwork, form: GraphForm, pooling: Pooling, kind: type[RingSet] = RingsInGraph
 ) -> StepGraph:
-    """Build the step graph, dynamic in batch. Each row of a batch is a stream with its own position."""
-    return assemble(
-        GraphBuilder("multires_step", form),
-        RingsInGraph,
-        network,
-        pooling,
-        types,
-        "One step of MultiresNet. Start with zeros in every state; give each next_ output to the "
-        "input of the same name in the next call. Each row of the batch is a stream of its own.",
-        metadata,
-    )
+    """Build the step graph, dynamic in batch. Each row of a batch is a stream with its own position.
 
-
-def assemble(
-    graph: GraphBuilder,
-    place_rings: Callable[[GraphBuilder, Sequence[Ring]], RingSet],
-    network: FoldedNetwork,
-    pooling: Pooling,
-    types: TypePlan | None,
-    doc: str,
-    metadata: dict[str, str],
-) -> StepGraph:
-    """Build one step. ``place_rings`` decides where its rings are."""
-    config = network.config
-    types = types or TypePlan.float32(config.n_layers)
+    ``kind`` decides where its rings are: with :class:`~multires_edge.export.graphs.taps.RingsOutside` it is
+    the taps graph.
+    """
+    graph = GraphBuilder(kind.name, form)
+    config, types = network.config, network.types
     classifies = config.task == "classification"
     sample = _declare_sample(graph, config)
-    queues = _queues(network, types)
-    pool = graphs_of(pooling)
-    rings = place_rings(graph, [*queues, *(pool.rings(pooling, config.d_model) if classifies else [])])
-    x = _encode(graph, sample, network, types)
-    taps = _as_float(graph, rings.read([queue.name for queue in queues], "taps"), types.taps)
+    states = step_states(config, pooling if classifies else None, str(network.queue_type))
+    queues = [state for state in states if state.scale is not None]
+    rings = kind(graph, [*queues, *(state for state in states if state.in_place and state not in queues)])
+    x = _encode(graph, sample, network)
+    taps = _as_float(graph, rings.read([queue.input for queue in queues], "taps"), types.taps)
     past, past_of_pushed = _weigh_taps(graph, network, taps)
     inputs = []
     for i, layer in enumerate(network.layers):
@@ -90,19 +67,19 @@ def assemble(
         inputs.append(x)
         past_of_layer = graph.cast(past[i], types.layers[i], f"layers.{i}/multires/past_cast")
         x = _block(graph, x, past_of_layer, layer, f"layers.{i}")
-    _push(graph, rings, network, inputs, past_of_pushed)
+    for queue, row in zip(queues, _push(graph, network, inputs, past_of_pushed), strict=True):
+        rings.write(queue.input, row)
     if classifies:
         x = graph.cast(x, np.float32, "pool/cast")
-        x = pool.step(pooling, graph, rings, x, config.d_model)
+        x = POOLING_GRAPHS[type(pooling)].step(pooling, graph, rings, x, config.d_model)
     output = head(graph, x, network.head, types.head, "logits" if classifies else "params", gemm)
     graph.output(output, np.float32, ["batch", config.d_output], "value after this step")
     banks = rings.banks()
-    states = step_states(config, pooling if classifies else None, str(queues[0].dtype))
     if not rings.in_graph:
         states = [state for state in states if state.input not in {*rings.rings, "position"}]
     for state in states:
         graph.output(state.output, state.dtype, state.shape, f"{state.input} for the next step")
-    return StepGraph(graph.build(doc, metadata), tuple(states), banks)
+    return StepGraph(graph.build(kind.doc), tuple(states), banks)
 
 
 def _declare_sample(graph: GraphBuilder, config: ModelConfig) -> str:
@@ -112,27 +89,12 @@ def _declare_sample(graph: GraphBuilder, config: ModelConfig) -> str:
     return graph.input("x", np.float32, ["batch", config.d_input], "this step's normalised sample")
 
 
-def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork, types: TypePlan) -> str:
+def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork) -> str:
     if not isinstance(network.encoder, np.ndarray):
-        sample = graph.cast(sample, types.encoder, "encoder/cast")
+        sample = graph.cast(sample, network.types.encoder, "encoder/cast")
         return gemm(graph, sample, network.encoder, "encoder")
-    table = graph.constant("encoder/table", network.encoder.astype(types.encoder))
+    table = graph.constant("encoder/table", network.encoder.astype(network.types.encoder))
     return graph.node("Gather", [table, sample], "encoder", doc="token embedding")
-
-
-def _queues(network: FoldedNetwork, types: TypePlan) -> list[Ring]:
-    """One ring per scale, read at every multiple of its dilation within its history."""
-    config = network.config
-    width = config.n_layers * config.d_model
-    dtype = types.queues if network.queue_scales is None else INT8
-    return [
-        Ring(_queue_name(j), width, tuple(range(1 << j, history + 1, 1 << j)), dtype)
-        for j, history in enumerate(config.history())
-    ]
-
-
-def _queue_name(scale: int) -> str:
-    return f"queue_{scale:02d}"
 
 
 def _as_float(graph: GraphBuilder, taps: str, dtype: Type) -> str:
@@ -224,10 +186,8 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
     return normalize(layer.norm, graph, x, y, name, over_time=False)
 
 
-def _push(
-    graph: GraphBuilder, rings: RingSet, network: FoldedNetwork, inputs: list[str], past: list[str]
-) -> None:
-    """Write a_0 .. a_{depth-1} of all layers into their queues."""
+def _push(graph: GraphBuilder, network: FoldedNetwork, inputs: list[str], past: list[str]) -> list[str]:
+    """The rows a_0 .. a_{depth-1} of all layers to write into their queues."""
     newest = np.concatenate([layer.lowpass[0] for layer in network.layers])
     # Layers of several types are cast to the type of their weighted taps.
     types = {graph.type_of(x) for x in inputs}
@@ -244,11 +204,8 @@ def _push(
         a = graph.node("Add", [now, queued], f"push/a.{j + 1}", doc=doc)
         rows.append(a)
     if network.queue_scales is None:
-        rows = [_stored(graph, row, rings.rings[_queue_name(j)].dtype, j) for j, row in enumerate(rows)]
-    else:
-        rows = _rounded(graph, rows, network.queue_scales)
-    for j, row in enumerate(rows):
-        rings.write(_queue_name(j), row)
+        return [_stored(graph, row, network.queue_type, j) for j, row in enumerate(rows)]
+    return _rounded(graph, rows, network.queue_scales)
 
 
 def _stored(graph: GraphBuilder, row: str, dtype: Type, scale: int) -> str:

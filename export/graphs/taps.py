@@ -9,44 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.rings import Ring, RingSet
-from multires_edge.export.graphs.step import StepGraph, assemble
-from multires_edge.export.precision.types import TypePlan
-from multires_edge.format.pooling import Pooling
-from multires_edge.format.specs import RingBank, RingSpec
-from multires_edge.format.targets import GraphForm
-
-
-def build_taps_graph(
-    network: FoldedNetwork,
-    form: GraphForm,
-    pooling: Pooling,
-    metadata: dict[str, str],
-    types: TypePlan | None = None,
-) -> StepGraph:
-    """Build the taps graph, dynamic in batch. Its ``rings`` describe the taps and pushes."""
-    return assemble(
-        GraphBuilder("multires_taps", form),
-        RingsOutside,
-        network,
-        pooling,
-        types,
-        "One step of MultiresNet without its queues: give it the rows that they hold at each delay, and "
-        "write the rows that it gives into them. Each row of the batch is a stream of its own.",
-        metadata,
-    )
+from multires_edge.export.graphs.rings import RingSet
+from multires_edge.format.specs import RingBank, RingSpec, StateSpec
 
 
 class RingsOutside(RingSet):
     """Rings of equal width and type that are read together are a bank: one input and one output."""
 
     in_graph = False
+    name = "multires_taps"
+    doc = (
+        "One step of MultiresNet without its queues: give it the rows that they hold at each delay, and "
+        "write the rows that it gives into them. Each row of the batch is a stream of its own."
+    )
 
-    def __init__(self, graph: GraphBuilder, rings: Sequence[Ring]) -> None:
+    def __init__(self, graph: GraphBuilder, rings: Sequence[StateSpec]) -> None:
         super().__init__(graph, rings)
         self._banks: list[RingBank] = []
         self._rows: dict[str, str] = {}
@@ -64,9 +42,9 @@ class RingsOutside(RingSet):
 
     def read(self, names: Sequence[str], value: str) -> str:
         rings = [self.rings[name] for name in names]
-        (width,), (dtype,) = {ring.width for ring in rings}, {ring.dtype for ring in rings}
-        specs = tuple(RingSpec(ring.name, ring.slots, ring.delays) for ring in rings)
-        bank = RingBank(value, value.replace("taps", "pushes"), str(dtype), width, specs)
+        ((width, dtype),) = {(int(ring.shape[3]), ring.dtype) for ring in rings}
+        specs = tuple(RingSpec(ring.input, ring.slots, ring.delays) for ring in rings)
+        bank = RingBank(value, value.replace("taps", "pushes"), dtype, width, specs)
         self._banks.append(bank)
         doc = f"rows of {', '.join(names)} at their delays, ring after ring"
         return self.graph.input(value, dtype, ["batch", 1, bank.n_taps, width], doc)
@@ -80,5 +58,5 @@ class RingsOutside(RingSet):
             self.graph.node("Concat", rows, f"rings/{bank.pushes}", output=bank.pushes, axis=2)
             doc = "this step's row of each ring, to write"
             shape = ("batch", 1, len(rows), bank.width)
-            self.graph.output(bank.pushes, np.dtype(bank.dtype), shape, doc)
+            self.graph.output(bank.pushes, bank.dtype, shape, doc)
         return tuple(self._banks)

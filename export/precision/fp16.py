@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from multires_edge.export.precision.types import FLOAT16, FLOAT32, Type, TypePlan
+from multires_edge.export.types import FLOAT16, FLOAT32, Type, TypePlan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,13 +10,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from multires_edge.base.errors import ConfigError
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.linear import INT8_MAX, Array, FilterScales, Linear, QuantizedLinear, int8_scales
 from multires_edge.export.options import DEFAULT_PARTS
-from multires_edge.export.precision.queues import Queues
 from multires_edge.format.config import ModelConfig
 
 _HALF_ERROR = 2.0**-11  # half of the last bit of a normal float16
@@ -48,18 +48,16 @@ def input_ranges(config: ModelConfig, name: str) -> list[str]:
 
 
 def quantize(
-    network: FoldedNetwork,
-    table: CalibrationTable,
-    parts: Sequence[str] = DEFAULT_PARTS,
-    keep: Collection[str] = frozenset(),
+    network: FoldedNetwork, table: CalibrationTable, names: Collection[str] | None = None
 ) -> FoldedNetwork:
-    """Quantize the weights of ``parts``, except the names in ``keep``.
+    """Quantize the weights of these names, by default all :func:`quantizable` ones.
 
     Encoder, filters and head that are not quantized are rounded to float16, to be stored in half the bytes.
     Compared with int8, the effect on the outputs is small. Both graphs are built from the result, so they
     compute the same function.
     """
-    names = set(quantizable(network.config, parts)) - set(keep)
+    if names is None:
+        names = quantizable(network.config)
 
     def linear(name: str, value: Linear | QuantizedLinear) -> Linear | QuantizedLinear:
         if name not in names:
@@ -79,9 +77,16 @@ def quantize(
         encoder = _halved(encoder, axis=0)
     else:
         encoder = _halve(linear("encoder", encoder))
-    queues = Queues.int8(table).scales if "queues" in names else None
+    queues = queue_scales(table) if "queues" in names else None
     head = _halve(linear("head", network.head))
     return replace(network, encoder=encoder, layers=layers, head=head, queue_scales=queues)
+
+
+def queue_scales(table: CalibrationTable) -> NDArray[np.float32]:
+    """The scales of int8 queues (depth, n_layers, d_model), positive normal numbers."""
+    config = table.config
+    scales = [table.tensors[name].scales for name in input_ranges(config, "queues")]
+    return np.reshape(scales, (config.depth, config.n_layers, config.d_model))
 
 
 def weight_noise_db(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> float | None:

@@ -66,7 +66,7 @@ def release() -> Version:
 def _in_runnable_form(manifest: Manifest) -> Manifest:
     """The manifest with the graphs of a form that this release of ONNX Runtime runs."""
     installed = release()
-    runnable = (form for form in manifest.form_names() if installed >= FIRST_ONNXRUNTIME.get(form, (0,)))
+    runnable = (form for form in manifest.by_form if installed >= FIRST_ONNXRUNTIME.get(form, (0,)))
     return manifest.in_form(next(runnable, manifest.form))  # if none can run, loading explains the error
 
 

@@ -104,11 +104,11 @@ class Builder:
             if self.target.takes_form(form.form_name, self.api.version)
         ]
         for form in readable:
-            if form in manifest.form_names():
+            if form in manifest.by_form:
                 return form
         raise ConfigError(
             f"{self.api.name} reads {' or '.join(readable) or 'no form'} of target {self.target.name}, but "
-            f"the bundle has {', '.join(manifest.form_names())}: export it with --target {self.target.name}"
+            f"the bundle has {', '.join(manifest.by_form)}: export it with --target {self.target.name}"
         )
 
     def kinds(self, manifest: Manifest) -> list[str]:

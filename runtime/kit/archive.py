@@ -119,11 +119,11 @@ def graphs_for(manifest: Manifest, target: str) -> Graphs:
     """
     taken = [form.form_name for form in reversed(target_by_name(target).forms)]
     for form in taken:
-        if form in manifest.form_names():
+        if form in manifest.by_form:
             return manifest.in_form(form).graphs
     raise BundleError(
         f"{target} needs graphs in the form {' or '.join(taken)}; the bundle has "
-        f"{', '.join(manifest.form_names())}: export it again with --target {target}"
+        f"{', '.join(manifest.by_form)}: export it again with --target {target}"
     )
 
 

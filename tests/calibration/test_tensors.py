@@ -76,7 +76,7 @@ def test_names_depend_on_the_network() -> None:
 def test_the_folded_full_graph_holds_the_same(config: ModelConfig, target: str) -> None:
     """Also under BatchNorm, whose folding changes the weights on both sides of these tensors."""
     net = random_net(config)
-    model = build_full_graph(fold(net), TARGETS[target].form, lengths=False, metadata={})
+    model = build_full_graph(fold(net), TARGETS[target].form)
     autoregressive = config.task == "autoregressive"
     names = {}
     if config.encoder == "linear" and autoregressive:
@@ -115,7 +115,7 @@ def test_the_step_graphs_queues_hold_the_same(norm: str, task: str) -> None:
     config = variant(norm=norm, task=task, kernel_size=3)
     net = random_net(config)
     steps = 21
-    stream = Steps(build_step_graph(fold(net), TARGETS["portable"].form, parse_pooling("cumulative"), {}), 1)
+    stream = Steps(build_step_graph(fold(net), TARGETS["portable"].form, parse_pooling("cumulative")), 1)
     inputs = random_inputs(config, 1, steps)
     fed = inputs
     if task == "autoregressive":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,12 @@ import onnx
 import torch
 
 from multires_edge.calibration.measure import calibrate
-from multires_edge.export.bundle import _build_graphs, _write_graph
+from multires_edge.export.bundle import build_graphs, write_graph
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import fold
 from multires_edge.export.options import DEFAULT_PARTS
 from multires_edge.export.precision.fp16 import plan_fp16
-from multires_edge.export.precision.int8 import quantize
-from multires_edge.export.precision.types import TypePlan
+from multires_edge.export.precision.int8 import quantizable, quantize
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.specs import GraphSpec, Source
@@ -54,23 +54,23 @@ def unproven_bundle(
     inputs: Any = None,
 ) -> Bundle:
     """A bundle of one precision, with nothing in it but the graphs. ``inputs`` are typical ones."""
-    network, types = fold(net), TypePlan.float32(net.config.n_layers)
+    network = fold(net)
     if inputs is None:
         inputs = random_inputs(net.config, 32, 150)
     inputs = np.ascontiguousarray(inputs)
     if precision == "fp16":
-        types = plan_fp16(net, [torch.from_numpy(inputs)])
+        network = replace(network, types=plan_fp16(net, [torch.from_numpy(inputs)]))
     if precision in ("int8", INT8_QUEUES):
         file = folder / "data.npz"
         np.savez(file, inputs)
         parts = DEFAULT_PARTS if precision == "int8" else ("filters", "mixing", "queues")
-        network = quantize(network, calibrate(net, Dataset(file, inputs)), parts)
+        network = quantize(network, calibrate(net, Dataset(file, inputs)), quantizable(net.config, parts))
     lengths = net.config.encoder == "token" and net.config.task == "classification"
     graphs: dict[str, dict[str, GraphSpec]] = {}
-    for kind, graph in _build_graphs(network, form, pooling, lengths, {}, types, taps=True):
+    for kind, graph in build_graphs(network, form, pooling, lengths=lengths, taps=True):
         if precision != "fp32":
             compact(graph.model)
-        graphs[kind] = {precision: _write_graph(folder, f"{kind}.onnx", graph)}
+        graphs[kind] = {precision: write_graph(folder, f"{kind}.onnx", graph)}
     manifest = Manifest(
         source=Source("ckpt.pth", "0" * 64),
         model=net.config,

@@ -14,7 +14,7 @@ from multires_edge.base.errors import BackendError, BundleError, ConfigError
 from multires_edge.export import export_bundle
 from multires_edge.export.graphs.builder import GraphBuilder
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS, PoolingGraphs
-from multires_edge.export.graphs.rings import Ring, RingSet
+from multires_edge.export.graphs.rings import RingSet
 from multires_edge.format.golden import GOLDEN_FILE, Golden
 from multires_edge.format.pooling import POOLINGS, Pooling, parse_pooling
 from multires_edge.format.reading import read_manifest
@@ -64,10 +64,6 @@ def stepwise(pooling: Decay, features: Tensor) -> Tensor:
     return features @ weights(pooling, t - t[:, None])
 
 
-def no_rings(pooling: Decay, d_model: int) -> list[Ring]:
-    return []
-
-
 def step(pooling: Decay, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
     old = graph.input("decayed", np.float32, ["batch", d_model], "the decayed features")
     change = graph.node("Sub", [features, old], "pool/change")
@@ -97,7 +93,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     kind: type[Pooling] = Decay
     monkeypatch.setitem(POOLINGS, "decay", kind)
     monkeypatch.setitem(POOLING_REFERENCES, kind, PoolingReference(whole, stepwise))
-    monkeypatch.setitem(POOLING_GRAPHS, kind, PoolingGraphs(no_rings, step, full))
+    monkeypatch.setitem(POOLING_GRAPHS, kind, PoolingGraphs(step, full))
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ def test_the_same_bits(kind: str, tmp_path: Path) -> None:
     net = random_net(variant(d_model=64, d_input=12))
     network = quantize(fold(net), calibrated(net, tmp_path))
     if kind == "full":
-        model = build_full_graph(network, TARGETS["cpu"].form, lengths=False, metadata={})
+        model = build_full_graph(network, TARGETS["cpu"].form)
         feeds = {"x": np.ascontiguousarray(random_inputs(net.config, 2, 50, seed=3))}
     else:
-        step = build_step_graph(network, TARGETS["cpu"].form, Cumulative(), {})
+        step = build_step_graph(network, TARGETS["cpu"].form, Cumulative())
         random = np.random.default_rng(0)
         model = step.model
         feeds = {"x": np.ascontiguousarray(random_inputs(net.config, 2, 1, seed=3)[..., 0])}

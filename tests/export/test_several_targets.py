@@ -127,7 +127,7 @@ class TestOpening:
         bundle = open_bundle(result.path)
         older = bundle.in_form("opset17")
         assert older.manifest.graph("step", "fp32").file == "step.opset17.onnx"
-        assert older.manifest.form_names() == ["opset17", "opset24"]
+        assert list(older.manifest.by_form) == ["opset17", "opset24"]
         assert older.manifest.digests() == bundle.manifest.digests()
         samples = np.random.default_rng(0).standard_normal((1, 2, 5), np.float32)
         y = bundle.stream(backend="onnxruntime").run(samples)

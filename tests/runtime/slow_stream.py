@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.norms import LayerNorm
-from multires_edge.export.precision.queues import Queues
-from multires_edge.export.precision.types import FLOAT16
+from multires_edge.export.types import FLOAT16
 from multires_edge.format.pooling import Pooling
 
 Array = NDArray[np.float64]
@@ -23,11 +22,11 @@ class SlowStream:
     as the step graph's states; after a step, ``pushed[j]`` (rows, n_layers, d_model) is what was pushed,
     before it was rounded."""  # fmt: skip
 
-    def __init__(self, network: FoldedNetwork, queues: Queues, pooling: Pooling, rows: int) -> None:
+    def __init__(self, network: FoldedNetwork, pooling: Pooling, rows: int) -> None:
         config = network.config
-        self.network, self.queues, self.window = network, queues, pooling.window
+        self.network, self.window = network, pooling.window
         self.rings = [
-            np.zeros((rows, history + 1, config.n_layers, config.d_model), queues.dtype)
+            np.zeros((rows, history + 1, config.n_layers, config.d_model), network.queue_type)
             for history in config.history()
         ]
         self.pushed = [np.zeros((rows, config.n_layers, config.d_model)) for _ in self.rings]
@@ -64,11 +63,11 @@ class SlowStream:
     def rounded(self, j: int) -> NDArray[Any]:
         """What a queue keeps of what was pushed."""
         a = self.pushed[j].astype(np.float32)
-        if self.queues.dtype == FLOAT16:
+        if self.network.queue_type == FLOAT16:
             return np.clip(a, -65504, 65504).astype(FLOAT16)
-        if self.queues.scales is None:
+        if self.network.queue_scales is None:
             return a
-        levels = np.rint(a * (np.float32(1) / self.queues.scales[j]))
+        levels = np.rint(a * (np.float32(1) / self.network.queue_scales[j]))
         kept: NDArray[np.int8] = np.clip(levels, -128, 127).astype(np.int8)
         return kept
 
@@ -97,7 +96,8 @@ class SlowStream:
         """a_j of layer i, o * 2^j steps ago."""
         ring = self.rings[j]
         row: Array = ring[np.arange(len(ring)), (self.position - (o << j)) % ring.shape[1], i].astype(float)
-        return row if self.queues.scales is None else row * self.queues.scales[j, i]
+        scales = self.network.queue_scales
+        return row if scales is None else row * scales[j, i]
 
 
 def linear(layer: Linear | QuantizedLinear, x: NDArray[Any]) -> Array:

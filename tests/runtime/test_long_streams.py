@@ -19,7 +19,7 @@ from multires_edge.runtime.backends.native import load_model
 from multires_edge.runtime.evaluation.recordings import load_data
 from tests.conftest import DEMO, random_inputs, random_net, variant
 from tests.runtime.backends.test_native import run
-from tests.runtime.backends.test_native_queues import network_in, queues_of
+from tests.runtime.backends.test_native_queues import network_in
 
 pytestmark = pytest.mark.slow
 
@@ -35,9 +35,7 @@ def outputs(
     """One native stream from zeros over inputs (1, d_input, time): (d_output, time)."""
     weights, queues = stored
     file = folder / "weights.safetensors"
-    file.write_bytes(
-        native_weights(network_in(weights, net), pooling, precision=weights, queues=queues_of(queues, net))
-    )
+    file.write_bytes(native_weights(network_in(weights, queues, net), pooling, precision=weights))
     state = _native.State(load_model(file), 1, pooling.window or 0)
     y: NDArray[np.float32] = run(state, inputs, net.config.d_output)[0]
     return y

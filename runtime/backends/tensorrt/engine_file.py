@@ -76,7 +76,7 @@ def check_engine(path: Path, manifest: Manifest, gpu: Gpu) -> EngineFile:
             f"SHA-256 than in its sidecar); {_AGAIN}"
         )
     of = sidecar.graph
-    of_form = manifest.in_form(of.form) if of.form in manifest.form_names() else manifest
+    of_form = manifest.in_form(of.form) if of.form in manifest.by_form else manifest
     graph = of_form.graphs.get(of.kind, {}).get(of.precision)
     if graph is None or graph.sha256 != of.sha256:
         raise BundleError(f"{path}: was built from another bundle's {of.file}; {_AGAIN}")

@@ -20,23 +20,22 @@ def graph() -> GraphBuilder:
 def test_a_finished_graph_is_typed_throughout(graph: GraphBuilder) -> None:
     y = graph.node("Add", ["x", graph.weight("one", 1.0)], "sum")
     graph.output(graph.gelu(y, "y"), np.float32, ["batch", 3], "")
-    model = graph.build("doc", {"key": "value"})
+    model = graph.build("doc")
     assert [info.name for info in model.graph.value_info] == ["sum"]
-    assert model.metadata_props[0].key == "key"
 
 
 def test_a_dead_node(graph: GraphBuilder) -> None:
     graph.node("Neg", ["x"], "unread")
     graph.output(graph.node("Abs", ["x"], "y"), np.float32, ["batch", 3], "")
     with pytest.raises(AssertionError, match="nothing reads node unread"):
-        graph.build("", {})
+        graph.build("")
 
 
 def test_a_dead_constant(graph: GraphBuilder) -> None:
     graph.weight("unread", [1.0])
     graph.output(graph.node("Abs", ["x"], "y"), np.float32, ["batch", 3], "")
     with pytest.raises(AssertionError, match="unread"):
-        graph.build("", {})
+        graph.build("")
 
 
 def test_two_constants_of_one_name(graph: GraphBuilder) -> None:
@@ -49,4 +48,4 @@ def test_two_constants_of_one_name(graph: GraphBuilder) -> None:
 def test_a_shape_that_cannot_be(graph: GraphBuilder) -> None:
     graph.output(graph.node("Add", ["x", graph.weight("w", [1.0, 2.0])], "y"), np.float32, ["batch", 3], "")
     with pytest.raises((onnx.shape_inference.InferenceError, onnx.checker.ValidationError)):
-        graph.build("", {})
+        graph.build("")

@@ -21,7 +21,7 @@ forms = st.sampled_from(list(FORMS.values()))
 
 
 def build(net: MultiresNet, form: GraphForm = FORMS["opset24"], lengths: bool = False) -> onnx.ModelProto:
-    return build_full_graph(fold(net), form, lengths=lengths, metadata={})
+    return build_full_graph(fold(net), form, lengths=lengths)
 
 
 @given(configs(), forms, st.integers(0, 5))

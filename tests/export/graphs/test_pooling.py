@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from multires_edge.export.graphs.builder import GraphBuilder
-from multires_edge.export.graphs.pooling import graphs_of
+from multires_edge.export.graphs.pooling import POOLING_GRAPHS
 from multires_edge.export.graphs.rings import RingsInGraph
 from multires_edge.export.graphs.step import StepGraph
 from multires_edge.format.pooling import parse_pooling
@@ -23,14 +23,14 @@ def pooling_alone(pool: str, d_model: int = 1) -> StepGraph:
     pooling = parse_pooling(pool)
     graph = GraphBuilder("pooling", TARGETS["cpu"].form)
     features = graph.input("x", np.float32, ["batch", d_model], "")
-    rings = RingsInGraph(graph, graphs_of(pooling).rings(pooling, d_model))
-    pooled = graphs_of(pooling).step(pooling, graph, rings, features, d_model)
+    rings = RingsInGraph(graph, [state for state in pooling.states(d_model) if state.in_place])
+    pooled = POOLING_GRAPHS[type(pooling)].step(pooling, graph, rings, features, d_model)
     graph.output(pooled, np.float32, ["batch", d_model], "")
     clock = StateSpec(input="position", output="next_position", dtype="int64", shape=("batch",))
     states = sorted([*pooling.states(d_model), clock], key=lambda state: state.input)
     for state in states:
         graph.output(state.output, state.dtype, state.shape, "")
-    return StepGraph(graph.build("", {}), tuple(states))
+    return StepGraph(graph.build(""), tuple(states))
 
 
 def moving_mean(x: NDArray[Any], window: int) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 
 
 def build(net: MultiresNet, form: GraphForm = FORMS["opset24"], pooling: Pooling = Cumulative()) -> StepGraph:
-    return build_step_graph(fold(net), form, pooling, {})
+    return build_step_graph(fold(net), form, pooling)
 
 
 @given(configs(), forms, poolings, st.integers(0, 5))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.step import StepGraph, build_step_graph
-from multires_edge.export.graphs.taps import build_taps_graph
+from multires_edge.export.graphs.taps import RingsOutside
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.specs import RingBank
@@ -26,7 +26,7 @@ poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 
 
 def build(net: MultiresNet, form: GraphForm = FORMS["opset17"], pooling: Pooling = Cumulative()) -> StepGraph:
-    return build_taps_graph(fold(net), form, pooling, {})
+    return build_step_graph(fold(net), form, pooling, RingsOutside)
 
 
 def run(graph: StepGraph, inputs: NDArray[Any]) -> NDArray[Any]:
@@ -76,8 +76,8 @@ class TestStructure:
     @pytest.mark.parametrize("pooling", [Cumulative(), Window(9)])
     def test_is_the_step_graph_without_its_rings(self, form: GraphForm, pooling: Pooling) -> None:
         network = fold(random_net(variant()))
-        step = build_step_graph(network, form, pooling, {}).model.graph
-        taps = build_taps_graph(network, form, pooling, {}).model.graph
+        step = build_step_graph(network, form, pooling).model.graph
+        taps = build_step_graph(network, form, pooling, RingsOutside).model.graph
         names = {node.name for node in taps.node}
         assert {name for name in names if not name.startswith("rings/")} < {node.name for node in step.node}
         assert not {"GatherND", "TensorScatter", "ScatterND", "Mod"} & {
@@ -87,7 +87,7 @@ class TestStructure:
     def test_banks_have_the_rings_of_the_step_graph(self) -> None:
         net = random_net(variant(depth=4, kernel_size=3))
         graph = build(net, pooling=Window(9))
-        step = build_step_graph(fold(net), FORMS["opset24"], Window(9), {})
+        step = build_step_graph(fold(net), FORMS["opset24"], Window(9))
         queues, pool = graph.rings
         assert (queues.taps, queues.pushes, queues.n_taps, queues.width) == ("taps", "pushes", 8, 16)
         assert (pool.taps, pool.pushes, pool.n_taps, pool.width) == ("pool_taps", "pool_pushes", 1, 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,12 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from multires_edge.export import export_bundle
-from multires_edge.export.bundle import _types
+from multires_edge.export.bundle import _typical_inputs
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.precision.fp16 import TOO_LARGE, plan_fp16
-from multires_edge.export.precision.types import FLOAT16, FLOAT32, TypePlan
+from multires_edge.export.types import FLOAT16, FLOAT32, TypePlan
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Cumulative
 from multires_edge.format.targets import TARGETS
@@ -62,9 +63,9 @@ def planned(net: MultiresNet) -> TypePlan:
 
 
 def graphs(net: MultiresNet, types: TypePlan) -> dict[str, onnx.ModelProto]:
-    folded, target = fold(net), TARGETS["portable"].form
-    full = build_full_graph(folded, target, lengths=False, metadata={}, types=types)
-    return {"full": full, "step": build_step_graph(folded, target, Cumulative(), {}, types).model}
+    folded, target = replace(fold(net), types=types), TARGETS["portable"].form
+    step = build_step_graph(folded, target, Cumulative()).model
+    return {"full": build_full_graph(folded, target), "step": step}
 
 
 def value_types(model: onnx.ModelProto) -> dict[str, int]:
@@ -117,7 +118,7 @@ def test_what_only_the_queues_hold_counts_too() -> None:
         layer.h0.fill_(1.1)
         layer.w[:, :6] *= 1e-5
     steady = inputs_for(net.config, 2, 1).repeat(1, 1, net.config.layer_receptive_field)
-    types = _types("fp16", net, None)
+    types = plan_fp16(net, _typical_inputs(net.config, None))
     assert types == plan_fp16(net, [steady]) == TypePlan((FLOAT32, FLOAT16), FLOAT16, FLOAT32, FLOAT16)
 
 

@@ -24,7 +24,7 @@ from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.parity import prove
-from multires_edge.export.precision.int8 import quantize
+from multires_edge.export.precision.int8 import quantizable, quantize
 from multires_edge.format.pooling import Cumulative
 from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
@@ -51,8 +51,8 @@ def calibrated(net: MultiresNet, tmp_path: Path) -> CalibrationTable:
 
 def graphs(net: MultiresNet, table: CalibrationTable) -> dict[str, onnx.ModelProto]:
     network, target = quantize(fold(net), table), TARGETS["portable"].form
-    full = build_full_graph(network, target, lengths=False, metadata={})
-    return {"full": full, "step": build_step_graph(network, target, Cumulative(), {}).model}
+    full = build_full_graph(network, target)
+    return {"full": full, "step": build_step_graph(network, target, Cumulative()).model}
 
 
 def constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
@@ -75,7 +75,7 @@ def test_what_weight_decay_has_left_is_zero(tmp_path: Path) -> None:
     net = random_net(variant())
     net.seq_layers[0].h1[3] *= 1e-40  # type: ignore[operator,index]
     net.mixing_layers[0][0].weight[5] *= 1e-40  # type: ignore[index]
-    network = quantize(fold(net), calibrated(net, tmp_path), ("mixing", "filters"))
+    network = quantize(fold(net), calibrated(net, tmp_path), quantizable(net.config, ("mixing", "filters")))
     mixing, scales = network.layers[0].mixing, network.layers[0].filter_scales
     assert isinstance(mixing, QuantizedLinear) and scales is not None
     assert not mixing.weight[5].any() and mixing.weight[4].any()
@@ -176,8 +176,8 @@ def test_a_bundle_from_real_data(tmp_path: Path) -> None:
 def test_filters_are_int8_in_the_full_graph_and_the_same_in_both(tmp_path: Path) -> None:
     net = random_net(variant(kernel_size=3))
     table = calibrated(net, tmp_path)
-    exact, quantized = fold(net), quantize(fold(net), table, ["filters"])
-    held = constants(build_full_graph(quantized, TARGETS["portable"].form, lengths=False, metadata={}))
+    exact, quantized = fold(net), quantize(fold(net), table, quantizable(net.config, ["filters"]))
+    held = constants(build_full_graph(quantized, TARGETS["portable"].form))
     for i, (layer, before) in enumerate(zip(quantized.layers, exact.layers, strict=True)):
         scales = held[f"layers.{i}/highpass_scales"]
         filters = held[f"layers.{i}/highpass.int8"] * scales[:, None, None]
@@ -185,10 +185,8 @@ def test_filters_are_int8_in_the_full_graph_and_the_same_in_both(tmp_path: Path)
         assert filters.dtype == np.float32 and np.allclose(filters[:, 0], joined, atol=1e-6)
         for rounded, original in zip(layer.highpass, before.highpass, strict=True):
             assert (np.abs(rounded - original) <= scales * 0.50001).all()
-    full = session(
-        build_full_graph(quantized, TARGETS["portable"].form, lengths=False, metadata={}).SerializeToString()
-    )
-    step = Steps(build_step_graph(quantized, TARGETS["portable"].form, Cumulative(), {}), 2)
+    full = session(build_full_graph(quantized, TARGETS["portable"].form).SerializeToString())
+    step = Steps(build_step_graph(quantized, TARGETS["portable"].form, Cumulative()), 2)
     x = random_inputs(net.config, 2, 50)
     assert np.abs(step.run(x)[..., -1] - full.run(None, {"x": x})[0]).max() < 1e-5
 

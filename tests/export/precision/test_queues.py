@@ -16,7 +16,7 @@ from multires_edge.export.folding import FoldedLayer, FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.linear import Linear
-from multires_edge.export.precision.int8 import quantize
+from multires_edge.export.precision.int8 import quantizable, quantize, queue_scales
 from multires_edge.format.pooling import Cumulative, Window
 from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
@@ -37,7 +37,7 @@ STEPS = 40
 
 def full_outputs(network: FoldedNetwork, inputs: NDArray[Any], target: str) -> NDArray[Any]:
     """The full graph's output on every prefix, (rows, d_output, time)."""
-    model = build_full_graph(network, TARGETS[target].form, lengths=False, metadata={})
+    model = build_full_graph(network, TARGETS[target].form)
     full = session(model.SerializeToString())
     name = full.get_inputs()[0].name
     if network.config.task == "autoregressive":
@@ -54,7 +54,7 @@ def fed(network: FoldedNetwork, inputs: NDArray[Any]) -> NDArray[Any]:
 
 
 def steps_of(network: FoldedNetwork, rows: int, target: str) -> Steps:
-    return Steps(build_step_graph(network, TARGETS[target].form, Cumulative(), {}), rows)
+    return Steps(build_step_graph(network, TARGETS[target].form, Cumulative()), rows)
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def steps_of(network: FoldedNetwork, rows: int, target: str) -> Steps:
 def test_step_and_full_agree(kind: str, parts: tuple[str, ...], target: str, tmp_path: Path) -> None:
     """On every prefix, with a row that starts anew in the middle."""
     net = random_net(variant(**KINDS[kind]))
-    network = quantize(fold(net), calibrated(net, tmp_path), parts)
+    network = quantize(fold(net), calibrated(net, tmp_path), quantizable(net.config, parts))
     inputs = random_inputs(net.config, 2, STEPS, seed=5)
     step = steps_of(network, 2, target)
     samples, restart = fed(network, inputs), STEPS // 3
@@ -88,7 +88,7 @@ def test_a_quarter_of_the_memory(kind: str, tmp_path: Path) -> None:
     rounded = quantize(network, calibrated(net, tmp_path), ("queues",))
     sizes = []
     for each in (network, rounded):
-        states = build_step_graph(each, TARGETS["cpu"].form, Cumulative(), {}).states
+        states = build_step_graph(each, TARGETS["cpu"].form, Cumulative()).states
         sizes.append(sum(state.row_bytes for state in states if state.scale is not None))
         assert {state.dtype for state in states if state.scale is not None} == {
             "int8" if each is rounded else "float32"
@@ -149,6 +149,13 @@ def _layer_by_definition(
     return y, levels
 
 
+def test_scales_are_the_ranges_of_the_table(tmp_path: Path) -> None:
+    table = calibrated(random_net(variant(depth=3, n_layers=2, d_model=8)), tmp_path)
+    scales = queue_scales(table)
+    assert scales.shape == (3, 2, 8) and scales.dtype == np.float32
+    assert np.array_equal(scales[2, 1], table.tensors["layers.1.queues.2"].scales)
+
+
 def test_saturates(tmp_path: Path) -> None:
     """Values of any size are the largest that a queue holds, and gone when they are past."""
     net = random_net(variant())
@@ -171,7 +178,7 @@ def test_int8_queues_are_scattered_and_others_updated_in_place(tmp_path: Path) -
     """TensorRT's in-place cache update takes floating point only."""
     net = random_net(variant())
     network = quantize(fold(net), calibrated(net, tmp_path), ("queues",))
-    model = build_step_graph(network, TARGETS["rtx"].form, Window(5), {}).model
+    model = build_step_graph(network, TARGETS["rtx"].form, Window(5)).model
     assert written_by(model) == {
         **{f"next_queue_{j:02d}": "ScatterND" for j in range(net.config.depth)},
         "next_pool_prefix": "TensorScatter",

@@ -20,7 +20,6 @@ from multires_edge.export import Int8Options, export_bundle
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native_weights import native_weights
-from multires_edge.export.precision.queues import Queues
 from multires_edge.format.comparison import LIMITS
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Cumulative, Pooling, Window
@@ -42,7 +41,7 @@ from tests.conftest import (
 )
 from tests.export.graphs.harness import Steps
 from tests.runtime.backends.test_native import run
-from tests.runtime.cpp.networks import quantized
+from tests.runtime.cpp.networks import quantized, with_queues
 from tests.runtime.cpp.programs import ISAS
 
 poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
@@ -67,7 +66,7 @@ def test_int8_is_the_step_graph(
 ) -> None:
     network = quantized(random_net(config))
     inputs = random_inputs(config, rows, 60, seed=2)
-    graph = Steps(build_step_graph(network, TARGETS["portable"].form, pooling, {}), rows).run(inputs)
+    graph = Steps(build_step_graph(network, TARGETS["portable"].form, pooling), rows).run(inputs)
     weights = native_weights(network, pooling, precision="int8")
     for model in models(weights, tmp_path_factory.mktemp("weights")):
         y = run(_native.State(model, rows), inputs, config.d_output)
@@ -82,7 +81,7 @@ def test_float16_is_the_network(
     net = random_net(config).double()
     inputs = random_inputs(config, rows, 90)
     expected = net.stepwise(as_double(inputs), pooling)
-    weights = native_weights(fold(net), pooling, None, "fp16", Queues.float16())
+    weights = native_weights(with_queues(fold(net), "float16", net), pooling, None, "fp16")
     for model in models(weights, tmp_path_factory.mktemp("w")):
         y = run(_native.State(model, rows), inputs, config.d_output)
         assert within_limit(y, expected, LIMITS["fp16"].value), model.isa
@@ -105,9 +104,9 @@ def test_chunks_and_neighbours_change_not_a_bit(precision: str, batch: int, tmp_
 def test_what_float16_cannot_hold_does_not_become_infinite(tmp_path: Path) -> None:
     """A weight beyond its range stays in float32, and so large a past at its end."""
     net = random_net(variant())
-    folded = fold(net)
+    folded = with_queues(fold(net), "float16", net)
     folded.layers[0].mixing.weight[0, 0] = 1e5
-    weights = native_weights(folded, Cumulative(), None, "fp16", Queues.float16())
+    weights = native_weights(folded, Cumulative(), None, "fp16")
     tensors = safetensors.numpy.load(weights)
     assert tensors["layers.0.mixing.weight"].dtype == np.float32
     assert tensors["layers.1.mixing.weight"].dtype == np.float16
@@ -192,8 +191,9 @@ def test_cost_counts_bytes_as_they_are(precision: str, tmp_path: Path) -> None:
     net = random_net(config)
     folded = quantized(net) if precision == "int8" else fold(net)
     path = tmp_path / "weights.safetensors"
-    queues = Queues.float16() if precision == "fp16" else None
-    path.write_bytes(native_weights(folded, Cumulative(), None, precision, queues))
+    if precision == "fp16":
+        folded = with_queues(folded, "float16", net)
+    path.write_bytes(native_weights(folded, Cumulative(), None, precision))
     cost, weights = _native.Model(str(path)).cost, config.n_layers * 2 * 64 * 64
     path.write_bytes(native_weights(fold(net), Cumulative()))
     full = _native.Model(str(path)).cost

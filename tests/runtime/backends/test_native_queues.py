@@ -15,12 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import BundleError, ConfigError
+from multires_edge.base.errors import BundleError
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.linear import Linear
 from multires_edge.export.native_weights import native_weights
 from multires_edge.export.precision.int8 import quantize
-from multires_edge.export.precision.queues import Queues
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.models.network import MultiresNet
@@ -29,18 +28,18 @@ from multires_edge.runtime.backends.native import load_model
 from tests.conftest import configs, random_inputs, random_net, variant, within_limit
 from tests.runtime.backends.test_native import run
 from tests.runtime.backends.test_native_precisions import models
-from tests.runtime.cpp.networks import calibrated
+from tests.runtime.cpp.networks import calibrated, with_queues
 from tests.runtime.slow_stream import SlowStream
 
 TYPES = ["float32", "float16", "int8"]
 Tensors = dict[str, NDArray[Any]]
 
 
-def network_in(precision: str, net: MultiresNet) -> FoldedNetwork:
+def network_in(precision: str, queues: str, net: MultiresNet) -> FoldedNetwork:
     """The network that the engine computes: its weights as they are stored."""
-    folded = fold(net)
+    folded = with_queues(fold(net), queues, net)
     if precision == "int8":
-        return quantize(folded, calibrated(net))
+        return with_queues(quantize(folded, calibrated(net)), queues, net)
     if precision == "fp32":
         return folded
 
@@ -51,10 +50,6 @@ def network_in(precision: str, net: MultiresNet) -> FoldedNetwork:
         replace(layer, mixing=stored(layer.mixing), output=stored(layer.output)) for layer in folded.layers
     ]
     return replace(folded, layers=layers)
-
-
-def queues_of(dtype: str, net: MultiresNet) -> Queues:
-    return Queues.int8(calibrated(net)) if dtype == "int8" else Queues(np.dtype(dtype))
 
 
 def parts_of(state: _native.State) -> list[NDArray[Any]]:
@@ -78,11 +73,11 @@ def test_each_step_is_the_slow_one(
 ) -> None:
     """From what the engine itself remembers, so that no level on the border of two is ever an excuse."""
     net, rows, steps = random_net(config), 2, 30
-    network, queues = network_in(precision, net), queues_of(dtype, net)
+    network = network_in(precision, dtype, net)
     inputs = random_inputs(config, rows, steps, seed=4)
-    weights = native_weights(network, pooling, None, precision, queues)
+    weights = native_weights(network, pooling, None, precision)
     for model in models(weights, tmp_path_factory.mktemp("weights")):
-        state, slow = _native.State(model, rows), SlowStream(network, queues, pooling, rows)
+        state, slow = _native.State(model, rows), SlowStream(network, pooling, rows)
         rings, position = parts_of(state), state.parts()["position"]
         outputs, expected = [], []
         for t in range(steps):
@@ -105,10 +100,10 @@ def test_each_step_is_the_slow_one(
 def check_pushes(slow: SlowStream, rings: list[NDArray[Any]]) -> None:
     """What stands in the rings is nearest to what was pushed, and nothing else was written."""
     for j, (ring, exact, after) in enumerate(zip(rings, slow.pushed, slow.rings, strict=True)):
-        assert ring.dtype == slow.queues.dtype
+        assert ring.dtype == slow.network.queue_type
         held = ring.reshape(after.shape)
         row, slot = np.arange(len(held)), (slow.position - 1) % held.shape[1]
-        level = slow.queues.scales[j] if slow.queues.scales is not None else None
+        level = None if slow.network.queue_scales is None else slow.network.queue_scales[j]
         worth = np.float64(1) if level is None else level.astype(np.float64)
         low: Any = -65504.0 if level is None else -128 * worth
         high: Any = 65504.0 if level is None else 127 * worth
@@ -128,7 +123,7 @@ def test_chunks_and_neighbours_change_not_a_bit(
 ) -> None:
     net = random_net(variant(depth=6, d_model=41, kernel_size=3, task="autoregressive", d_output=5))
     inputs = random_inputs(net.config, batch, 60)
-    weights = native_weights(network_in(precision, net), Cumulative(), None, precision, queues_of(dtype, net))
+    weights = native_weights(network_in(precision, dtype, net), Cumulative(), None, precision)
     for model in models(weights, tmp_path):
         state, pieces = _native.State(model, batch), _native.State(model, batch)
         whole = run(state, inputs, 5)
@@ -149,7 +144,7 @@ def test_what_is_far_too_large_ends_at_the_last_level_and_leaves(
     config, d_output = net.config, net.config.d_output
     reach = config.n_layers * config.layer_receptive_field
     inputs = random_inputs(config, 1, reach + 30)
-    weights = native_weights(fold(net), Cumulative(), None, "fp32", queues_of("int8", net))
+    weights = native_weights(network_in("fp32", "int8", net), Cumulative())
     for model in models(weights, tmp_path):
         state, fresh = _native.State(model, 1), _native.State(model, 1)
         for huge in (1e30, -1e30, 3e38):
@@ -166,7 +161,7 @@ def test_int8_queues_take_a_quarter(tmp_path: Path) -> None:
     sizes, costs = {}, {}
     for dtype in TYPES:
         path = tmp_path / dtype
-        path.write_bytes(native_weights(fold(net), Cumulative(), None, "fp32", queues_of(dtype, net)))
+        path.write_bytes(native_weights(network_in("fp32", dtype, net), Cumulative()))
         model = _native.Model(str(path))
         sizes[dtype] = sum(part.nbytes for part in parts_of(_native.State(model, 3)))
         costs[dtype] = model.cost
@@ -186,7 +181,7 @@ class TestFiles:
 
     @pytest.fixture
     def whole(self, net: MultiresNet) -> bytes:
-        return native_weights(fold(net), Cumulative(), None, "fp32", queues_of("int8", net))
+        return native_weights(network_in("fp32", "int8", net), Cumulative())
 
     def load(self, folder: Path, data: bytes) -> _native.Model:
         (folder / "weights.safetensors").write_bytes(data)
@@ -201,7 +196,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("dtype", TYPES)
     def test_say_their_queues(self, dtype: str, net: MultiresNet) -> None:
-        data = native_weights(fold(net), Cumulative(), None, "int8", queues_of(dtype, net))
+        data = native_weights(with_queues(fold(net), dtype, net), Cumulative(), None, "int8")
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         assert header["__metadata__"]["queues"] == dtype
         assert ("layers.1.queue_scales" in header) == (dtype == "int8")
@@ -246,8 +241,3 @@ class TestFiles:
     ) -> None:
         with pytest.raises(BundleError, match=message):
             self.load(tmp_path, self.changed(whole, lambda _: None, queues=queues))
-
-    def test_scales_of_another_network(self, net: MultiresNet) -> None:
-        queues = queues_of("int8", random_net(variant(depth=4)))
-        with pytest.raises(ConfigError, match=r"shape \(4, 2, 8\), this network's have \(3, 2, 8\)"):
-            native_weights(fold(net), Cumulative(), None, "fp32", queues)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from multires_edge.calibration.table import CalibrationTable
 from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native_weights import native_weights
-from multires_edge.export.precision.int8 import quantize
-from multires_edge.export.precision.queues import Queues
+from multires_edge.export.precision.int8 import quantize, queue_scales
 from multires_edge.format.card import Card
 from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.targets import TARGETS
@@ -41,12 +40,8 @@ class Network:
         return random_net(variant(**self.changes))
 
     def folded(self) -> FoldedNetwork:
-        return quantized(self.random()) if self.precision == "int8" else fold(self.random())
-
-    def queues_of(self) -> Queues:
-        if self.queues == "int8":
-            return Queues.int8(calibrated(self.random()))
-        return Queues(np.dtype(self.queues))
+        net = self.random()
+        return with_queues(quantized(net) if self.precision == "int8" else fold(net), self.queues, net)
 
 
 NETWORKS = {
@@ -88,10 +83,17 @@ def quantized(net: MultiresNet) -> FoldedNetwork:
     return quantize(fold(net), calibrated(net))
 
 
+def with_queues(network: FoldedNetwork, dtype: str, net: MultiresNet) -> FoldedNetwork:
+    """With queues of a type, whatever the weights; those of int8 with the ranges of noise."""
+    if dtype == "int8":
+        return replace(network, queue_scales=queue_scales(calibrated(net)))
+    return replace(network, types=replace(network.types, queues=np.dtype(dtype)))
+
+
 def write_weights(name: str, folder: Path) -> Path:
     network = NETWORKS[name]
     path = folder / f"{name}.safetensors"
-    content = native_weights(network.folded(), network.pooling, CARD, network.precision, network.queues_of())
+    content = native_weights(network.folded(), network.pooling, CARD, network.precision)
     path.write_bytes(content)
     return path
 
@@ -99,11 +101,11 @@ def write_weights(name: str, folder: Path) -> Path:
 def expected_outputs(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
     """Of the network in float64; in int8, which is another network, of its step graph in ONNX Runtime."""
     if network.queues == "int8":
-        slow = SlowStream(network.folded(), network.queues_of(), network.pooling, len(inputs))
+        slow = SlowStream(network.folded(), network.pooling, len(inputs))
         return slow.run(inputs)
     net = network.random()
     if network.precision == "int8":
-        step = build_step_graph(quantized(net), TARGETS["portable"].form, network.pooling, {})
+        step = build_step_graph(quantized(net), TARGETS["portable"].form, network.pooling)
         return Steps(step, len(inputs)).run(inputs)
     outputs: NDArray[Any] = net.double().stepwise(as_double(inputs), network.pooling).numpy()
     return outputs
