@@ -6,6 +6,8 @@ is a bug.
 
 from __future__ import annotations
 
+import importlib.util
+
 
 class MultiresError(Exception):
     """The base of every exception that the package raises on purpose."""
@@ -58,3 +60,10 @@ class MissingExtraError(MultiresError, ImportError):
         from multires_edge.base.installation import pip_install
 
         super().__init__(f"{purpose} needs {module}, which is not installed: {pip_install(extra)}")
+
+
+def require_extra(extra: str, purpose: str, *modules: str) -> None:
+    """Raise MissingExtraError unless the modules of an extra are installed."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module, extra, purpose)

@@ -65,8 +65,8 @@ def staged_file(final: Path, content: bytes) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def disk_errors(final: Path) -> Iterator[None]:
-    """Raise an OSError as an OutputError with the system's reason."""
+def disk_errors(final: Path, remedy: str = "no partial file was left") -> Iterator[None]:
+    """Raise an OSError as an OutputError with the system's reason, and ``remedy``."""
     try:
         yield
     except OSError as error:
@@ -76,9 +76,7 @@ def disk_errors(final: Path) -> Iterator[None]:
             raise OutputError(f"{final.parent}: exists and is not a folder; choose another") from error
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise OutputError(f"{final}: another process wrote it; it was not replaced") from error
-        raise OutputError(
-            f"{final}: cannot be written ({error.strerror or error}); no partial file was left"
-        ) from error
+        raise OutputError(f"{final}: cannot be written ({error.strerror or error}); {remedy}") from error
 
 
 def flush_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from multires_edge.cli.terminal import one_line, say
 USAGE_ERROR = 2
 INTERRUPTED = 130  # as shells report a program that SIGINT ended
 READER_GONE = 141  # as shells report a program that SIGPIPE ended
+_DEBUG = "multires_edge.debug"
 
 
 class _Program(click.Command):
@@ -25,6 +26,7 @@ class _Program(click.Command):
     def __init__(self, name: str | None, **kwargs: Any) -> None:
         settings = {"help_option_names": ["-h", "--help"], "show_default": True}
         super().__init__(name, context_settings=settings, **kwargs)
+        click.version_option(package_name="multires-edge", message="%(package)s %(version)s")(self)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         alone = kwargs.get("standalone_mode", True)
@@ -49,7 +51,10 @@ class Command(_Program):
 
     def __init__(self, name: str | None, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
-        self.params += [_version_option(), _debug_option()]
+        remember = lambda context, _, value: context.meta.update({_DEBUG: value})  # noqa: E731
+        click.option(
+            "--debug", is_flag=True, expose_value=False, callback=remember, help="Show an error's traceback."
+        )(self)
 
     def get_short_help_str(self, limit: int = 45) -> str:
         """The whole first sentence of the help."""
@@ -75,42 +80,12 @@ class Command(_Program):
 class Group(_Program, click.Group):
     """A group of commands. Without arguments it shows its help."""
 
-    def __init__(self, name: str | None, **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-        self.params.append(_version_option())
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order in which the commands were added."""
         return list(self.commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args or ["--help"])
-
-
-_DEBUG = "multires_edge.debug"
-
-
-def _debug_option() -> click.Option:
-    def remember(context: click.Context, _: click.Parameter, value: bool) -> None:
-        context.meta[_DEBUG] = value
-
-    return click.Option(
-        ["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show an error's traceback."
-    )
-
-
-def _version_option() -> click.Option:
-    def show(context: click.Context, _: click.Parameter, value: bool) -> None:
-        if value and not context.resilient_parsing:
-            from multires_edge import __version__
-
-            click.echo(f"multires-edge {__version__}")
-            context.exit()
-
-    return click.Option(
-        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=show,
-        help="Show the version and exit.",
-    )  # fmt: skip
 
 
 def _fail(message: str) -> NoReturn:

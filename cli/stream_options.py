@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,8 @@ from multires_edge.cli.options import (
 if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle
     from multires_edge.runtime.ecg.session import Session
-    from multires_edge.runtime.ecg.settings import StreamOptions
     from multires_edge.runtime.ecg.sources.protocol import Source
-    from multires_edge.runtime.ecg.streams import EcgStreams, SampleObserver
+    from multires_edge.runtime.ecg.streams import SampleObserver
 
 
 def session_options(speed: str) -> Callable[[Function], Function]:
@@ -84,25 +83,14 @@ def session_options(speed: str) -> Callable[[Function], Function]:
     )
 
 
-@dataclass(frozen=True)
-class OpenedSession:
-    """A session that is ready to run; a saved state fits if it was made with the same ``run_options``."""
-
-    bundle: Bundle
-    inputs: list[Source]
-    streams: EcgStreams
-    session: Session
-    options: StreamOptions
-    run_options: dict[str, Any]
-
-
 @contextlib.contextmanager
 def open_session(
     bundle: Path, sources: tuple[str, ...], chosen: dict[str, Any], on_samples: SampleObserver | None = None
-) -> Iterator[OpenedSession]:
+) -> Iterator[tuple[Session, dict[str, Any]]]:
     """Open a bundle and its sources; the sources are closed at the end. Raises MultiresError.
 
-    ``chosen`` are the values of :func:`session_options`.
+    ``chosen`` are the values of :func:`session_options`. The result is a session that is ready to run, and
+    the options that a saved state must have been made with.
     """
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.ecg.session import Session
@@ -134,8 +122,7 @@ def open_session(
             "timing": chosen["timing"],
             "speed": chosen["speed"],
         }
-        session = Session(streams, inputs, realtime=chosen["speed"] == "realtime")
-        yield OpenedSession(opened, inputs, streams, session, options, run_options)
+        yield Session(streams, inputs, realtime=chosen["speed"] == "realtime"), run_options
 
 
 @contextlib.contextmanager

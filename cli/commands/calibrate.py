@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from multires_edge.base.errors import ConfigError, DataError, MissingExtraError
+from multires_edge.base.errors import ConfigError, DataError, require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     FILE,
@@ -67,7 +67,7 @@ def calibrate(
     Prints for each tensor the smallest and the largest threshold of its channels, the largest magnitude
     seen, and the expected ratio of signal to quantization noise.
     """
-    _require_torch()
+    require_extra("export", "calibrating", "torch")
     from multires_edge.base.files import check_file
     from multires_edge.calibration.measure import calibrate as measure
     from multires_edge.format.card import read_card
@@ -94,13 +94,6 @@ def calibrate(
         print_json({"file": str(output), **table.to_json()})
     else:
         _print(output, table)
-
-
-def _require_torch() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None:
-        raise MissingExtraError("torch", "export", "calibrating")
 
 
 def _method(name: str, percentile: float | None) -> Method:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from multires_edge.base.errors import MissingExtraError
+from multires_edge.base.errors import require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     FILE,
@@ -144,11 +144,7 @@ def main() -> None:
 
 def require_export_extra() -> None:
     """Raise MissingExtraError unless everything that exporting needs is installed."""
-    from importlib.util import find_spec
-
-    for module in ("torch", "onnx", "onnxruntime", "jinja2", "matplotlib"):
-        if find_spec(module) is None:
-            raise MissingExtraError(module, "export", "exporting")
+    require_extra("export", "exporting", "torch", "onnx", "onnxruntime", "jinja2", "matplotlib")
 
 
 def _summary(result: ExportResult) -> dict[str, Any]:

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from multires_edge.base.errors import InputError, MissingExtraError
+from multires_edge.base.errors import InputError, require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import FILE, Number
-from multires_edge.cli.stream_options import (
-    OpenedSession,
-    open_session,
-    session_options,
-    stopped_by_signals,
-)
+from multires_edge.cli.stream_options import open_session, session_options, stopped_by_signals
 from multires_edge.cli.terminal import one_line, say
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from multires_edge.runtime.ecg.session import Session
     from multires_edge.runtime.monitor.hub import Hub
 
 _PORT = 8077
@@ -74,8 +69,7 @@ def monitor(
 
     This is not a medical device. See docs/monitor.md.
     """
-    if find_spec("websockets") is None:
-        raise MissingExtraError("websockets", "monitor", "the monitor's page")
+    require_extra("monitor", "the monitor's page", "websockets")
     from multires_edge.runtime.ecg.output import FileOutput
     from multires_edge.runtime.ecg.session import Checkpointer
     from multires_edge.runtime.monitor.access import Gate, is_loopback
@@ -89,9 +83,8 @@ def monitor(
     def show(row: int, first: int, samples: NDArray[np.float64]) -> None:
         server.call(hub.samples, row, first, samples * millivolts)
 
-    with open_session(bundle, sources, chosen, show) as opened:
-        session = opened.session
-        hub, millivolts = _hub(opened, names)
+    with open_session(bundle, sources, chosen, show) as (session, _):
+        hub, millivolts = _hub(session, names)
         with MonitorServer(hub, gate, host, port) as server:
             lines = PageOutput(None if output is None else FileOutput(output, None), server, hub, session)
             click.echo(f"http://{_shown(host)}:{server.port}/")
@@ -110,28 +103,30 @@ def monitor(
         sys.exit(1)
 
 
-def _hub(opened: OpenedSession, names: tuple[str, ...]) -> tuple[Hub, float]:
+def _hub(session: Session, names: tuple[str, ...]) -> tuple[Hub, float]:
     """The hub of the session, and the factor from its unit to mV."""
     from multires_edge.runtime.ecg.leads import volts_per
     from multires_edge.runtime.ecg.settings import parse_duration
     from multires_edge.runtime.monitor.hub import Hub
     from multires_edge.runtime.monitor.patient import Identity
 
-    card, options = opened.bundle.manifest.card, opened.options
+    streams = session.streams
+    bundle, options = streams.bundle, streams.options
+    card = bundle.manifest.card
     identities = []
-    for i, (source, leads) in enumerate(zip(opened.inputs, opened.streams.leads, strict=True)):
+    for i, (source, leads) in enumerate(zip(session.sources, streams.leads, strict=True)):
         spec = source.signal
         name = names[i] if names else spec.name
         identities.append(Identity(spec.name, name, spec.rate, leads.missing, leads.derived, source.live))
     about = {
-        "bundle": opened.bundle.path.name,
+        "bundle": bundle.path.name,
         "model": card and card.name,
-        "labels": opened.streams.labels,
+        "labels": streams.labels,
         "independent": card is not None and card.output == "sigmoid",
         "thresholds": {t.label: t.on for t in options.parsed_thresholds()},
         "every": parse_duration(options.every, "every"),
     }
-    preprocessing = opened.bundle.preprocessing
+    preprocessing = bundle.preprocessing
     assert preprocessing is not None  # EcgStreams needs it
     return Hub(identities, list(preprocessing.channels), about), 1000 * volts_per(preprocessing.unit)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -50,11 +50,10 @@ def sample(
     count: int,
     size: str | None,
     seed: int,
-    temperature: float,
     prime: Path | None,
     prime_rows: int | None,
-    backend: str,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Draw images from an autoregressive BUNDLE.
 
@@ -67,13 +66,13 @@ def sample(
     from multires_edge.format.arrays import npz_bytes
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.images import sampling
-    from multires_edge.runtime.images.pixels import encode_png, grid, require_images_extra
+    from multires_edge.runtime.images.pixels import encode_png, grid, require_png
 
     for path in (output, npz):
         if path is not None:
             check_file(path, force=force)
     if output is not None:
-        require_images_extra()
+        require_png()
     with Progress() as progress:
         progress("reading")
         opened = open_bundle(bundle)
@@ -86,14 +85,7 @@ def sample(
         else:
             height, width = _parse_size(size or _DEFAULT_SIZE)
         images = sampling.sample(
-            opened,
-            count,
-            (height, width),
-            seed=seed,
-            temperature=temperature,
-            prime=given,
-            backend=backend,
-            progress=progress,
+            opened, count, (height, width), seed=seed, prime=given, progress=progress, **how
         )
     if output is not None:
         write_file(output, encode_png(grid(images)), force=force)

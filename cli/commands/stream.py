@@ -62,14 +62,13 @@ def stream(
             if wrong:
                 say(f"warning: {wrong}; continuing from the state before it")
             saved = None if tree is None else Checkpoint.from_tree(tree)
-        opened = stack.enter_context(open_session(bundle, sources, chosen))
-        session = opened.session
+        session, options = stack.enter_context(open_session(bundle, sources, chosen))
         if saved is not None:
-            saved.check_options(opened.run_options)
+            saved.check_options(options)
             session.load(saved.session)
         lines = _open_output(output, saved, session, file is not None)
         checkpointer = Checkpointer(
-            session, lines, file, opened.run_options,
+            session, lines, file, options,
             seconds=parse_duration(state_every, "state-every"), timing=chosen["timing"], say=say,
             alive=Service().alive,
         )  # fmt: skip

@@ -16,6 +16,7 @@ from multires_edge.base.files import disk_errors
 
 # Lines that wait for a slow reader: minutes of decisions, about a megabyte.
 _LONGEST_QUEUE = 2000
+_GO_ON = "free some space and start again, which continues from the state file"
 _FAREWELL = 2.0  # seconds that a slow reader gets at the end
 
 
@@ -52,12 +53,12 @@ class FileOutput:
                 self._file.seek(offset or 0)
 
     def write(self, lines: list[str]) -> None:
-        with self._disk_errors():
+        with disk_errors(self._path, _GO_ON):
             self._file.write("".join(f"{line}\n" for line in lines).encode())
             self._file.flush()
 
     def checkpoint(self) -> int:
-        with self._disk_errors():
+        with disk_errors(self._path, _GO_ON):
             os.fsync(self._file.fileno())
             return self._file.tell()
 
@@ -65,16 +66,6 @@ class FileOutput:
         # write() reported the error already.
         with contextlib.suppress(OSError):
             self._file.close()
-
-    @contextlib.contextmanager
-    def _disk_errors(self):  # type: ignore[no-untyped-def]
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(
-                f"{self._path}: cannot be written ({error.strerror or error}); free some space and start "
-                "again, which continues from the state file"
-            ) from error
 
 
 def discard_standard_output() -> None:

@@ -43,7 +43,7 @@ class Session:
     """
 
     def __init__(self, streams: EcgStreams, sources: Sequence[Source], *, realtime: bool = False) -> None:
-        self._streams, self._sources = streams, list(sources)
+        self.streams, self.sources = streams, list(sources)
         self._realtime = realtime
         self._live = [source.live for source in sources]
         self._paced = realtime or any(self._live)
@@ -76,8 +76,8 @@ class Session:
     def seconds(self) -> float:
         """Seconds of record that :meth:`run` has read, summed over the sources."""
         return sum(
-            (self._streams.received(row) - already) / source.signal.rate
-            for row, (already, source) in enumerate(zip(self._already, self._sources, strict=True))
+            (self.streams.received(row) - already) / source.signal.rate
+            for row, (already, source) in enumerate(zip(self._already, self.sources, strict=True))
         )
 
     def stop(self) -> None:
@@ -87,28 +87,28 @@ class Session:
     def run(self) -> Iterator[list[Item]]:
         """Yield the decisions and events of each round, often none. The state can be saved between rounds."""
         now = time.monotonic()
-        self._already = [self._streams.received(row) for row in range(len(self._sources))]
+        self._already = [self.streams.received(row) for row in range(len(self.sources))]
         self._began = [
             now - already / source.signal.rate
-            for already, source in zip(self._already, self._sources, strict=True)
+            for already, source in zip(self._already, self.sources, strict=True)
         ]
         while not self.done and not self.stopped:
             now = time.monotonic()
             out: list[Item] = []
-            for row, source in enumerate(self._sources):
+            for row, source in enumerate(self.sources):
                 if self._finished[row]:
                     continue
                 rate = source.signal.rate
                 count = round(_CHUNK_SECONDS * rate)
                 if source.live:
                     # No further than the next decision, so that its timing is that of its last sample.
-                    count = max(1, self._streams.awaited(row))
+                    count = max(1, self.streams.awaited(row))
                 elif self._realtime:
                     due = int((now - self._began[row]) * rate)
-                    count = min(count, due - self._streams.received(row))
+                    count = min(count, due - self.streams.received(row))
                 if count > 0:
                     out += self._read(row, source, count, now)
-            out += self._streams.pump()
+            out += self.streams.pump()
             yield out
             if self._paced and not out:
                 self._wait()
@@ -116,10 +116,10 @@ class Session:
     def _wait(self) -> None:
         """Wait for the next tick or for the sample that completes a decision, whichever comes first."""
         until = time.monotonic() + _TICK
-        for row, source in enumerate(self._sources):
+        for row, source in enumerate(self.sources):
             if self._finished[row]:
                 continue
-            awaited = max(1, self._streams.awaited(row))
+            awaited = max(1, self.streams.awaited(row))
             if source.live:
                 source.expect(awaited, self._arrival.set)
             elif self._realtime:
@@ -129,10 +129,10 @@ class Session:
 
     def _due(self, row: int, more: int = 0) -> float:
         """The time at which the last sample so far, or a later one, is played."""
-        return self._began[row] + (self._streams.received(row) + more) / self._sources[row].signal.rate
+        return self._began[row] + (self.streams.received(row) + more) / self.sources[row].signal.rate
 
     def _read(self, row: int, source: Source, count: int, now: float) -> list[Item]:
-        streams = self._streams
+        streams = self.streams
         heard = False
         for piece in source.read(count):
             if isinstance(piece, Samples):
@@ -151,14 +151,14 @@ class Session:
         return self._watch(row, source, heard, now) if source.live else []
 
     def _note(self, row: int, source: Source, note: Note) -> None:
-        self._streams.note(row, note.kind, **note.details)
+        self.streams.note(row, note.kind, **note.details)
         if note.fault:
             self.faults.append(f"{source.signal.name}: {note.kind}: {note.details.get('message', '')}")
 
     def _watch(self, row: int, source: Source, heard: bool, now: float) -> list[Item]:
         """Report at once that a live source became silent, or sends samples again."""
         name, rate = source.signal.name, source.signal.rate
-        at = self._streams.received(row) / rate
+        at = self.streams.received(row) / rate
         if heard:
             self._heard[row] = now
             if self._stalled[row]:
@@ -171,32 +171,32 @@ class Session:
 
     def save(self) -> SessionState:
         return SessionState(
-            streams=self._streams.save(),
-            sources=tuple(source.identity() for source in self._sources),
-            positions=tuple(plain(source.save()) for source in self._sources),
+            streams=self.streams.save(),
+            sources=tuple(source.identity() for source in self.sources),
+            positions=tuple(plain(source.save()) for source in self.sources),
             finished=tuple(self._finished),
             faults=tuple(self.faults),
         )
 
     def load(self, saved: SessionState) -> None:
         """Continue from a saved state, before :meth:`run`. Raises StateError for other sources."""
-        mine = [json.loads(json.dumps(source.identity())) for source in self._sources]
+        mine = [json.loads(json.dumps(source.identity())) for source in self.sources]
         if (theirs := plain(saved.sources)) != mine:
             raise StateError(f"the state is of other sources: {_names(theirs)}; these are {_names(mine)}")
         if not len(saved.positions) == len(saved.finished) == len(mine):
             raise StateError(f"the state is not of {len(mine)} sources")
-        for source, position in zip(self._sources, saved.positions, strict=True):
+        for source, position in zip(self.sources, saved.positions, strict=True):
             try:
                 source.load(read_fields(source.Position, position))
             except FieldError as error:
                 raise StateError(f"the state of {source.signal.name}: {error}") from error
-        self._streams.load(saved.streams)
+        self.streams.load(saved.streams)
         self._finished, self.faults = list(saved.finished), list(saved.faults)
-        for row, source in enumerate(self._sources):
+        for row, source in enumerate(self.sources):
             # An ended recording stays ended, but a device whose connection had ended is connected again.
             if self._finished[row] and source.live:
                 self._finished[row] = False
-                self._streams.reopen(row)
+                self.streams.reopen(row)
                 name = f"{source.signal.name}: "
                 self.faults = [fault for fault in self.faults if not fault.startswith(name)]
 

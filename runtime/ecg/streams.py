@@ -65,6 +65,7 @@ class EcgStreams:
         options = replace(options or StreamOptions(), **keywords)
         if not sources:
             raise InputError("no sources: give at least one")
+        self.bundle, self.options = bundle, options
         preprocessing = preprocessing_of(bundle)
         rate = preprocessing.sampling_rate
         own = bundle.manifest.pooling

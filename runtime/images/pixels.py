@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import InputError, MissingExtraError
+from multires_edge.base.errors import InputError, require_extra
 
 _GAP = 2  # pixels between the images of a grid
 
@@ -46,17 +46,14 @@ def grid(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return sheet
 
 
-def require_images_extra() -> None:
-    """Raise MissingExtraError if pillow, which writes PNG files, is missing."""
-    from importlib.util import find_spec
-
-    if find_spec("PIL") is None:
-        raise MissingExtraError("pillow", "images", "writing a PNG file")
+def require_png() -> None:
+    """Raise MissingExtraError without pillow, which writes PNG files."""
+    require_extra("images", "writing a PNG file with pillow", "PIL")
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
     """Encode an image (height, width, 1 or 3) as PNG. Raises MissingExtraError without pillow."""
-    require_images_extra()
+    require_png()
     from PIL import Image
 
     file = io.BytesIO()

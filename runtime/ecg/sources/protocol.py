@@ -5,13 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-from multires_edge.base.errors import MissingExtraError
 
 
 @dataclass(frozen=True)
@@ -109,9 +106,3 @@ class Format:
     unit: str | None = None
     leads: Sequence[str] | None = None
     reconnect: float = 0.0
-
-
-def require(module: str, purpose: str) -> None:
-    """Raise MissingExtraError unless a module of the ecg extra is installed."""
-    if find_spec(module) is None:
-        raise MissingExtraError(module, "ecg", purpose)

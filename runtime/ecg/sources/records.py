@@ -12,19 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import DataError, StateError
+from multires_edge.base.errors import DataError, StateError, require_extra
 from multires_edge.format.arrays import read_arrays
 from multires_edge.format.fields import Natural
 from multires_edge.runtime.ecg.leads import volts_per
-from multires_edge.runtime.ecg.sources.protocol import (
-    Format,
-    Note,
-    Piece,
-    Samples,
-    SignalSpec,
-    Source,
-    require,
-)
+from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, SignalSpec, Source
 
 # Samples per read: opening the file for each decision would take longer than the decision.
 _READ_AHEAD = 1 << 15
@@ -130,7 +122,7 @@ class RecordSource(Source):
 
 def open_wfdb(path: Path) -> Record:
     """A PhysioNet record, by its path without suffix."""
-    require("wfdb", "reading WFDB recordings")
+    require_extra("ecg", "reading WFDB recordings", "wfdb")
     import wfdb
 
     name = str(path)
@@ -158,7 +150,7 @@ def open_wfdb(path: Path) -> Record:
 
 def open_edf(path: Path) -> Record:
     """A continuous EDF or EDF+ file: its signals in volts that have the rate of the first one."""
-    require("edfio", "reading EDF recordings")
+    require_extra("ecg", "reading EDF recordings", "edfio")
     import edfio
 
     if not path.is_file():

@@ -53,7 +53,7 @@ def test_an_output_that_exists_is_left_alone(two_leads: Path, recording: Path, t
 
 
 def test_without_the_library(two_leads: Path, recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multires_edge.cli.commands.monitor.find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert_refused(run(two_leads, recording), r"[monitor]'")
 
 

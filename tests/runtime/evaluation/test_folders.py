@@ -332,7 +332,7 @@ class TestRefusals:
 
     def test_without_the_extra(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_wfdb(tmp_path, "a", tone(100, 1))
-        monkeypatch.setattr("multires_edge.runtime.ecg.sources.protocol.find_spec", lambda _: None)
+        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
         with pytest.raises(MissingExtraError, match=r"wfdb.*\[ecg\]"):
             load(tmp_path)
 

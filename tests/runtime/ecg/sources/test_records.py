@@ -145,6 +145,6 @@ class TestRefusals:
     ) -> None:
         path = save(tmp_path, kind)
         find: Any = lambda name: None if name == module else object()  # noqa: E731
-        monkeypatch.setattr("multires_edge.runtime.ecg.sources.protocol.find_spec", find)
+        monkeypatch.setattr("importlib.util.find_spec", find)
         with pytest.raises(MissingExtraError, match=rf"{module}.*\[ecg\]"):
             open_source(str(path))
