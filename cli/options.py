@@ -31,6 +31,21 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
     return decorate
 
 
+def option(names: str, kind: Any, text: str, **attributes: Any) -> Callable[[Function], Function]:
+    """An option of a command.
+
+    ``names`` are its names and the name of its parameter, if that is another one. ``kind`` is the type of
+    its values, or what the help calls them if they are texts. ``text`` is its help.
+    """
+    kind = {"metavar": kind} if isinstance(kind, str) else {"type": kind}
+    return click.option(*names.split(), help=text, **kind, **attributes)
+
+
+def flag(names: str, text: str) -> Callable[[Function], Function]:
+    """An option without a value."""
+    return click.option(*names.split(), is_flag=True, help=text)
+
+
 def pick(cls: type[T], given: dict[str, Any], **others: Any) -> T:
     """An object of a dataclass. Options in ``given`` with the names of its fields are their values."""
     names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
@@ -172,46 +187,48 @@ TARGET, TARGET_LIST = Name("target", lambda: TARGETS), Names("target", lambda: T
 PRECISION, PRECISION_LIST = Name("precision", lambda: PRECISIONS), Names("precision", lambda: PRECISIONS)
 BACKEND = Name("backend", _backends, metavar=None)
 WHOLE_SEQUENCE_BACKEND = Name("backend", _whole_sequence_backends, metavar=None)
-METHOD = Name("method", _methods)
 PART_LIST = Names("part", _parts)
 GRAPH_LIST = Names("graph", lambda: ("full", "step", "taps"))
 
 bundle_argument = click.argument("bundle", type=BundlePath())
 checkpoint_argument = click.argument("checkpoint", type=FilePath("CHECKPOINT"))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-backend_option = click.option(
-    "--backend", type=BACKEND, default="auto", help="Backend that runs the network; auto is the fastest here."
+
+
+def method_option(names: str) -> Callable[[Function], Function]:
+    """The method of :func:`calibration.ranges.method_named`."""
+    text = "How ranges are chosen: minmax, percentile, entropy or mse."
+    return option(names, Name("method", _methods), text, default="percentile")
+
+
+json_option = flag("--json as_json", "Print the result as JSON.")
+backend_option = option(
+    "--backend", BACKEND, "Backend that runs the network; auto is the fastest here.", default="auto"
 )
-window_option = click.option(
+window_option = option(
     "--window",
-    type=click.FloatRange(min=0, min_open=True),
+    click.FloatRange(min=0, min_open=True),
+    "Cut the recordings of a folder into pieces of this length  [default: 60]",
     metavar="SECONDS",
-    help="Cut the recordings of a folder into pieces of this length  [default: 60]",
 )
 # The fields of inference.Overrides.
 tree_options = together(
-    click.option(
-        "--tree-select",
-        type=click.Choice(["fading", "uniform"]),
-        help="Kind of tree, if no args.txt says it.",
-    ),
-    click.option("--depth", type=AT_LEAST_1, help="Depth of a uniform tree."),
-    click.option(
+    option("--tree-select", click.Choice(["fading", "uniform"]), "Kind of tree, if no args.txt says it."),
+    option("--depth", AT_LEAST_1, "Depth of a uniform tree."),
+    option(
         "--training-length",
-        type=Number(2),
-        help="Steps of a training sequence; the depth of a uniform tree follows from it.",
+        Number(2),
+        "Steps of a training sequence; the depth of a uniform tree follows from it.",
     ),
 )
 # The fields of StreamOptions that say how leads become channels.
 lead_options = together(
-    click.option("--allow-missing", is_flag=True, help="Use the card's mean for leads that are missing."),
-    click.option(
-        "--lead",
-        "rename",
-        type=_Renaming(),
+    flag("--allow-missing", "Use the card's mean for leads that are missing."),
+    option(
+        "--lead rename",
+        _Renaming(),
+        "Read the card's CHANNEL from the lead named LEAD; may be repeated.",
         multiple=True,
         callback=lambda context, parameter, pairs: dict(pairs),
-        help="Read the card's CHANNEL from the lead named LEAD; may be repeated.",
     ),
 )
 

@@ -19,6 +19,7 @@ from multires_edge.cli.options import (
     backend_option,
     bundle_argument,
     lead_options,
+    option,
     pick,
     together,
 )
@@ -38,40 +39,31 @@ def session_options(speed: str) -> Callable[[Function], Function]:
     return together(
         bundle_argument,
         click.argument("sources", metavar="SOURCE...", nargs=-1, required=True),
-        click.option("--every", default="0.5s", metavar="TIME", help="Record time between decisions."),
-        click.option(
+        option("--every", "TIME", "Record time between decisions.", default="0.5s"),
+        option(
             "--pool",
-            metavar="POOL",
-            help="Pooling: cumulative, window:10s, reset:10s (start over every 10 s) or bundle  [default: "
+            "POOL",
+            "Pooling: cumulative, window:10s, reset:10s (start over every 10 s) or bundle  [default: "
             "the bundle's window, or window:10s]",
         ),
-        click.option(
+        option(
             "--gap",
+            "POLICY",
+            "Replace missing samples: hold, zero, or restart[:1s] to start over after a silence.",
             default="hold",
-            metavar="POLICY",
-            help="Replace missing samples: hold, zero, or restart[:1s] to start over after a silence.",
         ),
-        click.option(
-            "--threshold",
-            "thresholds",
+        option(
+            "--threshold thresholds",
+            "LABEL=ON[:OFF]",
+            "Report the onset from ON upwards and the offset below OFF; may be repeated.",
             multiple=True,
-            metavar="LABEL=ON[:OFF]",
-            help="Report the onset from ON upwards and the offset below OFF; may be repeated.",
         ),
-        click.option(
-            "--speed", type=click.Choice(["realtime", "max"]), default=speed, help="Speed of recordings."
-        ),
+        option("--speed", click.Choice(["realtime", "max"]), "Speed of recordings.", default=speed),
         lead_options,
-        click.option("--rate", type=float, metavar="HZ", help="Rate of sources that do not name it."),
-        click.option("--unit", metavar="UNIT", help="Unit of sources that do not name it: uV, mV or V."),
-        click.option(
-            "--leads",
-            type=Names("lead"),
-            help="Leads of sources that do not name them, separated by commas.",
-        ),
-        click.option(
-            "--reconnect", metavar="TIME", help="Time that a device at tcp:// may be away before it is lost."
-        ),
+        option("--rate", float, "Rate of sources that do not name it.", metavar="HZ"),
+        option("--unit", "UNIT", "Unit of sources that do not name it: uV, mV or V."),
+        option("--leads", Names("lead"), "Leads of sources that do not name them, separated by commas."),
+        option("--reconnect", "TIME", "Time that a device at tcp:// may be away before it is lost."),
         click.option(
             "--timing/--no-timing",
             default=True,
@@ -79,7 +71,7 @@ def session_options(speed: str) -> Callable[[Function], Function]:
             help="Report age and latency of decisions of live sources.",
         ),
         backend_option,
-        click.option("--precision", type=PRECISION, default="fp32", help="fp32, fp16 or int8."),
+        option("--precision", PRECISION, "fp32, fp16 or int8.", default="fp32"),
     )
 
 

@@ -11,11 +11,13 @@ from multires_edge.base.errors import ConfigError, DataError, require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     FILE,
-    METHOD,
     FilePath,
     checkpoint_argument,
+    flag,
     json_option,
     lead_options,
+    method_option,
+    option,
     tree_options,
     window_option,
 )
@@ -28,22 +30,17 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @checkpoint_argument
-@click.option(
+@option(
     "--data",
-    type=FilePath("PATH"),
+    FilePath("PATH"),
+    "An .npz (x, x_uv, x_u8 or tokens), or a folder of recordings (needs --card).",
     required=True,
-    help="An .npz (x, x_uv, x_u8 or tokens), or a folder of recordings (needs --card).",
 )
-@click.option("-o", "--output", type=FILE, default="calibration.json", help="Table to write.")
-@click.option("--force", is_flag=True, help="Replace an existing table.")
-@click.option(
-    "--method",
-    type=METHOD,
-    default="percentile",
-    help="How ranges are chosen: minmax, percentile, entropy or mse.",
-)
-@click.option("--percentile", type=float, metavar="P", help="For --method percentile  [default: 99.99]")
-@click.option("--card", type=FILE, help="Card in JSON; recordings and x_uv need its preprocessing.")
+@option("-o --output", FILE, "Table to write.", default="calibration.json")
+@flag("--force", "Replace an existing table.")
+@method_option("--method")
+@option("--percentile", float, "For --method percentile  [default: 99.99]", metavar="P")
+@option("--card", FILE, "Card in JSON; recordings and x_uv need its preprocessing.")
 @window_option
 @lead_options
 @tree_options

@@ -16,8 +16,10 @@ from multires_edge.cli.options import (
     FilePath,
     backend_option,
     bundle_argument,
+    flag,
     json_option,
     lead_options,
+    option,
     pick,
     window_option,
 )
@@ -38,63 +40,52 @@ _ONLY_ECG = ("thresholds_from", "thresholds", "pool", "every")
 
 @click.command(cls=Command)
 @bundle_argument
-@click.option(
-    "--data",
-    "data_path",
-    type=FilePath("PATH"),
-    required=True,
-    help="An .npz (x, x_uv, x_u8 or tokens, and labels for classification), or a folder of recordings and a "
+@option(
+    "--data data_path",
+    FilePath("PATH"),
+    "An .npz (x, x_uv, x_u8 or tokens, and labels for classification), or a folder of recordings and a "
     "labels.csv.",
+    required=True,
 )
-@click.option(
+@option(
     "--graph",
-    type=click.Choice(["full", "step"]),
+    click.Choice(["full", "step"]),
+    "Run whole sequences, or stream each of them step by step.",
     default="full",
-    help="Run whole sequences, or stream each of them step by step.",
 )
 @backend_option
-@click.option(
-    "--precision",
-    "precisions",
-    type=PRECISION_LIST,
+@option(
+    "--precision precisions",
+    PRECISION_LIST,
+    "Precisions to measure, separated by commas; each is compared with the first.",
     default="fp32",
-    help="Precisions to measure, separated by commas; each is compared with the first.",
 )
-@click.option(
+@option(
     "--state",
-    type=click.Choice(["reset", "carried"]),
+    click.Choice(["reset", "carried"]),
+    "Whether a stream starts over at every record, or keeps its state.",
     default="reset",
-    help="Whether a stream starts over at every record, or keeps its state.",
 )
-@click.option(
-    "--bootstrap",
-    "resamples",
-    type=click.IntRange(1, 100_000),
+@option(
+    "--bootstrap resamples",
+    click.IntRange(1, 100_000),
+    "Resample the records N times, for 95 % intervals.",
     metavar="N",
-    help="Resample the records N times, for 95 % intervals.",
 )
-@click.option("--limit", type=AT_LEAST_1, help="Only the first N records.")
-@click.option(
-    "--batch",
-    type=AT_LEAST_1,
-    help="Records per call, or streams with --state carried  [default: 16, or 1 stream]",
+@option("--limit", AT_LEAST_1, "Only the first N records.")
+@option(
+    "--batch", AT_LEAST_1, "Records per call, or streams with --state carried  [default: 16, or 1 stream]"
 )
 @json_option
-@click.option("--ecg", is_flag=True, help="Measure decisions from electrodes; see docs/disclosure.md.")
-@click.option(
+@flag("--ecg", "Measure decisions from electrodes; see docs/disclosure.md.")
+@option(
     "--thresholds-from",
-    type=FilePath("DATA"),
-    help="With --ecg: choose the threshold of each class on these other data  [default: 0.5]",
+    FilePath("DATA"),
+    "With --ecg: choose the threshold of each class on these other data  [default: 0.5]",
 )
-@click.option(
-    "--threshold",
-    "thresholds",
-    multiple=True,
-    metavar="LABEL=P",
-    help="With --ecg: a class's threshold.",
-)
-@click.option("--pool", metavar="POOL", help="With --ecg: as in stream.")
-@click.option("--every", default="0.5s", metavar="TIME", help="With --ecg: as in stream.")
+@option("--threshold thresholds", "LABEL=P", "With --ecg: a class's threshold.", multiple=True)
+@option("--pool", "POOL", "With --ecg: as in stream.")
+@option("--every", "TIME", "With --ecg: as in stream.", default="0.5s")
 @window_option
 @lead_options
 def evaluate(bundle: Path, data_path: Path, ecg: bool, as_json: bool, **given: Any) -> None:
@@ -158,9 +149,9 @@ def evaluate(bundle: Path, data_path: Path, ecg: bool, as_json: bool, **given: A
 
 def _refuse(names: Collection[str], why: str) -> None:
     """Raise InputError if one of the options was given."""
-    for option in click.get_current_context().command.params:
-        if option.name in names and _typed(option.name):
-            raise InputError(f"{option.opts[-1]} {why}")
+    for given in click.get_current_context().command.params:
+        if given.name in names and _typed(given.name):
+            raise InputError(f"{given.opts[-1]} {why}")
 
 
 def _typed(name: str) -> bool:

@@ -12,13 +12,15 @@ from multires_edge.base.errors import require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     FILE,
-    METHOD,
     PART_LIST,
     PRECISION_LIST,
     TARGET_LIST,
     FilePath,
     checkpoint_argument,
+    flag,
     json_option,
+    method_option,
+    option,
     pick,
     tree_options,
 )
@@ -34,24 +36,18 @@ PARITY_FAILED = 1
 
 @click.command(cls=Command)
 @checkpoint_argument
-@click.option(
-    "-o",
-    "--output",
-    type=FilePath("DIR"),
-    help="Bundle folder to write  [default: the checkpoint's path with suffix .bundle]",
+@option(
+    "-o --output",
+    FilePath("DIR"),
+    "Bundle folder to write  [default: the checkpoint's path with suffix .bundle]",
 )
-@click.option("--force", is_flag=True, help="Replace an existing bundle.")
-@click.option("--card", type=FILE, help="Card in JSON: preprocessing, labels, source.")
-@click.option(
-    "--pool",
-    default="cumulative",
-    metavar="POOL",
-    help=f"Steps that the step graph's logits depend on: {usages()}.",
-)
-@click.option(
+@flag("--force", "Replace an existing bundle.")
+@option("--card", FILE, "Card in JSON: preprocessing, labels, source.")
+@option("--pool", "POOL", f"Steps that the step graph's logits depend on: {usages()}.", default="cumulative")
+@option(
     "--target",
-    type=TARGET_LIST,
-    help="Targets that the graphs must run on, separated by commas, such as cpu,jetpack6; see `multires-edge "
+    TARGET_LIST,
+    "Targets that the graphs must run on, separated by commas, such as cpu,jetpack6; see `multires-edge "
     "targets`  [default: the newest that the installed ONNX Runtime runs]",
 )
 @click.option(
@@ -59,54 +55,34 @@ PARITY_FAILED = 1
     default=None,
     help="Whether the full graph takes the length of each row  [default: only of token models]",
 )
-@click.option(
-    "--precision",
-    "precisions",
-    type=PRECISION_LIST,
+@option(
+    "--precision precisions",
+    PRECISION_LIST,
+    "Precisions to write, separated by commas: fp32, fp16, int8.",
     default="fp32",
-    help="Precisions to write, separated by commas: fp32, fp16, int8.",
 )
-@click.option(
-    "--calibration-data",
-    "data",
-    type=FilePath("PATH"),
-    help="Real data for the ranges of int8: an .npz, or a folder of recordings.",
+@option(
+    "--calibration-data data",
+    FilePath("PATH"),
+    "Real data for the ranges of int8: an .npz, or a folder of recordings.",
 )
-@click.option(
-    "--calibration-method",
-    "method",
-    type=METHOD,
-    default="percentile",
-    help="How ranges are chosen: minmax, percentile, entropy or mse.",
-)
-@click.option(
-    "--calibration",
-    "table",
-    type=FILE,
-    help="Ranges that `multires-edge calibrate` wrote, instead of data.",
-)
-@click.option(
-    "--quantize",
-    "parts",
-    type=PART_LIST,
+@method_option("--calibration-method method")
+@option("--calibration table", FILE, "Ranges that `multires-edge calibrate` wrote, instead of data.")
+@option(
+    "--quantize parts",
+    PART_LIST,
+    "Parts that int8 is for: mixing, output, encoder, head, filters, queues.",
     default="mixing,output",
-    help="Parts that int8 is for: mixing, output, encoder, head, filters, queues.",
 )
-@click.option(
+@option(
     "--max-drop",
-    type=float,
+    float,
+    "Budget: keep weights in float32 until the metric of the int8 graphs drops by at most D.",
     metavar="D",
-    help="Budget: keep weights in float32 until the metric of the int8 graphs drops by at most D.",
 )
-@click.option(
-    "--budget-data", type=FILE, help="Data to measure the budget on  [default: the calibration data]"
-)
+@option("--budget-data", FILE, "Data to measure the budget on  [default: the calibration data]")
 @tree_options
-@click.option(
-    "--verify-data",
-    type=FILE,
-    help="Real data (.npz with x or tokens) to compare the graphs on, besides noise.",
-)
+@option("--verify-data", FILE, "Real data (.npz with x or tokens) to compare the graphs on, besides noise.")
 @json_option
 def export(checkpoint: Path, output: Path | None, force: bool, as_json: bool, **given: Any) -> None:
     """Turn a trained CHECKPOINT into a proven bundle.

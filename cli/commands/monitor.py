@@ -11,7 +11,7 @@ import click
 
 from multires_edge.base.errors import InputError, require_extra
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, Number
+from multires_edge.cli.options import FILE, Number, option
 from multires_edge.cli.stream_options import open_session, session_options, stopped_by_signals
 from multires_edge.cli.terminal import one_line, say
 
@@ -27,28 +27,20 @@ _PORT = 8077
 
 @click.command(cls=Command)
 @session_options(speed="realtime")
-@click.option("--output", type=FILE, help="Write JSON lines to FILE too.")
-@click.option(
-    "--name",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    help="Name of a source on the page; once per source, in their order.",
+@option("--output", FILE, "Write JSON lines to FILE too.")
+@option(
+    "--name names", "NAME", "Name of a source on the page; once per source, in their order.", multiple=True
 )
-@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Address to listen on.")
-@click.option("--port", type=Number(0, 65535), default=_PORT, help="Port to listen on; 0 takes a free port.")
-@click.option(
+@option("--host", "ADDRESS", "Address to listen on.", default="127.0.0.1")
+@option("--port", Number(0, 65535), "Port to listen on; 0 takes a free port.", default=_PORT)
+@option(
     "--token",
+    "TOKEN",
+    "Secret that browsers must give; needed unless --host is 127.0.0.1.  [env: MULTIRES_EDGE_TOKEN]",
     envvar="MULTIRES_EDGE_TOKEN",
-    metavar="TOKEN",
-    help="Secret that browsers must give; needed unless --host is 127.0.0.1.  [env: MULTIRES_EDGE_TOKEN]",
 )
-@click.option(
-    "--allow-name",
-    "allowed",
-    multiple=True,
-    metavar="NAME",
-    help="Another host name that browsers may use; may be repeated.",
+@option(
+    "--allow-name allowed", "NAME", "Another host name that browsers may use; may be repeated.", multiple=True
 )
 def monitor(
     bundle: Path,

@@ -16,7 +16,9 @@ from multires_edge.cli.options import (
     Number,
     backend_option,
     bundle_argument,
+    flag,
     json_option,
+    option,
 )
 from multires_edge.cli.terminal import Progress, counted, print_json
 
@@ -29,17 +31,15 @@ _DEFAULT_SIZE = "32x32"
 
 @click.command(cls=Command)
 @bundle_argument
-@click.option("-o", "--output", type=FILE, help="PNG to write, all images in a grid.")
-@click.option("--npz", type=FILE, help="The images as an array, x_u8.")
-@click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option("--count", type=AT_LEAST_1, default=1, help="Images to draw.")
-@click.option("--size", metavar="HxW", help=f"Height and width in pixels  [default: {_DEFAULT_SIZE}]")
-@click.option("--seed", type=Number(0), default=0, help="The same seed draws the same images.")
-@click.option(
-    "--temperature", type=float, default=1.0, metavar="T", help="Below 1, likely pixels become likelier."
-)
-@click.option("--prime", type=FILE, help="Complete the first images of this .npz (x_u8), at their size.")
-@click.option("--prime-rows", type=AT_LEAST_1, help="Rows of them to keep  [default: the upper half]")
+@option("-o --output", FILE, "PNG to write, all images in a grid.")
+@option("--npz", FILE, "The images as an array, x_u8.")
+@flag("--force", "Replace existing files.")
+@option("--count", AT_LEAST_1, "Images to draw.", default=1)
+@option("--size", "HxW", f"Height and width in pixels  [default: {_DEFAULT_SIZE}]")
+@option("--seed", Number(0), "The same seed draws the same images.", default=0)
+@option("--temperature", float, "Below 1, likely pixels become likelier.", default=1.0, metavar="T")
+@option("--prime", FILE, "Complete the first images of this .npz (x_u8), at their size.")
+@option("--prime-rows", AT_LEAST_1, "Rows of them to keep  [default: the upper half]")
 @backend_option
 @json_option
 def sample(

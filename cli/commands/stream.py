@@ -12,7 +12,7 @@ import click
 
 from multires_edge.base.errors import InputError
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE
+from multires_edge.cli.options import FILE, flag, option
 from multires_edge.cli.stream_options import open_session, session_options, stopped_by_signals
 from multires_edge.cli.terminal import one_line, say
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @session_options(speed="max")
-@click.option("--output", type=FILE, help="Write lines to FILE.")
-@click.option("--state-file", type=FILE, help="Save the state in FILE, and continue from it.")
-@click.option("--state-every", default="10s", metavar="TIME", help="Clock time between states.")
-@click.option("--json", "as_json", is_flag=True, help="Do not print the speed to standard error.")
+@option("--output", FILE, "Write lines to FILE.")
+@option("--state-file", FILE, "Save the state in FILE, and continue from it.")
+@option("--state-every", "TIME", "Clock time between states.", default="10s")
+@flag("--json as_json", "Do not print the speed to standard error.")
 def stream(
     bundle: Path,
     sources: tuple[str, ...],

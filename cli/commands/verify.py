@@ -10,7 +10,7 @@ import click
 
 from multires_edge.base.errors import BundleError
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, bundle_argument, json_option
+from multires_edge.cli.options import FILE, bundle_argument, json_option, option
 from multires_edge.cli.terminal import Progress, print_json
 
 if TYPE_CHECKING:
@@ -22,13 +22,9 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @bundle_argument
-@click.option(
-    "--checkpoint", type=FILE, help="Repeat the whole proof with this checkpoint (needs the export extra)."
-)
-@click.option(
-    "--device-report",
-    type=FILE,
-    help="Read the report that the kit's script wrote on a device, and keep it in BUNDLE.",
+@option("--checkpoint", FILE, "Repeat the whole proof with this checkpoint (needs the export extra).")
+@option(
+    "--device-report", FILE, "Read the report that the kit's script wrote on a device, and keep it in BUNDLE."
 )
 @json_option
 def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as_json: bool) -> None:
