@@ -278,6 +278,10 @@ class Document(Generic[T]):
         entry = {"format": self.format, "version": self.version, **plain(content)}
         return {**entry, "sha256": digest_of(entry)} if self.digest else entry
 
+    def to_bytes(self, content: T) -> bytes:
+        """The content of a file."""
+        return (json.dumps(self.to_json(content), indent=2) + "\n").encode()
+
     def from_json(self, entry: Any) -> T:
         """Read :meth:`to_json` back. Raises ``error``."""
         if not isinstance(entry, dict) or entry.get("format") != self.format:

@@ -36,7 +36,8 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
     """
     from multires_edge.format.fields import plain
     from multires_edge.runtime.bundle import open_bundle
-    from multires_edge.runtime.kit.report import read_report, store_report
+    from multires_edge.runtime.kit.report import REPORT
+    from multires_edge.runtime.kit.stored_reports import read_report, store_report
     from multires_edge.runtime.verify import verify_bundle
 
     with Progress() as progress:
@@ -53,7 +54,7 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
     if as_json:
         entry = {"bundle": str(bundle), "passed": passed, "passed_at_export": exported}
         entry |= {"checks": [plain(check.result()) for check in checks]}
-        print_json(entry if report is None else entry | {"device_report": report.to_json()})
+        print_json(entry if report is None else entry | {"device_report": REPORT.to_json(report)})
     else:
         click.echo(f"{bundle}: all {len(opened.manifest.digests())} files are unchanged")
         if not exported:

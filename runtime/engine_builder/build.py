@@ -24,12 +24,12 @@ from multires_edge.runtime.backends.tensorrt.engine_file import (
 )
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.sidecar import (
+    SIDECAR,
     EngineBytes,
     GraphBytes,
     Sidecar,
     TensorRtRelease,
     Warned,
-    sidecar_content,
     sidecar_path,
 )
 from multires_edge.runtime.bundle import Bundle
@@ -353,7 +353,7 @@ def _write(path: Path, made: _Made, sidecar: Sidecar, *, force: bool) -> None:
     contents = {
         path: made.plan,
         path.with_suffix(".layers.txt"): made.layers.encode(),
-        beside: sidecar_content(sidecar),
+        beside: SIDECAR.to_bytes(sidecar),
     }
     with disk_errors(path), ExitStack() as stack:
         folder.mkdir(exist_ok=True)

@@ -1,1 +1,1 @@
-"""The device kit: graphs and reference outputs in one archive, with a script that checks them on a device."""
+"""The device kit: a bundle and the program that checks it on a device, in one archive."""

@@ -1,42 +1,49 @@
-"""``kit.tar.gz``: the files that check and time a bundle on a device without this package."""
+"""``kit.tar.gz``: a bundle, and what of this package checks and times it on a device."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import io
-import json
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from multires_edge.base.errors import BundleError
-from multires_edge.format import fields
 from multires_edge.format.arrays import npz_bytes
 from multires_edge.format.comparison import LIMITS
-from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE, Golden
-from multires_edge.format.manifest import CALIBRATION_FILE, Manifest
+from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, MANIFEST, Manifest
+from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.specs import Graphs
 from multires_edge.format.targets import target_by_name
+from multires_edge.runtime.backends.tensorrt.kernels import PTX
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
-from multires_edge.runtime.kit.device.description import (
+from multires_edge.runtime.kit.description import (
+    BUNDLE,
     KIT,
     KIT_FILE,
+    STATES_FILE,
     BundleId,
     Case,
     Description,
     FileEntry,
-    Limit,
     SequenceCase,
 )
 
 _HERE = Path(__file__).parent
 SCRIPT = "check_device.py"
-_OF_THE_FORMAT = ("fields.py", "specs.py")
+# The packages that need numpy alone, with TensorRT or ONNX Runtime.
+PACKAGES = (
+    "multires_edge", "multires_edge.base", "multires_edge.format", "multires_edge.runtime",
+    "multires_edge.runtime.backends", "multires_edge.runtime.backends.tensorrt",
+    "multires_edge.runtime.engine_builder", "multires_edge.runtime.kit",
+)  # fmt: skip
 
 
 def make_kit(
@@ -51,28 +58,17 @@ def make_kit(
     ``target`` defaults to the bundle's target, ``precisions`` to all. Raises BundleError if the bundle
     lacks the requested graphs, or fails its own reference on this machine.
     """
-    manifest = bundle.manifest
-    target = target or manifest.target
-    graphs = graphs_for(manifest, target)
-    chosen = _precisions(graphs, precisions)
+    target = target or bundle.manifest.target
+    manifest = manifest_for(bundle.manifest, target, precisions)
     golden = Golden.load(bundle.path / GOLDEN_FILE, manifest.model)
-    files = {
-        "README.md": (_HERE / "README.md").read_bytes(),
-        SCRIPT: (_HERE / SCRIPT).read_bytes(),
-        **_modules(),
-        GOLDEN_FILE: _read(bundle, GOLDEN_FILE),
-    }
-    if CALIBRATION_FILE in manifest.files:
-        files[CALIBRATION_FILE] = _read(bundle, CALIBRATION_FILE)
+    files = {"README.md": (_HERE / "README.md").read_bytes(), **_program()}
+    files[f"{BUNDLE}/{FILE_NAME}"] = MANIFEST.to_bytes(manifest)
+    for name in manifest.digests():
+        files[f"{BUNDLE}/{name}"] = _read(bundle, name)
     states: dict[str, Any] = {}
-    specs: Graphs = {"full": {}, "step": {}}
     cases: dict[str, tuple[Case, ...]] = {}
     sequences: dict[str, tuple[SequenceCase, ...]] = {}
-    for precision in chosen:
-        for kind in ("full", "step"):
-            spec = graphs[kind][precision]
-            files[f"graphs/{spec.file}"] = _read(bundle, spec.file)
-            specs[kind][precision] = replace(spec, file=f"graphs/{spec.file}")
+    for precision in manifest.graphs["step"]:
         rows, recorded = len(golden.inputs), golden.inputs.shape[-1]
         steps = min(recorded, manifest.calibrated_steps(precision) or recorded)
         sequences[precision] = sequence_cases(golden, steps, manifest.pooling)
@@ -83,14 +79,10 @@ def make_kit(
             for name, array in reference_states(bundle, golden, precision, case).items():
                 states[f"{precision}/{i}/{name}"] = array
     progress("packing")
-    files["states.npz"] = npz_bytes(**states)
+    files[STATES_FILE] = npz_bytes(**states)
     description = Description(
         target=target,
-        bundle=BundleId(manifest.to_json()["sha256"], manifest.source),
-        model=plain(manifest.model),
-        pool=manifest.pool,
-        limits={name: Limit(LIMITS[name].value, LIMITS[name].measure) for name in chosen},
-        graphs=specs,
+        bundle=BundleId(bundle.manifest.to_json()["sha256"], manifest.source),
         cases=cases,
         full=sequences,
         files={
@@ -98,41 +90,61 @@ def make_kit(
             for name in sorted(files)
         },
     )
-    files[KIT_FILE] = (json.dumps(KIT.to_json(description), indent=2) + "\n").encode()
+    files[KIT_FILE] = KIT.to_bytes(description)
     return _pack(f"multires-kit-{description.bundle.manifest_sha256[:8]}", files)
 
 
-def _modules() -> dict[str, bytes]:
-    """The script's modules, and those of the package that they import, as one package of their own."""
-    format_folder = Path(fields.__file__).parent
-    paths = [*(_HERE / "device").glob("*.py"), *(format_folder / name for name in _OF_THE_FORMAT)]
-    return {
-        f"device/{path.name}": path.read_bytes().replace(b"from multires_edge.format.", b"from .")
-        for path in paths
-    }
+def manifest_for(manifest: Manifest, target: str, precisions: Sequence[str]) -> Manifest:
+    """A bundle's manifest with the graphs of a target alone. Raises BundleError or ConfigError."""
+    there = list(manifest.graphs["step"])
+    for name in precisions:
+        if name not in there:
+            raise BundleError(f"the bundle has no graphs in {name!r}; it has: {', '.join(there)}")
+    chosen = [name for name in there if not precisions or name in precisions]
+    forms = [form.form_name for form in target_by_name(target).forms]
+    taken = [form for form in forms if form in manifest.by_form]
+    if not taken:
+        raise BundleError(
+            f"{target} needs graphs in the form {' or '.join(forms)}; the bundle has "
+            f"{', '.join(manifest.by_form)}: export it again with --target {target}"
+        )
 
+    def graphs_in(form: str) -> Graphs:
+        graphs = manifest.by_form[form].items()
+        return {kind: {name: specs[name] for name in chosen if name in specs} for kind, specs in graphs}
 
-def graphs_for(manifest: Manifest, target: str) -> Graphs:
-    """The graphs of a bundle for a target, by kind and precision. Raises BundleError or ConfigError.
-
-    If the bundle has several forms, the graphs are of the form that every release of the target reads.
-    """
-    taken = [form.form_name for form in reversed(target_by_name(target).forms)]
-    for form in taken:
-        if form in manifest.by_form:
-            return manifest.in_form(form).graphs
-    raise BundleError(
-        f"{target} needs graphs in the form {' or '.join(taken)}; the bundle has "
-        f"{', '.join(manifest.by_form)}: export it again with --target {target}"
+    return replace(
+        manifest,
+        target=target,
+        targets={target: tuple(taken)},
+        form=taken[0],
+        graphs=graphs_in(taken[0]),
+        forms={form: graphs_in(form) for form in taken[1:]},
+        native={},
+        quantization={name: spec for name, spec in manifest.quantization.items() if name in chosen},
+        files={
+            name: digest
+            for name, digest in manifest.files.items()
+            if name in (GOLDEN_FILE, PARITY_FILE, CALIBRATION_FILE)
+        },
     )
 
 
-def _precisions(graphs: Graphs, asked: Sequence[str]) -> list[str]:
-    there = list(graphs["step"])
-    for name in asked:
-        if name not in there:
-            raise BundleError(f"the bundle has no graphs in {name!r}; it has: {', '.join(there)}")
-    return [name for name in there if not asked or name in asked]
+def _program() -> dict[str, bytes]:
+    """The script, and the modules of this package that it runs, as they are."""
+    files = {SCRIPT: _HERE / SCRIPT}
+    for package in PACKAGES:
+        file = import_module(package).__file__
+        assert file is not None
+        folder = package.replace(".", "/")
+        files |= {f"{folder}/{path.name}": path for path in Path(file).parent.glob("*.py")}
+    del files["multires_edge/__main__.py"]  # of the command line
+    files["multires_edge/runtime/cpp/cuda/rings.ptx"] = PTX
+    content = {name: path.read_bytes() for name, path in files.items()}
+    # What `importlib.metadata` reads the version from.
+    release = version("multires-edge")
+    metadata = f"Metadata-Version: 2.1\nName: multires-edge\nVersion: {release}\n"
+    return {**content, f"multires_edge-{release}.dist-info/METADATA": metadata.encode()}
 
 
 def _read(bundle: Bundle, name: str) -> bytes:

@@ -7,6 +7,8 @@ reference states; its outputs must first agree with the same ``golden.npz``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,13 @@ from multires_edge.format.comparison import Check, Limit
 from multires_edge.format.golden import Golden
 from multires_edge.format.pooling import Pooling
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.kit.device.description import Case, SequenceCase
-from multires_edge.runtime.kit.device.kit import assemble
+from multires_edge.runtime.kit.description import Case, SequenceCase, Streams
+from multires_edge.runtime.stream import Stream
 
 # Two steps read only taps of delay 1. If one state is not fed back, only that state is wrong after them.
 # Exceptions: the first queue and the position also disturb other states, but are compared first.
 _FIRST_STEPS = 2
 _ODD_LENGTH = 37
-Streams = tuple[tuple[tuple[int, int], ...], ...]
 
 
 def stream_cases(
@@ -68,21 +69,40 @@ def sequence_cases(golden: Golden, steps: int, pooling: Pooling | None) -> tuple
     return tuple(cases)
 
 
+def assemble(recorded: NDArray[Any], schedule: Sequence[Sequence[Sequence[int]]], steps: int) -> NDArray[Any]:
+    """The streams (batch, ..., steps) of a case from recorded streams (rows, ..., time)."""
+    streams = np.empty((len(schedule), *recorded.shape[1:-1], steps), recorded.dtype)
+    for stream, parts in zip(streams, schedule, strict=True):
+        for (start, row), (stop, _) in pairwise([*parts, (steps, 0)]):
+            stream[..., start:stop] = recorded[row, ..., : stop - start]
+    return streams
+
+
+def roll(stream: Stream, case: Case, recorded: NDArray[Any], *, in_chunks: bool) -> NDArray[Any]:
+    """Run the streams of a case, step by step or in chunks. Returns the outputs (batch, d_output, steps)."""
+    x = assemble(recorded, case.streams, case.steps)
+    restarts: dict[int, list[int]] = {0: list(range(len(case.streams))), case.steps: []}
+    for row, parts in enumerate(case.streams):
+        for start, _ in parts[1:]:
+            restarts.setdefault(start, []).append(row)
+    outputs = []
+    for start, stop in pairwise(sorted(restarts)):
+        stream.reset(restarts[start])
+        if in_chunks:
+            outputs.append(stream.run(x[..., start:stop]))
+        else:
+            outputs += [
+                stream.step(np.ascontiguousarray(x[..., t]))[..., np.newaxis] for t in range(start, stop)
+            ]
+    return np.concatenate(outputs, axis=-1)
+
+
 def reference_states(bundle: Bundle, golden: Golden, precision: str, case: Case) -> dict[str, NDArray[Any]]:
     """The states at the end of a case, by name. Raises BundleError if the outputs on the way are wrong."""
-    x = assemble(golden.inputs, case.streams, case.steps)
     stream = bundle.stream(len(case.streams), precision=precision)
-    restarts = sorted({(step, row) for row, parts in enumerate(case.streams) for step, _ in parts[1:]})
-    outputs, before = [], 0
-    for step, row in restarts:
-        if step > before:
-            outputs.append(stream.run(x[..., before:step]))
-        stream.reset(rows=[row])
-        before = step
-    outputs.append(stream.run(x[..., before:]))
+    outputs = roll(stream, case, golden.inputs, in_chunks=True)
     check = Check(f"{precision}: {case.name}", "step", "", precision)
-    reference = assemble(golden.stepwise, case.streams, case.steps)
-    check.compare(np.concatenate(outputs, axis=-1), reference, over_time=True)
+    check.compare(outputs, assemble(golden.stepwise, case.streams, case.steps), over_time=True)
     if case.outputs and not check.passed:
         raise BundleError(
             f"{bundle.path}: fails its own reference on this machine ({check.line()[5:]}); "

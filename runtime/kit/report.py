@@ -1,147 +1,200 @@
-"""Read device reports, check them against their bundle, store them in it, and show them."""
+"""``device_report.json``: what the script found on a device."""
 
 from __future__ import annotations
 
-import html
-import json
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from multires_edge.base.errors import BundleError
-from multires_edge.base.files import disk_errors, write_file
-from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.kit.device.report import REPORT, Report
+from multires_edge.format.fields import (
+    ABSENT,
+    Between,
+    Count,
+    Document,
+    Line,
+    Name,
+    Natural,
+    Sha256,
+    Text,
+)
+from multires_edge.format.specs import Kind, Precision
+from multires_edge.runtime.backends.tensorrt.sidecar import Sidecar
+from multires_edge.runtime.kit.description import BundleId
 
-FOLDER = "devices"
-PAGE = "index.html"
-_DOCUMENT = replace(REPORT, error=BundleError)
+Time = Annotated[float, Between(0, 1e12)]
 
 
 @dataclass(frozen=True)
-class DeviceReport:
-    """A checked report of the kit's script."""
+class Place:
+    """Where a value is off, that value (text if it is not finite) and its reference."""
 
-    report: Report
+    row: Natural
+    index: tuple[Natural, ...]
+    value: float | Line
+    reference: float
+    step: Natural | None = field(default=None, metadata=ABSENT)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check. ``error`` is None if it is not finite; a check of files has a ``message`` instead."""
+
+    name: Line
+    tensor: Line
+    passed: bool
+    error: float | None = None
+    measure: Literal["max", "mean"] | None = None
+    limit: float | None = None
+    values: Natural = 0
+    at: Place | None = None
+    message: Line | None = field(default=None, metadata=ABSENT)
+
+    def __post_init__(self) -> None:
+        if (self.message is None) != (self.measure is not None and self.limit is not None):
+            raise ValueError("a check needs a measure and a limit, or a message")
+
+    def line(self) -> str:
+        """One line of text. A failed check names the tensor, step and row."""
+        head = f"-[{'✓' if self.passed else 'x'}] {self.name}: {self.tensor}"
+        if self.message is not None:
+            return f"{head} {self.message}"
+        error = "not finite" if self.error is None else f"{self.measure} error {self.error:.1e}"
+        tail = f"{error} (limit {self.limit:.0e})"
+        if self.passed:
+            return f"{head}, {tail}"
+        at = self.at
+        if at is None:
+            return f"{head} is off, {tail}"
+        place = f"step {at.step}, row {at.row}, {list(at.index)}"
+        return f"{head} is off at {place}: {at.value}, expected {at.reference:.8g}, {tail}"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Latencies of calls, in microseconds."""
+
+    graph: Kind
+    precision: Precision
+    streams: Count
+    how: Line
+    calls: Count
+    p50_us: Time
+    p99_us: Time
+    max_us: Time
+    mean_us: Time
+    time_steps: Count | None = field(default=None, metadata=ABSENT)
+
+    def line(self) -> str:
+        """One line of text."""
+        return (
+            f"    {self.precision} {self.graph} x {self.streams}, {self.how}: p50 {self.p50_us:,.1f} us, "
+            f"p99 {self.p99_us:,.1f} us, max {self.max_us:,.1f} us"
+        )
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A clock in the units of the device's files. ``locked``: the minimum equals the maximum."""
+
+    min: Line
+    current: Line
+    max: Line
+    locked: bool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Facts that affect the measured times. ``absent`` names those that were not found."""
+
+    machine: Line
+    system: Line
+    python: Line
+    numpy: Line
+    cores: Count | None
+    model: Text | None = field(default=None, metadata=ABSENT)
+    l4t_release: Text | None = field(default=None, metadata=ABSENT)
+    power_mode: Text | None = field(default=None, metadata=ABSENT)
+    jetson_clocks: Text | None = field(default=None, metadata=ABSENT)
+    gpu_clocks: dict[Line, Clock] | None = field(default=None, metadata=ABSENT)
+    cpu_clocks: dict[Line, Clock] | None = field(default=None, metadata=ABSENT)
+    temperatures: dict[Line, float] | None = field(default=None, metadata=ABSENT)
+    absent: tuple[Name, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """An engine that was run: what it is, and its sidecar."""
+
+    what: Line
+    sidecar: Sidecar
+
+
+@dataclass(frozen=True)
+class Report:
+    """``backend`` has its name and versions, and facts about its device. ``engines`` are TensorRT's."""
+
+    name: Line
+    passed: bool
+    started: Line
+    target: Name
+    bundle: BundleId
+    kit_sha256: Sha256
+    backend: dict[Name, Line]
+    engines: tuple[EngineRun, ...]
+    device: Machine
+    precisions: tuple[Precision, ...]
+    checks: tuple[Check, ...]
+    notes: tuple[Line, ...]
+    timing: tuple[Timing, ...]
+
+    def __post_init__(self) -> None:
+        if self.passed != (bool(self.checks) and all(check.passed for check in self.checks)):
+            raise ValueError(f"passed is {self.passed}, which contradicts its checks")
+        if "name" not in self.backend:
+            raise ValueError("backend: has no name")
 
     @property
-    def name(self) -> str:
+    def title(self) -> str:
         """The names of the device and of the backend that ran the graphs."""
-        return f"{self.report.name}, {self.report.backend['name']}"
+        return f"{self.name}, {self.backend['name']}"
 
     @property
-    def file_name(self) -> str:
-        """One file per device and backend: a later report replaces the earlier report."""
-        return (re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:80] or "device") + ".json"
+    def failed(self) -> list[Check]:
+        return [check for check in self.checks if not check.passed]
 
     @property
-    def passed(self) -> bool:
-        return self.report.passed
+    def verdict(self) -> str:
+        """One line of text."""
+        failed, count = self.failed, len(self.checks)
+        if failed:
+            return f"{len(failed)} of {count} checks FAILED; first {failed[0].line()[5:]}"
+        return f"all {count} checks passed"
 
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object that the device wrote."""
-        return _DOCUMENT.to_json(self.report)
+    def facts(self) -> list[str]:
+        """Versions, engines, and what affects the times."""
+        engines = [f"{each.sidecar.graph.precision} {each.what}" for each in self.engines]
+        return [
+            *(f"{key} {value}" for key, value in self.backend.items() if key != "name"),
+            *engines,
+            f"power mode {self.device.power_mode or 'not found'}",
+            *(
+                f"{name} {clock.current} of {clock.max}{' (locked)' if clock.locked else ''}"
+                for name, clock in (self.device.gpu_clocks or {}).items()
+            ),
+        ]
 
     def lines(self) -> list[str]:
-        """Lines of text: failed checks, notes and latencies."""
-        report = self.report
-        lines = [f"device: {report.name} ({', '.join(report.versions())}), {report.started}"]
-        lines += [check.line() for check in report.checks if not check.passed]
-        if self.passed:
-            lines.append(f"-[✓] on the device: all {len(report.checks)} checks passed")
-        lines += [f"-[ ] {note}" for note in report.notes]
-        return lines + [timing.line() for timing in report.timing]
+        """Lines of text: facts, failed checks, notes and latencies."""
+        return [
+            f"device: {self.name} ({', '.join(self.facts())}), {self.started}",
+            *(check.line() for check in self.failed),
+            f"-[{'✓' if self.passed else 'x'}] on the device: {self.verdict}",
+            *(f"-[ ] {note}" for note in self.notes),
+            *(timing.line() for timing in self.timing),
+        ]
 
 
-def read_report(path: Path, bundle: Bundle) -> DeviceReport:
-    """Read ``device_report.json``; check that it is complete and of this bundle. Raises BundleError."""
-    try:
-        report = _DOCUMENT.read(path)
-    except FileNotFoundError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    theirs, ours = report.bundle.manifest_sha256, bundle.manifest.to_json()["sha256"]
-    if theirs != ours:
-        raise BundleError(
-            f"{path}: belongs to another bundle: its manifest is {theirs[:16]}…, that of {bundle.path} is "
-            f"{ours[:16]}…"
-        )
-    return DeviceReport(report)
-
-
-def store_report(report: DeviceReport, bundle: Bundle) -> Path:
-    """Store a report in the bundle, and write a page of all its reports. Returns the report's path.
-
-    The manifest does not list reports, because each has its own digest. Raises OutputError.
-    """
-    folder = bundle.path / FOLDER
-    final = folder / report.file_name
-    with disk_errors(final):
-        folder.mkdir(exist_ok=True)
-    content = (json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
-    write_file(final, content, force=True)
-    reports, damaged = [], []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            reports.append(read_report(path, bundle))
-        except BundleError as error:  # of another device, which must make its report again
-            damaged.append(str(error))
-    write_file(folder / PAGE, render(reports, damaged).encode(), force=True)
-    return final
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Devices</title>
-<style>
-  body {{ font: 15px/1.5 system-ui, sans-serif; margin: 0; color: #1b1f24; }} h3 {{ margin: 1rem 0 0; }}
-  table {{ border-collapse: collapse; width: 100%; }}
-  th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #d8dee4; }}
-  td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
-  .pass {{ color: #116329; }} .fail {{ color: #b00020; }}
-</style></head><body>
-{}
-</body></html>
-"""
-_TIMING_COLUMNS = ("p50_us", "p99_us", "max_us")
-
-
-def render(reports: list[DeviceReport], damaged: Sequence[str] = ()) -> str:
-    """The page ``devices/index.html``, which report.html embeds. ``damaged`` has error messages."""
-    parts = [_section(report) for report in reports]
-    parts += [f'<p class="fail">{html.escape(text)}</p>' for text in damaged]
-    return _PAGE.format("\n".join(parts))
-
-
-def _section(device_report: DeviceReport) -> str:
-    report, text = device_report.report, html.escape
-    device, count = report.device, len(report.checks)
-    failed = [check for check in report.checks if not check.passed]
-    verdict = f"✓ all {count} checks passed" if report.passed else f"✗ {len(failed)} of {count} checks FAILED"
-    about = [
-        *report.versions(),
-        f"power mode {device.power_mode or 'not found'}",
-        *(
-            f"{name} {clock.current} of {clock.max}{' (locked)' if clock.locked else ''}"
-            for name, clock in (device.gpu_clocks or {}).items()
-        ),
-    ]
-    parts = [
-        f"<h3>{text(device_report.name)}</h3>",
-        f'<p class="{"pass" if report.passed else "fail"}">{verdict}, {text(report.started)}</p>',
-        f"<p>{text('; '.join(about))}</p>",
-    ]
-    parts += [f'<p class="fail">{text(check.line())}</p>' for check in failed]
-    if report.timing:
-        head = "".join(f'<th class="n">{column.removesuffix("_us")}, µs</th>' for column in _TIMING_COLUMNS)
-        parts.append(f'<table><tr><th>graph</th><th class="n">streams</th><th></th>{head}</tr>')
-        for timing in report.timing:
-            figures = "".join(
-                f'<td class="n">{getattr(timing, column):,.1f}</td>' for column in _TIMING_COLUMNS
-            )
-            parts.append(
-                f"<tr><td>{text(timing.precision)} {text(timing.graph)}</td>"
-                f'<td class="n">{timing.streams:d}</td><td>{text(timing.how)}</td>{figures}</tr>'
-            )
-        parts.append("</table>")
-    return "\n".join(parts)
+REPORT = Document(
+    "device report", "multires-device-report", 1, Report, BundleError,
+    "copy it again, or check the device again",
+)  # fmt: skip

@@ -46,6 +46,12 @@ class EngineFile:
         return self.manifest.graph(self.kind, self.sidecar.graph.precision)
 
     @property
+    def what(self) -> str:
+        """Its kind, and how it updates its queues."""
+        how = {"step": ", queues in place" if self.updates_in_place else ", queues copied"}
+        return f"{self.kind} engine{how.get(self.kind, '')}"
+
+    @property
     def updates_in_place(self) -> bool:
         """Whether it is a step engine that updates all its queues in place. Others of its kind copy them."""
         queues = [state.input for state in self.spec.states if state.in_place]

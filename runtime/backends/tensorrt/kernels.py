@@ -12,16 +12,16 @@ from multires_edge.base.errors import BackendError
 
 WORDS = (16, 4, 2, 1)  # bytes; rings.ptx has kernels for each
 THREADS = 256
-_PTX = Path(__file__).parents[2] / "cpp" / "cuda" / "rings.ptx"
+PTX = Path(__file__).parents[2] / "cpp" / "cuda" / "rings.ptx"
 
 
 def read_ptx() -> bytes:
     """The PTX text, terminated by a zero byte for the driver. Raises BackendError."""
     try:
-        return _PTX.read_bytes() + b"\0"
+        return PTX.read_bytes() + b"\0"
     except OSError as error:
         raise BackendError(
-            f"{_PTX}: cannot be read ({error.strerror}): this installation is damaged; install it again"
+            f"{PTX}: cannot be read ({error.strerror}): this installation is damaged; install it again"
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -106,11 +105,6 @@ SIDECAR = Document(
 def sidecar_path(engine: Path) -> Path:
     """The path of an engine's sidecar."""
     return engine.with_suffix(".json")
-
-
-def sidecar_content(sidecar: Sidecar) -> bytes:
-    """The content of a sidecar file."""
-    return (json.dumps(SIDECAR.to_json(sidecar), indent=2) + "\n").encode()
 
 
 def read_sidecar(engine: Path) -> Sidecar:

@@ -24,21 +24,21 @@ def unpack(archive: bytes, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def portable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small bundle that a Jetson's TensorRT reads, in two precisions."""
+def for_jetson(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle that a Jetson's TensorRT reads, in two precisions, with taps graphs."""
     from multires_edge.export import export_bundle
 
-    folder = tmp_path_factory.mktemp("portable")
+    folder = tmp_path_factory.mktemp("for_jetson")
     checkpoint = save_published(random_net(SMALL), folder / "run")
     return export_bundle(
-        checkpoint, folder / "small.bundle", target="portable", precisions=("fp32", "fp16")
+        checkpoint, folder / "small.bundle", target="jetpack6", precisions=("fp32", "fp16")
     ).path
 
 
 @pytest.fixture(scope="session")
-def packed(portable: Path) -> bytes:
-    """Its kit for JetPack 6."""
-    return make_kit(open_bundle(portable), target="jetpack6")
+def packed(for_jetson: Path) -> bytes:
+    """Its kit."""
+    return make_kit(open_bundle(for_jetson))
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def kit(_unpacked: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def check(kit: Path, tmp_path: Path) -> Callable[..., int]:
     """The kit's command in this process, with ONNX Runtime and without timing unless told otherwise."""
-    from multires_edge.runtime.kit.device.command import main
+    from multires_edge.runtime.kit.command import main
 
     def run(*arguments: str, folder: Path = kit) -> int:
         given = {"--backend": "onnxruntime", "--steps": "0", "--streams": "1"}

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,43 +15,45 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from multires_edge.format.comparison import Limit
+from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
-from multires_edge.runtime.kit.device.checks import compare
-from multires_edge.runtime.kit.device.description import Limit
-from multires_edge.runtime.kit.device.kit import assemble
-from multires_edge.runtime.kit.device.machine import machine
-from multires_edge.runtime.kit.device.onnxruntime import OnnxRuntimeStep
+from multires_edge.runtime.kit.cases import assemble
+from multires_edge.runtime.kit.checks import compare
+from multires_edge.runtime.kit.machine import machine
 from tests.conftest import SMALL, random_inputs, random_net, save_published, variant
 from tests.runtime.kit.conftest import unpack
 
 Check = Callable[..., int]
-# As on a device: neither this package nor torch, nor anything that the kit does not name.
+# As on a device: this package is the kit's own, without its compiled part, and there is neither torch nor
+# anything else that the kit does not name.
 _ALONE = """
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {absent!r}:
+        if name in {absent!r}:
             raise ModuleNotFoundError("No module named " + repr(name), name=name)
 sys.meta_path.insert(0, Absent())
 import runpy
 sys.argv = ["check_device.py", *{arguments!r}]
-sys.path.insert(0, ".")
+sys.path[:] = [".", *sys.path[1:], {packages!r}]
 runpy.run_path("check_device.py", run_name="__main__")
 """
 
 
 def alone(kit: Path, *arguments: str, absent: Sequence[str] = ()) -> list[str]:
     """A command line that runs the script as on a device."""
-    blocked = ["multires_edge", "torch", "onnx", "click", "tensorrt", *absent]
-    return [sys.executable, "-c", _ALONE.format(absent=blocked, arguments=arguments)]
+    blocked = ["torch", "onnx", "click", "tensorrt", "multires_edge.runtime.backends._native", *absent]
+    packages = sysconfig.get_path("purelib")
+    # Without site there is no hook of an editable installation.
+    return [sys.executable, "-S", "-c", _ALONE.format(absent=blocked, arguments=arguments, packages=packages)]
 
 
 class TestPasses:
-    def test_without_this_package(self, kit: Path) -> None:
+    def test_where_nothing_else_is_installed(self, kit: Path) -> None:
         command = alone(
             kit, "--backend", "onnxruntime", "--streams", "1,3", "--steps", "20", "--name", "bench"
         )
@@ -108,25 +111,19 @@ class TestPasses:
         assert check("--precision", "int8", "--steps", "1", folder=folder) == 0
         assert "int8 full graph: skipped" in capsys.readouterr().out
 
-    def test_polygraphy_has_its_say(self, check: Check, tmp_path: Path) -> None:
-        pytest.importorskip("polygraphy")
-        assert check() == 0
-        report = json.loads((tmp_path / "device_report.json").read_text())
-        assert any("polygraphy" in made["name"] for made in report["checks"]) and not report["notes"]
-
-    def test_without_polygraphy_says_so(
-        self, check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_steps_are_also_timed_at_the_rate_of_the_network(
+        self, check: Check, two_leads: Path, tmp_path: Path
     ) -> None:
-        monkeypatch.setitem(sys.modules, "polygraphy", None)
-        assert check() == 0
-        report = json.loads((tmp_path / "device_report.json").read_text())
-        assert all("skipped" in note for note in report["notes"]) and len(report["notes"]) == 2
+        folder = unpack(make_kit(open_bundle(two_leads)), tmp_path / "here")
+        assert check("--steps", "10", folder=folder) == 0
+        timing = json.loads((tmp_path / "device_report.json").read_text())["timing"]
+        assert [each["how"] for each in timing[:2]] == ["without a pause", "at 100 Hz"]
 
 
 class TestFinds:
     @pytest.mark.parametrize("kind", ["step", "full"])
     def test_a_changed_weight(self, kind: str, kit: Path, check: Check, capsys: Any) -> None:
-        path = kit / "graphs" / f"{kind}.onnx"
+        path = kit / "bundle" / f"{kind}.onnx"
         model = onnx.load(path)
         tensor = next(t for t in model.graph.initializer if "layers.1" in t.name and len(t.dims) > 1)
         weight = numpy_helper.to_array(tensor).copy()
@@ -135,20 +132,21 @@ class TestFinds:
         onnx.save(model, path)
         assert check("--precision", "fp32") == 1
         output = capsys.readouterr().out
-        assert f"files: graphs/{kind}.onnx changed since the kit was made" in output
+        assert f"files: bundle/{kind}.onnx changed since the kit was made" in output
         assert f"fp32 {kind} graph" in output and "logits is off at step " in output and ", row " in output
 
     @pytest.mark.parametrize("name", ["position", "queue_00", "queue_01", "queue_02", "pool_sum"])
     def test_a_state_that_is_not_fed_back(
         self, name: str, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
     ) -> None:
-        step = OnnxRuntimeStep.step
+        feed = OnnxRuntimeStepper._feed
 
-        def forgets(self: OnnxRuntimeStep, x: NDArray[Any]) -> NDArray[Any]:
-            self._states[name] = np.zeros_like(self._states[name])
-            return step(self, x)
+        def forgets(self: OnnxRuntimeStepper) -> None:
+            (state,) = (state for state in self._states if state.spec.input == name)
+            state.buffer(self._turn).zero(None)
+            feed(self)
 
-        monkeypatch.setattr(OnnxRuntimeStep, "step", forgets)
+        monkeypatch.setattr(OnnxRuntimeStepper, "_feed", forgets)
         assert check("--precision", "fp32") == 1
         report = json.loads((tmp_path / "device_report.json").read_text())
         failed = [made for made in report["checks"] if not made["passed"] and "state" in made["name"]]
@@ -159,10 +157,13 @@ class TestFinds:
     def test_a_row_that_is_not_restarted(
         self, check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        reset = OnnxRuntimeStep.reset
-        monkeypatch.setattr(
-            OnnxRuntimeStep, "reset", lambda self, rows=None: reset(self) if rows is None else None
-        )
+        reset = OnnxRuntimeStepper.reset
+
+        def only_all(self: OnnxRuntimeStepper, rows: Sequence[int]) -> None:
+            if len(rows) == len(self.input):
+                reset(self, rows)
+
+        monkeypatch.setattr(OnnxRuntimeStepper, "reset", only_all)
         assert check("--precision", "fp32") == 1
         report = json.loads((tmp_path / "device_report.json").read_text())
         first = next(made for made in report["checks"] if not made["passed"])
@@ -170,17 +171,30 @@ class TestFinds:
         assert first["at"]["row"] == 1 and first["at"]["step"] >= restarted
 
     def test_nan(self, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
-        step = OnnxRuntimeStep.step
-        monkeypatch.setattr(OnnxRuntimeStep, "step", lambda self, x: step(self, x) * np.float32("nan"))
+        feed = OnnxRuntimeStepper._feed
+
+        def spoils(self: OnnxRuntimeStepper) -> None:
+            feed(self)
+            self.output[1:] = np.nan
+
+        monkeypatch.setattr(OnnxRuntimeStepper, "_feed", spoils)
         assert check() == 1
-        assert "nan, expected " in capsys.readouterr().out
+        assert "first 2 steps: logits is not finite: rows [1]" in capsys.readouterr().out
         checks = json.loads((tmp_path / "device_report.json").read_text())["checks"]
         assert next(made for made in checks if not made["passed"])["error"] is None
 
 
 class TestRefuses:
     @pytest.mark.parametrize(
-        "name", ["golden.npz", "states.npz", "graphs/full.onnx", "kit.json", "device/kit.py"]
+        "name",
+        [
+            "bundle/golden.npz",
+            "bundle/manifest.json",
+            "states.npz",
+            "bundle/full.onnx",
+            "kit.json",
+            "multires_edge/format/golden.py",
+        ],
     )
     def test_a_truncated_file(self, name: str, kit: Path, check: Check, capsys: Any) -> None:
         path = kit / name
@@ -189,9 +203,9 @@ class TestRefuses:
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and name in error and "unpack" in error
 
-    @pytest.mark.parametrize("name", ["checks.py", "kit.py"])
+    @pytest.mark.parametrize("name", ["checks.py", "opened.py"])
     def test_its_own_parts(self, name: str, kit: Path) -> None:
-        part = kit / "device" / name
+        part = kit / "multires_edge" / "runtime" / "kit" / name
         part.unlink() if name == "checks.py" else part.write_text(part.read_text()[:-1500] + "\n(")
         done = subprocess.run(
             alone(kit, "--backend", "onnxruntime"), cwd=kit, capture_output=True, text=True, check=False
@@ -199,11 +213,11 @@ class TestRefuses:
         assert done.returncode == 2 and "unpack the kit again" in done.stderr, done.stderr
         assert done.stderr.count("\n") == 1 and name.removesuffix(".py") in done.stderr
 
-    @pytest.mark.parametrize("name", ["", ".", "/", "graphs"])
+    @pytest.mark.parametrize("name", ["", ".", "/", "bundle"])
     def test_a_report_that_is_a_folder(self, name: str, kit: Path, check: Check, capsys: Any) -> None:
         assert check("--report", str(kit / name) if name.isalpha() else name) == 2
         output = capsys.readouterr()
-        assert "is a folder" in output.err and "✓" not in output.out
+        assert "is not a file" in output.err and "✓" not in output.out
 
     def test_an_output_that_is_closed(self, kit: Path) -> None:
         command = alone(kit, "--backend", "onnxruntime", "--steps", "1000000")
@@ -223,14 +237,14 @@ class TestRefuses:
         assert "expected positive numbers" in capsys.readouterr().err
 
     def test_a_graph_that_loads_and_does_not_run(self, kit: Path, check: Check, capsys: Any) -> None:
-        path = kit / "graphs" / "step.onnx"
+        path = kit / "bundle" / "step.onnx"
         model = onnx.load(path)
         tensor = next(t for t in model.graph.initializer if t.name == "rings/slots")
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1, tensor.name))
         onnx.save(model, path)
         assert check("--precision", "fp32") == 2
         error = capsys.readouterr().err
-        assert error.count("\n") == 1 and "step.onnx: onnxruntime cannot run it" in error
+        assert error.count("\n") == 1 and "step.onnx was changed: unpack the kit again" in error
 
     def test_a_missing_file(self, kit: Path, check: Check, capsys: Any) -> None:
         (kit / "states.npz").unlink()
@@ -240,8 +254,8 @@ class TestRefuses:
     @pytest.mark.parametrize(
         ("arguments", "absent", "words"),
         [
-            ((), (), ("tensorrt is not installed", "python3-libnvinfer")),
-            (("--backend", "onnxruntime"), ("onnxruntime",), ("pip install onnxruntime",)),
+            ((), (), ("no CUDA driver was found",)),
+            (("--backend", "onnxruntime"), ("onnxruntime",), ("-m venv", "pip install onnxruntime")),
             (("--backend", "onnxruntime"), ("numpy",), ("numpy is not installed", "python3-numpy")),
         ],
     )
@@ -256,7 +270,7 @@ class TestRefuses:
 
     def test_a_provider_or_precision_that_is_not_there(self, check: Check, capsys: Any) -> None:
         assert check("--provider", "TensorrtExecutionProvider") == 2
-        assert "CPUExecutionProvider" in capsys.readouterr().err
+        assert "has only" in capsys.readouterr().err
         assert check("--precision", "int8") == 2
         assert "it has: fp32, fp16" in capsys.readouterr().err
 

@@ -27,8 +27,8 @@ def report(check: Callable[..., int], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bundle(portable: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(portable, tmp_path / "small.bundle"))
+def bundle(for_jetson: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(for_jetson, tmp_path / "small.bundle"))
 
 
 def changed(report: Path, **fields: Any) -> Path:

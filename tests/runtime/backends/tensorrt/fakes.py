@@ -42,6 +42,7 @@ class FakeCuda:
         self.host = HostDevice()
         self.fail, self.status, self.gpu, self.devices = fail, status, gpu, devices
         self.calls: list[str] = []
+        self.launched: set[str] = set()
         self.alive: dict[str, int] = {}
         self._kept: dict[int, Any] = {}  # what has a handle
         self._outside: list[Any] = []
@@ -164,6 +165,7 @@ class FakeCuda:
             for kind, address in zip(kinds, addresses, strict=True)
         )
         assert (gx, gy) == (batch, count) and bx % 32 == 0 and 32 <= bx <= 1024
+        self.launched.add(self._kept[function])
         name, _, word = self._kept[function].rpartition("_")
         move = RingMove(accesses, count, position, rows, batch, words * int(word))
         if name == "push_rows":

@@ -22,9 +22,9 @@ from multires_edge.runtime.backends.tensorrt.engine_file import (
 )
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.sidecar import (
+    SIDECAR,
     GraphBytes,
     TensorRtRelease,
-    sidecar_content,
     sidecar_path,
 )
 from tests.hostile import put as put_value
@@ -41,7 +41,7 @@ def put(bundle: Path, target: str = "jetpack7", **changes: Any) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"engine of " + target.encode())
     sidecar = sidecar_of(path.name, path.read_bytes(), graph, {"queue_00": "next_queue_00"})
-    sidecar_path(path).write_bytes(sidecar_content(replace(sidecar, **changes)))
+    sidecar_path(path).write_bytes(SIDECAR.to_bytes(replace(sidecar, **changes)))
     return path
 
 

@@ -15,9 +15,9 @@ from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.opening import STREAM_KINDS, find_engine
 from multires_edge.runtime.backends.tensorrt.sidecar import (
+    SIDECAR,
     GraphBytes,
     TensorRtRelease,
-    sidecar_content,
     sidecar_path,
 )
 from tests.runtime.backends.tensorrt.bundles import export, sidecar_of
@@ -53,7 +53,7 @@ def add_engine(
     path.write_bytes(b"an engine")
     updates = {state.input: state.output for state in spec.states if in_place and state.in_place}
     sidecar = replace(sidecar_of(path.name, b"an engine", spec, updates), **changes)
-    sidecar_path(path).write_bytes(sidecar_content(sidecar))
+    sidecar_path(path).write_bytes(SIDECAR.to_bytes(sidecar))
     return path
 
 

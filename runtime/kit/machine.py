@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from multires_edge.format.fields import printable
-
-from .report import Clock, Machine
+from multires_edge.runtime.kit.report import Clock, Machine
 
 
 def machine(root: Path = Path("/")) -> Machine:

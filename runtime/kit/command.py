@@ -9,19 +9,20 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from multires_edge.base.errors import BackendError, BundleError, MissingExtraError, MultiresError
+from multires_edge.base.files import check_file, staged_file, write_file
 from multires_edge.format.fields import printable
-
-from .checks import Checker
-from .description import KIT
-from .files import KitError, check_writable, to_json, write_whole
-from .kit import Kit
-from .machine import machine
-from .onnxruntime import OnnxRuntime
-from .report import REPORT, Report
-from .runners import Backend
-from .tensorrt import TensorRT
-from .timing import time_precision
+from multires_edge.runtime.backends.onnxruntime import load_onnxruntime
+from multires_edge.runtime.backends.tensorrt.gpu import find_gpu
+from multires_edge.runtime.kit.checks import Checker
+from multires_edge.runtime.kit.description import KIT
+from multires_edge.runtime.kit.engines import build_engines
+from multires_edge.runtime.kit.machine import machine
+from multires_edge.runtime.kit.opened import Kit
+from multires_edge.runtime.kit.report import REPORT, EngineRun, Report
+from multires_edge.runtime.kit.timing import time_precision
 
 
 def _names(text: str) -> list[str]:
@@ -43,7 +44,7 @@ def _counts(text: str) -> list[int]:
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    here = Path(__file__).resolve().parents[1]
+    here = Path(__file__).resolve().parents[3]
     parser = argparse.ArgumentParser(
         prog="check_device.py",
         description="Check a MultiresNet on this device, time it, and write device_report.json.",
@@ -51,7 +52,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--backend", choices=("tensorrt", "onnxruntime"), default="tensorrt", help="default: tensorrt")
-    add("--provider", default="CPUExecutionProvider", help="of ONNX Runtime (default: %(default)s)")
+    add("--provider", default="cpu", help="of ONNX Runtime (default: %(default)s)")
     add(
         "--provider-option", type=_pair, action="append", default=[], dest="provider_options",
         metavar="KEY=VALUE", help="an option of the provider; may be repeated",
@@ -63,56 +64,87 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--report", type=Path, default=Path("device_report.json"), metavar="FILE", help="default: %(default)s"
     )
-    add("--engines", type=Path, default=here / "engines", metavar="DIR", help="folder of the built engines")
     add("--rebuild", action="store_true", help="build every engine again")
     add("--kit", type=Path, default=here, metavar="DIR", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def check_device(options: argparse.Namespace) -> Report:
-    """Run all checks and measurements. Returns the report. Raises KitError."""
+    """Run all checks and measurements. Returns the report. Raises MultiresError."""
     started = datetime.datetime.now(datetime.timezone.utc)
     kit = Kit(options.kit)
     precisions = kit.precisions(options.precision)
-    backend: Backend
-    if options.backend == "onnxruntime":
-        backend = OnnxRuntime(options.provider, dict(options.provider_options))
-    else:
-        most = max(
-            [*options.streams, *(len(c.streams) for p in precisions for c in kit.description.cases[p])]
-        )
-        backend = TensorRT(options.engines, most, rebuild=options.rebuild)
+    runs = _Runs(options, kit)
     facts = machine()
     if facts.absent:
         print(f"-[ ] not found on this machine: {', '.join(facts.absent)}")
-    checker, timings = Checker(kit, backend), []
+    checker, timings = Checker(kit, runs.way), []
     checker.run_files()
     for precision in precisions:
         try:
-            checker.run(precision)
-        except KitError as error:
+            checker.run(precision, runs.prepare(precision))
+        except Exception as error:
             if not kit.changed:
                 raise
-            raise KitError(f"{error}; {', '.join(kit.changed)} was changed: unpack the kit again") from error
+            changed = ", ".join(kit.changed)
+            raise BundleError(f"{error}; {changed} was changed: unpack the kit again") from error
     for precision in precisions if options.steps > 0 else []:
-        for timing in time_precision(kit, backend, precision, options.streams, options.steps):
+        for timing in time_precision(kit, runs.way, precision, options.streams, options.steps):
             print(timing.line(), flush=True)
             timings.append(timing)
     described = kit.description
     return Report(
         name=printable(options.name or facts.model or f"{platform.node()} {facts.machine}"),
-        passed=checker.passed,
+        passed=all(check.passed for check in checker.checks),
         started=started.isoformat(timespec="seconds"),
         target=described.target,
         bundle=described.bundle,
         kit_sha256=KIT.to_json(described)["sha256"],
-        backend={"name": backend.name, **backend.describe()},
+        backend={"name": options.backend, **runs.facts},
+        engines=tuple(runs.engines),
         device=facts,
         precisions=tuple(precisions),
         checks=tuple(checker.checks),
         notes=tuple(checker.notes),
         timing=tuple(timings),
     )
+
+
+class _Runs:
+    """How the bundle is run: the options that select the backend, its facts, and the engines used."""
+
+    def __init__(self, options: argparse.Namespace, kit: Kit) -> None:
+        self._options, self._kit = options, kit
+        self.engines: list[EngineRun] = []
+        self.way: dict[str, Any] = {"backend": options.backend}
+        if options.backend == "tensorrt":
+            self._gpu = find_gpu()
+            self.facts = {"gpu": str(self._gpu), "compute_capability": self._gpu.compute_capability}
+            return
+        try:
+            release = load_onnxruntime().__version__
+        except MissingExtraError:
+            raise BackendError(
+                f"onnxruntime is not installed for {sys.executable}: python3 -m venv --system-site-packages "
+                "venv && venv/bin/pip install onnxruntime"
+            ) from None
+        given = dict(options.provider_options)
+        self.way |= {"provider": options.provider, "provider_options": given}
+        self.facts = {"onnxruntime": release, "provider": options.provider}
+        if given:
+            pairs = ", ".join(f"{key}={value}" for key, value in given.items())
+            self.facts["provider_options"] = printable(pairs)
+
+    def prepare(self, precision: str) -> str:
+        """Build the engines of a precision. Returns what runs its streams."""
+        if self._options.backend == "onnxruntime":
+            return "step graph"
+        most = max(*self._options.streams, self._kit.description.most_streams)
+        used = build_engines(self._kit, precision, most, self._gpu, rebuild=self._options.rebuild)
+        self.engines += used
+        release = used[0].sidecar.tensorrt
+        self.facts[release.package] = release.version
+        return used[0].what
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,30 +154,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # not every terminal can show ✓
     try:
-        check_writable(options.report)
+        check_file(options.report, force=True)
+        with staged_file(options.report, b""):
+            pass  # the folder can be written to
         report = check_device(options)
-        write_whole(options.report, to_json(REPORT.to_json(report)))
-    except KitError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        write_file(options.report, REPORT.to_bytes(report), force=True)
     except BrokenPipeError:
         # Drop the buffered output: Python would report the broken pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print("error: the output pipe was closed; no report was written", file=sys.stderr)
-        return 2
+        return _failed("the output pipe was closed; no report was written")
     except MemoryError:
-        print("error: out of memory; try fewer --streams, or one --precision at a time", file=sys.stderr)
-        return 2
+        return _failed("out of memory; try fewer --streams, or one --precision at a time")
     except KeyboardInterrupt:
         print("interrupted; no report was written", file=sys.stderr)
         return 130
-    failed = [check for check in report.checks if not check.passed]
+    except Exception as error:
+        return _failed(str(error) if isinstance(error, MultiresError) else f"{type(error).__name__}: {error}")
     print(f"report: {options.report}")
-    if failed:
-        print(f"FAILED: {len(failed)} of {len(report.checks)} checks; first {failed[0].line()[5:]}")
-    else:
-        print(f"passed: all {len(report.checks)} checks")
-    return 1 if failed else 0
+    print(report.verdict)
+    return 0 if report.passed else 1
+
+
+def _failed(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":
