@@ -162,7 +162,10 @@ class FrontEnd:
 
     def note(self, kind: str, **details: Any) -> None:
         """Report an event at this point of the record, in order with the decisions."""
-        self._notes.append((self.received, Event(self.name, self.received / self.rate, kind, details)))
+        self._note(self.received, kind, details)
+
+    def _note(self, index: int, kind: str, details: dict[str, Any]) -> None:
+        self._notes.append((index, Event(self.name, index / self.rate, kind, details)))
 
     def finish(self) -> None:
         """End the source: emit the resampler's last steps, and events that are not reported yet.
@@ -195,34 +198,31 @@ class FrontEnd:
         """Make blocks of the waiting samples; False if there are not enough for a block."""
         if self._stopped:
             return self._listen(arrived)
-        needs, decisions = self._whole_blocks()
-        if not needs:
+        blocks = self._whole_blocks()
+        if not blocks:
             return False
-        silence = self._gaps.silence(self._waiting[: needs[-1]])
+        silence = self._gaps.silence(self._waiting[: blocks[-1][0]])
         if silence is not None:
-            before = sum(need < silence for need in needs)
-            if not before:
+            blocks = [block for block in blocks if block[0] < silence]
+            if not blocks:
                 self._stop(silence)
                 return True
-            needs, decisions = needs[:before], [need for need in decisions if need < silence]
-            self._gaps.silence(self._waiting[: needs[-1]])
+            self._gaps.silence(self._waiting[: blocks[-1][0]])
         start = self._index
-        flags = iter(self._take(needs[-1], decisions))
-        for need in needs:
+        decisions = [need for need, cut in blocks if cut % self._every == 0]
+        flags = iter(self._take(blocks[-1][0], decisions))
+        for need, _ in blocks:
             self._emit(start + need, flags.__next__, arrived)
         return True
 
-    def _whole_blocks(self) -> tuple[list[int], list[int]]:
-        """For each whole block, the number of waiting samples up to its end; and those of decisions alone."""
-        needs: list[int] = []
-        decisions = []
+    def _whole_blocks(self) -> list[tuple[int, int]]:
+        """For each whole block, the number of waiting samples up to its end, and the steps at its end."""
+        blocks: list[tuple[int, int]] = []
         cut = self._next_cut(self._steps)
-        while len(needs) < _BLOCKS_TOGETHER and (need := self._needed(cut)) <= len(self._waiting):
-            needs.append(need)
-            if cut % self._every == 0:
-                decisions.append(need)
+        while len(blocks) < _BLOCKS_TOGETHER and (need := self._needed(cut)) <= len(self._waiting):
+            blocks.append((need, cut))
             cut = self._next_cut(cut)
-        return needs, decisions
+        return blocks
 
     def _needed(self, cut: int) -> int:
         """How many of the waiting samples the steps up to ``cut`` need."""
@@ -293,14 +293,14 @@ class FrontEnd:
         self._origin, self._steps = self._index, 0
         self._gaps.start_over()
         self._resampler.reset()
-        self._notes.append((self._index, Event(self.name, self._index / self.rate, "restart", {})))
+        self._note(self._index, "restart", {})
 
     def _stop(self, at: int) -> None:
         x, came = self._drop(at)
         self._quality.inspect(x, ~came)
         self._stopped = True
         self._ahead = self._ahead[:, :0]
-        self._notes.append((self._index, Event(self.name, self._index / self.rate, "silent", {})))
+        self._note(self._index, "silent", {})
 
     def _listen(self, arrived: float | None) -> bool:
         """Pass over a silence, one empty block at a time, until a sample has a value."""

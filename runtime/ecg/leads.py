@@ -60,12 +60,8 @@ class LeadMap:
     ) -> None:
         self.leads = [str(lead) for lead in leads]
         self.channels: list[str] = list(preprocessing.channels)
-        several: Any = unit  # any object of a program; a wrong unit is refused when its lead is used
-        units = (
-            list(several)
-            if hasattr(unit, "__iter__") and not isinstance(unit, str)
-            else [several] * len(leads)
-        )
+        one = isinstance(unit, str) or not hasattr(unit, "__iter__")
+        units: list[Any] = [unit] * len(leads) if one else list(unit)  # checked when their leads are used
         if len(units) != len(leads):
             raise InputError(f"{len(units)} units for {len(leads)} leads, expected one unit, or one per lead")
         places = {plain_name(lead): i for i, lead in enumerate(self.leads)}

@@ -13,7 +13,7 @@ from multires_edge.base.errors import OutputError, StateError
 from multires_edge.format.fields import FieldError, Name, Natural, plain, read_fields
 from multires_edge.runtime.ecg.decision import Decision, Event
 from multires_edge.runtime.ecg.output import Output
-from multires_edge.runtime.ecg.sources.protocol import Missing, Note, Samples, Source
+from multires_edge.runtime.ecg.sources.protocol import Missing, Samples, Source
 from multires_edge.runtime.ecg.state_file import StateFile
 from multires_edge.runtime.ecg.streams import EcgStreams, StreamsState
 
@@ -36,6 +36,62 @@ class SessionState:
     faults: tuple[str, ...]
 
 
+class _Feed:
+    """A source, its row of the streams, and its clock in a run."""
+
+    def __init__(self, source: Source, row: int, streams: EcgStreams) -> None:
+        self.source, self.row, self._streams = source, row, streams
+        self.name, self.rate = source.signal.name, source.signal.rate
+        self.finished = False
+        # Samples that are part of the loaded state, and the time at which the first sample was played.
+        self._already, self._began = 0, 0.0
+        self._heard, self._stalled = time.monotonic(), False
+
+    @property
+    def received(self) -> int:
+        """The number of samples so far."""
+        return self._streams.received(self.row)
+
+    @property
+    def awaited(self) -> int:
+        """How many more samples the next decision needs, at least one."""
+        return max(1, self._streams.awaited(self.row))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of record that the run has read."""
+        return (self.received - self._already) / self.rate
+
+    def begin(self, now: float) -> None:
+        self._already = self.received
+        self._began = now - self._already / self.rate
+
+    def due(self, more: int = 0) -> float:
+        """The time at which the last sample so far, or a later one, is played."""
+        return self._began + (self.received + more) / self.rate
+
+    def wanted(self, now: float, *, realtime: bool) -> int:
+        """The number of samples to read now."""
+        if self.source.live:
+            # No further than the next decision, so that its timing is that of its last sample.
+            return self.awaited
+        count = round(_CHUNK_SECONDS * self.rate)
+        return min(count, int((now - self._began) * self.rate) - self.received) if realtime else count
+
+    def watch(self, now: float, *, heard: bool) -> list[Item]:
+        """Report at once that a live source became silent, or sends samples again."""
+        at = self.received / self.rate
+        if heard:
+            self._heard = now
+            if self._stalled:
+                self._stalled = False
+                return [Event(self.name, at, "resumed")]
+        elif now - self._heard > _STALL_SECONDS and not self._stalled and not self.source.ended:
+            self._stalled = True
+            return [Event(self.name, at, "stalled", {"message": f"no samples for {_STALL_SECONDS:.0f} s"})]
+        return []
+
+
 class Session:
     """Feeds sources to streams; :meth:`run` yields decisions and events.
 
@@ -44,41 +100,28 @@ class Session:
 
     def __init__(self, streams: EcgStreams, sources: Sequence[Source], *, realtime: bool = False) -> None:
         self.streams, self.sources = streams, list(sources)
+        self._feeds = [_Feed(source, row, streams) for row, source in enumerate(sources)]
         self._realtime = realtime
-        self._live = [source.live for source in sources]
-        self._paced = realtime or any(self._live)
-        self._finished = [False] * len(sources)
+        # Whether the run follows a clock.
+        self.paced = realtime or any(source.live for source in sources)
         self._arrival = threading.Event()
-        # Samples that are part of the loaded state, and the time at which the first sample was played.
-        self._already = [0] * len(sources)
-        self._began = [0.0] * len(sources)
-        self._heard = [time.monotonic()] * len(sources)
-        self._stalled = [False] * len(sources)
         self.faults: list[str] = []
         self.stopped = False
 
     @property
-    def paced(self) -> bool:
-        """Whether the run follows a clock."""
-        return self._paced
-
-    @property
     def done(self) -> bool:
         """Whether every source has ended."""
-        return all(self._finished)
+        return all(self.finished)
 
     @property
     def finished(self) -> list[bool]:
         """Which sources have ended."""
-        return list(self._finished)
+        return [feed.finished for feed in self._feeds]
 
     @property
     def seconds(self) -> float:
         """Seconds of record that :meth:`run` has read, summed over the sources."""
-        return sum(
-            (self.streams.received(row) - already) / source.signal.rate
-            for row, (already, source) in enumerate(zip(self._already, self.sources, strict=True))
-        )
+        return sum(feed.seconds for feed in self._feeds)
 
     def stop(self) -> None:
         """End :meth:`run` after the current round. A signal handler may call this."""
@@ -87,94 +130,59 @@ class Session:
     def run(self) -> Iterator[list[Item]]:
         """Yield the decisions and events of each round, often none. The state can be saved between rounds."""
         now = time.monotonic()
-        self._already = [self.streams.received(row) for row in range(len(self.sources))]
-        self._began = [
-            now - already / source.signal.rate
-            for already, source in zip(self._already, self.sources, strict=True)
-        ]
+        for feed in self._feeds:
+            feed.begin(now)
         while not self.done and not self.stopped:
             now = time.monotonic()
             out: list[Item] = []
-            for row, source in enumerate(self.sources):
-                if self._finished[row]:
-                    continue
-                rate = source.signal.rate
-                count = round(_CHUNK_SECONDS * rate)
-                if source.live:
-                    # No further than the next decision, so that its timing is that of its last sample.
-                    count = max(1, self.streams.awaited(row))
-                elif self._realtime:
-                    due = int((now - self._began[row]) * rate)
-                    count = min(count, due - self.streams.received(row))
-                if count > 0:
-                    out += self._read(row, source, count, now)
+            for feed in self._feeds:
+                if not feed.finished and (count := feed.wanted(now, realtime=self._realtime)) > 0:
+                    out += self._read(feed, count, now)
             out += self.streams.pump()
             yield out
-            if self._paced and not out:
+            if self.paced and not out:
                 self._wait()
 
     def _wait(self) -> None:
         """Wait for the next tick or for the sample that completes a decision, whichever comes first."""
         until = time.monotonic() + _TICK
-        for row, source in enumerate(self.sources):
-            if self._finished[row]:
+        for feed in self._feeds:
+            if feed.finished:
                 continue
-            awaited = max(1, self.streams.awaited(row))
-            if source.live:
-                source.expect(awaited, self._arrival.set)
+            if feed.source.live:
+                feed.source.expect(feed.awaited, self._arrival.set)
             elif self._realtime:
-                until = min(until, self._due(row, awaited))
+                until = min(until, feed.due(feed.awaited))
         self._arrival.wait(max(0.0, until - time.monotonic()))
         self._arrival.clear()
 
-    def _due(self, row: int, more: int = 0) -> float:
-        """The time at which the last sample so far, or a later one, is played."""
-        return self._began[row] + (self.streams.received(row) + more) / self.sources[row].signal.rate
-
-    def _read(self, row: int, source: Source, count: int, now: float) -> list[Item]:
-        streams = self.streams
+    def _read(self, feed: _Feed, count: int, now: float) -> list[Item]:
+        streams, source = self.streams, feed.source
         heard = False
         for piece in source.read(count):
             if isinstance(piece, Samples):
                 heard = True
                 arrived = piece.arrived
                 if arrived is None and self._realtime:
-                    arrived = self._due(row, len(piece.values))
-                streams.feed(row, piece.values, arrived)
+                    arrived = feed.due(piece.count)
+                streams.feed(feed.row, piece.values, arrived)
             elif isinstance(piece, Missing):
-                streams.missing(row, piece.count)
+                streams.missing(feed.row, piece.count)
             else:
-                self._note(row, source, piece)
+                streams.note(feed.row, piece.kind, **piece.details)
+                if piece.fault:
+                    self.faults.append(f"{feed.name}: {piece.kind}: {piece.details.get('message', '')}")
         if source.ended:
-            streams.finish(row)
-            self._finished[row] = True
-        return self._watch(row, source, heard, now) if source.live else []
-
-    def _note(self, row: int, source: Source, note: Note) -> None:
-        self.streams.note(row, note.kind, **note.details)
-        if note.fault:
-            self.faults.append(f"{source.signal.name}: {note.kind}: {note.details.get('message', '')}")
-
-    def _watch(self, row: int, source: Source, heard: bool, now: float) -> list[Item]:
-        """Report at once that a live source became silent, or sends samples again."""
-        name, rate = source.signal.name, source.signal.rate
-        at = self.streams.received(row) / rate
-        if heard:
-            self._heard[row] = now
-            if self._stalled[row]:
-                self._stalled[row] = False
-                return [Event(name, at, "resumed")]
-        elif now - self._heard[row] > _STALL_SECONDS and not self._stalled[row] and not source.ended:
-            self._stalled[row] = True
-            return [Event(name, at, "stalled", {"message": f"no samples for {_STALL_SECONDS:.0f} s"})]
-        return []
+            streams.finish(feed.row)
+            feed.finished = True
+        return feed.watch(now, heard=heard) if source.live else []
 
     def save(self) -> SessionState:
         return SessionState(
             streams=self.streams.save(),
             sources=tuple(source.identity() for source in self.sources),
             positions=tuple(plain(source.save()) for source in self.sources),
-            finished=tuple(self._finished),
+            finished=tuple(self.finished),
             faults=tuple(self.faults),
         )
 
@@ -191,14 +199,13 @@ class Session:
             except FieldError as error:
                 raise StateError(f"the state of {source.signal.name}: {error}") from error
         self.streams.load(saved.streams)
-        self._finished, self.faults = list(saved.finished), list(saved.faults)
-        for row, source in enumerate(self.sources):
+        self.faults = list(saved.faults)
+        for feed, finished in zip(self._feeds, saved.finished, strict=True):
+            feed.finished = finished and not feed.source.live
             # An ended recording stays ended, but a device whose connection had ended is connected again.
-            if self._finished[row] and source.live:
-                self._finished[row] = False
-                self.streams.reopen(row)
-                name = f"{source.signal.name}: "
-                self.faults = [fault for fault in self.faults if not fault.startswith(name)]
+            if finished and feed.source.live:
+                self.streams.reopen(feed.row)
+                self.faults = [fault for fault in self.faults if not fault.startswith(f"{feed.name}: ")]
 
 
 @dataclass(frozen=True)
@@ -228,62 +235,61 @@ class Checkpoint:
                 )
 
 
+@dataclass
 class Checkpointer:
-    """Runs a session, writes its lines, and saves a checkpoint every ``seconds``."""
+    """Runs a session, writes its lines, and saves a checkpoint every ``seconds``.
 
-    def __init__(
-        self,
-        session: Session,
-        output: Output,
-        state_file: StateFile | None,
-        options: dict[str, Any],
-        *,
-        seconds: float,
-        timing: bool,
-        say: Callable[[str], None],
-        alive: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._session, self._output, self._state_file = session, output, state_file
-        self._options, self._seconds, self._timing, self._say = options, seconds, timing, say
-        self._alive = alive
+    ``options`` are those of the run, which a saved state must have. ``alive`` is called in every round.
+    """
+
+    session: Session
+    output: Output
+    state_file: StateFile | None
+    options: dict[str, Any]
+    seconds: float
+    timing: bool
+    say: Callable[[str], None]
+    alive: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
         self._failing = False
 
     def run(self) -> bool:
         """Run to the end, or until stopped. Returns whether there was no fault."""
         saved = time.monotonic()
-        for items in self._session.run():
-            self._alive()
-            self._output.write([self._line(item) for item in items])
+        for items in self.session.run():
+            self.alive()
+            self.output.write([self._line(item) for item in items])
             now = time.monotonic()
-            if self._state_file is not None and now - saved >= self._seconds:
+            if self.state_file is not None and now - saved >= self.seconds:
                 self.checkpoint()
                 saved = time.monotonic()
-        if self._state_file is not None:
+        if self.state_file is not None:
             self.checkpoint()
-        return not (self._session.faults or self._failing)
+        return not (self.session.faults or self._failing)
 
     def checkpoint(self, *, must: bool = False) -> None:
         """Sync the output, then save the state with the length of the output.
 
         If that fails, ``must`` raises OutputError; otherwise the next checkpoint tries again.
         """
-        assert self._state_file is not None
-        offset = self._output.checkpoint()
+        assert self.state_file is not None
+        offset = self.output.checkpoint()
         try:
-            self._state_file.write(plain(Checkpoint(self._options, offset, self._session.save())))
+            self.state_file.write(plain(Checkpoint(self.options, offset, self.session.save())))
         except OutputError as error:
             # Decisions matter more than the checkpoint, and the checkpoint before is still complete.
             if must:
                 raise
             if not self._failing:
-                self._say(f"warning: {error}; decisions continue without a new checkpoint")
+                self.say(f"warning: {error}; decisions continue without a new checkpoint")
             self._failing = True
         else:
             self._failing = False
 
     def _line(self, item: Item) -> str:
         entry = item.to_json()
-        if not self._timing:
+        if not self.timing:
             entry.pop("timing", None)
         return json.dumps(entry, ensure_ascii=False)
 

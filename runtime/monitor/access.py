@@ -49,7 +49,7 @@ class Gate:
         """Raise Refused if the host is not a name of this server, or the origin is another site."""
         host = headers.get("Host", "")
         name = _name_of(host)
-        if name is None or not (_is_address(name) or name in self._names):
+        if name is None or not (_address(name) or name in self._names):
             raise Refused(
                 421,
                 f"This monitor does not answer to {host!r}: use its IP address, or start it with "
@@ -94,10 +94,8 @@ class Gate:
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.casefold() == "localhost"
+    address = _address(host)
+    return host.casefold() == "localhost" if address is None else address.is_loopback
 
 
 def _name_of(host: str) -> str | None:
@@ -110,9 +108,8 @@ def _same(given: str, secret: bytes) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret)
 
 
-def _is_address(name: str) -> bool:
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.format.fields import plain
 from multires_edge.runtime.monitor.patient import Identity, Patient
 
 MOST_CLIENTS = 32
@@ -136,16 +137,7 @@ class Hub:
             "run": self._run,
             **self._about,
             "channels": self._channels,
-            "patients": [
-                {
-                    "source": patient.identity.source,
-                    "name": patient.identity.name,
-                    "rate": patient.identity.rate,
-                    "missing": list(patient.identity.missing),
-                    "derived": list(patient.identity.derived),
-                }
-                for patient in self._patients
-            ],
+            "patients": [plain(patient.identity) for patient in self._patients],
         }
         past: list[Message] = [json.dumps(hello)]
         for patient in self._patients:

@@ -6,6 +6,7 @@ export interface Identity {
   rate: number;
   missing: string[];
   derived: string[];
+  live: boolean;
 }
 
 export interface Hello {
