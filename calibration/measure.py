@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +13,13 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import DataError, InputError, OverflowedError
 from multires_edge.base.files import sha256_of, sha256_of_folder
 from multires_edge.calibration.histogram import MagnitudeHistogram
-from multires_edge.calibration.ranges import (
-    Method,
-    clipping_thresholds,
-    method_named,
-    signal_to_quantization_noise,
-)
+from multires_edge.calibration.ranges import Method, clipping_thresholds, signal_to_quantization_noise
 from multires_edge.calibration.table import (
     HISTOGRAM_BINS,
+    CalibratedNetwork,
     CalibrationTable,
     DataUsed,
-    MethodUsed,
+    Histogram,
     TensorRange,
     network_digest,
 )
@@ -60,10 +55,10 @@ def calibrate(
     tensor overflows float32. Warns of fewer than 8 records or 1000 values of a tensor.
     """
     if isinstance(method, str):
-        method = method_named(method)
+        method = Method.of(method)
     _check(dataset, net.config)
     tensors = logical_tensors(net.config)
-    histograms = {tensor.name: MagnitudeHistogram(tensor.channels) for tensor in tensors}
+    histograms = {name: MagnitudeHistogram(channels) for name, channels in tensors.items()}
     row = 0
 
     def collect(name: str, values: NDArray[np.float32]) -> None:
@@ -80,32 +75,31 @@ def calibrate(
         observe(net, dataset.inputs[row : row + 1], lengths, collect)
     progress("choosing ranges")
     ranges = {}
-    for tensor in tensors:
+    for name in tensors:
         try:
-            ranges[tensor.name] = _range(method, histograms.pop(tensor.name))
+            ranges[name] = _range(method, histograms.pop(name))
         except DataError as error:
-            raise DataError(f"{dataset.path}: {tensor.name} is {error}") from error
+            raise DataError(f"{dataset.path}: {name} is {error}") from error
     _warn_of_little(dataset, ranges)
-    return CalibrationTable(
-        method=MethodUsed(method.name, **asdict(method)),
-        data=_describe(dataset),
-        network_sha256=network_digest(net),
-        config=net.config,
-        tensors=ranges,
-    )
+    network = CalibratedNetwork(network_digest(net), net.config)
+    return CalibrationTable(method, _describe(dataset), network, ranges)
 
 
 def _range(method: Method, histogram: MagnitudeHistogram) -> TensorRange:
     thresholds = clipping_thresholds(method, histogram)
-    histogram_range, counts = histogram.coarse(HISTOGRAM_BINS)
+    largest, counts = histogram.coarse(HISTOGRAM_BINS)
     return TensorRange(
-        thresholds=thresholds,
-        largest=float(histogram.largest.max()),
+        tuple(map(_decimal, thresholds)),
+        largest=_decimal(histogram.largest.max()),
         count=histogram.total,
         sqnr_db=round(signal_to_quantization_noise(histogram, thresholds), 2),
-        histogram_range=histogram_range,
-        histogram=counts,
+        histogram=Histogram(largest, tuple(counts.tolist())),
     )
+
+
+def _decimal(value: np.float32) -> float:
+    """The number with the shortest decimals that give the same float32 value again."""
+    return float(str(value))
 
 
 def _check(dataset: Dataset, config: ModelConfig) -> None:

@@ -1,4 +1,4 @@
-"""Choose the range of int8 from a histogram of magnitudes: one class per method.
+"""Choose the range of int8 from a histogram of magnitudes: one function per method.
 
 Quantization is symmetric with zero point 0: q = clip(round(x / scale), -127, 127) with
 scale = threshold / 127. A method chooses the threshold of each channel from its histogram.
@@ -7,10 +7,10 @@ scale = threshold / 127. A method chooses the threshold of each channel from its
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import ConfigError, DataError
 from multires_edge.base.names import check_name
 from multires_edge.calibration.histogram import BINS, MagnitudeHistogram
+from multires_edge.format.fields import ABSENT, Name
 
 LEVELS = 127
+_ENTROPY_LEVELS = 128
 # A channel is dead if its largest magnitude is below this part of the tensor's.
 _DEAD = 2.0**-20
 # A tensor below this counts as zero; above it, 1 / scale is a finite float32 even in a dead channel.
@@ -29,51 +31,53 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Method(ABC):
-    """A method to choose thresholds. Its fields are its parameters."""
+class Method:
+    """A method to choose thresholds, by its name in :data:`METHODS`; ``percentile`` is of "percentile"."""
 
-    name: ClassVar[str]
+    name: Name
+    percentile: float | None = field(default=None, metadata=ABSENT)
 
-    @abstractmethod
+    def __post_init__(self) -> None:
+        check_name("method", self.name, METHODS)
+        if (self.percentile is None) != (self.name != "percentile"):
+            number = "a" if self.percentile is None else "no"
+            raise ConfigError(f"method {self.name} takes {number} percentile")
+        if self.percentile is not None and not 0 < self.percentile <= 100:
+            raise ConfigError(f"percentile is {self.percentile}, expected above 0 and at most 100")
+
+    @classmethod
+    def of(cls, name: str, percentile: float | None = None) -> Method:
+        """A method with its default parameter. Raises ConfigError for an unknown name or parameter."""
+        return cls(name, 99.99 if percentile is None and name == "percentile" else percentile)
+
+    def __str__(self) -> str:
+        return self.name if self.percentile is None else f"{self.name} {self.percentile}"
+
     def threshold(self, counts: NDArray[np.int64], width: float, largest: float) -> float:
         """The threshold of one channel, from counts (n,) in bins of ``width``; the last bin is not empty."""
+        parameters = {} if self.percentile is None else {"percentile": self.percentile}
+        return METHODS[self.name](counts, width, largest, **parameters)
 
 
-@dataclass(frozen=True)
-class MinMax(Method):
+def min_max(counts: NDArray[np.int64], width: float, largest: float) -> float:
     """The largest magnitude: nothing is clipped."""
-
-    name: ClassVar[str] = "minmax"
-
-    def threshold(self, counts: NDArray[np.int64], width: float, largest: float) -> float:
-        return largest
+    return largest
 
 
-@dataclass(frozen=True)
-class Percentile(Method):
+def percentile_rank(counts: NDArray[np.int64], width: float, largest: float, percentile: float) -> float:
     """The magnitude that ``percentile`` percent of all values do not exceed.
 
     That is the ceil(percentile / 100 * n)-th smallest of the n magnitudes, rounded up to the edge of
     its bin (at most 1/1024 of the largest magnitude), and never more than the largest.
     """
-
-    percentile: float = 99.99
-    name: ClassVar[str] = "percentile"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
-            raise ConfigError(f"percentile is {self.percentile}, expected above 0 and at most 100")
-
-    def threshold(self, counts: NDArray[np.int64], width: float, largest: float) -> float:
-        # A decimal fraction: 99.99 is not exact in binary, and the rank must not depend on its rounding.
-        share = Fraction(str(self.percentile)) / 100
-        below = counts.cumsum()
-        rank = math.ceil(share * int(below[-1]))
-        return min(float((np.searchsorted(below, rank) + 1) * width), largest)
+    # A decimal fraction: 99.99 is not exact in binary, and the rank must not depend on its rounding.
+    share = Fraction(str(percentile)) / 100
+    below = counts.cumsum()
+    rank = math.ceil(share * int(below[-1]))
+    return min(float((np.searchsorted(below, rank) + 1) * width), largest)
 
 
-@dataclass(frozen=True)
-class Entropy(Method):
+def entropy(counts: NDArray[np.int64], width: float, largest: float) -> float:
     """The threshold whose quantized distribution loses the least information.
 
     S. Migacz, "8-bit inference with TensorRT", GTC 2017. For every i from 128 to the last bin, P is the
@@ -83,66 +87,48 @@ class Entropy(Method):
     the smallest i with the smallest KL(P || Q). The threshold is the middle of bin i (i + 1/2 widths), at
     most the largest magnitude.
     """
-
-    name: ClassVar[str] = "entropy"
-    levels: ClassVar[int] = 128
-
-    def threshold(self, counts: NDArray[np.int64], width: float, largest: float) -> float:
-        divergence = self.divergence(counts)
-        return min((self.levels + int(divergence.argmin()) + 0.5) * width, largest)
-
-    def divergence(self, counts: NDArray[np.int64]) -> Array:
-        """KL(P || Q) in nats for i = 128, 129, ..., n of counts (n,): (n - 127,).
-
-        With p the counts of P and q those of Q: KL = (sum p log p - sum p log q) / N - log N + log M,
-        where N counts all values and M those in the first i bins. All sums run over levels or are
-        differences of running sums over bins, so every i costs 128 terms.
-        """
-        n = len(counts)
-        ends = np.arange(self.levels, n + 1)
-        c = counts.astype(np.float64)
-        values, filled, entropy = (_running(terms) for terms in (c, c > 0, _xlogx(c)))
-        inside, last = values[ends], c[ends - 1]
-        outside = values[-1] - inside
-        # The first bin of each level, and the end of the last level: ceil(level * i / 128).
-        edges = -(-np.arange(self.levels + 1) * ends[:, None] // self.levels)
-        level, bins = np.diff(values[edges], axis=1), np.diff(filled[edges], axis=1)
-        log_q = np.log(np.divide(level, bins, out=np.ones_like(level), where=bins > 0))
-        p_log_p = entropy[ends - 1] + _xlogx(last + outside)
-        p_log_q = (level * log_q).sum(1) + outside * log_q[:, -1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            kl = (p_log_p - p_log_q) / values[-1] - np.log(values[-1]) + np.log(inside)
-        return np.where((outside > 0) & (last == 0), np.inf, kl)
+    return min((_ENTROPY_LEVELS + int(divergence(counts).argmin()) + 0.5) * width, largest)
 
 
-@dataclass(frozen=True)
-class MeanSquaredError(Method):
+def divergence(counts: NDArray[np.int64]) -> Array:
+    """KL(P || Q) in nats for i = 128, 129, ..., n of counts (n,): (n - 127,).
+
+    With p the counts of P and q those of Q: KL = (sum p log p - sum p log q) / N - log N + log M,
+    where N counts all values and M those in the first i bins. All sums run over levels or are
+    differences of running sums over bins, so every i costs 128 terms.
+    """
+    ends = np.arange(_ENTROPY_LEVELS, len(counts) + 1)
+    c = counts.astype(np.float64)
+    values, filled, entropy = (_running(terms) for terms in (c, c > 0, _xlogx(c)))
+    inside, last = values[ends], c[ends - 1]
+    outside = values[-1] - inside
+    # The first bin of each level, and the end of the last level: ceil(level * i / 128).
+    edges = -(-np.arange(_ENTROPY_LEVELS + 1) * ends[:, None] // _ENTROPY_LEVELS)
+    level, bins = np.diff(values[edges], axis=1), np.diff(filled[edges], axis=1)
+    log_q = np.log(np.divide(level, bins, out=np.ones_like(level), where=bins > 0))
+    p_log_p = entropy[ends - 1] + _xlogx(last + outside)
+    p_log_q = (level * log_q).sum(1) + outside * log_q[:, -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kl = (p_log_p - p_log_q) / values[-1] - np.log(values[-1]) + np.log(inside)
+    return np.where((outside > 0) & (last == 0), np.inf, kl)
+
+
+def mean_squared_error(counts: NDArray[np.int64], width: float, largest: float) -> float:
     """The threshold with the smallest mean squared quantization error.
 
     It is the best of k/128 of the largest magnitude, k = 1 ... 128, and the largest of equal ones. The
     values of a bin count as spread evenly over it.
     """
-
-    name: ClassVar[str] = "mse"
-    candidates: ClassVar[int] = 128
-
-    def threshold(self, counts: NDArray[np.int64], width: float, largest: float) -> float:
-        tried = largest * np.arange(self.candidates, 0, -1) / self.candidates
-        return float(tried[quantization_noise(counts, width, tried).argmin()])
+    tried = largest * np.arange(128, 0, -1) / 128
+    return float(tried[quantization_noise(counts, width, tried).argmin()])
 
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (MinMax, Percentile, Entropy, MeanSquaredError)
+METHODS: dict[str, Callable[..., float]] = {
+    "minmax": min_max,
+    "percentile": percentile_rank,
+    "entropy": entropy,
+    "mse": mean_squared_error,
 }
-
-
-def method_named(name: str, **parameters: Any) -> Method:
-    """The method of a name. Raises ConfigError for an unknown name or parameter."""
-    check_name("method", name, METHODS)
-    try:
-        return METHODS[name](**parameters)
-    except TypeError:
-        raise ConfigError(f"method {name} takes no {', '.join(parameters)}") from None
 
 
 def clipping_thresholds(method: Method, histogram: MagnitudeHistogram) -> NDArray[np.float32]:

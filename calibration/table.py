@@ -13,40 +13,21 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError
 from multires_edge.base.files import write_file
-from multires_edge.calibration.ranges import LEVELS, METHODS
-from multires_edge.calibration.tensors import LogicalTensor, logical_tensors
+from multires_edge.calibration.ranges import LEVELS, Method
+from multires_edge.calibration.tensors import logical_tensors
 from multires_edge.format.config import ModelConfig
-from multires_edge.format.fields import ABSENT, Above, Between, Document, Line, Name, Natural, Sha256, plain
+from multires_edge.format.fields import Above, Between, Document, Line, Name, Natural, Sha256, plain
 
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet
 
 HISTOGRAM_BINS = 64
 
-
 _FLOAT32 = np.finfo(np.float32)
 _Number = Annotated[float, Between(-float(_FLOAT32.max), float(_FLOAT32.max))]
 _Positive = Annotated[float, Above(0), Between(0, float(_FLOAT32.max))]
 # A scale below the normal float32 numbers would have no finite reciprocal.
 _Threshold = Annotated[float, Between(LEVELS * float(_FLOAT32.tiny), float(_FLOAT32.max))]
-
-
-@dataclass(frozen=True)
-class MethodUsed:
-    """The method that chose the thresholds, and its parameter."""
-
-    name: Name
-    percentile: Annotated[float, Above(0), Between(0, 100)] | None = field(default=None, metadata=ABSENT)
-
-    def __post_init__(self) -> None:
-        if self.name not in METHODS or (self.percentile is None) != (self.name != "percentile"):
-            raise DataError(
-                f"method {self.name} with percentile {self.percentile}, expected one of "
-                f"{', '.join(METHODS)}, and a percentile for percentile alone"
-            )
-
-    def __str__(self) -> str:
-        return " ".join(map(str, plain(self).values()))
 
 
 @dataclass(frozen=True)
@@ -64,18 +45,27 @@ class DataUsed:
 
 
 @dataclass(frozen=True)
-class _Histogram:
+class Histogram:
+    """Counts of magnitudes in 64 equal bins from 0 to ``range``."""
+
     range: _Positive
     counts: tuple[Natural, ...]
 
 
 @dataclass(frozen=True)
-class _RangeEntry:
-    thresholds: tuple[_Threshold, ...]
+class TensorRange:
+    """The range of one tensor.
+
+    ``decimals`` are the thresholds of the channels, the shortest decimals of float32 numbers; ``largest`` is
+    the largest magnitude seen, of ``count`` values; ``sqnr_db`` is the ratio of signal to quantization noise
+    that the histogram predicts.
+    """
+
+    decimals: tuple[_Threshold, ...] = field(metadata={"key": "thresholds"})
     largest: _Positive
     count: Natural
     sqnr_db: _Number
-    histogram: _Histogram
+    histogram: Histogram
 
     def __post_init__(self) -> None:
         counts = self.histogram.counts
@@ -85,97 +75,57 @@ class _RangeEntry:
                 f"{HISTOGRAM_BINS}, and more than 0"
             )
 
-
-@dataclass(frozen=True)
-class _Network:
-    sha256: Sha256
-    config: ModelConfig
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The content of the file."""
-
-    method: MethodUsed
-    data: DataUsed
-    network: _Network
-    tensors: dict[Name, _RangeEntry]
-
-    def __post_init__(self) -> None:
-        expected = {tensor.name for tensor in logical_tensors(self.network.config)}
-        for names, what in (
-            (sorted(expected - set(self.tensors)), "missing"),
-            (sorted(set(self.tensors) - expected), "unknown"),
-        ):
-            if names:
-                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-                raise DataError(f"{what} tensors: {', '.join(names[:3])}{more}")
-
-
-_DOCUMENT = Document(
-    "calibration table", "multires-calibration", 1, _Table, DataError, "calibrate again", digest=False
-)
-
-
-@dataclass(frozen=True)
-class TensorRange:
-    """The range of one tensor.
-
-    ``thresholds`` float32 (channels,); ``largest`` the largest magnitude seen, of ``count``
-    values; ``sqnr_db`` the ratio of signal to quantization noise that the histogram predicts;
-    ``histogram`` int64 (64,), counts of magnitudes in equal bins from 0 to ``histogram_range``.
-    """
-
-    thresholds: NDArray[np.float32]
-    largest: float
-    count: int
-    sqnr_db: float
-    histogram_range: float
-    histogram: NDArray[np.int64]
+    @property
+    def thresholds(self) -> NDArray[np.float32]:
+        """float32 (channels,)."""
+        return np.array(self.decimals, np.float32)
 
     @property
     def scales(self) -> NDArray[np.float32]:
         """thresholds / 127, float32 (channels,): q = clip(round(x / scale), -127, 127)."""
         return np.asarray(self.thresholds / np.float32(LEVELS))
 
-    @classmethod
-    def of(cls, entry: _RangeEntry, tensor: LogicalTensor) -> TensorRange:
-        """From the file. Raises DataError unless it has the channels of ``tensor``."""
-        if len(entry.thresholds) != tensor.channels:
-            raise DataError(f"{len(entry.thresholds)} thresholds, expected {tensor.channels}")
-        return cls(
-            thresholds=np.array(entry.thresholds, np.float32),
-            largest=float(entry.largest),
-            count=entry.count,
-            sqnr_db=float(entry.sqnr_db),
-            histogram_range=float(entry.histogram.range),
-            histogram=np.array(entry.histogram.counts, np.int64),
-        )
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest threshold."""
+        return float(self.thresholds.min()), float(self.thresholds.max())
 
-    def entry(self) -> _RangeEntry:
-        """For the file, with the shortest decimals that give the same float32 values again."""
-        return _RangeEntry(
-            thresholds=tuple(_decimal(value) for value in self.thresholds),
-            largest=_decimal(self.largest),
-            count=self.count,
-            sqnr_db=self.sqnr_db,
-            histogram=_Histogram(self.histogram_range, tuple(self.histogram.tolist())),
-        )
+
+@dataclass(frozen=True)
+class CalibratedNetwork:
+    """The network; ``sha256`` is :func:`network_digest`."""
+
+    sha256: Sha256
+    config: ModelConfig
 
 
 @dataclass(frozen=True)
 class CalibrationTable:
-    """Ranges by the names of :mod:`multires_edge.calibration.tensors`.
+    """Ranges by the names of :mod:`multires_edge.calibration.tensors`, and what they were measured on."""
 
-    ``method`` has its name and parameters; ``data`` file, sha256, records and steps; ``network_sha256``
-    is :func:`network_digest`.
-    """
-
-    method: MethodUsed
+    method: Method
     data: DataUsed
-    network_sha256: str
-    config: ModelConfig
-    tensors: dict[str, TensorRange]
+    network: CalibratedNetwork
+    tensors: dict[Name, TensorRange]
+
+    def __post_init__(self) -> None:
+        expected = logical_tensors(self.config)
+        for names, what in (
+            (sorted(set(expected) - set(self.tensors)), "missing"),
+            (sorted(set(self.tensors) - set(expected)), "unknown"),
+        ):
+            if names:
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                raise DataError(f"{what} tensors: {', '.join(names[:3])}{more}")
+        for name, channels in expected.items():
+            given = len(self.tensors[name].decimals)
+            if given != channels:
+                raise DataError(f"{name}: {given} thresholds, expected {channels}")
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration of the network."""
+        return self.network.config
 
     @property
     def record_steps(self) -> int:
@@ -184,11 +134,11 @@ class CalibrationTable:
 
     def check_network(self, net: MultiresNet) -> None:
         """Raise DataError unless the table was made from this network's weights."""
-        digest = network_digest(net)
-        if digest != self.network_sha256:
+        digest, own = network_digest(net), self.network.sha256
+        if digest != own:
             raise DataError(
                 f"the calibration table is another network's: it was made from weights with SHA-256 "
-                f"{self.network_sha256[:16]}…, these have {digest[:16]}…; calibrate again"
+                f"{own[:16]}…, these have {digest[:16]}…; calibrate again"
             )
         # The same weights can be read as trees of several depths, which have other tensors.
         given, expected = plain(self.config), plain(net.config)
@@ -200,14 +150,7 @@ class CalibrationTable:
                 )
 
     def to_json(self) -> dict[str, Any]:
-        return _DOCUMENT.to_json(
-            _Table(
-                self.method,
-                self.data,
-                _Network(self.network_sha256, self.config),
-                {name: tensor.entry() for name, tensor in self.tensors.items()},
-            )
-        )
+        return _DOCUMENT.to_json(self)
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
         """Write the file whole or not at all; one line a tensor. Raises OutputError."""
@@ -220,18 +163,21 @@ class CalibrationTable:
     @classmethod
     def read(cls, path: str | Path) -> CalibrationTable:
         """Read a file; needs no torch. Raises DataError."""
-        path = Path(path)
         try:
-            table = _DOCUMENT.read(path)
+            return _DOCUMENT.read(Path(path))
         except FileNotFoundError:
             raise DataError(f"{path}: no such file, expected a calibration table in JSON") from None
-        config, ranges = table.network.config, {}
-        for tensor in logical_tensors(config):
-            try:
-                ranges[tensor.name] = TensorRange.of(table.tensors[tensor.name], tensor)
-            except DataError as error:
-                raise DataError(f"{path}: {tensor.name}: {error}; {_DOCUMENT.remedy}") from error
-        return cls(table.method, table.data, table.network.sha256, config, ranges)
+
+
+_DOCUMENT = Document(
+    "calibration table",
+    "multires-calibration",
+    1,
+    CalibrationTable,
+    DataError,
+    "calibrate again",
+    digest=False,
+)
 
 
 def network_digest(net: MultiresNet) -> str:
@@ -243,10 +189,6 @@ def network_digest(net: MultiresNet) -> str:
             digest.update(f"{name} {array.shape}\n".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _decimal(value: Any) -> float:
-    return float(str(np.float32(value)))
 
 
 def _text(entry: Any) -> str:

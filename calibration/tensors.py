@@ -16,8 +16,6 @@ it costs one elementwise product.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import ConfigError
 from multires_edge.format.config import ModelConfig
+from multires_edge.models.hooks import Hook, hooked
 
 if TYPE_CHECKING:
     import torch
@@ -52,26 +51,18 @@ def queue(layer: int, scale: int) -> str:
     return f"layers.{layer}.queues.{scale}"
 
 
-@dataclass(frozen=True)
-class LogicalTensor:
-    """A tensor and its number of channels. Each channel has its own threshold."""
+def logical_tensors(config: ModelConfig) -> dict[str, int]:
+    """The channels of each logical tensor, in the order in which a network computes them.
 
-    name: str
-    channels: int
-
-
-def logical_tensors(config: ModelConfig) -> list[LogicalTensor]:
-    """The logical tensors of a network, in the order in which it computes them."""
-    tensors = []
-    if config.encoder == "linear":
-        assert config.d_input is not None
-        tensors.append(LogicalTensor(ENCODER_INPUT, config.d_input))
+    Each channel has its own threshold.
+    """
+    tensors = {ENCODER_INPUT: config.channels} if config.encoder == "linear" else {}
     for i in range(config.n_layers):
-        tensors += [LogicalTensor(queue(i, j), config.d_model) for j in range(config.depth)]
-        tensors.append(LogicalTensor(mixing_input(i), config.d_model))
+        names = [*(queue(i, j) for j in range(config.depth)), mixing_input(i)]
         if config.task == "autoregressive":
-            tensors.append(LogicalTensor(output_input(i), config.d_model))
-    return [*tensors, LogicalTensor(HEAD_INPUT, config.d_model)]
+            names.append(output_input(i))
+        tensors |= dict.fromkeys(names, config.d_model)
+    return tensors | {HEAD_INPUT: config.d_model}
 
 
 def observe(
@@ -89,7 +80,7 @@ def observe(
     parameters = list(net.parameters())
     if net.training or any(parameter.dtype != torch.float32 for parameter in parameters):
         raise ConfigError("the network is in training mode or not float32; expected net.float().eval()")
-    with torch.inference_mode(), _watching(net, collect):
+    with torch.inference_mode(), hooked(_hooks(net, collect)):
         for row, record in enumerate(inputs):
             steps = record.shape[-1] if lengths is None else int(lengths[row])
             # One row at a time, cut to its length, in memory that torch aligned: the rounding of torch
@@ -121,37 +112,26 @@ def _means_of_prefixes(features: torch.Tensor) -> torch.Tensor:
     return (sums / torch.tensor(ends)).float()
 
 
-@contextmanager
-def _watching(net: MultiresNet, collect: Collect) -> Iterator[None]:
-    """Pass the inner tensors of the network to ``collect`` as it computes them."""
+def _hooks(net: MultiresNet, collect: Collect) -> Iterator[tuple[torch.nn.Module, Hook]]:
+    """Hooks that pass the inner tensors of the network to ``collect`` as it computes them."""
 
-    def values(tensor: torch.Tensor) -> NDArray[np.float32]:
-        array: NDArray[np.float32] = tensor[0].numpy()
-        return array
+    def of_input(name: str) -> Hook:
+        return lambda _, given, output: collect(name, given[0][0].numpy())
 
-    def watch_input(module: torch.nn.Module, name: str) -> Any:
-        return module.register_forward_pre_hook(lambda _, args: collect(name, values(args[0])))
-
-    def watch_layer(i: int) -> Any:
-        layer: Any = net.seq_layers[i]
-
-        def hook(_: torch.nn.Module, args: tuple[torch.Tensor], output: torch.Tensor) -> None:
+    def of_layer(i: int) -> Hook:
+        def hook(layer: Any, given: tuple[torch.Tensor], output: torch.Tensor) -> None:
             # No queue holds the coarsest resolution, and zip() stops before it is computed.
-            for j, a in zip(range(layer.depth), layer.resolutions(args[0]), strict=False):
-                collect(queue(i, j), values(a))
-            collect(mixing_input(i), values(output))
+            for j, a in zip(range(layer.depth), layer.resolutions(given[0]), strict=False):
+                collect(queue(i, j), a[0].numpy())
+            collect(mixing_input(i), output[0].numpy())
 
-        return layer.register_forward_hook(hook)
+        return hook
 
-    hooks = [watch_layer(i) for i in range(net.config.n_layers)]
     if net.config.encoder == "linear":
-        hooks.append(watch_input(net.encoder, ENCODER_INPUT))
+        yield net.encoder, of_input(ENCODER_INPUT)
+    for i, layer in enumerate(net.seq_layers):
+        yield layer, of_layer(i)
     if net.config.task == "autoregressive":
         mixing: Any
         for i, mixing in enumerate(net.mixing_layers):
-            hooks.append(watch_input(mixing[-1], output_input(i)))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+            yield mixing[-1], of_input(output_input(i))

@@ -63,14 +63,14 @@ def histogram_chart(values: TensorRange) -> str:
 
     The red band is from the smallest to the largest threshold of the channels.
     """
-    counts = values.histogram
+    counts = np.asarray(values.histogram.counts)
     bins = int(np.flatnonzero(counts)[-1]) + 1
     tallest = math.log1p(float(counts.max()))
     heights = _HEIGHT * np.log1p(counts[:bins].astype(np.float64)) / tallest
     step = _WIDTH / bins
     outline = "".join(f"V{_HEIGHT - h:.1f}h{step:.2f}" for h in heights)
-    end = values.histogram_range * bins / len(counts)
-    low, high = float(values.thresholds.min()), float(values.thresholds.max())
+    end = values.histogram.range * bins / len(counts)
+    low, high = values.limits
     left, right = (min(threshold / end, 1.0) * _WIDTH for threshold in (low, high))
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '

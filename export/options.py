@@ -65,9 +65,9 @@ class Int8Options:
         for part in self.parts:
             check_name("part to quantize", part, PARTS)
         if self.data is not None:
-            from multires_edge.calibration.ranges import method_named
+            from multires_edge.calibration.ranges import Method
 
-            method_named(self.method)
+            Method.of(self.method)
 
 
 @dataclass(frozen=True)

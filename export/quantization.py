@@ -54,8 +54,7 @@ class QuantizedWeight:
         known = weight_db is not None and math.isfinite(weight_db)
         entry: dict[str, Any] = {"type": self.type, "weight_sqnr_db": weight_db if known else None}
         if self.range is not None:
-            thresholds = self.range.thresholds
-            entry |= {"input_thresholds": [float(thresholds.min()), float(thresholds.max())]}
+            entry |= {"input_thresholds": list(self.range.limits)}
         if self.input_sqnr_db is not None:
             entry |= {"input_sqnr_db": self.input_sqnr_db}
         if self.alone is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from multires_edge.base.errors import ConfigError, DataError, require_extra
+from multires_edge.base.errors import DataError, require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     FILE,
@@ -24,8 +24,7 @@ from multires_edge.cli.options import (
 from multires_edge.cli.terminal import Progress, counted, print_json, print_table
 
 if TYPE_CHECKING:
-    from multires_edge.calibration.ranges import Method
-    from multires_edge.calibration.table import CalibrationTable, TensorRange
+    from multires_edge.calibration.table import CalibrationTable
 
 
 @click.command(cls=Command)
@@ -67,6 +66,7 @@ def calibrate(
     require_extra("export", "calibrating", "torch")
     from multires_edge.base.files import check_file
     from multires_edge.calibration.measure import calibrate as measure
+    from multires_edge.calibration.ranges import Method
     from multires_edge.format.card import read_card
     from multires_edge.models.checkpoint import check_file as check_checkpoint
     from multires_edge.models.inference import Overrides
@@ -74,7 +74,7 @@ def calibrate(
     from multires_edge.runtime.evaluation.recordings import load_data
 
     check_checkpoint(checkpoint)
-    chosen = _method(method, percentile)
+    chosen = Method.of(method, percentile)
     check_file(output, force=force)
     if card is not None:
         read_card(card)
@@ -93,27 +93,17 @@ def calibrate(
         _print(output, table)
 
 
-def _method(name: str, percentile: float | None) -> Method:
-    from multires_edge.calibration.ranges import method_named
-
-    if percentile is None:
-        return method_named(name)
-    if name != "percentile":
-        raise ConfigError(f"--percentile belongs to --method percentile, not to {name}")
-    return method_named(name, percentile=percentile)
-
-
 def _print(output: Path, table: CalibrationTable) -> None:
     records = counted(table.data.records, "record")
     click.echo(f"{output}: {table.method}, {records}, {table.data.steps} steps")
     rows = [("tensor", "threshold", "largest", "SQNR dB")]
     rows += [
-        (name, _thresholds(tensor), f"{tensor.largest:.4g}", f"{tensor.sqnr_db:.1f}")
+        (
+            name,
+            " … ".join(f"{limit:.4g}" for limit in tensor.limits),
+            f"{tensor.largest:.4g}",
+            f"{tensor.sqnr_db:.1f}",
+        )
         for name, tensor in table.tensors.items()
     ]
     print_table(rows, frozenset([1, 2, 3]))
-
-
-def _thresholds(tensor: TensorRange) -> str:
-    low, high = float(tensor.thresholds.min()), float(tensor.thresholds.max())
-    return f"{low:.4g} … {high:.4g}"

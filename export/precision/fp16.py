@@ -8,16 +8,17 @@ from a wrong gain or a torn electrode. A layer that comes near the largest float
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from multires_edge.export.types import FLOAT16, FLOAT32, Type, TypePlan
+from multires_edge.models.hooks import Hook, hooked
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from multires_edge.models.multires import MultiresLayer
     from multires_edge.models.network import MultiresNet
 
 TOO_LARGE = 100  # the factor that makes the data too large
@@ -42,39 +43,27 @@ def _largest_values(net: MultiresNet, inputs: Iterable[Tensor]) -> dict[str, flo
     import torch
 
     largest: dict[str, float] = {}
-    hooks = []
 
-    def watch(module: nn.Module, part: str) -> None:
+    def look(part: str, values: Iterable[Any]) -> None:
+        for value in values:
+            if torch.is_tensor(value) and value.is_floating_point() and value.numel():
+                largest[part] = max(largest[part], float(value.abs().max()))
+
+    def of(part: str) -> Hook:
         largest[part] = 0.0
+        return lambda module, given, output: look(part, (*given, output))
 
-        def look(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
-            for value in (*given, output):
-                if torch.is_tensor(value) and value.is_floating_point() and value.numel():
-                    largest[part] = max(largest[part], float(value.abs().max()))
-
-        hooks.append(module.register_forward_hook(look))
-
-    def watch_queues(layer: MultiresLayer, part: str) -> None:
+    def of_queues(part: str) -> Hook:
         """Values at coarse scales of a layer may be far larger than its output."""
+        # No graph computes the coarsest resolution: it is folded.
+        return lambda layer, given, output: look(part, islice(layer.resolutions(given[0]), layer.depth))
 
-        def look(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
-            # No graph computes the coarsest resolution: it is folded.
-            for _scale, a in zip(range(layer.depth), layer.resolutions(given[0]), strict=False):
-                largest[part] = max(largest[part], float(a.abs().max()))
-
-        hooks.append(layer.register_forward_hook(look))
-
-    watch(net.encoder, "encoder")
-    watch(net.decoder if net.config.task == "autoregressive" else net.output_mapping, "head")
+    head = net.decoder if net.config.task == "autoregressive" else net.output_mapping
+    hooks = [(net.encoder, of("encoder")), (head, of("head"))]
     for i, (layer, mixing, norm) in enumerate(zip(net.seq_layers, net.mixing_layers, net.norms, strict=True)):
-        for module in (layer, *mixing.children(), norm):
-            watch(module, f"layers.{i}")
-        watch_queues(cast("MultiresLayer", layer), f"layers.{i}")
-    try:
-        with torch.no_grad():
-            for x in inputs:
-                net(x * TOO_LARGE if x.is_floating_point() else x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+        hooks += [(module, of(f"layers.{i}")) for module in (layer, *mixing.children(), norm)]
+        hooks.append((layer, of_queues(f"layers.{i}")))
+    with torch.no_grad(), hooked(hooks):
+        for x in inputs:
+            net(x * TOO_LARGE if x.is_floating_point() else x)
     return largest

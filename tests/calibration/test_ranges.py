@@ -15,12 +15,9 @@ from multires_edge.base.errors import ConfigError, DataError
 from multires_edge.calibration.histogram import MagnitudeHistogram
 from multires_edge.calibration.ranges import (
     METHODS,
-    Entropy,
-    MeanSquaredError,
-    MinMax,
-    Percentile,
+    Method,
     clipping_thresholds,
-    method_named,
+    divergence,
     quantization_noise,
     signal_to_quantization_noise,
 )
@@ -66,7 +63,7 @@ def filled(histogram: MagnitudeHistogram) -> NDArray[np.int64]:
 
 def test_minmax_is_the_largest_magnitude() -> None:
     x = np.array([[0.5, -3.1, 2], [0.1, 0.2, 0.1]], np.float32)
-    assert np.array_equal(clipping_thresholds(MinMax(), of(x)), np.abs(x).max(1))
+    assert np.array_equal(clipping_thresholds(Method("minmax"), of(x)), np.abs(x).max(1))
 
 
 class TestPercentile:
@@ -79,22 +76,22 @@ class TestPercentile:
         x = np.array(magnitudes, np.float32)
         rank = math.ceil(round(percentile * 100) * len(x) / 10_000)
         exact, largest = float(np.sort(x)[rank - 1]), float(x.max())
-        found = float(clipping_thresholds(Percentile(percentile), of(x))[0])
+        found = float(clipping_thresholds(Method("percentile", percentile), of(x))[0])
         assert exact <= found <= min(exact + largest / 1024, largest)
 
     def test_all_of_them_is_the_largest(self) -> None:
         x = draw("heavy")
-        assert clipping_thresholds(Percentile(100), of(x))[0] == np.abs(x).max()
+        assert clipping_thresholds(Method("percentile", 100), of(x))[0] == np.abs(x).max()
 
     def test_the_rank_is_that_of_the_decimal_number(self) -> None:
         """0.07 as a binary fraction is a little more than 7 %, and its rank in 100 values would be 8."""
         x = np.arange(1, 101, dtype=np.float32)
-        assert float(clipping_thresholds(Percentile(7), of(x))[0]) == 7 + 128 / 2048 < 8
+        assert float(clipping_thresholds(Method("percentile", 7), of(x))[0]) == 7 + 128 / 2048 < 8
 
     @pytest.mark.parametrize("percentile", [0, -1, 100.01, math.nan, math.inf])
     def test_of_nothing_that_exists(self, percentile: float) -> None:
         with pytest.raises(ConfigError, match="expected above 0 and at most 100"):
-            Percentile(percentile)
+            Method("percentile", percentile)
 
 
 def divergence_by_definition(counts: NDArray[np.int64], i: int) -> float:
@@ -116,24 +113,24 @@ class TestEntropy:
     @pytest.mark.parametrize("kind", KINDS)
     def test_divergence_is_that_of_the_definition(self, kind: str) -> None:
         counts = filled(of(draw(kind, 3000)))
-        divergence = Entropy().divergence(counts)
-        assert len(divergence) == len(counts) - 127
-        tried = [*range(0, len(divergence), 97), len(divergence) - 1]
+        found = divergence(counts)
+        assert len(found) == len(counts) - 127
+        tried = [*range(0, len(found), 97), len(found) - 1]
         expected = [divergence_by_definition(counts, 128 + k) for k in tried]
-        assert np.allclose(divergence[tried], expected, rtol=0, atol=1e-9)
+        assert np.allclose(found[tried], expected, rtol=0, atol=1e-9)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_the_least_divergence_wins(self, kind: str) -> None:
         histogram = of(draw(kind))
-        divergence = Entropy().divergence(filled(histogram))
-        threshold = float(clipping_thresholds(Entropy(), histogram)[0])
+        found = divergence(filled(histogram))
+        threshold = float(clipping_thresholds(Method("entropy"), histogram)[0])
         width, largest = float(histogram.widths[0]), float(histogram.largest[0])
-        best = (128 + int(np.flatnonzero(divergence == divergence.min())[0]) + 0.5) * width
+        best = (128 + int(np.flatnonzero(found == found.min())[0]) + 0.5) * width
         assert threshold == np.float32(min(best, largest))
 
     def test_outliers_are_clipped(self) -> None:
         x = np.append(draw("normal"), np.float32(40))
-        assert clipping_thresholds(Entropy(), of(x))[0] < 10
+        assert clipping_thresholds(Method("entropy"), of(x))[0] < 10
 
 
 class TestMeanSquaredError:
@@ -146,7 +143,7 @@ class TestMeanSquaredError:
             return float(((x - quantized(x, threshold)) ** 2).mean())
 
         best = min(error(largest * k / 128) for k in range(1, 129))
-        found = float(clipping_thresholds(MeanSquaredError(), of(x))[0])
+        found = float(clipping_thresholds(Method("mse"), of(x))[0])
         assert error(found) <= 1.02 * best
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -155,7 +152,7 @@ class TestMeanSquaredError:
         largest, counts = float(histogram.largest[0]), filled(histogram)
         tried = largest * np.arange(1, 129) / 128
         noise = quantization_noise(counts, float(histogram.widths[0]), tried)
-        found = float(clipping_thresholds(MeanSquaredError(), histogram)[0])
+        found = float(clipping_thresholds(Method("mse"), histogram)[0])
         assert found == np.float32(tried[noise == noise.min()].max())
 
 
@@ -177,7 +174,7 @@ def test_noise_is_that_of_values_spread_over_their_bins(part: float) -> None:
 def test_the_predicted_ratio_is_what_quantising_gives(kind: str, method: str) -> None:
     x = np.stack([draw(kind, seed=0), 100 * draw(kind, seed=1)])
     histogram = of(x)
-    thresholds = clipping_thresholds(METHODS[method](), histogram)
+    thresholds = clipping_thresholds(Method.of(method), histogram)
     error = x - np.stack([quantized(row, t) for row, t in zip(x, thresholds, strict=True)])
     measured = 10 * math.log10((x.astype(float) ** 2).mean() / (error**2).mean())
     assert signal_to_quantization_noise(histogram, thresholds) == pytest.approx(measured, abs=0.1)
@@ -189,8 +186,8 @@ class TestEveryMethod:
     @settings(max_examples=20)
     def test_scales_with_the_values(self, method: str, seed: int, exponent: int) -> None:
         x = draw("laplace", 2000, seed)
-        threshold = clipping_thresholds(METHODS[method](), of(x))
-        scaled = clipping_thresholds(METHODS[method](), of(np.ldexp(x, exponent)))
+        threshold = clipping_thresholds(Method.of(method), of(x))
+        scaled = clipping_thresholds(Method.of(method), of(np.ldexp(x, exponent)))
         assert np.array_equal(scaled, np.ldexp(threshold, exponent))
 
     @pytest.mark.slow
@@ -198,11 +195,11 @@ class TestEveryMethod:
     def test_lies_above_zero_and_not_above_the_largest(self, method: str, values: list[float]) -> None:
         x = np.array(values, np.float32)
         if np.abs(x).max() >= 2.0**-64:
-            assert 0 < clipping_thresholds(METHODS[method](), of(x))[0] <= np.abs(x).max()
+            assert 0 < clipping_thresholds(Method.of(method), of(x))[0] <= np.abs(x).max()
 
     def test_a_dead_channel_gets_a_scale_that_divides(self, method: str) -> None:
         x = draw("normal", 500)
-        thresholds = clipping_thresholds(METHODS[method](), of(np.stack([x, 0 * x, 1e-35 * x])))
+        thresholds = clipping_thresholds(Method.of(method), of(np.stack([x, 0 * x, 1e-35 * x])))
         assert thresholds[0] > 1
         assert thresholds[1] == thresholds[2] == thresholds[0] * np.float32(2.0**-20)
         with np.errstate(all="raise"):
@@ -211,14 +208,16 @@ class TestEveryMethod:
     @pytest.mark.parametrize("value", [0, 1e-30])
     def test_all_zeros_are_refused(self, method: str, value: float) -> None:
         with pytest.raises(DataError, match="all zeros"):
-            clipping_thresholds(METHODS[method](), of(np.full((3, 10), value)))
+            clipping_thresholds(Method.of(method), of(np.full((3, 10), value)))
 
 
 def test_methods_by_name() -> None:
-    assert method_named("percentile", percentile=99.0) == Percentile(99.0)
-    assert method_named("percentile") == Percentile(99.99)
-    assert method_named("mse").name == "mse"
+    assert Method.of("percentile", 99.0) == Method("percentile", 99.0)
+    assert Method.of("percentile") == Method("percentile", 99.99)
+    assert Method.of("mse") == Method("mse")
     with pytest.raises(ConfigError, match="expected one of minmax, percentile, entropy, mse"):
-        method_named("average")
+        Method("average")
     with pytest.raises(ConfigError, match="minmax takes no percentile"):
-        method_named("minmax", percentile=99.0)
+        Method("minmax", 99.0)
+    with pytest.raises(ConfigError, match="method percentile takes a percentile"):
+        Method("percentile")

@@ -53,21 +53,21 @@ def means_of_prefixes(features: NDArray[np.float32]) -> NDArray[np.float32]:
 @settings(max_examples=25)
 def test_every_tensor_is_seen_and_no_other(config: ModelConfig, steps: int) -> None:
     seen = observed(random_net(config), random_inputs(config, 2, steps))
-    tensors = {tensor.name: tensor for tensor in logical_tensors(config)}
+    tensors = logical_tensors(config)
     assert set(seen) == set(tensors)
     for name, records in seen.items():
-        assert [len(values) for values in records] == [tensors[name].channels] * 2
+        assert [len(values) for values in records] == [tensors[name]] * 2
         assert all(values.dtype == np.float32 for values in records)
         if name != HEAD_INPUT or config.task == "autoregressive":
             assert [values.shape[1] for values in records] == [steps] * 2
 
 
 def test_names_depend_on_the_network() -> None:
-    names = [tensor.name for tensor in logical_tensors(variant(n_layers=1, depth=2))]
+    names = list(logical_tensors(variant(n_layers=1, depth=2)))
     queues = ["layers.0.queues.0", "layers.0.queues.1"]
     assert names == ["encoder.input", *queues, "layers.0.mixing.input", "head.input"]
     predictor = variant(n_layers=1, depth=2, task="autoregressive", encoder="token")
-    names = [tensor.name for tensor in logical_tensors(predictor)]
+    names = list(logical_tensors(predictor))
     assert names == [*queues, "layers.0.mixing.input", "layers.0.output.input", "head.input"]
 
 

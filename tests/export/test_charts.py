@@ -7,13 +7,14 @@ import re
 import numpy as np
 import pytest
 
-from multires_edge.calibration.table import TensorRange
+from multires_edge.calibration.table import Histogram, TensorRange
 from multires_edge.export.charts import error_chart, histogram_chart
 from multires_edge.format.comparison import LIMITS, Check
 
 
 def values(thresholds: list[float], counts: np.ndarray) -> TensorRange:
-    return TensorRange(np.array(thresholds, np.float32), 3.0, int(counts.sum()), 30.0, 4.0, counts)
+    histogram = Histogram(4.0, tuple(counts.tolist()))
+    return TensorRange(tuple(thresholds), 3.0, int(counts.sum()), 30.0, histogram)
 
 
 @pytest.mark.parametrize(("threshold", "x"), [(1.5, 88.0), (3.0, 176.0), (3.9, 176.0)])

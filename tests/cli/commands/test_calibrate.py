@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from multires_edge.calibration import CalibrationTable, calibrate
-from multires_edge.calibration.ranges import Percentile
+from multires_edge.calibration.ranges import Method
 from multires_edge.cli.main import main
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.evaluation.recordings import load_data
@@ -53,7 +53,7 @@ def test_methods_and_their_parameters(checkpoint: Path, data: Path, tmp_path: Pa
     for options, method in (
         (["--method", "mse"], "mse"),
         (["--method", "minmax"], "minmax"),
-        (["--percentile", "99"], Percentile(99.0)),
+        (["--percentile", "99"], Method("percentile", 99.0)),
     ):
         result = run(checkpoint, data, "-o", tmp_path / "t.json", "--force", *options)
         assert result.exit_code == 0, result.output
@@ -87,7 +87,7 @@ class TestRefusals:
     def test_methods(self, checkpoint: Path, data: Path) -> None:
         assert_refused(run(checkpoint, data, "--method", "kl"), "expected one of minmax")
         assert_refused(run(checkpoint, data, "--percentile", "0"), "expected above 0")
-        assert_refused(run(checkpoint, data, "--percentile", "99", "--method", "mse"), "not to mse")
+        assert_refused(run(checkpoint, data, "--percentile", "9", "--method", "mse"), "takes no percentile")
 
     def test_data(self, checkpoint: Path, data: Path, tmp_path: Path) -> None:
         out = ("-o", tmp_path / "t.json")
