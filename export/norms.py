@@ -1,7 +1,6 @@
-"""Norms folded in float64: the part of each that remains in a residual block.
+"""Norms: how each is folded, in float64, and the nodes of what remains in a residual block.
 
-Each kind is a class here, registered in :data:`FOLDED_NORMS`. Its nodes are in
-:mod:`multires_edge.export.graphs.norms`.
+Each kind is a class here, registered in :data:`FOLDED_NORMS`.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.linear import Linear
 
 Array = NDArray[np.float64]
@@ -38,6 +38,13 @@ class FoldedNorm(ABC):
         ``mixing`` is before GLU; ``output`` is after it, for autoregressive models only.
         """
 
+    @abstractmethod
+    def nodes(self, graph: GraphBuilder, x: str, y: str, name: str, *, over_time: bool) -> str:
+        """Write the nodes at the end of the block ``name``, and return its output.
+
+        x and y are (batch, d_model, time) in the full graph (``over_time``), and (batch, d_model) in a step.
+        """
+
 
 class LayerNorm(FoldedNorm):
     """normalize(x + y) * scale + shift, over channels."""
@@ -47,6 +54,23 @@ class LayerNorm(FoldedNorm):
     @classmethod
     def fold(cls, norm: dict[str, Array], epsilon: float, mixing: Linear, output: Linear | None) -> Folded:
         return cls(norm["weight"], norm["bias"], epsilon), mixing, output
+
+    def nodes(self, graph: GraphBuilder, x: str, y: str, name: str, *, over_time: bool) -> str:
+        assert self.shift is not None
+        total = graph.node("Add", [x, y], f"{name}/residual")
+        if over_time:
+            total = graph.node("Transpose", [total], f"{name}/norm/rows", perm=[0, 2, 1])
+        scale = graph.weight(f"{name}/norm/scale", self.scale, like=x)
+        bias = graph.weight(f"{name}/norm/bias", self.shift, like=x)
+        rows = graph.node(
+            "LayerNormalization",
+            [total, scale, bias],
+            f"{name}/norm/normalized" if over_time else f"{name}/norm",
+            axis=-1,
+            epsilon=self.epsilon,
+            doc="over channels",
+        )
+        return graph.node("Transpose", [rows], f"{name}/norm", perm=[0, 2, 1]) if over_time else rows
 
 
 class ResidualAffine(FoldedNorm):
@@ -68,6 +92,16 @@ class ResidualAffine(FoldedNorm):
             np.concatenate([scale * value.bias, gate.bias]),
         )
         return cls(scale, shift), mixing, None
+
+    def nodes(self, graph: GraphBuilder, x: str, y: str, name: str, *, over_time: bool) -> str:
+        def per_channel(values: Array, part: str) -> str:
+            return graph.weight(f"{name}/norm/{part}", values[:, None] if over_time else values, like=x)
+
+        scale = per_channel(self.scale, "scale")
+        kept = graph.node("Mul", [x, scale], f"{name}/norm/scaled", doc="what is left of BatchNorm")
+        if self.shift is not None:
+            kept = graph.node("Add", [kept, per_channel(self.shift, "shift")], f"{name}/norm/shifted")
+        return graph.node("Add", [kept, y], f"{name}/residual")
 
 
 FOLDED_NORMS: dict[str, type[FoldedNorm]] = {"layer": LayerNorm, "batch": ResidualAffine}

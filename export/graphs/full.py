@@ -9,9 +9,8 @@ import onnx
 from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
-from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm, head, pointwise
-from multires_edge.export.graphs.norms import normalize
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.format.pooling import CUMULATIVE, Pooling
@@ -189,4 +188,4 @@ def _block(
     y = graph.node("Mul", [value, gate], f"{name}/glu", doc="gated linear unit over channels")
     if layer.output is not None:
         y = pointwise(graph, y, layer.output, f"{name}/output")
-    return normalize(layer.norm, graph, x, y, name, over_time=True)
+    return layer.norm.nodes(graph, x, y, name, over_time=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.export.types import Type

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.rings import RingSet
 from multires_edge.format.pooling import Cumulative, Pooling, Window
 

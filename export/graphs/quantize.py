@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graph_builder import GraphBuilder
 
 
 def to_levels(graph: GraphBuilder, x: str, scales: NDArray[np.float32], name: str) -> str:

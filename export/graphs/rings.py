@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.format.specs import RingBank, StateSpec
 from multires_edge.format.targets import QueueUpdate
 

@@ -20,9 +20,8 @@ import onnx
 from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
-from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm, head
-from multires_edge.export.graphs.norms import normalize
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.graphs.rings import RingSet, RingsInGraph
@@ -183,7 +182,7 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
     y = graph.node("Mul", [y, opened], f"{name}/glu", doc="gated linear unit over channels")
     if layer.output is not None:
         y = gemm(graph, y, layer.output, f"{name}/output")
-    return normalize(layer.norm, graph, x, y, name, over_time=False)
+    return layer.norm.nodes(graph, x, y, name, over_time=False)
 
 
 def _push(graph: GraphBuilder, network: FoldedNetwork, inputs: list[str], past: list[str]) -> list[str]:

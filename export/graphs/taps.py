@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.rings import RingSet
 from multires_edge.format.specs import RingBank, RingSpec, StateSpec
 

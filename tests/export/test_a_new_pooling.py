@@ -12,7 +12,7 @@ from torch import Tensor
 
 from multires_edge.base.errors import BackendError, BundleError, ConfigError
 from multires_edge.export import export_bundle
-from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS, PoolingGraphs
 from multires_edge.export.graphs.rings import RingSet
 from multires_edge.format.golden import GOLDEN_FILE, Golden

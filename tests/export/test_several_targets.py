@@ -83,7 +83,7 @@ class TestWhatIsProven:
     def test_a_further_form_that_is_wrong_fails(
         self, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from multires_edge.export.graphs.builder import GraphBuilder
+        from multires_edge.export.graph_builder import GraphBuilder
 
         gelu = GraphBuilder.gelu
 

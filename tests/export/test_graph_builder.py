@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from multires_edge.export.graphs.builder import GraphBuilder
+from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.format.targets import TARGETS
 
 
