@@ -24,7 +24,7 @@ from multires_edge.calibration.table import (
     network_digest,
 )
 from multires_edge.calibration.tensors import logical_tensors, observe
-from multires_edge.format.arrays import check_array
+from multires_edge.format.arrays import check_inputs
 from multires_edge.format.fields import printable
 from multires_edge.models.threads import one_thread
 from multires_edge.runtime.evaluation.dataset import Dataset, check_lengths
@@ -107,11 +107,7 @@ def _check(dataset: Dataset, config: ModelConfig) -> None:
     try:
         if isinstance(dataset.inputs, RecordPieces):
             return
-        if config.encoder == "token":
-            check_array(dataset.inputs, "tokens", np.dtype(np.int64), ("n", "time"), config.n_tokens)
-        else:
-            assert config.d_input is not None
-            check_array(dataset.inputs, "x", np.dtype(np.float32), ("n", config.d_input, "time"))
+        check_inputs(dataset.inputs, config)
         if dataset.lengths is not None:
             check_lengths(dataset.lengths, dataset.inputs)
     except InputError as error:

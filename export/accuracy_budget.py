@@ -146,9 +146,9 @@ class _Measure:
             self.metric.check_defined()
         self.name = self.metric.name if self.metric else RELATIVE_ERROR
         self.outputs, needed = [], []
-        for rows, y in self._run(network):
+        for y, predictions in self._run(network):
             self.outputs.append(y)
-            needed += self._needed(rows, y)
+            needed += predictions
         self.total = sum(float(np.abs(y).sum(dtype=np.float64)) for y in self.outputs)
         self.reference: float | None = None
         if self.metric is not None:
@@ -158,21 +158,17 @@ class _Measure:
         """The effect of quantizing the weights of these names."""
         error, needed = 0.0, []
         mixture = quantize(self.network, self.table, names)
-        for (rows, y), reference in zip(self._run(mixture), self.outputs, strict=True):
+        for (y, predictions), reference in zip(self._run(mixture), self.outputs, strict=True):
             error += float(np.abs(y - reference).sum(dtype=np.float64))
-            needed += self._needed(rows, y)
+            needed += predictions
         error /= self.total or 1.0
         if self.metric is None or self.reference is None:
             return Effect(error, error)
         value = self.metric.value(np.concatenate(needed))
         return Effect(error, self.metric.drop(value, self.reference))
 
-    def _needed(self, rows: slice, y: NDArray[Any]) -> list[NDArray[Any]]:
-        """The predictions from these outputs, if there is a metric."""
-        return [] if self.metric is None else [self.metric.predictions(y, self.data.inputs[rows])]
-
-    def _run(self, network: FoldedNetwork) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """The outputs, batch by batch."""
+    def _run(self, network: FoldedNetwork) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]]]]:
+        """The outputs batch by batch, with the predictions from them if there is a metric."""
         import onnxruntime
 
         lengths = self.data.lengths
@@ -192,7 +188,7 @@ class _Measure:
             y = session.run(None, feeds)[0]
             if not np.isfinite(y).all():
                 raise OverflowedError(f"{self.data.path}: outputs overflow float32; are the data normalized?")
-            yield rows, y
+            yield y, [] if self.metric is None else [self.metric.predictions(y, self.data.inputs[rows])]
 
 
 def _metric(config: ModelConfig, labels: Sequence[str] | None, data: Dataset) -> Metric | None:

@@ -36,6 +36,7 @@ from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Manifest
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.pooling import CUMULATIVE, Pooling, parse_pooling
+from multires_edge.format.reading import step_states
 from multires_edge.format.specs import FileSpec, GraphSpec, Source, TensorSpec
 from multires_edge.format.targets import FORMS, TARGETS, GraphForm, Target
 from multires_edge.models.checkpoint import read_checkpoint
@@ -46,8 +47,8 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.recordings import load_data
 
-# ONNX and its runtimes allow 2 GiB per tensor, and a queue is one tensor.
-_MAX_QUEUE_BYTES = (1 << 31) - 1
+# ONNX and its runtimes allow 2 GiB per tensor, and a state is one tensor.
+_MAX_STATE_BYTES = (1 << 31) - 1
 _STEADY_STEPS = 20_000
 
 
@@ -276,20 +277,15 @@ def _tools() -> dict[str, str]:
 
 
 def _check_state_sizes(config: ModelConfig, pooling: Pooling) -> None:
-    item = np.dtype(np.float32).itemsize
-    states = pooling.states(config.d_model) if config.task == "classification" else ()
-    for state in states:
-        if state.row_bytes > _MAX_QUEUE_BYTES:
+    for state in step_states(config, pooling if config.task == "classification" else None, "float32"):
+        if state.row_bytes > _MAX_STATE_BYTES:
+            cause = f"--pool {pooling}"
+            if state.scale is not None:
+                cause = f"depth {config.depth} with kernel size {config.kernel_size}"
             raise ConfigError(
-                f"--pool {pooling} keeps {state.row_bytes:,} bytes for one stream, and a tensor holds at "
-                f"most {_MAX_QUEUE_BYTES:,}"
+                f"{cause} keeps {state.row_bytes:,} bytes in one state of a stream, and a tensor holds at "
+                f"most {_MAX_STATE_BYTES:,}"
             )
-    largest = (max(config.history()) + 1) * config.n_layers * config.d_model * item
-    if largest > _MAX_QUEUE_BYTES:
-        raise ConfigError(
-            f"depth {config.depth} with kernel size {config.kernel_size} makes a queue of "
-            f"{largest:,} bytes for one stream, and a tensor holds at most {_MAX_QUEUE_BYTES:,}"
-        )
 
 
 def _write_json(path: Path, entry: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ from multires_edge.format.card import Card
 from multires_edge.format.pooling import Pooling
 
 VERSION = 2
+_SIZES = ("d_input", "n_tokens", "d_output", "d_model", "n_layers", "kernel_size", "depth")
 _TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int8): "I8"}
 
 
@@ -107,13 +108,7 @@ def native_weights(
         "version": str(VERSION),
         "precision": precision,
         "queues": str(network.queue_type),
-        "d_input": str(config.d_input or 0),
-        "n_tokens": str(config.n_tokens or 0),
-        "d_output": str(config.d_output),
-        "d_model": str(config.d_model),
-        "n_layers": str(config.n_layers),
-        "kernel_size": str(config.kernel_size),
-        "depth": str(config.depth),
+        **{size: str(getattr(config, size) or 0) for size in _SIZES},
         "autoregressive": str(int(not classifies)),
         "window": str(pooling.native_window if classifies else 0),
         "norm_epsilon": repr(epsilon),

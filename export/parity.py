@@ -165,10 +165,10 @@ class _Prover:
         self.precision = "fp32"
         self.form = self.first_form = bundle.manifest.form
         self.random = np.random.default_rng(SEED)
-        self._restarted: dict[int, NDArray[np.float64]] = {}  # the reference, for both backends
+        self._restarted: dict[tuple[int, int], NDArray[np.float64]] = {}  # by row and steps, for all backends
         count = sum(p.numel() for p in net.parameters())
         self.longest = sequence_steps(self.config, count, self.pooling)
-        self.steps = self.restarted_steps = self.longest  # for the precision that is being checked
+        self.steps = self.longest  # for the precision that is being checked
         data = f"noise of unit variance (seed {SEED})"
         if self.config.encoder == "token":
             data = f"uniformly random tokens (seed {SEED})"
@@ -190,9 +190,6 @@ class _Prover:
     def _check_precision(self, precision: str, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:
         self.precision = precision
         self.steps = min(self.longest, self.bundle.manifest.calibrated_steps(precision) or self.longest)
-        if self.steps != self.restarted_steps:
-            self._restarted = {}  # the rows restart at other steps
-            self.restarted_steps = self.steps
         self._full_checks()
         x, y = inputs[..., : self.steps], stepwise[..., : self.steps]
         for backend in self._backends():
@@ -312,9 +309,9 @@ class _Prover:
         for row, t in restarts.items():
             if t:
                 check.compare(y[row, :, :t], stepwise[row, :, :t], over_time=True)
-            if row not in self._restarted:
-                self._restarted[row] = self._stepwise(inputs[row : row + 1, ..., t:])
-            restarted = self._restarted[row]
+            if (row, self.steps) not in self._restarted:
+                self._restarted[row, self.steps] = self._stepwise(inputs[row : row + 1, ..., t:])
+            restarted = self._restarted[row, self.steps]
             check.compare(y[row : row + 1, :, t:], restarted, start=t, over_time=True)
 
     def _save_and_load(self, backend: Backend, inputs: NDArray[Any], stepwise: NDArray[Any]) -> None:

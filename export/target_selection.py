@@ -16,30 +16,19 @@ from multires_edge.format.targets import (
 from multires_edge.runtime.backends.onnxruntime import release
 
 
-def target_named(name: str | None) -> Target:
-    """Look a target up; None is the newest target that the installed ONNX Runtime runs.
-
-    Raises ConfigError for an unknown name, with the nearest known one.
-    """
-    if name is not None:
-        return target_by_name(name)
-    installed = release()
-    runnable = (TARGETS[name] for name in ("cpu", "portable") if installed >= TARGETS[name].onnxruntime)
-    return next(runnable, TARGETS["portable"])
-
-
 def targets_named(names: str | Sequence[str] | None) -> list[Target]:
     """The targets of names, or of one string with commas. The first is the main target of the bundle.
 
-    Raises ConfigError for an unknown name, and for graphs that the installed ONNX Runtime cannot prove.
+    None is the newest target that the installed ONNX Runtime runs. Raises ConfigError for an unknown name,
+    with the nearest known one, and for graphs that the installed ONNX Runtime cannot prove.
     """
+    installed = release()
     if names is None:
-        return [target_named(None)]
+        return [TARGETS["cpu" if installed >= TARGETS["cpu"].onnxruntime else "portable"]]
     parts = [part.strip() for part in names.split(",")] if isinstance(names, str) else list(names)
     targets = [target_by_name(part) for part in dict.fromkeys(parts)]
     if not targets:
         raise ConfigError(f"no target given, expected some of {', '.join(TARGETS)}")
-    installed = release()
     for target in targets:
         for form in target.forms:
             first = FIRST_ONNXRUNTIME[form.form_name]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
+from multires_edge.format.config import ModelConfig
 from multires_edge.format.specs import Shape
 
 
@@ -45,6 +46,15 @@ def check_array(
             f"{tuple(int(i) for i in where[0])}; repair or drop them"
         )
     return array
+
+
+def check_inputs(
+    array: Any, model: ModelConfig, rows: int | str = "n", steps: int | str = "time"
+) -> NDArray[Any]:
+    """Check a network's inputs x float32 (rows, d_input, steps), or tokens int64 (rows, steps)."""
+    if model.encoder == "token":
+        return check_array(array, "tokens", np.dtype(np.int64), (rows, steps), model.n_tokens)
+    return check_array(array, "x", np.dtype(np.float32), (rows, model.channels, steps))
 
 
 @dataclass(frozen=True)

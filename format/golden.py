@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import BundleError
-from multires_edge.format.arrays import check_array, read_npz
+from multires_edge.format.arrays import check_array, check_inputs, read_npz
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Pooling
 
@@ -65,10 +65,7 @@ class Golden:
 
     def _check(self, model: ModelConfig) -> None:
         rows, steps, float64 = len(self.inputs), self.inputs.shape[-1], np.dtype(np.float64)
-        if model.encoder == "linear":
-            check_array(self.inputs, "x", np.dtype(np.float32), (rows, model.channels, steps))
-        else:
-            check_array(self.inputs, "tokens", np.dtype(np.int64), (rows, steps), model.n_tokens)
+        check_inputs(self.inputs, model, rows, steps)
         check_array(self.stepwise, "stepwise", float64, (rows, model.d_output, steps))
         time = (steps,) if model.task == "autoregressive" else ()
         check_array(self.full, "full", float64, (rows, model.d_output, *time))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -138,14 +137,6 @@ def parse_pooling(text: str) -> Pooling:
 def usages() -> str:
     """How every pooling is written, for messages and help."""
     return " or ".join(kind.usage for kind in POOLINGS.values())
-
-
-def with_pooling(
-    states: Sequence[StateSpec], own: Pooling, other: Pooling, d_model: int
-) -> tuple[StateSpec, ...]:
-    """The states of a step graph with those of another pooling in place of its own."""
-    replaced = {state.input for state in own.states(d_model)}
-    return (*(state for state in states if state.input not in replaced), *other.states(d_model))
 
 
 def _row(name: str, d_model: int) -> StateSpec:

@@ -16,8 +16,8 @@ from multires_edge.format.card import Preprocessing
 from multires_edge.format.fields import digest_of, plain
 from multires_edge.format.manifest import CALIBRATION_FILE, Manifest
 from multires_edge.format.parity import PARITY_FILE, Parity, read_parity
-from multires_edge.format.pooling import Pooling, parse_pooling, with_pooling
-from multires_edge.format.reading import read_manifest
+from multires_edge.format.pooling import Pooling, parse_pooling
+from multires_edge.format.reading import read_manifest, step_states
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.protocol import Backend, RunOptions, Stepper
 from multires_edge.runtime.backends.registry import make_runner, make_stepper
@@ -126,8 +126,8 @@ class Bundle:
         other = parse_pooling(pool)
         if other == own:
             return spec, None
-        states = with_pooling(spec.states, own, other, self.manifest.model.d_model)
-        return replace(spec, states=states), other
+        dtype = next(state.dtype for state in spec.states if state.scale is not None)
+        return replace(spec, states=tuple(step_states(self.manifest.model, other, dtype))), other
 
     def parity(self) -> Parity:
         """The export's parity checks, the content of parity.json. Raises BundleError."""

@@ -114,9 +114,8 @@ class Stream:
             arrays = self._stepper.read_state()
         if numbers is None:
             return StreamState(self._model, self.batch, arrays)
-        return StreamState(
-            self._model, len(numbers), {name: array[numbers] for name, array in arrays.items()}
-        )
+        arrays = {name: array[numbers] for name, array in arrays.items()}
+        return StreamState(self._model, len(numbers), arrays)
 
     def load_state(self, saved: StreamState, rows: Iterable[int] | None = None) -> None:
         """Continue all rows, or only ``rows``, from a saved state. Other rows do not change.

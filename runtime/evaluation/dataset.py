@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
-from multires_edge.format.arrays import check_array, read_arrays
+from multires_edge.format.arrays import check_array, check_inputs, read_arrays
 from multires_edge.format.card import VOLTS, Preprocessing
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.specs import Shape
@@ -86,11 +86,10 @@ def _inputs(
     if model.encoder == "token":
         if "tokens" not in arrays:
             raise InputError(f"has {sorted(arrays)}, expected tokens (n, time) int64")
-        tokens = arrays["tokens"]
-        return check_array(tokens, "tokens", np.dtype(np.int64), ("n", "time"), model.n_tokens)
+        return check_inputs(arrays["tokens"], model)
     shape = ("n", model.channels, "time")
     if "x" in arrays:
-        return check_array(arrays["x"], "x", np.dtype(np.float32), shape)
+        return check_inputs(arrays["x"], model)
     if "x_uv" in arrays:
         return _normalized(arrays, shape, preprocessing)
     if "x_u8" in arrays:

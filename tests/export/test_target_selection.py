@@ -6,29 +6,25 @@ import onnxruntime
 import pytest
 
 from multires_edge.base.errors import ConfigError
-from multires_edge.export.target_selection import forms_of, target_named, targets_named
+from multires_edge.export.target_selection import forms_of, targets_named
 from multires_edge.format.targets import TARGETS
-
-
-def test_by_name() -> None:
-    assert target_named("portable").form.opset == 17
 
 
 def test_the_default_runs_here() -> None:
     installed = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
-    assert target_named(None).onnxruntime <= installed
+    assert targets_named(None)[0].onnxruntime <= installed
 
 
 def test_an_older_onnxruntime_gets_older_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", "1.23.2")
-    assert target_named(None) is TARGETS["portable"]
+    assert targets_named(None) == [TARGETS["portable"]]
     monkeypatch.setattr(onnxruntime, "__version__", "1.31.1")
-    assert target_named(None) is TARGETS["cpu"]
+    assert targets_named(None) == [TARGETS["cpu"]]
 
 
 def test_a_typo_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean portable"):
-        target_named("portabel")
+        targets_named("portabel")
     with pytest.raises(ConfigError, match="did you mean jetpack6"):
         targets_named("cpu,jetpak6")
 

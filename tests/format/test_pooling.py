@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from multires_edge.base.errors import ConfigError
-from multires_edge.format.pooling import CUMULATIVE, MAX_WINDOW, Window, parse_pooling, with_pooling
-from multires_edge.format.specs import StateSpec
+from multires_edge.format.pooling import CUMULATIVE, MAX_WINDOW, Window, parse_pooling
 
 EXPECTED = "expected cumulative for all steps or window:N for the last N, 1 to 1,048,576"
 
@@ -39,19 +38,3 @@ def test_which_steps_the_logits_are_of() -> None:
     assert [Window(5).seen(steps) for steps in (1, 5, 9)] == [1, 5, 5]
     assert [Window(5).equals_full(steps) for steps in (1, 5, 6)] == [True, True, False]
     assert CUMULATIVE.equals_full(10**9)
-
-
-def test_the_states_of_another_pooling() -> None:
-    queue = StateSpec(
-        input="queue_00",
-        output="next_queue_00",
-        dtype="float32",
-        scale=0,
-        dilation=1,
-        shape=("batch", 1, 2, 8),
-    )
-    mean = (queue, *CUMULATIVE.states(4))
-    windowed = with_pooling(mean, CUMULATIVE, Window(9), 4)
-    assert windowed == (queue, *Window(9).states(4))
-    assert windowed[-1].input == "pool_prefix" and windowed[-1].shape == ("batch", 1, 10, 8)
-    assert with_pooling(windowed, Window(9), CUMULATIVE, 4) == mean
