@@ -3,58 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import PRECISION, WHOLE_SEQUENCE_BACKEND, bundle_argument, json_option
+from multires_edge.cli.options import (
+    PRECISION,
+    WHOLE_SEQUENCE_BACKEND,
+    Number,
+    bundle_argument,
+    flag,
+    json_option,
+    option,
+)
 from multires_edge.cli.terminal import Progress, print_json
 
 
 @click.command(cls=Command)
 @bundle_argument
-@click.option(
-    "--backend",
-    "backends",
-    type=WHOLE_SEQUENCE_BACKEND,
-    multiple=True,
-    help="Only this backend; may be repeated.",
-)
-@click.option(
-    "--precision",
-    "precisions",
-    type=PRECISION,
-    multiple=True,
-    metavar="NAME",
-    help="Only this precision; may be repeated.",
-)
-@click.option(
-    "--threads", type=int, default=1, show_default=True, metavar="N", help="Threads of each backend."
-)
-@click.option(
-    "--steps", type=int, default=1000, show_default=True, metavar="N", help="Length of a whole sequence."
-)
-@click.option(
-    "--streams",
-    type=int,
-    multiple=True,
-    default=(1, 8, 64),
-    show_default=True,
-    metavar="N",
-    help="Streams in one call; may be repeated.",
-)
-@click.option("--quick", is_flag=True, help="Measure roughly, in one or two seconds.")
+@option("--backend backends", WHOLE_SEQUENCE_BACKEND, "Only this backend; may be repeated.", multiple=True)
+@option("--precision precisions", PRECISION, "Only this precision; may be repeated.", multiple=True)
+@option("--threads", Number(), "Threads of each backend.", default=1)
+@option("--steps", Number(), "Length of a whole sequence.", default=1000)
+@option("--streams", Number(), "Streams in one call; may be repeated.", multiple=True, default=(1, 8, 64))
+@flag("--quick", "Measure roughly, in one or two seconds.")
 @json_option
-def bench(
-    bundle: Path,
-    backends: tuple[str, ...],
-    precisions: tuple[str, ...],
-    threads: int,
-    steps: int,
-    streams: tuple[int, ...],
-    quick: bool,
-    as_json: bool,
-) -> None:
+def bench(bundle: Path, quick: bool, as_json: bool, **options: Any) -> None:
     """Measure BUNDLE's speed on this machine.
 
     Every backend and precision is measured, in turns, on random input: the latency of a step, several streams
@@ -69,16 +44,8 @@ def bench(
 
     with Progress() as progress:
         progress("checking digests")
-        entry = benchmark(
-            open_bundle(bundle),
-            backends=backends,
-            precisions=precisions,
-            threads=threads,
-            steps=steps,
-            streams=streams,
-            budget=QUICK_BUDGET if quick else FULL_BUDGET,
-            progress=progress,
-        )
+        budget = QUICK_BUDGET if quick else FULL_BUDGET
+        entry = benchmark(open_bundle(bundle), **options, budget=budget, progress=progress)
     if as_json:
         print_json(entry)
     else:

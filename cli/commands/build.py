@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from multires_edge.base.errors import ConfigError, MultiresError
+from multires_edge.base.errors import MultiresError
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     GRAPH_LIST,
@@ -15,7 +15,9 @@ from multires_edge.cli.options import (
     TARGET,
     Names,
     bundle_argument,
+    flag,
     json_option,
+    option,
 )
 from multires_edge.cli.terminal import Progress, human_bytes, one_line, print_json, print_table, say
 
@@ -25,40 +27,23 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @bundle_argument
-@click.option(
-    "--target",
-    type=TARGET,
-    required=True,
-    metavar="NAME",
-    help="Target to build for; see `multires-edge targets`.",
+@option("--target", TARGET, "Target to build for; see `multires-edge targets`.", required=True)
+@option(
+    "--graph kinds",
+    GRAPH_LIST,
+    "Graphs, separated by commas: full, step, taps  [default: all that the target takes]",
 )
-@click.option(
-    "--graph",
-    "kinds",
-    type=GRAPH_LIST,
-    metavar="LIST",
-    help="Graphs, separated by commas: full, step, taps  [default: all that the target takes]",
+@option("--precision", PRECISION_LIST, "Precisions, separated by commas  [default: the bundle's]")
+@option("--batch", "MIN:OPT:MAX", "Streams or records in one call  [default: 1:1:16]")
+@option(
+    "--time", "MIN:OPT:MAX", "Steps of whole sequences  [default: 1 to four times a layer's receptive field]"
 )
-@click.option(
-    "--precision",
-    type=PRECISION_LIST,
-    metavar="LIST",
-    help="Precisions, separated by commas  [default: the bundle's]",
+@option(
+    "--compute-capability capabilities",
+    Names("compute capability"),
+    "Compute capabilities of the GPUs of an rtx engine, such as 8.6,8.9  [default: 8.0 and later]",
 )
-@click.option("--batch", metavar="MIN:OPT:MAX", help="Streams or records in one call  [default: 1:1:16]")
-@click.option(
-    "--time",
-    metavar="MIN:OPT:MAX",
-    help="Steps of whole sequences  [default: 1 to four times a layer's receptive field]",
-)
-@click.option(
-    "--compute-capability",
-    "capabilities",
-    type=Names("compute capability"),
-    metavar="LIST",
-    help="Compute capabilities of the GPUs of an rtx engine, such as 8.6,8.9  [default: 8.0 and later]",
-)
-@click.option("--force", is_flag=True, help="Replace existing engines.")
+@flag("--force", "Replace existing engines.")
 @json_option
 def build(
     bundle: Path,
@@ -88,18 +73,14 @@ def build(
     with Progress() as progress:
         progress("checking digests")
         opened = open_bundle(bundle)
-        wanted = builder.kinds(opened.manifest) if kinds is None else kinds
-        if times is not None and kinds is None:
-            raise ConfigError("--time is for whole sequences: give --graph full")
-        precisions = precision or list(opened.manifest.graphs["full"])
-        graphs = [(kind, name) for kind in wanted for name in precisions]
-        manifest = opened.manifest.in_form(builder.form(opened.manifest))
-        for kind, name in graphs:
-            if kind not in manifest.graphs:
-                raise ConfigError(f"the bundle has no graph {kind!r}; it has: {', '.join(manifest.graphs)}")
-            if times is not None and "time" not in manifest.graph(kind, name).inputs[0].shape:
-                raise ConfigError(f"--time is for whole sequences; the {kind} graph takes one step at a time")
-            builder.check_output(opened, kind, name, force=force)
+        shapes: dict[str, Any] = {"batch": batches, "time_range": times, "force": force}
+        graphs = [
+            (kind, name)
+            for kind in kinds or builder.kinds(opened.manifest)
+            for name in precision or opened.manifest.graphs["full"]
+        ]
+        for kind, name in graphs:  # before anything is built
+            builder.plan(opened, kind, name, **shapes)
         failure: MultiresError | None = None
         try:
             for kind, name in graphs:
@@ -108,10 +89,8 @@ def build(
                         opened,
                         kind,
                         name,
-                        batch=batches,
-                        time_range=times,
-                        force=force,
-                        progress=lambda what, kind=kind, name=name: progress(f"{kind} {name}: {what}"),  # type: ignore[misc]
+                        **shapes,
+                        progress=lambda what, of=(kind, name): progress(f"{' '.join(of)}: {what}"),  # type: ignore[misc]
                     )
                 )
         except MultiresError as error:

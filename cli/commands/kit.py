@@ -7,35 +7,22 @@ from pathlib import Path
 import click
 
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, PRECISION_LIST, TARGET, bundle_argument, json_option
+from multires_edge.cli.options import FILE, PRECISION_LIST, TARGET, bundle_argument, flag, json_option, option
 from multires_edge.cli.terminal import Progress, human_bytes, print_json
 
 
 @click.command(cls=Command)
 @bundle_argument
-@click.option(
-    "--target",
-    type=TARGET,
-    metavar="NAME",
-    help="Target, such as jetpack6  [default: the bundle's]",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=FILE,
-    metavar="FILE",
-    help="Archive to write  [default: BUNDLE with the suffix .kit.tar.gz]",
-)
-@click.option(
-    "--precision", type=PRECISION_LIST, metavar="LIST", help="Precisions, separated by commas  [default: all]"
-)
-@click.option("--force", is_flag=True, help="Replace an existing archive.")
+@option("--target", TARGET, "Target, such as jetpack6  [default: the bundle's]")
+@option("-o --output", FILE, "Archive to write  [default: BUNDLE with the suffix .kit.tar.gz]")
+@option("--precision precisions", PRECISION_LIST, "Precisions, separated by commas  [default: all]")
+@flag("--force", "Replace an existing archive.")
 @json_option
 def kit(
     bundle: Path,
     target: str | None,
     output: Path | None,
-    precision: tuple[str, ...] | None,
+    precisions: tuple[str, ...] | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -54,7 +41,7 @@ def kit(
     with Progress() as progress:
         progress("checking digests")
         opened = open_bundle(bundle)
-        content = make_kit(opened, target=target, precisions=precision or (), progress=progress)
+        content = make_kit(opened, target=target, precisions=precisions or (), progress=progress)
         write_file(final, content, force=force)
     if as_json:
         print_json({"bundle": str(bundle), "kit": str(final), "bytes": len(content)})

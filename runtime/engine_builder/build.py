@@ -18,10 +18,7 @@ from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec
 from multires_edge.format.targets import FORMS, TARGETS, Target, dotted, target_by_name
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
-from multires_edge.runtime.backends.tensorrt.engine_file import (
-    FOLDER,
-    engine_path,
-)
+from multires_edge.runtime.backends.tensorrt.engine_file import engine_path
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.sidecar import (
     SIDECAR,
@@ -117,11 +114,24 @@ class Builder:
         wanted = ("full", "step", "taps") if self.target.taps_graph else ("full", "step")
         return [kind for kind in wanted if kind in graphs]
 
-    def check_output(self, bundle: Bundle, kind: str, precision: str, *, force: bool) -> None:
-        """Raise OutputError if the engine exists and :meth:`build` would not replace it."""
+    def plan(
+        self,
+        bundle: Bundle,
+        kind: str,
+        precision: str,
+        *,
+        batch: Range | None = None,
+        time_range: Range | None = None,
+        force: bool = False,
+    ) -> Plan:
+        """Make the checks of :meth:`build` that need no build."""
         path = engine_path(bundle.path, kind, precision, self.target.name)
         if sidecar_path(path).exists() and not force:
             raise OutputError(f"{path}: exists already; give --force to build it again")
+        form = self.form(bundle.manifest)
+        manifest = bundle.manifest.in_form(form)
+        spec = manifest.graph(kind, precision)
+        return Plan(path, bundle.path / spec.file, spec, form, _profile(manifest, spec, batch, time_range))
 
     def build(
         self,
@@ -139,33 +149,25 @@ class Builder:
         ``batch`` and ``time_range`` default to :func:`default_ranges`. Raises InputError for a tensor that is
         too large for TensorRT, OutputError if the engine exists, BackendError if TensorRT fails.
         """
-        self.check_output(bundle, kind, precision, force=force)
-        form = self.form(bundle.manifest)
-        manifest = bundle.manifest.in_form(form)
-        spec = manifest.graph(kind, precision)
-        profile = _profile(manifest, spec, batch, time_range)
-        made = _make(self, bundle.path / spec.file, spec, form, profile, progress)
-        warnings = made.warnings + _size_warning(made, bundle.path / spec.file)
-        path = engine_path(bundle.path, kind, precision, self.target.name)
+        plan = self.plan(bundle, kind, precision, batch=batch, time_range=time_range, force=force)
+        made, spec = _make(self, plan, progress), plan.spec
         sidecar = Sidecar(
-            engine=EngineBytes(path.name, len(made.plan), hashlib.sha256(made.plan).hexdigest()),
-            graph=GraphBytes(
-                kind, precision, form, spec.file, spec.sha256, (bundle.path / spec.file).stat().st_size
-            ),
-            source_sha256=manifest.source.sha256,
+            engine=EngineBytes(plan.path.name, len(made.content), hashlib.sha256(made.content).hexdigest()),
+            graph=GraphBytes(kind, precision, plan.form, spec.file, spec.sha256, plan.graph.stat().st_size),
+            source_sha256=bundle.manifest.source.sha256,
             target=self.target.name,
             tensorrt=TensorRtRelease(self.api.package, dotted(self.api.version)),
             device=self.gpu,
             compute_capabilities=self.compute_capabilities,
-            profile={name: (size.least, size.best, size.most) for name, size in profile.ranges.items()},
+            profile=plan.profile.sizes(),
             in_place=made.in_place,
             options=made.options,
             seconds=round(made.seconds, 2),
-            warnings=tuple(warnings),
+            warnings=(*made.warnings, *_size_warning(made, plan.graph)),
             tools={"multires-edge": version_of("multires-edge")},
         )
-        _write(path, made, sidecar, force=force)
-        return Built(path, sidecar)
+        _write(plan.path, made, sidecar, force=force)
+        return Built(plan.path, sidecar)
 
 
 def default_ranges(manifest: Manifest) -> dict[str, Range]:
@@ -176,8 +178,19 @@ def default_ranges(manifest: Manifest) -> dict[str, Range]:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """An engine to build: its path, and the graph with its form and the shapes that it must take."""
+
+    path: Path
+    graph: Path
+    spec: GraphSpec
+    form: str
+    profile: Profile
+
+
+@dataclass(frozen=True)
 class _Made:
-    plan: bytes
+    content: bytes
     layers: str
     in_place: dict[str, str]
     options: dict[str, Any]
@@ -185,22 +198,15 @@ class _Made:
     warnings: list[Warned]
 
 
-def _make(
-    builder: Builder,
-    graph: Path,
-    spec: GraphSpec,
-    form: str,
-    profile: Profile,
-    progress: Callable[[str], None],
-) -> _Made:
+def _make(builder: Builder, plan: Plan, progress: Callable[[str], None]) -> _Made:
     """Parse and build. All of TensorRT's memory is freed before the engine is written."""
-    trt, log = builder.api.module, log_of(builder.api.package)
+    trt, log, spec = builder.api.module, log_of(builder.api.package), plan.spec
     started = time.perf_counter()
     with log.collect() as messages, BuildProgress(trt, progress) as monitor:
         build = trt.Builder(log.logger)
         network = build.create_network(_strongly_typed(trt))
         parser = trt.OnnxParser(network, log.logger)
-        if not parser.parse(graph.read_bytes()):
+        if not parser.parse(plan.graph.read_bytes()):
             errors = [parser.get_error(i) for i in range(parser.num_errors)]
             said = "; ".join(f"{error.node_name()}: {error.desc()}" for error in errors)
             raise BackendError(
@@ -208,25 +214,25 @@ def _make(
                 f"the target: multires-export … --target {builder.target.name}"
             )
         in_place = in_place_updates(trt, network)
-        _check_in_place(in_place, spec, form, builder)
+        _check_in_place(in_place, plan, builder)
         layers = network_layers(network)
         config = build.create_builder_config()
         options = _configure(trt, config, builder)
         shapes = build.create_optimization_profile()
         for name, shape in _input_shapes(spec):
-            shapes.set_shape(name, *profile.shapes(shape))
+            shapes.set_shape(name, *plan.profile.shapes(shape))
         config.add_optimization_profile(shapes)
         monitor.reraise()
         config.progress_monitor = monitor.monitor
         cache = None
         if builder.gpu is not None:
-            cache = TimingCache.of(graph.parent / FOLDER, builder.gpu, builder.api)
+            cache = TimingCache.of(plan.path.parent, builder.gpu, builder.api)
             cache.load(config)
-        plan = build.build_serialized_network(network, config)
+        serialized = build.build_serialized_network(network, config)
         monitor.reraise()
-        if plan is None:
+        if serialized is None:
             raise BackendError(f"{builder.api.name} cannot build {spec.file}: {why_it_failed(messages)}")
-        content = bytes(plan)
+        content = bytes(serialized)
         lost = []
         if cache is not None:
             try:
@@ -270,21 +276,21 @@ def _inspect(trt: Any, logger: Any, plan: bytes, builder: Builder, messages: Seq
     return engine_layers(trt, engine)
 
 
-def _check_in_place(in_place: dict[str, str], spec: GraphSpec, form: str, builder: Builder) -> None:
+def _check_in_place(in_place: dict[str, str], plan: Plan, builder: Builder) -> None:
     # KVCacheUpdate supports floating point only: int8 queues are copied and scattered into.
-    wanted = {s.input: s.output for s in spec.states if s.in_place and s.dtype.startswith("float")}
-    if FORMS[form].queue_update == "TensorScatter" and in_place != wanted:
+    wanted = {s.input: s.output for s in plan.spec.states if s.in_place and s.dtype.startswith("float")}
+    if FORMS[plan.form].queue_update == "TensorScatter" and in_place != wanted:
         missing = ", ".join(sorted(set(wanted) - set(in_place))) or "none"
         raise BackendError(
-            f"{builder.api.name} does not update all queues of {spec.file} in place (missing: {missing}); "
-            "export with --target portable,… for graphs that copy the queues"
+            f"{builder.api.name} does not update all queues of {plan.spec.file} in place (missing: "
+            f"{missing}); export with --target portable,… for graphs that copy the queues"
         )
 
 
 def _profile(manifest: Manifest, spec: GraphSpec, batch: Range | None, time_range: Range | None) -> Profile:
     dynamic = {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
     if time_range is not None and "time" not in dynamic:
-        raise ConfigError(f"--time applies to whole sequences; {spec.file} takes one step at a time")
+        raise ConfigError(f"--time: {spec.file} takes one step at a time; give --graph full")
     given = {"batch": batch, "time": time_range}
     ranges = {name: given[name] or default for name, default in default_ranges(manifest).items()}
     profile = Profile({name: size for name, size in ranges.items() if name in dynamic})
@@ -338,9 +344,9 @@ def _capabilities(target: Target, given: Sequence[str] | None) -> tuple[str, ...
 
 def _size_warning(made: _Made, graph: Path) -> list[Warned]:
     expected = int(_BYTES_PER_WEIGHT_BYTE * graph.stat().st_size) + _KERNEL_BYTES
-    if len(made.plan) <= expected:
+    if len(made.content) <= expected:
         return []
-    text = f"the engine has {len(made.plan):,} bytes, its graph {graph.stat().st_size:,}"
+    text = f"the engine has {len(made.content):,} bytes, its graph {graph.stat().st_size:,}"
     return [Warned(text, f"more than the {expected:,} expected; fewer compute capabilities make it smaller")]
 
 
@@ -351,7 +357,7 @@ def _write(path: Path, made: _Made, sidecar: Sidecar, *, force: bool) -> None:
     """
     beside, folder = sidecar_path(path), path.parent
     contents = {
-        path: made.plan,
+        path: made.content,
         path.with_suffix(".layers.txt"): made.layers.encode(),
         beside: SIDECAR.to_bytes(sidecar),
     }

@@ -40,6 +40,10 @@ class Profile:
 
     ranges: dict[str, Range]
 
+    def sizes(self) -> dict[str, tuple[int, int, int]]:
+        """MIN, OPT and MAX of each dimension, as a sidecar has them."""
+        return {name: (size.least, size.best, size.most) for name, size in self.ranges.items()}
+
     def shapes(self, shape: Shape) -> tuple[list[int], list[int], list[int]]:
         """The smallest, optimal and largest shape of a tensor."""
         sizes = [self.ranges[size] if isinstance(size, str) else Range(size, size, size) for size in shape]

@@ -11,7 +11,7 @@ from multires_edge.runtime.backends.tensorrt.engine_file import check_engine, en
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.opening import STREAM_KINDS, find_engine
 from multires_edge.runtime.engine_builder.build import Builder
-from multires_edge.runtime.engine_builder.shapes import Range
+from multires_edge.runtime.engine_builder.shapes import Profile, Range
 from multires_edge.runtime.kit.opened import Kit
 from multires_edge.runtime.kit.report import EngineRun
 
@@ -44,4 +44,4 @@ def _fits(path: Path, manifest: Manifest, gpu: Gpu, ranges: dict[str, Range]) ->
         sidecar = check_engine(path, manifest, gpu).sidecar
     except (BackendError, BundleError):
         return False
-    return sidecar.profile == {name: (size.least, size.best, size.most) for name, size in ranges.items()}
+    return sidecar.profile == Profile(ranges).sizes()
