@@ -17,8 +17,11 @@ from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec, Shape, StateSpec, concrete
 from multires_edge.format.targets import FIRST_ONNXRUNTIME, Version
 from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper
-from multires_edge.runtime.backends.providers import CPU, CUDA, full_name, options_of
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_SHORT_NAMES = {"cpu": CPU, "cuda": CUDA}
+_EXTRAS = {CPU: "onnxruntime", CUDA: "gpu"}
+_DEFAULTS = {CUDA: {"use_tf32": "0"}}  # TF32 rounds float32 factors to ten bits
 _ERRORS_ONLY = 3
 
 
@@ -70,6 +73,20 @@ def _in_runnable_form(manifest: Manifest) -> Manifest:
     return manifest.in_form(next(runnable, manifest.form))  # if none can run, loading explains the error
 
 
+def _full_name(provider: str, ort: Any) -> str:
+    """ONNX Runtime's name of a provider. Raises BackendError with the available providers."""
+    name, available = _SHORT_NAMES.get(provider, provider), ort.get_available_providers()
+    if name not in available:
+        short = {full: short for short, full in _SHORT_NAMES.items()}
+        has = ", ".join(short.get(full, full) for full in available)
+        install = f": {pip_install(_EXTRAS[name])}" if name in _EXTRAS else ""
+        raise BackendError(
+            f"provider {provider!r} is not in this onnxruntime {ort.__version__}, which has only {has}"
+            f"{install}"
+        )
+    return name
+
+
 def open_session(
     path: Path,
     threads: int | None,
@@ -82,13 +99,13 @@ def open_session(
     the graph cannot be loaded.
     """
     ort = load_onnxruntime()
-    name = full_name(provider, ort.get_available_providers(), ort.__version__)
+    name = _full_name(provider, ort)
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
     if name == CPU:
         options.inter_op_num_threads = 1
-    providers = [(name, options_of(name, provider_options))]
+    providers = [(name, _DEFAULTS.get(name, {}) | dict(provider_options or {}))]
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:

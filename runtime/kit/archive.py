@@ -21,7 +21,7 @@ from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, MANIFEST,
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.specs import Graphs
 from multires_edge.format.targets import target_by_name
-from multires_edge.runtime.backends.tensorrt.kernels import PTX
+from multires_edge.runtime.backends.tensorrt.cuda import PTX
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
 from multires_edge.runtime.kit.description import (

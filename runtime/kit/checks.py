@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,10 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import BundleError, MultiresError, OverflowedError
 from multires_edge.format.comparison import LIMITS, Limit
 from multires_edge.format.fields import printable
+from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.full import FullGraph
 from multires_edge.runtime.kit.cases import assemble, roll
-from multires_edge.runtime.kit.description import Case, SequenceCase
+from multires_edge.runtime.kit.description import KIT, Case, SequenceCase
 from multires_edge.runtime.kit.opened import Kit
 from multires_edge.runtime.kit.report import Check, Place
 from multires_edge.runtime.stream import Stream
@@ -79,9 +82,6 @@ def compare(
     )
 
 
-_EXACT = Limit(0.0, "max")
-
-
 class Checker:
     """Runs every check of a kit by one backend. The report takes ``checks`` and ``notes``.
 
@@ -103,92 +103,86 @@ class Checker:
 
     def run(self, precision: str, what: str) -> None:
         """Check a precision. ``what`` names what runs its streams, such as "taps engine"."""
-        for number, case in enumerate(self._kit.description.cases[precision]):
-            name = f"{precision} {what}, {case.name}"
+        kit, spec, limit = self._kit, self._bundle.manifest.graph("step", precision), LIMITS[precision]
+        golden, output = kit.golden, spec.outputs[0].name
+        for number, case in enumerate(kit.description.cases[precision]):
             stream = self._bundle.stream(len(case.streams), precision=precision, **self._way)
             key = f"{precision}/{number}/"
-            states = {k.removeprefix(key): v for k, v in self._kit.states.items() if k.startswith(key)}
-            self._roll(stream, precision, case, name, states, in_chunks=False)
-            self._roll(stream, precision, case, f"{name}, in chunks", states, in_chunks=True)
-        self._agree(stream, precision, case, f"{precision} {what}, one step against ONNX Runtime on the CPU")
-        sequences = self._kit.description.full[precision]
+            states = {k.removeprefix(key): v for k, v in kit.states.items() if k.startswith(key)}
+            reference = assemble(golden.stepwise, case.streams, case.steps)
+            for in_chunks in (False, True):
+                name = f"{precision} {what}, {case.name}{', in chunks' if in_chunks else ''}"
+                run = partial(roll, stream, case, golden.inputs, in_chunks=in_chunks)
+                if (y := self._finite(name, output, run)) is None:
+                    continue
+                if case.outputs:
+                    self._add(compare(f"{name}, every step", output, y, reference, limit, over_time=True))
+                self._states(f"{name}, state at the end", stream, states, spec, case, limit, case.steps - 1)
+        self._agree(f"{precision} {what}, one step against ONNX Runtime on the CPU", stream, precision, case)
+        sequences = kit.description.full[precision]
         full = self._bundle.full(precision=precision, **self._way)
         for sequence in sequences:
             self._whole(full, precision, sequence)
         if not sequences:  # the window is shorter than every sequence whose ranges were measured
             self._note(f"{precision} full graph: skipped, the kit has no reference for its sequence lengths")
 
-    def _roll(
-        self,
-        stream: Stream,
-        precision: str,
-        case: Case,
-        name: str,
-        states: dict[str, NDArray[Any]],
-        *,
-        in_chunks: bool,
-    ) -> None:
-        """Run the streams of a case. Compare every output, and every state at the end."""
+    def _finite(self, name: str, output: str, run: Callable[[], NDArray[Any]]) -> NDArray[Any] | None:
+        """What ``run`` returns. None, and a failed check, if it is not finite."""
         try:
-            y = roll(stream, case, self._kit.golden.inputs, in_chunks=in_chunks)
+            return run()
         except OverflowedError as error:
-            self._not_finite(name, precision, "step", error)
-            return
-        if case.outputs:
-            reference = assemble(self._kit.golden.stepwise, case.streams, case.steps)
-            self._compare(f"{name}, every step", precision, "step", y, reference, over_time=True)
-        self._compare_states(stream, precision, case, states, name, "state at the end", case.steps - 1)
+            message = f"is not finite: {printable(str(error))}"
+            self._add(Check(name, output, passed=False, message=message))
+            return None
 
-    def _compare_states(
+    def _states(
         self,
-        stream: Stream,
-        precision: str,
-        case: Case,
-        reference: dict[str, NDArray[Any]],
         name: str,
-        which: str,
+        stream: Stream,
+        reference: dict[str, NDArray[Any]],
+        spec: GraphSpec,
+        case: Case,
+        limit: Limit,
         step: int,
     ) -> None:
+        """Compare every state of a stream after a step."""
         states, passed = stream.save_state().arrays, []
-        specs = self._bundle.manifest.graph("step", precision).states
         # Causes come before effects: the position, then the queues, then the sums.
-        for spec in sorted(specs, key=lambda spec: (spec.dtype != "int64", spec.scale is None)):
-            tensor = spec.input
+        for state in sorted(spec.states, key=lambda state: (state.dtype != "int64", state.scale is None)):
+            tensor = state.input
             if tensor not in reference:
-                raise BundleError(f"{self._kit.folder}: has no {tensor} of {name}; unpack the kit again")
-            # The int64 state is the position, an exact count.
-            limit = _EXACT if spec.dtype == "int64" else LIMITS[precision]
+                raise BundleError(f"{self._kit.folder}: has no {tensor} of {name}; {KIT.remedy}")
             floor = float(case.sums.get(tensor, 1))
             if limit.measure == "max":
                 # Each value of a state sums activations of any size, and their rounding errors.
                 floor = max(floor, float(np.abs(reference[tensor]).max()))
-            check = compare(
-                f"{name}, {which}", tensor, states[tensor], reference[tensor], limit, floor=floor, step=step
-            )
+            # The int64 state is the position, an exact count.
+            within = Limit(0.0) if state.dtype == "int64" else limit
+            check = compare(name, tensor, states[tensor], reference[tensor], within, floor=floor, step=step)
             passed.append(check.passed)
             self._add(check, quiet=True)
         mark = "✓" if all(passed) else "x"
-        print(f"-[{mark}] {name}: {sum(passed)} of {len(passed)} states {which[6:] or 'agree'}", flush=True)
+        print(f"-[{mark}] {name}: {sum(passed)} of {len(passed)} states", flush=True)
 
     def _whole(self, full: FullGraph, precision: str, case: SequenceCase) -> None:
         """Compare the full graph on whole sequences."""
         golden, steps = self._kit.golden, case.steps
+        output = self._bundle.manifest.graph("full", precision).outputs[0]
         name = f"{precision} full graph, {len(golden.inputs)} rows of {steps} steps"
-        try:
-            y = full(np.ascontiguousarray(golden.inputs[..., :steps]))
-        except OverflowedError as error:
-            self._not_finite(name, precision, "full", error)
+        x = np.ascontiguousarray(golden.inputs[..., :steps])
+        if (y := self._finite(name, output.name, partial(full, x))) is None:
             return
         reference = golden.full if case.reference == "full" else golden.stepwise[..., steps - 1]
         assert reference is not None  # that of a file is known
-        over_time = "time" in self._bundle.manifest.graph("full", precision).outputs[0].shape
+        over_time = "time" in output.shape
         if over_time:
             reference = reference[..., :steps]
-        self._compare(name, precision, "full", y, reference, over_time=over_time, step=steps - 1)
+        limit, last = LIMITS[precision], steps - 1
+        self._add(compare(name, output.name, y, reference, limit, over_time=over_time, step=last))
 
-    def _agree(self, stream: Stream, precision: str, case: Case, name: str) -> None:
-        """Compare one more step with ONNX Runtime, from the same states."""
-        if self._way["backend"] == "onnxruntime":
+    def _agree(self, name: str, stream: Stream, precision: str, case: Case) -> None:
+        """Compare one more step with ONNX Runtime on the CPU, from the same states."""
+        if self._way.get("provider") == "cpu":
             return
         rows = np.arange(stream.batch) % len(self._kit.golden.inputs)
         x = np.ascontiguousarray(self._kit.golden.inputs[rows][..., 0])
@@ -199,27 +193,9 @@ class Checker:
         except MultiresError as error:
             self._note(f"{name}: skipped, {error}")
             return
-        self._compare(name, precision, "step", mine, theirs, step=case.steps)
-        self._compare_states(stream, precision, case, other.save_state().arrays, name, "state", case.steps)
-
-    def _compare(
-        self,
-        name: str,
-        precision: str,
-        kind: str,
-        y: NDArray[Any],
-        reference: NDArray[Any],
-        *,
-        over_time: bool = False,
-        step: int | None = None,
-    ) -> None:
-        tensor = self._bundle.manifest.graph(kind, precision).outputs[0].name
-        limit = LIMITS[precision]
-        self._add(compare(name, tensor, y, reference, limit, over_time=over_time, step=step))
-
-    def _not_finite(self, name: str, precision: str, kind: str, error: OverflowedError) -> None:
-        tensor = self._bundle.manifest.graph(kind, precision).outputs[0].name
-        self._add(Check(name, tensor, passed=False, message=f"is not finite: {printable(str(error))}"))
+        spec, limit = self._bundle.manifest.graph("step", precision), LIMITS[precision]
+        self._add(compare(name, spec.outputs[0].name, mine, theirs, limit, step=case.steps))
+        self._states(f"{name}, state", stream, other.save_state().arrays, spec, case, limit, case.steps)
 
     def _add(self, check: Check, quiet: bool = False) -> None:
         self.checks.append(check)

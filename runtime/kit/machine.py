@@ -20,7 +20,6 @@ def machine(root: Path = Path("/")) -> Machine:
         "model": _text(root / "proc/device-tree/model"),
         "l4t_release": _text(root / "etc/nv_tegra_release", first=True),
         "power_mode": _command("nvpmodel", "-q") or _text(root / "var/lib/nvpmodel/status"),
-        "jetson_clocks": _command("jetson_clocks", "--show"),
         "gpu_clocks": _clocks(root / "sys/class/devfreq", "*", ("min_freq", "cur_freq", "max_freq")),
         "cpu_clocks": _clocks(
             root / "sys/devices/system/cpu/cpufreq",

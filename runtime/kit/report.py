@@ -114,7 +114,6 @@ class Machine:
     model: Text | None = field(default=None, metadata=ABSENT)
     l4t_release: Text | None = field(default=None, metadata=ABSENT)
     power_mode: Text | None = field(default=None, metadata=ABSENT)
-    jetson_clocks: Text | None = field(default=None, metadata=ABSENT)
     gpu_clocks: dict[Line, Clock] | None = field(default=None, metadata=ABSENT)
     cpu_clocks: dict[Line, Clock] | None = field(default=None, metadata=ABSENT)
     temperatures: dict[Line, float] | None = field(default=None, metadata=ABSENT)

@@ -7,18 +7,24 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from multires_edge.base.errors import BackendError
 from multires_edge.runtime.backends.tensorrt.device import RingMove
-from multires_edge.runtime.backends.tensorrt.kernels import kernel_names, read_ptx, threads_of, word_bytes
 
 _INT, _UNSIGNED, _SIZE, _POINTER = ctypes.c_int, ctypes.c_uint, ctypes.c_size_t, ctypes.c_void_p
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate meanwhile
+
+# The ring kernels come with the package, as PTX. The driver translates PTX once for the GPU that it finds,
+# and keeps the result. So one text of a few kilobytes serves every GPU from Turing on, also future GPUs. The
+# device needs neither NVRTC nor nvcc.
+PTX = Path(__file__).parents[2] / "cpp" / "cuda" / "rings.ptx"
+_WORDS = (16, 4, 2, 1)  # bytes; rings.ptx has kernels for each
+_MOST_THREADS = 256
 
 # The functions by their names in the library, and their parameters. All return a CUresult.
 SIGNATURES: dict[str, tuple[Any, ...]] = {
@@ -160,7 +166,7 @@ def _advice(status: int) -> str | None:
     """What to do about a CUresult; None if it is not known."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if status == _NO_DEVICE and visible is not None:
-        return f"CUDA_VISIBLE_DEVICES is {visible!r}, which hides all devices; unset it"
+        return f"CUDA_VISIBLE_DEVICES is {visible!r}; unset it to see all devices"
     if status == _NO_DEVICE and _is_container():
         return _container_advice()
     if status in _NOT_PERMITTED and _is_tegra():
@@ -168,10 +174,24 @@ def _advice(status: int) -> str | None:
     return _ADVICE.get(status)
 
 
-class Releasable(Protocol):
-    """A part that must be released before the device."""
+def read_ptx() -> bytes:
+    """The ring kernels, terminated by a zero byte for the driver. Raises BackendError."""
+    try:
+        return PTX.read_bytes() + b"\0"
+    except OSError as error:
+        raise BackendError(
+            f"{PTX}: cannot be read ({error.strerror}): this installation is damaged; install it again"
+        ) from error
 
-    def release(self) -> None: ...
+
+def kernel_names() -> list[str]:
+    """The names of all kernels in rings.ptx."""
+    return [f"{kernel}_{word}" for word in _WORDS for kernel in ("gather_taps", "push_rows")]
+
+
+def word_bytes(row_bytes: int) -> int:
+    """The largest word that divides a row."""
+    return next(word for word in _WORDS if row_bytes % word == 0)
 
 
 class CudaDevice:
@@ -186,7 +206,7 @@ class CudaDevice:
         self._memory: list[int] = []
         self._host: list[int] = []
         self._graphs: list[int] = []
-        self._owned: list[Releasable] = []
+        self._releases: list[Callable[[], None]] = []
         self.capturing = self._closed = False
         self._device = get(_INT, "cuDeviceGet", 0)
         self._context = get(_POINTER, "cuDevicePrimaryCtxRetain", self._device)
@@ -197,9 +217,9 @@ class CudaDevice:
             name: get(_POINTER, "cuModuleGetFunction", self._module, name.encode()) for name in kernel_names()
         }
 
-    def own(self, part: Releasable) -> None:
-        """Release ``part`` before the device, and before all parts that were added earlier."""
-        self._owned.append(part)
+    def before_close(self, release: Callable[[], None]) -> None:
+        """Call ``release`` before the device is closed, and before all that were given earlier."""
+        self._releases.append(release)
 
     def activate(self) -> None:
         self._call("cuCtxSetCurrent", self._context)
@@ -245,7 +265,9 @@ class CudaDevice:
             *(_INT(move.batch), _INT(move.row_bytes // word), *more),
         ]
         addresses = (_POINTER * len(arguments))(*map(ctypes.addressof, arguments))
-        grid, block = (move.batch, move.count, 1), (threads_of(move.row_bytes), 1, 1)
+        # One thread for each word, in whole warps.
+        threads = min(_MOST_THREADS, -(-move.row_bytes // word // 32) * 32)
+        grid, block = (move.batch, move.count, 1), (threads, 1, 1)
         function = self._kernels[f"{kernel}_{word}"]
         self._call("cuLaunchKernel", function, *grid, *block, 0, self.stream, addresses, None)
 
@@ -279,8 +301,8 @@ class CudaDevice:
         self._closed, attempt = True, self._driver.attempt
         attempt("cuCtxSetCurrent", self._context)
         attempt("cuStreamSynchronize", self.stream)
-        while self._owned:
-            self._owned.pop().release()
+        while self._releases:
+            self._releases.pop()()
         for name, handles in (
             ("cuGraphExecDestroy", self._graphs),
             ("cuMemFree_v2", self._memory),

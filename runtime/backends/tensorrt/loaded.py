@@ -25,7 +25,7 @@ class LoadedEngine:
             if self._engine is None:
                 said = "; ".join(message.text for message in messages) or "no reason given"
                 raise BackendError(f"{name}: {api.name} refuses it: {said}")
-        device.own(self)
+        device.before_close(self.release)
         self.tensors = {name: self._info(name) for name in self._names()}
 
     def release(self) -> None:
@@ -50,7 +50,7 @@ class LoadedEngine:
 
     def context(self) -> LoadedContext:
         context = LoadedContext(self._device, self, self._create())
-        self._device.own(context)
+        self._device.before_close(context.release)
         return context
 
     def _create(self) -> Any:

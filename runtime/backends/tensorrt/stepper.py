@@ -70,14 +70,14 @@ class TensorRtStepper:
         size = self._batch * state.row_bytes
         first = self._device.allocate(size)
         second = first if in_place else self._device.allocate(size)
-        return _State(state, self._batch, (first, second))
+        return _State(state, (first, second))
 
     def _bind(self, engine: Engine, spec: GraphSpec, turn: int) -> Context:
         """A context for one role of the buffers: the addresses of a captured context must not change."""
         addresses = {spec.inputs[0].name: self._sample, spec.outputs[0].name: self._result}
         for state in self._states.values():
-            addresses[state.spec.input] = state.address(turn)
-            addresses[state.spec.output] = state.address(1 - turn)
+            addresses[state.spec.input] = state.addresses[turn]
+            addresses[state.spec.output] = state.addresses[1 - turn]
         for bank in self._banks:
             addresses |= {bank.spec.taps: bank.taps, bank.spec.pushes: bank.pushes}
         context = engine.context()
@@ -98,7 +98,7 @@ class TensorRtStepper:
 
     def _queue_core(self, turn: int) -> None:
         """Queue a step from the sample on the device to the result on the device."""
-        position, following = (self._states[_CLOCK].address(t) for t in (turn, 1 - turn))
+        position, following = (self._states[_CLOCK].addresses[t] for t in (turn, 1 - turn))
         for bank in self._banks:
             self._device.gather_taps(bank.gather(position))
         self._contexts[turn].enqueue()
@@ -147,16 +147,17 @@ class TensorRtStepper:
         for state in self._states.values():
             each = state.spec.row_bytes
             if rows is None:
-                self._device.zero(state.address(self._turn), self._batch * each)
+                self._device.zero(state.addresses[self._turn], self._batch * each)
             for row in rows or ():
-                self._device.zero(state.address(self._turn) + row * each, each)
+                self._device.zero(state.addresses[self._turn] + row * each, each)
         self._device.synchronize()
 
     def read_state(self) -> dict[str, NDArray[Any]]:
         self._device.activate()
-        arrays = {name: state.empty() for name, state in self._states.items()}
+        arrays: dict[str, NDArray[Any]] = {}
         for name, state in self._states.items():
-            self._device.download(arrays[name], state.address(self._turn))
+            arrays[name] = np.empty(concrete(state.spec.shape, self._batch), state.spec.dtype)
+            self._device.download(arrays[name], state.addresses[self._turn])
         self._device.synchronize()
         return arrays
 
@@ -164,7 +165,7 @@ class TensorRtStepper:
         self._device.activate()
         dense = {name: np.ascontiguousarray(arrays[name]) for name in self._states}
         for name, state in self._states.items():
-            self._device.upload(state.address(self._turn), dense[name])
+            self._device.upload(state.addresses[self._turn], dense[name])
         self._device.synchronize()
 
 
@@ -173,14 +174,7 @@ class _State:
     """A state on the device, with its address before a step of each turn."""
 
     spec: StateSpec
-    batch: int
     addresses: tuple[int, int]
-
-    def address(self, turn: int) -> int:
-        return self.addresses[turn]
-
-    def empty(self) -> NDArray[Any]:
-        return np.empty(concrete(self.spec.shape, self.batch), self.spec.dtype)
 
 
 @dataclass(frozen=True)
@@ -199,7 +193,7 @@ class _Bank:
         def table(delays: Callable[[tuple[int, ...]], Sequence[int]]) -> int:
             accesses = np.array(
                 [
-                    (states[ring.state].address(0), ring.slots, delay)
+                    (states[ring.state].addresses[0], ring.slots, delay)
                     for ring in spec.rings
                     for delay in delays(ring.delays)
                 ],
