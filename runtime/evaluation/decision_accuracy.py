@@ -6,10 +6,9 @@ hold for these recordings, not for other patients, and certify nothing.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,31 +153,6 @@ class _Alone:
     steady: list[float]
 
 
-@dataclass
-class _Change:
-    """A recording after another on one stream, from ``start`` to ``end`` seconds of the stream.
-
-    ``right_since`` is the delay after which a label's decisions were right and stayed so.
-    """
-
-    before: NDArray[np.bool_]
-    now: NDArray[np.bool_]
-    start: float
-    end: float = np.inf
-    decided: bool = False
-
-    def __post_init__(self) -> None:
-        self.right_since: list[float | None] = [None] * len(self.now)
-
-    def add(self, decided: NDArray[np.bool_], time: float) -> None:
-        self.decided = True
-        for c, right in enumerate((decided == self.now).tolist()):
-            if not right:
-                self.right_since[c] = None
-            elif self.right_since[c] is None:
-                self.right_since[c] = time - self.start
-
-
 @dataclass(frozen=True)
 class _Runs:
     """Runs recordings through streams; a decision is yes from ``limits`` upwards."""
@@ -216,45 +190,48 @@ class _Runs:
         stays so to its end; likewise the offset's. Recordings of one device (leads, rate, unit) follow each
         other, in a random order that is always the same.
         """
-        order = np.random.default_rng(0).permutation(len(self.data.recordings)).tolist()
+        positive, count = self.data.positive, len(self.bundle.class_names)
+        order = np.random.default_rng(0).permutation(len(positive)).tolist()
         device = [_device(recording) for recording in self.data.recordings]
         order.sort(key=lambda i: device[i])
-        came: tuple[list[list[float]], ...] = tuple([[] for _ in self.bundle.class_names] for _ in range(2))
-        total = np.zeros((2, len(self.bundle.class_names)), int)
+        came: tuple[list[list[float]], ...] = ([[] for _ in range(count)], [[] for _ in range(count)])
+        total = np.zeros((2, count), int)
         for _, group in groupby(order, key=lambda i: device[i]):
-            for change in self._on_one_stream(list(group)):
-                for c in np.flatnonzero(change.before != change.now):
-                    kind = 0 if change.now[c] else 1
+            rows = list(group)
+            delays = self._on_one_stream(rows)
+            for before, now in pairwise(rows):
+                if now not in delays:
+                    continue  # no decision was due
+                for c in np.flatnonzero(positive[before] != positive[now]):
+                    kind = 0 if positive[now, c] else 1
                     total[kind, c] += 1
-                    if (delay := change.right_since[c]) is not None:
-                        came[kind][c].append(delay)
+                    if not np.isnan(delay := delays[now][c]):
+                        came[kind][c].append(float(delay))
         onset, offset = (list(map(Delays.of, came[kind], total[kind].tolist())) for kind in range(2))
         return onset, offset
 
-    def _on_one_stream(self, rows: Sequence[int]) -> Iterator[_Change]:
-        """The changes between recordings ``rows``, without recordings in which no decision was due."""
-        waiting: deque[_Change] = deque()  # decisions come later than the samples that they are about
+    def _on_one_stream(self, rows: Sequence[int]) -> dict[int, NDArray[np.float64]]:
+        """The delays (labels,) by recording, of those of ``rows`` in which a decision was due.
 
-        def recordings() -> Iterator[Recording]:
-            end = 0.0
-            before = self.data.positive[rows[0]]
-            for row in rows:
-                recording, now = self.data.recordings[row], self.data.positive[row]
+        A delay is the time from the recording's start until its decisions were right and stayed so, NaN if
+        the last one was wrong.
+        """
+        recordings = [self.data.recordings[row] for row in rows]
+        ends = np.cumsum([recording.length / recording.signal.rate for recording in recordings])
+
+        def in_turn() -> Iterator[Recording]:
+            for recording in recordings:
                 self.progress(f"changes: {recording.signal.name}")
-                waiting.append(_Change(before, now, end))
                 yield recording
-                end += recording.length / recording.signal.rate
-                waiting[-1].end = end
-                before = now
 
-        signal = self.data.recordings[rows[0]].signal
-        for end, time, probabilities in self._decisions(signal, recordings()):
-            while end > waiting[0].end + _SAME_TIME and len(waiting) > 1:
-                change = waiting.popleft()
-                if change.decided:
-                    yield change
-            waiting[0].add(probabilities >= self.limits, time)
-        yield from (change for change in waiting if change.decided)
+        delays: dict[int, NDArray[np.float64]] = {}
+        for end, time, probabilities in self._decisions(recordings[0].signal, in_turn()):
+            i = min(int(np.searchsorted(ends, end - _SAME_TIME)), len(rows) - 1)
+            right = (probabilities >= self.limits) == self.data.positive[rows[i]]
+            delay = delays.setdefault(rows[i], np.full(len(right), np.nan))
+            delay[right & np.isnan(delay)] = time - (ends[i - 1] if i else 0.0)
+            delay[~right] = np.nan
+        return delays
 
     def _decisions(
         self, signal: SignalSpec, recordings: Iterable[Recording]
