@@ -106,8 +106,8 @@ def _hub(session: Session, names: tuple[str, ...]) -> tuple[Hub, float]:
     bundle, options = streams.bundle, streams.options
     card = bundle.manifest.card
     identities = []
-    for i, (source, leads) in enumerate(zip(session.sources, streams.leads, strict=True)):
-        spec = source.signal
+    for i, (source, front) in enumerate(zip(session.sources, streams.fronts, strict=True)):
+        spec, leads = source.signal, front.leads
         name = names[i] if names else spec.name
         identities.append(Identity(spec.name, name, spec.rate, leads.missing, leads.derived, source.live))
     about = {

@@ -98,7 +98,7 @@ class FrontEnd:
             check_rate(signal.rate)
             self.rate = float(signal.rate)
             channels = len(self.leads.channels)
-            self._resampler = Resampler(self.rate, preprocessing.sampling_rate, channels)
+            self.resampler = Resampler(self.rate, preprocessing.sampling_rate, channels)
         except (DataError, InputError) as error:
             raise type(error)(f"{self.name}: {error}") from error
         self.ready: deque[Block] = deque()
@@ -135,11 +135,7 @@ class FrontEnd:
     @property
     def delay(self) -> float:
         """Seconds between the end of a decision's steps and the newest sample that the resampler needs."""
-        return self._resampler.lookahead
-
-    def outputs(self, samples: int) -> int:
-        """The number of steps of a whole recording of ``samples`` samples."""
-        return self._resampler.outputs(samples)
+        return self.resampler.lookahead
 
     def add_mapped(
         self, mapped: NDArray[np.float64], arrived: float | None = None, *, came: bool = True
@@ -174,7 +170,7 @@ class FrontEnd:
         """
         if not self._stopped and self.received:
             self._take(len(self._waiting))
-            self._keep(self._resampler.finish())
+            self._keep(self.resampler.finish())
             while self._ahead.shape[1] >= self._next_cut(self._steps) - self._steps:
                 self._emit(self._index, self._quality.take, None)
         if self._notes:
@@ -226,7 +222,7 @@ class FrontEnd:
 
     def _needed(self, cut: int) -> int:
         """How many of the waiting samples the steps up to ``cut`` need."""
-        return max(0, self._resampler.needed(cut) - self._resampler.received)
+        return max(0, self.resampler.needed(cut) - self.resampler.received)
 
     def _next_cut(self, steps: int) -> int:
         cuts = [self._every] if self._reset is None else [self._every, self._reset]
@@ -240,7 +236,7 @@ class FrontEnd:
         x, came = self._drop(count)
         flags = self._quality.inspect(x, ~came, decisions)
         if count:
-            self._keep(self._resampler.process(self._gaps.fill(x)))
+            self._keep(self.resampler.process(self._gaps.fill(x)))
         return flags
 
     def _drop(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -275,7 +271,7 @@ class FrontEnd:
 
     def _time(self) -> float:
         """Seconds of the record up to the end of the steps so far."""
-        resampler = self._resampler
+        resampler = self.resampler
         return (self._origin + self._steps * resampler.down / resampler.up) / self.rate
 
     def _events_until(self, index: int) -> tuple[Event, ...]:
@@ -292,7 +288,7 @@ class FrontEnd:
         self._restarted = True
         self._origin, self._steps = self._index, 0
         self._gaps.start_over()
-        self._resampler.reset()
+        self.resampler.reset()
         self._note(self._index, "restart", {})
 
     def _stop(self, at: int) -> None:
@@ -329,7 +325,7 @@ class FrontEnd:
             notes=tuple(self._notes),
             quality=self._quality.save(),
             gaps=self._gaps.save(),
-            resampler=self._resampler.save(),
+            resampler=self.resampler.save(),
             # The time of arrival has no meaning after a restart of the process.
             ready=tuple(replace(block, arrived=None) for block in self.ready),
         )
@@ -339,7 +335,7 @@ class FrontEnd:
         self._check(saved, ended)
         self._quality.load(saved.quality)
         self._gaps.load(saved.gaps)
-        self._resampler.load(saved.resampler)
+        self.resampler.load(saved.resampler)
         self._waiting, self._came = saved.waiting.copy(), saved.came.copy()
         self._ahead = saved.ahead.copy()
         self._index, self._origin, self._steps = saved.counts

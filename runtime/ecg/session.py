@@ -12,6 +12,7 @@ from typing import Any
 from multires_edge.base.errors import OutputError, StateError
 from multires_edge.format.fields import FieldError, Name, Natural, plain, read_fields
 from multires_edge.runtime.ecg.decision import Decision, Event
+from multires_edge.runtime.ecg.frontend import FrontEnd
 from multires_edge.runtime.ecg.output import Output
 from multires_edge.runtime.ecg.sources.protocol import Missing, Samples, Source
 from multires_edge.runtime.ecg.state_file import StateFile
@@ -39,8 +40,8 @@ class SessionState:
 class _Feed:
     """A source, its row of the streams, and its clock in a run."""
 
-    def __init__(self, source: Source, row: int, streams: EcgStreams) -> None:
-        self.source, self.row, self._streams = source, row, streams
+    def __init__(self, source: Source, row: int, front: FrontEnd) -> None:
+        self.source, self.row, self._front = source, row, front
         self.name, self.rate = source.signal.name, source.signal.rate
         self.finished = False
         # Samples that are part of the loaded state, and the time at which the first sample was played.
@@ -48,27 +49,22 @@ class _Feed:
         self._heard, self._stalled = time.monotonic(), False
 
     @property
-    def received(self) -> int:
-        """The number of samples so far."""
-        return self._streams.received(self.row)
-
-    @property
     def awaited(self) -> int:
         """How many more samples the next decision needs, at least one."""
-        return max(1, self._streams.awaited(self.row))
+        return max(1, self._front.awaited)
 
     @property
     def seconds(self) -> float:
         """Seconds of record that the run has read."""
-        return (self.received - self._already) / self.rate
+        return (self._front.received - self._already) / self.rate
 
     def begin(self, now: float) -> None:
-        self._already = self.received
+        self._already = self._front.received
         self._began = now - self._already / self.rate
 
     def due(self, more: int = 0) -> float:
         """The time at which the last sample so far, or a later one, is played."""
-        return self._began + (self.received + more) / self.rate
+        return self._began + (self._front.received + more) / self.rate
 
     def wanted(self, now: float, *, realtime: bool) -> int:
         """The number of samples to read now."""
@@ -76,11 +72,11 @@ class _Feed:
             # No further than the next decision, so that its timing is that of its last sample.
             return self.awaited
         count = round(_CHUNK_SECONDS * self.rate)
-        return min(count, int((now - self._began) * self.rate) - self.received) if realtime else count
+        return min(count, int((now - self._began) * self.rate) - self._front.received) if realtime else count
 
     def watch(self, now: float, *, heard: bool) -> list[Item]:
         """Report at once that a live source became silent, or sends samples again."""
-        at = self.received / self.rate
+        at = self._front.received / self.rate
         if heard:
             self._heard = now
             if self._stalled:
@@ -100,7 +96,10 @@ class Session:
 
     def __init__(self, streams: EcgStreams, sources: Sequence[Source], *, realtime: bool = False) -> None:
         self.streams, self.sources = streams, list(sources)
-        self._feeds = [_Feed(source, row, streams) for row, source in enumerate(sources)]
+        self._feeds = [
+            _Feed(source, row, front)
+            for row, (source, front) in enumerate(zip(sources, streams.fronts, strict=True))
+        ]
         self._realtime = realtime
         # Whether the run follows a clock.
         self.paced = realtime or any(source.live for source in sources)

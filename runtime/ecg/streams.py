@@ -17,7 +17,6 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
 from multires_edge.runtime.ecg.frontend import Block, FrontEnd, FrontEndState
 from multires_edge.runtime.ecg.gaps import GapPolicy
-from multires_edge.runtime.ecg.leads import LeadMap
 from multires_edge.runtime.ecg.networks import Networks, NetworksState
 from multires_edge.runtime.ecg.settings import Pool, StreamOptions, parse_duration, whole_steps
 from multires_edge.runtime.ecg.sources.protocol import SignalSpec
@@ -49,7 +48,8 @@ class EcgStreams:
     samples of every source that has not ended. The decisions and their order then depend on the samples
     alone. Otherwise each source has its own stream and never waits for another: for live sources.
 
-    ``options`` or keyword arguments are those of :class:`StreamOptions`. Use one thread at a time.
+    ``options`` or keyword arguments are those of :class:`StreamOptions`. ``fronts`` are the front ends of the
+    sources. Use one thread at a time.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class EcgStreams:
         self.labels = bundle.class_names
         every = whole_steps(parse_duration(options.every, "every"), rate, "every")
         gap = GapPolicy.parse(options.gap)
-        self._fronts = [
+        self.fronts = [
             FrontEnd(
                 source, preprocessing, every=every, reset=self._pool.reset, gap=gap,
                 allow_missing=options.allow_missing, rename=options.rename,
@@ -91,7 +91,7 @@ class EcgStreams:
         self._on_samples = on_samples
 
     def _open_networks(self, bundle: Bundle, options: StreamOptions) -> Networks:
-        batches = [len(self._fronts)] if self._lockstep else [1] * len(self._fronts)
+        batches = [len(self.fronts)] if self._lockstep else [1] * len(self.fronts)
         backend, precision, pool = options.backend, options.precision, self._pool.pool
         try:
             return Networks(
@@ -101,24 +101,6 @@ class EcgStreams:
             if options.pool is not None:
                 raise
             raise BackendError(f"{error}; pool bundle takes the graph's as it is") from error
-
-    @property
-    def delay(self) -> list[float]:
-        """The delay of each source's decisions by its resampler, in seconds."""
-        return [front.delay for front in self._fronts]
-
-    @property
-    def leads(self) -> list[LeadMap]:
-        """The lead map of each source."""
-        return [front.leads for front in self._fronts]
-
-    def received(self, row: int) -> int:
-        """The number of samples of a source so far, missing ones included."""
-        return self._fronts[row].received
-
-    def awaited(self, row: int) -> int:
-        """How many more samples the next decision of a source needs."""
-        return self._fronts[row].awaited
 
     def feed(self, row: int, samples: NDArray[Any], arrived: float | None = None) -> None:
         """Take samples (n, leads) of a source, for any n, NaN without a value.
@@ -155,14 +137,14 @@ class EcgStreams:
     def reopen(self, row: int) -> None:
         """Continue a source that had ended. It starts over with the next sample."""
         self._ended[row] = False
-        self._fronts[row].reopen()
+        self.fronts[row].reopen()
 
     def pump(self) -> list[Decision | Event]:
         """The decisions and events that are due with the samples so far, in order."""
         out: list[Decision | Event] = []
         while rows := self._rows_to_go():
             count = self._blocks_together(rows)
-            runs = {row: [self._fronts[row].ready.popleft() for _ in range(count)] for row in rows}
+            runs = {row: [self.fronts[row].ready.popleft() for _ in range(count)] for row in rows}
             logits = self._run({row: run for row, run in runs.items() if run[0].x is not None})
             for i in range(count):
                 for row, run in runs.items():
@@ -172,15 +154,15 @@ class EcgStreams:
         return out
 
     def _open_front(self, row: int) -> FrontEnd:
-        if not 0 <= row < len(self._fronts):
-            raise InputError(f"row is {row}, expected 0 to {len(self._fronts) - 1}")
+        if not 0 <= row < len(self.fronts):
+            raise InputError(f"row is {row}, expected 0 to {len(self.fronts) - 1}")
         if self._ended[row]:
-            raise StateError(f"{self._fronts[row].name} has ended; make a new stream for further samples")
-        return self._fronts[row]
+            raise StateError(f"{self.fronts[row].name} has ended; make a new stream for further samples")
+        return self.fronts[row]
 
     def _rows_to_go(self) -> list[int]:
         """The rows whose first blocks go into one call of the network."""
-        waiting = [front.ready for front in self._fronts]
+        waiting = [front.ready for front in self.fronts]
         rows = [row for row, blocks in enumerate(waiting) if blocks]
         if not rows or not self._lockstep:
             return rows
@@ -193,11 +175,11 @@ class EcgStreams:
 
     def _blocks_together(self, rows: Sequence[int]) -> int:
         """How many consecutive blocks of each row give the same results as one long block."""
-        others = [row for row in range(len(self._fronts)) if row not in rows]
-        if self._lockstep and any(self._fronts[row].ready or not self._ended[row] for row in others):
+        others = [row for row in range(len(self.fronts)) if row not in rows]
+        if self._lockstep and any(self.fronts[row].ready or not self._ended[row] for row in others):
             return 1  # which rows wait has to be decided again after each block
         count = steps = 0
-        for blocks in zip(*(self._fronts[row].ready for row in rows), strict=False):
+        for blocks in zip(*(self.fronts[row].ready for row in rows), strict=False):
             lengths = {block.length for block in blocks}
             steps += max(lengths)
             if count and (
@@ -213,13 +195,13 @@ class EcgStreams:
         if not runs:
             return {}
         # A source that has ended may still have blocks, of another length than these.
-        ended = zip(self._ended, self._fronts, strict=True)
+        ended = zip(self._ended, self.fronts, strict=True)
         return self._networks.run(
             runs, [row for row, (over, front) in enumerate(ended) if over and not front.ready]
         )
 
     def _decide(self, row: int, block: Block, logits: NDArray[np.float32]) -> list[Decision | Event]:
-        front = self._fronts[row]
+        front = self.fronts[row]
         chances = self._probabilities(logits.astype(np.float64)).tolist()
         probabilities = dict(zip(self.labels, chances, strict=True))
         timing = None
@@ -242,7 +224,7 @@ class EcgStreams:
         """Everything that the next decisions depend on."""
         return StreamsState(
             networks=self._networks.save(),
-            fronts=tuple(front.save() for front in self._fronts),
+            fronts=tuple(front.save() for front in self.fronts),
             alarms=tuple(alarms.save() for alarms in self._alarms),
             ended=tuple(self._ended),
         )
@@ -250,10 +232,10 @@ class EcgStreams:
     def load(self, saved: StreamsState) -> None:
         """Continue from :meth:`save` of streams made with the same arguments. Raises StateError."""
         counts = {len(saved.fronts), len(saved.alarms), len(saved.ended)}
-        if counts != {len(self._fronts)}:
-            raise StateError(f"the state has {len(saved.fronts)} sources, expected {len(self._fronts)}")
+        if counts != {len(self.fronts)}:
+            raise StateError(f"the state has {len(saved.fronts)} sources, expected {len(self.fronts)}")
         self._networks.load(saved.networks)
-        for front, state, ended in zip(self._fronts, saved.fronts, saved.ended, strict=True):
+        for front, state, ended in zip(self.fronts, saved.fronts, saved.ended, strict=True):
             front.load(state, ended=ended)
         for alarms, on in zip(self._alarms, saved.alarms, strict=True):
             alarms.load(on)
@@ -300,7 +282,7 @@ class EcgStream:
     @property
     def delay(self) -> float:
         """The delay of decisions by the resampler, in seconds."""
-        return self._streams.delay[0]
+        return self._streams.fronts[0].delay
 
     def feed(self, samples: NDArray[Any], arrived: float | None = None) -> list[Decision]:
         """Take samples (n, leads), for any n; returns the decisions that they complete."""

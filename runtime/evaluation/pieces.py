@@ -51,7 +51,7 @@ class RecordPieces:
         lengths = []
         for recording in recordings:
             try:
-                total = self._front(recording).outputs(recording.length)
+                total = self._front(recording).resampler.outputs(recording.length)
             except InputError as error:
                 raise DataError(str(error)) from error
             if not total:

@@ -254,7 +254,7 @@ def test_recordings_at_their_own_speed(
         for item in items:
             # The resampler's delay, and what a round of the loop takes: no tick on top.
             assert item.time < now + 1e-9 or session.done
-            assert now - item.time < streams.delay[0] + 1 / 250 + 0.002
+            assert now - item.time < streams.fronts[0].delay + 1 / 250 + 0.002
         now += 0.001
         if now > 20:
             session.stop()
