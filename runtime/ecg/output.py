@@ -6,10 +6,10 @@ import contextlib
 import os
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from multires_edge.base.errors import OutputError, StateError
 from multires_edge.base.files import disk_errors
@@ -20,20 +20,22 @@ _GO_ON = "free some space and start again, which continues from the state file"
 _FAREWELL = 2.0  # seconds that a slow reader gets at the end
 
 
-class Output(Protocol):
+class Output(ABC):
     """Takes lines without line ends."""
 
+    @abstractmethod
     def write(self, lines: list[str]) -> None:
         """Write lines. Raises OutputError if they cannot be written, BrokenPipeError if the reader left."""
 
     def checkpoint(self) -> int | None:
         """Sync to the disk. Returns the bytes so far, or None if lines cannot be taken back."""
+        return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027, an output without a buffer has no remaining lines
         """Write the remaining lines."""
 
 
-class FileOutput:
+class FileOutput(Output):
     """A file, continued at ``offset``: lines after the last checkpoint of the process before are cut off."""
 
     def __init__(self, path: Path, offset: int | None) -> None:
@@ -73,7 +75,7 @@ def discard_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class StandardOutput:
+class StandardOutput(Output):
     """Standard output. Writing waits for the reader."""
 
     def write(self, lines: list[str]) -> None:
@@ -90,14 +92,8 @@ class StandardOutput:
             discard_standard_output()
             raise OutputError(f"standard output cannot be written ({error.strerror or error})") from error
 
-    def checkpoint(self) -> None:
-        return None
 
-    def close(self) -> None:
-        pass
-
-
-class BackgroundOutput:
+class BackgroundOutput(Output):
     """Writes to another output in a thread, so that live sources never wait for a slow reader.
 
     If the queue is full, the oldest lines are dropped. ``dropped`` is called with their number, and returns
@@ -131,9 +127,6 @@ class BackgroundOutput:
                 self._lines.popleft()
                 self._dropped += 1
             self._changed.notify()
-
-    def checkpoint(self) -> int | None:
-        return None
 
     def close(self) -> None:
         with self._changed:

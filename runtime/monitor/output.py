@@ -8,7 +8,7 @@ from multires_edge.runtime.monitor.hub import Hub
 from multires_edge.runtime.monitor.server import MonitorServer
 
 
-class PageOutput:
+class PageOutput(Output):
     """An output that shows every line on the page, after ``inner`` (if any) has written it."""
 
     def __init__(self, inner: Output | None, server: MonitorServer, hub: Hub, session: Session) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from multires_edge.base.errors import OutputError, StateError
-from multires_edge.runtime.ecg.output import BackgroundOutput, FileOutput
+from multires_edge.runtime.ecg.output import BackgroundOutput, FileOutput, Output
 
 
 def test_a_file_goes_on_where_it_was_good(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_full_disk() -> None:
     output.close()
 
 
-class Reader:
+class Reader(Output):
     """A reader that takes one batch, and the next only when it is let."""
 
     def __init__(self) -> None:
@@ -55,12 +55,6 @@ class Reader:
         self.reading.set()
         assert self.go_on.wait(10)
         self.lines += lines
-
-    def checkpoint(self) -> None:
-        return None
-
-    def close(self) -> None:
-        pass
 
 
 def test_a_slow_reader_loses_the_oldest_and_is_told() -> None:
