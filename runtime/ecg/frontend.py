@@ -92,9 +92,7 @@ class FrontEnd:
     ) -> None:
         self.name = signal.name
         try:
-            self.leads = LeadMap(
-                signal.leads, signal.unit, preprocessing, allow_missing=allow_missing, rename=rename
-            )
+            self.leads = LeadMap(signal, preprocessing, allow_missing=allow_missing, rename=rename)
             check_rate(signal.rate)
             self.rate = float(signal.rate)
             channels = len(self.leads.channels)
@@ -107,9 +105,8 @@ class FrontEnd:
         self._tick: int = max(1, round(every / preprocessing.sampling_rate * self.rate))
         missing = self.leads.missing
         self._quality = Quality(self.rate, self.leads.channels, missing, volts_per(preprocessing.unit))
-        mean = np.broadcast_to(np.asarray(preprocessing.mean, np.float64), channels)
         present = [i for i, channel in enumerate(self.leads.channels) if channel not in missing]
-        self._gaps = Gaps(gap or GapPolicy(), self.rate, mean, present)
+        self._gaps = Gaps(gap or GapPolicy(), self.rate, self.leads.mean, present)
         self._ahead: NDArray[np.float32] = np.empty((channels, 0), np.float32)
         self._waiting: NDArray[np.float64] = np.empty((0, channels))
         self._came: NDArray[np.bool_] = np.empty(0, bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.card import VOLTS, Preprocessing
+from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 
 # The limb leads of Einthoven and Goldberger are differences and means of the same three electrodes. Two of
 # them therefore give the other four exactly: III = II - I, and so on.
@@ -33,6 +34,11 @@ def plain_name(name: str) -> str:
     return plain
 
 
+def is_voltage(unit: str) -> bool:
+    """Whether :func:`volts_per` knows a unit."""
+    return unit.strip().casefold() in _UNITS
+
+
 def volts_per(unit: Any, what: str = "the unit") -> float:
     """Volts of one ``unit``: V, mV or uV, in any case. Raises DataError."""
     volts = _UNITS.get(unit.strip().casefold()) if isinstance(unit, str) else None
@@ -44,26 +50,26 @@ def volts_per(unit: Any, what: str = "the unit") -> float:
 class LeadMap:
     """Selects the card's channels from the leads of a source.
 
-    ``unit`` is one unit for all leads, or one per lead. ``rename`` maps a channel to the name of the source's
-    lead. Missing limb leads are derived from I and II. Any other missing lead is a DataError; with
-    ``allow_missing`` the channel stays at the card's mean, which the network sees as zero.
+    ``rename`` maps a channel to the name of the source's lead. Missing limb leads are derived from I and II.
+    Any other missing lead is a DataError; with ``allow_missing`` the channel stays at the card's ``mean``
+    (channels,), which the network sees as zero.
     """
 
     def __init__(
         self,
-        leads: Sequence[str],
-        unit: str | Sequence[str],
+        signal: SignalSpec,
         preprocessing: Preprocessing,
         *,
         allow_missing: bool = False,
         rename: Mapping[str, str] | None = None,
     ) -> None:
-        self.leads = [str(lead) for lead in leads]
+        self.leads = [str(lead) for lead in signal.leads]
         self.channels: list[str] = list(preprocessing.channels)
+        unit, count = signal.unit, len(self.leads)
         one = isinstance(unit, str) or not hasattr(unit, "__iter__")
-        units: list[Any] = [unit] * len(leads) if one else list(unit)  # checked when their leads are used
-        if len(units) != len(leads):
-            raise InputError(f"{len(units)} units for {len(leads)} leads, expected one unit, or one per lead")
+        units: list[Any] = [unit] * count if one else list(unit)  # checked when their leads are used
+        if len(units) != count:
+            raise InputError(f"{len(units)} units for {count} leads, expected one unit, or one per lead")
         places = {plain_name(lead): i for i, lead in enumerate(self.leads)}
         self._sources: list[list[tuple[int, float]]] = []
         self.derived: list[str] = []
@@ -107,16 +113,15 @@ class LeadMap:
                 f"the source has {', '.join(self.leads)}, the card {', '.join(self.channels)}: no lead is in "
                 "both; rename one (--lead CHANNEL=LEAD)"
             )
-        self._means: NDArray[np.float64] = np.broadcast_to(
-            np.asarray(preprocessing.mean, np.float64), len(self.channels)
-        )
+        mean = np.asarray(preprocessing.mean, np.float64)
+        self.mean: NDArray[np.float64] = np.broadcast_to(mean, len(self.channels))
 
     def __call__(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """Convert samples (n, leads) to (n, channels) float64 in the card's unit, NaN without a value."""
         mapped = np.empty((len(samples), len(self.channels)))
         for i, parts in enumerate(self._sources):
             if not parts:
-                mapped[:, i] = self._means[i]
+                mapped[:, i] = self.mean[i]
                 continue
             (lead, weight), *others = parts
             mapped[:, i] = samples[:, lead] * weight

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import DataError, StateError, require_extra
 from multires_edge.format.arrays import read_arrays
 from multires_edge.format.fields import Natural
-from multires_edge.runtime.ecg.leads import volts_per
+from multires_edge.runtime.ecg.leads import is_voltage
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, SignalSpec, Source
 
 # Samples per read: opening the file for each decision would take longer than the decision.
@@ -161,7 +161,7 @@ def open_edf(path: Path) -> Record:
         continuous = edf.is_continuous
     if not continuous:
         raise DataError(f"{path}: is discontinuous (EDF+D), expected EDF+C; convert it")
-    signals = [signal for signal in edf.signals if _in_volts(signal.physical_dimension)]
+    signals = [signal for signal in edf.signals if is_voltage(signal.physical_dimension)]
     signals = [each for each in signals if each.sampling_frequency == signals[0].sampling_frequency]
     if not signals:
         raise DataError(f"{path}: has no signal in uV, mV or V")
@@ -213,13 +213,6 @@ def _refused(what: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _in_volts(unit: str) -> bool:
-    try:
-        return volts_per(unit) > 0
-    except DataError:
-        return False
 
 
 def segments_of(header: Path) -> list[str]:
