@@ -63,18 +63,6 @@ class FilePath(click.Path):
         return self._metavar
 
 
-class BundlePath(click.Path):
-    """The folder of a bundle. `open_bundle` checks it."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        return [CompletionItem(incomplete, type="dir")]
-
-
 class Number(click.IntRange):
     """A whole number."""
 
@@ -190,7 +178,12 @@ WHOLE_SEQUENCE_BACKEND = Name("backend", _whole_sequence_backends, metavar=None)
 PART_LIST = Names("part", _parts)
 GRAPH_LIST = Names("graph", lambda: ("full", "step", "taps"))
 
-bundle_argument = click.argument("bundle", type=BundlePath())
+# `open_bundle` checks it.
+bundle_argument = click.argument(
+    "bundle",
+    type=FilePath("BUNDLE"),
+    shell_complete=lambda context, argument, incomplete: [CompletionItem(incomplete, type="dir")],
+)
 checkpoint_argument = click.argument("checkpoint", type=FilePath("CHECKPOINT"))
 
 
