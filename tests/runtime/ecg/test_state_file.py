@@ -20,9 +20,12 @@ class Crash(BaseException):
     """The power goes."""
 
 
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        st.none() | st.booleans() | st.integers() | FINITE | st.text(),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(min_size=1).filter(str.isprintable), inner),
         max_leaves=10,
     )
