@@ -9,15 +9,29 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import CardError
+from multires_edge.base.errors import CardError, DataError
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import ABSENT, Above, Between, FieldError, Line, Text, read_fields, read_json
 
 # The micro sign and the Greek letter mu look alike, and files have both.
 VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "\u00b5V": 1e-6, "\u03bcV": 1e-6}
+_UNITS = {unit.casefold(): volts for unit, volts in VOLTS.items()}
 
 Mean = Annotated[float, Between(-1e30, 1e30)]
 Positive = Annotated[float, Above(0), Between(0, 1e30)]
+
+
+def is_voltage(unit: str) -> bool:
+    """Whether :func:`volts_per` knows a unit."""
+    return unit.strip().casefold() in _UNITS
+
+
+def volts_per(unit: Any, what: str = "the unit") -> float:
+    """Volts of one ``unit``: V, mV or uV, in any case. Raises DataError."""
+    volts = _UNITS.get(unit.strip().casefold()) if isinstance(unit, str) else None
+    if volts is None:
+        raise DataError(f"{what} is {unit!r}, expected uV, mV or V")
+    return volts
 
 
 @dataclass(frozen=True)

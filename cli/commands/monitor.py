@@ -97,7 +97,7 @@ def monitor(
 
 def _hub(session: Session, names: tuple[str, ...]) -> tuple[Hub, float]:
     """The hub of the session, and the factor from its unit to mV."""
-    from multires_edge.runtime.ecg.leads import volts_per
+    from multires_edge.format.card import volts_per
     from multires_edge.runtime.ecg.settings import parse_duration
     from multires_edge.runtime.monitor.hub import Hub
     from multires_edge.runtime.monitor.patient import Identity

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError, StateError
 from multires_edge.format.arrays import Array
-from multires_edge.format.card import Preprocessing
+from multires_edge.format.card import Preprocessing, volts_per
 from multires_edge.format.fields import Natural
 from multires_edge.runtime.ecg.decision import Event
 from multires_edge.runtime.ecg.gaps import GapPolicy, Gaps, GapsState
-from multires_edge.runtime.ecg.leads import LeadMap, volts_per
+from multires_edge.runtime.ecg.leads import LeadMap
 from multires_edge.runtime.ecg.quality import Flags, Quality, QualityState
 from multires_edge.runtime.ecg.resample import Resampler, ResamplerState, check_rate
 from multires_edge.runtime.ecg.sources.protocol import SignalSpec

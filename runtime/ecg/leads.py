@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
-from multires_edge.format.card import VOLTS, Preprocessing
+from multires_edge.format.card import Preprocessing, volts_per
 from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 
 # The limb leads of Einthoven and Goldberger are differences and means of the same three electrodes. Two of
@@ -21,7 +21,6 @@ _DERIVED = {
     "avf": (("ii", 1.0), ("i", -0.5)),
 }
 _PREFIXES = ("ecg ", "ekg ", "lead ")
-_UNITS = {unit.casefold(): volts for unit, volts in VOLTS.items()}
 # More than any potential on the skin: a sentinel for "no value", or a wrong unit.
 _LARGEST_VOLTS = 1.0
 
@@ -32,19 +31,6 @@ def plain_name(name: str) -> str:
     for prefix in _PREFIXES:
         plain = plain.removeprefix(prefix)
     return plain
-
-
-def is_voltage(unit: str) -> bool:
-    """Whether :func:`volts_per` knows a unit."""
-    return unit.strip().casefold() in _UNITS
-
-
-def volts_per(unit: Any, what: str = "the unit") -> float:
-    """Volts of one ``unit``: V, mV or uV, in any case. Raises DataError."""
-    volts = _UNITS.get(unit.strip().casefold()) if isinstance(unit, str) else None
-    if volts is None:
-        raise DataError(f"{what} is {unit!r}, expected uV, mV or V")
-    return volts
 
 
 class LeadMap:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, StateError, require_extra
 from multires_edge.format.arrays import read_arrays
+from multires_edge.format.card import is_voltage
 from multires_edge.format.fields import Natural
-from multires_edge.runtime.ecg.leads import is_voltage
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, SignalSpec, Source
 
 # Samples per read: opening the file for each decision would take longer than the decision.
