@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from multires_edge.base.errors import MultiresError
+from multires_edge.base.errors import BackendError, MultiresError
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     GRAPH_LIST,
@@ -81,24 +82,25 @@ def build(
         ]
         for kind, name in graphs:  # before anything is built
             builder.plan(opened, kind, name, **shapes)
-        failure: MultiresError | None = None
-        try:
-            for kind, name in graphs:
-                built.append(
-                    builder.build(
-                        opened,
-                        kind,
-                        name,
-                        **shapes,
-                        progress=lambda what, of=(kind, name): progress(f"{' '.join(of)}: {what}"),  # type: ignore[misc]
-                    )
-                )
-        except MultiresError as error:
-            failure = error
-    if built or failure is None:  # engines built before a failure stay
+        failures: list[MultiresError] = []
+        for kind, name in graphs:
+            show = partial(_show, progress, f"{kind} {name}")
+            try:
+                built.append(builder.build(opened, kind, name, **shapes, progress=show))
+            except MultiresError as error:
+                failures.append(error)
+                if not isinstance(
+                    error, BackendError
+                ):  # of the disk; other graphs may need less of the device
+                    break
+    if built or not failures:
         _print(bundle, built, as_json)
-    if failure is not None:
-        raise failure
+    if failures:
+        raise failures[0] if len(failures) == 1 else BackendError("; ".join(map(str, failures)))
+
+
+def _show(progress: Progress, graph: str, what: str) -> None:
+    progress(f"{graph}: {what}")
 
 
 def _print(bundle: Path, built: list[Built], as_json: bool) -> None:

@@ -109,9 +109,9 @@ class Builder:
         )
 
     def kinds(self, manifest: Manifest) -> list[str]:
-        """The kinds of graphs of a bundle that the target builds engines of."""
+        """The kinds of graphs of a bundle that the target builds engines of, the most demanding last."""
         graphs = manifest.in_form(self.form(manifest)).graphs
-        wanted = ("full", "step", "taps") if self.target.taps_graph else ("full", "step")
+        wanted = ("taps", "step", "full") if self.target.taps_graph else ("step", "full")
         return [kind for kind in wanted if kind in graphs]
 
     def plan(

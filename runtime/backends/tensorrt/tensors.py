@@ -48,7 +48,8 @@ def check_shape(engine: Engine, tensor: str, shape: tuple[int, ...]) -> None:
             what = "time" if axis else "batch"
             built = str(least) if least == most else f"{least} to {most}"
             raise InputError(
-                f"{what} is {size}, but {engine.name} was built for {built}: build it again with --{what}"
+                f"{what} is {size}, but {engine.name} was built for {built}: build it again with "
+                f"--{what} {size}"
             )
 
 

@@ -53,7 +53,7 @@ class TestBuild:
         ("arguments", "message"),
         [
             (["--graph", "stp"], "unknown graph 'stp', expected one of full, step"),
-            (["--precision", "fp16"], "no full graph in 'fp16'; it has: fp32"),
+            (["--precision", "fp16"], "no step graph in 'fp16'; it has: fp32"),
             (["--batch", "4:1:8"], "1 <= MIN <= OPT <= MAX"),
             (["--time", "1:2:3"], "give --graph full"),
             (["--graph", "step", "--time", "1:2:3"], "takes one step at a time"),
@@ -69,9 +69,7 @@ class TestBuild:
         assert message in result.stderr and len(result.stderr.splitlines()) <= 2
         assert not (bundle / "engines").exists()
 
-    def test_what_was_built_before_a_failure_is_said(
-        self, bundle: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_failure_stops_no_other_graph(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from multires_edge.runtime.engine_builder.build import Builder
 
         made = Builder.build
