@@ -89,10 +89,8 @@ def build(
                 built.append(builder.build(opened, kind, name, **shapes, progress=show))
             except MultiresError as error:
                 failures.append(error)
-                if not isinstance(
-                    error, BackendError
-                ):  # of the disk; other graphs may need less of the device
-                    break
+                if not isinstance(error, BackendError):
+                    break  # a full disk; other graphs may need less of the device, but not of the disk
     if built or not failures:
         _print(bundle, built, as_json)
     if failures:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.format.arrays import holds_good_values
-from multires_edge.format.specs import GraphSpec, RingBank, StateSpec, concrete
+from multires_edge.format.specs import GraphSpec, RingBank, RingSpec, StateSpec, concrete
 from multires_edge.runtime.backends.protocol import Outcome
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
 from multires_edge.runtime.backends.tensorrt.tensors import check_shape, check_tensors, expected_tensors
@@ -79,7 +79,7 @@ class TensorRtStepper:
             addresses[state.spec.input] = state.addresses[turn]
             addresses[state.spec.output] = state.addresses[1 - turn]
         for bank in self._banks:
-            addresses |= {bank.spec.taps: bank.taps, bank.spec.pushes: bank.pushes}
+            addresses |= {bank.spec.taps: bank.gather.rows, bank.spec.pushes: bank.push.rows}
         context = engine.context()
         for name, tensor in expected_tensors(spec).items():
             shape = tuple(self._batch if size < 0 else size for size in tensor.shape)
@@ -100,10 +100,10 @@ class TensorRtStepper:
         """Queue a step from the sample on the device to the result on the device."""
         position, following = (self._states[_CLOCK].addresses[t] for t in (turn, 1 - turn))
         for bank in self._banks:
-            self._device.gather_taps(bank.gather(position))
+            self._device.gather_taps(replace(bank.gather, position=position))
         self._contexts[turn].enqueue()
         for i, bank in enumerate(self._banks):
-            self._device.push_rows(bank.push(position), following if i == 0 else 0)
+            self._device.push_rows(replace(bank.push, position=position), following if i == 0 else 0)
 
     def _queue_whole(self, turn: int) -> None:
         """Queue a step from host to host."""
@@ -179,50 +179,32 @@ class _State:
 
 @dataclass(frozen=True)
 class _Bank:
-    """Rings of a taps graph that are read and written together, and their dense rows."""
+    """Rings of a taps graph that are read and written together. The moves take the position of each step."""
 
     spec: RingBank
-    batch: int
-    taps: int
-    pushes: int
-    reads: int
-    writes: int
+    gather: RingMove
+    push: RingMove
 
     @classmethod
     def place(cls, device: Device, spec: RingBank, states: dict[str, _State], batch: int) -> _Bank:
-        def table(delays: Callable[[tuple[int, ...]], Sequence[int]]) -> int:
+        row_bytes = spec.width * np.dtype(spec.dtype).itemsize
+
+        def move(delays: Callable[[RingSpec], Sequence[int]]) -> RingMove:
             accesses = np.array(
                 [
                     (states[ring.state].addresses[0], ring.slots, delay)
                     for ring in spec.rings
-                    for delay in delays(ring.delays)
+                    for delay in delays(ring)
                 ],
                 RING_ACCESS,
             )
-            address = device.allocate(accesses.nbytes)
-            device.upload(address, accesses)
+            table = device.allocate(accesses.nbytes)
+            device.upload(table, accesses)
             device.synchronize()
-            return address
+            rows = device.allocate(batch * len(accesses) * row_bytes)
+            return RingMove(table, len(accesses), 0, rows, batch, row_bytes)
 
-        row_bytes = spec.width * np.dtype(spec.dtype).itemsize
-        return cls(
-            spec,
-            batch,
-            taps=device.allocate(batch * spec.n_taps * row_bytes),
-            pushes=device.allocate(batch * len(spec.rings) * row_bytes),
-            reads=table(lambda delays: delays),
-            writes=table(lambda _: (0,)),
-        )
-
-    def gather(self, position: int) -> RingMove:
-        return self._move(self.reads, self.spec.n_taps, position, self.taps)
-
-    def push(self, position: int) -> RingMove:
-        return self._move(self.writes, len(self.spec.rings), position, self.pushes)
-
-    def _move(self, accesses: int, count: int, position: int, rows: int) -> RingMove:
-        row_bytes = self.spec.width * np.dtype(self.spec.dtype).itemsize
-        return RingMove(accesses, count, position, rows, self.batch, row_bytes)
+        return cls(spec, gather=move(lambda ring: ring.delays), push=move(lambda ring: (0,)))
 
 
 @dataclass(frozen=True)
