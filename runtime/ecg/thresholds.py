@@ -53,14 +53,10 @@ class Alarms:
         """The changes from the previous decision: ("onset" or "offset", label)."""
         changes = []
         for i, threshold in enumerate(self._thresholds):
-            p = probabilities[threshold.label]
-            if not self._on[i] and p >= threshold.on:
-                changes.append(("onset", threshold.label))
-            elif self._on[i] and p < threshold.off:
-                changes.append(("offset", threshold.label))
-            else:
-                continue
-            self._on[i] = not self._on[i]
+            on = probabilities[threshold.label] >= (threshold.off if self._on[i] else threshold.on)
+            if on != self._on[i]:
+                self._on[i] = on
+                changes.append(("onset" if on else "offset", threshold.label))
         return changes
 
     def save(self) -> AlarmsState:

@@ -88,17 +88,12 @@ class LineParser:
         self.signal = SignalSpec(leads, float(rate), unit, name)
         self._columns = len(leads) + (self._time is not None)
         self._timeline = Timeline(float(rate))
-        self._timed = self._time is not None
+        self.timed = self._time is not None  # whether lines have had times
         self._lines = self.header_lines
         self._bad = 0
         self._rows: list[list[float]] = []
         self._pieces: list[Piece] = []
         self._arrived: float | None = None
-
-    @property
-    def timed(self) -> bool:
-        """Whether lines have had times."""
-        return self._timed
 
     def parse(self, lines: list[bytes], arrived: float | None = None) -> list[Piece]:
         """Convert lines to pieces."""
@@ -154,7 +149,7 @@ class LineParser:
             raise ValueError(f"expected samples as rows of {self._columns} numbers")
         if time is not None:
             time = _seconds(time)
-            self._timed = True
+            self.timed = True
         return time, [[math.nan if value is None else float(value) for value in row] for row in rows]
 
     def _json_header(self, name: str, first: bytes) -> dict[str, Any]:
@@ -179,7 +174,7 @@ class LineParser:
         if self._bad == 1:  # consecutive bad lines are counted
             message = " ".join(reason.split())[:200]
             self._pieces.append(Note("bad_line", {"line": self._lines, "message": message}))
-        if not self._timed:
+        if not self.timed:
             self._pieces.append(Missing(1))
 
     def _end_of_bad(self, until: int) -> None:
@@ -194,10 +189,10 @@ class LineParser:
             self._rows = []
 
     def save(self) -> ParserState:
-        return ParserState(self._lines, self._bad, self._timed, self._timeline.save())
+        return ParserState(self._lines, self._bad, self.timed, self._timeline.save())
 
     def load(self, saved: ParserState) -> None:
-        self._lines, self._bad, self._timed = saved.lines, saved.bad, saved.timed
+        self._lines, self._bad, self.timed = saved.lines, saved.bad, saved.timed
         self._timeline.load(saved.timeline)
 
 
