@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from multires_edge.base.errors import OutputError
@@ -17,16 +17,21 @@ from multires_edge.base.errors import OutputError
 def check_file(final: Path, *, force: bool) -> None:
     """Make the checks of :func:`write_file` early. Raises OutputError."""
     with disk_errors(final):
-        try:
-            os.fsencode(final).decode("utf-8")
-        except UnicodeError:
-            raise OutputError(f"{str(final)!r}: is not UTF-8; choose another name") from None
-        if final.is_symlink() or (final.exists() and not final.is_file()):
-            raise OutputError(f"{final}: exists and is not a file; choose another name")
-        if final.exists() and not force:
-            raise OutputError(f"{final}: exists already; give --force to replace it, or choose another name")
+        check_name_free(final, Path.is_file, "a file", force=force)
         if not final.parent.is_dir():
             raise OutputError(f"{final.parent}: no such folder; create it or choose another")
+
+
+def check_name_free(final: Path, is_kind: Callable[[Path], bool], kind: str, *, force: bool) -> None:
+    """Raise OutputError if a name is not UTF-8, is of another kind, or exists and ``force`` is not given."""
+    try:
+        os.fsencode(final).decode("utf-8")
+    except UnicodeError:
+        raise OutputError(f"{str(final)!r}: is not UTF-8; choose another name") from None
+    if final.is_symlink() or (final.exists() and not is_kind(final)):
+        raise OutputError(f"{final}: exists and is not {kind}; choose another name")
+    if final.exists() and not force:
+        raise OutputError(f"{final}: exists already; give --force to replace it, or choose another name")
 
 
 def write_file(final: Path, content: bytes, *, force: bool) -> None:

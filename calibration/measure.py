@@ -24,10 +24,10 @@ from multires_edge.calibration.table import (
     network_digest,
 )
 from multires_edge.calibration.tensors import logical_tensors, observe
-from multires_edge.format.arrays import check_inputs
+from multires_edge.format.arrays import check_inputs, check_lengths
 from multires_edge.format.fields import printable
 from multires_edge.models.threads import one_thread
-from multires_edge.runtime.evaluation.dataset import Dataset, check_lengths
+from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.pieces import RecordPieces
 
 if TYPE_CHECKING:
@@ -109,23 +109,20 @@ def _check(dataset: Dataset, config: ModelConfig) -> None:
             return
         check_inputs(dataset.inputs, config)
         if dataset.lengths is not None:
-            check_lengths(dataset.lengths, dataset.inputs)
+            check_lengths(dataset.lengths, len(dataset), dataset.inputs.shape[-1])
     except InputError as error:
         raise DataError(f"{dataset.path}: {error}") from error
 
 
 def _warn_of_little(dataset: Dataset, ranges: dict[str, TensorRange]) -> None:
-    if len(dataset) < FEW_RECORDS:
-        warnings.warn(
-            f"{dataset.path}: has only {len(dataset)} records, at least {FEW_RECORDS} are advised",
-            stacklevel=4,
-        )
     name, least = min(ranges.items(), key=lambda item: item[1].count)
-    if least.count < FEW_VALUES:
-        warnings.warn(
-            f"{dataset.path}: {name} has only {least.count} values, at least {FEW_VALUES} are advised",
-            stacklevel=4,
-        )
+    for who, given, advised, what in (
+        ("", len(dataset), FEW_RECORDS, "records"),
+        (f"{name} ", least.count, FEW_VALUES, "values"),
+    ):
+        if given < advised:
+            message = f"{dataset.path}: {who}has only {given} {what}, at least {advised} are advised"
+            warnings.warn(message, stacklevel=4)
 
 
 def _describe(dataset: Dataset) -> DataUsed:

@@ -98,12 +98,10 @@ def export_bundle(
     >>> result.passed, str(result.manifest.pooling)
     (True, 'window:1000')
     """
-    started = time.perf_counter()
     checkpoint, options = Path(checkpoint), replace(options or ExportOptions(), **changes)
     final = output_folder(checkpoint, output)
     options.check(checkpoint, final, force=force)
-    manifest, proof, quantization = _export(checkpoint, final, options, force, progress)
-    result = ExportResult(final, manifest, proof, quantization, time.perf_counter() - started)
+    result = _export(checkpoint, final, options, force, progress)
     if not result.passed:
         raise ParityError(result)
     return result
@@ -112,7 +110,8 @@ def export_bundle(
 @one_thread()
 def _export(
     checkpoint: Path, final: Path, options: ExportOptions, force: bool, progress: Callable[[str], None]
-) -> tuple[Manifest, Proof, Quantization | None]:
+) -> ExportResult:
+    started = time.perf_counter()
     pooling = parse_pooling(options.pool)
     targets = targets_named(options.target)
     first, *further = (form.form_name for form in forms_of(targets))
@@ -166,7 +165,7 @@ def _export(
         # The manifest is the last file, because it has the digests of all others.
         manifest.files.update({name: sha256_of(folder / name) for name in names})
         _write_json(folder / FILE_NAME, manifest.to_json())
-    return manifest, proof, quantization
+    return ExportResult(final, manifest, proof, quantization, time.perf_counter() - started)
 
 
 def _write_precision(

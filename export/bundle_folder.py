@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from multires_edge.base.errors import BundleError, OutputError
-from multires_edge.base.files import disk_errors, flush_folder, umask
+from multires_edge.base.files import check_name_free, disk_errors, flush_folder, umask
 from multires_edge.format.manifest import FILE_NAME
 from multires_edge.format.reading import read_manifest
 
@@ -19,25 +19,12 @@ from multires_edge.format.reading import read_manifest
 def check_output(final: Path, *, force: bool) -> None:
     """Make the checks of :func:`atomic_folder` early. Raises OutputError."""
     with disk_errors(final):
-        _check_output(final, force=force)
-
-
-def _check_output(final: Path, *, force: bool) -> None:
-    try:
-        str(final).encode("utf-8")
-    except UnicodeEncodeError:
-        raise OutputError(f"{str(final)!r}: is not UTF-8; choose another name with -o") from None
-    if final.is_symlink() or (final.exists() and not final.is_dir()):
-        raise OutputError(f"{final}: exists and is not a folder; choose another with -o")
-    if final.is_dir():
-        if not force:
-            raise OutputError(f"{final}: exists already; give --force to replace it, or another with -o")
-        _check_replaceable(final)
-    for ancestor in final.absolute().parents:
-        if ancestor.exists():
-            if not ancestor.is_dir():
-                raise OutputError(f"{ancestor}: is not a folder; choose another place with -o")
-            break
+        check_name_free(final, Path.is_dir, "a folder", force=force)
+        if final.is_dir():
+            _check_replaceable(final)
+        nearest = next(ancestor for ancestor in final.absolute().parents if ancestor.exists())
+        if not nearest.is_dir():
+            raise OutputError(f"{nearest}: is not a folder; choose another place with -o")
 
 
 @contextlib.contextmanager

@@ -58,8 +58,7 @@ def noise(
     if config.encoder == "token":
         assert config.n_tokens is not None
         return random.integers(0, config.n_tokens, (rows, steps))
-    assert config.d_input is not None
-    return random.standard_normal((rows, config.d_input, steps), dtype=np.float32)
+    return random.standard_normal((rows, config.channels, steps), dtype=np.float32)
 
 
 @dataclass

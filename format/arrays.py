@@ -57,6 +57,18 @@ def check_inputs(
     return check_array(array, "x", np.dtype(np.float32), (rows, model.channels, steps))
 
 
+def check_lengths(lengths: Any, rows: int, steps: int) -> NDArray[np.int64]:
+    """Check the lengths (rows,) int64 of sequences, 1 to ``steps``. Raises InputError."""
+    check_array(lengths, "lengths", np.dtype(np.int64), (rows,))
+    if lengths.min() < 1 or lengths.max() > steps:
+        raise InputError(
+            f"lengths run from {lengths.min()} to {lengths.max()}, expected 1 to {steps}, the steps of the "
+            "sequences"
+        )
+    checked: NDArray[np.int64] = lengths
+    return checked
+
+
 @dataclass(frozen=True)
 class Array:
     """A rule of :mod:`multires_edge.format.fields` for arrays in saved states."""

@@ -105,12 +105,6 @@ class Card(About):
             takes = "tokens" if config.d_input is None else f"{config.d_input} inputs"
             raise CardError(f"preprocessing has {channels} channels for a network that takes {takes}")
 
-    def normalize(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """:meth:`Preprocessing.normalize`. Raises CardError without preprocessing."""
-        if self.preprocessing is None:
-            raise CardError("the card has no preprocessing, so samples cannot be normalized")
-        return self.preprocessing.normalize(samples)
-
 
 def read_card(path: str | Path, config: ModelConfig | None = None) -> Card:
     """Read a card and check it, against the network too if its ``config`` is given. Raises CardError."""

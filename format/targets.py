@@ -101,16 +101,15 @@ class Target:
 
     def to_json(self) -> dict[str, Any]:
         """The row as JSON values."""
-        entry = {
-            **asdict(self.form),
+        own = {key: value for key, value in asdict(self).items() if key != "forms"}
+        return {
             "name": self.name,
+            **asdict(self.form),
             "onnxruntime": dotted(self.onnxruntime),
-            **asdict(self),
+            **own,
             "versions": [dotted(version) for version in self.versions],
+            "forms": [form.form_name for form in self.forms],
         }
-        del entry["forms"]
-        entry["forms"] = [form.form_name for form in self.forms]
-        return entry
 
 
 def dotted(version: Version) -> str:

@@ -14,7 +14,7 @@ from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import CUMULATIVE, Pooling
 from multires_edge.models.multires import MultiresLayer
 from multires_edge.models.norms import NORM_MODULES
-from multires_edge.models.pooling import reference_of
+from multires_edge.models.pooling import POOLING_REFERENCES
 
 
 class MultiresNet(nn.Module):
@@ -32,8 +32,7 @@ class MultiresNet(nn.Module):
         d = config.d_model
         self.encoder: nn.Module
         if config.encoder == "linear":
-            assert config.d_input is not None
-            self.encoder = nn.Conv1d(config.d_input, d, 1)
+            self.encoder = nn.Conv1d(config.channels, d, 1)
         else:
             assert config.n_tokens is not None
             self.encoder = nn.Embedding(config.n_tokens, d)
@@ -70,7 +69,7 @@ class MultiresNet(nn.Module):
                 raise TypeError("lengths are for classification; this network is autoregressive")
             shifted = F.pad(x[..., :-1], (1, 0))
             return self._decode(self.features(shifted))
-        return self._classify(reference_of(pooling).whole(pooling, self.features(x), lengths))
+        return self._classify(POOLING_REFERENCES[type(pooling)].whole(pooling, self.features(x), lengths))
 
     def stepwise(self, x: Tensor, pooling: Pooling = CUMULATIVE) -> Tensor:
         """The outputs of a stream at every step: (batch, d_output, time).
@@ -80,7 +79,7 @@ class MultiresNet(nn.Module):
         features = self.features(x)
         if self.config.task == "autoregressive":
             return self._decode(features)
-        pooled = reference_of(pooling).stepwise(pooling, features)
+        pooled = POOLING_REFERENCES[type(pooling)].stepwise(pooling, features)
         return self._classify(pooled.transpose(1, 2)).transpose(1, 2)
 
     def _decode(self, features: Tensor) -> Tensor:

@@ -25,11 +25,6 @@ class PoolingReference:
     stepwise: Callable[[Any, Tensor], Tensor]
 
 
-def reference_of(pooling: Pooling) -> PoolingReference:
-    """The reference of a pooling's kind."""
-    return POOLING_REFERENCES[type(pooling)]
-
-
 def _mean(_: Pooling, features: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return features.mean(-1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import InputError, OverflowedError
-from multires_edge.format.arrays import all_finite, check_array
+from multires_edge.format.arrays import all_finite, check_array, check_lengths
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.protocol import Runner
 
@@ -37,23 +37,13 @@ class FullGraph:
         x = check_array(x, name, np.dtype(self._input.dtype), self._input.shape, self._n_tokens)
         feeds = {name: np.ascontiguousarray(x)}
         if self._takes_lengths:
-            feeds["lengths"] = self._check_lengths(lengths, x.shape[0], x.shape[-1])
+            rows, steps = x.shape[0], x.shape[-1]
+            feeds["lengths"] = (
+                np.full(rows, steps, np.int64) if lengths is None else check_lengths(lengths, rows, steps)
+            )
         elif lengths is not None:
             raise InputError("this bundle's full graph takes no lengths: export it with --lengths")
         y = self._runner.run(feeds)
         if not all_finite(y):
             raise OverflowedError(f"{name} is finite but so large that the output overflows; check its scale")
         return y
-
-    @staticmethod
-    def _check_lengths(lengths: Any, batch: int, time: int) -> NDArray[Any]:
-        if lengths is None:
-            return np.full(batch, time, np.int64)
-        check_array(lengths, "lengths", np.dtype(np.int64), (batch,))
-        if lengths.min() < 1 or lengths.max() > time:
-            raise InputError(
-                f"lengths run from {lengths.min()} to {lengths.max()}, expected 1 to {time}, the "
-                "steps of the sequences"
-            )
-        checked: NDArray[Any] = lengths
-        return checked

@@ -19,24 +19,17 @@ def targets(as_json: bool) -> None:
     `multires-edge build BUNDLE --target rtx` builds the engines of one target.
     """
     if as_json:
-        print_json(
-            {"format": "multires-targets", "version": 1, "targets": [_row(t) for t in TARGETS.values()]}
-        )
+        rows = [target.to_json() for target in TARGETS.values()]
+        print_json({"format": "multires-targets", "version": 1, "targets": rows})
         return
     head = ("target", "graphs", "queues", "taps", "built by", "compute capability", "precisions")
-    rows = [head, *(_cells(target) for target in TARGETS.values())]
-    print_table(rows)
+    print_table([head, *(_cells(target) for target in TARGETS.values())])
     for target in TARGETS.values():
         click.echo(f"\n{target.name}: {target.description}")
         for limit in target.limits:
             click.echo(f"  {limit}")
         for source in target.sources:
             click.echo(f"  source: {source}")
-
-
-def _row(target: Target) -> dict[str, object]:
-    entry = target.to_json()
-    return {"name": entry.pop("name"), **entry}
 
 
 def _cells(target: Target) -> tuple[str, ...]:

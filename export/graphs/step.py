@@ -84,8 +84,7 @@ def build_step_graph(
 def _declare_sample(graph: GraphBuilder, config: ModelConfig) -> str:
     if config.encoder == "token":
         return graph.input("tokens", np.int64, ["batch"], "this step's token number")
-    assert config.d_input is not None
-    return graph.input("x", np.float32, ["batch", config.d_input], "this step's normalised sample")
+    return graph.input("x", np.float32, ["batch", config.channels], "this step's normalised sample")
 
 
 def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
-from multires_edge.format.arrays import check_array, check_inputs, read_arrays
+from multires_edge.format.arrays import check_array, check_inputs, check_lengths, read_arrays
 from multires_edge.format.card import VOLTS, Preprocessing
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.specs import Shape
@@ -61,7 +61,7 @@ def load_file(path: Path, model: ModelConfig, preprocessing: Preprocessing | Non
         inputs = _inputs(arrays, model, preprocessing)
         lengths = arrays.get("lengths")
         if lengths is not None:
-            lengths = check_lengths(lengths, inputs)
+            lengths = check_lengths(lengths, len(inputs), inputs.shape[-1])
         labels = arrays.get("labels")
         if labels is not None and (labels.ndim == 0 or len(labels) != len(inputs)):
             raise InputError(f"labels has shape {labels.shape}, expected {len(inputs)} records")
@@ -130,13 +130,3 @@ def _normalized(
                 f"sampling_rate is {given} Hz, the card has {wanted}: resample the records first"
             )
     return preprocessing.normalize(microvolt * (1e-6 / VOLTS[unit]))
-
-
-def check_lengths(lengths: NDArray[Any], inputs: NDArray[Any]) -> NDArray[np.int64]:
-    """Check the lengths (n,) int64 of inputs (n, ..., time). Raises InputError."""
-    check_array(lengths, "lengths", np.dtype(np.int64), (len(inputs),))
-    if lengths.min() < 1 or lengths.max() > inputs.shape[-1]:
-        raise InputError(
-            f"lengths run from {lengths.min()} to {lengths.max()}, expected 1 to {inputs.shape[-1]}"
-        )
-    return lengths

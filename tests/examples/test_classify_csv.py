@@ -78,7 +78,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_recording_that_ships(classify: Start, demo: Path) -> None:
     text = ECG.read_text()
     x = np.array([[float(value) for value in line.split(",")] for line in text.splitlines()[1:]])
-    normalized = read_card(DEMO / "card.json").normalize(x.T).T
+    preprocessing = read_card(DEMO / "card.json").preprocessing
+    assert preprocessing is not None
+    normalized = preprocessing.normalize(x.T).T
     expected = 1 / (1 + np.exp(-logits(demo / "native" / "weights.safetensors", normalized)))
     result = classify(text, demo)
     assert result.returncode == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from multires_edge.base.errors import CardError
-from multires_edge.format.card import Card, Preprocessing, read_card
+from multires_edge.format.card import Preprocessing, read_card
 from multires_edge.format.fields import plain
 from tests.conftest import DEMO, SMALL
 
@@ -39,7 +39,8 @@ def test_good(tmp_path: Path) -> None:
     card = read_card(write(tmp_path, GOOD), SMALL)
     assert card.labels == ("a", "b", "c")
     assert plain(card.about) == {"name": "two leads", "output": "sigmoid"}
-    x = card.normalize(np.array([[1.0, 0.5], [2.5, 0.5]]))
+    assert card.preprocessing is not None
+    x = card.preprocessing.normalize(np.array([[1.0, 0.5], [2.5, 0.5]]))
     assert x.dtype == np.float32
     assert x.tolist() == [[1.0, 0.0], [1.0, 0.0]]
 
@@ -86,11 +87,6 @@ def test_unreadable(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text('{"name": ')
     with pytest.raises(CardError, match="cannot be read as JSON"):
         read_card(tmp_path / "half.json")
-
-
-def test_nothing_to_normalise_with() -> None:
-    with pytest.raises(CardError, match="no preprocessing"):
-        Card().normalize(np.zeros((2, 3)))
 
 
 def test_numbers_for_a_person_are_rounded() -> None:

@@ -81,7 +81,7 @@ def test_cards(tmp_path: Path, two_leads: Path) -> None:
         read = read_card(path, SMALL)
         assert schema.is_valid(card)
         if read.preprocessing is not None:
-            assert np.isfinite(read.normalize(np.zeros((2, 5)))).all()
+            assert np.isfinite(read.preprocessing.normalize(np.zeros((2, 5)))).all()
         about = {
             key: card[key] for key in ("name", "description", "output", "source", "license") if key in card
         }
