@@ -1,9 +1,9 @@
-"""Names that a user gives: in lists, and checked against the known ones."""
+"""Names: in lists, and checked against the known ones."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from multires_edge.base.errors import ConfigError
 
@@ -18,6 +18,12 @@ def split_names(text: str) -> list[str]:
         wrong = "an empty name" if "" in names else "a name twice"
         raise ConfigError(f"{text!r} has {wrong}, expected names separated by commas, each once")
     return names
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def check_name(what: str, name: str, known: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError
 from multires_edge.base.files import write_file
+from multires_edge.base.names import listed
 from multires_edge.calibration.ranges import LEVELS, Method
 from multires_edge.calibration.tensors import logical_tensors
 from multires_edge.format.config import ModelConfig
@@ -110,13 +111,10 @@ class CalibrationTable:
 
     def __post_init__(self) -> None:
         expected = logical_tensors(self.config)
-        for names, what in (
-            (sorted(set(expected) - set(self.tensors)), "missing"),
-            (sorted(set(self.tensors) - set(expected)), "unknown"),
-        ):
-            if names:
-                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-                raise DataError(f"{what} tensors: {', '.join(names[:3])}{more}")
+        if missing := sorted(set(expected) - set(self.tensors)):
+            raise DataError(f"missing tensors: {listed(missing)}")
+        if unknown := sorted(set(self.tensors) - set(expected)):
+            raise DataError(f"unknown tensors: {listed(unknown)}")
         for name, channels in expected.items():
             given = len(self.tensors[name].decimals)
             if given != channels:

@@ -7,6 +7,7 @@ would cost two casts, and CPUs have no float16 kernels that would make up for th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,6 @@ from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.options import check_max_drop
 from multires_edge.export.precision.int8 import quantize
-from multires_edge.format.config import ModelConfig
 from multires_edge.format.targets import GraphForm
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.scoring import Metric, metric_for
@@ -141,7 +141,13 @@ class _Measure:
         labels: Sequence[str] | None,
     ) -> None:
         self.network, self.table, self.data, self.form = network, table, data, form
-        self.metric = _metric(network.config, labels, data)
+        config = network.config
+        self.metric: Metric | None = None  # without one, only the float32 outputs can be compared with
+        if config.task == "autoregressive":
+            with suppress(ConfigError, DataError):  # the network may not be of images
+                self.metric = metric_for(config, labels, data)
+        elif data.labels is not None:
+            self.metric = metric_for(config, labels, data)
         if self.metric is not None:
             self.metric.check_defined()
         self.name = self.metric.name if self.metric else RELATIVE_ERROR
@@ -189,13 +195,3 @@ class _Measure:
             if not np.isfinite(y).all():
                 raise OverflowedError(f"{self.data.path}: outputs overflow float32; are the data normalized?")
             yield y, [] if self.metric is None else [self.metric.predictions(y, self.data.inputs[rows])]
-
-
-def _metric(config: ModelConfig, labels: Sequence[str] | None, data: Dataset) -> Metric | None:
-    """The metric; None if only the float32 outputs can be compared with."""
-    if config.task == "classification":
-        return None if data.labels is None else metric_for(config, labels, data)
-    try:
-        return metric_for(config, labels, data)
-    except (ConfigError, DataError):
-        return None  # the network is not of images

@@ -114,6 +114,10 @@ class GraphBuilder:
         self._types.update(dict.fromkeys(outputs, self._types[value]))
         return outputs
 
+    def concat(self, values: Sequence[str], axis: int, name: str) -> str:
+        """Values side by side along an axis. A single value needs no node."""
+        return values[0] if len(values) == 1 else self.node("Concat", values, name, axis=axis)
+
     def mean(self, value: str, axis: int, name: str, doc: str) -> str:
         """Mean over one axis, which is dropped."""
         if self.form.axes_as_input:

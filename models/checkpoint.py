@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multires_edge.base.errors import CheckpointError, MissingExtraError
+from multires_edge.base.errors import CheckpointError, require_extra
 from multires_edge.base.files import sha256_of
 from multires_edge.models.training_args import TrainingArgs, read_training_args
 
@@ -60,11 +60,10 @@ def check_file(path: Path) -> None:
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise MissingExtraError("safetensors", "export", "reading a .safetensors file") from None
+    require_extra("export", "reading a .safetensors file", "torch", "safetensors")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return dict(load_file(path, device="cpu"))
     except (SafetensorError, OSError, ValueError) as error:
@@ -72,10 +71,9 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_pickle(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise MissingExtraError("torch", "export", "reading a checkpoint") from None
+    require_extra("export", "reading a checkpoint", "torch")
+    import torch
+
     ignored: list[Any] = [(NumpyScalar, name) for name in _NUMPY_SCALARS]
     try:
         with torch.serialization.safe_globals([NumpyScalar, *ignored]), warnings.catch_warnings():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multires_edge.base.errors import CheckpointError
+from multires_edge.base.names import listed
 from multires_edge.format.config import ModelConfig
 from multires_edge.models.checkpoint import Checkpoint, read_checkpoint
 from multires_edge.models.inference import Overrides, infer_config
@@ -46,8 +47,8 @@ def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
     missing = sorted(set(expected) - set(given) - counters)
     unexpected = sorted(set(given) - set(expected))
     if missing or unexpected:
-        parts = [f"missing {_listed(missing)}"] if missing else []
-        parts += [f"unexpected {_listed(unexpected)}"] if unexpected else []
+        parts = [f"missing {listed(missing)}"] if missing else []
+        parts += [f"unexpected {listed(unexpected)}"] if unexpected else []
         raise CheckpointError(
             f"{checkpoint.path}: {' and '.join(parts)} for a {config.task} network of "
             f"{config.n_layers} layers with {config.norm} norm"
@@ -76,8 +77,3 @@ def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
             )
     net.load_state_dict(state, assign=True)
     return net.eval().requires_grad_(False)
-
-
-def _listed(names: list[str], shown: int = 3) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

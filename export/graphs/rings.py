@@ -106,8 +106,7 @@ class RingsInGraph(RingSet):
         }
 
     def read(self, names: Sequence[str], value: str) -> str:
-        rows = [self._reads[name] for name in names]
-        return rows[0] if len(rows) == 1 else self.graph.node("Concat", rows, value, axis=2)
+        return self.graph.concat([self._reads[name] for name in names], 2, value)
 
     def write(self, name: str, row: str) -> None:
         graph, ring = self.graph, self.rings[name]

@@ -162,12 +162,6 @@ def _lowpass_taps(
     return graph.split(total, [1] * pushed, 2, "push/split", parts)
 
 
-def _concat(graph: GraphBuilder, values: list[str], axis: int, name: str) -> str:
-    if len(values) == 1:
-        return values[0]
-    return graph.node("Concat", values, name, axis=axis)
-
-
 def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str) -> str:
     weight = graph.weight(f"{name}/multires/x_weight", layer.tap_weights()[0], like=x)
     now = graph.node("Mul", [x, weight], f"{name}/multires/now")
@@ -191,7 +185,7 @@ def _push(graph: GraphBuilder, network: FoldedNetwork, inputs: list[str], past: 
     types = {graph.type_of(x) for x in inputs}
     common = types.pop() if len(types) == 1 else np.dtype(np.float32)
     inputs = [graph.cast(x, common, f"push/cast.{i}") for i, x in enumerate(inputs)]
-    x = _concat(graph, inputs, 1, "push/inputs")
+    x = graph.concat(inputs, 1, "push/inputs")
     axes = graph.integers("push/axes", [1, 2])
     a = graph.node("Unsqueeze", [x, axes], "push/a.0", doc="(batch, 1, 1, n_layers * d_model)")
     rows = [a]
@@ -218,6 +212,6 @@ def _stored(graph: GraphBuilder, row: str, dtype: Type, scale: int) -> str:
 
 def _rounded(graph: GraphBuilder, rows: list[str], scales: NDArray[np.float32]) -> list[str]:
     """The rows to push, quantized to int8, for all scales together."""
-    whole = _concat(graph, rows, 2, "push/rows")
+    whole = graph.concat(rows, 2, "push/rows")
     levels = to_levels(graph, whole, scales.reshape(len(rows), -1), "push")
     return graph.split(levels, [1] * len(rows), 2, "push/rows_of", [str(j) for j in range(len(rows))])
