@@ -27,7 +27,7 @@ settings.load_profile("graphs")
 torch.set_num_threads(1)
 
 NATIVE_FOLDERS = (ROOT / "tests" / "runtime" / "cpp", ROOT / "tests" / "examples")
-NATIVE_FIXTURES = {"compiled", "cudart"}
+NATIVE_FIXTURES = {"compiled"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
