@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 
 namespace multires {
@@ -22,27 +23,17 @@ class AlignedArray {
     if (count == 0) return;
     if (count > static_cast<size_t>(-1) / 2 / sizeof(T)) throw std::bad_alloc();
     const size_t used = count * sizeof(T), alignment = used < kLargePage ? 64 : kLargePage;
-    data_ = static_cast<T*>(std::aligned_alloc(alignment, (used + alignment - 1) / alignment * alignment));
+    data_.reset(static_cast<T*>(std::aligned_alloc(alignment, (used + alignment - 1) / alignment * alignment)));
     if (!data_) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
     // A hint to the system; only for whole large pages, so that no memory is wasted.
-    if (used >= kLargePage) madvise(static_cast<void*>(data_), used / kLargePage * kLargePage, MADV_HUGEPAGE);
+    if (used >= kLargePage) madvise(data_.get(), used / kLargePage * kLargePage, MADV_HUGEPAGE);
 #endif
-    std::memset(static_cast<void*>(data_), 0, used);
+    std::memset(static_cast<void*>(data_.get()), 0, used);
   }
-  AlignedArray(AlignedArray&& other) noexcept : data_(other.data_), count_(other.count_) {
-    other.data_ = nullptr;
-    other.count_ = 0;
-  }
-  AlignedArray& operator=(AlignedArray&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(count_, other.count_);
-    return *this;
-  }
-  ~AlignedArray() { std::free(data_); }
 
-  T* data() { return data_; }
-  const T* data() const { return data_; }
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
   size_t size() const { return count_; }
   T& operator[](size_t i) {
     assert(i < count_);
@@ -54,7 +45,10 @@ class AlignedArray {
   }
 
  private:
-  T* data_ = nullptr;
+  struct Free {
+    void operator()(T* data) const { std::free(data); }
+  };
+  std::unique_ptr<T[], Free> data_;
   size_t count_ = 0;
 };
 

@@ -16,9 +16,10 @@ struct multires_model {
   std::shared_ptr<const multires::Model> model;
 };
 
-struct multires_state {
-  std::shared_ptr<const multires::Model> model;  // shared with the states that read its weights
-  std::unique_ptr<multires::State> state;
+struct multires_state : multires::State {
+  multires_state(std::shared_ptr<const multires::Model> shared, int batch, int window)
+      : State(*shared, batch, window), owner(std::move(shared)) {}
+  std::shared_ptr<const multires::Model> owner;
 };
 
 namespace {
@@ -47,14 +48,23 @@ multires_status guarded(char* message, size_t size, Function function) noexcept 
   }
 }
 
-multires_status run(multires_state* handle, const float* x, const int64_t* tokens, int64_t steps, float* y) noexcept {
-  if (!handle || !y || steps < 0) return MULTIRES_ARGUMENT;
-  multires::State& state = *handle->state;
-  const multires::Model& model = state.model;
+// Calls load(), which returns a Model.
+template <typename Load>
+multires_status load_model(multires_model** model, char* message, size_t size, Load load) noexcept {
+  if (model) *model = nullptr;
+  return guarded(message, size, [&] {
+    if (!model) throw LoadError(MULTIRES_ARGUMENT, "model must not be null");
+    *model = new multires_model{load()};
+  });
+}
+
+multires_status run(multires_state* state, const float* x, const int64_t* tokens, int64_t steps, float* y) noexcept {
+  if (!state || !y || steps < 0) return MULTIRES_ARGUMENT;
+  const multires::Model& model = state->model;
   const bool takes_tokens = model.info.n_tokens > 0;
   if (takes_tokens ? !tokens : !x) return MULTIRES_ARGUMENT;
-  if (steps > INT64_MAX / state.batch) return MULTIRES_ARGUMENT;
-  const int64_t rows = steps * state.batch;
+  if (steps > INT64_MAX / state->batch) return MULTIRES_ARGUMENT;
+  const int64_t rows = steps * state->batch;
   if (takes_tokens)
     for (int64_t row = 0; row < rows; ++row)
       if (tokens[row] < 0 || tokens[row] >= model.info.n_tokens) return MULTIRES_ARGUMENT;
@@ -62,10 +72,10 @@ multires_status run(multires_state* handle, const float* x, const int64_t* token
   int first = 0;
   for (int64_t row = 0; row < rows;) {
     const int count = static_cast<int>(rows - row < multires::kBlockRows ? rows - row : multires::kBlockRows);
-    model.kernels->forward(model, state, x ? x + row * model.info.d_input : nullptr, tokens ? tokens + row : nullptr,
+    model.kernels->forward(model, *state, x ? x + row * model.info.d_input : nullptr, tokens ? tokens + row : nullptr,
                            first, count, y + row * model.info.d_output);
     row += count;
-    first = (first + count) % state.batch;
+    first = (first + count) % state->batch;
   }
   return MULTIRES_OK;
 }
@@ -91,21 +101,17 @@ const char* multires_status_text(multires_status status) {
 const char* multires_version(void) { return MULTIRES_VERSION; }
 
 multires_status multires_model_load(const char* path, multires_model** model, char* message, size_t message_size) {
-  if (model) *model = nullptr;
-  return guarded(message, message_size, [&] {
-    if (!path || !model) throw LoadError(MULTIRES_ARGUMENT, "path and model must not be null");
-    std::shared_ptr<const multires::Model> loaded(multires::Model::load(multires::find_weights(path)));
-    *model = new multires_model{std::move(loaded)};
+  return load_model(model, message, message_size, [&] {
+    if (!path) throw LoadError(MULTIRES_ARGUMENT, "path must not be null");
+    return multires::Model::load(multires::find_weights(path));
   });
 }
 
 multires_status multires_model_load_buffer(const void* data, size_t size, multires_model** model, char* message,
                                            size_t message_size) {
-  if (model) *model = nullptr;
-  return guarded(message, message_size, [&] {
-    if (!data || !model) throw LoadError(MULTIRES_ARGUMENT, "data and model must not be null");
-    std::shared_ptr<const multires::Model> loaded(multires::Model::load(data, size));
-    *model = new multires_model{std::move(loaded)};
+  return load_model(model, message, message_size, [&] {
+    if (!data) throw LoadError(MULTIRES_ARGUMENT, "data must not be null");
+    return multires::Model::load(data, size);
   });
 }
 
@@ -132,14 +138,13 @@ multires_status multires_state_new(const multires_model* model, int32_t batch, i
     if (!model || !state) throw LoadError(MULTIRES_ARGUMENT, "model and state must not be null");
     const int32_t pooled = multires::check_window(model->model->info, window);
     if (batch < 1) throw LoadError(MULTIRES_ARGUMENT, "batch is " + std::to_string(batch) + ", expected 1 or more");
-    auto made = std::make_unique<multires::State>(*model->model, batch, pooled);
-    *state = new multires_state{model->model, std::move(made)};
+    *state = new multires_state(model->model, batch, pooled);
   });
 }
 
-int32_t multires_state_batch(const multires_state* state) { return state ? state->state->batch : 0; }
+int32_t multires_state_batch(const multires_state* state) { return state ? state->batch : 0; }
 
-int32_t multires_state_window(const multires_state* state) { return state ? state->state->pool.window : 0; }
+int32_t multires_state_window(const multires_state* state) { return state ? state->pool.window : 0; }
 
 void multires_state_free(multires_state* state) { delete state; }
 
@@ -158,43 +163,40 @@ multires_status multires_run_tokens(multires_state* state, const int64_t* tokens
 }
 
 multires_status multires_reset(multires_state* state, int32_t row) {
-  if (!state || row < -1 || row >= state->state->batch) return MULTIRES_ARGUMENT;
-  for (int b = 0; b < state->state->batch; ++b)
-    if (row == -1 || row == b) state->state->zero(b);
+  if (!state || row < -1 || row >= state->batch) return MULTIRES_ARGUMENT;
+  for (int b = 0; b < state->batch; ++b)
+    if (row == -1 || row == b) state->zero(b);
   return MULTIRES_OK;
 }
 
-size_t multires_snapshot_size(const multires_state* state) {
-  return state ? multires::snapshot_size(*state->state) : 0;
-}
+size_t multires_snapshot_size(const multires_state* state) { return state ? multires::snapshot_size(*state) : 0; }
 
 multires_status multires_snapshot_save(const multires_state* state, void* buffer, size_t size) {
-  if (!state || !buffer || size < multires::snapshot_size(*state->state)) return MULTIRES_ARGUMENT;
-  multires::save_snapshot(*state->state, static_cast<unsigned char*>(buffer));
+  if (!state || !buffer || size < multires::snapshot_size(*state)) return MULTIRES_ARGUMENT;
+  multires::save_snapshot(*state, static_cast<unsigned char*>(buffer));
   return MULTIRES_OK;
 }
 
 multires_status multires_snapshot_load(multires_state* state, const void* buffer, size_t size) {
   if (!state || (!buffer && size > 0)) return MULTIRES_ARGUMENT;
-  return multires::load_snapshot(*state->state, static_cast<const unsigned char*>(buffer), size);
+  return multires::load_snapshot(*state, static_cast<const unsigned char*>(buffer), size);
 }
 
 int32_t multires_state_parts(const multires_state* state) {
-  return state ? static_cast<int32_t>(state->state->parts.size()) : 0;
+  return state ? static_cast<int32_t>(state->parts.size()) : 0;
 }
 
 multires_status multires_state_part(const multires_state* state, int32_t index, multires_part* part) {
   if (!state || !part || index < 0 || index >= multires_state_parts(state)) return MULTIRES_ARGUMENT;
-  *part = state->state->parts[static_cast<size_t>(index)];
+  *part = state->parts[static_cast<size_t>(index)];
   return MULTIRES_OK;
 }
 
 multires_status multires_state_changed(multires_state* state) {
   if (!state) return MULTIRES_ARGUMENT;
-  multires::State& inner = *state->state;
-  for (int b = 0; b < inner.batch; ++b)
-    if (inner.position[b] < 0 || inner.position[b] > multires::kMaxPosition) return MULTIRES_ARGUMENT;
-  inner.find_heads();
+  for (int b = 0; b < state->batch; ++b)
+    if (state->position[b] < 0 || state->position[b] > multires::kMaxPosition) return MULTIRES_ARGUMENT;
+  state->find_heads();
   return MULTIRES_OK;
 }
 

@@ -19,22 +19,21 @@ static bool has_f16c() {
 
 const Kernels& best_kernels() {
 #if defined(MULTIRES_X86)
-  const char* wanted = std::getenv("MULTIRES_ISA");
-  const bool any = wanted == nullptr;
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
-  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
-  if (vnni && (any || std::strcmp(wanted, "avx512vnni") == 0)) return kAvx512VnniKernels;
-  if (avx512 && (any || std::strcmp(wanted, "avx512") == 0)) return kAvx512Kernels;
-  if (avx2 && (any || std::strcmp(wanted, "avx2") == 0)) return kAvx2Kernels;
+  const struct {
+    const Kernels& kernels;
+    bool supported;
+  } choices[] = {{kAvx512VnniKernels, avx512 && __builtin_cpu_supports("avx512vnni")},
+                 {kAvx512Kernels, avx512},
+                 {kAvx2Kernels, avx2}};
+  const char* wanted = std::getenv("MULTIRES_ISA");
+  for (const auto& [kernels, supported] : choices)
+    if (supported && (!wanted || std::strcmp(wanted, kernels.isa) == 0)) return kernels;
 #endif
-#if defined(MULTIRES_NEON)
-  return kNeonKernels;
-#else
   return kBaselineKernels;
-#endif
 }
 
 }  // namespace multires

@@ -1,5 +1,7 @@
 #include "header_parser.h"
 
+#include <charconv>
+
 #include "weights_file.h"
 
 namespace multires {
@@ -10,50 +12,48 @@ class Parser {
   Parser(const char* begin, const char* end) : at_(begin), end_(end) {}
 
   Header header() {
-    Header header;
-    expect('{');
-    if (!accept('}')) {
-      do {
-        std::string name = string();
-        expect(':');
-        if (!header.emplace(std::move(name), object()).second) fail("a name occurs twice");
-      } while (accept(','));
-      expect('}');
-    }
+    Header header = object(&Parser::entry);
     skip_space();
     if (at_ != end_) fail("text follows its end");
     return header;
   }
 
  private:
-  HeaderObject object() {
-    HeaderObject object;
-    expect('{');
-    if (accept('}')) return object;
-    do {
+  HeaderObject entry() { return object(&Parser::value); }
+
+  template <typename Value>
+  std::map<std::string, Value> object(Value (Parser::*value)()) {
+    std::map<std::string, Value> object;
+    list('{', '}', [&] {
       std::string name = string();
       expect(':');
-      if (!object.emplace(std::move(name), value()).second) fail("a key occurs twice");
-    } while (accept(','));
-    expect('}');
+      if (!object.emplace(std::move(name), (this->*value)()).second) fail("a name occurs twice");
+    });
     return object;
   }
 
   HeaderValue value() {
     HeaderValue value;
     skip_space();
-    if (at_ != end_ && *at_ == '"') {
+    const char first = at_ != end_ ? *at_ : '\0';
+    if (first == '"') {
       value.is_text = true;
       value.text = string();
-    } else if (accept('[')) {
-      if (accept(']')) return value;
-      do value.numbers.push_back(number());
-      while (accept(','));
-      expect(']');
+    } else if (first == '[') {
+      list('[', ']', [&] { value.numbers.push_back(number()); });
     } else {
       value.numbers.push_back(number());
     }
     return value;
+  }
+
+  template <typename Element>
+  void list(char open, char close, Element element) {
+    expect(open);
+    if (accept(close)) return;
+    do element();
+    while (accept(','));
+    expect(close);
   }
 
   std::string string() {
@@ -95,33 +95,20 @@ class Parser {
   }
 
   uint32_t hexadecimal() {
+    if (end_ - at_ < 4) fail("it ends early");
     uint32_t value = 0;
-    for (int i = 0; i < 4; ++i) {
-      const char c = next();
-      const bool digit = c >= '0' && c <= '9', letter = (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-      if (!digit && !letter) fail("an escape that is not supported");
-      value = value << 4 | static_cast<uint32_t>(digit ? c - '0' : (c | 0x20) - 'a' + 10);
-    }
+    const char* const after = at_ + 4;
+    at_ = std::from_chars(at_, after, value, 16).ptr;
+    if (at_ != after) fail("an escape that is not supported");
     return value;
   }
 
   void append_utf8(std::string& text, uint32_t code) {
     if (code < 0x20 || (code >= 0x7f && code < 0xa0)) fail("a string has a control character");
-    const auto put = [&](uint32_t byte) { text += static_cast<char>(byte); };
-    const auto follow = [&](int shift) { put(0x80 | (code >> shift & 0x3f)); };
-    if (code < 0x80) return put(code);
-    if (code < 0x800) {
-      put(0xc0 | code >> 6);
-    } else {
-      if (code < 0x10000) {
-        put(0xe0 | code >> 12);
-      } else {
-        put(0xf0 | code >> 18);
-        follow(12);
-      }
-      follow(6);
-    }
-    follow(0);
+    const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;  // bytes after the first
+    constexpr uint32_t kFirst[] = {0, 0xc0, 0xe0, 0xf0};
+    text += static_cast<char>(kFirst[more] | code >> 6 * more);
+    for (int i = more; i-- > 0;) text += static_cast<char>(0x80 | (code >> 6 * i & 0x3f));
   }
 
   int64_t number() {

@@ -29,19 +29,12 @@ struct Kernels {
 constexpr int kReadUnit = 128;         // floats
 constexpr int kMultiplyAddUnit = 960;  // multiply-adds; a multiple of the chains of every instruction set
 
+// The kernels of each instruction set. A build has those of its architecture; the baseline is SSE2 on x86-64, NEON on
+// aarch64.
+extern const Kernels kBaselineKernels, kAvx2Kernels, kAvx512Kernels, kAvx512VnniKernels;
+
 // The best kernels for this CPU, or those that MULTIRES_ISA in the environment names ("baseline", "avx2", "avx512").
 // An unknown name, or an instruction set that the CPU lacks, means the baseline.
 const Kernels& best_kernels();
-
-#if defined(MULTIRES_NEON)
-extern const Kernels kNeonKernels;
-#else
-extern const Kernels kBaselineKernels;
-#endif
-#if defined(MULTIRES_X86)
-extern const Kernels kAvx2Kernels;
-extern const Kernels kAvx512Kernels;
-extern const Kernels kAvx512VnniKernels;
-#endif
 
 }  // namespace multires

@@ -1,8 +1,46 @@
 // Compiled with -mavx2 -mfma -mf16c; called only where the CPU has it.
-#define MULTIRES_KERNELS kAvx2Kernels
-#define MULTIRES_ISA_NAME "avx2"
 #define MULTIRES_VECTOR 8
-#define MULTIRES_COLUMNS 4
-#define MULTIRES_ALONE 8
-#define MULTIRES_ROWS 3
+#include "vectors.h"
+
+namespace multires {
+namespace {
+
+constexpr int kColumns = 4, kAlone = 8, kRows = 3, kChains = 12;
+
+inline Vec widen(Halves halves) { return (Vec)_mm256_cvtph_ps((__m128i)halves); }
+inline Halves narrow(Vec v) {
+  return (Halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+typedef Vec HalfSums;
+
+inline Vec load(const int8_t* p) {
+  return (Vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+inline void store_low_bytes(void* p, Ints v) {
+  const __m256i first = _mm256_set1_epi32(0x0c080400);  // of every four bytes; the rest of each half is unused
+  const __m256i bytes = _mm256_shuffle_epi8((__m256i)v, first);
+  const __m128i both = _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+  _mm_storel_epi64(static_cast<__m128i*>(p), both);
+}
+
+// |q| * (w with the sign of q): two such products fit into 16 bits.
+constexpr bool kUnsigned = false;
+struct Group {
+  __m256i value, magnitude;
+};
+inline Group group(int32_t four) {
+  const __m256i v = _mm256_set1_epi32(four);
+  return {v, _mm256_abs_epi8(v)};
+}
+inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
+  const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+  const __m256i pairs = _mm256_maddubs_epi16(g.magnitude, _mm256_sign_epi8(weights, g.value));
+  return sum + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+}  // namespace
+}  // namespace multires
+
 #include "kernels_impl.h"
+
+const multires::Kernels multires::kAvx2Kernels = kernels_named("avx2");

@@ -1,53 +1,26 @@
-// Included by one source file for each instruction set, which defines
-//   MULTIRES_KERNELS  the name of the table of kernels
-//   MULTIRES_ISA_NAME the name of the instruction set
-//   MULTIRES_VECTOR   floats in a vector
-//   MULTIRES_ROWS     rows that a matrix product computes at once,
-//   MULTIRES_COLUMNS  and vectors of each row: their sums leave enough registers for the rest
-//   MULTIRES_ALONE    vectors that it computes at once for a single row
-// Vectors are those of the compiler (GCC and Clang vector extensions), so this text works for all instruction sets.
+// The arithmetic of a step, one text for all instruction sets. Included by the source file of each of them, after
+// vectors.h and the parts that differ:
+//   kRows                       rows that a matrix product computes at once,
+//   kColumns                    and vectors of each row: their sums leave enough registers for the rest
+//   kAlone                      vectors that it computes at once for a single row
+//   kChains                     vectors whose sums hide the latency of a multiply-add and fit into the registers
+//   widen, narrow               float16 to float32; back, for values within float16's range, or NaN
+//   HalfSums                    the vectors in which products with float16 weights are summed
+//   load, store_low_bytes       int8 to float32; the low byte of each lane of integers. For such short vectors, GCC's
+//                               __builtin_convertvector converts one byte after the other
+//   Group, group                kGroup inputs in int8, in the layout of the instruction set
+//   dot(sum, w, g)              adds to output o of the sum the products of the group with w[kGroup * o] ..
+//                               w[kGroup * o + kGroup - 1]. No weight is -128: the loader checks this
+//   kUnsigned                   whether 128 was added to these inputs; Panels::offsets then correct the sum
+#pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <type_traits>
-
-#if defined(__x86_64__)
-#if !defined(__clang__)
-#pragma GCC diagnostic push
-// GCC 12 warns of values that its own header leaves undefined on purpose.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-#include <immintrin.h>
-#if !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
-#include "kernels.h"
+#include "stored_impl.h"
 
 namespace multires {
 namespace {
 
-constexpr int kVector = MULTIRES_VECTOR;
-typedef float Vec __attribute__((vector_size(kVector * sizeof(float))));
-typedef uint16_t Half;  // the bits of a float16
-typedef int32_t Ints __attribute__((vector_size(kVector * sizeof(float))));
-static_assert(kLane % kVector == 0, "a padded row is a whole number of vectors");
 constexpr size_t kLine = 64;  // bytes of a cache line
 constexpr int kTogether = 4;  // vectors of channels in one pass of the multiresolution sum
-
-// A vector at any address. With memcpy, GCC for aarch64 keeps sums in integer registers.
-typedef float LooseVec __attribute__((vector_size(kVector * sizeof(float)), aligned(sizeof(float)), may_alias));
-inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
-inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
-// Subtracting +0 changes no value, so it is free; adding +0 would change -0 to +0.
-inline Vec all(float value) { return value - Vec{}; }
-inline Vec least(Vec a, Vec b) { return a < b ? a : b; }
-inline Vec most(Vec a, Vec b) { return a > b ? a : b; }
 
 // x * Phi(x) = max(x, 0) - h(|x|) with h(a) = a * (1 - Phi(a)), which is smooth, at most 0.17 and below
 // 1e-6 from 5.5 on. h is a polynomial in s = a / 2.75 - 1, interpolated at Chebyshev nodes.
@@ -83,12 +56,7 @@ inline Vec sigmoid(Vec x) {
   e = e * r + all(0.5f);
   e = e * r + all(1.0f);
   e = e * r + all(1.0f);
-  Ints bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits + 127) << 23;
-  Vec power;
-  std::memcpy(&power, &bits, sizeof power);
-  return all(1.0f) / (all(1.0f) + e * power);
+  return all(1.0f) / (all(1.0f) + e * float_of((bits_of(shifted) + 127) << 23));
 }
 
 inline float total(Vec v) {
@@ -102,10 +70,6 @@ inline float total(Vec v) {
 }  // namespace
 }  // namespace multires
 
-#include "half_impl.h"
-#include "quantized_impl.h"
-// Needs the headers above.
-#include "int8_impl.h"
 #include "norms_impl.h"
 #include "pooling_impl.h"
 #include "products_impl.h"
@@ -197,17 +161,17 @@ auto multires_for(int kernel_size) {
 
 // The address of each tap of one row: a row of a ring, with all layers.
 void find_taps(const Model& model, State& state, int b, int ahead, unsigned char** taps) {
-  const size_t wide = static_cast<size_t>(model.info.n_layers) * model.info.d_model * size_of(model.queues);
+  const int64_t wide = static_cast<int64_t>(model.info.n_layers * model.info.d_model * size_of(model.queues));
   for (int j = 0; j < model.info.depth; ++j) {
-    const int64_t slots = model.slots[j];
+    const int64_t slots = model.slots[j], bytes = slots * wide, dilation = wide << j;
+    unsigned char* ring = state.queues[j] + b * bytes;
     int64_t slot = state.heads[static_cast<size_t>(b) * model.info.depth + j] + ahead;
     if (slot >= slots) slot %= slots;
-    unsigned char* ring = state.queues[j] + static_cast<size_t>(b) * slots * wide;
-    const int64_t dilation = static_cast<int64_t>(1) << j;
+    int64_t place = slot * wide;
     for (int o = 0; o < model.taps[j]; ++o) {
-      *taps++ = ring + static_cast<size_t>(slot) * wide;
-      slot -= dilation;
-      if (slot < 0) slot += slots;
+      *taps++ = ring + place;
+      place -= dilation;
+      if (place < 0) place += bytes;
     }
   }
 }
@@ -248,9 +212,9 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
     find_taps(model, state, (first + row) % batch, row / batch, taps);
     prefetch_taps(taps, 0, model.total_taps, 0, row_bytes);
   }
-  const auto multires = model.queues == DType::kInt8      ? multires_for<int8_t>(info.kernel_size)
-                        : model.queues == DType::kFloat16 ? multires_for<Half>(info.kernel_size)
-                                                          : multires_for<float>(info.kernel_size);
+  const auto multires = model.queues == MULTIRES_INT8      ? multires_for<int8_t>(info.kernel_size)
+                        : model.queues == MULTIRES_FLOAT16 ? multires_for<Half>(info.kernel_size)
+                                                           : multires_for<float>(info.kernel_size);
   for (int i = 0; i < info.n_layers; ++i) {
     const Layer& layer = model.layers[static_cast<size_t>(i)];
     for (int row = 0; row < rows; ++row)
@@ -293,51 +257,21 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
   });
 }
 
-inline Vec load_some(const float* p, int n) {
-  Vec v{};
-  std::memcpy(&v, p, static_cast<size_t>(n) * sizeof(float));
-  return v;
-}
-
-template <Vec (*function)(Vec)>
-void apply(const float* x, float* y, int count) {
+// Elementwise functions, for tests.
+template <typename From, typename To, typename Function>
+void apply(const From* x, To* y, int count, Function function) {
   for (int i = 0; i < count; i += kVector) {
     const int n = std::min(kVector, count - i);
-    const Vec result = function(load_some(x + i, n));
-    std::memcpy(y + i, &result, static_cast<size_t>(n) * sizeof(float));
+    store_some(y + i, function(load_some(x + i, n)), n);
   }
 }
-
-void widen_all(const Half* x, float* y, int count) {
-  for (int i = 0; i < count; i += kVector) {
-    Half some[kVector] = {};
-    const int n = std::min(kVector, count - i);
-    std::memcpy(some, x + i, static_cast<size_t>(n) * sizeof(Half));
-    store_some(y + i, load(some), n);
-  }
+template <Vec (*function)(Vec), typename From, typename To>
+void apply_all(const From* x, To* y, int count) {
+  apply(x, y, count, function);
 }
-
-void narrow_all(const float* x, Half* y, int count) {
-  for (int i = 0; i < count; i += kVector) {
-    const int n = std::min(kVector, count - i);
-    store_some(y + i, load_some(x + i, n), n);
-  }
-}
-
-void from_int8(const int8_t* x, float* y, int count) {
-  for (int i = 0; i < count; i += kVector) {
-    int8_t some[kVector] = {};
-    const int n = std::min(kVector, count - i);
-    std::memcpy(some, x + i, static_cast<size_t>(n));
-    store_some(y + i, load(some), n);
-  }
-}
-
+Vec itself(Vec v) { return v; }
 void push_int8(const float* x, float reciprocal, int8_t* y, int count) {
-  for (int i = 0; i < count; i += kVector) {
-    const int n = std::min(kVector, count - i);
-    store_some(y + i, load_some(x + i, n) * all(reciprocal), n);
-  }
+  apply(x, y, count, [=](Vec v) { return v * all(reciprocal); });
 }
 
 void multiply_alone(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, float* out) {
@@ -353,10 +287,21 @@ void multiply_alone(const Panels& panels, const float* in, size_t stride, int ro
 #include "rates_impl.h"
 
 namespace multires {
+namespace {
 
-extern const Kernels MULTIRES_KERNELS;
-const Kernels MULTIRES_KERNELS = {MULTIRES_ISA_NAME, forward,     apply<gelu>,  apply<sigmoid>,
-                                  widen_all,         narrow_all,  from_int8,    push_int8,
-                                  multiply_alone,    read_floats, multiply_adds};
+constexpr Kernels kernels_named(const char* isa) {
+  return {isa,
+          forward,
+          apply_all<gelu>,
+          apply_all<sigmoid>,
+          apply_all<itself>,
+          apply_all<itself>,
+          apply_all<itself>,
+          push_int8,
+          multiply_alone,
+          read_floats,
+          multiply_adds};
+}
 
+}  // namespace
 }  // namespace multires

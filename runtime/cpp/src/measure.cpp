@@ -12,7 +12,7 @@ namespace {
 int64_t bytes_of(const Panels& panels) {
   if (panels.count == 0) return 0;
   const size_t outputs = static_cast<size_t>(panels.count - 1) * kPanel + static_cast<size_t>(panels.last);
-  const size_t each = sizeof(float) + (panels.dtype == DType::kInt8 ? sizeof(float) + sizeof(int32_t) : 0);
+  const size_t each = sizeof(float) + (panels.dtype == MULTIRES_INT8 ? sizeof(float) + sizeof(int32_t) : 0);
   return static_cast<int64_t>(panels.weights.size() + outputs * each);
 }
 
@@ -43,7 +43,7 @@ multires_cost cost_of(const Model& model) {
   cost.multiply_adds = layers * filters + d * (info.d_input + info.d_output);
   for (const Layer& layer : model.layers) {
     const auto count = [&](const Panels& panels, int64_t products) {
-      (panels.dtype == DType::kInt8 ? cost.int8_multiply_adds : cost.multiply_adds) += products;
+      (panels.dtype == MULTIRES_INT8 ? cost.int8_multiply_adds : cost.multiply_adds) += products;
     };
     count(layer.mixing, 2 * d * d);
     if (info.autoregressive) count(layer.output, d * d);

@@ -16,16 +16,17 @@
 namespace multires {
 namespace {
 
-constexpr int64_t kMaxChannels = 1 << 20;
+constexpr int32_t kMaxChannels = 1 << 20;
 constexpr int64_t kMaxTaps = 1 << 20;
 constexpr int64_t kMaxStreamValues = static_cast<int64_t>(1) << 31;
 
-AlignedArray<float> padded_rows(const Tensor& tensor, int rows, int channels) {
-  const int width = padded(channels);
-  AlignedArray<float> array(static_cast<size_t>(rows) * width);
-  for (int row = 0; row < rows; ++row)
-    for (int c = 0; c < channels; ++c)
-      array[static_cast<size_t>(row) * width + c] = tensor.floats()[static_cast<size_t>(row) * channels + c];
+// A tensor (channels) or (rows, channels), with the channels padded.
+AlignedArray<float> padded_rows(const Tensor& tensor) {
+  const size_t channels = static_cast<size_t>(tensor.shape.back()), rows = tensor.count / channels;
+  const size_t width = static_cast<size_t>(padded(static_cast<int>(channels)));
+  AlignedArray<float> array(rows * width);
+  for (size_t row = 0; row < rows; ++row)
+    std::copy_n(tensor.floats() + row * channels, channels, array.data() + row * width);
   return array;
 }
 
@@ -50,7 +51,7 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
   const int d = info.d_model, K = info.kernel_size;
   const size_t width = static_cast<size_t>(model.width);
   const Tensor& lowpass = file.tensor(name + ".lowpass", {K, d});
-  const float* queue_scales = model.queues == DType::kInt8 ? read_queue_scales(file, info, name) : nullptr;
+  const float* queue_scales = model.queues == MULTIRES_INT8 ? read_queue_scales(file, info, name) : nullptr;
   const size_t beside = queue_scales ? 2 : 0;  // rows after the weights of each scale
   AlignedArray<float> filters((static_cast<size_t>(K) + 1 + model.total_taps - info.depth + beside * info.depth) *
                               width);
@@ -86,7 +87,7 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
   return filters;
 }
 
-Layer read_layer(const WeightsFile& file, const Model& model, const std::string& name, DType precision) {
+Layer read_layer(const WeightsFile& file, const Model& model, const std::string& name, multires_dtype precision) {
   const multires_info& info = model.info;
   const int d = info.d_model;
   Layer layer;
@@ -100,8 +101,8 @@ Layer read_layer(const WeightsFile& file, const Model& model, const std::string&
                                      [&](const NormTensors& norm) { return file.has(name + norm.scale); });
   if (tensors == std::end(kNorms)) throw LoadError(MULTIRES_UNSUPPORTED, name + " has no norm that this release runs");
   layer.norm = tensors->norm;
-  layer.scale = padded_rows(file.tensor(name + tensors->scale, {d}), 1, d);
-  layer.shift = padded_rows(file.tensor(name + tensors->shift, {d}), 1, d);
+  layer.scale = padded_rows(file.tensor(name + tensors->scale, {d}));
+  layer.shift = padded_rows(file.tensor(name + tensors->shift, {d}));
   return layer;
 }
 
@@ -117,15 +118,14 @@ float read_epsilon(const WeightsFile& file) {
 }
 
 // The metadata of a type; `names` are those of float32, float16 and int8.
-DType read_type(const WeightsFile& file, const std::string& key, const std::array<const char*, 3>& names) {
+multires_dtype read_type(const WeightsFile& file, const std::string& key, const std::array<const char*, 3>& names) {
+  constexpr multires_dtype kTypes[] = {MULTIRES_FLOAT32, MULTIRES_FLOAT16, MULTIRES_INT8};
   const std::string& name = file.text(key);
-  for (DType type : {DType::kFloat32, DType::kFloat16, DType::kInt8})
-    if (name == names[static_cast<size_t>(type)]) return type;
+  for (size_t i = 0; i < names.size(); ++i)
+    if (name == names[i]) return kTypes[i];
   throw LoadError(MULTIRES_UNSUPPORTED, "metadata " + key + " is '" + name + "', this release runs " + names[0] + ", " +
                                             names[1] + " and " + names[2]);
 }
-
-int to_int(int64_t value) { return static_cast<int>(value); }
 
 }  // namespace
 
@@ -136,47 +136,36 @@ int64_t Model::stream_values() const {
   return values;
 }
 
-Model* Model::load(const std::string& path) {
-  const WeightsFile file(path);
-  try {
-    return read(file);
-  } catch (const LoadError& error) {
-    throw LoadError(error.status, path + ": " + error.what());
-  }
-}
-
-Model* Model::load(const void* data, size_t size) { return read(WeightsFile(data, size)); }
-
-Model* Model::read(const WeightsFile& file) {
+std::unique_ptr<Model> Model::load(const void* data, size_t size) {
+  const WeightsFile file(data, size);
   if (file.text("format") != "multires-weights") throw LoadError(MULTIRES_MALFORMED, "not a weights file");
   if (file.text("version") != "2")
     throw LoadError(MULTIRES_UNSUPPORTED, "has version " + file.text("version") + ", this release reads version 2");
   auto model = std::make_unique<Model>();
   multires_info& info = model->info;
-  info.d_input = to_int(file.number("d_input", 0, kMaxChannels));
-  info.n_tokens = to_int(file.number("n_tokens", 0, kMaxChannels));
-  info.d_output = to_int(file.number("d_output", 1, kMaxChannels));
-  info.d_model = to_int(file.number("d_model", 1, kMaxChannels));
-  info.n_layers = to_int(file.number("n_layers", 1, 10000));
-  info.kernel_size = to_int(file.number("kernel_size", 2, 1000));
-  info.depth = to_int(file.number("depth", 1, 30));
-  info.window = read_window(file);
-  info.autoregressive = to_int(file.number("autoregressive", 0, 1));
+  info.d_input = file.number("d_input", 0, kMaxChannels);
+  info.n_tokens = file.number("n_tokens", 0, kMaxChannels);
+  info.d_output = file.number("d_output", 1, kMaxChannels);
+  info.d_model = file.number("d_model", 1, kMaxChannels);
+  info.n_layers = file.number("n_layers", 1, 10000);
+  info.kernel_size = file.number("kernel_size", 2, 1000);
+  info.depth = file.number("depth", 1, 30);
+  info.window = file.number("window", 0, kMaxWindow);
+  info.autoregressive = file.number("autoregressive", 0, 1);
   if ((info.d_input > 0) == (info.n_tokens > 0))
     throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");
   model->width = padded(info.d_model);
   if (info.n_tokens > 0)
-    model->table =
-        padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}), info.n_tokens, info.d_model);
+    model->table = padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}));
   else
-    model->encoder = read_panels(file, "encoder", info.d_input, info.d_model, DType::kFloat32);
-  const DType precision = read_type(file, "precision", {"fp32", "fp16", "int8"});
+    model->encoder = read_panels(file, "encoder", info.d_input, info.d_model, MULTIRES_FLOAT32);
+  const multires_dtype precision = read_type(file, "precision", {"fp32", "fp16", "int8"});
   model->queues = read_type(file, "queues", {"float32", "float16", "int8"});
   const float epsilon = read_epsilon(file);
   for (int j = 0; j < info.depth; ++j) {
     const int64_t given = highpass(file, info, "layers.0", j).shape[0];
     if (given > kMaxTaps) throw LoadError(MULTIRES_UNSUPPORTED, "a filter has more than 2^20 taps");
-    model->taps.push_back(std::max(to_int(given), info.kernel_size));
+    model->taps.push_back(std::max(static_cast<int>(given), info.kernel_size));
     model->slots.push_back((static_cast<int64_t>(model->taps[j] - 1) << j) + 1);
     model->total_taps += model->taps[j];
   }
@@ -189,11 +178,20 @@ Model* Model::read(const WeightsFile& file) {
     model->layers.push_back(read_layer(file, *model, "layers." + std::to_string(i), precision));
     model->layers.back().epsilon = epsilon;
   }
-  model->head = read_panels(file, "head", info.d_model, info.d_output, DType::kFloat32);
+  model->head = read_panels(file, "head", info.d_model, info.d_output, MULTIRES_FLOAT32);
   model->kernels = &best_kernels();
   model->metadata = file.metadata();
   model->fingerprint = file.fingerprint();
-  return model.release();
+  return model;
+}
+
+std::unique_ptr<Model> Model::load(const std::string& path) {
+  try {
+    const MappedFile file(path);
+    return load(file.data, file.size);
+  } catch (const LoadError& error) {
+    throw LoadError(error.status, path + ": " + error.what());
+  }
 }
 
 }  // namespace multires

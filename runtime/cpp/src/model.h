@@ -2,11 +2,10 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "aligned.h"
-#include "multires.h"
 #include "norms.h"
 #include "weights_file.h"
 
@@ -22,7 +21,7 @@ inline int padded(int channels) { return (channels + kLane - 1) / kLane * kLane;
 // A matrix cut into panels of kPanel outputs; the last panel may be narrower. Within a panel, the weights of one
 // input are contiguous; in int8, those of kGroup inputs, which one instruction multiplies.
 struct Panels {
-  DType dtype = DType::kFloat32;
+  multires_dtype dtype = MULTIRES_FLOAT32;
   int inputs = 0, count = 0;
   int last = 0;  // outputs of the last panel, a multiple of kLane
   // For each panel: (inputs, width(panel)) float32 or float16; (inputs / kGroup, width(panel), kGroup) int8, with
@@ -34,7 +33,7 @@ struct Panels {
   AlignedArray<float> scales;             // (count, kPanel): weight_scales
   AlignedArray<int32_t> offsets;          // (count, kPanel): -weights @ 128, for instructions that take q + 128
 
-  int rows() const { return dtype == DType::kInt8 ? (inputs + kGroup - 1) / kGroup * kGroup : inputs; }
+  int rows() const { return dtype == MULTIRES_INT8 ? (inputs + kGroup - 1) / kGroup * kGroup : inputs; }
   int width(int panel) const { return panel + 1 < count ? kPanel : last; }
   template <typename T>
   const T* panel(int panel) const {
@@ -60,7 +59,7 @@ struct Kernels;  // kernels.h
 
 struct Model {
   multires_info info{};
-  DType queues = DType::kFloat32;  // the type of the values in the queues
+  multires_dtype queues = MULTIRES_FLOAT32;  // the type of the values in the queues
   int width = 0;       // padded d_model
   AlignedArray<float> table;  // token models: (n_tokens, width)
   Panels encoder;             // all other models
@@ -78,11 +77,8 @@ struct Model {
   int64_t stream_values() const;  // values in the queues and the window of one stream
 
   // These throw LoadError or std::bad_alloc.
-  static Model* load(const std::string& path);
-  static Model* load(const void* data, size_t size);
-
- private:
-  static Model* read(const WeightsFile& file);
+  static std::unique_ptr<Model> load(const std::string& path);
+  static std::unique_ptr<Model> load(const void* data, size_t size);
 };
 
 }  // namespace multires

@@ -1,5 +1,5 @@
 // The end of a block for one row, x = norm(x + y), for each kind of norm. Padding stays zero. Included by
-// kernels_impl.h, whose vectors it uses.
+// kernels_impl.h.
 #pragma once
 
 namespace multires {

@@ -6,8 +6,6 @@
 
 namespace multires {
 
-int32_t read_window(const WeightsFile& file) { return static_cast<int32_t>(file.number("window", 0, kMaxWindow)); }
-
 int32_t check_window(const multires_info& info, int32_t window) {
   if (window == MULTIRES_DEFAULT_WINDOW) return info.autoregressive ? 0 : info.window;
   if (window < 0 || window > kMaxWindow)
@@ -25,14 +23,14 @@ int64_t pool_values(const multires_info& info) {
   return info.window > 0 ? 2 * (static_cast<int64_t>(info.window) + 1) * info.d_model : 0;
 }
 
-Pool::Pool(const multires_info& info, int batch, int window_) : window(window_) {
+Pool::Pool(const multires_info& info, int batch, int window_, std::vector<multires_part>& parts) : window(window_) {
   if (info.autoregressive) return;
   const int64_t d = info.d_model;
   const auto add = [&](const char* name, AlignedArray<float>& array, const std::vector<int64_t>& shape) {
-    size_t size = 1;
-    for (const int64_t extent : shape) size *= static_cast<size_t>(extent);
-    array = AlignedArray<float>(size);
-    parts.push_back(make_part(name, MULTIRES_FLOAT32, array.data(), shape));
+    multires_part part = make_part(name, MULTIRES_FLOAT32, nullptr, shape);
+    array = AlignedArray<float>(part.bytes / sizeof(float));
+    part.data = array.data();
+    parts.push_back(part);
   };
   add("pool_sum", sum, {batch, d});
   add("pool_sum_error", sum_error, {batch, d});

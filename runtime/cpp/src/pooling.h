@@ -12,8 +12,6 @@ namespace multires {
 
 constexpr int kMaxWindow = 1 << 24;
 
-// The window of the weights file. Throws LoadError.
-int32_t read_window(const WeightsFile& file);
 // The window of a new state for the argument of its caller. Throws LoadError.
 int32_t check_window(const multires_info& info, int32_t window);
 // The number of floats in the rings of one stream.
@@ -22,13 +20,13 @@ int64_t pool_values(const multires_info& info);
 // The pooled states of `batch` streams.
 struct Pool {
   Pool() = default;
-  Pool(const multires_info& info, int batch, int window);
+  // Adds its arrays to `parts`.
+  Pool(const multires_info& info, int batch, int window, std::vector<multires_part>& parts);
 
   int window = 0;
   AlignedArray<float> sum, sum_error;      // (batch, d_model): of all steps, or of this block of a window
   AlignedArray<float> block, block_error;  // (batch, d_model): of the last block; windows only
   AlignedArray<float> prefix;              // (batch, window + 1, 2 * d_model); windows only
-  std::vector<multires_part> parts;
 };
 
 }  // namespace multires

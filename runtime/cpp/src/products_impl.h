@@ -1,8 +1,18 @@
-// Products of a matrix in panels with rows of inputs, for each type of weights. Included by kernels_impl.h, whose
-// vectors it uses.
+// Products of a matrix in panels with rows of inputs, for each type of weights. Included by kernels_impl.h.
+#pragma once
 
 namespace multires {
 namespace {
+
+template <typename V, typename W>
+inline void load_to(V& v, const W* p) {
+  v = load(p);
+}
+inline Ints load(const int32_t* p) {
+  Ints v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
 
 // One panel of float32 or float16 weights.
 template <typename W>
@@ -16,9 +26,9 @@ struct FloatPanel {
       : weights(panels.panel<W>(p)), bias(panels.bias.data() + p * kPanel), width(panels.width(p)),
         inputs(panels.inputs) {}
 
-  typedef typename Lanes<W>::Type Sum;
+  typedef std::conditional_t<std::is_same_v<W, Half>, HalfSums, Vec> Sum;
   static constexpr int kLanes = sizeof(Sum) / sizeof(float);
-  static constexpr int kRows = MULTIRES_ROWS * kLanes / kVector;  // the same number of registers for any length
+  static constexpr int kRowsTogether = kRows * kLanes / kVector;  // the same number of registers for any length
 
   // out[r][c .. c + V vectors) = bias + weights * in[r] for R rows. Each sum is in the order of the inputs, so R and V
   // change no bit.
@@ -43,6 +53,48 @@ struct FloatPanel {
   }
 };
 
+// q = round(x * reciprocal_scales). `channels` are read in whole vectors.
+inline void quantize_row(const float* x, int channels, const float* reciprocal_scales, uint8_t* q) {
+  for (int c = 0; c < channels; c += kVector) {
+    const Ints quantized = quantize(load(x + c) * load(reciprocal_scales + c));
+    store_low_bytes(q + c, kUnsigned ? quantized + 128 : quantized);
+  }
+}
+
+// One panel of int8 weights. An input is quantized once. The sums are exact, so they are equal on all instruction sets.
+struct Int8Panel {
+  typedef uint8_t Input;
+  const int8_t* weights;
+  const float *bias, *scales;
+  const int32_t* offsets;
+  int width, inputs;
+
+  Int8Panel(const Panels& panels, int p)
+      : weights(panels.panel<int8_t>(p)), bias(panels.bias.data() + p * kPanel),
+        scales(panels.scales.data() + p * kPanel), offsets(panels.offsets.data() + p * kPanel), width(panels.width(p)),
+        inputs(panels.inputs) {}
+
+  static constexpr int kRowsTogether = kRows;
+  template <int R, int V>
+  void columns(int c, const uint8_t* in, size_t stride, float* out) const {
+    Ints sums[R][V];
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) sums[r][v] = kUnsigned ? load(offsets + c + v * kVector) : Ints{};
+    const int8_t* from = weights + kGroup * c;
+    for (int i = 0; i < inputs; i += kGroup, from += kGroup * width) {
+      for (int r = 0; r < R; ++r) {
+        const Group inputs_of_row = group(four_bytes(in + r * stride + i));
+        for (int v = 0; v < V; ++v) sums[r][v] = dot(sums[r][v], from + kGroup * v * kVector, inputs_of_row);
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) {
+        const Vec sum = __builtin_convertvector(sums[r][v], Vec);
+        store(out + r * kPanel + c + v * kVector, sum * load(scales + c + v * kVector) + load(bias + c + v * kVector));
+      }
+  }
+};
+
 // A whole panel for R rows, from column c on.
 template <int R, int V, typename Panel>
 inline void multiply_panel(const Panel& panel, const typename Panel::Input* in, size_t stride, float* out, int c = 0) {
@@ -52,17 +104,17 @@ inline void multiply_panel(const Panel& panel, const typename Panel::Input* in, 
 
 template <typename Panel, typename Use>
 void multiply_panels(const Panels& panels, const typename Panel::Input* in, size_t stride, int rows, Use use) {
-  constexpr int R = Panel::kRows;
+  constexpr int R = Panel::kRowsTogether;
   alignas(64) float out[R * kPanel];
   for (int p = 0; p < panels.count; ++p) {
     const Panel panel(panels, p);
     int row = 0;
     for (; row + R <= rows; row += R) {
-      multiply_panel<R, MULTIRES_COLUMNS>(panel, in + row * stride, stride, out);
+      multiply_panel<R, kColumns>(panel, in + row * stride, stride, out);
       for (int r = 0; r < R; ++r) use(p, row + r, out + r * kPanel);
     }
     for (; row < rows; ++row) {
-      multiply_panel<1, MULTIRES_ALONE>(panel, in + row * stride, stride, out);
+      multiply_panel<1, kAlone>(panel, in + row * stride, stride, out);
       use(p, row, out);
     }
   }
@@ -77,11 +129,8 @@ void multiply(const Panels& panels, const float* in, size_t stride, int rows, Us
 // The same for a matrix of any type. `bytes` is scratch for quantized rows, with the stride of `in`.
 template <typename Use>
 void multiply(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, Use use) {
-  switch (panels.dtype) {
-    case DType::kFloat32: return multiply_panels<FloatPanel<float>>(panels, in, stride, rows, use);
-    case DType::kFloat16: return multiply_panels<FloatPanel<Half>>(panels, in, stride, rows, use);
-    case DType::kInt8: break;
-  }
+  if (panels.dtype == MULTIRES_FLOAT32) return multiply_panels<FloatPanel<float>>(panels, in, stride, rows, use);
+  if (panels.dtype == MULTIRES_FLOAT16) return multiply_panels<FloatPanel<Half>>(panels, in, stride, rows, use);
   for (int row = 0; row < rows; ++row)
     quantize_row(in + row * stride, panels.inputs, panels.reciprocal_scales.data(), bytes + row * stride);
   multiply_panels<Int8Panel>(panels, bytes, stride, rows, use);

@@ -1,5 +1,6 @@
 // Two rates of this CPU that bound the time of a step from below: reading memory, and multiply-adds. They use the
-// instructions of the kernels. Included by kernels_impl.h, whose vectors it uses.
+// instructions of the kernels. Included by kernels_impl.h.
+#pragma once
 
 namespace multires {
 namespace {
@@ -21,23 +22,18 @@ float read_floats(const float* p, size_t count) {
 // `count` multiply-adds, a multiple of kMultiplyAddUnit, in independent chains: enough to hide the latency, and few
 // enough for the registers.
 float multiply_adds(float factor, float addend, size_t count) {
-#if defined(__aarch64__)
-  constexpr int chains = 20;
-#else
-  constexpr int chains = kVector == 16 ? 20 : 12;
-#endif
-  static_assert(kMultiplyAddUnit % (chains * kVector) == 0, "no remainder");
+  static_assert(kMultiplyAddUnit % (kChains * kVector) == 0, "no remainder");
   const Vec f = all(factor), a = all(addend);
-  Vec sums[chains];
+  Vec sums[kChains];
 #pragma GCC unroll 20
-  for (int v = 0; v < chains; ++v) sums[v] = all(static_cast<float>(v));
-  for (size_t i = 0; i < count; i += chains * kVector) {
+  for (int v = 0; v < kChains; ++v) sums[v] = all(static_cast<float>(v));
+  for (size_t i = 0; i < count; i += kChains * kVector) {
 #pragma GCC unroll 20
-    for (int v = 0; v < chains; ++v) sums[v] = sums[v] * f + a;
+    for (int v = 0; v < kChains; ++v) sums[v] = sums[v] * f + a;
   }
   Vec sum{};
 #pragma GCC unroll 20
-  for (int v = 0; v < chains; ++v) sum += sums[v];
+  for (int v = 0; v < kChains; ++v) sum += sums[v];
   return total(sum);
 }
 

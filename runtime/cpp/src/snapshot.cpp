@@ -25,18 +25,6 @@ size_t parts_bytes(const State& state) {
   return bytes;
 }
 
-// Tests the bits: this needs no alignment, and no assumption of the compiler about NaN.
-template <typename Bits, Bits kExponent>
-bool all_finite(const unsigned char* data, size_t bytes) {
-  bool finite = true;
-  for (size_t i = 0; i < bytes; i += sizeof(Bits)) {
-    Bits bits;
-    std::memcpy(&bits, data + i, sizeof bits);
-    finite &= (bits & kExponent) != kExponent;
-  }
-  return finite;
-}
-
 bool all_positions(const unsigned char* data, size_t bytes) {
   for (size_t i = 0; i < bytes; i += sizeof(int64_t)) {
     int64_t position;
@@ -47,13 +35,7 @@ bool all_positions(const unsigned char* data, size_t bytes) {
 }
 
 bool all_good(const multires_part& part, const unsigned char* data) {
-  switch (part.dtype) {
-    case MULTIRES_INT64: return all_positions(data, part.bytes);
-    case MULTIRES_FLOAT16: return all_finite<uint16_t, 0x7c00>(data, part.bytes);
-    case MULTIRES_INT8: return true;  // every byte is valid
-    case MULTIRES_FLOAT32: break;
-  }
-  return all_finite<uint32_t, 0x7f800000>(data, part.bytes);
+  return part.dtype == MULTIRES_INT64 ? all_positions(data, part.bytes) : all_finite(part.dtype, data, part.bytes);
 }
 
 }  // namespace

@@ -4,19 +4,6 @@
 #include <cstdio>
 
 namespace multires {
-namespace {
-
-size_t bytes_of(multires_dtype dtype) {
-  switch (dtype) {
-    case MULTIRES_INT64: return 8;
-    case MULTIRES_FLOAT16: return 2;
-    case MULTIRES_INT8: return 1;
-    case MULTIRES_FLOAT32: break;
-  }
-  return 4;
-}
-
-}  // namespace
 
 State::State(const Model& model_, int batch_, int window) : model(model_), batch(batch_) {
   const multires_info& info = model.info;
@@ -24,8 +11,7 @@ State::State(const Model& model_, int batch_, int window) : model(model_), batch
   position = AlignedArray<int64_t>(rows);
   heads = AlignedArray<int64_t>(rows * info.depth);
   make_queues();
-  pool = Pool(info, batch, window);
-  parts.insert(parts.end(), pool.parts.begin(), pool.parts.end());
+  pool = Pool(info, batch, window, parts);
   parts.push_back(make_part("position", MULTIRES_INT64, position.data(), {batch}));
   std::sort(parts.begin(), parts.end(),
             [](const multires_part& a, const multires_part& b) { return std::string(a.name) < b.name; });
@@ -51,15 +37,12 @@ void State::make_queues() {
   rings_ = AlignedArray<unsigned char>((values + kLane) * each);
   names.reserve(static_cast<size_t>(depth));
   unsigned char* queue = rings_.data();
-  const multires_dtype dtype = model.queues == DType::kInt8      ? MULTIRES_INT8
-                               : model.queues == DType::kFloat16 ? MULTIRES_FLOAT16
-                                                                 : MULTIRES_FLOAT32;
   for (int j = 0; j < depth; ++j) {
     char name[24];
     std::snprintf(name, sizeof name, "queue_%02d", j);
     names.emplace_back(name);
     queues.push_back(queue);
-    parts.push_back(make_part(names.back().c_str(), dtype, queue, {batch, 1, model.slots[j], wide}));
+    parts.push_back(make_part(names.back().c_str(), model.queues, queue, {batch, 1, model.slots[j], wide}));
     queue += static_cast<size_t>(batch * model.slots[j] * wide) * each;
   }
 }
@@ -70,7 +53,7 @@ multires_part make_part(const char* name, multires_dtype dtype, void* data, cons
   part.data = data;
   part.rank = static_cast<int32_t>(shape.size());
   part.dtype = dtype;
-  part.bytes = bytes_of(dtype);
+  part.bytes = size_of(dtype);
   for (size_t i = 0; i < shape.size(); ++i) {
     part.shape[i] = shape[i];
     part.bytes *= static_cast<size_t>(shape[i]);

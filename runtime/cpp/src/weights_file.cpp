@@ -5,9 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cmath>
+#include <charconv>
 #include <cstring>
+#include <iterator>
 
 #include "digest.h"
 #include "header_parser.h"
@@ -25,29 +27,28 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 [[noreturn]] void malformed(const std::string& what) { throw LoadError(MULTIRES_MALFORMED, what); }
 
-constexpr const char* kTypeNames[] = {"F32", "F16", "I8"};  // by DType
-const char* name_of(DType dtype) { return kTypeNames[static_cast<int>(dtype)]; }
+struct Type {
+  multires_dtype dtype;
+  const char* name;
+};
+constexpr Type kTypes[] = {{MULTIRES_FLOAT32, "F32"}, {MULTIRES_FLOAT16, "F16"}, {MULTIRES_INT8, "I8"}};
 
-DType type_named(const std::string& text, const std::string& tensor) {
-  for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kInt8})
-    if (text == name_of(dtype)) return dtype;
+std::string name_of(multires_dtype dtype) {
+  return std::find_if(std::begin(kTypes), std::end(kTypes), [=](Type type) { return type.dtype == dtype; })->name;
+}
+
+multires_dtype type_named(const std::string& text, const std::string& tensor) {
+  for (const Type& type : kTypes)
+    if (text == type.name) return type.dtype;
   malformed("tensor " + tensor + " is " + text + ", expected F32, F16 or I8");
 }
 
 void check_values(const Tensor& tensor, const std::string& name) {
-  bool good = true;
-  if (tensor.dtype == DType::kFloat32) {
-    for (size_t i = 0; i < tensor.count; ++i) good &= std::isfinite(tensor.floats()[i]);
-  } else if (tensor.dtype == DType::kFloat16) {
-    const uint16_t* values = static_cast<const uint16_t*>(tensor.data);
-    for (size_t i = 0; i < tensor.count; ++i) good &= (values[i] & 0x7c00) != 0x7c00;
-  } else {
-    // Weights are symmetric. Without -128, the sum of two products of bytes also fits into 16 bits.
-    const int8_t* values = static_cast<const int8_t*>(tensor.data);
-    for (size_t i = 0; i < tensor.count; ++i)
-      if (values[i] == -128) malformed("tensor " + name + " contains -128, expected -127 to 127");
-  }
-  if (!good) malformed("tensor " + name + " contains NaN or infinity");
+  if (!all_finite(tensor.dtype, tensor.data, tensor.count * size_of(tensor.dtype)))
+    malformed("tensor " + name + " contains NaN or infinity");
+  // Weights are symmetric. Without -128, the sum of two products of bytes also fits into 16 bits.
+  if (tensor.dtype == MULTIRES_INT8 && std::memchr(tensor.data, 0x80, tensor.count))
+    malformed("tensor " + name + " contains -128, expected -127 to 127");
 }
 
 }  // namespace
@@ -58,53 +59,40 @@ std::string find_weights(const std::string& path) {
   return is_folder ? path + "/native/weights.safetensors" : path;
 }
 
-WeightsFile::WeightsFile(const std::string& path) {
+MappedFile::MappedFile(const std::string& path) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw LoadError(MULTIRES_IO, path + ": " + std::strerror(errno));
+  if (file < 0) throw LoadError(MULTIRES_IO, std::strerror(errno));
   struct stat status;
-  if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size < 8) {
-    close(file);
-    throw LoadError(MULTIRES_MALFORMED, path + ": not a file, or too short for weights");
+  const bool fits = fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size >= 8;
+  if (fits) {
+    size = static_cast<size_t>(status.st_size);
+    data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
   }
-  size_ = static_cast<size_t>(status.st_size);
-  void* mapped = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
   const int why = errno;
   close(file);
-  if (mapped == MAP_FAILED) throw LoadError(MULTIRES_IO, path + ": " + std::strerror(why));
-  bytes_ = static_cast<const unsigned char*>(mapped);
-  try {
-    parse();
-  } catch (const LoadError& error) {
-    munmap(mapped, size_);
-    throw LoadError(error.status, path + ": " + error.what());
-  } catch (...) {
-    munmap(mapped, size_);
-    throw;
-  }
-  mapping_ = mapped;
+  if (!fits) malformed("not a file, or too short for weights");
+  if (data == MAP_FAILED) throw LoadError(MULTIRES_IO, std::strerror(why));
 }
 
-WeightsFile::WeightsFile(const void* data, size_t size) : bytes_(static_cast<const unsigned char*>(data)), size_(size) {
+MappedFile::~MappedFile() { munmap(data, size); }
+
+WeightsFile::WeightsFile(const void* data, size_t size) : size_(size) {
   if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0) {
     copy_ = AlignedArray<unsigned char>(size);
     std::memcpy(copy_.data(), data, size);
-    bytes_ = copy_.data();
+    data = copy_.data();
   }
-  parse();
+  parse(static_cast<const unsigned char*>(data));
 }
 
-WeightsFile::~WeightsFile() {
-  if (mapping_) munmap(mapping_, size_);
-}
-
-void WeightsFile::parse() {
+void WeightsFile::parse(const unsigned char* bytes) {
   if (size_ < 8) malformed("too short for weights");
-  uint64_t header_size = 0;
-  for (int i = 7; i >= 0; --i) header_size = header_size << 8 | bytes_[i];
+  uint64_t header_size;
+  std::memcpy(&header_size, bytes, sizeof header_size);
   if (header_size > kMaxHeader || header_size > size_ - 8) malformed("the header is longer than the file");
-  const char* begin = reinterpret_cast<const char*>(bytes_) + 8;
+  const char* begin = reinterpret_cast<const char*>(bytes) + 8;
   const size_t data_size = size_ - 8 - header_size;
-  const unsigned char* data = bytes_ + 8 + header_size;
+  const unsigned char* data = bytes + 8 + header_size;
   if (header_size % alignof(float) != 0) malformed("the data is not aligned");
 
   size_t used = 0;
@@ -141,20 +129,17 @@ void WeightsFile::parse() {
   if (used != data_size) malformed("the tensors do not fill the file");
 }
 
-const Tensor& WeightsFile::tensor(const std::string& name, const std::vector<int64_t>& shape) const {
-  return tensor(name, shape, DType::kFloat32);
-}
-
-const Tensor& WeightsFile::tensor(const std::string& name, const std::vector<int64_t>& shape, DType other) const {
+const Tensor& WeightsFile::tensor(const std::string& name, const std::vector<int64_t>& shape,
+                                  multires_dtype other) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) malformed("tensor " + name + " is missing");
   const Tensor& tensor = found->second;
   bool fits = tensor.shape.size() == shape.size();
   for (size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] == -1 || shape[i] == tensor.shape[i];
   if (!fits) malformed("tensor " + name + " has shape " + shape_text(tensor.shape) + ", expected " + shape_text(shape));
-  if (tensor.dtype != DType::kFloat32 && tensor.dtype != other)
+  if (tensor.dtype != MULTIRES_FLOAT32 && tensor.dtype != other)
     malformed("tensor " + name + " is " + name_of(tensor.dtype) + ", expected F32" +
-              (other == DType::kFloat32 ? "" : std::string(" or ") + name_of(other)));
+              (other == MULTIRES_FLOAT32 ? "" : " or " + name_of(other)));
   return tensor;
 }
 
@@ -169,22 +154,20 @@ uint64_t WeightsFile::fingerprint() const {
   for (const auto& [name, tensor] : tensors_) {
     all = digest(name.data(), name.size(), all);
     all = digest(tensor.shape.data(), tensor.shape.size() * sizeof tensor.shape[0], all);
-    all = digest(name_of(tensor.dtype), 2, all);
+    all = digest(name_of(tensor.dtype).data(), 2, all);
     all = digest(tensor.data, tensor.count * size_of(tensor.dtype), all);
   }
   return all;
 }
 
-int64_t WeightsFile::number(const std::string& key, int64_t low, int64_t high) const {
+int32_t WeightsFile::number(const std::string& key, int32_t low, int32_t high) const {
   const std::string& value = text(key);
-  int64_t number = 0;
-  bool good = !value.empty() && value.size() <= 18;
-  for (char c : value) {
-    good = good && c >= '0' && c <= '9';
-    if (good) number = number * 10 + (c - '0');
-  }
-  if (!good || number < low || number > high) malformed("metadata " + key + " is '" + value + "'");
-  return number;
+  const char* end = value.data() + value.size();
+  uint32_t number = 0;  // without a sign
+  const auto [rest, error] = std::from_chars(value.data(), end, number);
+  if (rest != end || error != std::errc() || static_cast<int64_t>(number) < low || static_cast<int64_t>(number) > high)
+    malformed("metadata " + key + " is '" + value + "'");
+  return static_cast<int32_t>(number);
 }
 
 }  // namespace multires

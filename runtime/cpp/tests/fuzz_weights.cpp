@@ -137,7 +137,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const multires_status status = multires_model_load_buffer(data, size, &model, message, sizeof message);
   if ((status == MULTIRES_OK) != (model != nullptr) || (status == MULTIRES_OK) != (message[0] == '\0')) std::abort();
   // A valid file may need gigabytes of state; the caller decides whether to create one.
-  if (!model || std::unique_ptr<multires::Model>(multires::Model::load(data, size))->stream_values() > 1 << 20) {
+  if (!model || multires::Model::load(data, size)->stream_values() > 1 << 20) {
     multires_model_free(model);
     return 0;
   }

@@ -13,7 +13,6 @@
 
 namespace {
 
-using multires::DType;
 using multires::Kernels;
 using multires::Panels;
 
@@ -29,7 +28,7 @@ std::vector<float> inputs_for(const Panels& panels, size_t stride, std::mt19937&
   std::vector<float> x(kRows * stride);
   for (size_t i = 0; i < x.size(); ++i) {
     const size_t input = i % stride;
-    const bool scaled = panels.dtype == DType::kInt8 && input < static_cast<size_t>(panels.inputs);
+    const bool scaled = panels.dtype == MULTIRES_INT8 && input < static_cast<size_t>(panels.inputs);
     const float scale = scaled ? 1.0f / panels.reciprocal_scales[input] : 1.0f;
     const float whole = static_cast<float>(static_cast<int>(random() % 301) - 150);
     switch (i / stride) {
@@ -39,7 +38,7 @@ std::vector<float> inputs_for(const Panels& panels, size_t stride, std::mt19937&
       case 3: x[i] = std::nextafter((whole + 0.5f) * scale, whole); break;
       default: x[i] = std::normal_distribution<float>(0, 50)(random) * scale;
     }
-    if (panels.dtype != DType::kInt8) x[i] = std::min(1e3f, std::max(-1e3f, x[i]));
+    if (panels.dtype != MULTIRES_INT8) x[i] = std::min(1e3f, std::max(-1e3f, x[i]));
   }
   return x;
 }
@@ -52,7 +51,7 @@ int quantized(float x, float reciprocal) {
 // Checks output `place` of a panel for one row, with the layout in model.h.
 void check_output(const Panels& panels, int panel, int place, const float* x, float y) {
   const size_t width = static_cast<size_t>(panels.width(panel));
-  if (panels.dtype == DType::kInt8) {
+  if (panels.dtype == MULTIRES_INT8) {
     int64_t sum = 0;
     const int8_t* weights = panels.panel<int8_t>(panel);
     for (int i = 0; i < panels.inputs; ++i)
@@ -64,7 +63,7 @@ void check_output(const Panels& panels, int panel, int place, const float* x, fl
   for (int i = 0; i < panels.inputs; ++i) {
     const size_t at = i * width + place;
     const float weight =
-        panels.dtype == DType::kFloat16 ? widened(panels.panel<uint16_t>(panel)[at]) : panels.panel<float>(panel)[at];
+        panels.dtype == MULTIRES_FLOAT16 ? widened(panels.panel<uint16_t>(panel)[at]) : panels.panel<float>(panel)[at];
     sum += static_cast<double>(weight) * x[i];
     size += std::fabs(static_cast<double>(weight) * x[i]);
   }
@@ -100,7 +99,7 @@ int main(int count, char** arguments) {
   std::set<std::string> seen;
   for (const char* name : {"avx512vnni", "avx512", "avx2", "baseline"}) {
     setenv("MULTIRES_ISA", name, 1);
-    std::unique_ptr<multires::Model> model(multires::Model::load(arguments[1]));
+    const std::unique_ptr<multires::Model> model = multires::Model::load(arguments[1]);
     if (!seen.insert(model->kernels->isa).second) continue;  // this CPU lacks it
     std::mt19937 random(7);
     for (multires::Layer& layer : model->layers) {

@@ -1,0 +1,65 @@
+// Vectors of floats as the compiler has them (GCC and Clang vector extensions), so that one text of the arithmetic
+// works for all instruction sets. Included by the source file of an instruction set, which defines MULTIRES_VECTOR,
+// the floats in a vector, and then the functions that kernels_impl.h names.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#if defined(__x86_64__)
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+// GCC 12 warns of values that its own header leaves undefined on purpose.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include "kernels.h"
+
+namespace multires {
+namespace {
+
+constexpr int kVector = MULTIRES_VECTOR;
+typedef float Vec __attribute__((vector_size(kVector * sizeof(float))));
+typedef int32_t Ints __attribute__((vector_size(kVector * sizeof(float))));
+typedef uint16_t Half;  // the bits of a float16
+typedef uint16_t Halves __attribute__((vector_size(kVector * sizeof(Half))));
+static_assert(kLane % kVector == 0, "a padded row is a whole number of vectors");
+
+// A vector at any address. With memcpy, GCC for aarch64 keeps sums in integer registers.
+typedef float LooseVec __attribute__((vector_size(kVector * sizeof(float)), aligned(sizeof(float)), may_alias));
+inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
+inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
+// Subtracting +0 changes no value, so it is free; adding +0 would change -0 to +0.
+inline Vec all(float value) { return value - Vec{}; }
+inline Vec least(Vec a, Vec b) { return a < b ? a : b; }
+inline Vec most(Vec a, Vec b) { return a > b ? a : b; }
+
+inline Ints bits_of(Vec v) {
+  Ints bits;
+  std::memcpy(&bits, &v, sizeof bits);
+  return bits;
+}
+inline Vec float_of(Ints bits) {
+  Vec v;
+  std::memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
+inline int32_t four_bytes(const void* p) {
+  int32_t four;
+  std::memcpy(&four, p, sizeof four);
+  return four;
+}
+
+}  // namespace
+}  // namespace multires
