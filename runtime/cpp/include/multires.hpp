@@ -73,10 +73,11 @@ class Model {
  public:
   // path: a weights file, or a bundle's folder. Throws Error.
   explicit Model(const std::string& path) {
-    std::vector<char> message(path.size() + 512);
-    multires_model* handle = nullptr;
-    detail::check(multires_model_load(path.c_str(), &handle, message.data(), message.size()), message.data());
-    handle_.reset(handle, multires_model_free);
+    load(path.size(), [&](auto... out) { return multires_model_load(path.c_str(), out...); });
+  }
+  // A weights file in memory, which is copied. Throws Error.
+  Model(const void* data, std::size_t size) {
+    load(0, [&](auto... out) { return multires_model_load_buffer(data, size, out...); });
   }
 
   multires_info info() const noexcept { return multires_model_info(handle_.get()); }
@@ -100,6 +101,13 @@ class Model {
   const multires_model* handle() const noexcept { return handle_.get(); }
 
  private:
+  template <typename Load>
+  void load(std::size_t path_size, Load load) {
+    std::vector<char> message(path_size + 512);
+    multires_model* handle = nullptr;
+    detail::check(load(&handle, message.data(), message.size()), message.data());
+    handle_.reset(handle, multires_model_free);
+  }
   std::shared_ptr<multires_model> handle_;
 };
 

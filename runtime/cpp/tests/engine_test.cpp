@@ -1,57 +1,46 @@
-// Checks of the C interface on a real weights file, meant to run under sanitizers:
+// Checks of the engine on a real weights file, meant to run under sanitizers:
 //   engine_test WEIGHTS SCRATCH [ROUNDS]
 // Steps and chunks agree to the last bit, rows are independent, a file and a buffer give the same model, rounding modes
 // change nothing, wrong arguments are refused, and a damaged file is an error. ROUNDS is the number of damaged files.
 // Exits 0 on success.
 
-#include <algorithm>
 #include <cfenv>
-#include <cstring>
 
-#include "testing.h"
+#include "streams.h"
 
 namespace {
 
 constexpr int kSteps = 75;
 
-void check_streams(const multires_model* model, int batch) {
-  const multires_info info = multires_model_info(model);
-  const size_t row = static_cast<size_t>(batch) * static_cast<size_t>(info.d_output);
-  const Inputs inputs = random_inputs(info, batch, kSteps, 1);
-  std::vector<float> whole(row * kSteps), pieces(row * kSteps);
-  multires_state *a = new_state(model, batch), *b = new_state(model, batch);
-  CHECK(feed(a, info, inputs, batch, 0, kSteps, whole.data()) == MULTIRES_OK);
+void check_streams(const Model& model, int batch) {
+  const Inputs inputs = random_inputs(model.info(), batch, kSteps, 1);
+  Stream a(model, batch), b(model, batch);
+  const std::vector<float> whole = outputs(a, inputs, 0, kSteps);
+  std::vector<float> pieces;
   for (int t = 0, n = 1; t < kSteps; t += n, n = n % 7 + 1) {
     n = std::min(n, kSteps - t);
-    CHECK(feed(b, info, inputs, batch, t, n, pieces.data() + row * static_cast<size_t>(t)) == MULTIRES_OK);
+    const std::vector<float> piece = outputs(b, inputs, t, n);
+    pieces.insert(pieces.end(), piece.begin(), piece.end());
   }
-  CHECK(multires_reset(b, batch - 1) == MULTIRES_OK);
-  CHECK(std::memcmp(whole.data(), pieces.data(), whole.size() * sizeof(float)) == 0);
+  CHECK(b.reset(batch - 1) == MULTIRES_OK);
+  CHECK(same_bits(whole, pieces));
 
   // The restarted row begins again; the others continue unchanged.
-  std::vector<float> on(row * kSteps), restarted(row * kSteps);
-  CHECK(feed(a, info, inputs, batch, 0, kSteps, on.data()) == MULTIRES_OK);
-  CHECK(feed(b, info, inputs, batch, 0, kSteps, restarted.data()) == MULTIRES_OK);
-  for (size_t t = 0; t < kSteps; ++t)
-    for (size_t i = 0; i < row; ++i) {
-      const bool last = i >= row - static_cast<size_t>(info.d_output);
-      CHECK(restarted[t * row + i] == (last ? whole : on)[t * row + i]);
-    }
+  const std::vector<float> on = outputs(a, inputs, 0, kSteps), restarted = outputs(b, inputs, 0, kSteps);
+  const size_t d_output = static_cast<size_t>(model.info().d_output), row = static_cast<size_t>(batch) * d_output;
+  for (size_t i = 0; i < on.size(); ++i) CHECK(restarted[i] == (i % row >= row - d_output ? whole : on)[i]);
 
   // A state that is copied part by part continues like the original.
-  CHECK(multires_reset(b, -1) == MULTIRES_OK);
-  for (int32_t i = 0; i < multires_state_parts(a); ++i) {
+  CHECK(b.reset() == MULTIRES_OK);
+  for (int32_t i = 0; i < multires_state_parts(a.handle()); ++i) {
     multires_part from, to;
-    CHECK(multires_state_part(a, i, &from) == MULTIRES_OK && multires_state_part(b, i, &to) == MULTIRES_OK);
+    CHECK(multires_state_part(a.handle(), i, &from) == MULTIRES_OK);
+    CHECK(multires_state_part(b.handle(), i, &to) == MULTIRES_OK);
     CHECK(std::strcmp(from.name, to.name) == 0 && from.bytes == to.bytes);
     std::memcpy(to.data, from.data, from.bytes);
   }
-  CHECK(multires_state_changed(b) == MULTIRES_OK);
-  CHECK(feed(a, info, inputs, batch, 0, 9, on.data()) == MULTIRES_OK);
-  CHECK(feed(b, info, inputs, batch, 0, 9, restarted.data()) == MULTIRES_OK);
-  CHECK(std::memcmp(on.data(), restarted.data(), row * 9 * sizeof(float)) == 0);
-  multires_state_free(a);
-  multires_state_free(b);
+  CHECK(multires_state_changed(b.handle()) == MULTIRES_OK);
+  CHECK(same_bits(outputs(a, inputs, 0, 9), outputs(b, inputs, 0, 9)));
 }
 
 // In any rounding mode the bits are the same, and the mode is restored.
@@ -59,30 +48,27 @@ void check_rounding(const char* path) {
   std::vector<float> expected;
   for (const int mode : {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
     CHECK(std::fesetround(mode) == 0);
-    multires_model* model = load_model(path);
+    const Model model(path);
     CHECK(std::fegetround() == mode);
-    const multires_info info = multires_model_info(model);
     std::fesetround(FE_TONEAREST);
-    const Inputs inputs = random_inputs(info, 2, kSteps, 3);
-    std::vector<float> y(2 * kSteps * static_cast<size_t>(info.d_output));
+    const Inputs inputs = random_inputs(model.info(), 2, kSteps, 3);
     std::fesetround(mode);
-    multires_state* state = new_state(model, 2);
-    CHECK(feed(state, info, inputs, 2, 0, kSteps, y.data()) == MULTIRES_OK);
+    Stream stream(model, 2);
+    const std::vector<float> y = outputs(stream, inputs, 0, kSteps);
     CHECK(std::fegetround() == mode);
     if (mode == FE_TONEAREST) expected = y;
-    CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
-    multires_state_free(state);
-    multires_model_free(model);
+    CHECK(same_bits(y, expected));
   }
   std::fesetround(FE_TONEAREST);
 }
 
-void check_refusals(const multires_model* model) {
-  const multires_info info = multires_model_info(model);
-  multires_state* state;
-  CHECK(multires_state_new(model, 0, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_ARGUMENT);
-  CHECK(multires_state_new(nullptr, 1, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_ARGUMENT);
-  state = new_state(model, 1);
+void check_refusals(const Model& model) {
+  const multires_info info = model.info();
+  multires_state* none;
+  CHECK(multires_state_new(nullptr, 1, MULTIRES_DEFAULT_WINDOW, &none, nullptr, 0) == MULTIRES_ARGUMENT);
+  CHECK(multires_state_new(model.handle(), 0, MULTIRES_DEFAULT_WINDOW, &none, nullptr, 0) == MULTIRES_ARGUMENT);
+  const Stream stream(model);
+  multires_state* state = stream.handle();
   std::vector<float> y(static_cast<size_t>(info.d_output));
   CHECK(multires_step(state, nullptr, y.data()) == MULTIRES_ARGUMENT);
   CHECK(multires_step(nullptr, y.data(), y.data()) == MULTIRES_ARGUMENT);
@@ -95,32 +81,23 @@ void check_refusals(const multires_model* model) {
     const int64_t wrong[] = {-1, info.n_tokens};
     for (const int64_t& token : wrong) CHECK(multires_step_tokens(state, &token, y.data()) == MULTIRES_ARGUMENT);
   }
-  multires_state_free(state);
   multires_state_free(nullptr);
   multires_model_free(nullptr);
 }
 
 // A model from memory, at any address and freed afterwards, equals the model from the file.
-void check_buffer(const multires_model* model, const std::string& whole) {
-  const multires_info info = multires_model_info(model);
-  const Inputs inputs = random_inputs(info, 1, 40, 4);
-  const size_t values = static_cast<size_t>(info.d_output) * 40;
-  std::vector<float> expected(values), got(values);
-  multires_state* state = new_state(model, 1);
-  CHECK(feed(state, info, inputs, 1, 0, 40, expected.data()) == MULTIRES_OK);
-  multires_state_free(state);
-  multires_model* loaded = nullptr;
+void check_buffer(const Model& model, const std::string& whole) {
+  const Inputs inputs = random_inputs(model.info(), 1, 40, 4);
+  Stream of_file(model);
+  const std::vector<float> expected = outputs(of_file, inputs, 0, 40);
   for (size_t shift = 0; shift < 4; ++shift) {
-    {
-      const std::string buffer = std::string(shift, ' ') + whole;
-      CHECK(multires_model_load_buffer(buffer.data() + shift, whole.size(), &loaded, nullptr, 0) == MULTIRES_OK);
-    }
-    state = new_state(loaded, 1);
-    CHECK(feed(state, info, inputs, 1, 0, 40, got.data()) == MULTIRES_OK);
-    CHECK(std::memcmp(expected.data(), got.data(), values * sizeof(float)) == 0);
-    multires_state_free(state);
-    multires_model_free(loaded);
+    std::string buffer = std::string(shift, ' ') + whole;
+    const Model loaded(buffer.data() + shift, whole.size());
+    std::fill(buffer.begin(), buffer.end(), '\0');
+    Stream stream(loaded);
+    CHECK(same_bits(outputs(stream, inputs, 0, 40), expected));
   }
+  multires_model* loaded = nullptr;
   char why[100] = "";
   for (size_t size = 0; size < 16; ++size) {
     CHECK(multires_model_load_buffer(whole.data(), size, &loaded, why, sizeof why) == MULTIRES_MALFORMED);
@@ -142,28 +119,25 @@ void check_damage(const std::string& whole, const std::string& scratch, int roun
     }
     if (round % 5 == 0) damaged.resize(random() % damaged.size());
     std::ofstream(scratch, std::ios::binary).write(damaged.data(), static_cast<std::streamsize>(damaged.size()));
-    multires_model* model = nullptr;
+    multires_model* loaded = nullptr;
     char message[200];
-    const multires_status status = multires_model_load(scratch.c_str(), &model, message, sizeof message);
-    CHECK((status == MULTIRES_OK) == (model != nullptr));
+    const multires_status status = multires_model_load(scratch.c_str(), &loaded, message, sizeof message);
+    CHECK((status == MULTIRES_OK) == (loaded != nullptr));
     CHECK((status == MULTIRES_OK) == (message[0] == '\0'));
-    multires_state* state = nullptr;
-    if (model && multires_state_new(model, 2, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0) == MULTIRES_OK) {
-      const multires_info info = multires_model_info(model);
-      const Inputs inputs = random_inputs(info, 2, 5, 3);
-      std::vector<float> y(static_cast<size_t>(info.d_output) * 10);
-      CHECK(feed(state, info, inputs, 2, 0, 5, y.data()) == MULTIRES_OK);
-    }
-    multires_state_free(state);
-    multires_model_free(model);
+    multires_model_free(loaded);
+    status_of([&] {
+      const Model model(scratch);
+      Stream stream(model, 2);
+      outputs(stream, random_inputs(model.info(), 2, 5, 3), 0, 5);
+    });
   }
 }
 
 // Bounds for every network; Python tests compare the exact figures with the configuration.
-void check_cost(const multires_model* model, const multires_info& info) {
-  const multires_cost cost = multires_model_cost(model);
-  const std::string precision = multires_model_metadata(model, "precision");
-  const std::string queues = multires_model_metadata(model, "queues");
+void check_cost(const Model& model) {
+  const multires_info info = model.info();
+  const multires_cost cost = model.cost();
+  const std::string precision = model.metadata("precision"), queues = model.metadata("queues");
   const int64_t d = info.d_model, row = (queues == "int8" ? 1 : queues == "float16" ? 2 : 4) * info.n_layers * d;
   const int64_t convolutions = (info.autoregressive ? 3 : 2) * d * d * info.n_layers, head = d * info.d_output;
   const int64_t each = precision == "fp32" ? 4 : precision == "fp16" ? 2 : 1;
@@ -179,18 +153,15 @@ void check_cost(const multires_model* model, const multires_info& info) {
 
 int main(int count, char** arguments) {
   CHECK(count == 3 || count == 4);
-  multires_model* model;
-  char message[300];
-  CHECK(multires_model_load("/nowhere", &model, message, sizeof message) == MULTIRES_IO && message[0]);
-  model = load_model(arguments[1]);
+  CHECK(status_of([] { Model("/nowhere"); }) == MULTIRES_IO);
+  const Model model(arguments[1]);
   for (int batch : {1, 3, 32, 33}) check_streams(model, batch);
   check_rounding(arguments[1]);
   check_refusals(model);
-  check_cost(model, multires_model_info(model));
+  check_cost(model);
   const std::string whole = read_file(arguments[1]);
   check_buffer(model, whole);
   check_damage(whole, arguments[2], count == 4 ? std::atoi(arguments[3]) : 400);
-  std::printf("all checks passed on %s\n", multires_model_isa(model));
-  multires_model_free(model);
+  std::printf("all checks passed on %s\n", model.isa());
   return 0;
 }

@@ -2,15 +2,8 @@
 //   MULTIRES_FUZZ_WEIGHTS=weights.safetensors fuzz_snapshot CORPUS
 // Random changes never pass the digests, so most mutations change the contents and repair the digest.
 
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <random>
-#include <vector>
-
 #include "digest.h"
-#include "multires.h"
+#include "streams.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
@@ -19,59 +12,28 @@ namespace {
 constexpr int kBatch = 2, kWindow = 5, kSteps = 9;
 constexpr size_t kHeader = 48, kPartsBytes = 32, kPartsDigest = 40;  // see snapshot.h
 
-const multires_model* g_model;
-
-[[noreturn]] void fail(const char* what) {
-  std::fprintf(stderr, "%s\n", what);
-  std::abort();
+const Model& model() {
+  static const char* const path = std::getenv("MULTIRES_FUZZ_WEIGHTS");
+  CHECK(path);
+  static const Model loaded(path);
+  return loaded;
 }
 
-struct Free {
-  void operator()(multires_state* state) const { multires_state_free(state); }
-};
-
-std::unique_ptr<multires_state, Free> new_state() {
-  const int window = multires_model_info(g_model).autoregressive ? 0 : kWindow;
-  multires_state* state;
-  if (multires_state_new(g_model, kBatch, window, &state, nullptr, 0) != MULTIRES_OK) fail("no state");
-  return std::unique_ptr<multires_state, Free>(state);
-}
-
-void step(multires_state* state) {
-  const multires_info info = multires_model_info(g_model);
-  std::vector<float> x(static_cast<size_t>(kBatch * info.d_input), 0.5f),
-      y(static_cast<size_t>(kBatch * info.d_output));
-  const std::vector<int64_t> tokens(kBatch);
-  const multires_status status =
-      info.n_tokens ? multires_step_tokens(state, tokens.data(), y.data()) : multires_step(state, x.data(), y.data());
-  if (status != MULTIRES_OK) fail("a step failed");
-}
-
-std::vector<uint8_t> save(const multires_state* state) {
-  std::vector<uint8_t> bytes(multires_snapshot_size(state));
-  if (multires_snapshot_save(state, bytes.data(), bytes.size()) != MULTIRES_OK) fail("cannot save");
-  return bytes;
+// A stream after some steps.
+Stream stream_after(int steps) {
+  const multires_info info = model().info();
+  Stream stream(model(), kBatch, info.autoregressive ? 0 : kWindow);
+  outputs(stream, random_inputs(info, kBatch, steps, 1), 0, steps);
+  return stream;
 }
 
 }  // namespace
-
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  const char* path = std::getenv("MULTIRES_FUZZ_WEIGHTS");
-  multires_model* model;
-  char why[300];
-  if (!path) fail("MULTIRES_FUZZ_WEIGHTS does not name a weights file");
-  if (multires_model_load(path, &model, why, sizeof why) != MULTIRES_OK) fail(why);
-  g_model = model;
-  return 0;
-}
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned seed) {
   std::mt19937 random(seed);
   // An empty corpus begins with a valid snapshot.
   if (size < kHeader) {
-    const auto state = new_state();
-    for (int t = 0; t < kSteps; ++t) step(state.get());
-    const std::vector<uint8_t> whole = save(state.get());
+    const std::vector<uint8_t> whole = stream_after(kSteps).save();
     if (whole.size() > max_size) return LLVMFuzzerMutate(data, size, max_size);
     std::memcpy(data, whole.data(), whole.size());
     return whole.size();
@@ -97,14 +59,13 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const auto state = new_state();
-  step(state.get());
-  const std::vector<uint8_t> before = save(state.get());
-  if (multires_snapshot_load(state.get(), data, size) == MULTIRES_OK) {
-    for (int t = 0; t < 3; ++t) step(state.get());
-    if (multires_reset(state.get(), 1) != MULTIRES_OK) fail("cannot reset");
-  } else if (save(state.get()) != before) {
-    fail("a refused snapshot changed the state");
+  Stream stream = stream_after(1);
+  const std::vector<uint8_t> before = stream.save();
+  if (multires_snapshot_load(stream.handle(), data, size) == MULTIRES_OK) {
+    outputs(stream, random_inputs(model().info(), kBatch, 3, 2), 0, 3);
+    CHECK(stream.reset(1) == MULTIRES_OK);
+  } else {
+    CHECK(stream.save() == before);  // a refused snapshot changes nothing
   }
   return 0;
 }

@@ -3,13 +3,9 @@
 // uses the matrices of a weights file. The integers must be equal on every instruction set, for any number of rows, for
 // inputs in the middle of two quantized values, and far beyond the range. Exits 0 on success.
 
-#include <cmath>
-#include <cstring>
 #include <memory>
-#include <set>
 
-#include "kernels.h"
-#include "testing.h"
+#include "isas.h"
 
 namespace {
 
@@ -17,12 +13,6 @@ using multires::Kernels;
 using multires::Panels;
 
 constexpr int kRows = 7;  // whole blocks of rows and single rows, on every instruction set
-
-float widened(uint16_t half) {
-  const int exponent = half >> 10 & 31, digits = half & 0x3ff;
-  const float value = std::ldexp(static_cast<float>(exponent ? digits + 1024 : digits), std::max(exponent, 1) - 25);
-  return half & 0x8000 ? -value : value;
-}
 
 std::vector<float> inputs_for(const Panels& panels, size_t stride, std::mt19937& random) {
   std::vector<float> x(kRows * stride);
@@ -43,11 +33,6 @@ std::vector<float> inputs_for(const Panels& panels, size_t stride, std::mt19937&
   return x;
 }
 
-int quantized(float x, float reciprocal) {
-  const volatile float product = x * reciprocal;
-  return static_cast<int>(std::min(127.0f, std::max(-128.0f, std::nearbyint(product))));
-}
-
 // Checks output `place` of a panel for one row, with the layout in model.h.
 void check_output(const Panels& panels, int panel, int place, const float* x, float y) {
   const size_t width = static_cast<size_t>(panels.width(panel));
@@ -63,7 +48,7 @@ void check_output(const Panels& panels, int panel, int place, const float* x, fl
   for (int i = 0; i < panels.inputs; ++i) {
     const size_t at = i * width + place;
     const float weight =
-        panels.dtype == MULTIRES_FLOAT16 ? widened(panels.panel<uint16_t>(panel)[at]) : panels.panel<float>(panel)[at];
+        panels.dtype == MULTIRES_FLOAT16 ? value_of(panels.panel<uint16_t>(panel)[at]) : panels.panel<float>(panel)[at];
     sum += static_cast<double>(weight) * x[i];
     size += std::fabs(static_cast<double>(weight) * x[i]);
   }
@@ -96,17 +81,15 @@ void check_products(const Kernels& kernels, Panels& panels, std::mt19937& random
 
 int main(int count, char** arguments) {
   CHECK(count == 2);
-  std::set<std::string> seen;
-  for (const char* name : {"avx512vnni", "avx512", "avx2", "baseline"}) {
-    setenv("MULTIRES_ISA", name, 1);
+  for_each_isa([&](const Kernels& kernels) {
     const std::unique_ptr<multires::Model> model = multires::Model::load(arguments[1]);
-    if (!seen.insert(model->kernels->isa).second) continue;  // this CPU lacks it
+    CHECK(model->kernels == &kernels);
     std::mt19937 random(7);
     for (multires::Layer& layer : model->layers) {
-      check_products(*model->kernels, layer.mixing, random);
-      if (layer.output.count) check_products(*model->kernels, layer.output, random);
+      check_products(kernels, layer.mixing, random);
+      if (layer.output.count) check_products(kernels, layer.output, random);
     }
-    std::printf("%s: all sums are exact\n", model->kernels->isa);
-  }
+    std::printf("%s: all sums are exact\n", kernels.isa);
+  });
   return 0;
 }

@@ -1,7 +1,7 @@
 // The real-time promises of multires.h, on Linux with glibc:
 //   realtime_test WEIGHTS
-// 10,000 steps, one by one and in chunks, with restarts and with refused calls, allocate nothing. A process that the
-// kernel would kill at any system call survives the same steps. Exits 0 on success.
+// 10,000 steps, one by one and in chunks, with restarts, snapshots and refused calls, allocate nothing. A process that
+// the kernel would kill at any system call survives the same steps. Exits 0 on success.
 
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -9,11 +9,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 
-#include "testing.h"
+#include "streams.h"
 
 namespace {
 std::atomic<long> allocations{0};
@@ -47,42 +46,56 @@ namespace {
 
 constexpr int kSteps = 10000, kInputs = 64;
 
+// What the steps need, created before.
+struct Case {
+  Case(const Model& model, int batch)
+      : stream(model, batch), inputs(random_inputs(model.info(), batch, kInputs, 5)),
+        y(static_cast<size_t>(batch * model.info().d_output * kInputs)), snapshot(stream.save()) {}
+  Stream stream;
+  Inputs inputs;
+  std::vector<float> y;
+  std::vector<unsigned char> snapshot;
+};
+
 // Calls each real-time function; false if one of them fails.
-bool steps(multires_state* state, const multires_info& info, const Inputs& inputs, int batch, float* y) {
+bool steps(Case& c) {
+  const multires_info& info = c.inputs.info;
+  const int batch = c.inputs.batch;
+  float* y = c.y.data();
   const size_t each = static_cast<size_t>(batch) * static_cast<size_t>(info.n_tokens > 0 ? 1 : info.d_input);
   bool good = true;
   for (int t = 0; t < kSteps;) {
     const int from = t % kInputs, chunk = std::min(t % 5 + 1, kInputs - from);
     const size_t at = static_cast<size_t>(from) * each;
     if (t % 3 == 0) {
-      good &= feed(state, info, inputs, batch, from, chunk, y) == MULTIRES_OK;
+      good &= feed(c.stream, c.inputs, from, chunk, y) == MULTIRES_OK;
       t += chunk;
     } else {
-      good &= (info.n_tokens > 0 ? multires_step_tokens(state, inputs.tokens.data() + at, y)
-                                 : multires_step(state, inputs.x.data() + at, y)) == MULTIRES_OK;
+      good &= (info.n_tokens > 0 ? c.stream.step(c.inputs.tokens.data() + at, y)
+                                 : c.stream.step(c.inputs.x.data() + at, y)) == MULTIRES_OK;
       ++t;
     }
-    if (t % 97 == 0) good &= multires_reset(state, t % batch) == MULTIRES_OK;
-    if (t % 101 == 0) good &= multires_step(state, nullptr, y) == MULTIRES_ARGUMENT;
+    if (t % 97 == 0) good &= c.stream.reset(t % batch) == MULTIRES_OK;
+    if (t % 101 == 0) good &= multires_step(c.stream.handle(), nullptr, y) == MULTIRES_ARGUMENT;
+    if (t % 103 == 0) {
+      good &= multires_snapshot_save(c.stream.handle(), c.snapshot.data(), c.snapshot.size()) == MULTIRES_OK;
+      good &= multires_snapshot_load(c.stream.handle(), c.snapshot.data(), c.snapshot.size()) == MULTIRES_OK;
+    }
   }
-  return good && multires_reset(state, -1) == MULTIRES_OK;
+  return good && c.stream.reset() == MULTIRES_OK;
 }
 
-// In strict mode the kernel kills a process at any system call except read, write, _exit and sigreturn.
-[[noreturn]] void steps_without_system_calls(multires_state* state, const multires_info& info, const Inputs& inputs,
-                                             int batch, float* y, bool cheats) {
-  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) syscall(SYS_exit, 2);
-  const bool good = steps(state, info, inputs, batch, y);
-  if (cheats) syscall(SYS_getppid);
-  syscall(SYS_exit, good ? 0 : 1);
-  std::abort();
-}
-
-int status_of_child(multires_state* state, const multires_info& info, const Inputs& inputs, int batch, float* y,
-                    bool cheats) {
+// The status of a process that does the steps. In strict mode the kernel kills it at any system call except read,
+// write, _exit and sigreturn.
+int status_of_child(Case& c, bool cheats) {
   const pid_t child = fork();
   CHECK(child >= 0);
-  if (child == 0) steps_without_system_calls(state, info, inputs, batch, y, cheats);
+  if (child == 0) {
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) syscall(SYS_exit, 2);
+    const bool good = steps(c);
+    if (cheats) syscall(SYS_getppid);
+    syscall(SYS_exit, good ? 0 : 1);
+  }
   int status = 0;
   CHECK(waitpid(child, &status, 0) == child);
   return status;
@@ -92,27 +105,22 @@ int status_of_child(multires_state* state, const multires_info& info, const Inpu
 
 int main(int count, char** arguments) {
   CHECK(count == 2);
-  multires_model* model = load_model(arguments[1]);
-  const multires_info info = multires_model_info(model);
+  const Model model(arguments[1]);
   for (int batch : {1, 3, 33}) {
-    const Inputs inputs = random_inputs(info, batch, kInputs, 5);
-    std::vector<float> y(static_cast<size_t>(batch) * static_cast<size_t>(info.d_output) * kInputs);
     long before = allocations;
-    multires_state* state = new_state(model, batch);
+    Case c(model, batch);
     CHECK(allocations > before);  // allocations are counted
     before = allocations;
-    CHECK(steps(state, info, inputs, batch, y.data()));
+    CHECK(steps(c));
     CHECK(allocations == before);
-    const int status = status_of_child(state, info, inputs, batch, y.data(), false);
+    const int status = status_of_child(c, false);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
       std::fputs("this system has no seccomp\n", stderr);
       return 2;
     }
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    CHECK(WIFSIGNALED(status_of_child(state, info, inputs, batch, y.data(), true)));  // system calls are found
-    multires_state_free(state);
+    CHECK(WIFSIGNALED(status_of_child(c, true)));  // system calls are found
   }
-  std::printf("%d steps: no allocation, no system call on %s\n", kSteps, multires_model_isa(model));
-  multires_model_free(model);
+  std::printf("%d steps: no allocation, no system call on %s\n", kSteps, model.isa());
   return 0;
 }

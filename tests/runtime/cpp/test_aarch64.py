@@ -37,7 +37,7 @@ def test_networks(name: str, folder: Path, tmp_path: Path) -> None:
 
 
 def test_elementary_functions(folder: Path) -> None:
-    for program in ("math_test", "half_test", "quantized_test"):
+    for program in ("math_test", "stored_test"):
         assert emulate(folder / "tests" / program).startswith("neon:")
 
 

@@ -19,8 +19,7 @@ def test_address_and_undefined_behaviour(tmp_path: Path, tmp_path_factory: pytes
             run(programs / "header_test", weights, write_weights(other, tmp_path), MULTIRES_ISA=isa)
             run(programs / "engine_test", weights, tmp_path / "scratch.safetensors", MULTIRES_ISA=isa)
         run(programs / "products_test", weights)
-    run(programs / "half_test")
-    run(programs / "quantized_test")
+    run(programs / "stored_test")
 
 
 def test_threads_that_share_a_model(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
