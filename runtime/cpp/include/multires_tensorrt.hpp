@@ -61,8 +61,8 @@ class Stream {
   std::int32_t window() const noexcept;
 
   // As in multires.hpp; MULTIRES_DEVICE if the device fails. The stream cannot be used afterwards.
-  multires_status step(const float* x, float* y) noexcept;
-  multires_status step(const std::int64_t* tokens, float* y) noexcept;
+  multires_status step(const float* x, float* y) noexcept { return run(x, 1, y); }
+  multires_status step(const std::int64_t* tokens, float* y) noexcept { return run(tokens, 1, y); }
   multires_status run(const float* x, std::int64_t steps, float* y) noexcept;
   multires_status run(const std::int64_t* tokens, std::int64_t steps, float* y) noexcept;
   multires_status reset(std::int32_t row = -1) noexcept;

@@ -1,6 +1,7 @@
 #include "device.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "rings_ptx.h"
 
@@ -51,7 +52,7 @@ const Driver& driver() {
   return found;
 }
 
-}  // namespace
+} // namespace
 
 void require_device() {
   int count = 0;
@@ -62,56 +63,54 @@ void require_device() {
   check(cudaSetDevice(0), "cudaSetDevice");
 }
 
-Memory::Memory(std::size_t bytes, Place place) : place_(place) {
-  const std::size_t size = std::max<std::size_t>(bytes, 1);
-  if (place == Place::kDevice) {
-    check(cudaMalloc(&data_, size), "cudaMalloc");
-    check(cudaMemset(data_, 0, size), "cudaMemset");
-  } else {
-    check(cudaHostAlloc(&data_, size, cudaHostAllocDefault), "cudaHostAlloc");
-    std::fill_n(static_cast<unsigned char*>(data_), size, static_cast<unsigned char>(0));
-  }
+DeviceMemory device_memory(std::size_t bytes) {
+  void* data = nullptr;
+  check(cudaMalloc(&data, std::max<std::size_t>(bytes, 1)), "cudaMalloc");
+  DeviceMemory memory(data);
+  check(cudaMemset(data, 0, bytes), "cudaMemset");
+  return memory;
 }
 
-Memory::~Memory() {
-  if (place_ == Place::kDevice)
-    cudaFree(data_);
-  else
-    cudaFreeHost(data_);
+PinnedMemory pinned_memory(std::size_t bytes) {
+  void* data = nullptr;
+  check(cudaHostAlloc(&data, std::max<std::size_t>(bytes, 1), cudaHostAllocDefault), "cudaHostAlloc");
+  std::memset(data, 0, bytes);
+  return PinnedMemory(data);
+}
+
+CudaStream new_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  return CudaStream(stream);
 }
 
 RingKernels::RingKernels() {
-  driver().check(driver().module_load(&module_, kRingsPtx), "cuModuleLoadData");
+  CUmodule module = nullptr;
+  driver().check(driver().module_load(&module, kRingsPtx), "cuModuleLoadData");
+  module_.reset(module);
   for (int i = 0; i < 4; ++i) {
     const std::string word = std::to_string(kWords[i]);
-    driver().check(driver().module_function(&gather_[i], module_, ("gather_taps_" + word).c_str()), "gather_taps");
-    driver().check(driver().module_function(&push_[i], module_, ("push_rows_" + word).c_str()), "push_rows");
+    driver().check(driver().module_function(&gather_[i], module, ("gather_taps_" + word).c_str()), "gather_taps");
+    driver().check(driver().module_function(&push_[i], module, ("push_rows_" + word).c_str()), "push_rows");
   }
 }
 
-// The constructor has found the driver, so this cannot throw. NOLINTNEXTLINE(bugprone-exception-escape)
-RingKernels::~RingKernels() { driver().module_unload(module_); }
+void RingKernels::Unload::operator()(CUmodule module) const { driver().module_unload(module); }
 
-void RingKernels::gather(const RingMove& move, cudaStream_t stream) const { launch(gather_, move, nullptr, stream); }
-
-void RingKernels::push(const RingMove& move, void* next_position, cudaStream_t stream) const {
-  launch(push_, move, next_position, stream);
-}
-
-void RingKernels::launch(const CUfunction (&kernels)[4], const RingMove& move, void* next_position,
+void RingKernels::launch(const CUfunction (&kernels)[4], const RingMove& move, void* position, void* next_position,
                          cudaStream_t stream) const {
   int which = 0;
-  while (move.row_bytes % kWords[which]) ++which;  // the last is 1
+  while (move.row_bytes % kWords[which]) ++which; // the last is 1
   RingMove of = move;
   int words = move.row_bytes / kWords[which];
   // gather_taps has one parameter less and ignores the last.
-  void* parameters[] = {&of.accesses, &of.count, &of.position, &of.rows, &of.batch, &words, &next_position};
+  void* parameters[] = {&of.accesses, &of.count, &position, &of.rows, &of.batch, &words, &next_position};
   const unsigned threads = static_cast<unsigned>(std::min(256, (words + 31) / 32 * 32));
   driver().check(driver().launch(kernels[which], static_cast<unsigned>(move.batch), static_cast<unsigned>(move.count),
                                  1, threads, 1, 1, 0, stream, parameters, nullptr),
                  "cuLaunchKernel");
 }
 
-}  // namespace tensorrt
-}  // namespace v0
-}  // namespace multires
+} // namespace tensorrt
+} // namespace v0
+} // namespace multires

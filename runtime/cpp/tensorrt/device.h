@@ -1,11 +1,13 @@
-// CUDA for this library: memory, a stream, captured graphs, and the ring kernels.
+// CUDA for this library: memory, a stream, captured graphs, and the ring
+// kernels.
 #pragma once
 
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
+#include <exception>
+#include <memory>
 #include <string>
-#include <utility>
 
 #include "multires.hpp"
 
@@ -20,105 +22,88 @@ inline void check(cudaError_t status, const char* what) {
 // Throws Error if this driver and runtime find no device.
 void require_device();
 
-// Zeroed memory on the device, or pinned memory on the host.
-class Memory {
- public:
-  enum class Place { kDevice, kHost };
-  Memory() = default;
-  Memory(std::size_t bytes, Place place);
-  Memory(Memory&& other) noexcept { *this = std::move(other); }
-  Memory& operator=(Memory&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(place_, other.place_);
-    return *this;
+// Frees a handle by a function of CUDA.
+template <auto function>
+struct Free {
+  template <typename T>
+  void operator()(T* handle) const {
+    function(handle);
   }
-  ~Memory();
-  void* data() const noexcept { return data_; }
-
- private:
-  void* data_ = nullptr;
-  Place place_ = Place::kDevice;
 };
 
-class CudaStream {
- public:
-  CudaStream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate"); }
-  CudaStream(const CudaStream&) = delete;
-  CudaStream& operator=(const CudaStream&) = delete;
-  ~CudaStream() { cudaStreamDestroy(stream_); }
-  operator cudaStream_t() const noexcept { return stream_; }  // NOLINT(misc-explicit-constructor)
-  void wait() const { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
+using DeviceMemory = std::unique_ptr<void, Free<cudaFree>>;
+using PinnedMemory = std::unique_ptr<void, Free<cudaFreeHost>>;
+using CudaStream = std::unique_ptr<CUstream_st, Free<cudaStreamDestroy>>;
 // Work that was recorded on a stream, and is launched as a whole.
-class Graph {
- public:
-  Graph() = default;
-  Graph(const Graph&) = delete;
-  Graph& operator=(const Graph&) = delete;
-  ~Graph() {
-    if (graph_) cudaGraphExecDestroy(graph_);
-  }
-  template <typename Work>
-  void capture(cudaStream_t stream, Work work) {
-    // Restricts this thread only: others may allocate meanwhile.
-    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-    cudaGraph_t recorded = nullptr;
-    try {
-      work();
-    } catch (...) {
-      if (cudaStreamEndCapture(stream, &recorded) == cudaSuccess) cudaGraphDestroy(recorded);
-      throw;
-    }
-    check(cudaStreamEndCapture(stream, &recorded), "cudaStreamEndCapture");
-    const cudaError_t status = cudaGraphInstantiate(&graph_, recorded, 0);
-    cudaGraphDestroy(recorded);
-    check(status, "cudaGraphInstantiate");
-  }
-  cudaError_t launch(cudaStream_t stream) const noexcept { return cudaGraphLaunch(graph_, stream); }
+using Graph = std::unique_ptr<CUgraphExec_st, Free<cudaGraphExecDestroy>>;
 
- private:
-  cudaGraphExec_t graph_ = nullptr;
-};
+// Zeroed memory on the device, and on the host.
+DeviceMemory device_memory(std::size_t bytes);
+PinnedMemory pinned_memory(std::size_t bytes);
 
-// One read or write of a ring by every row of the batch; rings.cu has the same struct.
+CudaStream new_stream();
+inline void wait_for(const CudaStream& stream) { check(cudaStreamSynchronize(stream.get()), "cudaStreamSynchronize"); }
+
+template <typename Work>
+Graph capture(const CudaStream& stream, Work work) {
+  // Restricts this thread only: others may allocate meanwhile.
+  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  std::exception_ptr failed;
+  try {
+    work();
+  } catch (...) {
+    failed = std::current_exception();
+  }
+  cudaGraph_t graph = nullptr;
+  const cudaError_t status = cudaStreamEndCapture(stream.get(), &graph);
+  const std::unique_ptr<CUgraph_st, Free<cudaGraphDestroy>> recorded(graph);
+  if (failed) std::rethrow_exception(failed);
+  check(status, "cudaStreamEndCapture");
+  cudaGraphExec_t ready = nullptr;
+  check(cudaGraphInstantiate(&ready, graph, 0), "cudaGraphInstantiate");
+  return Graph(ready);
+}
+
+// One read or write of a ring by every row of the batch; rings.cu has the same
+// struct.
 struct RingAccess {
   void* ring;
   int slots, delay;
 };
 static_assert(sizeof(RingAccess) == 16, "the layout in rings.cu");
 
-// A copy of rows between rings and a dense buffer (batch, count, row_bytes). All pointers are on the device.
+// A copy of rows between rings and a dense buffer (batch, count, row_bytes).
+// All pointers are on the device.
 struct RingMove {
-  const void* accesses;
-  int count;
-  const void* position;
-  void* rows;
-  int batch, row_bytes;
+  void *accesses, *rows;
+  int count, batch, row_bytes;
 };
 
-// The kernels of rings.cu, which the driver translates for this device. The driver is loaded on first use: a program
-// with this library starts on a machine without a driver.
+// The kernels of rings.cu, which the driver translates for this device. The
+// driver is loaded on first use: a program with this library starts on a
+// machine without a driver.
 class RingKernels {
  public:
   RingKernels();
-  RingKernels(const RingKernels&) = delete;
-  RingKernels& operator=(const RingKernels&) = delete;
-  ~RingKernels();
-  void gather(const RingMove& move, cudaStream_t stream) const;
+  void gather(const RingMove& move, void* position, cudaStream_t stream) const {
+    launch(gather_, move, position, nullptr, stream);
+  }
   // Writes position + 1 to next_position (batch), unless it is null.
-  void push(const RingMove& move, void* next_position, cudaStream_t stream) const;
+  void push(const RingMove& move, void* position, void* next_position, cudaStream_t stream) const {
+    launch(push_, move, position, next_position, stream);
+  }
 
  private:
+  struct Unload {
+    void operator()(CUmodule module) const;
+  };
   static constexpr int kWords[] = {16, 4, 2, 1};
-  CUmodule module_ = nullptr;
+  std::unique_ptr<CUmod_st, Unload> module_;
   CUfunction gather_[4]{}, push_[4]{};
-  void launch(const CUfunction (&kernels)[4], const RingMove& move, void* next_position, cudaStream_t stream) const;
+  void launch(const CUfunction (&kernels)[4], const RingMove& move, void* position, void* next_position,
+              cudaStream_t stream) const;
 };
 
-}  // namespace tensorrt
-}  // namespace v0
-}  // namespace multires
+} // namespace tensorrt
+} // namespace v0
+} // namespace multires

@@ -10,7 +10,7 @@ inline namespace v0 {
 namespace tensorrt {
 namespace {
 
-constexpr bool knows_aliases(int version) { return version >= 101500; }  // TensorRT 10.15
+constexpr bool knows_aliases(int version) { return version >= 101500; } // TensorRT 10.15
 
 std::vector<char> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -33,14 +33,14 @@ std::vector<std::int64_t> shape_of(const multires_part& part) { return {part.sha
 
 bool is_ring(const multires_part& part) { return part.rank == 4; }
 
-}  // namespace
+} // namespace
 
 void Log::log(Severity severity, const char* text) noexcept {
   if (severity > Severity::kERROR) return;
   try {
     const std::lock_guard<std::mutex> lock(mutex_);
     last_ = text;
-  } catch (...) {  // not enough memory for a message
+  } catch (...) { // not enough memory for a message
   }
 }
 
@@ -49,14 +49,16 @@ std::string Log::last_error() const {
   return last_.empty() ? "TensorRT gave no reason" : last_;
 }
 
-int Bank::reads() const {
-  std::size_t count = 0;
-  for (const Ring& ring : rings) count += ring.delays.size();
-  return static_cast<int>(count);
+std::vector<multires_part> parts_of(const multires::Stream& stream) {
+  std::vector<multires_part> parts(static_cast<std::size_t>(multires_state_parts(stream.handle())));
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    detail::check(multires_state_part(stream.handle(), static_cast<std::int32_t>(i), &parts[i]));
+  return parts;
 }
 
 LoadedEngine::LoadedEngine(const std::string& path, const Model& model_) : model(model_), name(path) {
-  // Without a device, createInferRuntime returns an invalid pointer that is not null.
+  // Without a device, createInferRuntime returns an invalid pointer that is not
+  // null.
   require_device();
   const std::vector<char> content = read_file(path);
   runtime.reset(nvinfer1::createInferRuntime(log));
@@ -64,16 +66,8 @@ LoadedEngine::LoadedEngine(const std::string& path, const Model& model_) : model
   engine.reset(runtime->deserializeCudaEngine(content.data(), content.size()));
   if (!engine) refuse(MULTIRES_DEVICE, "TensorRT refuses it: " + log.last_error());
 
-  std::unique_ptr<multires_state, void (*)(multires_state*)> state(nullptr, multires_state_free);
-  multires_state* made = nullptr;
-  char message[256];
-  detail::check(multires_state_new(model.handle(), 1, MULTIRES_DEFAULT_WINDOW, &made, message, sizeof message),
-                message);
-  state.reset(made);
-  std::vector<multires_part> parts(static_cast<std::size_t>(multires_state_parts(made)));
-  for (std::size_t i = 0; i < parts.size(); ++i)
-    detail::check(multires_state_part(made, static_cast<std::int32_t>(i), &parts[i]));
-
+  const multires::Stream host(model);
+  const std::vector<multires_part> parts = parts_of(host);
   for (std::int32_t i = 0; i < engine->getNbIOTensors(); ++i) {
     const char* tensor = engine->getIOTensorName(i);
     tensors.emplace_back(tensor);
@@ -86,11 +80,12 @@ LoadedEngine::LoadedEngine(const std::string& path, const Model& model_) : model
   largest_batch = static_cast<int>(engine->getProfileShape(inputs[0].c_str(), 0, OptProfileSelector::kMAX).d[0]);
   if (banks.empty()) {
     if (!knows_aliases(NV_TENSORRT_VERSION) && knows_aliases(getInferLibVersion()))
-      refuse(
-          MULTIRES_UNSUPPORTED,
-          "this program was compiled with headers of TensorRT before 10.15 and runs with a later library, so it does "
-          "not know which queues are updated in place; compile it with the headers of that library");
-    for (const multires_part& part : parts) in_place |= updates_in_place(part.name);
+      refuse(MULTIRES_UNSUPPORTED,
+             "this program was compiled with headers of TensorRT before 10.15 "
+             "and runs with a later library, so it does "
+             "not know which queues are updated in place; compile it with the "
+             "headers of that library");
+    for (const multires_part& part : parts) in_place |= updates_in_place(part);
   } else {
     kernels = std::make_unique<RingKernels>();
   }
@@ -104,19 +99,21 @@ bool LoadedEngine::has(const std::string& tensor) const {
   return std::find(tensors.begin(), tensors.end(), tensor) != tensors.end();
 }
 
-bool LoadedEngine::updates_in_place(const std::string& state) const {
+bool LoadedEngine::updates_in_place(const multires_part& part) const {
+  if (!banks.empty()) return is_ring(part);
 #if NV_TENSORRT_MAJOR > 10 || (NV_TENSORRT_MAJOR == 10 && NV_TENSORRT_MINOR >= 15)
-  const char* aliased = engine->getAliasedInputTensor(("next_" + state).c_str());
-  return aliased && aliased == state;
+  const char* aliased = engine->getAliasedInputTensor(("next_" + std::string(part.name)).c_str());
+  return aliased && std::string(aliased) == part.name;
 #else
-  (void)state;
   return false;
 #endif
 }
 
-// A queue of scale j is read at every multiple of 2^j for which it has a slot; the ring of a window at its end.
+// A queue of scale j is read at every multiple of 2^j for which it has a slot;
+// the ring of a window at its end.
 void LoadedEngine::find_banks(const std::vector<multires_part>& parts) {
-  Bank queues{"taps", "pushes", {}, 0}, pool{"pool_taps", "pool_pushes", {}, 0};
+  Bank queues{"taps", "pushes", {}, MULTIRES_FLOAT32, 0, 0},
+      pool{"pool_taps", "pool_pushes", {}, MULTIRES_FLOAT32, 0, 0};
   for (const multires_part& part : parts) {
     if (!is_ring(part)) continue;
     int scale = 0;
@@ -126,7 +123,9 @@ void LoadedEngine::find_banks(const std::vector<multires_part>& parts) {
     Bank::Ring ring{part.name, slots, {}};
     for (int delay = step; delay < slots; delay += step) ring.delays.push_back(delay);
     bank.rings.push_back(ring);
-    bank.row_bytes = static_cast<int>(part.bytes / static_cast<std::size_t>(slots));
+    bank.dtype = part.dtype;
+    bank.width = part.shape[3];
+    bank.row_bytes = static_cast<std::int64_t>(part.bytes) / slots;
   }
   banks.push_back(queues);
   if (!pool.rings.empty()) banks.push_back(pool);
@@ -141,7 +140,8 @@ void LoadedEngine::check_tensor(const std::string& tensor, const std::vector<std
   for (int i = 1; same && i < found.nbDims; ++i) same = found.d[i] == shape[static_cast<std::size_t>(i)];
   if (!same)
     refuse(MULTIRES_MISMATCH, "its " + tensor +
-                                  " has another type or shape than the model's: it belongs to another network, "
+                                  " has another type or shape than the "
+                                  "model's: it belongs to another network, "
                                   "or the weights have another precision");
 }
 
@@ -157,13 +157,12 @@ void LoadedEngine::check_tensors(const std::vector<multires_part>& parts) const 
     check_tensor(part.name, shape_of(part), data_type(part.dtype));
     check_tensor("next_" + std::string(part.name), shape_of(part), data_type(part.dtype));
   }
-  for (const Bank& bank : banks)
-    for (const multires_part& part : parts)
-      if (part.name == bank.rings[0].state) {
-        const auto count = static_cast<std::int64_t>(bank.rings.size());
-        check_tensor(bank.taps, {1, 1, bank.reads(), part.shape[3]}, data_type(part.dtype));
-        check_tensor(bank.pushes, {1, 1, count, part.shape[3]}, data_type(part.dtype));
-      }
+  for (const Bank& bank : banks) {
+    std::int64_t reads = 0;
+    for (const Bank::Ring& ring : bank.rings) reads += static_cast<std::int64_t>(ring.delays.size());
+    check_tensor(bank.taps, {1, 1, reads, bank.width}, data_type(bank.dtype));
+    check_tensor(bank.pushes, {1, 1, static_cast<std::int64_t>(bank.rings.size()), bank.width}, data_type(bank.dtype));
+  }
 }
 
 std::unique_ptr<nvinfer1::IExecutionContext> LoadedEngine::context(int batch) const {
@@ -184,6 +183,6 @@ bool Engine::in_place() const noexcept { return loaded_->in_place; }
 std::int32_t Engine::smallest_batch() const noexcept { return loaded_->smallest_batch; }
 std::int32_t Engine::largest_batch() const noexcept { return loaded_->largest_batch; }
 
-}  // namespace tensorrt
-}  // namespace v0
-}  // namespace multires
+} // namespace tensorrt
+} // namespace v0
+} // namespace multires

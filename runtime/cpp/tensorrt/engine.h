@@ -1,4 +1,5 @@
-// TensorRT's objects for one engine file, and the contents that were found in it.
+// TensorRT's objects for one engine file, and the contents that were found in
+// it.
 #pragma once
 
 #include <NvInferRuntime.h>
@@ -26,8 +27,8 @@ class Log : public nvinfer1::ILogger {
   std::string last_;
 };
 
-// Rings that the ring kernels update for an engine of a taps graph: they fill its input `taps`, and take rows from its
-// output `pushes`.
+// Rings that the ring kernels update for an engine of a taps graph: they fill
+// its input `taps`, and take rows from its output `pushes`.
 struct Bank {
   struct Ring {
     std::string state;
@@ -36,9 +37,12 @@ struct Bank {
   };
   std::string taps, pushes;
   std::vector<Ring> rings;
-  int row_bytes = 0;
-  int reads() const;
+  multires_dtype dtype;
+  std::int64_t width, row_bytes; // of a row: values and bytes
 };
+
+// The parts of a stream's state.
+std::vector<multires_part> parts_of(const multires::Stream& stream);
 
 struct LoadedEngine {
   LoadedEngine(const std::string& path, const Model& model);
@@ -48,15 +52,18 @@ struct LoadedEngine {
   Log log;
   std::unique_ptr<nvinfer1::IRuntime> runtime;
   std::unique_ptr<nvinfer1::ICudaEngine> engine;
-  std::unique_ptr<RingKernels> kernels;  // only if there are banks
+  std::unique_ptr<RingKernels> kernels; // only if there are banks
   std::vector<Bank> banks;
-  std::vector<std::string> tensors, inputs;  // the names of all tensors, and of the inputs
+  std::vector<std::string> tensors,
+      inputs; // the names of all tensors, and of the inputs
   int smallest_batch = 0, largest_batch = 0;
   bool in_place = false;
 
   bool has(const std::string& tensor) const;
-  // Whether the output of a state must share the memory of its input. For any other pair that is undefined.
-  bool updates_in_place(const std::string& state) const;
+  // Whether the ring kernels or TensorRT update a state in place. The output of
+  // a state that TensorRT updates in place must share the memory of its input.
+  // For any other pair that is undefined.
+  bool updates_in_place(const multires_part& part) const;
   std::unique_ptr<nvinfer1::IExecutionContext> context(int batch) const;
 
  private:
@@ -66,6 +73,6 @@ struct LoadedEngine {
   [[noreturn]] void refuse(multires_status status, const std::string& why) const;
 };
 
-}  // namespace tensorrt
-}  // namespace v0
-}  // namespace multires
+} // namespace tensorrt
+} // namespace v0
+} // namespace multires

@@ -1,5 +1,6 @@
-// Streams on the device. A state that the engine or the ring kernels update in place has one buffer. Any other state
-// has two, which swap roles at each step; one graph is captured for each role.
+// Streams on the device. A state that the engine or the ring kernels update in
+// place has one buffer. Any other state has two, which swap roles at each step;
+// one graph is captured for each role.
 
 #include <cstring>
 
@@ -10,20 +11,33 @@ inline namespace v0 {
 namespace tensorrt {
 namespace {
 
-using Place = Memory::Place;
-
 struct Placed {
-  multires_part part;  // of the host's state: name, layout, and memory for snapshots
-  Memory memory[2];
+  multires_part part; // of the host's state: name, layout, and memory for snapshots
+  DeviceMemory memory[2];
   bool in_place;
-  void* now(int turn) const { return memory[in_place ? 0 : turn].data(); }
+  void* now(int turn) const { return memory[in_place ? 0 : turn].get(); }
+};
+
+// A dense buffer of rows, and the places in rings that they are copied from or
+// to.
+struct Rows {
+  DeviceMemory accesses, rows;
+  RingMove move;
+
+  Rows(const std::vector<RingAccess>& table, int batch, std::int64_t row_bytes)
+      : accesses(device_memory(table.size() * sizeof(RingAccess))),
+        rows(device_memory(table.size() * static_cast<std::size_t>(batch * row_bytes))),
+        move{accesses.get(), rows.get(), static_cast<int>(table.size()), batch, static_cast<int>(row_bytes)} {
+    check(cudaMemcpy(accesses.get(), table.data(), table.size() * sizeof(RingAccess), cudaMemcpyHostToDevice),
+          "cudaMemcpy");
+  }
 };
 
 struct PlacedBank {
-  Memory taps, pushes, reads, writes;
+  Rows taps, pushes;
 };
 
-}  // namespace
+} // namespace
 
 struct StreamState {
   StreamState(std::shared_ptr<const LoadedEngine> engine, std::int32_t batch);
@@ -31,9 +45,10 @@ struct StreamState {
   std::shared_ptr<const LoadedEngine> engine;
   int batch;
   std::size_t sample_bytes, output_bytes;
-  multires::Stream host;  // its state has the same layout; snapshots are made from it
-  CudaStream stream;
-  Memory host_sample, host_output, sample, output;
+  multires::Stream host; // its state has the same layout; snapshots are made from it
+  CudaStream stream = new_stream();
+  PinnedMemory host_sample, host_output;
+  DeviceMemory sample, output;
   std::vector<Placed> states;
   std::vector<PlacedBank> banks;
   std::unique_ptr<nvinfer1::IExecutionContext> contexts[2];
@@ -45,7 +60,7 @@ struct StreamState {
   void bind(int turn);
   void enqueue(int turn) const;
   void enqueue_with_copies(int turn) const;
-  RingMove move(const PlacedBank& placed, const Bank& bank, bool read, const void* position) const;
+  void copy_states(bool to_device) const;
   multires_status run(const void* samples, bool are_tokens, std::int64_t steps, float* y) noexcept;
   multires_status fail(cudaError_t status) const noexcept;
 
@@ -62,25 +77,21 @@ StreamState::StreamState(std::shared_ptr<const LoadedEngine> engine_, std::int32
   sample_bytes =
       rows * (info.n_tokens > 0 ? sizeof(std::int64_t) : static_cast<std::size_t>(info.d_input) * sizeof(float));
   output_bytes = rows * static_cast<std::size_t>(info.d_output) * sizeof(float);
-  host_sample = Memory(sample_bytes, Place::kHost);
-  host_output = Memory(output_bytes, Place::kHost);
-  sample = Memory(sample_bytes, Place::kDevice);
-  output = Memory(output_bytes, Place::kDevice);
+  host_sample = pinned_memory(sample_bytes);
+  host_output = pinned_memory(output_bytes);
+  sample = device_memory(sample_bytes);
+  output = device_memory(output_bytes);
   place_states();
   place_banks();
   for (int t : {0, 1}) bind(t);
   warm_up();
-  for (int t : {0, 1}) graphs[t].capture(stream, [&] { enqueue_with_copies(t); });
+  for (int t : {0, 1}) graphs[t] = capture(stream, [&] { enqueue_with_copies(t); });
 }
 
 void StreamState::place_states() {
-  for (std::int32_t i = 0; i < multires_state_parts(host.handle()); ++i) {
-    Placed placed{};
-    detail::check(multires_state_part(host.handle(), i, &placed.part));
-    placed.in_place = engine->updates_in_place(placed.part.name);
-    for (const Bank& bank : engine->banks)
-      for (const Bank::Ring& ring : bank.rings) placed.in_place |= ring.state == placed.part.name;
-    for (int t = 0; t < (placed.in_place ? 1 : 2); ++t) placed.memory[t] = Memory(placed.part.bytes, Place::kDevice);
+  for (const multires_part& part : parts_of(host)) {
+    Placed placed{part, {}, engine->updates_in_place(part)};
+    for (int t = 0; t < (placed.in_place ? 1 : 2); ++t) placed.memory[t] = device_memory(part.bytes);
     states.push_back(std::move(placed));
   }
 }
@@ -92,12 +103,6 @@ const Placed& StreamState::state(const std::string& name) const {
 }
 
 void StreamState::place_banks() {
-  const auto table = [](const std::vector<RingAccess>& accesses) {
-    Memory memory(accesses.size() * sizeof(RingAccess), Place::kDevice);
-    check(cudaMemcpy(memory.data(), accesses.data(), accesses.size() * sizeof(RingAccess), cudaMemcpyHostToDevice),
-          "cudaMemcpy");
-    return memory;
-  };
   for (const Bank& bank : engine->banks) {
     std::vector<RingAccess> reads, writes;
     for (const Bank::Ring& ring : bank.rings) {
@@ -105,9 +110,7 @@ void StreamState::place_banks() {
       writes.push_back({address, ring.slots, 0});
       for (int delay : ring.delays) reads.push_back({address, ring.slots, delay});
     }
-    const std::size_t row = static_cast<std::size_t>(batch) * static_cast<std::size_t>(bank.row_bytes);
-    banks.push_back({Memory(reads.size() * row, Place::kDevice), Memory(writes.size() * row, Place::kDevice),
-                     table(reads), table(writes)});
+    banks.push_back({{reads, batch, bank.row_bytes}, {writes, batch, bank.row_bytes}});
   }
 }
 
@@ -118,56 +121,53 @@ void StreamState::bind(int t) {
       throw Error(MULTIRES_DEVICE, tensor + ": " + engine->log.last_error());
   };
   const multires_info info = engine->model.info();
-  to(info.n_tokens > 0 ? "tokens" : "x", sample.data());
-  to(info.autoregressive ? "params" : "logits", output.data());
+  to(info.n_tokens > 0 ? "tokens" : "x", sample.get());
+  to(info.autoregressive ? "params" : "logits", output.get());
   for (const Placed& placed : states) {
     const std::string name = placed.part.name;
     if (engine->has(name)) to(name, placed.now(t));
     if (engine->has("next_" + name)) to("next_" + name, placed.now(1 - t));
   }
   for (std::size_t i = 0; i < banks.size(); ++i) {
-    to(engine->banks[i].taps, banks[i].taps.data());
-    to(engine->banks[i].pushes, banks[i].pushes.data());
+    to(engine->banks[i].taps, banks[i].taps.rows.get());
+    to(engine->banks[i].pushes, banks[i].pushes.rows.get());
   }
-}
-
-RingMove StreamState::move(const PlacedBank& placed, const Bank& bank, bool read, const void* position) const {
-  const Memory& table = read ? placed.reads : placed.writes;
-  const Memory& rows = read ? placed.taps : placed.pushes;
-  const int count = read ? bank.reads() : static_cast<int>(bank.rings.size());
-  return {table.data(), count, position, rows.data(), batch, bank.row_bytes};
 }
 
 void StreamState::enqueue(int t) const {
   const Placed& clock = state("position");
-  for (std::size_t i = 0; i < banks.size(); ++i)
-    engine->kernels->gather(move(banks[i], engine->banks[i], true, clock.now(t)), stream);
-  if (!contexts[t]->enqueueV3(stream)) throw Error(MULTIRES_DEVICE, "enqueueV3: " + engine->log.last_error());
-  for (std::size_t i = 0; i < banks.size(); ++i)
-    engine->kernels->push(move(banks[i], engine->banks[i], false, clock.now(t)), i ? nullptr : clock.now(1 - t),
-                          stream);
+  for (const PlacedBank& bank : banks) engine->kernels->gather(bank.taps.move, clock.now(t), stream.get());
+  if (!contexts[t]->enqueueV3(stream.get())) throw Error(MULTIRES_DEVICE, "enqueueV3: " + engine->log.last_error());
+  void* next = clock.now(1 - t); // the first bank counts
+  for (const PlacedBank& bank : banks) {
+    engine->kernels->push(bank.pushes.move, clock.now(t), next, stream.get());
+    next = nullptr;
+  }
 }
 
 void StreamState::enqueue_with_copies(int t) const {
-  check(cudaMemcpyAsync(sample.data(), host_sample.data(), sample_bytes, cudaMemcpyHostToDevice, stream), "copy of x");
+  check(cudaMemcpyAsync(sample.get(), host_sample.get(), sample_bytes, cudaMemcpyHostToDevice, stream.get()),
+        "copy of x");
   enqueue(t);
-  check(cudaMemcpyAsync(host_output.data(), output.data(), output_bytes, cudaMemcpyDeviceToHost, stream), "copy of y");
+  check(cudaMemcpyAsync(host_output.get(), output.get(), output_bytes, cudaMemcpyDeviceToHost, stream.get()),
+        "copy of y");
 }
 
 // TensorRT does some work at the first run, which a graph cannot record.
 void StreamState::warm_up() {
-  check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");  // memory is zeroed on another stream
+  check(cudaDeviceSynchronize(),
+        "cudaDeviceSynchronize"); // memory is zeroed on another stream
   for (int t : {0, 1}) enqueue(t);
   for (const Placed& placed : states)
-    for (const Memory& memory : placed.memory)
-      if (memory.data()) check(cudaMemsetAsync(memory.data(), 0, placed.part.bytes, stream), "cudaMemsetAsync");
-  stream.wait();
+    for (const DeviceMemory& memory : placed.memory)
+      if (memory) check(cudaMemsetAsync(memory.get(), 0, placed.part.bytes, stream.get()), "cudaMemsetAsync");
+  wait_for(stream);
 }
 
 multires_status StreamState::fail(cudaError_t status) const noexcept {
   try {
     reason = cudaGetErrorString(status);
-  } catch (...) {  // not enough memory for a message
+  } catch (...) { // not enough memory for a message
   }
   return MULTIRES_DEVICE;
 }
@@ -185,13 +185,25 @@ multires_status StreamState::run(const void* samples, bool are_tokens, std::int6
   const auto* from = static_cast<const unsigned char*>(samples);
   auto* to = reinterpret_cast<unsigned char*>(y);
   for (std::int64_t t = 0; t < steps; ++t, from += sample_bytes, to += output_bytes) {
-    std::memcpy(host_sample.data(), from, sample_bytes);
-    if (const cudaError_t status = graphs[turn].launch(stream)) return fail(status);
-    if (const cudaError_t status = cudaStreamSynchronize(stream)) return fail(status);
-    std::memcpy(to, host_output.data(), output_bytes);
+    std::memcpy(host_sample.get(), from, sample_bytes);
+    if (const cudaError_t status = cudaGraphLaunch(graphs[turn].get(), stream.get())) return fail(status);
+    if (const cudaError_t status = cudaStreamSynchronize(stream.get())) return fail(status);
+    std::memcpy(to, host_output.get(), output_bytes);
     turn = 1 - turn;
   }
   return MULTIRES_OK;
+}
+
+// Between the device and the host's state.
+void StreamState::copy_states(bool to_device) const {
+  check(cudaSetDevice(0), "cudaSetDevice");
+  const cudaMemcpyKind kind = to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+  for (const Placed& placed : states) {
+    void *to = placed.now(turn), *from = placed.part.data;
+    if (!to_device) std::swap(to, from);
+    check(cudaMemcpyAsync(to, from, placed.part.bytes, kind, stream.get()), placed.part.name);
+  }
+  wait_for(stream);
 }
 
 Stream::Stream(const Engine& engine, std::int32_t batch) {
@@ -212,9 +224,6 @@ std::int32_t Stream::batch() const noexcept { return state_ ? state_->batch : 0;
 std::int32_t Stream::window() const noexcept { return state_ ? state_->host.window() : 0; }
 const char* Stream::reason() const noexcept { return state_ ? state_->reason.c_str() : ""; }
 
-multires_status Stream::step(const float* x, float* y) noexcept { return run(x, 1, y); }
-multires_status Stream::step(const std::int64_t* tokens, float* y) noexcept { return run(tokens, 1, y); }
-
 multires_status Stream::run(const float* x, std::int64_t steps, float* y) noexcept {
   return state_ ? state_->run(x, false, steps, y) : MULTIRES_ARGUMENT;
 }
@@ -228,38 +237,27 @@ multires_status Stream::reset(std::int32_t row) noexcept {
   if (const cudaError_t status = cudaSetDevice(0)) return state_->fail(status);
   for (const Placed& placed : state_->states) {
     const std::size_t each = placed.part.bytes / static_cast<std::size_t>(state_->batch);
-    auto* at = static_cast<unsigned char*>(placed.now(state_->turn));
-    const cudaError_t status =
-        row < 0 ? cudaMemsetAsync(at, 0, placed.part.bytes, state_->stream)
-                : cudaMemsetAsync(at + static_cast<std::size_t>(row) * each, 0, each, state_->stream);
-    if (status) return state_->fail(status);
+    const std::size_t first = row < 0 ? 0 : static_cast<std::size_t>(row) * each;
+    auto* at = static_cast<unsigned char*>(placed.now(state_->turn)) + first;
+    const std::size_t bytes = row < 0 ? placed.part.bytes : each;
+    if (const cudaError_t status = cudaMemsetAsync(at, 0, bytes, state_->stream.get())) return state_->fail(status);
   }
-  return MULTIRES_OK;  // the next step follows on the same stream
+  return MULTIRES_OK; // the next step follows on the same stream
 }
 
 std::vector<unsigned char> Stream::save() const {
   if (!state_) throw Error(MULTIRES_ARGUMENT, "a moved-from stream has no state");
-  check(cudaSetDevice(0), "cudaSetDevice");
-  for (const Placed& placed : state_->states)
-    check(cudaMemcpyAsync(placed.part.data, placed.now(state_->turn), placed.part.bytes, cudaMemcpyDeviceToHost,
-                          state_->stream),
-          placed.part.name);
-  state_->stream.wait();
+  state_->copy_states(false);
   detail::check(multires_state_changed(state_->host.handle()));
   return state_->host.save();
 }
 
 void Stream::load(const unsigned char* snapshot, std::size_t size) {
   if (!state_) throw Error(MULTIRES_ARGUMENT, "a moved-from stream has no state");
-  state_->host.load(snapshot, size);  // checks all of it before anything changes
-  check(cudaSetDevice(0), "cudaSetDevice");
-  for (const Placed& placed : state_->states)
-    check(cudaMemcpyAsync(placed.now(state_->turn), placed.part.data, placed.part.bytes, cudaMemcpyHostToDevice,
-                          state_->stream),
-          placed.part.name);
-  state_->stream.wait();
+  state_->host.load(snapshot, size); // checks all of it before anything changes
+  state_->copy_states(true);
 }
 
-}  // namespace tensorrt
-}  // namespace v0
-}  // namespace multires
+} // namespace tensorrt
+} // namespace v0
+} // namespace multires
