@@ -1,6 +1,7 @@
 // The page: takes the server's messages, and draws animation frames.
 
 import { Connection } from "./connection.js";
+import { show } from "./dom.js";
 import { Patient } from "./patient.js";
 
 /** @import {Hello, Message, Settings} from "../messages" */
@@ -57,7 +58,7 @@ function greet(message) {
   patients.forEach((patient, i) => wire(message, patient, i));
   byId("patients").replaceChildren(...patients.map((patient) => patient.root));
   lost = { samples: 0, lines: 0 };
-  byId("notice").hidden = true;
+  show(byId("notice"), "");
   layout();
 }
 
@@ -95,10 +96,7 @@ function enlarge(patient, on) {
 // While one patient fills the page, show the warnings of all hidden patients.
 function warnOfOthers() {
   const warnings = patients.filter((one) => one.root.hidden && one.warning);
-  const text = warnings.map((one) => `${one.about.name}: ${one.warning}`).join(" — ");
-  const others = byId("others");
-  if (others.textContent !== text) others.textContent = text;
-  others.hidden = !text;
+  show(byId("others"), warnings.map((one) => `${one.about.name}: ${one.warning}`).join(" — "));
 }
 
 // One line at a time, the newest of each patient, so that a screen reader keeps up.
@@ -124,10 +122,8 @@ function message(entry) {
   else if (entry.type === "dropped") {
     lost.samples += entry.samples;
     lost.lines += entry.lines;
-    byId("notice").textContent =
-      `This display is too slow: ${lost.samples} samples and ${lost.lines} decisions or events were not shown. ` +
-      "The monitor itself has lost no data.";
-    byId("notice").hidden = false;
+    const what = `${lost.samples} samples and ${lost.lines} decisions or events were not shown`;
+    show(byId("notice"), `This display is too slow: ${what}. The monitor itself has lost no data.`);
   }
   const patient = patients.find((one) => one.about.source === entry.source);
   if (!patient) return;
@@ -143,16 +139,15 @@ function message(entry) {
 function frame(buffer) {
   const header = new DataView(buffer);
   const first = header.getFloat64(8, true);
-  patients[header.getUint32(0, true)]?.samples(first, new Float32Array(buffer, 16), performance.now());
+  patients[header.getUint32(0, true)]?.signal.take(first, new Float32Array(buffer, 16), performance.now());
 }
 
 function state(now, reason) {
   connected = now === "open";
   byId("link").textContent = connected ? "Connected" : "Not connected";
   byId("link").dataset.state = now;
-  const banner = byId("banner");
-  banner.textContent = connected ? "" : `No connection to the monitor${reason ? `: ${reason}` : ""}. The display is out of date. Trying again.`;
-  banner.hidden = connected;
+  const why = reason ? `: ${reason}` : "";
+  show(byId("banner"), connected ? "" : `No connection to the monitor${why}. The display is out of date. Trying again.`);
 }
 
 byId("controls").onsubmit = (event) => event.preventDefault();

@@ -1,5 +1,6 @@
 // A patient's part of the page.
 
+import { copyOf, create, show } from "./dom.js";
 import { Signal } from "./signal.js";
 import { Sweep } from "./sweep.js";
 import { Trend, styleOf } from "./trend.js";
@@ -23,8 +24,7 @@ export class Patient {
     this.hello = hello;
     this.about = about;
     this.say = say;
-    const template = /** @type {HTMLTemplateElement} */ (document.getElementById("patient"));
-    this.root = /** @type {HTMLElement} */ (document.importNode(template.content, true).firstElementChild);
+    this.root = copyOf("patient");
     this.root.dataset.source = about.source;
     /** @type {(selector: string) => any} */
     this.find = (selector) => this.root.querySelector(selector);
@@ -44,30 +44,15 @@ export class Patient {
   }
 
   row(label, number) {
-    const row = document.createElement("li");
+    const row = copyOf("label");
     row.dataset.label = label;
-    const parts = ["swatch", "label", "value", "bar"].map((name) => {
-      const part = document.createElement("span");
-      part.className = name;
-      return part;
-    });
-    parts[0].style.background = styleOf(number).colour;
-    parts[0].setAttribute("aria-hidden", "true");
-    parts[3].setAttribute("aria-hidden", "true");
-    parts[1].textContent = label;
-    parts[2].textContent = "–";
-    const fill = document.createElement("i");
-    fill.style.background = styleOf(number).colour;
-    parts[3].append(fill);
-    const limit = this.hello.thresholds[label];
-    if (limit !== undefined) {
-      const mark = document.createElement("b");
-      mark.style.left = `${100 * limit}%`;
-      parts[3].append(mark);
-    }
-    row.append(...parts);
+    row.style.setProperty("--colour", styleOf(number).colour);
+    row.querySelector(".label").textContent = label;
+    const [value, fill, limit] = [".value", ".bar i", ".bar b"].map((part) => row.querySelector(part));
+    limit.style.left = `${100 * this.hello.thresholds[label]}%`;
+    limit.hidden = !(label in this.hello.thresholds);
     this.find(".labels").append(row);
-    return { row, value: parts[2], fill };
+    return { row, value, fill };
   }
 
   /** @param {Settings} settings */
@@ -75,16 +60,10 @@ export class Patient {
     this.resized = false;
     this.sweep.layout(settings);
     this.trend.layout();
-    this.find(".traces").setAttribute("role", "group");
     this.find(".traces").setAttribute(
       "aria-label",
       `Electrocardiogram, ${this.sweep.shown}, ${settings.speed} mm/s, ${settings.gain} mm/mV`,
     );
-  }
-
-  /** @type {(first: number, values: Float32Array, now: number) => void} */
-  samples(first, values, now) {
-    this.signal.take(first, values, now);
   }
 
   /** @type {(entry: Decision, aloud: boolean, now: number) => void} */
@@ -106,18 +85,18 @@ export class Patient {
       ? `Latency ${milliseconds(timing.latency)}, age ${milliseconds(timing.age)}`
       : "";
     const signal = this.find(".signal");
-    signal.textContent = quality(entry.quality, this.hello.channels.length);
+    const faults = quality(entry.quality, this.hello.channels.length);
+    signal.textContent = faults;
     signal.classList.toggle("faulty", Object.keys(entry.quality).length > 0);
     this.sweep.mark(entry.quality);
-    if (aloud) this.read(entry);
+    if (aloud) this.read(entry, faults);
   }
 
   // Announce only changes: a screen reader cannot read every decision.
-  /** @param {Decision} entry */
-  read(entry) {
+  /** @type {(entry: Decision, faults: string) => void} */
+  read(entry, faults) {
     const { labels } = this.hello;
     const likely = labels.filter((label) => entry.probabilities[label] >= (this.hello.thresholds[label] ?? 0.5));
-    const faults = quality(entry.quality, this.hello.channels.length);
     const what = `${likely.join(", ")}; ${faults}`;
     if (what === this.lastRead) return;
     this.lastRead = what;
@@ -127,8 +106,7 @@ export class Patient {
 
   /** @param {StreamEvent} entry */
   event(entry) {
-    const item = document.createElement("li");
-    item.textContent = `${clock(entry.time, 1)} ${describe(entry)}`;
+    const item = create("li", { textContent: `${clock(entry.time, 1)} ${describe(entry)}` });
     item.dataset.event = entry.event;
     const list = this.find(".events");
     list.prepend(item);
@@ -140,15 +118,13 @@ export class Patient {
     this.feed = entry.feed;
     this.root.dataset.feed = entry.feed;
     this.find(".feed").textContent = FEEDS[entry.feed] ?? entry.feed;
-    if (entry.feed === "ended" || entry.feed === "lost") this.signal.finish();
+    if (entry.feed === "ended" || entry.feed === "lost") this.signal.delay = 0; // show all samples
     const names = Object.keys(entry.alarms);
     this.root.classList.toggle("alarmed", names.length > 0);
     this.hello.labels.forEach((label, i) => this.labels[i].row.classList.toggle("over", names.includes(label)));
     const alarms = names.map((name) => `${name} above its threshold since ${clock(entry.alarms[name], 1)}`);
     this.warning = [trouble(entry), ...alarms].filter(Boolean).join(" · ");
-    const alarm = this.find(".alarm");
-    if (alarm.textContent !== this.warning) alarm.textContent = this.warning;
-    alarm.hidden = !this.warning;
+    show(this.find(".alarm"), this.warning);
   }
 
   // Draw an animation frame, `seconds` after the last. Old decisions are dimmed, whatever the reason.
@@ -159,9 +135,7 @@ export class Patient {
     const late = this.decided && now - this.decidedAt > 1000 * Math.max(3, 3 * this.hello.every);
     this.root.classList.toggle("old", !connected || this.feed !== "live" || Boolean(late));
     if (Number.isNaN(head)) return;
-    const shown = clock(Math.max(0, head), 0);
-    const record = this.find(".record .value");
-    if (record.textContent !== shown) record.textContent = shown;
+    show(this.find(".record .value"), clock(Math.max(0, head), 0));
     if (!frozen) this.sweep.draw(stepwise ? Math.floor(head) : head);
   }
 }

@@ -81,9 +81,4 @@ export class Signal {
     this.head = Math.max(Math.min(this.head, newest), this.start / this.rate);
     return this.head;
   }
-
-  // The source has ended: show all samples.
-  finish() {
-    this.delay = 0;
-  }
 }

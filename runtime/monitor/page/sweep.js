@@ -2,6 +2,7 @@
 // samples and clears the erase bar in front of them. To redraw all of twelve leads in every frame costs four
 // times as much: too much for four patients.
 
+import { create } from "./dom.js";
 import { fault } from "./words.js";
 
 export const PIXELS_PER_MM = 96 / 25.4; // CSS's millimetre
@@ -20,7 +21,7 @@ export class Sweep {
   columns = [];
   /** @type {Record<string, string[]>} */
   faults = {};
-  /** @type {Map<string, HTMLElement>} */
+  /** @type {Map<string, any>} the labels of the leads */
   lanes = new Map();
   /** @type {number | null} */
   drawn = null; // number of the last sample on the screen
@@ -56,7 +57,7 @@ export class Sweep {
       this.columns.push(this.column(leads, each, Math.floor(width / chosen.columns), height));
     }
     this.mark(this.faults);
-    this.redraw();
+    this.drawn = null;
   }
 
   /** @type {(settings: Settings, width: number, height: number) => {leads: string[], columns: number}} */
@@ -75,8 +76,7 @@ export class Sweep {
 
   /** @param {string[]} leads */
   column(leads, rows, width, height) {
-    const root = document.createElement("div");
-    root.className = "column";
+    const root = create("div", { className: "column" });
     this.root.append(root);
     const gutter = Math.round(GUTTER_MM * PIXELS_PER_MM);
     const { speed, gain } = this.settings;
@@ -97,28 +97,27 @@ export class Sweep {
         },
         series: [{}, {}],
         axes: [
-          paper((_, __, ___, max) => steps(max, 5 / speed), COLOURS.grid),
-          paper((_, __, ___, max) => steps(max, 5), COLOURS.grid),
-          { ...paper((_, __, ___, max) => steps(max, 1), COLOURS.second), scale: "x", side: 0 },
+          paper(5 / speed, COLOURS.grid),
+          paper(5, COLOURS.grid),
+          { ...paper(1, COLOURS.second), scale: "x", side: 0 },
         ],
         hooks: { draw: [(u) => pulses(u, centres, gutter, gain, speed)] },
       },
       [[0, seconds], [null, null]],
       root,
     );
-    const canvas = document.createElement("canvas");
-    const ratio = devicePixelRatio || 1;
-    canvas.width = Math.round((width - gutter) * ratio);
-    canvas.height = Math.round(height * ratio);
+    const ratio = devicePixelRatio;
+    const size = { width: Math.round((width - gutter) * ratio), height: Math.round(height * ratio) };
+    const canvas = create("canvas", size);
     plot.over.append(canvas);
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     context.scale(ratio, ratio);
     Object.assign(context, { strokeStyle: COLOURS.trace, lineWidth: 1.8, lineJoin: "round", lineCap: "round" });
     leads.forEach((lead, i) => {
-      const label = document.createElement("p");
-      label.className = "lead";
+      const label = create("p", { className: "lead" });
       label.style.top = `${Math.round(top + (i + 0.02) * lane)}px`;
       label.dataset.lead = lead;
+      label.append(create("b", { textContent: lead }), create("span", {}));
       root.append(label);
       this.lanes.set(lead, label);
     });
@@ -132,21 +131,9 @@ export class Sweep {
     this.faults = faults;
     for (const [lead, label] of this.lanes) {
       const flags = faults[lead];
-      const text = flags ? `${lead} ${fault(flags)}` : lead;
-      if (label.textContent !== text) {
-        const name = document.createElement("b");
-        name.textContent = lead;
-        const what = document.createElement("span");
-        what.textContent = flags ? ` ${fault(flags)}` : "";
-        label.replaceChildren(name, what);
-      }
+      label.querySelector("span").textContent = flags ? ` ${fault(flags)}` : "";
       label.classList.toggle("faulty", Boolean(flags));
     }
-  }
-
-  redraw() {
-    this.drawn = null;
-    for (const column of this.columns) column.context.clearRect(0, 0, column.width, column.height);
   }
 
   // Draw the samples from the last drawn sample up to `head` seconds of the record.
@@ -205,18 +192,16 @@ export class Sweep {
   }
 }
 
-function paper(splits, stroke) {
+// Lines at every multiple of a step.
+function paper(step, stroke) {
+  const splits = (_, __, ___, end) => Array.from({ length: Math.floor(end / step) + 1 }, (_, i) => i * step);
   return { splits, size: 0, gap: 0, ticks: { show: false }, values: () => [], grid: { stroke, width: 1 } };
-}
-
-function steps(end, step) {
-  return Array.from({ length: Math.floor(end / step) + 1 }, (_, i) => i * step);
 }
 
 // The calibration pulse of 1 mV and 0.2 s in front of each lead.
 function pulses(u, centres, gutter, gain, speed) {
   const { ctx } = u;
-  const pxRatio = devicePixelRatio || 1;
+  const pxRatio = devicePixelRatio;
   const mm = PIXELS_PER_MM * pxRatio;
   const wide = 0.2 * speed * mm;
   ctx.save();

@@ -93,8 +93,7 @@ export class Trend {
   limits(u) {
     const { ctx, bbox } = u;
     ctx.save();
-    const ratio = devicePixelRatio || 1;
-    ctx.setLineDash([2 * ratio, 6 * ratio]);
+    ctx.setLineDash([2 * devicePixelRatio, 6 * devicePixelRatio]);
     this.labels.forEach((label, i) => {
       const limit = this.thresholds[label];
       if (limit === undefined) return;

@@ -50,21 +50,17 @@ export function describe(event) {
   return EVENTS[event.event]?.(event) ?? `${event.event}${event.message ? `: ${event.message}` : ""}`;
 }
 
+const TROUBLES = {
+  stalled: (s) => `No samples since ${clock(s.since, 1)}: the display is out of date`,
+  silent: (s) => `No signal since ${clock(s.since, 1)}: no decisions until the signal is back`,
+  lost: (s) => `Source lost at ${clock(s.since, 1)}: the display is out of date${s.message ? ` (${s.message})` : ""}`,
+  ended: (s) => `${s.message}: the display is out of date`,
+};
+
 // The problem of a source, or null.
 /** @param {import("../messages").Status} status */
-export function trouble({ feed, message, since }) {
-  switch (feed) {
-    case "stalled":
-      return `No samples since ${clock(since, 1)}: the display is out of date`;
-    case "silent":
-      return `No signal since ${clock(since, 1)}: no decisions until the signal is back`;
-    case "lost":
-      return `Source lost at ${clock(since, 1)}: the display is out of date${message ? ` (${message})` : ""}`;
-    case "ended":
-      return `${message}: the display is out of date`;
-    default:
-      return null;
-  }
+export function trouble(status) {
+  return TROUBLES[status.feed]?.(status) ?? null;
 }
 
 const FAULTS = {
