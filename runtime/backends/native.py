@@ -102,11 +102,10 @@ class NativeStepper:
         self._parts: dict[str, NDArray[Any]] = state.parts()
         self.input, self.output = state.input, state.output
         self.step = state.step  # the engine checks the values itself, much faster than numpy
-        self._run = state.run_tokens if self.input.dtype == np.int64 else state.run
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
         outputs = np.empty((len(samples), *self.output.shape), np.float32)
-        self._run(samples, outputs)
+        self._state.run(samples, outputs)
         return outputs
 
     def reset(self, rows: Sequence[int] | None) -> None:
@@ -140,7 +139,7 @@ class NativeRunner:
         outputs = np.empty((len(samples), batch, self._d_output), np.float32)
         # Every pooling of the engine has the mean of the whole sequence as its full graph.
         state = load_engine().State(self._model, batch, window=0)
-        (state.run_tokens if "tokens" in feeds else state.run)(samples, outputs)
+        state.run(samples, outputs)
         if self._autoregressive:
             return np.ascontiguousarray(np.moveaxis(outputs, 0, -1))
         ends = feeds["lengths"] - 1 if "lengths" in feeds else np.full(batch, len(samples) - 1)

@@ -7,14 +7,13 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <type_traits>
 #include <vector>
 
 #include "measure.h"
-#include "multires.h"
+#include "values.h"
 
 namespace nb = nanobind;
 
@@ -33,16 +32,8 @@ void check(multires_status status, const char* message = "") {
 // The result of State::step; Outcome in runtime/backends/protocol.py.
 enum Outcome { kDone = 0, kBadInput = 1, kBadOutput = 2 };
 
-// Tests the bits, because compilers do not vectorize std::isfinite.
 bool all_finite(const std::vector<float>& values) {
-  constexpr uint32_t exponent = 0x7f800000;
-  uint32_t bad = 0;
-  for (const float& value : values) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    bad |= (bits & exponent) == exponent;
-  }
-  return bad == 0;
+  return multires::all_finite(MULTIRES_FLOAT32, values.data(), values.size() * sizeof(float));
 }
 
 struct Model {
@@ -82,23 +73,26 @@ struct State {
     return all_finite(output) ? kDone : kBadOutput;
   }
 
-  void run(const Floats& x, Output y) { feed(multires_run, x, static_cast<size_t>(info.d_input), y); }
-  void run_tokens(const Tokens& tokens, Output y) { feed(multires_run_tokens, tokens, 1, y); }
-
-  // inputs: (steps, batch, each); y: (steps, batch, d_output).
-  template <typename Function, typename Inputs>
-  void feed(Function function, const Inputs& inputs, size_t each, Output& y) {
-    const size_t row = rows * each, steps = row ? inputs.size() / row : 0;
-    if (inputs.size() != steps * row || y.size() != steps * rows * static_cast<size_t>(info.d_output))
+  // x (steps, batch, d_input) or tokens (steps, batch), to y (steps, batch, d_output).
+  template <typename Inputs>
+  void run(const Inputs& inputs, Output y) {
+    const size_t row = input_size(), steps = row ? inputs.size() / row : 0;
+    if (inputs.size() != steps * row || y.size() != steps * output.size())
       throw std::runtime_error("an array has the wrong size");
     const auto* from = inputs.data();
     float* to = y.data();
     multires_status status;
     {
       nb::gil_scoped_release released;
-      status = function(handle, from, static_cast<int64_t>(steps), to);
+      status = run_any(from, static_cast<int64_t>(steps), to);
     }
     check(status);
+  }
+
+  size_t input_size() const { return info.n_tokens > 0 ? tokens.size() : input.size(); }
+  multires_status run_any(const float* x, int64_t steps, float* y) { return multires_run(handle, x, steps, y); }
+  multires_status run_any(const int64_t* t, int64_t steps, float* y) {
+    return multires_run_tokens(handle, t, steps, y);
   }
 
   multires_state* handle = nullptr;
@@ -129,13 +123,12 @@ Seconds new_seconds(size_t count) {
 }
 
 // For each of inputs (n, batch, ...), one step of every state; returns the n times.
-template <typename Inputs, typename Step>
-Seconds time_steps(const std::vector<State*>& states, const Inputs& inputs, Step step) {
+template <typename Inputs>
+Seconds time_steps(const std::vector<State*>& states, const Inputs& inputs) {
   if (states.empty() || inputs.ndim() == 0) throw std::runtime_error("no state or no input was given");
   const size_t n = inputs.shape(0), each = n ? inputs.size() / n : 0;
   for (const State* state : states)
-    if (!state || each != (state->info.n_tokens > 0 ? state->tokens.size() : state->input.size()))
-      throw std::runtime_error("an array has the wrong size");
+    if (!state || each != state->input_size()) throw std::runtime_error("an array has the wrong size");
   const auto* from = inputs.data();
   Seconds seconds = new_seconds(n);
   double* to = seconds.data();
@@ -143,7 +136,7 @@ Seconds time_steps(const std::vector<State*>& states, const Inputs& inputs, Step
   {
     nb::gil_scoped_release released;
     multires::time_each(to, n, [&](size_t i) {
-      for (State* state : states) worst = std::max(worst, step(state->handle, from + i * each, state->output.data()));
+      for (State* state : states) worst = std::max(worst, state->run_any(from + i * each, 1, state->output.data()));
     });
   }
   check(worst);
@@ -194,8 +187,8 @@ NB_MODULE(_native, module) {
                      return as_numpy(state.output, state.rows, self);
                    })
       .def("step", &State::step)
-      .def("run", &State::run, nb::arg("x"), nb::arg("y"))
-      .def("run_tokens", &State::run_tokens, nb::arg("tokens"), nb::arg("y"))
+      .def("run", &State::run<Floats>, nb::arg("inputs"), nb::arg("y"))
+      .def("run", &State::run<Tokens>, nb::arg("inputs"), nb::arg("y"))
       .def(
           "reset", [](State& state, int row) { check(multires_reset(state.handle, row)); }, nb::arg("row"))
       .def("changed", [](State& state) { check(multires_state_changed(state.handle)); })
@@ -212,16 +205,8 @@ NB_MODULE(_native, module) {
         }
         return parts;
       });
-  module.def(
-      "time_steps",
-      [](const std::vector<State*>& states, const Floats& x) { return time_steps(states, x, multires_step); },
-      nb::arg("states"), nb::arg("inputs"));
-  module.def(
-      "time_steps",
-      [](const std::vector<State*>& states, const Tokens& tokens) {
-        return time_steps(states, tokens, multires_step_tokens);
-      },
-      nb::arg("states"), nb::arg("inputs"));
+  module.def("time_steps", &time_steps<Floats>, nb::arg("states"), nb::arg("inputs"));
+  module.def("time_steps", &time_steps<Tokens>, nb::arg("states"), nb::arg("inputs"));
   module.def(
       "time_reading", [](size_t bytes, size_t repeats) { return time_rate(multires::time_reading, bytes, repeats); },
       nb::arg("bytes"), nb::arg("repeats"));

@@ -52,7 +52,7 @@ def write_weights(net: MultiresNet, folder: Path, pooling: Pooling = Cumulative(
 def run(state: _native.State, inputs: np.ndarray, d_output: int) -> np.ndarray:
     samples = np.ascontiguousarray(np.moveaxis(inputs, -1, 0))
     outputs = np.empty((len(samples), len(inputs), d_output), np.float32)
-    (state.run_tokens if inputs.dtype == np.int64 else state.run)(samples, outputs)
+    state.run(samples, outputs)
     return np.moveaxis(outputs, 0, -1)
 
 
