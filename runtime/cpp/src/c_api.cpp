@@ -50,7 +50,7 @@ multires_status guarded(char* message, size_t size, Function function) noexcept 
 
 // Calls load(), which returns a Model.
 template <typename Load>
-multires_status load_model(multires_model** model, char* message, size_t size, Load load) noexcept {
+multires_status load_model(multires_model** model, char* message, size_t size, Load load) {
   if (model) *model = nullptr;
   return guarded(message, size, [&] {
     if (!model) throw LoadError(MULTIRES_ARGUMENT, "model must not be null");

@@ -43,4 +43,4 @@ inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
 
 #include "kernels_impl.h"
 
-const multires::Kernels multires::kAvx2Kernels = kernels_named("avx2");
+constexpr multires::Kernels multires::kAvx2Kernels = kernels_named("avx2");

@@ -60,7 +60,7 @@ inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
 #include "kernels_impl.h"
 
 #if defined(__AVX512VNNI__)
-const multires::Kernels multires::kAvx512VnniKernels = kernels_named("avx512vnni");
+constexpr multires::Kernels multires::kAvx512VnniKernels = kernels_named("avx512vnni");
 #else
-const multires::Kernels multires::kAvx512Kernels = kernels_named("avx512");
+constexpr multires::Kernels multires::kAvx512Kernels = kernels_named("avx512");
 #endif

@@ -89,4 +89,4 @@ inline Ints dot(Ints sum, const int8_t* w, Group g) {
 
 #include "kernels_impl.h"
 
-const multires::Kernels multires::kBaselineKernels = kernels_named("baseline");
+constexpr multires::Kernels multires::kBaselineKernels = kernels_named("baseline");

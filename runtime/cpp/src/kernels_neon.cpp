@@ -42,4 +42,4 @@ inline Ints dot(Ints sum, const int8_t* w, Group g) {
 
 #include "kernels_impl.h"
 
-const multires::Kernels multires::kBaselineKernels = kernels_named("neon");
+constexpr multires::Kernels multires::kBaselineKernels = kernels_named("neon");

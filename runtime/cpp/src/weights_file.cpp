@@ -5,11 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <iterator>
 
 #include "digest.h"
 #include "header_parser.h"
@@ -34,7 +32,9 @@ struct Type {
 constexpr Type kTypes[] = {{MULTIRES_FLOAT32, "F32"}, {MULTIRES_FLOAT16, "F16"}, {MULTIRES_INT8, "I8"}};
 
 std::string name_of(multires_dtype dtype) {
-  return std::find_if(std::begin(kTypes), std::end(kTypes), [=](Type type) { return type.dtype == dtype; })->name;
+  for (const Type& type : kTypes)
+    if (type.dtype == dtype) return type.name;
+  return "";  // no weights are int64
 }
 
 multires_dtype type_named(const std::string& text, const std::string& tensor) {

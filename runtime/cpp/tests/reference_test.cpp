@@ -27,7 +27,7 @@ int main(int count, char** arguments) {
   size_t at = 0;
   const auto sizes = take<int64_t>(bytes, at, 2);
   const int batch = static_cast<int>(sizes[0]), steps = static_cast<int>(sizes[1]);
-  const size_t rows = static_cast<size_t>(batch * steps);
+  const size_t rows = static_cast<size_t>(sizes[0] * sizes[1]);
   Inputs inputs{info, batch, {}, {}};
   if (info.n_tokens > 0)
     inputs.tokens = take<int64_t>(bytes, at, rows);
