@@ -43,7 +43,7 @@ lint-cpp: $(VENV)/.installed-lint
 	  $(BIN)/cmake -S runtime/cpp -B build/lint -DCMAKE_BUILD_TYPE=Debug -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
 	  -DMULTIRES_TESTS=ON $$options >/dev/null
 	$(BIN)/run-clang-tidy.py -quiet -j 2 -p build/lint -clang-tidy-binary $(BIN)/clang-tidy
-	$(BIN)/clang-tidy --quiet -p build/lint examples/cpp/*.cpp runtime/cpp/tests/fuzz_*.cpp
+	$(BIN)/clang-tidy --quiet -p build/lint examples/cpp/*.cpp tests/runtime/cpp/sources/fuzz_*.cpp
 	$(BIN)/clang-tidy --quiet examples/c/main.c -- -std=c11 -Iruntime/cpp/include
 
 lint-js: $(VENV)/.installed-lint

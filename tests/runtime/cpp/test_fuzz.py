@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.cpp.networks import NETWORKS, write_weights
-from tests.runtime.cpp.programs import SOURCE, build, needs, run
+from tests.runtime.cpp.programs import build, needs, run
 
 
 def needs_libfuzzer(folder: Path) -> None:
@@ -58,7 +58,7 @@ def test_weights_files(programs: Path, tmp_path: Path) -> None:
     output = run(
         programs / "fuzz_weights",
         corpus,
-        f"-dict={SOURCE / 'tests' / 'fuzz_weights.dict'}",
+        f"-dict={Path(__file__).with_name('sources') / 'fuzz_weights.dict'}",
         f"-max_total_time={SECONDS}",
         f"-artifact_prefix={findings}/",
         # Of a file of at most 64 KB, nothing may make more than a few MB, or take long.
