@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -17,7 +18,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from multires_edge.base.errors import BundleError
 from multires_edge.format.comparison import Limit
+from multires_edge.format.fields import digest_of
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
@@ -25,6 +28,7 @@ from multires_edge.runtime.kit.cases import assemble
 from multires_edge.runtime.kit.checks import compare
 from multires_edge.runtime.kit.machine import machine
 from tests.conftest import SMALL, random_inputs, random_net, save_published, variant
+from tests.hostile import check_hostile
 from tests.runtime.kit.conftest import unpack
 
 Check = Callable[..., int]
@@ -50,6 +54,23 @@ def alone(kit: Path, *arguments: str, absent: Sequence[str] = ()) -> list[str]:
     packages = sysconfig.get_path("purelib")
     # Without site there is no hook of an editable installation.
     return [sys.executable, "-S", "-c", _ALONE.format(absent=blocked, arguments=arguments, packages=packages)]
+
+
+def test_generated_hostile_descriptions(kit: Path, check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    """Right digests: each is refused in one line, or its checks are made."""
+    file = kit / "kit.json"
+
+    def use(entry: Any) -> None:
+        file.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
+        code = check("--precision", "fp32", folder=kit)
+        error = capsys.readouterr().err
+        if code == 2:
+            assert re.match(r"error: \w+(Error|Exception): ", error) is None, error
+            raise BundleError(error.removesuffix("\n"))
+        assert code in (0, 1) and not error
+
+    taken, refused = check_hostile([json.loads(file.read_text())], use)
+    assert refused > taken
 
 
 class TestPasses:

@@ -13,6 +13,9 @@ from click.testing import CliRunner, Result
 
 from multires_edge.cli.main import main
 from multires_edge.format.fields import digest_of
+from multires_edge.runtime.bundle import open_bundle
+from multires_edge.runtime.kit.stored_reports import read_report, store_report
+from tests.hostile import check_hostile
 
 
 def verify(bundle: Path, report: Path, *arguments: str) -> Result:
@@ -110,6 +113,19 @@ def test_refused(fields: dict[str, Any], words: str, bundle: Path, report: Path)
     result = verify(bundle, changed(report, **fields))
     assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
     assert not (bundle / "devices").exists()
+
+
+def test_generated_hostile_reports(bundle: Path, report: Path) -> None:
+    opened = open_bundle(bundle)
+
+    def use(entry: Any) -> None:
+        report.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
+        found = read_report(report, opened)
+        assert all(c.isprintable() for line in found.lines() for c in line)
+        store_report(found, opened)
+
+    taken, refused = check_hostile([json.loads(report.read_text())], use)
+    assert taken and refused
 
 
 def test_a_changed_or_truncated_one(bundle: Path, report: Path) -> None:

@@ -27,6 +27,7 @@ from multires_edge.runtime.backends.tensorrt.sidecar import (
     TensorRtRelease,
     sidecar_path,
 )
+from tests.hostile import check_hostile
 from tests.hostile import put as put_value
 from tests.runtime.backends.tensorrt.bundles import sidecar_of
 from tests.runtime.backends.tensorrt.fakes import ORIN
@@ -191,3 +192,15 @@ def test_a_hostile_sidecar(bundle: Path, path: str, value: Any, message: str) ->
     file.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
     with pytest.raises(BundleError, match=message):
         read(bundle)
+
+
+def test_generated_hostile_sidecars(bundle: Path) -> None:
+    file = sidecar_path(put(bundle))
+
+    def use(entry: Any) -> None:
+        file.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
+        engine = read(bundle)
+        assert engine.kind == "step" and engine.sidecar.engine.file == engine.path.name
+
+    taken, refused = check_hostile([json.loads(file.read_text())], use)
+    assert taken and refused > taken
