@@ -24,7 +24,7 @@ from multires_edge.runtime.ecg.sources.protocol import (
     SignalSpec,
     Source,
 )
-from multires_edge.runtime.ecg.sources.timeline import LATEST, Timeline, TimelineState
+from multires_edge.runtime.ecg.sources.timeline import LATEST, Placed, Timeline, TimelineState
 
 LONGEST_LINE = 1 << 20
 _TIME = ("time", "t", "seconds")
@@ -105,13 +105,12 @@ class LineParser:
                 continue
             try:
                 time, rows = self._json_line(plain) if self._json else self._csv_line(plain)
+                placed = self._timeline.place(time, rows)
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 self._refuse(str(error))
                 continue
             self._end_of_bad(self._lines - 1)
-            if time is not None:
-                rows = self._place(time, rows)
-            self._rows += rows
+            self._add(placed)
             if len(self._rows) >= _SAMPLES_AT_ONCE:
                 self._flush()
         self._flush()
@@ -119,8 +118,10 @@ class LineParser:
 
     def finish(self) -> list[Piece]:
         """The events that the next good line would have reported."""
+        self._add(self._timeline.finish())
+        self._flush()
         self._end_of_bad(self._lines)
-        return self._taken() + self._timeline.finish()
+        return self._taken()
 
     def _taken(self) -> list[Piece]:
         pieces, self._pieces = self._pieces, []
@@ -159,14 +160,13 @@ class LineParser:
             raise DataError(f"{name}: starts with {first[:60]!r}, which is not JSON ({error})") from error
         return header if isinstance(header, dict) else {}
 
-    def _place(self, time: float, rows: list[list[float]]) -> list[list[float]]:
-        missing, late, events = self._timeline.place(time, len(rows))
-        if missing or events:
-            self._flush()
-            self._pieces += events
-        if missing:
-            self._pieces.append(Missing(missing))
-        return rows[late:]
+    def _add(self, placed: list[Placed]) -> None:
+        for item in placed:
+            if isinstance(item, list):
+                self._rows += item
+            else:
+                self._flush()
+                self._pieces.append(item)
 
     def _refuse(self, reason: str) -> None:
         self._flush()

@@ -124,10 +124,13 @@ class TestDevicesThatComeBack:
         assert "away for more than 0.05 s" in notes[-1].details["message"]
 
     def test_with_times_for_as_long_as_those_say(self) -> None:
-        first, second = b'{"time": 7, "samples": [[1]]}\n', b'{"time": 7.5, "samples": [[2]]}\n'
+        first, second = (
+            b"".join(b'{"time": %.2f, "samples": [[%d]]}\n' % (t / 100, t) for t in times)
+            for times in (range(700, 740), range(800, 810))
+        )
         pieces = drain(self.source([HEADER, first], [HEADER, second], reconnect=0.05))
-        assert values(pieces) == [1, 2]
-        assert [piece.count for piece in pieces if isinstance(piece, Missing)] == [49]
+        assert values(pieces) == [*range(700, 740), *range(800, 810)]
+        assert [piece.count for piece in pieces if isinstance(piece, Missing)] == [60]
 
     def test_as_another_one_are_refused(self) -> None:
         other = HEADER.replace(b"100", b"200")

@@ -16,7 +16,6 @@ from multires_edge.format import fields
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LineParser
-from multires_edge.runtime.ecg.sources.timeline import Timeline
 
 GIVEN = Format(500, "mV")
 HEADER = b'{"leads": ["I", "II"], "rate": 250, "unit": "uV"}'
@@ -24,8 +23,8 @@ HEADER = b'{"leads": ["I", "II"], "rate": 250, "unit": "uV"}'
 
 def parse(first: str, *lines: str, given: Format = GIVEN) -> list[Any]:
     """Pieces in a form that is easily compared."""
-    pieces = LineParser("x", first.encode(), given).parse([line.encode() for line in lines])
-    return plain(pieces)
+    parser = LineParser("x", first.encode(), given)
+    return plain(parser.parse([line.encode() for line in lines]) + parser.finish())
 
 
 def plain(pieces: list[Piece]) -> list[Any]:
@@ -50,21 +49,19 @@ class TestCsv:
         assert pieces[1][1]["line"] == 3 and "could not convert" in pieces[1][1]["message"]
         assert pieces[5][1] == {"lines": 3, "until": 5}
 
-    def test_times_show_what_is_missing_late_or_twice(self) -> None:
-        pieces = parse("time,I", "1.000,1", "1.002,2", "1.008,5", "1.004,3", "1.004,3", "1.010,6")
-        assert pieces == [
-            [[1], [2]], ("gap", {"seconds": 0.004}), 2, [[5]], ("late", {"samples": 2}), [[6]],
-        ]  # fmt: skip
+    def test_times_show_what_is_missing(self) -> None:
+        times = [*range(100), *range(160, 200)]
+        first, *rest = parse("time,I", *(f"{t / 500:.3f},{t}" for t in times))
+        assert first == [[t] for t in range(100)]
+        assert rest == [("gap", {"seconds": 0.12}), 60, [[t] for t in range(160, 200)]]
 
-    def test_with_times_a_bad_line_is_no_sample_twice(self) -> None:
-        pieces = parse("I,time", "1,1.000", "oops", "3,1.004")
-        assert pieces[0] == [[1]]
-        assert [p[0] for p in pieces[1:3]] == ["bad_line", "gap"] and pieces[3:] == [1, [[3]]]
-
-    @pytest.mark.parametrize("time", ["nan", "inf", "1e308", "-1e308"])
-    def test_a_time_that_is_none_is_a_bad_line(self, time: str) -> None:
-        pieces = parse("time,I", "1.000,1", f"{time},2", "1.004,3")
-        assert [p[0] for p in pieces[1:3]] == ["bad_line", "gap"] and pieces[3:] == [1, [[3]]]
+    @pytest.mark.parametrize("line", ["oops", "nan,2", "inf,2", "1e308,2", "-1e308,2", "5e18,2"])
+    def test_with_times_a_bad_line_is_an_event_alone(self, line: str) -> None:
+        lines = [f"{t / 500:.3f},{t}" for t in range(100)]
+        lines[80] = line
+        pieces = parse("time,I", *lines)
+        assert [p[0] for p in pieces if isinstance(p, tuple)] == ["bad_line"]
+        assert sum(len(p) for p in pieces if isinstance(p, list)) == 99
 
     def test_no_header_where_the_leads_are_given(self) -> None:
         parser = LineParser("x", b"1,2", Format(500, "mV", ["I", "II"]))
@@ -75,19 +72,18 @@ class TestJson:
     def test_samples(self) -> None:
         header = HEADER.decode()
         pieces = parse(header, "[1, null]", '{"samples": [[1, 2], [3, 4]], "time": 7}', given=Format())
-        assert pieces == [[[1, None], [1, 2], [3, 4]]]
+        assert [row for piece in pieces for row in piece] == [[1, None], [1, 2], [3, 4]]
         spec = LineParser("x", HEADER, Format()).signal
         assert (spec.leads, spec.rate, spec.unit) == (["I", "II"], 250, "uV")
 
     def test_times(self) -> None:
-        pieces = parse(
-            HEADER.decode(),
-            '{"time": 0, "samples": [[1, 1], [2, 2]]}',
-            '{"time": 0.004, "samples": [[2, 2], [3, 3]]}',
-            '{"time": 0.02, "samples": [[6, 6]]}',
-        )
-        assert pieces == [
-            [[1, 1], [2, 2]], ("late", {"samples": 1}), [[3, 3]], ("gap", {"seconds": 0.008}), 2, [[6, 6]],
+        starts = [*range(0, 100, 20), 60, *range(100, 200, 20), *range(300, 400, 20)]
+        lines = [{"time": t / 250, "samples": [[t + i, 0] for i in range(20)]} for t in starts]
+        pieces = parse(HEADER.decode(), *map(json.dumps, lines))
+        values = [p for p in pieces if isinstance(p, list)]
+        assert [row[0] for p in values for row in p] == [*range(200), *range(300, 400)]
+        assert [p for p in pieces if not isinstance(p, list)] == [
+            ("late", {"samples": 20}), ("gap", {"seconds": 0.4}), 100,
         ]  # fmt: skip
 
     @pytest.mark.parametrize(
@@ -101,28 +97,6 @@ class TestJson:
     def test_bad_lines(self, line: str) -> None:
         pieces = parse(HEADER.decode(), line)
         assert pieces[0][0] == "bad_line" and pieces[1:] == [1]
-
-
-class TestTimeline:
-    def test_a_clock_that_is_a_little_off_makes_no_gaps(self) -> None:
-        timeline = Timeline(500)
-        for i in range(100_000):
-            assert timeline.place(i * 10 / 500 * (1 + 2e-4), 10) == (0, 0, [])
-
-    def test_rounded_times_make_no_gaps(self) -> None:
-        timeline = Timeline(360)
-        for i in range(10_000):
-            assert timeline.place(round(i / 360, 3), 1) == (0, 0, [])
-
-    def test_a_clock_that_was_set(self) -> None:
-        timeline = Timeline(500)
-        timeline.place(0, 500)
-        missing, late, events = timeline.place(1e9, 500)
-        assert (missing, late, events[0].kind) == (0, 0, "clock")
-        assert timeline.place(1e9 + 1, 500) == (0, 0, [])
-        placed = [timeline.place(5 + i, 500) for i in range(6)]
-        assert [p[1] for p in placed] == [500] * 4 + [0, 0]
-        assert [event.kind for p in placed for event in p[2]] == ["late", "clock"]
 
 
 class TestFiles:
@@ -167,7 +141,7 @@ class TestFiles:
         ("lines", "last"),
         [
             (["1,1", "x", "x", "x"], ("bad_lines", {"lines": 3, "until": 5})),
-            (["1,1", "0.5,1", "0.7,1"], ("late", {"samples": 2})),
+            ([*(f"{t / 500},1" for t in range(200)), "90,1"], ("clock", {"message": "1 wrong time"})),
         ],
     )
     def test_what_was_wrong_at_the_end_is_said_too(
@@ -176,7 +150,7 @@ class TestFiles:
         path = tmp_path / "a.csv"
         path.write_text("\n".join(["time,I", *lines]))
         source = open_source(str(path), GIVEN)
-        assert plain(source.read(10))[-1] == last and source.ended
+        assert plain(source.read(1000))[-1] == last and source.ended
         source.close()
 
     @pytest.mark.parametrize(
