@@ -36,6 +36,7 @@ from numpy.typing import DTypeLike, NDArray
 from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.format.card import Card
+from multires_edge.format.fields import plain
 from multires_edge.format.pooling import Pooling
 
 VERSION = 2
@@ -119,7 +120,11 @@ def native_weights(
 
 def _card_metadata(card: Card) -> dict[str, str]:
     facts: dict[str, Any] = {"labels": card.labels, "output": card.output}
-    facts |= vars(card.preprocessing) if card.preprocessing else {}
+    if card.preprocessing is not None:
+        high_pass = card.preprocessing.high_pass
+        facts |= vars(card.preprocessing)
+        facts["high_pass"] = high_pass and tuple(plain(high_pass).values())
+        del facts["usable_channels"]  # programs without this package do not judge channels
     lines = {key: value if isinstance(value, tuple) else (value,) for key, value in facts.items()}
     return {key: "\n".join(_line(item) for item in items) for key, items in lines.items() if items != (None,)}
 

@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import CardError, DataError
 from multires_edge.format.config import ModelConfig
-from multires_edge.format.fields import ABSENT, Above, Between, FieldError, Line, Text, read_fields, read_json
+from multires_edge.format.fields import (
+    ABSENT,
+    Above,
+    Between,
+    Count,
+    FieldError,
+    Line,
+    Text,
+    read_fields,
+    read_json,
+)
+from multires_edge.format.high_pass import HighPass
 
 # The micro sign and the Greek letter mu look alike, and files have both.
 VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "\u00b5V": 1e-6, "\u03bcV": 1e-6}
@@ -39,7 +50,7 @@ class Preprocessing:
     """How samples become a network's inputs: x = (sample - mean) / std in ``unit``.
 
     ``sampling_rate`` is in Hz, ``channels`` are names in order, ``mean`` and ``std`` one number, or one per
-    channel.
+    channel. ``high_pass`` is a filter in front of that. A decision needs ``usable_channels`` with a signal.
     """
 
     sampling_rate: Positive
@@ -47,6 +58,8 @@ class Preprocessing:
     unit: Line
     mean: Mean | tuple[Mean, ...]
     std: Positive | tuple[Positive, ...]
+    high_pass: HighPass | None = field(default=None, metadata=ABSENT)
+    usable_channels: Count = field(default=1, metadata=ABSENT)
 
     def __post_init__(self) -> None:
         _check_names("channels", self.channels)
@@ -56,13 +69,22 @@ class Preprocessing:
                     f"{name} has {len(value)} numbers for {len(self.channels)} channels, expected one or "
                     f"{len(self.channels)}"
                 )
+        if self.usable_channels > len(self.channels):
+            raise CardError(f"usable_channels is {self.usable_channels} of {len(self.channels)} channels")
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for a person: numbers have at most six digits."""
-        return [(name, _text(value)) for name, value in vars(self).items()]
+        given = (each for each in fields(self) if getattr(self, each.name) != each.default)
+        return [(each.name, _text(getattr(self, each.name))) for each in given]
+
+    def inputs(self, records: NDArray[Any]) -> NDArray[np.float32]:
+        """The network's inputs for whole records (..., channels, time) in ``unit``, at the sampling rate."""
+        if self.high_pass is not None:
+            records = self.high_pass.apply(records, self.sampling_rate)
+        return self.normalize(records)
 
     def normalize(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """x = (sample - mean) / std for samples (..., channels, time) in ``unit``."""
+        """x = (sample - mean) / std for filtered samples (..., channels, time) in ``unit``."""
         mean, std = (np.reshape(np.asarray(value, np.float64), (-1, 1)) for value in (self.mean, self.std))
         return ((samples - mean) / std).astype(np.float32)
 

@@ -1,5 +1,6 @@
 // Decide on electrodes at the device's own sampling rate; see kUsage. Rate, leads and normalization of the network are
-// in its weights file. The decisions are those of `multires-edge stream` on the same samples.
+// in its weights file. The probabilities are those of `multires-edge stream` on the same samples. That command also
+// judges the signal, and decides nothing where there is none; this example does not.
 
 #include <cmath>
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include <multires.hpp>
 
 #include "classifier.h"
+#include "high_pass.h"
 #include "resampler.h"
 #include "samples.h"
 
@@ -52,7 +54,7 @@ struct Settings {
 class Decider {
  public:
   Decider(const multires::Model& model, double target, const Settings& settings)
-      : rate_(settings.rate), every_(steps(settings.every, target, "EVERY")),
+      : rate_(settings.rate), every_(steps(settings.every, target, "EVERY")), high_pass_(model, settings.rate),
         resampler_(settings.rate, target, static_cast<size_t>(model.info().d_input)),
         classifier_(model, steps(settings.window, target, "WINDOW"), "softmax") {
     if (every_ < 1) throw std::runtime_error("EVERY is less than a sample of the network");
@@ -60,14 +62,19 @@ class Decider {
 
   // One sample of the card's channels.
   void feed(const std::vector<double>& sample) {
-    resampler_.push(sample.data(), [this](const std::vector<double>& y) { step(y); });
+    high_pass_.push(sample.data(), [this](const double* x) { resample(x); });
   }
 
   void finish() {
+    high_pass_.finish([this](const double* x) { resample(x); });
     resampler_.finish([this](const std::vector<double>& y) { step(y); });
   }
 
  private:
+  void resample(const double* x) {
+    resampler_.push(x, [this](const std::vector<double>& y) { step(y); });
+  }
+
   void step(const std::vector<double>& sample) {
     classifier_.step(sample);
     if (++steps_ % every_) return;
@@ -82,6 +89,7 @@ class Decider {
 
   double rate_;
   int64_t every_, steps_ = 0;
+  HighPass high_pass_;
   Resampler resampler_;
   Classifier classifier_;
 };

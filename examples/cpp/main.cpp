@@ -26,6 +26,8 @@ void run(const char* path) {
   const multires::Model model(path);
   if (model.info().d_input == 0 || model.info().autoregressive)
     throw std::runtime_error("this example runs classifiers of samples, not of tokens, and no autoregressive models");
+  if (model.metadata("high_pass"))
+    throw std::runtime_error("the bundle's card has a high-pass filter, which only decide_ecg applies");
   Classifier classifier(model, MULTIRES_DEFAULT_WINDOW, "");
   if (!model.metadata("mean")) std::cerr << "note: the bundle has no mean and std: samples are taken as normalized\n";
   if (!model.metadata("output")) std::cerr << "note: the bundle does not name its output: logits are printed\n";

@@ -129,4 +129,4 @@ def _normalized(
             raise InputError(
                 f"sampling_rate is {given} Hz, the card has {wanted}: resample the records first"
             )
-    return preprocessing.normalize(microvolt * (1e-6 / VOLTS[unit]))
+    return preprocessing.inputs(microvolt * (1e-6 / VOLTS[unit]))

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from multires_edge.cli.main import main
-from multires_edge.runtime import Bundle, EcgStream
-from tests.conftest import ROOT
+from multires_edge.export import export_bundle
+from multires_edge.runtime import Bundle, EcgStream, open_bundle
+from tests.conftest import ROOT, SMALL, random_net, save_published
 from tests.examples.conftest import Start
 from tests.runtime.conftest import CARD, LUDB, beats
 
@@ -56,7 +57,29 @@ def test_equals_the_library_at_any_rate(decide: Start, opened: Bundle, rate: flo
     expected = stream.feed(samples) + stream.finish()
     assert len(printed) == len(expected) == 14
     assert np.abs(printed[:, 0] - [d.time for d in expected]).max() < 1e-6
-    assert np.abs(printed[:, 1:] - [list(d.probabilities.values()) for d in expected]).max() < 1e-5
+    assert np.abs(printed[:, 1:] - [list((d.probabilities or {}).values()) for d in expected]).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "high_pass",
+    [
+        {"kind": "butterworth", "corner": 0.25, "order": 1},
+        {"kind": "butterworth", "corner": 0.1, "order": 4},
+        {"kind": "linear-phase", "corner": 0.5, "delay": 1.0},
+    ],
+    ids=str,
+)
+def test_the_cards_high_pass(decide: Start, tmp_path: Path, high_pass: dict[str, object]) -> None:
+    card = CARD | {"preprocessing": CARD["preprocessing"] | {"high_pass": high_pass}}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    checkpoint = save_published(random_net(SMALL, seed=3), tmp_path)
+    path = export_bundle(checkpoint, tmp_path / "a.bundle", card=tmp_path / "card.json").path
+    samples = beats(6, 500, seed=3) + np.array([5.0, -1.0])
+    _, printed = decisions(decide, path, csv(["I", "II"], samples), 500)
+    stream = EcgStream(open_bundle(path), leads=["I", "II"], rate=500)
+    expected = stream.feed(samples) + stream.finish()
+    assert len(printed) == len(expected) == 12
+    assert np.abs(printed[:, 1:] - [list((d.probabilities or {}).values()) for d in expected]).max() < 1e-5
 
 
 def test_the_recording_that_ships(decide: Start, twelve_leads: Bundle) -> None:
