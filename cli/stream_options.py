@@ -13,6 +13,7 @@ import click
 
 from multires_edge.base.errors import InputError
 from multires_edge.cli.options import (
+    AT_LEAST_1,
     PRECISION,
     Function,
     Names,
@@ -57,6 +58,17 @@ def session_options(speed: str) -> Callable[[Function], Function]:
             "LABEL=ON[:OFF]",
             "Report the onset from ON upwards and the offset below OFF; may be repeated.",
             multiple=True,
+        ),
+        option(
+            "--alarm-after",
+            "TIME",
+            "Report no onset before so much signal, and say `warming` until then  [default: the window]",
+        ),
+        option(
+            "--alarm-decisions",
+            AT_LEAST_1,
+            "Report an onset after N decisions in a row.",
+            default=1,
         ),
         option("--speed", click.Choice(["realtime", "max"]), "Speed of recordings.", default=speed),
         lead_options,

@@ -27,28 +27,37 @@ class Timing:
 class Decision:
     """The network's output at ``time`` seconds of the record, pooled over the last ``seen`` seconds.
 
-    ``probabilities`` are by label, ``logits`` (labels,) float32. ``quality`` has the flags of faulty channels
-    since the previous decision.
+    ``probabilities`` are by label, None where too few leads show a heart. ``logits`` (labels,) float32 are
+    what the network computed. ``quality`` has the flags of faulty channels since the previous decision.
+    ``warming``: the stream has not seen enough signal yet for an alarm.
     """
 
     source: str
     time: float
     seen: float
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] | None
     quality: dict[str, tuple[str, ...]]
     logits: NDArray[np.float32] = field(compare=False, repr=False)
     timing: Timing | None = field(default=None, compare=False)
+    warming: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The decision as a line of output."""
+        chances = self.probabilities
         entry: dict[str, Any] = {
             "type": "decision",
             "source": self.source,
             "time": round(self.time, 6),
             "seen": round(self.seen, 6),
-            "probabilities": {label: round(p, 6) for label, p in self.probabilities.items()},
+            "probabilities": None
+            if chances is None
+            else {label: round(p, 6) for label, p in chances.items()},
             "quality": {channel: list(flags) for channel, flags in self.quality.items()},
         }
+        if chances is None:
+            entry["no_signal"] = True
+        if self.warming:
+            entry["warming"] = True
         if self.timing is not None:
             timing = self.timing
             entry["timing"] = {"age": round(timing.age, 6), "latency": round(timing.latency, 6)}
@@ -59,14 +68,15 @@ class Decision:
 class Event:
     """An event at ``time`` seconds of the record. ``details`` depend on ``kind``.
 
-    Kinds are onset and offset of a label; silent and restart of the gap policy; gap, late, clock, bad_line,
-    bad_lines, dropped, truncated, lost and connected of a source; stalled and resumed of a live source.
+    Kinds are onset, offset and lost of a label's alarm; silent and restart of the gap policy; gap, late,
+    clock, bad_line, bad_lines, dropped, truncated, lost and connected of a source; stalled and resumed of a
+    live source.
     """
 
     source: str
     time: float
     kind: Utf8
-    details: dict[Name, float | Utf8] = field(default_factory=dict)
+    details: dict[Name, float | Utf8 | dict[Utf8, tuple[Name, ...]]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The event as a line of output."""

@@ -19,10 +19,11 @@ from multires_edge.base.errors import DataError, InputError, StateError
 from multires_edge.format.arrays import Array
 from multires_edge.format.card import Preprocessing, volts_per
 from multires_edge.format.fields import Natural
+from multires_edge.runtime.ecg.conditioning import Levels, LevelsState, Spikes, SpikesState
 from multires_edge.runtime.ecg.decision import Event
 from multires_edge.runtime.ecg.gaps import GapPolicy, Gaps, GapsState
 from multires_edge.runtime.ecg.leads import LeadMap
-from multires_edge.runtime.ecg.quality import Flags, Quality, QualityState
+from multires_edge.runtime.ecg.quality import Flags, Quality, QualityState, Verdict
 from multires_edge.runtime.ecg.resample import Resampler, ResamplerState, check_rate
 from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 
@@ -36,7 +37,8 @@ class Block:
     """The steps up to the next decision or reset: ``x`` (channels, steps) float32, or None in a silence.
 
     ``restart``: the stream starts over before the block; ``reset``: after it. ``decide``: a decision is due
-    at its end. ``steps`` counts from the last start of the stream to the end of the block.
+    at its end. ``steps`` counts from the last start of the stream to the end of the block. ``usable`` is the
+    number of channels that showed a heart since the last decision.
     """
 
     x: Annotated[NDArray[np.float32], Array("float32", 2, finite=True)] | None
@@ -46,6 +48,7 @@ class Block:
     decide: bool = False
     reset: bool = False
     quality: Flags = field(default_factory=dict)
+    usable: Natural = 0
     events: tuple[Event, ...] = ()
     arrived: float | None = None
 
@@ -68,7 +71,9 @@ class FrontEndState:
     restarted: bool
     notes: tuple[tuple[Natural, Event], ...]
     quality: QualityState
+    spikes: SpikesState
     gaps: GapsState
+    levels: LevelsState | None
     resampler: ResamplerState
     ready: tuple[Block, ...]
 
@@ -104,7 +109,14 @@ class FrontEnd:
         self._every, self._reset = every, reset
         self._tick: int = max(1, round(every / preprocessing.sampling_rate * self.rate))
         missing = self.leads.missing
-        self._quality = Quality(self.rate, self.leads.channels, missing, volts_per(preprocessing.unit))
+        unit, high_pass = volts_per(preprocessing.unit), preprocessing.high_pass
+        self._spikes = Spikes(self.rate, channels, unit)
+        self._quality = Quality(
+            self.rate, self.leads.channels, missing, unit,
+            derived=self.leads.derived, levels=high_pass is None,
+        )  # fmt: skip
+        self._levels = None if high_pass is None else Levels(high_pass, self.rate, channels)
+        self._absent = [i for i, name in enumerate(self.leads.channels) if name in missing]
         present = [i for i, channel in enumerate(self.leads.channels) if channel not in missing]
         self._gaps = Gaps(gap or GapPolicy(), self.rate, self.leads.mean, present)
         self._ahead: NDArray[np.float32] = np.empty((channels, 0), np.float32)
@@ -131,14 +143,18 @@ class FrontEnd:
 
     @property
     def delay(self) -> float:
-        """Seconds between the end of a decision's steps and the newest sample that the resampler needs."""
-        return self.resampler.lookahead
+        """Seconds between the end of a decision's steps and the newest sample that its filters need."""
+        return self.resampler.lookahead + self._filter_delay / self.rate
+
+    @property
+    def _filter_delay(self) -> int:
+        return 0 if self._levels is None else self._levels.delay
 
     def add_mapped(
         self, mapped: NDArray[np.float64], arrived: float | None = None, *, came: bool = True
     ) -> None:
         """Take samples (n, channels) from ``leads``; ``came`` is False for samples that never arrived."""
-        self._waiting = np.concatenate([self._waiting, mapped])
+        self._waiting = np.concatenate([self._waiting, self._spikes.remove(mapped)])
         self._came = np.concatenate([self._came, np.full(len(mapped), came)])
         while self._cut(arrived):
             pass
@@ -167,6 +183,8 @@ class FrontEnd:
         """
         if not self._stopped and self.received:
             self._take(len(self._waiting))
+            if self._levels is not None:
+                self._resample(self._levels.finish())
             self._keep(self.resampler.finish())
             while self._ahead.shape[1] >= self._next_cut(self._steps) - self._steps:
                 self._emit(self._index, self._quality.take, None)
@@ -179,7 +197,8 @@ class FrontEnd:
         if not self._ahead.shape[1]:
             return None
         x, self._ahead = self._ahead, self._ahead[:, :0]
-        return Block(x, self.received / self.rate, self._steps + x.shape[1], quality=self._quality.take())
+        verdict = self._quality.take()
+        return Block(x, self.received / self.rate, self._steps + x.shape[1], quality=verdict.flags)
 
     def reopen(self) -> None:
         """Continue a source that had ended. The next sample starts a new recording."""
@@ -203,9 +222,9 @@ class FrontEnd:
             self._gaps.silence(self._waiting[: blocks[-1][0]])
         start = self._index
         decisions = [need for need, cut in blocks if cut % self._every == 0]
-        flags = iter(self._take(blocks[-1][0], decisions))
+        verdicts = iter(self._take(blocks[-1][0], decisions))
         for need, _ in blocks:
-            self._emit(start + need, flags.__next__, arrived)
+            self._emit(start + need, verdicts.__next__, arrived)
         return True
 
     def _whole_blocks(self) -> list[tuple[int, int]]:
@@ -219,22 +238,27 @@ class FrontEnd:
 
     def _needed(self, cut: int) -> int:
         """How many of the waiting samples the steps up to ``cut`` need."""
-        return max(0, self.resampler.needed(cut) - self.resampler.received)
+        return max(0, self.resampler.needed(cut) + self._filter_delay - (self._index - self._origin))
 
     def _next_cut(self, steps: int) -> int:
         cuts = [self._every] if self._reset is None else [self._every, self._reset]
         return min((steps // every + 1) * every for every in cuts)
 
-    def _take(self, count: int, decisions: Sequence[int] = ()) -> list[Flags]:
-        """Inspect, fill and resample the next samples; their steps are in ``_ahead`` afterwards.
+    def _take(self, count: int, decisions: Sequence[int] = ()) -> list[Verdict]:
+        """Inspect, fill, filter and resample the next samples; their steps are in ``_ahead`` afterwards.
 
-        Returns the flags of each decision. ``decisions`` are their positions among these samples.
+        Returns the verdict of each decision. ``decisions`` are their positions among these samples.
         """
         x, came = self._drop(count)
-        flags = self._quality.inspect(x, ~came, decisions)
+        verdicts = self._quality.inspect(x, ~came, decisions)
         if count:
-            self._keep(self.resampler.process(self._gaps.fill(x)))
-        return flags
+            self._resample(self._gaps.fill(x) if self._levels is None else self._levels.process(x))
+        return verdicts
+
+    def _resample(self, x: NDArray[np.float64]) -> None:
+        if self._levels is not None:
+            x[:, self._absent] = self.leads.mean[self._absent]
+        self._keep(self.resampler.process(x))
 
     def _drop(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         x, came = self._waiting[:count], self._came[:count]
@@ -245,13 +269,14 @@ class FrontEnd:
     def _keep(self, resampled: NDArray[np.float64]) -> None:
         self._ahead = np.concatenate([self._ahead, self._preprocessing.normalize(resampled.T)], 1)
 
-    def _emit(self, index: int, flags: Callable[[], Flags], arrived: float | None) -> None:
+    def _emit(self, index: int, verdict: Callable[[], Verdict], arrived: float | None) -> None:
         """Make a block of the first steps of ``_ahead``; ``index`` is the number of the sample after it."""
         cut = self._next_cut(self._steps)
         length = cut - self._steps
         x, self._ahead = self._ahead[:, :length], self._ahead[:, length:]
         self._steps = cut
         decide = cut % self._every == 0
+        judged = verdict() if decide else Verdict({}, 0)
         block = Block(
             np.ascontiguousarray(x),
             self._time(),
@@ -259,7 +284,8 @@ class FrontEnd:
             self._restarted,
             decide,
             self._reset is not None and cut % self._reset == 0,
-            flags() if decide else {},
+            judged.flags,
+            judged.usable,
             self._events_until(index),
             arrived,
         )
@@ -285,6 +311,8 @@ class FrontEnd:
         self._restarted = True
         self._origin, self._steps = self._index, 0
         self._gaps.start_over()
+        if self._levels is not None:
+            self._levels.start_over()
         self.resampler.reset()
         self._note(self._index, "restart", {})
 
@@ -321,7 +349,9 @@ class FrontEnd:
             restarted=self._restarted,
             notes=tuple(self._notes),
             quality=self._quality.save(),
+            spikes=self._spikes.save(),
             gaps=self._gaps.save(),
+            levels=None if self._levels is None else self._levels.save(),
             resampler=self.resampler.save(),
             # The time of arrival has no meaning after a restart of the process.
             ready=tuple(replace(block, arrived=None) for block in self.ready),
@@ -331,7 +361,12 @@ class FrontEnd:
         """Continue from :meth:`save`; ``ended`` tells whether the source had. Raises StateError."""
         self._check(saved, ended)
         self._quality.load(saved.quality)
+        self._spikes.load(saved.spikes)
         self._gaps.load(saved.gaps)
+        if (self._levels is None) != (saved.levels is None):
+            raise StateError(f"{self.name}: the state is of a card with another high_pass")
+        if self._levels is not None and saved.levels is not None:
+            self._levels.load(saved.levels)
         self.resampler.load(saved.resampler)
         self._waiting, self._came = saved.waiting.copy(), saved.came.copy()
         self._ahead = saved.ahead.copy()
@@ -344,7 +379,7 @@ class FrontEnd:
         channels, (index, origin, steps) = len(self.leads.channels), saved.counts
         if saved.waiting.shape != (len(saved.came), channels) or len(saved.ahead) != channels:
             raise StateError(f"{self.name}: the state's samples are not of {channels} channels")
-        counted = (index - origin, steps + saved.ahead.shape[1])
+        counted = (max(0, index - origin - self._filter_delay), steps + saved.ahead.shape[1])
         if not (saved.stopped or ended) and counted != (saved.resampler.received, saved.resampler.produced):
             raise StateError(f"{self.name}: the state's counts of samples contradict each other")
         for block in saved.ready:

@@ -14,6 +14,8 @@ from multires_edge.runtime.ecg.thresholds import Threshold
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|h|)", re.ASCII)
 # The default for streams that never end. docs/windows.md compares the choices.
 DEFAULT_POOL = "window:10s"
+# For a pooling without a window.
+DEFAULT_ALARM_AFTER = "10s"
 _SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 
 
@@ -40,14 +42,18 @@ class StreamOptions:
 
     ``every``: seconds between decisions, or a duration such as "500ms". ``pool``: cumulative, window:10s,
     reset:10s or bundle; None is the window that the bundle was exported with, or window:10s. ``gap``: hold,
-    zero or restart:1s. ``thresholds``: LABEL=ON[:OFF]. ``rename`` maps a channel of the card to the name of
-    the source's lead; ``allow_missing`` feeds the card's mean for leads that the source does not have.
+    zero or restart:1s. ``thresholds``: LABEL=ON[:OFF]. An alarm sets in only after ``alarm_after`` seconds of
+    signal (None: the window), and when ``alarm_decisions`` in a row reach its threshold. ``rename`` maps a
+    channel of the card to the name of the source's lead; ``allow_missing`` feeds the card's mean for leads
+    that the source does not have.
     """
 
     every: float | str = 0.5
     pool: str | None = None
     gap: str = "hold"
     thresholds: Sequence[str | Threshold] = ()
+    alarm_after: float | str | None = None
+    alarm_decisions: int = 1
     allow_missing: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)
     backend: str = "auto"
@@ -110,6 +116,11 @@ class Pool:
         if self.reset and isinstance(own, Window) and own.steps >= self.reset:
             return Pool(None, self.reset)
         return Pool(None if self.pooling == own else self.pooling, self.reset)
+
+    def window(self, own: Pooling | None) -> int | None:
+        """The number of steps after which a decision has seen all that it will see; None if it never has."""
+        pooling = self.pooling or own or CUMULATIVE
+        return self.reset or (pooling.steps if isinstance(pooling, Window) else None)
 
     def seen(self, steps: int, own: Pooling | None) -> int:
         """The number of steps that the logits after ``steps`` steps of the stream are pooled over."""

@@ -12,13 +12,20 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, InputError, StateError
 from multires_edge.format.card import Preprocessing
+from multires_edge.format.fields import Natural
 from multires_edge.runtime.backends.registry import FixedPoolingError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
 from multires_edge.runtime.ecg.frontend import Block, FrontEnd, FrontEndState
 from multires_edge.runtime.ecg.gaps import GapPolicy
 from multires_edge.runtime.ecg.networks import Networks, NetworksState
-from multires_edge.runtime.ecg.settings import Pool, StreamOptions, parse_duration, whole_steps
+from multires_edge.runtime.ecg.settings import (
+    DEFAULT_ALARM_AFTER,
+    Pool,
+    StreamOptions,
+    parse_duration,
+    whole_steps,
+)
 from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 from multires_edge.runtime.ecg.thresholds import Alarms, AlarmsState
 
@@ -38,6 +45,7 @@ class StreamsState:
     networks: NetworksState
     fronts: tuple[FrontEndState, ...]
     alarms: tuple[AlarmsState, ...]
+    signal_from: tuple[Natural, ...]
     ended: tuple[bool, ...]
 
 
@@ -81,7 +89,11 @@ class EcgStreams:
             for source in sources
         ]  # fmt: skip
         thresholds = options.parsed_thresholds()
-        self._alarms = [Alarms(thresholds, self.labels) for _ in sources]
+        self._alarms = [Alarms(thresholds, self.labels, options.alarm_decisions) for _ in sources]
+        self._alarm_after = self._steps_before_alarms(rate)
+        # The step of each source's stream up to which too few leads showed a heart.
+        self._signal_from = [0] * len(sources)
+        self._usable = preprocessing.usable_channels
         self._lockstep = lockstep
         self._networks = self._open_networks(bundle, options)
         card = bundle.manifest.card
@@ -89,6 +101,13 @@ class EcgStreams:
         self._step_seconds = 1 / rate
         self._ended = [False] * len(sources)
         self._on_samples = on_samples
+
+    def _steps_before_alarms(self, rate: float) -> float:
+        """Steps of signal before an alarm: by default until the window is full."""
+        after, window = self.options.alarm_after, self._pool.window(self._own)
+        if after is None:
+            return window if window is not None else rate * parse_duration(DEFAULT_ALARM_AFTER, "alarm_after")
+        return rate * (0.0 if str(after) in ("0", "0s", "0.0") else parse_duration(after, "alarm_after"))
 
     def _open_networks(self, bundle: Bundle, options: StreamOptions) -> Networks:
         batches = [len(self.fronts)] if self._lockstep else [1] * len(self.fronts)
@@ -149,6 +168,9 @@ class EcgStreams:
             for i in range(count):
                 for row, run in runs.items():
                     out += run[i].events
+                    if run[i].restart or run[i].x is None:
+                        self._signal_from[row] = 0
+                        out += self._lost(row, run[i].time)
                     if run[i].decide:
                         out += self._decide(row, run[i], logits[row][i])
         return out
@@ -201,9 +223,7 @@ class EcgStreams:
         )
 
     def _decide(self, row: int, block: Block, logits: NDArray[np.float32]) -> list[Decision | Event]:
-        front = self.fronts[row]
-        chances = self._probabilities(logits.astype(np.float64)).tolist()
-        probabilities = dict(zip(self.labels, chances, strict=True))
+        front, alarms = self.fronts[row], self._alarms[row]
         timing = None
         if block.arrived is not None:
             latency = time.monotonic() - block.arrived
@@ -212,13 +232,28 @@ class EcgStreams:
         if self._pool.reset is not None:
             steps = (steps - 1) % self._pool.reset + 1
         seen = self._pool.seen(steps, self._own) * self._step_seconds
+        if block.usable < self._usable:
+            self._signal_from[row] = block.steps
+            none = Decision(front.name, block.time, seen, None, block.quality, logits, timing)
+            return [none, *self._lost(row, block.time)]
+        chances = self._probabilities(logits.astype(np.float64)).tolist()
+        probabilities = dict(zip(self.labels, chances, strict=True))
+        warming = min(steps, block.steps - self._signal_from[row]) < self._alarm_after
         out: list[Decision | Event] = [
-            Decision(front.name, block.time, seen, probabilities, block.quality, logits, timing)
+            Decision(front.name, block.time, seen, probabilities, block.quality, logits, timing, warming)
         ]
-        for kind, label in self._alarms[row].update(probabilities):
-            details = {"label": label, "probability": round(probabilities[label], 6)}
+        for kind, label in [] if warming else alarms.update(probabilities):
+            details: dict[str, Any] = {"label": label, "probability": round(probabilities[label], 6)}
+            if kind == "onset" and block.quality:
+                details["quality"] = block.quality
             out.append(Event(front.name, block.time, kind, details))
         return out
+
+    def _lost(self, row: int, at: float) -> list[Event]:
+        """The running alarms of a source end, for its signal has ended."""
+        return [
+            Event(self.fronts[row].name, at, "lost", {"label": label}) for label in self._alarms[row].end()
+        ]
 
     def save(self) -> StreamsState:
         """Everything that the next decisions depend on."""
@@ -226,12 +261,13 @@ class EcgStreams:
             networks=self._networks.save(),
             fronts=tuple(front.save() for front in self.fronts),
             alarms=tuple(alarms.save() for alarms in self._alarms),
+            signal_from=tuple(self._signal_from),
             ended=tuple(self._ended),
         )
 
     def load(self, saved: StreamsState) -> None:
         """Continue from :meth:`save` of streams made with the same arguments. Raises StateError."""
-        counts = {len(saved.fronts), len(saved.alarms), len(saved.ended)}
+        counts = {len(saved.fronts), len(saved.alarms), len(saved.signal_from), len(saved.ended)}
         if counts != {len(self.fronts)}:
             raise StateError(f"the state has {len(saved.fronts)} sources, expected {len(self.fronts)}")
         self._networks.load(saved.networks)
@@ -239,6 +275,7 @@ class EcgStreams:
             front.load(state, ended=ended)
         for alarms, on in zip(self._alarms, saved.alarms, strict=True):
             alarms.load(on)
+        self._signal_from = list(saved.signal_from)
         self._ended = list(saved.ended)
 
 

@@ -1,4 +1,4 @@
-"""Thresholds with hysteresis: a label's onset and offset from its probabilities."""
+"""Alarms: a label's onset and offset from its probabilities, by thresholds with hysteresis."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from multires_edge.base.errors import InputError, StateError
+from multires_edge.format.fields import Natural
 
 
 @dataclass(frozen=True)
@@ -33,37 +34,54 @@ class Threshold:
 
 @dataclass(frozen=True)
 class AlarmsState:
-    """Which thresholds are on."""
+    """Which thresholds are on, and how many decisions in a row have reached each that is off."""
 
     on: tuple[bool, ...]
+    reached: tuple[Natural, ...]
 
 
 class Alarms:
-    """Finds the thresholds that decisions cross."""
+    """Finds the thresholds that decisions cross; ``decisions`` in a row must reach one for an onset."""
 
-    def __init__(self, thresholds: Iterable[Threshold], labels: Iterable[str]) -> None:
-        self._thresholds = list(thresholds)
+    def __init__(self, thresholds: Iterable[Threshold], labels: Iterable[str], decisions: int = 1) -> None:
+        if decisions < 1:
+            raise InputError(f"an alarm asks for {decisions} decisions in a row, expected at least 1")
+        self._thresholds, self._decisions = list(thresholds), decisions
         known = list(labels)
         for threshold in self._thresholds:
             if threshold.label not in known:
                 raise InputError(f"threshold for {threshold.label!r}, but the labels are {', '.join(known)}")
+        self._on: list[bool] = []
+        self.end()
+
+    def end(self) -> list[str]:
+        """There is no signal, or another one: the labels whose alarms end without an offset."""
+        lost = [t.label for t, on in zip(self._thresholds, self._on, strict=False) if on]
         self._on = [False] * len(self._thresholds)
+        self._reached = [0] * len(self._thresholds)
+        return lost
 
     def update(self, probabilities: Mapping[str, float]) -> list[tuple[str, str]]:
         """The changes from the previous decision: ("onset" or "offset", label)."""
         changes = []
         for i, threshold in enumerate(self._thresholds):
-            on = probabilities[threshold.label] >= (threshold.off if self._on[i] else threshold.on)
-            if on != self._on[i]:
-                self._on[i] = on
-                changes.append(("onset" if on else "offset", threshold.label))
+            p = probabilities[threshold.label]
+            if self._on[i]:
+                if p < threshold.off:
+                    self._on[i] = False
+                    changes.append(("offset", threshold.label))
+                continue
+            self._reached[i] = self._reached[i] + 1 if p >= threshold.on else 0
+            if self._reached[i] >= self._decisions:
+                self._on[i], self._reached[i] = True, 0
+                changes.append(("onset", threshold.label))
         return changes
 
     def save(self) -> AlarmsState:
-        return AlarmsState(tuple(self._on))
+        return AlarmsState(tuple(self._on), tuple(self._reached))
 
     def load(self, saved: AlarmsState) -> None:
         """Continue from :meth:`save`. Raises StateError."""
-        if len(saved.on) != len(self._on):
+        if not len(saved.on) == len(saved.reached) == len(self._on):
             raise StateError(f"the state has {len(saved.on)} thresholds, expected {len(self._on)}")
-        self._on = list(saved.on)
+        self._on, self._reached = list(saved.on), list(saved.reached)

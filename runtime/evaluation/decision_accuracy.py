@@ -177,7 +177,9 @@ class _Runs:
                     since = time
                 before = decided
             if before is None:
-                raise DataError(f"{recording.signal.name}: too short for one decision; lower --every")
+                raise DataError(
+                    f"{recording.signal.name}: no decision: too short, or no signal; lower --every"
+                )
             steady.append(since)
             rows.append(probabilities)
         return _Alone(np.array(rows), first, steady)
@@ -255,8 +257,9 @@ class _Runs:
             yield from stream.finish()
 
         for decision in decided():
-            probabilities = np.array(list(decision.probabilities.values()))
-            yield decision.time, decision.time + stream.delay, probabilities
+            if decision.probabilities is not None:
+                probabilities = np.array(list(decision.probabilities.values()))
+                yield decision.time, decision.time + stream.delay, probabilities
 
 
 def _device(recording: Recording) -> tuple[str, ...]:

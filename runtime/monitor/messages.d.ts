@@ -26,8 +26,9 @@ export interface Decision {
   source: string;
   time: number;
   seen: number;
-  probabilities: Record<string, number>;
+  probabilities: Record<string, number> | null; // null: no signal
   quality: Record<string, string[]>;
+  warming?: boolean;
   timing?: { latency: number; age: number };
 }
 

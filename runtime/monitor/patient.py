@@ -78,7 +78,7 @@ class Patient:
         kind, time = entry["event"], entry["time"]
         if kind == "onset":
             self.alarms[entry["label"]] = time
-        elif kind == "offset":
+        elif kind == "offset" or (kind == "lost" and "label" in entry):
             self.alarms.pop(entry["label"], None)
         elif kind in _FEED:
             self._become(_FEED[kind], time, entry.get("message", ""))

@@ -72,22 +72,26 @@ export class Patient {
     this.decidedAt = now;
     this.trend.add(entry.time, entry.probabilities);
     this.find(".decision").dataset.time = entry.time;
+    const chances = entry.probabilities;
     this.hello.labels.forEach((label, i) => {
-      const p = entry.probabilities[label];
       const { row, value, fill } = this.labels[i];
-      row.dataset.probability = String(p);
-      value.textContent = percent(p);
-      fill.style.width = `${100 * p}%`;
+      row.dataset.probability = String(chances?.[label]);
+      value.textContent = chances ? percent(chances[label]) : "–";
+      fill.style.width = `${chances ? 100 * chances[label] : 0}%`;
     });
-    this.find(".when").textContent = `Decision at ${clock(entry.time, 1)}, over ${duration(entry.seen)}`;
+    const over = entry.warming ? `only ${duration(entry.seen)}` : duration(entry.seen);
+    this.find(".when").textContent = chances
+      ? `Decision at ${clock(entry.time, 1)}, over ${over}`
+      : `No decision at ${clock(entry.time, 1)}`;
     const { timing } = entry;
     this.find(".timing").textContent = timing
       ? `Latency ${milliseconds(timing.latency)}, age ${milliseconds(timing.age)}`
       : "";
     const signal = this.find(".signal");
-    const faults = quality(entry.quality, this.hello.channels.length);
+    const leads = quality(entry.quality, this.hello.channels.length);
+    const faults = chances ? leads : `No signal. ${leads}`;
     signal.textContent = faults;
-    signal.classList.toggle("faulty", Object.keys(entry.quality).length > 0);
+    signal.classList.toggle("faulty", !chances || Object.keys(entry.quality).length > 0);
     this.sweep.mark(entry.quality);
     if (aloud) this.read(entry, faults);
   }
@@ -96,12 +100,14 @@ export class Patient {
   /** @type {(entry: Decision, faults: string) => void} */
   read(entry, faults) {
     const { labels } = this.hello;
-    const likely = labels.filter((label) => entry.probabilities[label] >= (this.hello.thresholds[label] ?? 0.5));
+    const chances = entry.probabilities ?? {};
+    const likely = labels.filter((label) => chances[label] >= (this.hello.thresholds[label] ?? 0.5));
     const what = `${likely.join(", ")}; ${faults}`;
     if (what === this.lastRead) return;
     this.lastRead = what;
-    const chances = likely.map((label) => `${label} ${percent(entry.probabilities[label])}`).join(", ");
-    this.say(this, `${this.about.name}: ${chances || "no label is likely"}. ${faults}.`);
+    const named = likely.map((label) => `${label} ${percent(chances[label])}`).join(", ");
+    const none = entry.probabilities ? "no label is likely" : "no decision";
+    this.say(this, `${this.about.name}: ${named || none}. ${faults}.`);
   }
 
   /** @param {StreamEvent} entry */
@@ -133,7 +139,8 @@ export class Patient {
     const head = connected ? this.signal.advance(seconds) : this.signal.head;
     this.trend.draw();
     const late = this.decided && now - this.decidedAt > 1000 * Math.max(3, 3 * this.hello.every);
-    this.root.classList.toggle("old", !connected || this.feed !== "live" || Boolean(late));
+    const undecided = this.decided !== null && !this.decided.probabilities;
+    this.root.classList.toggle("old", !connected || this.feed !== "live" || Boolean(late) || undecided);
     if (Number.isNaN(head)) return;
     show(this.find(".record .value"), clock(Math.max(0, head), 0));
     if (!frozen) this.sweep.draw(stepwise ? Math.floor(head) : head);

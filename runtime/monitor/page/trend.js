@@ -32,7 +32,7 @@ export class Trend {
     this.root = root;
     this.labels = labels;
     this.thresholds = thresholds;
-    /** @type {number[][]} */
+    /** @type {(number | null)[][]} */
     this.data = [[], ...labels.map(() => [])];
   }
 
@@ -75,12 +75,12 @@ export class Trend {
     );
   }
 
-  /** @type {(time: number, probabilities: Record<string, number>) => void} */
+  /** @type {(time: number, probabilities: Record<string, number> | null) => void} */
   add(time, probabilities) {
-    const [times, ...curves] = this.data;
+    const [times, ...curves] = /** @type {[number[], ...(number | null)[][]]} */ (this.data);
     if (times.length && time <= times[times.length - 1]) return;
     times.push(time);
-    this.labels.forEach((label, i) => curves[i].push(probabilities[label]));
+    this.labels.forEach((label, i) => curves[i].push(probabilities ? probabilities[label] : null));
     if (times.length > LONGEST) for (const column of this.data) column.splice(0, LONGEST / 4);
     this.stale = true;
   }

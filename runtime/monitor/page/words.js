@@ -33,6 +33,7 @@ export const FEEDS = {
 const EVENTS = {
   onset: (e) => `${e.label} above its threshold, ${percent(e.probability)}`,
   offset: (e) => `${e.label} below its threshold, ${percent(e.probability)}`,
+  lost: (e) => (e.label ? `${e.label}: alarm ended, no signal` : `source lost${e.message ? `: ${e.message}` : ""}`),
   stalled: () => "no samples",
   resumed: () => "samples resumed",
   silent: () => "no signal from any lead; decisions stopped",
@@ -70,6 +71,11 @@ const FAULTS = {
   flat: "flat",
   clipped: "clipped",
   noise: "noisy",
+  implausible: "implausible",
+  offset: "offset",
+  wander: "wandering",
+  contradiction: "contradictory",
+  arms_swapped: "arm electrodes swapped",
 };
 
 /** @param {string[]} flags */

@@ -15,11 +15,11 @@ RATE = 500
 
 
 def flags(x: NDArray[np.float64], rate: float = RATE, silent: slice = slice(0)) -> tuple[str, ...]:
-    quality = Quality(rate, ["I"], [], 1e-3)
+    quality = Quality(rate, ["I"], [], 1e-3, levels=False)
     mask = np.zeros(len(x), bool)
     mask[silent] = True
     quality.inspect(x[:, None], mask)
-    return quality.take().get("I", ())
+    return quality.take().flags.get("I", ())
 
 
 def spoilt(what: str, rate: float = RATE) -> NDArray[np.float64]:
@@ -62,35 +62,35 @@ def test_a_gap_is_no_nan() -> None:
 def test_real_leads_are_good(ludb: tuple[NDArray[np.float64], list[str]]) -> None:
     quality = Quality(500, ludb[1], [], 1e-3)
     quality.inspect(ludb[0], np.zeros(5000, bool))
-    assert quality.take() == {}
+    assert quality.take().flags == {}
 
 
 def test_a_missing_lead_is_missing_and_nothing_else() -> None:
     quality = Quality(RATE, ["I", "II"], ["II"], 1e-3)
     quality.inspect(np.stack([beats(2, RATE, 1)[:, 0], np.zeros(1000)], 1), np.zeros(1000, bool))
-    assert quality.take() == {"II": ("missing",)}
+    assert quality.take().flags == {"II": ("missing",)}
 
 
 def test_flags_last_until_a_better_second_has_ended() -> None:
-    quality = Quality(RATE, ["I"], [], 1e-3)
+    quality = Quality(RATE, ["I"], [], 1e-3, levels=False)
     x = spoilt("flat")[:, None]
     seen = []
     for part in np.split(x, 6):
         quality.inspect(part, np.zeros(len(part), bool))
-        seen.append(quality.take().get("I", ()))
+        seen.append(quality.take().flags.get("I", ()))
     assert seen == [(), (), (), ("flat",), ("flat",), ()]
 
 
 @given(st.lists(st.integers(0, 1500), max_size=9), st.sampled_from(["nan", "flat", "clipped", "noise"]))
 def test_chunks_and_restarts_make_no_difference(cuts: list[int], what: str) -> None:
     x = spoilt(what)[:, None]
-    quality = Quality(RATE, ["I"], [], 1e-3)
+    quality = Quality(RATE, ["I"], [], 1e-3, levels=False)
     for part in np.split(x, sorted(cuts)):
         quality.inspect(part, np.zeros(len(part), bool))
         saved = quality.save()
-        quality = Quality(RATE, ["I"], [], 1e-3)
+        quality = Quality(RATE, ["I"], [], 1e-3, levels=False)
         quality.load(saved)
-    assert quality.take() == {"I": (what,)}
+    assert quality.take().flags == {"I": (what,)}
 
 
 @given(st.lists(st.integers(0, 12 * RATE - 137), max_size=8), st.integers(0, 2**32))
@@ -99,11 +99,11 @@ def test_many_ends_at_once_are_as_one_by_one(ends: list[int], seed: int) -> None
     x = np.concatenate([spoilt(what)[:, None] for what in random.permutation(["flat", "noise", "nan", "ok"])])
     silent = np.zeros(len(x), bool)
     silent[int(random.integers(0, len(x))) :][:100] = True
-    ends = [0, *sorted(ends), len(x)]
-    together, apart = (Quality(RATE, ["I"], [], 1e-3) for _ in range(2))
+    together, apart = (Quality(RATE, ["I"], [], 1e-3, levels=False) for _ in range(2))
     together.inspect(x[:137], silent[:137])
     apart.inspect(x[:137], silent[:137])
     x, silent = x[137:], silent[137:]
+    ends = [0, *sorted(ends), len(x)]
     expected = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         apart.inspect(x[start:end], silent[start:end])

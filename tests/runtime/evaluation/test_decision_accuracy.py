@@ -35,7 +35,7 @@ def samples(recording: Recording) -> np.ndarray:
 def decide(bundle: Bundle, parts: list[np.ndarray], **options: Any) -> tuple[np.ndarray, np.ndarray, float]:
     stream = EcgStream(bundle, leads=LEADS, rate=250, **options)
     decisions = [d for part in parts for d in stream.feed(part)] + stream.finish()
-    chances = np.array([list(d.probabilities.values()) for d in decisions])
+    chances = np.array([list((d.probabilities or {}).values()) for d in decisions])
     return chances, np.array([d.time for d in decisions]), stream.delay
 
 
@@ -139,7 +139,7 @@ def test_precisions_are_compared_with_the_first(twelve_leads: Bundle) -> None:
 
 def test_what_does_not_fit_is_refused(opened: Bundle) -> None:
     short = labelled([recording(1, 0.3)], np.zeros((1, 3), bool))
-    with pytest.raises(DataError, match="r1: too short for one decision"):
+    with pytest.raises(DataError, match="r1: no decision: too short"):
         assess(opened, short, dict.fromkeys("ABC", 0.5))
     with pytest.raises(InputError, match="thresholds are for A, the labels are A, B, C"):
         assess(opened, short, {"A": 0.5})

@@ -1,0 +1,168 @@
+"""Samples at their own rate: impossible values, levels after gaps, and the high-pass filter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.base.errors import StateError
+from multires_edge.format.arrays import Array, all_finite
+from multires_edge.format.high_pass import HighPass
+
+Samples = NDArray[np.float64]
+# No heart moves a lead so far between two samples, in volts. A value that does is a sentinel or a spike.
+# After so many seconds at another level that level is believed: the electrode has another offset.
+_LARGEST_STEP = 10e-3
+_BELIEVED_AFTER = 0.5
+# After a longer gap, in seconds, a lead's level is another one, which is no signal.
+_LEVEL_KEPT = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class SpikesState:
+    """For each channel, the last believed value, and by how many samples it is believed."""
+
+    last: Annotated[Samples, Array("float64", 1, finite=True)]
+    belief: Annotated[NDArray[np.int64], Array("int64", 1)]
+
+
+class Spikes:
+    """Replaces values that no heart can have by NaN.
+
+    A value near the last believed one strengthens the belief in that level, any other value and a missing one
+    weaken it, and the value at which no belief is left becomes the level.
+    """
+
+    def __init__(self, rate: float, channels: int, unit_volts: float) -> None:
+        self._step = _LARGEST_STEP / unit_volts
+        self._strongest = max(2, round(_BELIEVED_AFTER * rate))
+        self._last: Samples = np.zeros(channels)
+        self._belief: NDArray[np.int64] = np.ones(channels, np.int64)
+
+    def remove(self, x: Samples) -> Samples:
+        """Samples (n, channels), NaN without a value."""
+        if not len(x):
+            return x
+        joined = np.concatenate([self._last[None], x])
+        if all_finite(joined) and (np.abs(np.diff(joined, axis=0)) <= self._step).all():
+            self._last = x[-1].copy()
+            self._belief = np.minimum(self._belief + len(x), self._strongest)
+            return x
+        x = x.copy()
+        for channel in range(x.shape[1]):
+            self._remove(x[:, channel], channel)
+        return x
+
+    def _remove(self, values: Samples, channel: int) -> None:
+        last, belief = float(self._last[channel]), int(self._belief[channel])
+        for t, value in enumerate(values.tolist()):
+            if math.isnan(value):
+                belief = max(1, belief - 1)
+                continue
+            if abs(value - last) <= self._step:
+                last, belief = value, min(belief + 1, self._strongest)
+                continue
+            values[t] = np.nan
+            belief -= 1
+            if not belief:
+                last, belief = value, 1
+        self._last[channel], self._belief[channel] = last, belief
+
+    def save(self) -> SpikesState:
+        return SpikesState(self._last.copy(), self._belief.copy())
+
+    def load(self, saved: SpikesState) -> None:
+        """Continue from :meth:`save`. Raises StateError."""
+        known = saved.last.shape == saved.belief.shape == self._last.shape
+        if not known or not ((saved.belief >= 1) & (saved.belief <= self._strongest)).all():
+            raise StateError(f"the state of spikes is not of {len(self._last)} channels")
+        self._last, self._belief = saved.last.copy(), saved.belief.copy()
+
+
+@dataclass(frozen=True, eq=False)
+class LevelsState:
+    """For each channel: the last value, NaN before the first, the samples without a value since then, and
+    the level that is taken away. Then the state of the filter."""  # fmt: skip
+
+    last: Annotated[Samples, Array("float64", 1)]
+    absent: Annotated[NDArray[np.int64], Array("int64", 1)]
+    level: Annotated[Samples, Array("float64", 1, finite=True)]
+    filter: Annotated[Samples, Array("float64", 2, finite=True)]
+
+
+class Levels:
+    """The card's high-pass filter, for samples with gaps.
+
+    It is settled at the first value of each lead, and again after a longer gap: a lead comes back at another
+    level than it went, and that step is no signal. Within a gap the last value is held.
+    """
+
+    def __init__(self, high_pass: HighPass, rate: float, channels: int) -> None:
+        self._filter = high_pass.filter(rate, channels)
+        self._kept = max(1, round(_LEVEL_KEPT * rate))
+        self._channels = channels
+        self.start_over()
+
+    @property
+    def delay(self) -> int:
+        """How many samples later the output of a sample comes."""
+        return self._filter.delay
+
+    def start_over(self) -> None:
+        """Treat the next sample as the first."""
+        self._last: Samples = np.full(self._channels, np.nan)
+        self._absent: NDArray[np.int64] = np.zeros(self._channels, np.int64)
+        self._level: Samples = np.zeros(self._channels)
+        self._filter.settle()
+
+    def process(self, x: Samples) -> Samples:
+        """Take samples (n, channels), NaN without a value; returns the outputs that they complete."""
+        if not len(x):
+            return self._filter.process(x)
+        if not (all_finite(x) and np.isfinite(self._last).all() and not self._absent.any()):
+            x = x.copy()
+            for channel in range(x.shape[1]):
+                self._bridge(x[:, channel], channel)
+        else:
+            self._last = x[-1].copy()
+            x = x - self._level
+        return self._filter.process(x)
+
+    def _bridge(self, values: Samples, channel: int) -> None:
+        """Hold the last value in gaps, and take the step after a long gap away."""
+        last, absent = float(self._last[channel]), int(self._absent[channel])
+        level = float(self._level[channel])
+        for t, value in enumerate(values.tolist()):
+            if math.isnan(value):
+                absent += 1
+            else:
+                if math.isnan(last):
+                    level = value  # zero at its start
+                elif absent >= self._kept:
+                    level += value - last
+                last, absent = value, 0
+            values[t] = 0.0 if math.isnan(last) else last - level
+        self._last[channel], self._absent[channel], self._level[channel] = last, absent, level
+
+    def finish(self) -> Samples:
+        """The last outputs of the recording."""
+        return self._filter.finish()
+
+    def save(self) -> LevelsState:
+        return LevelsState(self._last.copy(), self._absent.copy(), self._level.copy(), self._filter.state())
+
+    def load(self, saved: LevelsState) -> None:
+        """Continue from :meth:`save`. Raises StateError."""
+        shapes = {saved.last.shape, saved.absent.shape, saved.level.shape}
+        if (
+            shapes != {(self._channels,)}
+            or (saved.absent < 0).any()
+            or not self._filter.restore(saved.filter)
+        ):
+            raise StateError(f"the state of the high-pass filter is not of {self._channels} channels")
+        self._last, self._absent = saved.last.copy(), saved.absent.copy()
+        self._level = saved.level.copy()
