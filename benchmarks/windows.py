@@ -108,7 +108,7 @@ def millivolts(bundle: Bundle, data: Dataset) -> list[NDArray[np.float64]]:
 
 def probabilities(decisions: Sequence[Decision]) -> NDArray[np.float64]:
     """(decisions, labels)."""
-    return np.array([list(d.probabilities.values()) for d in decisions])
+    return np.array([list((d.probabilities or {}).values()) for d in decisions])
 
 
 def single_table(reference: NDArray[np.float64], labels: NDArray[Any], thresholds: NDArray[Any]) -> None:
