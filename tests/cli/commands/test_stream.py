@@ -52,7 +52,7 @@ def test_writes_what_the_library_decides(two_leads: Path, recording: Path) -> No
     )
     expected = stream.feed(beats(12, 250)) + stream.finish()
     assert decisions(result.stdout) == [d.to_json() for d in expected]
-    assert list(decisions(result.stdout)[0]) == ["type", "source", "time", "seen", "probabilities", "quality"]
+    assert list(decisions(result.stdout)[1]) == ["type", "source", "time", "seen", "probabilities", "quality"]
 
 
 def test_options_reach_the_stream(two_leads: Path, tmp_path: Path) -> None:
