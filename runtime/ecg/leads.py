@@ -14,7 +14,7 @@ from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 
 # The limb leads of Einthoven and Goldberger are differences and means of the same three electrodes. Two of
 # them therefore give the other four exactly: III = II - I, and so on.
-_DERIVED = {
+DERIVED = {
     "iii": (("ii", 1.0), ("i", -1.0)),
     "avr": (("i", -0.5), ("ii", -0.5)),
     "avl": (("i", 1.0), ("ii", -0.5)),
@@ -72,8 +72,8 @@ class LeadMap:
         for channel in self.channels:
             name = plain_name(channel)
             parts = [(renamed.get(name, name), 1.0)]
-            if parts[0][0] not in places and name not in renamed and name in _DERIVED:
-                limbs = [(renamed.get(lead, lead), weight) for lead, weight in _DERIVED[name]]
+            if parts[0][0] not in places and name not in renamed and name in DERIVED:
+                limbs = [(renamed.get(lead, lead), weight) for lead, weight in DERIVED[name]]
                 if all(lead in places for lead, _ in limbs):
                     parts = limbs
                     self.derived.append(channel)

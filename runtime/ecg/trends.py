@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from multires_edge.format.arrays import Array
-from multires_edge.runtime.ecg.leads import plain_name
+from multires_edge.runtime.ecg.leads import DERIVED, plain_name
 
 # Flags in the order of their bits.
 TRENDS = ("offset", "wander", "contradiction", "arms_swapped")
 _OFFSET, _WANDER, _CONTRADICTION, _SWAPPED = (1 << i for i in range(len(TRENDS)))
 _SECONDS = 10
-# Einthoven and Goldberger: each limb lead as a sum of I and II.
-_RELATIONS = {"iii": (-1.0, 1.0), "avr": (-0.5, -0.5), "avl": (1.0, -0.5), "avf": (-0.5, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class TrendLimits:
 
 @dataclass(frozen=True, eq=False)
 class TrendsState:
-    """A row of figures for each of the last seconds, NaN where a second has missing values."""
+    """A row of figures for each of the last ten seconds, NaN where a second has missing values."""
 
     seconds: Annotated[NDArray[np.float64], Array("float64", 2)]
 
@@ -61,63 +60,67 @@ class Trends:
         self._levels, self._limits = levels, TrendLimits()
         place = {plain_name(name): i for i, name in enumerate(channels) if name not in set(derived)}
         self._count = len(channels)
-        self._relations: list[tuple[int, NDArray[np.float64]]] = []
-        if {"i", "ii"} <= set(place):
-            for name in _RELATIONS.keys() & place.keys():
-                weights = np.zeros(self._count)
-                weights[[place["i"], place["ii"]]] = _RELATIONS[name]
-                weights[place[name]] = -1
-                self._relations.append((place[name], weights))
-            self._relations.sort(key=lambda relation: relation[0])
-        self._arms = (place["i"], place["v6"]) if {"i", "v6"} <= set(place) else None
-        self._width = self._count + 2 * len(self._relations) + 3
-        self._seconds: NDArray[np.float64] = np.empty((0, self._width))
+        # The limb leads that I and II give too, by their places, with the weights of I and of II.
+        limbs = [name for name in place if name in DERIVED and {"i", "ii"} <= set(place)]
+        self._limbs = [place[name] for name in limbs]
+        self._bases = [place["i"], place["ii"]] if limbs else []
+        self._weights = np.array([[dict(DERIVED[name])[base] for name in limbs] for base in ("i", "ii")])
+        self._arms = [place["i"], place["v6"]] if {"i", "v6"} <= set(place) else []
+        self._width = self._count + 2 * len(limbs) + 3
+        self._seconds: NDArray[np.float64] = np.full((_SECONDS, self._width), np.nan)
 
     def judge(self, volts: NDArray[np.float64], medians: NDArray[np.float64]) -> NDArray[np.int64]:
         """The codes (seconds, channels) after each second of volts (seconds, samples, channels), NaN without
         a value; ``medians`` (seconds, channels)."""  # fmt: skip
-        codes = np.zeros(medians.shape, np.int64)
-        for i, (second, median) in enumerate(zip(volts, medians, strict=True)):
-            figures = self._figures(second, median)
-            self._seconds = np.concatenate([self._seconds[1 - _SECONDS :], figures[None]])
-            codes[i] = self._code()
-        return codes
+        if not len(volts):
+            return np.zeros(medians.shape, np.int64)
+        seconds = np.concatenate([self._seconds, self._figures(volts, medians)])
+        self._seconds = seconds[-_SECONDS:].copy()
+        # For each second, the last ten: (seconds, 10, figures).
+        return self._codes(np.moveaxis(sliding_window_view(seconds[1:], _SECONDS, 0), 2, 1))
 
-    def _figures(self, volts: NDArray[np.float64], median: NDArray[np.float64]) -> NDArray[np.float64]:
-        moved = volts - volts.mean(0)
-        energy = np.square(moved).mean(0)
-        figures = list(median)
-        for _, weights in self._relations:
-            used = weights != 0
-            figures += [np.square(moved[:, used] @ weights[used]).mean(), energy[used].max()]
-        if self._arms is None:
-            return np.array([*figures, 0, 0, 0])
-        one, other = self._arms
-        return np.array([*figures, (moved[:, one] * moved[:, other]).mean(), energy[one], energy[other]])
+    def _figures(self, volts: NDArray[np.float64], medians: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A row for each second.
 
-    def _code(self) -> NDArray[np.int64]:
-        limits, count = self._limits, self._count
-        codes = np.zeros(count, np.int64)
-        seconds = self._seconds
+        It has the medians, the contradiction of each limb lead, the largest energy of its three leads, then
+        the product and the energies of the leads that show swapped arms.
+        """
+        moved = volts - volts.mean(1, keepdims=True)
+        energy = np.square(moved).mean(1)
+        off = largest = np.empty((len(volts), 0))
+        if self._limbs:
+            one, two = (moved[:, :, base, None] for base in self._bases)
+            given = one * self._weights[0] + two * self._weights[1]
+            off = np.square(given - moved[:, :, self._limbs]).mean(1)
+            largest = np.maximum(energy[:, self._limbs], energy[:, self._bases].max(1, keepdims=True))
+        arms = np.zeros((len(volts), 3))
+        if self._arms:
+            one, two = (moved[:, :, arm] for arm in self._arms)
+            arms = np.column_stack([(one * two).mean(1), energy[:, self._arms]])
+        return np.concatenate([medians, off, largest, arms], axis=1)
+
+    def _codes(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The codes (n, channels) of n times ten seconds of figures."""
+        limits, count, limbs = self._limits, self._count, len(self._limbs)
+        codes = np.zeros((len(seconds), count), np.int64)
+        medians, off, largest, arms = np.split(seconds, [count, count + limbs, count + 2 * limbs], axis=2)
         if self._levels:
-            medians = seconds[:, :count]
-            whole = np.isfinite(medians)
-            enough = whole.sum(0)
-            level = np.array([np.median(medians[whole[:, i], i]) if enough[i] else 0 for i in range(count)])
-            codes[(enough >= limits.level_seconds) & (np.abs(level) > limits.offset)] |= _OFFSET
-            reach = np.where(whole, medians, -np.inf).max(0) - np.where(whole, medians, np.inf).min(0)
-            codes[(enough >= limits.level_seconds) & (reach > limits.wander)] |= _WANDER
-        for k, (_, weights) in enumerate(self._relations):
-            pair = _whole(seconds[:, count + 2 * k : count + 2 * k + 2])
-            if len(pair) >= limits.contradiction_seconds:
-                off, largest = pair.mean(0)
-                if off > limits.contradiction**2 * largest:
-                    codes[weights != 0] |= _CONTRADICTION
-        together = _whole(seconds[:, -3:])
-        if self._arms is not None and len(together) >= limits.swapped_seconds:
-            product, one, other = together.mean(0)
-            if product < limits.swapped * np.sqrt(one * other):
-                codes[list(self._arms)] |= _SWAPPED
+            enough = np.isfinite(medians).sum(1)
+            at = np.stack([np.zeros_like(enough), (enough - 1) // 2, enough // 2, enough - 1], axis=1)
+            ordered = np.take_along_axis(np.sort(medians, axis=1), at.clip(0), 1)  # NaN last
+            lowest, lower, upper, highest = np.moveaxis(ordered, 1, 0)
+            known = enough >= limits.level_seconds
+            codes |= np.where(known & (np.abs(lower + upper) / 2 > limits.offset), _OFFSET, 0)
+            codes |= np.where(known & (highest - lowest > limits.wander), _WANDER, 0)
+        if limbs:
+            (total, bound), whole = _sums(off, largest)
+            wrong = (total > limits.contradiction**2 * bound) & (whole >= limits.contradiction_seconds)
+            codes[:, self._limbs] |= np.where(wrong, _CONTRADICTION, 0)
+            codes[:, self._bases] |= np.where(wrong.any(1, keepdims=True), _CONTRADICTION, 0)
+        if self._arms:
+            (product, one, other), whole = _sums(*np.moveaxis(arms, 2, 0))
+            swapped = (product < limits.swapped * np.sqrt(one * other)) & (whole >= limits.swapped_seconds)
+            codes[:, self._arms] |= np.where(swapped[:, None], _SWAPPED, 0)
         return codes
 
     def save(self) -> TrendsState:
@@ -125,11 +128,13 @@ class Trends:
 
     def load(self, saved: TrendsState) -> bool:
         """Continue from :meth:`save`. Returns False if it is not of these channels."""
-        if saved.seconds.shape[1] != self._width or len(saved.seconds) > _SECONDS:
+        if saved.seconds.shape != self._seconds.shape:
             return False
         self._seconds = saved.seconds.copy()
         return True
 
 
-def _whole(figures: NDArray[np.float64]) -> NDArray[np.float64]:
-    return figures[np.isfinite(figures).all(1)]
+def _sums(*figures: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
+    """The sums of figures (n, seconds, ...) over the seconds that have all of them, and their number."""
+    whole = np.isfinite(figures).all(0)
+    return [np.where(whole, each, 0).sum(1) for each in figures], whole.sum(1)
