@@ -53,6 +53,11 @@ class Block:
     arrived: float | None = None
 
     @property
+    def silent(self) -> bool:
+        """Whether the gap policy stopped the stream in this block."""
+        return any(event.kind == "silent" for event in self.events)
+
+    @property
     def length(self) -> int:
         """The number of steps of ``x``, 0 in a silence."""
         return 0 if self.x is None else self.x.shape[1]

@@ -168,7 +168,7 @@ class EcgStreams:
             for i in range(count):
                 for row, run in runs.items():
                     out += run[i].events
-                    if run[i].restart or run[i].x is None:
+                    if run[i].restart or run[i].silent:
                         self._signal_from[row] = 0
                         out += self._lost(row, run[i].time)
                     if run[i].decide:

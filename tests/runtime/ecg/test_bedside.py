@@ -17,6 +17,8 @@ from multires_edge.export import export_bundle
 from multires_edge.runtime import Bundle, EcgStream, open_bundle
 from multires_edge.runtime.ecg.conditioning import Spikes
 from multires_edge.runtime.ecg.decision import Decision, Event
+from multires_edge.runtime.ecg.sources.protocol import SignalSpec
+from multires_edge.runtime.ecg.streams import EcgStreams
 from tests.conftest import DEMO, SMALL, random_net, save_published
 from tests.runtime.conftest import CARD, beats
 
@@ -157,6 +159,14 @@ class TestAlarms:
         assert [(e.kind, e.time) for e in events if e.kind in ("onset", "lost")] == [
             ("onset", 10.0), ("lost", 16.5), ("onset", 30.0),
         ]  # fmt: skip
+
+    def test_the_end_of_a_record_is_no_loss_of_signal(self, opened: Bundle) -> None:
+        streams = EcgStreams(opened, [SignalSpec(["I", "II"], 250)], thresholds=ALWAYS)
+        streams.feed(0, beats(12.3, 250))
+        streams.note(0, "bad_line", line=3, message="at the end")
+        streams.finish(0)
+        events = [item.kind for item in streams.pump() if isinstance(item, Event)]
+        assert events == ["onset", "bad_line"]
 
     def test_several_decisions_in_a_row(self, opened: Bundle) -> None:
         _, events = run(opened, beats(12, 250), thresholds=ALWAYS, alarm_decisions=3)
