@@ -51,12 +51,12 @@ class Alarms:
         for threshold in self._thresholds:
             if threshold.label not in known:
                 raise InputError(f"threshold for {threshold.label!r}, but the labels are {', '.join(known)}")
-        self._on: list[bool] = []
-        self.end()
+        self._on = [False] * len(self._thresholds)
+        self._reached = [0] * len(self._thresholds)
 
     def end(self) -> list[str]:
-        """There is no signal, or another one: the labels whose alarms end without an offset."""
-        lost = [t.label for t, on in zip(self._thresholds, self._on, strict=False) if on]
+        """Turn all thresholds off, because the signal has ended. Returns the labels that were on."""
+        lost = [t.label for t, on in zip(self._thresholds, self._on, strict=True) if on]
         self._on = [False] * len(self._thresholds)
         self._reached = [0] * len(self._thresholds)
         return lost
