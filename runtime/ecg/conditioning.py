@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import StateError
 from multires_edge.format.arrays import Array, all_finite
-from multires_edge.format.high_pass import HighPass
+from multires_edge.format.high_pass import HighPass, Samples
 
-Samples = NDArray[np.float64]
 # No heart moves a lead so far between two samples, in volts. A value that does is a sentinel or a spike.
 # After so many seconds at another level that level is believed: the electrode has another offset.
 _LARGEST_STEP = 10e-3
