@@ -1,6 +1,6 @@
 // Decide on electrodes at the device's own sampling rate; see kUsage. Rate, leads and normalization of the network are
 // in its weights file. The probabilities are those of `multires-edge stream` on the same samples. That command also
-// judges the signal, and decides nothing where there is none; this example does not.
+// checks the quality of the signal, and makes no decision without a signal. This example does not check.
 
 #include <cmath>
 #include <cstdint>

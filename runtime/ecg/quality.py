@@ -22,7 +22,7 @@ FLAGS = ("missing", "gap", "nan", "flat", "clipped", "noise", "implausible", *TR
 FILLED = FLAGS[:3]
 _GAP, _NAN, _FLAT, _CLIPPED, _NOISE, _IMPLAUSIBLE = (1 << i for i in range(1, 7))
 _TREND_BITS = FLAGS.index(TRENDS[0])
-# A lead with one of these shows no heart, whatever its values.
+# The network cannot judge a heart from a lead with one of these flags.
 _UNUSABLE = _FLAT | _CLIPPED | _IMPLAUSIBLE | 1 << FLAGS.index("offset")
 
 

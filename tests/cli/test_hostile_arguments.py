@@ -1,4 +1,7 @@
-"""Hostile values for every argument and option of every command: one line and exit code 2, or a right run."""
+"""Hostile values for every argument and option of every command.
+
+The command refuses a value with one line and exit code 2, or runs correctly.
+"""
 
 from __future__ import annotations
 

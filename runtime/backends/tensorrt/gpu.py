@@ -37,7 +37,7 @@ class Gpu:
 
 
 def find_gpu() -> Gpu:
-    """The first CUDA device. Raises BackendError with the driver's words if there is none."""
+    """The first CUDA device. Raises BackendError with the driver's message if there is no device."""
     driver = Driver()
     if not driver.get(ctypes.c_int, "cuDeviceGetCount"):
         raise BackendError("the CUDA driver found no device")
