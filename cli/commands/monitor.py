@@ -62,8 +62,8 @@ def monitor(
     This is not a medical device. See docs/monitor.md.
     """
     require_extra("monitor", "the monitor's page", "websockets")
+    from multires_edge.runtime.ecg.checkpoint import Checkpointer
     from multires_edge.runtime.ecg.output import FileOutput
-    from multires_edge.runtime.ecg.session import Checkpointer
     from multires_edge.runtime.monitor.access import Gate, is_loopback
     from multires_edge.runtime.monitor.output import PageOutput
     from multires_edge.runtime.monitor.server import MonitorServer

@@ -17,8 +17,9 @@ from multires_edge.cli.stream_options import open_session, session_options, stop
 from multires_edge.cli.terminal import one_line, say
 
 if TYPE_CHECKING:
+    from multires_edge.runtime.ecg.checkpoint import Checkpoint
     from multires_edge.runtime.ecg.output import Output
-    from multires_edge.runtime.ecg.session import Checkpoint, Session
+    from multires_edge.runtime.ecg.session import Session
 
 
 @click.command(cls=Command)
@@ -45,9 +46,9 @@ def stream(
     With --state-file and --output, a run that was killed continues when it is started again. The file then
     has every decision once. See docs/ecg-stream.md.
     """
+    from multires_edge.runtime.ecg.checkpoint import Checkpoint, Checkpointer
     from multires_edge.runtime.ecg.output import discard_standard_output
     from multires_edge.runtime.ecg.service import Service
-    from multires_edge.runtime.ecg.session import Checkpoint, Checkpointer
     from multires_edge.runtime.ecg.settings import parse_duration
     from multires_edge.runtime.ecg.state_file import StateFile
 

@@ -26,7 +26,8 @@ from multires_edge.format.card import read_card
 from multires_edge.format.fields import digest_of, plain
 from multires_edge.format.schema import CARD_SCHEMA, MANIFEST_SCHEMA
 from multires_edge.runtime import Bundle, EcgStream, StreamState, open_bundle
-from multires_edge.runtime.ecg.session import Checkpoint, Session
+from multires_edge.runtime.ecg.checkpoint import Checkpoint
+from multires_edge.runtime.ecg.session import Session
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format
 from multires_edge.runtime.ecg.state_file import StateFile

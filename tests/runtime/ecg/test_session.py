@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from multires_edge.base.errors import StateError
 from multires_edge.runtime import Bundle
+from multires_edge.runtime.ecg.checkpoint import Checkpoint, Checkpointer
 from multires_edge.runtime.ecg.output import FileOutput
-from multires_edge.runtime.ecg.session import Checkpoint, Checkpointer, Session
+from multires_edge.runtime.ecg.session import Session
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import (
     Format,
