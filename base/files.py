@@ -93,6 +93,25 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def lock_file(descriptor: int) -> bool:
+    """Lock an open file for this process until it is closed. Returns False if another process has locked it.
+
+    A process that is killed leaves no lock. Systems and disks without such locks lock nothing.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise
+    return True
+
+
 def umask() -> int:
     """The umask of the process."""
     # The only way to read it is to set it.

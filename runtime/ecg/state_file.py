@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import StateError
-from multires_edge.base.files import disk_errors, flush_folder
+from multires_edge.base.errors import OutputError, StateError
+from multires_edge.base.files import disk_errors, flush_folder, lock_file
 from multires_edge.format.arrays import read_npz
 from multires_edge.format.fields import parse_json
 
@@ -26,17 +27,27 @@ _ARRAY = "\x00array"
 class StateFile:
     """The state at ``path``, and the state before it at ``path`` with ``.previous``.
 
-    A state is written to a hidden file, synced, and renamed over the old state, which a second link keeps. At
-    every moment one of the two is complete. Raises StateError if the path is not a file.
+    A state is written to a hidden file and synced. Then the old state is renamed to the previous one, and the
+    new one takes its name and its mode. At every moment one of the two is complete. A link is followed once.
+    Raises StateError if the path is not a file.
     """
 
     def __init__(self, path: Path) -> None:
+        # Renaming would replace the link, and not the file that it leads to.
+        path = path.resolve() if path.is_symlink() else path
         # Reading a device can take forever, and renaming would replace it.
         if path.exists() and not path.is_file():
             raise StateError(f"{path}: exists and is not a file; choose another name for the state")
         self.path = path
         self.previous = path.with_name(f"{path.name}.previous")
         self._partial = path.with_name(f".{path.name}.partial")
+        self._lock = path.with_name(f".{path.name}.lock")
+        self._damaged = False  # the state before it is then worth more
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file that belongs to the state."""
+        return self.path, self.previous, self._partial, self._lock
 
     def write(self, tree: dict[str, Any]) -> None:
         """Replace the state. Raises OutputError if that fails; the old state is kept."""
@@ -45,18 +56,20 @@ class StateFile:
         with disk_errors(self.path):
             try:
                 with self._partial.open("wb") as file:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.fchmod(file.fileno(), stat.S_IMODE(self.path.stat().st_mode))
                     file.write(_MAGIC + digest + payload)
                     file.flush()
                     os.fsync(file.fileno())
-                if self.path.exists():
-                    link = self._partial.with_name(f"{self._partial.name}.link")
-                    link.unlink(missing_ok=True)
-                    os.link(self.path, link)
-                    link.replace(self.previous)
+                # Without hard links, which not every disk has. A crash in between leaves the previous state.
+                if self.path.exists() and not self._damaged:
+                    self.path.replace(self.previous)
                 self._partial.replace(self.path)
+                self._damaged = False
                 flush_folder(self.path.parent)
             except OSError:
-                self._partial.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self._partial.unlink()
                 raise
 
     def read(self) -> tuple[dict[str, Any] | None, str | None]:
@@ -67,16 +80,20 @@ class StateFile:
         wrong: list[str] = []
         for path in (self.path, self.previous):
             try:
-                content = path.read_bytes()
+                with path.open("rb") as file:
+                    head = file.read(len(_MAGIC) + 65)
+                    # Another file, which may be large, is not read whole.
+                    payload = file.read() if head.startswith(_MAGIC) else b""
             except FileNotFoundError:
                 continue
             except OSError as error:
                 wrong.append(f"{path}: cannot be read ({error.strerror or error})")
                 continue
-            digest, payload = content[len(_MAGIC) :][:64], content[len(_MAGIC) + 65 :]
-            if content.startswith(_MAGIC) and hashlib.sha256(payload).hexdigest().encode() == digest:
+            if head == _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n":
                 with contextlib.suppress(ValueError):
-                    return unpack(payload), (wrong[0] if wrong else None)
+                    tree = unpack(payload)
+                    self._damaged = bool(wrong)
+                    return tree, (wrong[0] if wrong else None)
             wrong.append(f"{path}: not a stream's state, or damaged")
         if wrong:
             raise StateError(f"{'; '.join(wrong)}: move it away to start over")
@@ -84,19 +101,21 @@ class StateFile:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the state for this process. Raises StateError if another process has locked it."""
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system
-            yield
-            return
-        with disk_errors(self.path):
-            lock = self.path.with_name(f".{self.path.name}.lock").open("wb")
+        """Lock the state for this process, and check that it can be written.
+
+        Raises StateError if another process has locked it, and OutputError if it cannot be written.
+        """
+        if not self.path.parent.is_dir():
+            raise OutputError(f"{self.path.parent}: no such folder; create it or choose another")
+        with disk_errors(self.path, "choose a folder that can be written"):
+            lock = self._lock.open("wb")
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StateError(f"{self.path}: another process is using it") from None
+            with disk_errors(self.path, "choose a folder that can be written"):
+                if not lock_file(lock.fileno()):
+                    raise StateError(f"{self.path}: another process is using it")
+                # Now, and not at the first state, which may be an hour away.
+                self._partial.open("wb").close()
+                self._partial.unlink()
             yield
 
 

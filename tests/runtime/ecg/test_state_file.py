@@ -81,7 +81,7 @@ def test_a_crash_at_any_point_leaves_one_that_is_whole(
 
         return wrapped
 
-    for owner, name in ((os, "fsync"), (os, "link"), (Path, "replace"), (Path, "unlink"), (Path, "open")):
+    for owner, name in ((os, "fsync"), (os, "fchmod"), (Path, "replace"), (Path, "unlink"), (Path, "open")):
         monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
     file.write({"n": 0})
     survived = 0
@@ -114,6 +114,68 @@ def test_a_disk_that_refuses_leaves_the_old_one(tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
+def test_the_good_one_stays_while_the_other_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = StateFile(tmp_path / "s")
+    file.write({"n": 1})
+    file.write({"n": 2})
+    file.path.write_bytes(b"junk")
+    file = StateFile(tmp_path / "s")
+    assert file.read()[0] == {"n": 1}
+
+    def crash(*_: Any) -> None:
+        raise Crash
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(Crash):
+        file.write({"n": 3})
+    assert file.read()[0] == {"n": 1}
+    monkeypatch.undo()
+    file.write({"n": 3})
+    assert file.read() == ({"n": 3}, None)
+    assert file.previous.exists()
+
+
+def test_it_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAT and some overlays have none."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    file = StateFile(tmp_path / "s")
+    for n in range(3):
+        file.write({"n": n})
+    file.path.unlink()
+    assert file.read() == ({"n": 1}, None)
+
+
+def test_its_mode_and_a_link_to_it_stay(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "s")
+    file = StateFile(tmp_path / "link")
+    file.write({"n": 1})
+    (tmp_path / "s").chmod(0o640)
+    file.write({"n": 2})
+    assert (tmp_path / "link").is_symlink() and StateFile(tmp_path / "s").read()[0] == {"n": 2}
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
+    """Not at the first state, after the run has begun."""
+    with (
+        pytest.raises(OutputError, match="no such folder; create it"),
+        StateFile(tmp_path / "no" / "s").locked(),
+    ):
+        pass
+    (tmp_path / ".s.partial").mkdir()
+    with (
+        pytest.raises(OutputError, match="choose a folder that can be written"),
+        StateFile(tmp_path / "s").locked(),
+    ):
+        pass
+
+
 def test_what_is_no_file_is_refused_unread(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "folder", Path(os.devnull)):
@@ -125,10 +187,6 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     file, other = StateFile(tmp_path / "s"), StateFile(tmp_path / "s")
     with file.locked(), pytest.raises(StateError, match="another process"), other.locked():
         pass
+    # The file of the lock stays, as after a kill, and does not lock.
     with other.locked():
-        pass
-    with (
-        pytest.raises(OutputError, match="no partial file was left"),
-        StateFile(tmp_path / "no" / "s").locked(),
-    ):
         pass
