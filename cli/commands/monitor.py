@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from multires_edge.runtime.ecg.output import Output
     from multires_edge.runtime.ecg.session import Session
     from multires_edge.runtime.monitor.hub import Hub
 
 _PORT = 8077
+_SYNC_EVERY = 10.0  # seconds
 
 
 @click.command(cls=Command)
@@ -63,11 +66,13 @@ def monitor(
     """
     require_extra("monitor", "the monitor's page", "websockets")
     from multires_edge.runtime.ecg.checkpoint import Checkpointer
-    from multires_edge.runtime.ecg.output import FileOutput
+    from multires_edge.runtime.ecg.output_file import check_not_in_use
     from multires_edge.runtime.monitor.access import Gate, is_loopback
     from multires_edge.runtime.monitor.output import PageOutput
     from multires_edge.runtime.monitor.server import MonitorServer
 
+    if output is not None:
+        check_not_in_use(output)
     gate = Gate(host, token, allowed)
     if names and len(names) != len(sources):
         raise InputError(f"{len(names)} names for {len(sources)} sources: give one --name for each")
@@ -77,13 +82,17 @@ def monitor(
 
     with open_session(bundle, sources, chosen, show) as (session, _):
         hub, millivolts = _hub(session, names)
-        with MonitorServer(hub, gate, host, port) as server:
-            lines = PageOutput(None if output is None else FileOutput(output, None), server, hub, session)
+        with (
+            MonitorServer(hub, gate, host, port) as server,
+            contextlib.closing(PageOutput(_opened(output), server, hub, session)) as lines,
+        ):
             click.echo(f"http://{_shown(host)}:{server.port}/")
             sys.stdout.flush()
             if not is_loopback(host):
                 say("note: token and page are not encrypted; docs/monitor.md shows how to use a tunnel")
-            checkpointer = Checkpointer(session, lines, None, {}, seconds=0, timing=chosen["timing"], say=say)
+            checkpointer = Checkpointer(
+                session, lines, None, {}, seconds=_SYNC_EVERY, timing=chosen["timing"], say=say
+            )
             with stopped_by_signals(session):
                 fine = checkpointer.run()
                 lines.close()
@@ -93,6 +102,15 @@ def monitor(
                     time.sleep(0.1)
     if not fine:
         sys.exit(1)
+
+
+def _opened(path: Path | None) -> Output | None:
+    from multires_edge.runtime.ecg.output import DeviceOutput, is_device
+    from multires_edge.runtime.ecg.output_file import OutputFile
+
+    if path is None:
+        return None
+    return DeviceOutput(path) if is_device(path) else OutputFile(path, None, say=say)
 
 
 def _hub(session: Session, names: tuple[str, ...]) -> tuple[Hub, float]:

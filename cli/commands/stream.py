@@ -44,36 +44,43 @@ def stream(
     breaks off.
 
     With --state-file and --output, a run that was killed continues when it is started again. The file then
-    has every decision once. See docs/ecg-stream.md.
+    has every decision once. With --follow, text files are read while they grow. See docs/ecg-stream.md.
     """
     from multires_edge.runtime.ecg.checkpoint import Checkpoint, Checkpointer
     from multires_edge.runtime.ecg.output import discard_standard_output
+    from multires_edge.runtime.ecg.output_file import OutputFile, check_not_in_use
     from multires_edge.runtime.ecg.service import Service
     from multires_edge.runtime.ecg.settings import parse_duration
     from multires_edge.runtime.ecg.state_file import StateFile
 
-    if output is not None and state_file is not None and output.resolve() == state_file.resolve():
-        raise InputError(f"--output and --state-file are the same file, {output}; give two files")
+    seconds = parse_duration(state_every, "state-every")
     with contextlib.ExitStack() as stack:
         file = None if state_file is None else StateFile(state_file)
         saved = None
         if file is not None:
+            if output is not None and output.resolve() in {path.resolve() for path in file.paths}:
+                raise InputError(f"--output {output} is a file of the state {state_file}; give another file")
             stack.enter_context(file.locked())
             tree, wrong = file.read()
             if wrong:
                 say(f"warning: {wrong}; continuing from the state before it")
             saved = None if tree is None else Checkpoint.from_tree(tree)
+        if output is not None:
+            check_not_in_use(output)
         session, options = stack.enter_context(open_session(bundle, sources, chosen))
         if saved is not None:
             saved.check_options(options)
             session.load(saved.session)
         lines = _open_output(output, saved, session, file is not None)
+        if isinstance(lines, OutputFile):
+            stack.callback(lines.close)
         checkpointer = Checkpointer(
             session, lines, file, options,
-            seconds=parse_duration(state_every, "state-every"), timing=chosen["timing"], say=say,
-            alive=Service().alive,
+            seconds=seconds, timing=chosen["timing"], say=say, alive=Service().alive,
         )  # fmt: skip
-        if file is not None and saved is None:
+        if saved is not None:
+            checkpointer.resume(saved)
+        elif file is not None:
             checkpointer.checkpoint(must=True)  # every line has a state, also the first
         try:
             started = time.perf_counter()
@@ -94,20 +101,24 @@ def stream(
 
 
 def _open_output(path: Path | None, saved: Checkpoint | None, session: Session, keeps_state: bool) -> Output:
-    from multires_edge.runtime.ecg.output import BackgroundOutput, FileOutput, StandardOutput
+    from multires_edge.runtime.ecg.output import BackgroundOutput, DeviceOutput, StandardOutput, is_device
+    from multires_edge.runtime.ecg.output_file import OutputFile
 
-    if path is not None:
-        if saved is not None and saved.output is None:
-            raise InputError(
-                "the state is of a run without --output; leave --output out, or give another state file"
-            )
-        return FileOutput(path, None if saved is None else saved.output)
-    if saved is not None and saved.output is not None:
-        raise InputError("the state is of a run with --output; give the same --output, or another state file")
+    is_file = path is not None and not is_device(path)
+    if saved is not None and is_file != (saved.output is not None):
+        before = "without a file as --output" if is_file else "with a file as --output"
+        raise InputError(f"the state is of a run {before}; give the same --output, or another state file")
+    if path is not None and is_file:
+        return OutputFile(
+            path, None if saved is None else saved.output,
+            repeatable=not any(source.live for source in session.sources),
+            endless=any(source.waits for source in session.sources), say=say,
+        )  # fmt: skip
     if keeps_state:
-        say("note: without --output, a run after a crash repeats the lines since the last state")
+        say("note: without a file as --output, a run after a crash repeats the lines since the last state")
+    inner = StandardOutput() if path is None else DeviceOutput(path)
     if not session.paced:
-        return StandardOutput()
+        return inner
 
     def dropped(count: int) -> str:
         say(f"warning: the reader of standard output is too slow: {count} lines dropped")
@@ -115,4 +126,4 @@ def _open_output(path: Path | None, saved: Checkpoint | None, session: Session, 
             f'{{"type": "event", "source": null, "time": null, "event": "dropped_lines", "lines": {count}}}'
         )
 
-    return BackgroundOutput(StandardOutput(), dropped, lambda: session.stopped)
+    return BackgroundOutput(inner, dropped, lambda: session.stopped)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from multires_edge.base.errors import OutputError, StateError
-from multires_edge.format.fields import FieldError, Name, Natural, plain, read_fields
+from multires_edge.format.fields import FieldError, Name, plain, read_fields
+from multires_edge.runtime.ecg.file_mark import FileMark
 from multires_edge.runtime.ecg.output import Output
 from multires_edge.runtime.ecg.session import Item, Session, SessionState
 from multires_edge.runtime.ecg.state_file import StateFile
@@ -17,10 +18,14 @@ from multires_edge.runtime.ecg.state_file import StateFile
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a state file: the options of a run, its bytes of output, and the session."""
+    """The content of a state file.
+
+    The options of the run, where its output ended, the time in seconds since 1970, and the session.
+    """
 
     options: dict[Name, bool | float | str | tuple[str, ...] | dict[str, str] | None]
-    output: Natural | None
+    output: FileMark | None
+    time: float
     session: SessionState
 
     @classmethod
@@ -36,15 +41,16 @@ class Checkpoint:
         saved, mine = plain(self.options), plain(mine)
         for key, value in mine.items():
             if saved.get(key) != value:
+                theirs, ours = (f"{given!r:.20}" for given in (saved.get(key), value))  # digests are long
                 raise StateError(
-                    f"the state is of a run with {key} {saved.get(key)!r}, this run has {value!r}; "
+                    f"the state is of a run with {key} {theirs}, this run has {ours}; "
                     "give the same options, or another state file"
                 )
 
 
 @dataclass
 class Checkpointer:
-    """Runs a session, writes its lines, and saves a checkpoint every ``seconds``.
+    """Runs a session, writes its lines, syncs them, and saves a checkpoint every ``seconds``.
 
     ``options`` are those of the run, which a saved state must have. ``alive`` is called in every round.
     """
@@ -60,39 +66,83 @@ class Checkpointer:
 
     def __post_init__(self) -> None:
         self._failing = False
+        # Lines that the output has already, by recording: they come again.
+        self._repeated: dict[str, int] = {}
+        # The last attempt, and the last success.
+        self._saved = self._last = time.monotonic()
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Say where a run with live sources continues, because samples and decisions are missing there."""
+        sources = self.session.sources
+        if not any(source.live for source in sources):
+            return
+        names = [source.signal.name for source in sources if not source.live]
+        self._repeated = {name: self.output.kept[name] for name in names if name in self.output.kept}
+        seconds, kept = max(0.0, time.time() - saved.time), sum(self.output.kept.values())
+        message = f"the state was saved {seconds:.0f} s ago"
+        if kept:
+            message += f"; {kept} lines before this one are newer"
+            self.say(f"note: {message}, and stay in the output")
+        entry = {"type": "event", "source": None, "time": None, "event": "continued"}
+        details = {"seconds": round(seconds, 3), "lines": kept, "message": message}
+        self.output.write([json.dumps(entry | details)])
+        self.checkpoint()
 
     def run(self) -> bool:
         """Run to the end, or until stopped. Returns whether there was no fault."""
-        saved = time.monotonic()
         for items in self.session.run():
             self.alive()
-            self.output.write([self._line(item) for item in items])
-            now = time.monotonic()
-            if self.state_file is not None and now - saved >= self.seconds:
+            self.output.write([self._line(item) for item in items if self._is_new(item)])
+            if time.monotonic() - self._saved >= self.seconds or self.output.unsettled:
                 self.checkpoint()
-                saved = time.monotonic()
-        if self.state_file is not None:
-            self.checkpoint()
+        if self.session.done:
+            self.output.finish()
+        self.checkpoint()
+        if self._failing:
+            self._say_what_follows()
         return not (self.session.faults or self._failing)
 
     def checkpoint(self, *, must: bool = False) -> None:
-        """Sync the output, then save the state with the length of the output.
+        """Sync the output, then save the state with the end of the output.
 
         If that fails, ``must`` raises OutputError; otherwise the next checkpoint tries again.
         """
-        assert self.state_file is not None
-        offset = self.output.checkpoint()
-        try:
-            self.state_file.write(plain(Checkpoint(self.options, offset, self.session.save())))
-        except OutputError as error:
-            # Decisions matter more than the checkpoint, and the checkpoint before is still complete.
-            if must:
-                raise
-            if not self._failing:
-                self.say(f"warning: {error}; decisions continue without a new checkpoint")
-            self._failing = True
+        end = self.output.checkpoint()
+        if self.state_file is not None and not self._repeats():
+            checkpoint = Checkpoint(self.options, end, time.time(), self.session.save())
+            try:
+                self.state_file.write(plain(checkpoint))
+            except OutputError as error:
+                # Decisions matter more than the checkpoint, and the checkpoint before is still complete.
+                if must:
+                    raise
+                if not self._failing:
+                    self.say(f"warning: {error}; decisions continue without a new checkpoint")
+                self._failing = True
+            else:
+                if self._failing:
+                    self.say(f"note: {self.state_file.path}: checkpoints are written again")
+                self._failing, self._last = False, time.monotonic()
+        self._saved = time.monotonic()
+
+    def _repeats(self) -> bool:
+        """Whether lines of a recording still come again. The checkpoint before tells which these are."""
+        sources = zip(self.session.sources, self.session.finished, strict=True)
+        return any(source.signal.name in self._repeated for source, finished in sources if not finished)
+
+    def _say_what_follows(self) -> None:
+        old = time.monotonic() - self._last
+        if any(source.live for source in self.session.sources):
+            then = "keeps every line of the output, and continues without the samples since then"
         else:
-            self._failing = False
+            then = "reads the recordings again from there, and writes no line twice"
+        self.say(f"warning: the last state is {old:.0f} s old; the next start {then}")
+
+    def _is_new(self, item: Item) -> bool:
+        left = self._repeated.pop(item.source, 0)
+        if left > 1:
+            self._repeated[item.source] = left - 1
+        return not left
 
     def _line(self, item: Item) -> str:
         entry = item.to_json()

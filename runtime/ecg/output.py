@@ -1,22 +1,23 @@
-"""Outputs for lines: a file that agrees with its checkpoint, and standard output."""
+"""Outputs for lines, and those that are not files: standard output, pipes and devices."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import sys
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from multires_edge.base.errors import OutputError, StateError
-from multires_edge.base.files import disk_errors
+from multires_edge.base.errors import OutputError
+from multires_edge.runtime.ecg.file_mark import FileMark
 
 # Lines that wait for a slow reader: minutes of decisions, about a megabyte.
 _LONGEST_QUEUE = 2000
-_GO_ON = "free some space and start again, which continues from the state file"
 _FAREWELL = 2.0  # seconds that a slow reader gets at the end
 
 
@@ -27,47 +28,22 @@ class Output(ABC):
     def write(self, lines: list[str]) -> None:
         """Write lines. Raises OutputError if they cannot be written, BrokenPipeError if the reader left."""
 
-    def checkpoint(self) -> int | None:
-        """Sync to the disk. Returns the bytes so far, or None if lines cannot be taken back."""
+    # Whether something happened to the output that the next checkpoint has to know at once.
+    unsettled = False
+    # By source: the number of lines that a killed run wrote after the checkpoint and that stay, and the time
+    # of the last decision in them.
+    kept: Mapping[str, int] = {}
+    reached: Mapping[str, float] = {}
+
+    def checkpoint(self) -> FileMark | None:
+        """Sync to the disk. Returns where the output ends, or None if lines cannot be taken back."""
         return None
+
+    def finish(self) -> None:  # noqa: B027, most outputs have no lines of an earlier run
+        """End the run: no line follows, in this process or a later one."""
 
     def close(self) -> None:  # noqa: B027, an output without a buffer has no remaining lines
         """Write the remaining lines."""
-
-
-class FileOutput(Output):
-    """A file, continued at ``offset``: lines after the last checkpoint of the process before are cut off."""
-
-    def __init__(self, path: Path, offset: int | None) -> None:
-        self._path = path
-        if offset is None and path.exists() and path.stat().st_size:
-            raise OutputError(f"{path}: exists already, but no state belongs to it; move it away")
-        with disk_errors(path):
-            size = path.stat().st_size if path.exists() else 0
-            if size < (offset or 0):
-                raise StateError(
-                    f"{path}: has {size} bytes, but had {offset} when the state was saved; restore the file, "
-                    "or move file and state away"
-                )
-            self._file = path.open("r+b" if path.exists() else "xb")
-            if size:
-                self._file.truncate(offset or 0)
-                self._file.seek(offset or 0)
-
-    def write(self, lines: list[str]) -> None:
-        with disk_errors(self._path, _GO_ON):
-            self._file.write("".join(f"{line}\n" for line in lines).encode())
-            self._file.flush()
-
-    def checkpoint(self) -> int:
-        with disk_errors(self._path, _GO_ON):
-            os.fsync(self._file.fileno())
-            return self._file.tell()
-
-    def close(self) -> None:
-        # write() reported the error already.
-        with contextlib.suppress(OSError):
-            self._file.close()
 
 
 def discard_standard_output() -> None:
@@ -91,6 +67,59 @@ class StandardOutput(Output):
         except OSError as error:
             discard_standard_output()
             raise OutputError(f"standard output cannot be written ({error.strerror or error})") from error
+
+
+class DeviceOutput(Output):
+    """A pipe, a terminal, a device such as /dev/null, or /dev/stdout. Writing waits for the reader.
+
+    Raises OutputError if it cannot be written, such as a pipe that no program reads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            if (number := _descriptor(path)) is not None:
+                self._file = os.dup(number)
+            else:
+                # A pipe without a reader would wait.
+                self._file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+                os.set_blocking(self._file, True)
+        except OSError as error:
+            reason = "no program reads it" if error.errno == errno.ENXIO else error.strerror or error
+            raise OutputError(f"{path}: cannot be written ({reason}); start its reader first") from error
+
+    def write(self, lines: list[str]) -> None:
+        data = memoryview("".join(f"{line}\n" for line in lines).encode())
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{self._path}: cannot be written ({error.strerror or error})") from error
+
+    def close(self) -> None:
+        file, self._file = self._file, -1
+        with contextlib.suppress(OSError):  # a closed file stays closed
+            os.close(file)
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path is a pipe, a terminal or a device, to which lines can only be sent."""
+    if _descriptor(path) is not None:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of the open file that a name such as /dev/stdout stands for."""
+    if path.parent == Path("/dev/fd") and path.name.isdecimal():
+        return int(path.name)
+    return {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}.get(str(path))
 
 
 class BackgroundOutput(Output):

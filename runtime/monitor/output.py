@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multires_edge.runtime.ecg.file_mark import FileMark
 from multires_edge.runtime.ecg.output import Output
 from multires_edge.runtime.ecg.session import Session
 from multires_edge.runtime.monitor.hub import Hub
@@ -25,7 +26,7 @@ class PageOutput(Output):
                 self._over.add(number)
                 self._server.call(self._hub.ended, number)
 
-    def checkpoint(self) -> int | None:
+    def checkpoint(self) -> FileMark | None:
         return None if self._inner is None else self._inner.checkpoint()
 
     def close(self) -> None:

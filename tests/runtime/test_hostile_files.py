@@ -27,6 +27,7 @@ from multires_edge.format.fields import digest_of, plain
 from multires_edge.format.schema import CARD_SCHEMA, MANIFEST_SCHEMA
 from multires_edge.runtime import Bundle, EcgStream, StreamState, open_bundle
 from multires_edge.runtime.ecg.checkpoint import Checkpoint
+from multires_edge.runtime.ecg.file_mark import FileMark
 from multires_edge.runtime.ecg.session import Session
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format
@@ -147,7 +148,7 @@ def test_states_of_runs(tmp_path: Path, two_leads: Path) -> None:
     started = session()
     rounds = started.run()
     next(rounds), next(rounds)
-    file.write(plain(Checkpoint({"pool": "window:2s"}, 100, started.save())))
+    file.write(plain(Checkpoint({"pool": "window:2s"}, FileMark(100, "0" * 64), 0.0, started.save())))
     example = file.read()[0]
 
     def use(tree: Any) -> None:

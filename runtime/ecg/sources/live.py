@@ -64,7 +64,7 @@ class LiveSource(Source):
     """
 
     Position = LivePosition
-    live = True
+    live = waits = True
 
     def __init__(
         self,

@@ -60,7 +60,9 @@ Piece = Samples | Missing | Note
 class Source(ABC):
     """A source of samples, read in pieces by one thread at a time.
 
-    A ``live`` source receives its samples from a device. A source that has ``ended`` has no further samples.
+    A ``live`` source receives its samples from a device, which cannot send them again. A source that
+    ``waits`` is live, or a file that another program writes: it may have no samples now, and some later. A
+    source that has ``ended`` has no further samples.
     ``length`` is the number of samples of a recording, or None if it is unknown before the end. ``Position``
     is a dataclass, whose fields a state file has.
     """
@@ -68,12 +70,13 @@ class Source(ABC):
     Position: ClassVar[type[Any]]
     signal: SignalSpec
     live = False
+    waits = False
     ended = False
     length: int | None = None
 
     @abstractmethod
     def read(self, count: int) -> list[Piece]:
-        """The next ``count`` samples, or fewer at the end. A live source never waits for samples."""
+        """The next ``count`` samples, or fewer at the end. A source that waits returns what is there."""
 
     @abstractmethod
     def save(self) -> Any:
@@ -99,10 +102,12 @@ class Source(ABC):
 class Format:
     """Rate in Hz, unit and leads from the user, for sources that do not name them.
 
-    ``reconnect`` is the time in seconds that a device at an address may be away.
+    ``reconnect`` is the time in seconds that a device at an address may be away. ``follow``: text files are
+    still being written.
     """
 
     rate: float | None = None
     unit: str | None = None
     leads: Sequence[str] | None = None
     reconnect: float = 0.0
+    follow: bool = False

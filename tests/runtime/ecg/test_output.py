@@ -2,46 +2,66 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from multires_edge.base.errors import OutputError, StateError
-from multires_edge.runtime.ecg.output import BackgroundOutput, FileOutput, Output
+from multires_edge.base.errors import OutputError
+from multires_edge.runtime.ecg.output import BackgroundOutput, DeviceOutput, Output, is_device
 
 
-def test_a_file_goes_on_where_it_was_good(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    output = FileOutput(path, None)
-    output.write(["ä", "b"])
-    good = output.checkpoint()
-    output.write(["too much"])
-    output.close()
-    output = FileOutput(path, good)
-    output.write(["c"])
-    output.close()
-    assert path.read_text() == "ä\nb\nc\n"
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
 
 
-def test_a_file_that_does_not_fit(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    path.write_text("short")
-    with pytest.raises(StateError, match="has 5 bytes, but had 6 when the state was saved"):
-        FileOutput(path, 6)
-    with pytest.raises(OutputError, match="exists already"):
-        FileOutput(path, None)
-    with pytest.raises(OutputError, match="cannot be written"):
-        FileOutput(tmp_path / "no" / "out", None)
+class TestDevices:
+    def test_a_pipe_gets_lines(self, pipe: Path) -> None:
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        output = DeviceOutput(pipe)
+        output.write(["ä", "b"])
+        output.close()
+        assert os.read(reader, 100) == "ä\nb\n".encode()
+        os.close(reader)
 
+    def test_a_pipe_without_a_reader_is_refused_and_does_not_wait(self, pipe: Path) -> None:
+        with pytest.raises(OutputError, match="no program reads it"):
+            DeviceOutput(pipe)
 
-def test_a_full_disk() -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    output = FileOutput(Path("/dev/full"), 0)
-    with pytest.raises(OutputError, match=r"No space left.*continues from the state file"):
+    def test_a_reader_that_left(self, pipe: Path) -> None:
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        output = DeviceOutput(pipe)
+        os.close(reader)
+        with pytest.raises(BrokenPipeError):
+            output.write(["a"])
+        output.close()
+
+    def test_an_open_file_by_its_number(self) -> None:
+        read, write = os.pipe()
+        output = DeviceOutput(Path(f"/dev/fd/{write}"))
         output.write(["a"])
-    output.close()
+        output.close()
+        output.close()
+        os.close(write)
+        assert os.read(read, 100) == b"a\n"
+        os.close(read)
+
+    def test_a_full_disk(self) -> None:
+        if not Path("/dev/full").exists():
+            pytest.skip("no /dev/full here")
+        output = DeviceOutput(Path("/dev/full"))
+        with pytest.raises(OutputError, match="No space left"):
+            output.write(["a"])
+        output.close()
+
+    def test_what_is_a_device(self, pipe: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        devices = [pipe, Path(os.devnull), Path("/dev/stdout"), Path("/dev/fd/1"), Path("-")]
+        assert all(map(is_device, devices))
+        assert not any(map(is_device, [tmp_path, tmp_path / "file", tmp_path / "none"]))
 
 
 class Reader(Output):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from multires_edge.base.errors import StateError
 from multires_edge.runtime import Bundle
 from multires_edge.runtime.ecg.checkpoint import Checkpoint, Checkpointer
-from multires_edge.runtime.ecg.output import FileOutput
+from multires_edge.runtime.ecg.output_file import OutputFile
 from multires_edge.runtime.ecg.session import Session
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import (
@@ -37,7 +38,7 @@ class Crash(BaseException):
     """The process is killed."""
 
 
-class CrashingOutput(FileOutput):
+class CrashingOutput(OutputFile):
     """Is killed in the middle of its n-th write, part of which is on the disk."""
 
     writes = 10**9
@@ -47,6 +48,7 @@ class CrashingOutput(FileOutput):
         if self.writes < 0:
             text = "\n".join(lines)
             super().write([text[: len(text) // 2]])
+            os.truncate(self._path, self._path.stat().st_size - 1)
             raise Crash
         super().write(lines)
 
@@ -159,7 +161,8 @@ def test_a_state_of_other_sources_or_options_is_refused(
         ("session.streams.fronts.0.resampler.past", np.zeros((1, 2)), "another rate, or damaged"),
         ("session.streams.networks.networks", [], "the state has 0 networks, expected 1"),
         ("session.positions.0", {"position": -3, "ended": False}, "position is -3"),
-        ("output", 1.5, "output is 1.5, expected an integer or null"),
+        ("output", 1.5, "output is 1.5, expected an object or null"),
+        ("output.size", -1, "output.size is -1, expected 0 to"),
         ("options", 7, "options is 7, expected an object"),
     ],
 )
