@@ -19,6 +19,7 @@ from multires_edge.cli.options import (
     Names,
     backend_option,
     bundle_argument,
+    flag,
     lead_options,
     option,
     pick,
@@ -76,6 +77,7 @@ def session_options(speed: str) -> Callable[[Function], Function]:
         option("--unit", "UNIT", "Unit of sources that do not name it: uV, mV or V."),
         option("--leads", Names("lead"), "Leads of sources that do not name them, separated by commas."),
         option("--reconnect", "TIME", "Time that a device at tcp:// may be away before it is lost."),
+        flag("--follow", "Wait for further lines of .csv and .jsonl files, until a signal ends the run."),
         click.option(
             "--timing/--no-timing",
             default=True,
@@ -117,12 +119,12 @@ def open_session(
         names = [source.signal.name for source in inputs]
         if len(set(names)) < len(names):  # such as rec and rec.hea
             raise InputError(f"a source is given twice: {', '.join(names)}")
-        lockstep = not any(source.live for source in inputs)
+        lockstep = not any(source.waits for source in inputs)
         specs = [source.signal for source in inputs]
         streams = EcgStreams(opened, specs, options, lockstep=lockstep, on_samples=on_samples)
         run_options = asdict(options) | {
-            "bundle": opened.manifest.source.sha256,
             "card": _digest_of_card(opened),
+            "weights": _digest_of_weights(opened, options.precision),
             "timing": chosen["timing"],
             "speed": chosen["speed"],
         }
@@ -144,6 +146,16 @@ def stopped_by_signals(session: Session) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def _digest_of_weights(bundle: Bundle, precision: str) -> str:
+    """The digest of the files with the weights of a step; one checkpoint can be exported in several ways."""
+    from multires_edge.format.fields import digest_of
+
+    manifest = bundle.manifest
+    native = manifest.native.get(precision)
+    graph = manifest.graph("step", precision)
+    return digest_of({"graph": graph.sha256, "native": native and native.sha256})
 
 
 def _digest_of_card(bundle: Bundle) -> str:

@@ -100,7 +100,7 @@ class Session:
         ]
         self._realtime = realtime
         # Whether the run follows a clock.
-        self.paced = realtime or any(source.live for source in sources)
+        self.paced = realtime or any(source.waits for source in sources)
         self._arrival = threading.Event()
         self.faults: list[str] = []
         self.stopped = False
@@ -198,9 +198,9 @@ class Session:
         self.streams.load(saved.streams)
         self.faults = list(saved.faults)
         for feed, finished in zip(self._feeds, saved.finished, strict=True):
-            feed.finished = finished and not feed.source.live
-            # An ended recording stays ended, but a device whose connection had ended is connected again.
-            if finished and feed.source.live:
+            # A recording stays ended unless it has grown. A device is connected again.
+            feed.finished = finished and feed.source.ended
+            if finished and not feed.finished:
                 self.streams.reopen(feed.row)
                 self.faults = [fault for fault in self.faults if not fault.startswith(f"{feed.name}: ")]
 

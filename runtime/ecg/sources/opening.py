@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from multires_edge.base.errors import DataError
-from multires_edge.runtime.ecg.sources import live, records, text
+from multires_edge.base.errors import DataError, InputError
+from multires_edge.runtime.ecg.sources import live, records, text_file
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Samples, Source
 
 _SELF_DESCRIBED = (".hea", ".edf", ".npz", ".jsonl", ".ndjson")
@@ -16,7 +16,8 @@ _SAMPLES_AT_ONCE = 1 << 14
 def open_source(spec: str, given: Format | None = None) -> Source:
     """Open a WFDB record, an EDF, .npz or .csv file, ``-`` or ``tcp://HOST:PORT``.
 
-    Raises DataError if it cannot be read, MissingExtraError without the library for it.
+    Raises DataError if it cannot be read, InputError if it should be followed and is no text file, and
+    MissingExtraError without the library for it.
     """
     given = given or Format()
     if spec == "-":
@@ -25,12 +26,14 @@ def open_source(spec: str, given: Format | None = None) -> Source:
         return live.open_tcp(spec, given)
     path = Path(spec)
     suffix = path.suffix.casefold()
+    if suffix in (".csv", ".jsonl", ".ndjson", ".txt"):
+        return text_file.TextFileSource(path, given)
+    if given.follow:
+        raise InputError(f"{spec}: cannot be followed, expected a .csv or .jsonl file; leave --follow out")
     if suffix == ".edf":
         return records.RecordSource(records.open_edf(path))
     if suffix == ".npz":
         return records.RecordSource(records.open_npz(path, given))
-    if suffix in (".csv", ".jsonl", ".ndjson", ".txt"):
-        return text.TextFileSource(path, given)
     if suffix in (".hea", ".dat"):
         path = path.with_suffix("")
     if not Path(f"{path}.hea").is_file():

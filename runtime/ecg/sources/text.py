@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from multires_edge.base.errors import DataError, InputError, StateError
+from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.fields import Natural
 from multires_edge.runtime.ecg.resample import check_rate
 from multires_edge.runtime.ecg.sources.protocol import (
@@ -22,7 +20,6 @@ from multires_edge.runtime.ecg.sources.protocol import (
     Piece,
     Samples,
     SignalSpec,
-    Source,
 )
 from multires_edge.runtime.ecg.sources.timeline import LATEST, Placed, Timeline, TimelineState
 
@@ -194,64 +191,6 @@ class LineParser:
     def load(self, saved: ParserState) -> None:
         self._lines, self._bad, self.timed = saved.lines, saved.bad, saved.timed
         self._timeline.load(saved.timeline)
-
-
-@dataclass(frozen=True)
-class FilePosition:
-    """The number of bytes that were read."""
-
-    offset: Natural
-    ended: bool
-    parser: ParserState
-
-
-class TextFileSource(Source):
-    """A text file, read from its start to its end."""
-
-    Position = FilePosition
-
-    def __init__(self, path: Path, given: Format) -> None:
-        try:
-            self._file = path.open("rb")
-            first = self._file.readline(LONGEST_LINE)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-        self._parser = LineParser(str(path), first, given)
-        if not self._parser.header_lines:
-            self._file.seek(0)
-        self.signal = self._parser.signal
-        self._path = path
-
-    def read(self, count: int) -> list[Piece]:
-        if self.ended:
-            return []
-        lines: list[bytes] = []
-        try:
-            while len(lines) < count and (line := self._file.readline(LONGEST_LINE)):
-                lines.append(line)
-        except OSError as error:
-            self.ended = True
-            return [Note("lost", {"message": f"{error.strerror or error}"}, fault=True)]
-        self.ended = len(lines) < count
-        pieces = self._parser.parse(lines)
-        return pieces + self._parser.finish() if self.ended else pieces
-
-    def save(self) -> FilePosition:
-        return FilePosition(self._file.tell(), self.ended, self._parser.save())
-
-    def load(self, saved: FilePosition) -> None:
-        size = os.fstat(self._file.fileno()).st_size
-        if size < saved.offset:
-            raise StateError(
-                f"{self._path}: has {size} bytes, but {saved.offset} were read when the state was saved; "
-                "restore the file, or move the state away"
-            )
-        self._file.seek(saved.offset)
-        self.ended = saved.ended
-        self._parser.load(saved.parser)
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def _seconds(value: Any) -> float:

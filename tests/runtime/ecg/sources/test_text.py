@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from multires_edge.base.errors import DataError, StateError
-from multires_edge.format import fields
-from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LineParser
 
@@ -97,82 +91,3 @@ class TestJson:
     def test_bad_lines(self, line: str) -> None:
         pieces = parse(HEADER.decode(), line)
         assert pieces[0][0] == "bad_line" and pieces[1:] == [1]
-
-
-class TestFiles:
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        path = tmp_path / "a.csv"
-        path.write_text("I,II\n" + "".join(f"{i},{-i}\n" for i in range(50)))
-        return path
-
-    def test_from_start_to_end_and_from_a_saved_place(self, path: Path) -> None:
-        source, other = open_source(str(path), GIVEN), open_source(str(path), GIVEN)
-        head = source.read(20)
-        saved = json.loads(json.dumps(fields.plain(source.save())))
-        other.load(fields.read_fields(source.Position, saved))
-        for one in (source, other):
-            rest = one.read(20) + one.read(20)
-            assert one.ended
-            values: list[NDArray[np.float64]] = [p.values for p in head + rest if isinstance(p, Samples)]
-            assert np.array_equal(np.concatenate(values)[:, 0], np.arange(50))
-            one.close()
-
-    def test_that_was_cut_since_it_was_read(self, path: Path) -> None:
-        source = open_source(str(path), GIVEN)
-        source.read(40)
-        saved = source.save()
-        path.write_bytes(path.read_bytes()[:60])
-        other = open_source(str(path), GIVEN)
-        with pytest.raises(StateError, match=r"has 60 bytes, but \d+ were read .* restore the file"):
-            other.load(saved)
-        source.close()
-        other.close()
-
-    @pytest.mark.parametrize("header", ["I,II\n", "", '{"leads": ["I", "II"]}\n'])
-    def test_with_a_byte_order_mark(self, tmp_path: Path, header: str) -> None:
-        path, rows = tmp_path / "a.csv", "[1,2]\n[3,4]\n" if header.startswith("{") else "1,2\n3,4\n"
-        path.write_text(header + rows, encoding="utf-8-sig")
-        source = open_source(str(path), Format(500, "mV", ["I", "II"]))
-        assert plain(source.read(10)) == [[[1, 2], [3, 4]]]
-        source.close()
-
-    @pytest.mark.parametrize(
-        ("lines", "last"),
-        [
-            (["1,1", "x", "x", "x"], ("bad_lines", {"lines": 3, "until": 5})),
-            ([*(f"{t / 500},1" for t in range(200)), "90,1"], ("clock", {"message": "1 wrong time"})),
-        ],
-    )
-    def test_what_was_wrong_at_the_end_is_said_too(
-        self, tmp_path: Path, lines: list[str], last: tuple[str, Any]
-    ) -> None:
-        path = tmp_path / "a.csv"
-        path.write_text("\n".join(["time,I", *lines]))
-        source = open_source(str(path), GIVEN)
-        assert plain(source.read(1000))[-1] == last and source.ended
-        source.close()
-
-    @pytest.mark.parametrize(
-        ("content", "given", "message"),
-        [
-            (b"", GIVEN, "without names of leads"),
-            (b"1,2\n", GIVEN, "without names of leads"),
-            (b"{}\n", GIVEN, "without names of leads"),
-            (b"{,\n", GIVEN, "is not JSON"),
-            (b"I,II\n", Format(None, "mV"), "has no rate; give --rate"),
-            (b"I,II\n", Format(500), "has no unit; give --unit"),
-            (b'{"leads": [1], "rate": 5, "unit": "mV"}', GIVEN, "without names of leads"),
-            (b'{"leads": "II", "rate": 500, "unit": "mV"}', GIVEN, "without names of leads"),
-            (b'{"leads": 5, "rate": 500, "unit": "mV"}', GIVEN, "without names of leads"),
-            (b'{"leads": ["I"], "rate": "x", "unit": "mV"}', GIVEN, "has no rate"),
-            (b'{"leads": ["I"], "rate": NaN, "unit": "mV"}', GIVEN, "the rate is nan Hz"),
-            (b'{"leads": ["I"], "rate": 1%s, "unit": "mV"}' % (b"0" * 400), GIVEN, "expected 50 to 2000 Hz"),
-            (b"I;II\n1;2\n", GIVEN, "separated by ';', expected commas"),
-            (b"1\t2\n", Format(500, "mV", ["I", "II"]), "separated by"),
-        ],
-    )
-    def test_that_say_too_little(self, tmp_path: Path, content: bytes, given: Format, message: str) -> None:
-        (tmp_path / "a.csv").write_bytes(content)
-        with pytest.raises(DataError, match=message):
-            open_source(str(tmp_path / "a.csv"), given)

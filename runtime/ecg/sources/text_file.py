@@ -1,0 +1,144 @@
+"""Text files: read to their end, or followed while another program writes them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from multires_edge.base.errors import DataError, StateError
+from multires_edge.runtime.ecg.file_mark import FileMark
+from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Source
+from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser, ParserState
+
+
+@dataclass(frozen=True)
+class FilePosition:
+    """The bytes that were read, and whether the file ended there."""
+
+    read: FileMark
+    ended: bool
+    parser: ParserState
+
+
+class TextFileSource(Source):
+    """A text file, read from its start to its end.
+
+    If ``given`` says to ``follow`` it, the source has no end: it waits for further lines, and for the end of
+    the last one. If the file is cut or replaced, as by a program that starts a new file every day, an event
+    says so, and reading continues at the beginning of the new file. That must have the same leads, rate and
+    unit, or the source is lost. Raises DataError.
+    """
+
+    Position = FilePosition
+
+    def __init__(self, path: Path, given: Format) -> None:
+        self._path, self._given = path, given
+        self.waits = given.follow
+        self._file, self._parser = self._open()
+        self.signal = self._parser.signal
+        self._mark = FileMark.of(self._file.fileno(), self._file.tell())
+        # Whether the file has another name now, or none: it is read to its end before the new one.
+        self._replaced = False
+        self._notes: list[Piece] = []
+
+    def read(self, count: int) -> list[Piece]:
+        if self.ended:
+            return []
+        pieces, self._notes = self._notes, []
+        try:
+            if self.waits and not self._mark.fits(self._file.fileno()):
+                return pieces + self._begin_again()
+            lines = self._lines(count)
+            self._mark = FileMark.of(self._file.fileno(), self._file.tell())
+            pieces += self._parser.parse(lines)
+            if len(lines) < count and self.waits:
+                pieces += self._begin_again() if self._replaced else []
+                self._replaced = self._was_replaced()
+            elif len(lines) < count:
+                self.ended = True
+                pieces += self._parser.finish()
+        except (OSError, DataError) as error:
+            self.ended = True
+            reason = str(error) if isinstance(error, DataError) else error.strerror or str(error)
+            pieces.append(Note("lost", {"message": reason}, fault=True))
+        return pieces
+
+    def _open(self) -> tuple[BinaryIO, LineParser]:
+        """The file, after its header, and a parser for it. Raises DataError."""
+        try:
+            if self._path.exists() and not self._path.is_file():
+                raise DataError(f"{self._path}: is not a file; give - for lines on standard input")
+            file = self._path.open("rb")
+            first = file.readline(LONGEST_LINE)
+        except OSError as error:
+            raise DataError(f"{self._path}: cannot be read ({error.strerror or error})") from error
+        try:
+            parser = LineParser(str(self._path), first, self._given)
+        except DataError:
+            file.close()
+            raise
+        if not parser.header_lines:
+            file.seek(0)
+        return file, parser
+
+    def _lines(self, count: int) -> list[bytes]:
+        """The next lines. The last one may lack its end, unless more of it can follow."""
+        lines: list[bytes] = []
+        while len(lines) < count and (line := self._file.readline(LONGEST_LINE)):
+            if self.waits and not self._replaced and line[-1:] != b"\n" and len(line) < LONGEST_LINE:
+                self._file.seek(-len(line), os.SEEK_CUR)
+                break
+            lines.append(line)
+        return lines
+
+    def _was_replaced(self) -> bool:
+        """Whether another file has the name now. While no file has it, the old one is followed."""
+        try:
+            return not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
+
+    def _begin_again(self) -> list[Piece]:
+        """Go to the beginning of the file that was cut or replaced, when its first line is complete."""
+        try:
+            with self._path.open("rb") as first:
+                if not first.readline(LONGEST_LINE).endswith(b"\n"):
+                    return []
+        except FileNotFoundError:
+            return []
+        file, parser = self._open()
+        if parser.signal != self.signal:
+            file.close()
+            raise DataError(f"{self._path}: was replaced by a file with other leads, rate or unit")
+        self._file.close()
+        self._file, self._replaced = file, False
+        self._mark = FileMark.of(file.fileno(), file.tell())
+        return [Note("replaced", {"message": "the file was cut or replaced; its new lines follow"})]
+
+    def save(self) -> FilePosition:
+        return FilePosition(self._mark, self.ended, self._parser.save())
+
+    def load(self, saved: FilePosition) -> None:
+        file = self._file.fileno()
+        self._parser.load(saved.parser)
+        self._mark = saved.read
+        if not saved.read.fits(file):
+            if not self.waits:
+                raise StateError(
+                    f"{self._path}: is not the file, or not all of it, of which {saved.read.size} bytes were "
+                    "read when the state was saved; restore the file, or move the state away"
+                )
+            return  # read() begins again
+        self._file.seek(saved.read.size)
+        size = os.fstat(file).st_size
+        self.ended = saved.ended and not self.waits and size == saved.read.size
+        if saved.ended and size > saved.read.size > 0 and os.pread(file, 1, saved.read.size - 1) != b"\n":
+            rest = self._file.readline(LONGEST_LINE)
+            if rest.strip():
+                message = "its start was read before its end was written"
+                self._notes.append(Note("bad_line", {"line": saved.parser.lines, "message": message}))
+
+    def close(self) -> None:
+        self._file.close()
