@@ -56,6 +56,10 @@ class Spikes:
             self._remove(x[:, channel], channel)
         return x
 
+    def pass_over(self, count: int) -> None:
+        """Take ``count`` samples without a value."""
+        self._belief = np.maximum(1, self._belief - count)
+
     def _remove(self, values: Samples, channel: int) -> None:
         last, belief = float(self._last[channel]), int(self._belief[channel])
         for t, value in enumerate(values.tolist()):

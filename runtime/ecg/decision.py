@@ -69,8 +69,8 @@ class Event:
     """An event at ``time`` seconds of the record. ``details`` depend on ``kind``.
 
     Kinds are onset, offset and lost of a label's alarm; silent and restart of the gap policy; gap, late,
-    clock, bad_line, bad_lines, dropped, truncated, lost and connected of a source; stalled and resumed of a
-    live source.
+    clock, bad_line, bad_lines, dropped, dropped_events, truncated, unreadable, lost and connected of a
+    source; stalled and resumed of a live source.
     """
 
     source: str

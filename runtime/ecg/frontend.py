@@ -1,4 +1,4 @@
-"""Converts the samples of one source to inputs of the network: leads, quality, gaps, rate, normalization.
+"""Converts the samples of one source to inputs of the network, block by block, and stops it in silences.
 
 Samples wait until those of a whole block are there. A block ends where a decision is due. All later steps
 work on the same blocks, so the results are the same to the bit, whatever the size of the chunks.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Annotated, Any
 
@@ -19,12 +19,15 @@ from multires_edge.base.errors import DataError, InputError, StateError
 from multires_edge.format.arrays import Array
 from multires_edge.format.card import Preprocessing, volts_per
 from multires_edge.format.fields import Natural
-from multires_edge.runtime.ecg.conditioning import Levels, LevelsState, Spikes, SpikesState
+from multires_edge.format.high_pass import Samples
+from multires_edge.runtime.ecg.block import Block
+from multires_edge.runtime.ecg.conditioning import Spikes, SpikesState
+from multires_edge.runtime.ecg.conversion import Conversion, ConversionState
 from multires_edge.runtime.ecg.decision import Event
-from multires_edge.runtime.ecg.gaps import GapPolicy, Gaps, GapsState
+from multires_edge.runtime.ecg.gaps import GapPolicy, Silence, SilenceState
 from multires_edge.runtime.ecg.leads import LeadMap
-from multires_edge.runtime.ecg.quality import Flags, Quality, QualityState, Verdict
-from multires_edge.runtime.ecg.resample import Resampler, ResamplerState, check_rate
+from multires_edge.runtime.ecg.quality import Quality, QualityState, Verdict
+from multires_edge.runtime.ecg.resample import check_rate
 from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 
 # Blocks of a recording that are processed in one go.
@@ -32,61 +35,30 @@ _BLOCKS_TOGETHER = 64
 _MISSING_AT_ONCE = 4096
 
 
-@dataclass(eq=False)
-class Block:
-    """The steps up to the next decision or reset: ``x`` (channels, steps) float32, or None in a silence.
-
-    ``restart``: the stream starts over before the block; ``reset``: after it. ``decide``: a decision is due
-    at its end. ``steps`` counts from the last start of the stream to the end of the block. ``usable`` is the
-    number of channels that showed a heart since the last decision.
-    """
-
-    x: Annotated[NDArray[np.float32], Array("float32", 2, finite=True)] | None
-    time: float
-    steps: Natural = 0
-    restart: bool = False
-    decide: bool = False
-    reset: bool = False
-    quality: Flags = field(default_factory=dict)
-    usable: Natural = 0
-    events: tuple[Event, ...] = ()
-    arrived: float | None = None
-
-    @property
-    def silent(self) -> bool:
-        """Whether the gap policy stopped the stream in this block."""
-        return any(event.kind == "silent" for event in self.events)
-
-    @property
-    def length(self) -> int:
-        """The number of steps of ``x``, 0 in a silence."""
-        return 0 if self.x is None else self.x.shape[1]
-
-
 @dataclass(frozen=True, eq=False)
 class FrontEndState:
-    """Samples that wait, steps that no block has yet, and ``counts`` of the first waiting sample, the sample
-    that the stream started with, and the steps since then."""  # fmt: skip
+    """Samples that wait, and ``counts`` of the first of them, the sample that the stream started with, and
+    the steps since then. ``passed``: samples of a silence since its last block."""  # fmt: skip
 
-    waiting: Annotated[NDArray[np.float64], Array("float64", 2)]
+    waiting: Annotated[Samples, Array("float64", 2)]
     came: Annotated[NDArray[np.bool_], Array("bool", 1)]
-    ahead: Annotated[NDArray[np.float32], Array("float32", 2, finite=True)]
     counts: tuple[Natural, Natural, Natural]
     stopped: bool
     restarted: bool
+    passed: Natural
     notes: tuple[tuple[Natural, Event], ...]
     quality: QualityState
     spikes: SpikesState
-    gaps: GapsState
-    levels: LevelsState | None
-    resampler: ResamplerState
+    silence: SilenceState
+    conversion: ConversionState
     ready: tuple[Block, ...]
 
 
 class FrontEnd:
     """Converts samples of ``signal`` to blocks of ``every`` steps, cut after every ``reset`` steps too.
 
-    Raises DataError or InputError, with the name of the source, if leads, units or rate do not fit.
+    Blocks of more than ``longest`` steps are cut as well. Raises DataError or InputError, with the name of
+    the source, if leads, units or rate do not fit.
     """
 
     def __init__(
@@ -96,42 +68,40 @@ class FrontEnd:
         *,
         every: int,
         reset: int | None = None,
+        longest: int | None = None,
         gap: GapPolicy | None = None,
         allow_missing: bool = False,
         rename: Mapping[str, str] | None = None,
     ) -> None:
-        self.name = signal.name
+        self.name, gap = signal.name, gap or GapPolicy()
         try:
             self.leads = LeadMap(signal, preprocessing, allow_missing=allow_missing, rename=rename)
             check_rate(signal.rate)
             self.rate = float(signal.rate)
-            channels = len(self.leads.channels)
-            self.resampler = Resampler(self.rate, preprocessing.sampling_rate, channels)
+            self._conversion = Conversion(preprocessing, self.leads, self.rate, gap.fill)
         except (DataError, InputError) as error:
             raise type(error)(f"{self.name}: {error}") from error
         self.ready: deque[Block] = deque()
-        self._preprocessing = preprocessing
         self._every, self._reset = every, reset
+        self._cuts = [cut for cut in (every, reset, longest if longest and longest < every else None) if cut]
         self._tick: int = max(1, round(every / preprocessing.sampling_rate * self.rate))
-        missing = self.leads.missing
-        unit, high_pass = volts_per(preprocessing.unit), preprocessing.high_pass
-        self._spikes = Spikes(self.rate, channels, unit)
+        channels, missing = self.leads.channels, self.leads.missing
+        unit = volts_per(preprocessing.unit)
+        self._spikes = Spikes(self.rate, len(channels), unit)
         self._quality = Quality(
-            self.rate, self.leads.channels, missing, unit,
-            derived=self.leads.derived, levels=high_pass is None,
+            self.rate, channels, missing, unit,
+            derived=self.leads.derived, levels=preprocessing.high_pass is None,
         )  # fmt: skip
-        self._levels = None if high_pass is None else Levels(high_pass, self.rate, channels)
-        self._absent = [i for i, name in enumerate(self.leads.channels) if name in missing]
-        present = [i for i, channel in enumerate(self.leads.channels) if channel not in missing]
-        self._gaps = Gaps(gap or GapPolicy(), self.rate, self.leads.mean, present)
-        self._ahead: NDArray[np.float32] = np.empty((channels, 0), np.float32)
-        self._waiting: NDArray[np.float64] = np.empty((0, channels))
+        present = [i for i, channel in enumerate(channels) if channel not in missing]
+        self._silence = Silence(gap, self.rate, present)
+        self._waiting: Samples = np.empty((0, len(channels)))
         self._came: NDArray[np.bool_] = np.empty(0, bool)
         self._index = 0  # number of the first waiting sample
         self._origin = 0  # number of the sample that the stream started with
         self._steps = 0
         self._stopped = False
         self._restarted = False
+        self._passed = 0
         self._notes: deque[tuple[int, Event]] = deque()
 
     @property
@@ -143,36 +113,50 @@ class FrontEnd:
     def awaited(self) -> int:
         """How many more samples the next block needs."""
         if self._stopped:
-            return self._tick - len(self._waiting)
+            return self._tick - self._passed
         return self._needed(self._next_cut(self._steps)) - len(self._waiting)
 
     @property
     def delay(self) -> float:
         """Seconds between the end of a decision's steps and the newest sample that its filters need."""
-        return self.resampler.lookahead + self._filter_delay / self.rate
+        return self._conversion.delay
 
-    @property
-    def _filter_delay(self) -> int:
-        return 0 if self._levels is None else self._levels.delay
+    def outputs(self, samples: int) -> int:
+        """The number of steps of a recording with so many samples."""
+        return self._conversion.outputs(samples)
 
-    def add_mapped(
-        self, mapped: NDArray[np.float64], arrived: float | None = None, *, came: bool = True
-    ) -> None:
-        """Take samples (n, channels) from ``leads``; ``came`` is False for samples that never arrived."""
-        self._waiting = np.concatenate([self._waiting, self._spikes.remove(mapped)])
-        self._came = np.concatenate([self._came, np.full(len(mapped), came)])
-        while self._cut(arrived):
-            pass
+    def add_mapped(self, mapped: Samples, arrived: float | None = None) -> None:
+        """Take samples (n, channels) from ``leads``."""
+        x = self._spikes.remove(mapped)
+        while len(x):
+            if self._stopped:
+                x = self._listen(x, arrived)
+                continue
+            stop = self._silence.after(x)
+            self._wait(x[:stop], True, arrived)
+            x = x[len(x) if stop is None else stop :]
+            if stop is not None:
+                self._stop(arrived)
 
     def add_missing(self, count: Any, arrived: float | None = None) -> None:
-        """Take ``count`` samples that never arrived. Raises InputError."""
+        """Take ``count`` samples that never arrived. Raises InputError.
+
+        The work is that of the samples up to the end of the stream, and none after it.
+        """
         is_whole = isinstance(count, Integral)
         if not is_whole or count < 0:
             raise InputError(f"{self.name}: {count!r} samples are missing, expected a whole number")
-        while count > 0:
-            n = min(count, _MISSING_AT_ONCE)
-            self.add_mapped(np.full((n, len(self.leads.channels)), np.nan), arrived, came=False)
-            count -= n
+        self._spikes.pass_over(count)
+        if not self._stopped:
+            stop = self._silence.after_lost(count)
+            filled = count if stop is None else stop
+            for start in range(0, filled, _MISSING_AT_ONCE):
+                n = min(_MISSING_AT_ONCE, filled - start)
+                self._wait(np.full((n, len(self.leads.channels)), np.nan), False, arrived)
+            count -= filled
+            if stop is not None:
+                self._stop(arrived)
+        self._index += count
 
     def note(self, kind: str, **details: Any) -> None:
         """Report an event at this point of the record, in order with the decisions."""
@@ -188,49 +172,40 @@ class FrontEnd:
         """
         if not self._stopped and self.received:
             self._take(len(self._waiting))
-            if self._levels is not None:
-                self._resample(self._levels.finish())
-            self._keep(self.resampler.finish())
-            while self._ahead.shape[1] >= self._next_cut(self._steps) - self._steps:
+            self._conversion.finish()
+            while self._conversion.ready >= self._next_cut(self._steps) - self._steps:
                 self._emit(self._index, self._quality.take, None)
+        self.report()
+
+    def report(self) -> None:
+        """Emit the events so far, without waiting for the decisions before them."""
         if self._notes:
-            events = self._events_until(self.received)
-            self.ready.append(Block(None, self.received / self.rate, events=events))
+            self._emit_silent(None, self.received)
 
     def rest(self) -> Block | None:
         """The steps after the last block of a finished source; None if there are no such steps."""
-        if not self._ahead.shape[1]:
+        if not self._conversion.ready:
             return None
-        x, self._ahead = self._ahead, self._ahead[:, :0]
+        x = self._conversion.take(self._conversion.ready)
         verdict = self._quality.take()
         return Block(x, self.received / self.rate, self._steps + x.shape[1], quality=verdict.flags)
 
     def reopen(self) -> None:
-        """Continue a source that had ended. The next sample starts a new recording."""
+        """Continue a source that had ended or was away. The next value starts a new recording."""
         self._drop(len(self._waiting))
-        self._ahead = self._ahead[:, :0]
-        self._start_over()
+        self._stopped, self._passed = True, 0
+        self._conversion.start_over()
 
-    def _cut(self, arrived: float | None) -> bool:
-        """Make blocks of the waiting samples; False if there are not enough for a block."""
-        if self._stopped:
-            return self._listen(arrived)
-        blocks = self._whole_blocks()
-        if not blocks:
-            return False
-        silence = self._gaps.silence(self._waiting[: blocks[-1][0]])
-        if silence is not None:
-            blocks = [block for block in blocks if block[0] < silence]
-            if not blocks:
-                self._stop(silence)
-                return True
-            self._gaps.silence(self._waiting[: blocks[-1][0]])
-        start = self._index
-        decisions = [need for need, cut in blocks if cut % self._every == 0]
-        verdicts = iter(self._take(blocks[-1][0], decisions))
-        for need, _ in blocks:
-            self._emit(start + need, verdicts.__next__, arrived)
-        return True
+    def _wait(self, x: Samples, came: bool, arrived: float | None) -> None:
+        """Add samples to those that wait, and make blocks of them."""
+        self._waiting = np.concatenate([self._waiting, x])
+        self._came = np.concatenate([self._came, np.full(len(x), came)])
+        while blocks := self._whole_blocks():
+            start = self._index
+            decisions = [need for need, cut in blocks if cut % self._every == 0]
+            verdicts = iter(self._take(blocks[-1][0], decisions))
+            for need, _ in blocks:
+                self._emit(start + need, verdicts.__next__, arrived)
 
     def _whole_blocks(self) -> list[tuple[int, int]]:
         """For each whole block, the number of waiting samples up to its end, and the steps at its end."""
@@ -243,48 +218,37 @@ class FrontEnd:
 
     def _needed(self, cut: int) -> int:
         """How many of the waiting samples the steps up to ``cut`` need."""
-        return max(0, self.resampler.needed(cut) + self._filter_delay - (self._index - self._origin))
+        return max(0, self._conversion.needed(cut) - (self._index - self._origin))
 
     def _next_cut(self, steps: int) -> int:
-        cuts = [self._every] if self._reset is None else [self._every, self._reset]
-        return min((steps // every + 1) * every for every in cuts)
+        return min((steps // every + 1) * every for every in self._cuts)
 
     def _take(self, count: int, decisions: Sequence[int] = ()) -> list[Verdict]:
-        """Inspect, fill, filter and resample the next samples; their steps are in ``_ahead`` afterwards.
+        """Inspect and convert the next samples. Returns the verdict of each decision.
 
-        Returns the verdict of each decision. ``decisions`` are their positions among these samples.
+        ``decisions`` are their positions among these samples.
         """
         x, came = self._drop(count)
         verdicts = self._quality.inspect(x, ~came, decisions)
-        if count:
-            self._resample(self._gaps.fill(x) if self._levels is None else self._levels.process(x))
+        self._conversion.process(x)
         return verdicts
 
-    def _resample(self, x: NDArray[np.float64]) -> None:
-        if self._levels is not None:
-            x[:, self._absent] = self.leads.mean[self._absent]
-        self._keep(self.resampler.process(x))
-
-    def _drop(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _drop(self, count: int) -> tuple[Samples, NDArray[np.bool_]]:
         x, came = self._waiting[:count], self._came[:count]
         self._waiting, self._came = self._waiting[count:], self._came[count:]
         self._index += count
         return x, came
 
-    def _keep(self, resampled: NDArray[np.float64]) -> None:
-        self._ahead = np.concatenate([self._ahead, self._preprocessing.normalize(resampled.T)], 1)
-
     def _emit(self, index: int, verdict: Callable[[], Verdict], arrived: float | None) -> None:
-        """Make a block of the first steps of ``_ahead``; ``index`` is the number of the sample after it."""
+        """Make a block of the next steps; ``index`` is the number of the sample after it."""
         cut = self._next_cut(self._steps)
-        length = cut - self._steps
-        x, self._ahead = self._ahead[:, :length], self._ahead[:, length:]
+        x = self._conversion.take(cut - self._steps)
         self._steps = cut
         decide = cut % self._every == 0
         judged = verdict() if decide else Verdict({}, 0)
         block = Block(
-            np.ascontiguousarray(x),
-            self._time(),
+            x,
+            (self._origin + self._conversion.samples(cut)) / self.rate,
             cut,
             self._restarted,
             decide,
@@ -297,50 +261,50 @@ class FrontEnd:
         self._restarted = False
         self.ready.append(block)
 
-    def _time(self) -> float:
-        """Seconds of the record up to the end of the steps so far."""
-        resampler = self.resampler
-        return (self._origin + self._steps * resampler.down / resampler.up) / self.rate
-
     def _events_until(self, index: int) -> tuple[Event, ...]:
         events = []
         while self._notes and self._notes[0][0] <= index:
             events.append(self._notes.popleft()[1])
         return tuple(events)
 
-    # Silences, with the gap policy "restart".
+    # Silences, in which the gap policy has stopped the stream.
+
+    def _stop(self, arrived: float | None) -> None:
+        x, came = self._drop(len(self._waiting))
+        self._quality.inspect(x, ~came)
+        self._stopped, self._passed = True, 0
+        self._conversion.start_over()
+        self._note(self._index, "silent", {})
+        self._emit_silent(arrived, self._index)
+
+    def _listen(self, x: Samples, arrived: float | None) -> Samples:
+        """Pass over samples until one has a value, with an empty block at every tick; returns the rest.
+
+        Sources that run in step with this one go on by these blocks.
+        """
+        heard = self._silence.heard(x)
+        count = int(heard[0]) if len(heard) else len(x)
+        start = self._index - self._passed
+        ticks, self._passed = divmod(self._passed + count, self._tick)
+        for tick in range(1, ticks + 1):
+            self._emit_silent(arrived, start + tick * self._tick)
+        self._index += count
+        if len(heard):
+            self._start_over()
+        return x[count:]
+
+    def _emit_silent(self, arrived: float | None, index: int) -> None:
+        self.ready.append(Block(None, index / self.rate, events=self._events_until(index), arrived=arrived))
 
     def _start_over(self) -> None:
         """Treat the next sample as the first of a recording."""
         self._stopped = False
         self._restarted = True
         self._origin, self._steps = self._index, 0
-        self._gaps.start_over()
-        if self._levels is not None:
-            self._levels.start_over()
-        self.resampler.reset()
+        self._silence.start_over()
+        self._quality.start_over()
+        self._conversion.start_over()
         self._note(self._index, "restart", {})
-
-    def _stop(self, at: int) -> None:
-        x, came = self._drop(at)
-        self._quality.inspect(x, ~came)
-        self._stopped = True
-        self._ahead = self._ahead[:, :0]
-        self._note(self._index, "silent", {})
-
-    def _listen(self, arrived: float | None) -> bool:
-        """Pass over a silence, one empty block at a time, until a sample has a value."""
-        heard = self._gaps.heard(self._waiting[: self._tick])
-        if len(heard):
-            self._drop(int(heard[0]))
-            self._start_over()
-            return True
-        if len(self._waiting) < self._tick:
-            return False
-        self._drop(self._tick)
-        block = Block(None, self._index / self.rate, events=self._events_until(self._index), arrived=arrived)
-        self.ready.append(block)
-        return True
 
     # The state in a checkpoint.
 
@@ -348,16 +312,15 @@ class FrontEnd:
         return FrontEndState(
             waiting=self._waiting.copy(),
             came=self._came.copy(),
-            ahead=self._ahead.copy(),
             counts=(self._index, self._origin, self._steps),
             stopped=self._stopped,
             restarted=self._restarted,
+            passed=self._passed,
             notes=tuple(self._notes),
             quality=self._quality.save(),
             spikes=self._spikes.save(),
-            gaps=self._gaps.save(),
-            levels=None if self._levels is None else self._levels.save(),
-            resampler=self.resampler.save(),
+            silence=self._silence.save(),
+            conversion=self._conversion.save(),
             # The time of arrival has no meaning after a restart of the process.
             ready=tuple(replace(block, arrived=None) for block in self.ready),
         )
@@ -367,25 +330,23 @@ class FrontEnd:
         self._check(saved, ended)
         self._quality.load(saved.quality)
         self._spikes.load(saved.spikes)
-        self._gaps.load(saved.gaps)
-        if (self._levels is None) != (saved.levels is None):
-            raise StateError(f"{self.name}: the state is of a card with another high_pass")
-        if self._levels is not None and saved.levels is not None:
-            self._levels.load(saved.levels)
-        self.resampler.load(saved.resampler)
+        self._silence.load(saved.silence)
+        try:
+            self._conversion.load(saved.conversion)
+        except StateError as error:
+            raise StateError(f"{self.name}: {error}") from error
         self._waiting, self._came = saved.waiting.copy(), saved.came.copy()
-        self._ahead = saved.ahead.copy()
         self._index, self._origin, self._steps = saved.counts
-        self._stopped, self._restarted = saved.stopped, saved.restarted
+        self._stopped, self._restarted, self._passed = saved.stopped, saved.restarted, saved.passed
         self._notes = deque(saved.notes)
         self.ready = deque(saved.ready)
 
     def _check(self, saved: FrontEndState, ended: bool) -> None:
         channels, (index, origin, steps) = len(self.leads.channels), saved.counts
-        if saved.waiting.shape != (len(saved.came), channels) or len(saved.ahead) != channels:
+        if saved.waiting.shape != (len(saved.came), channels) or (saved.stopped and len(saved.waiting)):
             raise StateError(f"{self.name}: the state's samples are not of {channels} channels")
-        counted = (max(0, index - origin - self._filter_delay), steps + saved.ahead.shape[1])
-        if not (saved.stopped or ended) and counted != (saved.resampler.received, saved.resampler.produced):
+        counted = saved.stopped or ended or self._conversion.is_after(saved.conversion, index - origin, steps)
+        if not counted or saved.passed >= self._tick:
             raise StateError(f"{self.name}: the state's counts of samples contradict each other")
         for block in saved.ready:
             shape = (0, 0) if block.x is None else block.x.shape

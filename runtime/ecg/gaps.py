@@ -1,4 +1,4 @@
-"""What the network is fed where samples are missing, and when a silence ends a stream."""
+"""What the network is fed where samples are missing, and which gaps end a stream."""
 
 from __future__ import annotations
 
@@ -12,63 +12,134 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import InputError, StateError
 from multires_edge.format.arrays import Array, all_finite
 from multires_edge.format.fields import Natural
+from multires_edge.format.high_pass import Samples
 from multires_edge.runtime.ecg.settings import parse_duration
+
+# Seconds of samples that are filled in if they never arrived. After a longer gap half of a window of ten
+# seconds would be made up, so the stream starts over.
+_LONGEST_FILLED = 5.0
+# The work of a gap is that of its filled seconds, so there are few of them.
+_LONGEST_SILENCE = 60.0
 
 
 @dataclass(frozen=True)
 class GapPolicy:
-    """What the network is fed where a sample is missing.
+    """What the network is fed where a sample is missing, and when the stream stops.
 
-    "hold" repeats a lead's last value, "zero" takes the card's mean, which the network sees as zero. With
-    ``silence``, the stream stops after that many seconds without a value of any lead. It makes no decisions
-    until the next sample, and starts over with it.
+    "hold" repeats a lead's last value, "zero" takes the card's mean, which the network sees as zero. The
+    stream stops after ``silence`` seconds without a value of any lead, and after ``lost`` seconds of samples
+    that never arrived (None: never). It makes no decisions until the next value, and starts over with it.
     """
 
     fill: str = "hold"
     silence: float | None = None
+    lost: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> GapPolicy:
         """Read hold, zero, restart or restart:2s. Raises InputError."""
-        kind, _, silence = text.partition(":")
-        if kind in ("hold", "zero") and not silence:
-            return cls(kind)
-        if kind == "restart":
-            return cls("hold", parse_duration(silence or 1.0, "the gap's silence"))
-        raise InputError(f"gap is {text!r}, expected hold, zero, restart or restart:2s")
+        kind, _, duration = text.partition(":")
+        if kind in ("hold", "zero") and not duration:
+            return cls(kind, None, _LONGEST_FILLED)
+        if kind != "restart":
+            raise InputError(f"gap is {text!r}, expected hold, zero, restart or restart:2s")
+        silence = parse_duration(duration or 1.0, "the gap's silence")
+        if silence > _LONGEST_SILENCE:
+            raise InputError(f"the gap's silence is {duration}, expected {_LONGEST_SILENCE:g} s or less")
+        return cls("hold", silence, silence)
 
 
-@dataclass(frozen=True, eq=False)
-class GapsState:
-    """The last value of each channel, and the samples of a silence so far."""
+@dataclass(frozen=True)
+class SilenceState:
+    """The latest samples that have no value, and those of them that never arrived."""
 
-    last: Annotated[NDArray[np.float64], Array("float64", 1, finite=True)]
-    silent_for: Natural
+    silent: Natural
+    lost: Natural
 
 
-class Gaps:
-    """Applies a policy to samples (n, channels) at the source's rate, NaN without a value.
+class Silence:
+    """Finds the sample after which a policy stops the stream.
 
-    ``mean`` (channels,) is the card's; ``present`` are the channels that the source has.
+    Samples are (n, channels) at ``rate`` Hz, NaN without a value; ``present`` are the channels that the
+    source has.
     """
 
-    def __init__(
-        self, policy: GapPolicy, rate: float, mean: NDArray[np.float64], present: Sequence[int]
-    ) -> None:
-        self._policy, self._mean, self._present = policy, mean, list(present)
-        self._longest = None if policy.silence is None else max(1, round(policy.silence * rate))
+    def __init__(self, policy: GapPolicy, rate: float, present: Sequence[int]) -> None:
+        self._present = list(present)
+        self._longest_silent, self._longest_lost = (
+            None if seconds is None else max(1, round(seconds * rate))
+            for seconds in (policy.silence, policy.lost)
+        )
         self.start_over()
 
     def start_over(self) -> None:
         """Forget the samples so far."""
-        self._last = self._mean.copy()
-        self._silent_for = 0
+        self._silent = self._lost = 0
 
-    def fill(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The next samples, at least one, with a value everywhere."""
+    def after(self, x: Samples) -> int | None:
+        """After how many of the next samples the stream stops; None if it does not."""
+        if not len(x):
+            return None
+        self._lost = 0
+        if self._longest_silent is None:
+            return None
+        edges = np.concatenate([[-1 - self._silent], self.heard(x), [len(x)]])
+        silences = np.diff(edges) - 1
+        long = np.flatnonzero(silences >= self._longest_silent)
+        if len(long):
+            return max(0, int(edges[long[0]]) + 1 + self._longest_silent)
+        self._silent = int(silences[-1])
+        return None
+
+    def after_lost(self, count: int) -> int | None:
+        """After how many of ``count`` samples that never arrived the stream stops; None if it does not."""
+        rooms = [
+            max(0, longest - so_far)
+            for longest, so_far in ((self._longest_silent, self._silent), (self._longest_lost, self._lost))
+            if longest is not None
+        ]
+        self._silent += count
+        self._lost += count
+        return min(rooms) if rooms and min(rooms) <= count else None
+
+    def heard(self, x: Samples) -> NDArray[np.intp]:
+        """The samples that have a value of any lead that the source has."""
+        return np.flatnonzero(np.isfinite(x[:, self._present]).any(1))
+
+    def save(self) -> SilenceState:
+        return SilenceState(self._silent, self._lost)
+
+    def load(self, saved: SilenceState) -> None:
+        self._silent, self._lost = saved.silent, saved.lost
+
+
+@dataclass(frozen=True, eq=False)
+class HoldState:
+    """The last value of each channel."""
+
+    last: Annotated[Samples, Array("float64", 1, finite=True)]
+
+
+class Hold:
+    """Fills samples without a value: with the last value of the channel, or with ``mean`` (channels,)."""
+
+    delay = 0
+
+    def __init__(self, fill: str, mean: Samples) -> None:
+        self._zero, self._mean = fill == "zero", mean
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget the last values."""
+        self._last = self._mean.copy()
+
+    def process(self, x: Samples) -> Samples:
+        """The next samples (n, channels), with a value everywhere."""
+        if not len(x):
+            return x
         if not all_finite(x):
             found = np.isfinite(x)
-            if self._policy.fill == "zero":
+            if self._zero:
                 x = np.where(found, x, self._mean)
             else:
                 rows = np.where(found, np.arange(1, len(x) + 1)[:, None], 0)
@@ -77,27 +148,15 @@ class Gaps:
         self._last = x[-1].copy()
         return x
 
-    def silence(self, x: NDArray[np.float64]) -> int | None:
-        """After how many of the next samples the stream stops; None if it does not."""
-        if self._longest is None:
-            return None
-        edges = np.concatenate([[-1 - self._silent_for], self.heard(x), [len(x)]])
-        silences = np.diff(edges) - 1
-        long = np.flatnonzero(silences >= self._longest)
-        if len(long):
-            return max(0, int(edges[long[0]]) + 1 + self._longest)
-        self._silent_for = int(silences[-1])
-        return None
+    def finish(self) -> Samples:
+        """No sample waits."""
+        return np.empty((0, len(self._mean)))
 
-    def heard(self, x: NDArray[np.float64]) -> NDArray[np.intp]:
-        """The samples that have a value of any lead that the source has."""
-        return np.flatnonzero(np.isfinite(x[:, self._present]).any(1))
+    def save(self) -> HoldState:
+        return HoldState(self._last.copy())
 
-    def save(self) -> GapsState:
-        return GapsState(self._last.copy(), self._silent_for)
-
-    def load(self, saved: GapsState) -> None:
+    def load(self, saved: HoldState) -> None:
         """Continue from :meth:`save`. Raises StateError."""
         if saved.last.shape != self._mean.shape:
             raise StateError(f"the state has {len(saved.last)} channels, expected {len(self._mean)}")
-        self._last, self._silent_for = saved.last.copy(), saved.silent_for
+        self._last = saved.last.copy()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import StateError
 from multires_edge.format.arrays import Array
 from multires_edge.format.fields import Pattern
-from multires_edge.runtime.ecg.frontend import Block
+from multires_edge.runtime.ecg.block import Block
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.stream import Stream
 

@@ -143,6 +143,14 @@ class Quality:
         self._window[filled : self._filled] = x[taken:]
         return deque(((i + 1) * second - (second * count - taken), codes[i]) for i in range(count))
 
+    def start_over(self) -> None:
+        """Forget the samples so far, but not that some were missing since the last :meth:`take`."""
+        self._filled = 0
+        self._judged[:] = 0
+        self._since &= _GAP | _NAN
+        self._valued[:] = False
+        self._trends.start_over()
+
     def take(self) -> Verdict:
         """The flags since the last call, by channel, and how many channels had a usable value."""
         codes = self._since | self._judged

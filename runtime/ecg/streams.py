@@ -15,8 +15,9 @@ from multires_edge.format.card import Preprocessing
 from multires_edge.format.fields import Natural
 from multires_edge.runtime.backends.registry import FixedPoolingError
 from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.ecg.block import Block
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
-from multires_edge.runtime.ecg.frontend import Block, FrontEnd, FrontEndState
+from multires_edge.runtime.ecg.frontend import FrontEnd, FrontEndState
 from multires_edge.runtime.ecg.gaps import GapPolicy
 from multires_edge.runtime.ecg.networks import Networks, NetworksState
 from multires_edge.runtime.ecg.settings import (
@@ -30,7 +31,7 @@ from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 from multires_edge.runtime.ecg.thresholds import Alarms, AlarmsState
 
 # A recording at full speed has several decisions ready. One call of the network for all of them, up to this
-# number of steps, costs less than a call for each.
+# number of steps, costs less than a call for each. A call of more steps would keep signals waiting.
 _STEPS_TOGETHER = 1000
 
 # Called with a source's row, the number of its first sample, and samples (n, channels) float64 in the card's
@@ -83,7 +84,7 @@ class EcgStreams:
         gap = GapPolicy.parse(options.gap)
         self.fronts = [
             FrontEnd(
-                source, preprocessing, every=every, reset=self._pool.reset, gap=gap,
+                source, preprocessing, every=every, reset=self._pool.reset, longest=_STEPS_TOGETHER, gap=gap,
                 allow_missing=options.allow_missing, rename=options.rename,
             )
             for source in sources
@@ -148,13 +149,17 @@ class EcgStreams:
         """Report an event at this point of a source's record."""
         self._open_front(row).note(kind, **details)
 
+    def report(self, row: int) -> None:
+        """Report the events of a source at the next :meth:`pump`, without waiting for a decision."""
+        self._open_front(row).report()
+
     def finish(self, row: int) -> None:
         """End a source. The next :meth:`pump` returns its last decisions."""
         self._open_front(row).finish()
         self._ended[row] = True
 
     def reopen(self, row: int) -> None:
-        """Continue a source that had ended. It starts over with the next sample."""
+        """Continue a source that had ended or was away. It starts over with the next value."""
         self._ended[row] = False
         self.fronts[row].reopen()
 

@@ -67,6 +67,10 @@ class Trends:
         self._weights = np.array([[dict(DERIVED[name])[base] for name in limbs] for base in ("i", "ii")])
         self._arms = [place["i"], place["v6"]] if {"i", "v6"} <= set(place) else []
         self._width = self._count + 2 * len(limbs) + 3
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget the seconds so far."""
         self._seconds: NDArray[np.float64] = np.full((_SECONDS, self._width), np.nan)
 
     def judge(self, volts: NDArray[np.float64], medians: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.card import Preprocessing
-from multires_edge.runtime.ecg.frontend import Block, FrontEnd
+from multires_edge.runtime.ecg.block import Block
+from multires_edge.runtime.ecg.frontend import FrontEnd
 from multires_edge.runtime.ecg.quality import FILLED
 from multires_edge.runtime.ecg.sources.protocol import Missing, Samples, SignalSpec
 
@@ -51,7 +52,7 @@ class RecordPieces:
         lengths = []
         for recording in recordings:
             try:
-                total = self._front(recording).resampler.outputs(recording.length)
+                total = self._front(recording).outputs(recording.length)
             except InputError as error:
                 raise DataError(str(error)) from error
             if not total:
@@ -122,7 +123,7 @@ class RecordPieces:
             if new := sorted(flag for flag in flags if (number, flag) not in self._warned):
                 self._warned |= {(number, flag) for flag in new}
                 warnings.warn(f"{self._recordings[number].signal.name}: {', '.join(new)}", stacklevel=2)
-            assert block.x is not None  # only the gap policy "restart" has blocks without samples
+            assert block.x is not None  # only a gap policy that stops has blocks without samples
             yield block.x
 
     def _blocks(self, recording: Recording) -> Iterator[Block]:

@@ -1,4 +1,4 @@
-"""Gap policies: what a missing sample becomes, and where a silence ends a stream."""
+"""Gap policies: what a missing sample becomes, and which gaps end a stream."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import InputError
-from multires_edge.runtime.ecg.gaps import GapPolicy, Gaps
+from multires_edge.base.errors import InputError, StateError
+from multires_edge.runtime.ecg.gaps import GapPolicy, Hold, HoldState, Silence
 
 MEAN = np.array([7.0, 8.0])
 X = np.array([[np.nan, 1], [2, np.nan], [np.nan, 3]])
 
 
-def gaps(policy: str, present: tuple[int, ...] = (0, 1)) -> Gaps:
-    return Gaps(GapPolicy.parse(policy), 10.0, MEAN, present)
+def silence(policy: str, present: tuple[int, ...] = (0, 1)) -> Silence:
+    return Silence(GapPolicy.parse(policy), 10.0, present)
 
 
 def silent(*samples: bool) -> NDArray[Any]:
@@ -25,43 +25,66 @@ def silent(*samples: bool) -> NDArray[Any]:
 
 
 def test_how_a_user_writes_them() -> None:
-    assert GapPolicy.parse("hold") == GapPolicy("hold")
-    assert GapPolicy.parse("restart") == GapPolicy("hold", 1.0)
-    assert GapPolicy.parse("restart:200ms") == GapPolicy("hold", 0.2)
-    for text in ("holds", "hold:1s", "restart:x", ""):
+    assert GapPolicy.parse("hold") == GapPolicy("hold", None, 5.0)
+    assert GapPolicy.parse("zero") == GapPolicy("zero", None, 5.0)
+    assert GapPolicy.parse("restart") == GapPolicy("hold", 1.0, 1.0)
+    assert GapPolicy.parse("restart:200ms") == GapPolicy("hold", 0.2, 0.2)
+    for text in ("holds", "hold:1s", "restart:x", "restart:2min", ""):
         with pytest.raises(InputError):
             GapPolicy.parse(text)
 
 
-def test_hold_repeats_the_last_value_of_each_channel_and_begins_with_the_mean() -> None:
-    filled = gaps("hold")
-    assert filled.fill(X).tolist() == [[7, 1], [2, 1], [2, 3]]
-    assert filled.fill(X[:1]).tolist() == [[2, 1]]
-    filled.start_over()
-    assert filled.fill(X[:1]).tolist() == [[7, 1]]
+class TestHold:
+    def test_repeats_the_last_value_of_each_channel_and_begins_with_the_mean(self) -> None:
+        hold = Hold("hold", MEAN)
+        assert hold.process(X).tolist() == [[7, 1], [2, 1], [2, 3]]
+        assert hold.process(X[:1]).tolist() == [[2, 1]]
+        hold.start_over()
+        assert hold.process(X[:1]).tolist() == [[7, 1]]
+
+    def test_zero_takes_the_mean(self) -> None:
+        assert Hold("zero", MEAN).process(X).tolist() == [[7, 1], [2, 8], [7, 3]]
+
+    def test_a_saved_state_goes_on(self) -> None:
+        first, second = Hold("hold", MEAN), Hold("hold", MEAN)
+        first.process(X)
+        second.load(first.save())
+        assert second.process(X[:1]).tolist() == [[2, 1]]
+        with pytest.raises(StateError, match="the state has 3 channels, expected 2"):
+            second.load(HoldState(np.zeros(3)))
 
 
-def test_zero_takes_the_mean() -> None:
-    assert gaps("zero").fill(X).tolist() == [[7, 1], [2, 8], [7, 3]]
+class TestSilence:
+    def test_ends_the_stream_across_calls(self) -> None:
+        listening = silence("restart:0.3s")
+        assert listening.after(silent(False, True, True, False, True)) is None
+        assert listening.after(silent(True, True, False)) == 2
+        assert silence("hold").after(silent(*[True] * 99)) is None
 
+    def test_only_leads_that_the_source_has_break_it(self) -> None:
+        x = np.array([[1.0, np.nan]] * 3)
+        assert silence("restart:0.3s").after(x) is None
+        assert silence("restart:0.3s", present=(1,)).after(x) == 3
 
-def test_a_silence_ends_the_stream_across_calls() -> None:
-    listening = gaps("restart:0.3s")
-    assert listening.silence(silent(False, True, True, False, True)) is None
-    assert listening.silence(silent(True, True, False)) == 2
-    assert gaps("hold").silence(silent(*[True] * 99)) is None
+    def test_of_samples_that_never_arrived(self) -> None:
+        for counts in ([50], [20, 30], [49, 1]):
+            listening = silence("hold")
+            *before, last = counts
+            assert [listening.after_lost(count) for count in before] == [None] * len(before)
+            assert listening.after_lost(last) == 50 - sum(before)
+        assert silence("hold").after_lost(36_000) == 50
+        broken = silence("hold")
+        broken.after_lost(49)
+        assert broken.after(silent(True)) is None and broken.after_lost(49) is None
 
+    def test_of_both_kinds(self) -> None:
+        listening = silence("restart:0.3s")
+        assert listening.after_lost(1) is None
+        assert listening.after(silent(True)) is None
+        assert listening.after_lost(5) == 1
 
-def test_only_leads_that_the_source_has_break_a_silence() -> None:
-    x = np.array([[1.0, np.nan]] * 3)
-    assert gaps("restart:0.3s").silence(x) is None
-    assert gaps("restart:0.3s", present=(1,)).silence(x) == 3
-
-
-def test_a_saved_state_goes_on() -> None:
-    first, second = gaps("restart:0.3s"), gaps("restart:0.3s")
-    first.fill(X)
-    first.silence(silent(True, True))
-    second.load(first.save())
-    assert second.fill(X[:1]).tolist() == [[2, 1]]
-    assert second.silence(silent(True)) == 1
+    def test_a_saved_state_goes_on(self) -> None:
+        first, second = silence("restart:0.3s"), silence("restart:0.3s")
+        first.after(silent(True, True))
+        second.load(first.save())
+        assert second.after(silent(True)) == 1
