@@ -133,18 +133,24 @@ def open_session(
 
 @contextlib.contextmanager
 def stopped_by_signals(session: Session) -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the session after its current work, a second one ends it at once."""
+    """The first SIGINT, SIGTERM or SIGHUP ends the session after its current work, a second one at once.
+
+    A signal that the parent ignores, such as SIGHUP under nohup, stays ignored.
+    """
 
     def stop(number: int, _: Any) -> None:
         session.stop()
         signal.signal(number, signal.SIG_DFL)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, stop) for number in numbers]
+    before = {
+        number: signal.signal(number, stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

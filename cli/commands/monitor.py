@@ -67,6 +67,7 @@ def monitor(
     require_extra("monitor", "the monitor's page", "websockets")
     from multires_edge.runtime.ecg.checkpoint import Checkpointer
     from multires_edge.runtime.ecg.output_file import check_not_in_use
+    from multires_edge.runtime.ecg.service import Service
     from multires_edge.runtime.monitor.access import Gate, is_loopback
     from multires_edge.runtime.monitor.output import PageOutput
     from multires_edge.runtime.monitor.server import MonitorServer
@@ -90,8 +91,16 @@ def monitor(
             sys.stdout.flush()
             if not is_loopback(host):
                 say("note: token and page are not encrypted; docs/monitor.md shows how to use a tunnel")
+            service = Service()
             checkpointer = Checkpointer(
-                session, lines, None, {}, seconds=_SYNC_EVERY, timing=chosen["timing"], say=say
+                session,
+                lines,
+                None,
+                {},
+                seconds=_SYNC_EVERY,
+                timing=chosen["timing"],
+                say=say,
+                alive=service.alive,
             )
             with stopped_by_signals(session):
                 fine = checkpointer.run()
@@ -99,6 +108,7 @@ def monitor(
                 for fault in session.faults:
                     say(f"error: {one_line(fault)}")
                 while not session.stopped:
+                    service.alive()
                     time.sleep(0.1)
     if not fine:
         sys.exit(1)

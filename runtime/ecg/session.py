@@ -5,33 +5,40 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from multires_edge.base.errors import StateError
 from multires_edge.format.fields import FieldError, Name, plain, read_fields
 from multires_edge.runtime.ecg.decision import Decision, Event
 from multires_edge.runtime.ecg.frontend import FrontEnd
-from multires_edge.runtime.ecg.sources.protocol import Missing, Samples, Source
+from multires_edge.runtime.ecg.sources.protocol import Missing, Note, Samples, Source
 from multires_edge.runtime.ecg.streams import EcgStreams, StreamsState
 
 Item = Decision | Event
 
-# Seconds of record that are read in one go at full speed.
-_CHUNK_SECONDS = 10.0
+# Seconds of record that are read in one go at full speed, from one source and from all of them. Beside live
+# sources a second is enough, so that these do not wait.
+_CHUNK_SECONDS, _ROUND_SECONDS, _SHORTEST_CHUNK = 10.0, 80.0, 1.0
 _TICK = 0.02
-_STALL_SECONDS = 2.0
+# A live source stalls after this time without samples, or after two of its usual intervals, if it sends
+# packets of seconds.
+_STALL_SECONDS, _STALL_INTERVALS, _INTERVALS = 2.0, 2.0, 8
 
 
 @dataclass(frozen=True, eq=False)
 class SessionState:
-    """The streams, then identity, position and end of each source, and the faults so far."""
+    """The streams, then identity, position and end of each source, whether a sample of it could be read, and
+    the faults so far."""  # fmt: skip
 
     streams: StreamsState
     sources: tuple[dict[Name, float | str | tuple[str, ...] | None], ...]
     positions: tuple[dict[Name, Any], ...]
     finished: tuple[bool, ...]
+    readable: tuple[bool, ...]
     faults: tuple[str, ...]
 
 
@@ -41,10 +48,12 @@ class _Feed:
     def __init__(self, source: Source, row: int, front: FrontEnd) -> None:
         self.source, self.row, self._front = source, row, front
         self.name, self.rate = source.signal.name, source.signal.rate
-        self.finished = False
+        self.finished = self.readable = False
+        self.problem = ""  # the first line that could not be read
         # Samples that are part of the loaded state, and the time at which the first sample was played.
         self._already, self._began = 0, 0.0
-        self._heard, self._stalled = time.monotonic(), False
+        self._heard, self.stalled = time.monotonic(), False
+        self._intervals: deque[float] = deque(maxlen=_INTERVALS)
 
     @property
     def awaited(self) -> int:
@@ -64,26 +73,32 @@ class _Feed:
         """The time at which the last sample so far, or a later one, is played."""
         return self._began + (self._front.received + more) / self.rate
 
-    def wanted(self, now: float, *, realtime: bool) -> int:
-        """The number of samples to read now."""
+    def wanted(self, now: float, *, realtime: bool, chunk: float) -> int:
+        """The number of samples to read now; ``chunk`` is in seconds, for recordings at full speed."""
         if self.source.live:
             # No further than the next decision, so that its timing is that of its last sample.
             return self.awaited
-        count = round(_CHUNK_SECONDS * self.rate)
+        count = round(chunk * self.rate)
         return min(count, int((now - self._began) * self.rate) - self._front.received) if realtime else count
 
     def watch(self, now: float, *, heard: bool) -> list[Item]:
         """Report at once that a live source became silent, or sends samples again."""
         at = self._front.received / self.rate
+        quiet = now - self._heard
         if heard:
             self._heard = now
-            if self._stalled:
-                self._stalled = False
+            self._intervals.append(quiet)
+            if self.stalled:
+                self.stalled = False
                 return [Event(self.name, at, "resumed")]
-        elif now - self._heard > _STALL_SECONDS and not self._stalled and not self.source.ended:
-            self._stalled = True
-            return [Event(self.name, at, "stalled", {"message": f"no samples for {_STALL_SECONDS:.0f} s"})]
+        elif quiet > self._patience and not self.stalled and not self.source.ended:
+            self.stalled = True
+            return [Event(self.name, at, "stalled", {"message": f"no samples for {quiet:.0f} s"})]
         return []
+
+    @property
+    def _patience(self) -> float:
+        return max(_STALL_SECONDS, _STALL_INTERVALS * median(self._intervals or [0.0]))
 
 
 class Session:
@@ -101,6 +116,8 @@ class Session:
         self._realtime = realtime
         # Whether the run follows a clock.
         self.paced = realtime or any(source.waits for source in sources)
+        most = _SHORTEST_CHUNK if self.paced else _CHUNK_SECONDS
+        self._chunk = max(_SHORTEST_CHUNK, min(most, _ROUND_SECONDS / len(self.sources)))
         self._arrival = threading.Event()
         self.faults: list[str] = []
         self.stopped = False
@@ -133,7 +150,9 @@ class Session:
             now = time.monotonic()
             out: list[Item] = []
             for feed in self._feeds:
-                if not feed.finished and (count := feed.wanted(now, realtime=self._realtime)) > 0:
+                if feed.finished:
+                    continue
+                if (count := feed.wanted(now, realtime=self._realtime, chunk=self._chunk)) > 0:
                     out += self._read(feed, count, now)
             out += self.streams.pump()
             yield out
@@ -158,7 +177,7 @@ class Session:
         heard = False
         for piece in source.read(count):
             if isinstance(piece, Samples):
-                heard = True
+                heard = feed.readable = True
                 arrived = piece.arrived
                 if arrived is None and self._realtime:
                     arrived = feed.due(piece.count)
@@ -166,13 +185,31 @@ class Session:
             elif isinstance(piece, Missing):
                 streams.missing(feed.row, piece.count)
             else:
-                streams.note(feed.row, piece.kind, **piece.details)
-                if piece.fault:
-                    self.faults.append(f"{feed.name}: {piece.kind}: {piece.details.get('message', '')}")
+                self._note(feed, piece)
         if source.ended:
+            if not feed.readable and not self._faulty(feed):
+                message = f"no sample could be read{feed.problem}"
+                self._note(feed, Note("unreadable", {"message": message}, fault=True))
             streams.finish(feed.row)
             feed.finished = True
-        return feed.watch(now, heard=heard) if source.live else []
+        if not source.live:
+            return []
+        events = feed.watch(now, heard=heard)
+        if feed.stalled and not feed.finished:
+            # No decision comes for which these events could wait.
+            streams.report(feed.row)
+        return events
+
+    def _note(self, feed: _Feed, note: Note) -> None:
+        self.streams.note(feed.row, note.kind, **note.details)
+        message = note.details.get("message", "")
+        if note.fault:
+            self.faults.append(f"{feed.name}: {note.kind}: {message}")
+        elif note.kind == "bad_line" and not feed.problem:
+            feed.problem = f" (line {note.details['line']}: {message})"
+
+    def _faulty(self, feed: _Feed) -> bool:
+        return any(fault.startswith(f"{feed.name}: ") for fault in self.faults)
 
     def save(self) -> SessionState:
         return SessionState(
@@ -180,6 +217,7 @@ class Session:
             sources=tuple(source.identity() for source in self.sources),
             positions=tuple(plain(source.save()) for source in self.sources),
             finished=tuple(self.finished),
+            readable=tuple(feed.readable for feed in self._feeds),
             faults=tuple(self.faults),
         )
 
@@ -188,7 +226,7 @@ class Session:
         mine = [json.loads(json.dumps(source.identity())) for source in self.sources]
         if (theirs := plain(saved.sources)) != mine:
             raise StateError(f"the state is of other sources: {_names(theirs)}; these are {_names(mine)}")
-        if not len(saved.positions) == len(saved.finished) == len(mine):
+        if not len(saved.positions) == len(saved.finished) == len(saved.readable) == len(mine):
             raise StateError(f"the state is not of {len(mine)} sources")
         for source, position in zip(self.sources, saved.positions, strict=True):
             try:
@@ -197,10 +235,11 @@ class Session:
                 raise StateError(f"the state of {source.signal.name}: {error}") from error
         self.streams.load(saved.streams)
         self.faults = list(saved.faults)
-        for feed, finished in zip(self._feeds, saved.finished, strict=True):
+        for feed, finished, readable in zip(self._feeds, saved.finished, saved.readable, strict=True):
+            feed.readable = readable
             # A recording stays ended unless it has grown. A device is connected again.
             feed.finished = finished and feed.source.ended
-            if finished and not feed.finished:
+            if (finished and not feed.finished) or not feed.source.continues:
                 self.streams.reopen(feed.row)
                 self.faults = [fault for fault in self.faults if not fault.startswith(f"{feed.name}: ")]
 

@@ -27,6 +27,7 @@ _FEED = {
     "restart": "live",
     "lost": "lost",
     "truncated": "lost",
+    "unreadable": "lost",
     "connected": "live",
 }
 

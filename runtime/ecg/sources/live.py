@@ -2,56 +2,61 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import groupby
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from multires_edge.base.errors import DataError
-from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples, Source
-from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser, ParserState
+from multires_edge.runtime.ecg.sources.arrivals import Arrivals, ArrivalsState
+from multires_edge.runtime.ecg.sources.connections import Connection, TcpAddress, standard_input
+from multires_edge.runtime.ecg.sources.lines import Lines
+from multires_edge.runtime.ecg.sources.protocol import (
+    Format,
+    Missing,
+    Note,
+    Piece,
+    Samples,
+    SignalSpec,
+    Source,
+)
+from multires_edge.runtime.ecg.sources.text import LineParser, ParserState
 
-# Seconds of samples that may wait for the network.
-_BUFFER_SECONDS = 20.0
-_CONNECT_SECONDS = 10.0  # for a connection, and for the first line
-_RETRY = 0.5
-_READ_BYTES = 1 << 16
+# Seconds of samples that may wait for the network, and that a line may have.
+_BUFFER_SECONDS, _LONGEST_LINE = 20.0, 10.0
+# Seconds of samples in a packet for the session, from one read.
+_PACKET_SECONDS = 0.5
+_FIRST_LINE_SECONDS = 10.0
+# A device that may be away is connected again after a silence.
+_SILENCE = 10.0
+_RETRY, _RECONNECT_SECONDS = 0.5, 3.0
 _TOO_FAST = 2  # times the rate of the signal
 _LINGER, _FAR = 0.01, 0.05  # seconds
-
-
-@dataclass(frozen=True)
-class Connection:
-    """``receive`` waits for bytes and returns b"" at the end; ``close`` wakes it up."""
-
-    receive: Callable[[], bytes]
-    close: Callable[[], None] = lambda: None
-
-
-@dataclass(frozen=True)
-class _Packet:
-    """The pieces of one read. ``saved``: the parser's state after it; ``came``: its time at the source."""
-
-    pieces: list[Piece]
-    size: int
-    saved: ParserState
-    came: float
+# Seconds of computing that a thread owes. It waits for as long as it computed, so no device takes a processor
+# for itself.
+_LARGEST_DEBT = 0.005
 
 
 @dataclass(frozen=True)
 class LivePosition:
-    """The lines of the pieces that were read."""
+    """The lines of the pieces that were read, and when they arrived."""
 
     parser: ParserState
+    arrivals: ArrivalsState
+
+
+@dataclass(frozen=True)
+class _Packet:
+    """Pieces, their work in samples, the state after them, and their time at the source."""
+
+    pieces: list[Piece]
+    work: int
+    saved: LivePosition
+    came: float
 
 
 class LiveSource(Source):
@@ -77,13 +82,14 @@ class LiveSource(Source):
         self._closed = threading.Event()
         self._away_since: float | None = None
         self._given, self._name = given, name
-        self._parsers: list[LineParser] = []  # empty before the first line
-        self._rest = b""
-        self._overlong = False
+        self._parser: LineParser | None = None
+        self._arrivals: Arrivals  # as soon as there is a parser
+        self._lines = Lines()
         self._room = threading.Condition()
         self._queue: deque[_Packet] = deque()
         self._waiting = self._dropped = 0
         self._held = 0.0  # seconds that the source had to wait
+        self._debt = self._used = self._looked = 0.0  # seconds, see _linger()
         self._expected: tuple[int, Callable[[], None]] | None = None
         self._buffer_seconds = buffer_seconds
         self._error: str | None = None
@@ -91,16 +97,19 @@ class LiveSource(Source):
         self._opened, self._wanted, self._finished = (threading.Event() for _ in range(3))
         self._thread = threading.Thread(target=self._take_in, name=f"samples of {name}", daemon=True)
         self._thread.start()
-        if not self._opened.wait(_CONNECT_SECONDS):
+        self.signal = self._await_header()
+        self._saved: LivePosition = self._position()
+
+    def _await_header(self) -> SignalSpec:
+        if not self._opened.wait(_FIRST_LINE_SECONDS):
             self.close()
             raise DataError(
-                f"{name}: no line within {_CONNECT_SECONDS:.0f} s, expected a header, then samples"
+                f"{self._name}: no line within {_FIRST_LINE_SECONDS:.0f} s, expected a header, then samples"
             )
-        if not self._parsers:
+        if self._parser is None:
             self.close()
-            raise DataError(self._error or f"{name}: ended before its first line")
-        self.signal = self._parsers[0].signal
-        self._saved = self._parsers[0].save()
+            raise DataError(self._error or f"{self._name}: ended before its first line")
+        return self._parser.signal
 
     def read(self, count: int) -> list[Piece]:
         self._wanted.set()
@@ -113,9 +122,9 @@ class LiveSource(Source):
                     break
                 packet = self._queue.popleft()
                 self._saved = packet.saved
-                self._waiting -= packet.size
+                self._waiting -= packet.work
                 self._room.notify()
-            taken += packet.size
+            taken += packet.work
             pieces += packet.pieces
         if finished and not self._queue:
             self.ended = True
@@ -137,6 +146,7 @@ class LiveSource(Source):
                 wake()
 
     def _take_in(self) -> None:
+        self._used, self._looked = time.thread_time(), time.monotonic()
         try:
             while True:
                 self._error = self._receive_all()
@@ -149,8 +159,8 @@ class LiveSource(Source):
             self._error = f"{self._name}: {error!r}"
             raise
         finally:
-            if self._parsers:
-                self._put(self._parsers[0].finish(), last=True)
+            if self._parser is not None:
+                self._pass_on(self._parser.finish(), last=True)
             self._finished.set()
             self._opened.set()
             with self._room:
@@ -160,10 +170,9 @@ class LiveSource(Source):
         """Receive until the connection ends. Returns the reason, or None for a normal end."""
         try:
             while data := self._connection.receive():
-                self._lines(data, time.monotonic())
+                self._take_lines(self._lines.add(data), time.monotonic())
                 self._linger()
-            if self._rest:
-                self._lines(b"\n", time.monotonic())
+            self._take_lines(self._lines.finish(), time.monotonic())
         except DataError:
             raise
         except (OSError, ValueError) as error:
@@ -171,26 +180,34 @@ class LiveSource(Source):
         return None
 
     def _linger(self) -> None:
-        """Wait for more samples while none of them is urgent.
+        """Wait for more samples while none of them is urgent, and while the thread owes time.
 
         Otherwise each sample of a device that sends single samples would wake the thread, which takes the
         interpreter's lock.
         """
-        if not self._parsers:
+        now, used = time.monotonic(), time.thread_time()
+        self._debt = max(0.0, self._debt + 2 * (used - self._used) - (now - self._looked))
+        self._looked, self._used = now, used
+        if self._parser is None:
             return
         with self._room:
             waiting = self._waiting
             samples = waiting if self._expected is None else self._expected[0] - waiting
-        if samples / self._parsers[0].signal.rate >= _FAR:
-            self._closed.wait(_LINGER)
+        pause = self._debt if self._debt > _LARGEST_DEBT else 0.0
+        if samples / self._parser.signal.rate >= _FAR:
+            pause = max(pause, _LINGER)
+        if pause:
+            self._closed.wait(pause)
 
     def _connected_again(self) -> bool:
         """Try to connect again as long as the device may be away. Such a device has no normal end."""
-        if not self._given.reconnect or not self._parsers or self._closed.is_set():
+        if not self._given.reconnect or self._parser is None or self._closed.is_set():
             return False
+        self._connection.close()
         # If it is set, the device never sent a line, as through a tunnel whose other end is closed.
         if self._away_since is None:
-            self._put([Note("lost", {"message": self._error or f"{self._name}: closed by the device"})])
+            self._parser.note("lost", message=self._error or f"{self._name}: closed by the device")
+            self._pass_on(self._parser.take())
             self._away_since = time.monotonic()
         while time.monotonic() < self._away_since + self._given.reconnect:
             if self._closed.wait(_RETRY):
@@ -199,63 +216,69 @@ class LiveSource(Source):
                 self._connection = self._connect()
             except DataError:
                 continue
-            self._rest, self._overlong = b"", False
+            self._lines = Lines()
+            self._parser.reconnected()
             return True
         self._error = f"{self._name}: was away for more than {self._given.reconnect:g} s"
         return False
 
-    def _greet(self, first: bytes, away_since: float) -> int:
-        """Read the first line of a device that is connected again; returns the number of header lines."""
-        known, parser = self._parsers[0], LineParser(self._name, first, self._given)
-        if parser.signal != known.signal:
-            raise DataError(f"{self._name}: connected again with other leads, rate or unit")
-        away = time.monotonic() - away_since
-        pieces: list[Piece] = [Note("connected", {"seconds": round(away, 3)})]
-        if not known.timed:  # otherwise the next time shows the gap
-            pieces.append(Missing(round(away * known.signal.rate)))
-        self._put(pieces)
-        return parser.header_lines
-
-    def _lines(self, data: bytes, arrived: float) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if self._overlong and lines:  # the end of a line that was too long
-            lines[0], self._overlong = b"?", False
-        if len(self._rest) > LONGEST_LINE:
-            self._rest, self._overlong = b"", True
+    def _take_lines(self, lines: list[bytes], arrived: float) -> None:
         if not lines:
             return
-        if not self._parsers:
-            self._parsers.append(LineParser(self._name, lines[0], self._given))
-            lines = lines[self._parsers[0].header_lines :]
+        parser = self._parser
+        if parser is None:
+            self._parser = parser = LineParser(self._name, lines[0], self._given, _LONGEST_LINE)
+            self._arrivals = Arrivals(parser.signal.rate)
+            lines = lines[parser.header_lines :]
             self._opened.set()
             self._wanted.wait()
         elif self._away_since is not None:
-            lines = lines[self._greet(lines[0], self._away_since) :]
+            away = time.monotonic() - self._away_since
+            parser.note("connected", seconds=round(away, 3))
             self._away_since = None
-        pieces = self._parsers[0].parse(lines, arrived)
-        if pieces:
-            self._put(pieces)
+            self._arrivals.suspect()
+        many = _PACKET_SECONDS * parser.signal.rate
+        for line in lines:
+            parser.add(line, arrived)
+            if parser.size >= many:
+                self._pass_on(parser.take())
+        self._pass_on(parser.take())
 
-    def _put(self, pieces: list[Piece], *, last: bool = False) -> None:
-        parser = self._parsers[0]
-        size, rate = sum(piece.count for piece in pieces), parser.signal.rate
+    def _pass_on(self, pieces: list[Piece], *, last: bool = False) -> None:
+        """Put pieces into the queue, or hold them back while it is not known what is missing before them."""
+        assert self._parser is not None
+        if not self._parser.timed:  # otherwise the next time shows what is missing
+            pieces = self._arrivals.take(pieces, time.monotonic() - self._held)
+        if last or self._parser.timed:
+            pieces = [*self._arrivals.finish(), *pieces]
+        if pieces or last:
+            self._put(pieces, last=last)
+
+    def _put(self, pieces: list[Piece], *, last: bool) -> None:
+        assert self._parser is not None
+        rate = self._parser.signal.rate
+        size = sum(piece.count for piece in pieces)
+        # The work of a long gap is bounded by the gap policy.
+        work = round(sum(min(piece.count, rate) if piece.count else 1 for piece in pieces))
         with self._room:
-            if self._full(size) and not last:
+            if self._full(work) and not last:
                 since = time.monotonic() - self._held - self._queue[0].came
                 if since > self._waiting / rate / _TOO_FAST:
                     self._dropped += size
                     return
-                self._hold(size)
+                self._hold(work)
             if self._dropped:
                 # In the place of the dropped samples, so that the time of the record stays right.
                 lost: list[Piece] = [Note("dropped", {"samples": self._dropped}), Missing(self._dropped)]
                 self._dropped, pieces = 0, lost + pieces
-            self._waiting += size
-            self._queue.append(_Packet(pieces, size, parser.save(), time.monotonic() - self._held))
+            self._waiting += work
+            came = time.monotonic() - self._held
+            self._queue.append(_Packet(pieces, work, self._position(), came))
             self._wake_if_due()
 
     def _full(self, more: int) -> bool:
-        room = self._buffer_seconds * self._parsers[0].signal.rate
+        assert self._parser is not None
+        room = self._buffer_seconds * self._parser.signal.rate
         return self._waiting > 0 and self._waiting + more > room
 
     def _hold(self, size: int) -> None:
@@ -264,13 +287,20 @@ class LiveSource(Source):
         self._room.wait_for(lambda: self._closed.is_set() or not self._full(size))
         self._held += time.monotonic() - started
 
+    def _position(self) -> LivePosition:
+        assert self._parser is not None
+        return LivePosition(self._parser.save(), self._arrivals.save(time.monotonic() - self._held))
+
     def save(self) -> LivePosition:
-        return LivePosition(self._saved)
+        return self._saved
 
     def load(self, saved: LivePosition) -> None:
         """Continue from a saved state, before the first read. Lines that it has seen are dropped as late."""
-        self._saved = saved.parser
-        self._parsers[0].load(saved.parser)
+        assert self._parser is not None
+        self._saved = saved
+        self._parser.load(saved.parser)
+        known = self._arrivals.load(saved.arrivals, time.monotonic())
+        self.continues = known or self._parser.timed
 
     def close(self) -> None:
         with self._room:
@@ -282,40 +312,21 @@ class LiveSource(Source):
 
 def open_stdin(given: Format) -> LiveSource:
     """Lines on standard input. Raises DataError if it is closed."""
-    if sys.stdin is None:
-        raise DataError("-: standard input is closed, expected a header, then samples")
-    descriptor = sys.stdin.fileno()
-    connection = Connection(lambda: os.read(descriptor, _READ_BYTES))
+    connection = standard_input()
     return LiveSource("-", lambda: connection, replace(given, reconnect=0.0))
 
 
 def open_tcp(address: str, given: Format) -> LiveSource:
     """Lines from a device's server, as tcp://HOST:PORT. Raises DataError."""
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port:
-        raise DataError(f"{address}: expected tcp://HOST:PORT")
+    server = TcpAddress(address)
+    opened: list[bool] = []
 
     def connect() -> Connection:
-        try:
-            connection = socket.create_connection((host, port), timeout=_CONNECT_SECONDS)
-        except (OSError, UnicodeError) as error:  # UnicodeError: an invalid host name
-            raise DataError(
-                f"{address}: cannot be reached ({getattr(error, 'strerror', None) or error})"
-            ) from error
-        connection.settimeout(None)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-        def close() -> None:
-            # shutdown() wakes the thread that waits for the socket; close() does not.
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-
-        return Connection(lambda: connection.recv(_READ_BYTES), close)
+        silence = _SILENCE if given.reconnect else None
+        if opened:
+            return server.connect(silence, _RECONNECT_SECONDS)
+        opened.append(True)
+        return server.connect(silence)
 
     return LiveSource(address, connect, given)
 

@@ -64,7 +64,8 @@ class Source(ABC):
     ``waits`` is live, or a file that another program writes: it may have no samples now, and some later. A
     source that has ``ended`` has no further samples.
     ``length`` is the number of samples of a recording, or None if it is unknown before the end. ``Position``
-    is a dataclass, whose fields a state file has.
+    is a dataclass, whose fields a state file has. ``continues`` is False after loading a state if it is
+    unknown how long the source was away since then.
     """
 
     Position: ClassVar[type[Any]]
@@ -72,6 +73,7 @@ class Source(ABC):
     live = False
     waits = False
     ended = False
+    continues = True
     length: int | None = None
 
     @abstractmethod

@@ -50,13 +50,13 @@ class TextFileSource(Source):
         try:
             if self.waits and not self._mark.fits(self._file.fileno()):
                 return pieces + self._begin_again()
-            lines = self._lines(count)
+            more = self._convert(count)
             self._mark = FileMark.of(self._file.fileno(), self._file.tell())
-            pieces += self._parser.parse(lines)
-            if len(lines) < count and self.waits:
+            pieces += self._parser.take()
+            if not more and self.waits:
                 pieces += self._begin_again() if self._replaced else []
                 self._replaced = self._was_replaced()
-            elif len(lines) < count:
+            elif not more:
                 self.ended = True
                 pieces += self._parser.finish()
         except (OSError, DataError) as error:
@@ -83,15 +83,29 @@ class TextFileSource(Source):
             file.seek(0)
         return file, parser
 
-    def _lines(self, count: int) -> list[bytes]:
-        """The next lines. The last one may lack its end, unless more of it can follow."""
-        lines: list[bytes] = []
-        while len(lines) < count and (line := self._file.readline(LONGEST_LINE)):
-            if self.waits and not self._replaced and line[-1:] != b"\n" and len(line) < LONGEST_LINE:
-                self._file.seek(-len(line), os.SEEK_CUR)
-                break
-            lines.append(line)
-        return lines
+    def _convert(self, count: int) -> bool:
+        """Convert the next ``count`` samples or lines. Returns False if the file has no more of them."""
+        done = 0
+        while done < count:
+            line = self._line()
+            if not line:
+                return False
+            self._parser.add(line)
+            done = max(done + 1, self._parser.size)
+        return True
+
+    def _line(self) -> bytes:
+        """The next line. The last one may lack its end, unless more of it can follow."""
+        line = self._file.readline(LONGEST_LINE)
+        if line[-1:] == b"\n":
+            return line
+        if len(line) == LONGEST_LINE:  # too long: the rest is no line of its own
+            while (rest := self._file.readline(LONGEST_LINE)) and rest[-1:] != b"\n":
+                pass
+        elif line and self.waits and not self._replaced:
+            self._file.seek(-len(line), os.SEEK_CUR)
+            return b""
+        return line
 
     def _was_replaced(self) -> bool:
         """Whether another file has the name now. While no file has it, the old one is followed."""

@@ -40,6 +40,8 @@ _LONGEST_GAP = 86_400.0
 _HOUR = 3600.0
 # Lines that go on for so many seconds after a jump back mean that the clock was set back. Fewer are repeated.
 _LONGEST_REPEAT = 5.0
+# A clock that stands still at a wrong time shows nothing. So many seconds of samples are held at most.
+_LONGEST_HELD = 5.0
 # Seconds per unit of time, and how many times longer or shorter than their samples its steps may be. Lines of
 # so many different times and seconds of samples show the unit.
 _UNITS = (1.0, 1e-3, 1e-6, 1e-9)
@@ -100,16 +102,13 @@ class Timeline:
         """
         if time is None:
             if self._held:
-                self._held[-1] = _Line(self._held[-1].time, self._held[-1].rows + rows)
-                return []
+                return self._hold_on(rows)
             self._next += len(rows) / self._rate
             return [rows]
         if self._unit is not None:
             return self._place(_Line(self._seconds(time), rows))
         self._held.append(_Line(time, rows))
-        times, seconds = len({line.time for line in self._held}), self._length(self._held)
-        enough = any(times >= least and seconds >= shortest for least, shortest in _ENOUGH)
-        return self._start() if enough else []
+        return self._start_if_enough()
 
     def finish(self) -> list[Placed]:
         """The lines that still wait, and the events so far."""
@@ -120,8 +119,7 @@ class Timeline:
         out: list[Placed] = []
         if self._held:
             if line.time == self._held[-1].time:  # a clock that counts in steps
-                self._held[-1] = _Line(line.time, self._held[-1].rows + line.rows)
-                return []
+                return self._hold_on(line.rows)
             out += self._resolve(line)
             if self._held:
                 return out
@@ -137,6 +135,13 @@ class Timeline:
             return [*out, *self._in_turn(line)]
         self._held = [line]
         return out
+
+    def _hold_on(self, rows: Rows) -> list[Placed]:
+        """Hold samples that follow the held ones."""
+        self._held[-1].rows.extend(rows)
+        if self._unit is None:
+            return self._start_if_enough()
+        return self._take_turns() if self._length(self._held) > _LONGEST_HELD else []
 
     def _resolve(self, line: _Line) -> list[Placed]:
         """Place the held lines as the next line shows; or hold that line too."""
@@ -157,6 +162,12 @@ class Timeline:
             return [rows]
         self._held.append(line)
         return []
+
+    def _start_if_enough(self) -> list[Placed]:
+        """Place the first lines, if they show enough."""
+        times, seconds = len({line.time for line in self._held}), self._length(self._held)
+        enough = any(times >= least and seconds >= shortest for least, shortest in _ENOUGH)
+        return self._start() if enough else []
 
     def _start(self) -> list[Placed]:
         """Place the first lines, which show the unit of time, and where it is at a step of the clock."""

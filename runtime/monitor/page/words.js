@@ -43,6 +43,7 @@ const EVENTS = {
   dropped: (e) => `${e.samples} samples dropped: queue full`,
   bad_line: (e) => `line ${e.line} cannot be read`,
   bad_lines: (e) => `${e.lines} lines could not be read`,
+  dropped_events: (e) => `${e.events} further events`,
   connected: () => "device reconnected",
 };
 

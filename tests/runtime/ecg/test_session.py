@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from multires_edge.base.errors import StateError
 from multires_edge.runtime import Bundle
 from multires_edge.runtime.ecg.checkpoint import Checkpoint, Checkpointer
+from multires_edge.runtime.ecg.decision import Decision, Event
 from multires_edge.runtime.ecg.output_file import OutputFile
 from multires_edge.runtime.ecg.session import Session
 from multires_edge.runtime.ecg.sources.opening import open_source
@@ -154,11 +156,23 @@ def test_a_state_of_other_sources_or_options_is_refused(
         ("session.streams.fronts.0.counts.0", 7, "counts of samples contradict each other"),
         ("session.streams.fronts.0.counts.0", -1, r"counts\[0\] is -1, expected 0 to"),
         ("session.streams.fronts.0.waiting", np.zeros((3, 5)), "samples are not of 2 channels"),
-        ("session.streams.fronts.0.ahead", np.zeros((2, 3)), "expected a finite float32 array with 2 axes"),
+        (
+            "session.streams.fronts.0.conversion.ahead",
+            np.zeros((2, 3)),
+            "expected a finite float32 array with 2 axes",
+        ),
         ("session.streams.fronts.0.quality.judged", np.full(2, -1), "quality is not of 2 channels"),
-        ("session.streams.fronts.0.gaps.last", np.zeros(9), "the state has 9 channels, expected 2"),
-        ("session.streams.fronts.0.resampler.received", 10**9, "counts of samples contradict each other"),
-        ("session.streams.fronts.0.resampler.past", np.zeros((1, 2)), "another rate, or damaged"),
+        (
+            "session.streams.fronts.0.conversion.hold.last",
+            np.zeros(9),
+            "the state has 9 channels, expected 2",
+        ),
+        (
+            "session.streams.fronts.0.conversion.resampler.received",
+            10**9,
+            "counts of samples contradict each other",
+        ),
+        ("session.streams.fronts.0.conversion.resampler.past", np.zeros((1, 2)), "another rate, or damaged"),
         ("session.streams.networks.networks", [], "the state has 0 networks, expected 1"),
         ("session.positions.0", {"position": -3, "ended": False}, "position is -3"),
         ("output", 1.5, "output is 1.5, expected an object or null"),
@@ -263,3 +277,76 @@ def test_recordings_at_their_own_speed(
         if now > 20:
             session.stop()
     assert now == pytest.approx(20, abs=0.1)
+
+
+class TestNothingReadable:
+    @pytest.mark.parametrize(
+        ("name", "content", "reason"),
+        [
+            ("a.csv", "I,II\n", "no sample could be read"),
+            (
+                "a.csv",
+                "time,I,II\n" + "x,1,2\n" * 500,
+                r"\(line 2: could not convert string",
+            ),
+            ("a.csv", "I,II\n" + "1,2,\n" * 500, r"\(line 2: has 3 fields, expected 2\)"),
+            ("a.jsonl", '{"leads": ["I", "II"], "rate": 250, "unit": "mV"}\n[1]\n', "rows of 2 numbers"),
+        ],
+    )
+    def test_text(self, opened: Bundle, tmp_path: Path, name: str, content: str, reason: str) -> None:
+        (tmp_path / name).write_text(content)
+        self.is_said(opened, open_source(str(tmp_path / name), Format(250, "mV")), reason)
+
+    def test_a_recording_of_no_length(self, opened: Bundle, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", samples=np.zeros((0, 2)), leads=["I", "II"], rate=250, unit="mV")
+        self.is_said(opened, open_source(str(tmp_path / "a.npz")), "no sample could be read")
+
+    def test_a_device(self, opened: Bundle) -> None:
+        self.is_said(opened, Scripted("x", [[Missing(5)], []]), "no sample could be read")
+
+    def is_said(self, bundle: Bundle, source: Source, reason: str) -> None:
+        session = Session(EcgStreams(bundle, [source.signal], lockstep=not source.live), [source])
+        items = [item for items in session.run() for item in items]
+        (fault,) = session.faults
+        assert re.search(reason, fault)
+        assert [item.kind for item in items if isinstance(item, Event)][-1] == "unreadable"
+        assert not any(item.probabilities for item in items if isinstance(item, Decision))
+
+    def test_a_recording_without_a_value_is_readable(self, opened: Bundle, tmp_path: Path) -> None:
+        x = np.full((1000, 2), np.nan)
+        np.savez(tmp_path / "a.npz", samples=x, leads=["I", "II"], rate=250, unit="mV")
+        session = Session(
+            EcgStreams(opened, [(source := open_source(str(tmp_path / "a.npz"))).signal]), [source]
+        )
+        decisions = [item.to_json() for items in session.run() for item in items]
+        assert len(decisions) == 8 and all(each["no_signal"] for each in decisions) and not session.faults
+
+
+def test_a_device_that_sends_packets_of_seconds_does_not_stall(
+    opened: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("multires_edge.runtime.ecg.session.time.monotonic", lambda: now)
+    packet: list[Piece] = [Samples(beats(4, 250), 0.0)]
+    source = Scripted("x", [packet if i % 4 == 0 else [] for i in range(80)])
+    session = Session(EcgStreams(opened, [source.signal], lockstep=False), [source])
+    events = []
+    for items in session.run():
+        events += [item.kind for item in items if isinstance(item, Event)]
+        now += 1.0
+    assert events == ["stalled", "resumed"]  # until its interval is known
+
+
+def test_events_of_a_silent_source_do_not_wait_for_a_decision(
+    opened: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("multires_edge.runtime.ecg.session.time.monotonic", lambda: now)
+    lost: list[Piece] = [Note("lost", {"message": "power"})]
+    source = Scripted("x", [[Samples(beats(1.1, 250), 0.0)], lost, [], [], [], []])
+    session = Session(EcgStreams(opened, [source.signal], lockstep=False), [source])
+    seen: dict[str, int] = {}
+    for round_, items in enumerate(session.run()):
+        seen |= {item.kind: round_ for item in items if isinstance(item, Event)}
+        now += 1.0
+    assert seen == {"stalled": 3, "lost": 3}

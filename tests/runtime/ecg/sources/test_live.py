@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from multires_edge.base.errors import DataError
-from multires_edge.runtime.ecg.sources import live
-from multires_edge.runtime.ecg.sources.live import Connection, LiveSource
+from multires_edge.runtime.ecg.sources import lines, live, text
+from multires_edge.runtime.ecg.sources.connections import Connection
+from multires_edge.runtime.ecg.sources.live import LiveSource
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LineParser
@@ -112,16 +113,25 @@ class TestDevicesThatComeBack:
     def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(live, "_RETRY", 0.01)
 
-    def test_without_times_were_away_for_as_long_as_the_clock_says(self) -> None:
-        pieces = drain(self.source([HEADER, b"[1]\n[2"], [HEADER, b"[3]\n"], reconnect=0.05))
+    def test_without_times_were_away_for_as_long_as_the_clock_says(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(live, "_RETRY", 0.3)
+        pieces = drain(self.source([HEADER, b"[1]\n[2"], [HEADER, b"[3]\n"], reconnect=0.4))
         assert values(pieces) == [1, 3]
         notes = [p for p in pieces if isinstance(p, Note)]
         assert [(note.kind, note.fault) for note in notes] == [
-            ("bad_line", False), ("lost", False), ("connected", False), ("lost", False), ("lost", True),
+            ("bad_line", False), ("lost", False), ("connected", False), ("gap", False), ("lost", False),
+            ("lost", True),
         ]  # fmt: skip
         away = [piece.count for piece in pieces if isinstance(piece, Missing)]
-        assert away == [1, round(notes[2].details["seconds"] * 100)]
-        assert "away for more than 0.05 s" in notes[-1].details["message"]
+        assert away == [1, round(notes[3].details["seconds"] * 100)]
+        assert "away for more than 0.4 s" in notes[-1].details["message"]
+
+    def test_need_not_send_their_header_again(self) -> None:
+        pieces = drain(self.source([HEADER, b"[1]\n"], [b"[2]\n", b"[3]\n", HEADER, b"[4]\n"]))
+        assert values(pieces) == [1, 2, 3, 4]
+        assert [p.kind for p in pieces if isinstance(p, Note)][:3] == ["lost", "connected", "lost"]
 
     def test_with_times_for_as_long_as_those_say(self) -> None:
         first, second = (
@@ -166,7 +176,8 @@ def as_sampled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., LiveSource]:
 
     def make(*chunks: tuple[int, bytes], buffer_seconds: float) -> LiveSource:
         clock = SimpleNamespace(now=0.0)
-        monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        times = SimpleNamespace(monotonic=lambda: clock.now, thread_time=lambda: 0.0)
+        monkeypatch.setattr(live, "time", times)
 
         def receive() -> Iterator[bytes]:
             yield HEADER
@@ -202,7 +213,7 @@ def test_a_reader_that_fails_is_no_orderly_end(monkeypatch: pytest.MonkeyPatch) 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(LineParser, "parse", fail)
+    monkeypatch.setattr(LineParser, "add", fail)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     last = drain(scripted(HEADER, b"[1]\n"))[-1]
     assert isinstance(last, Note) and last.fault and "a bug" in last.details["message"]
@@ -227,10 +238,36 @@ def test_a_saved_state_knows_what_has_been(serve: Callable[..., str]) -> None:
 
 
 def test_a_line_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "LONGEST_LINE", 100)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 100)
+    monkeypatch.setattr(text, "LONGEST_LINE", 100)
     pieces = drain(scripted(HEADER, b"[1]\n", *[b"9" * 60] * 5, b"9\n[2]\n"))
     assert values(pieces) == [1, 2]
-    assert [p.kind for p in pieces if isinstance(p, Note)] == ["bad_line"]
+    (note,) = [p for p in pieces if isinstance(p, Note)]
+    assert note.kind == "bad_line" and "more than 100 bytes" in note.details["message"]
+
+
+def test_a_line_of_more_than_seconds_is_refused() -> None:
+    packet = b'{"samples": [%s]}\n' % b", ".join([b"[1]"] * 1001)
+    pieces = drain(scripted(HEADER, packet, b"[2]\n"))
+    assert values(pieces) == [2]
+    (note,) = [p for p in pieces if isinstance(p, Note)]
+    assert "has 1001 samples, expected 1 to 1000" in note.details["message"]
+
+
+def test_a_flood_of_bad_lines_takes_no_memory() -> None:
+    source = scripted(HEADER, *[b"x\n[1]\n" * 500] * 10, buffer_seconds=1000)
+    pieces = drain(source)
+    notes = [piece for piece in pieces if isinstance(piece, Note)]
+    assert len(notes) < 500 and {note.kind for note in notes} == {"bad_line", "dropped_events"}
+    told = sum(note.details.get("events", 1) for note in notes)
+    assert told == sum(piece.count for piece in pieces if isinstance(piece, Missing)) == 5000
+
+
+def test_one_read_gives_a_packet_and_not_all_that_came() -> None:
+    source = scripted(HEADER, b"".join(b"[%d]\n" % i for i in range(1000)))
+    source.read(0)
+    source._finished.wait(10)
+    assert len(values(source.read(1))) == 50  # half a second
 
 
 class TestRefusals:
@@ -261,7 +298,7 @@ class TestRefusals:
         address = serve(lambda client: None)
         with pytest.raises(DataError, match="ended before its first line"):
             open_source(address)
-        monkeypatch.setattr(live, "_CONNECT_SECONDS", 0.2)
+        monkeypatch.setattr(live, "_FIRST_LINE_SECONDS", 0.2)
         hold = threading.Event()
         address = serve(lambda client: hold.wait(5) and None)
         with pytest.raises(DataError, match="no line within"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from multires_edge.base.errors import DataError
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Piece, Samples
 from multires_edge.runtime.ecg.sources.text import LineParser
 
@@ -38,10 +39,10 @@ class TestCsv:
     def test_a_bad_line_is_an_event_and_a_missing_sample(self) -> None:
         pieces = parse("I,II", "1,2", "1,x", "1,2,3", "\x00", "3,4")
         assert [p if isinstance(p, list | int) else p[0] for p in pieces] == [
-            [[1, 2]], "bad_line", 1, 1, 1, "bad_lines", [[3, 4]],
+            [[1, 2]], "bad_line", 3, "bad_lines", [[3, 4]],
         ]  # fmt: skip
         assert pieces[1][1]["line"] == 3 and "could not convert" in pieces[1][1]["message"]
-        assert pieces[5][1] == {"lines": 3, "until": 5}
+        assert pieces[3][1] == {"lines": 3, "until": 5}
 
     def test_times_show_what_is_missing(self) -> None:
         times = [*range(100), *range(160, 200)]
@@ -56,6 +57,11 @@ class TestCsv:
         pieces = parse("time,I", *lines)
         assert [p[0] for p in pieces if isinstance(p, tuple)] == ["bad_line"]
         assert sum(len(p) for p in pieces if isinstance(p, list)) == 99
+
+    @pytest.mark.parametrize("line", ["1_0,2", "1,2,", "1;2", "ERROR,NONE", "NA,NA", "0x1,2"])
+    def test_lines_that_only_look_like_samples(self, line: str) -> None:
+        first, note, *rest = parse("I,II", "1,2", line, "3,4")
+        assert (first, note[0], rest) == ([[1, 2]], "bad_line", [1, [[3, 4]]])
 
     def test_no_header_where_the_leads_are_given(self) -> None:
         parser = LineParser("x", b"1,2", Format(500, "mV", ["I", "II"]))
@@ -85,9 +91,41 @@ class TestJson:
         [
             "{", '{"samples": 3}', "[1]", '["a", 1]', '{"samples": [[1, 2]], "time": "x"}', "[" * 99999,
             f"[1{'0' * 400}, 1]", f'{{"samples": [[1, 2]], "time": 1{"0" * 400}}}',
-            '{"samples": [[1, 2]], "time": 1e308}',
+            '{"samples": [[1, 2]], "time": 1e308}', '["1", 2]', "[true, 1]", '{"samples": []}',
+            '{"samples": [[1, 2]], "time": "1"}', '{"samples": [[1, 2]], "time": true}',
         ],
     )  # fmt: skip
     def test_bad_lines(self, line: str) -> None:
         pieces = parse(HEADER.decode(), line)
         assert pieces[0][0] == "bad_line" and pieces[1:] == [1]
+
+
+class TestTheHeaderAgain:
+    """As a device sends it that was started anew behind a converter, or files that were joined."""
+
+    @pytest.mark.parametrize(
+        ("header", "line"), [("time,I,II", "0.5,1,2"), (HEADER.decode(), "[1, 2]")], ids=["csv", "json"]
+    )
+    def test_the_same_is_no_fault(self, header: str, line: str) -> None:
+        pieces = parse(header, line, header, line, f" {header}\r\n", line)
+        assert [len(piece) for piece in pieces if isinstance(piece, list)] == [3] and len(pieces) == 1
+
+    @pytest.mark.parametrize(
+        ("header", "other"),
+        [
+            ("I,II", "II,I"), ("I,II", "V1,V2"), ("I,II", "time,I,II"), ("I,II", "II"),
+            (HEADER.decode(), '{"leads": ["II", "I"], "rate": 250, "unit": "uV"}'),
+            (HEADER.decode(), '{"leads": ["I", "II"], "rate": 500, "unit": "uV"}'),
+            (HEADER.decode(), '{"leads": ["I", "II"], "rate": 5000, "unit": "uV"}'),
+        ],
+    )  # fmt: skip
+    def test_another_one_ends_the_source(self, header: str, other: str) -> None:
+        with pytest.raises(DataError, match=r"another header came|the rate is 5000"):
+            parse(header, other)
+
+    def test_after_a_new_connection_any_names_are_a_header(self) -> None:
+        parser = LineParser("x", b"I,II", GIVEN)
+        parser.parse([b"1,2", b"pleth,resp"])  # a damaged line
+        parser.reconnected()
+        with pytest.raises(DataError, match="another header came"):
+            parser.parse([b"pleth,resp"])

@@ -14,6 +14,7 @@ from multires_edge.base.errors import DataError, InputError, StateError
 from multires_edge.format import fields
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Piece, Samples, Source
+from multires_edge.runtime.ecg.sources.text import LONGEST_LINE
 from tests.runtime.ecg.sources.test_text import plain
 
 GIVEN = Format(500, "mV")
@@ -121,6 +122,25 @@ def test_that_say_too_little(tmp_path: Path, content: bytes, given: Format, mess
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(DataError, match=message):
         open_source(str(tmp_path / "a.csv"), given)
+
+
+def test_a_read_gives_no_more_samples_than_it_is_asked_for(tmp_path: Path) -> None:
+    """Lines may have many samples each; and lines without samples count as well."""
+    path = tmp_path / "a.jsonl"
+    packet = json.dumps({"samples": [[i, 0] for i in range(100)]})
+    path.write_text('{"leads": ["I", "II"], "rate": 500, "unit": "mV"}\n' + f"{packet}\n" * 50)
+    source = open_source(str(path))
+    assert len(values(source.read(250))) == 300 and len(values(source.read(1))) == 100
+    source.close()
+
+
+def test_the_rest_of_a_line_that_is_too_long_is_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("I,II\n1,2\n" + "x" * LONGEST_LINE + "3,4\n5,6\n")
+    source = open_source(str(path), GIVEN)
+    pieces = source.read(100)
+    assert values(pieces) == [1, 5] and events(pieces) == ["bad_line"] and source.ended
+    source.close()
 
 
 def test_that_is_no_file_is_refused_and_does_not_wait(tmp_path: Path) -> None:
