@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import ipaddress
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from multires_edge.base.errors import InputError
 
 _SHORTEST_TOKEN = 8
+_MOST_FIELDS = 16
 _HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
@@ -41,7 +42,7 @@ class Gate:
             )
         if token is not None and len(token) < _SHORTEST_TOKEN:
             raise InputError(f"the token has {len(token)} characters, expected {_SHORTEST_TOKEN} or more")
-        self._token = None if token is None else token.encode()
+        self._token = None if token is None else token.encode("utf-8", "surrogateescape")
         own = socket.gethostname().casefold()
         self._names = {"localhost", own, f"{own}.local", host.casefold(), *(n.casefold() for n in names)}
 
@@ -64,13 +65,16 @@ class Gate:
 
         Raises Refused for a wrong token.
         """
-        given = parse_qs(urlsplit(path).query).get("token")
+        try:
+            given = parse_qs(query_of(path), max_num_fields=_MOST_FIELDS).get("token")
+        except ValueError:
+            raise Refused(400, "This address has too many fields.") from None
         if self._token is None or given is None:
             return None
         if not _same(given[0], self._token):
             raise Refused(401, "This is not the token that the monitor was started with.")
         # Lax: a link on another site may open the page. The socket checks the origin itself.
-        return f"monitor={self._ticket()}; Path=/; HttpOnly; SameSite=Lax"
+        return f"{self._cookie()}={self._digest('ticket')}; Path=/; HttpOnly; SameSite=Lax"
 
     def check_token(self, headers: Mapping[str, str]) -> None:
         """Raise Refused for a request without the token, if the server has one."""
@@ -79,17 +83,32 @@ class Gate:
         kind, _, bearer = headers.get("Authorization", "").partition(" ")
         if kind.casefold() == "bearer" and _same(bearer.strip(), self._token):
             return
-        try:
-            cookie = SimpleCookie(headers.get("Cookie", "")).get("monitor")
-        except CookieError:
-            cookie = None
-        if cookie is None or not _same(cookie.value, self._ticket().encode()):
+        # By hand: the standard library rejects all cookies if another program's cookie is not to its taste.
+        cookies = (each.strip().partition("=") for each in headers.get("Cookie", "").split(";"))
+        given = next((value for name, _, value in cookies if name == self._cookie()), None)
+        if given is None or not _same(given, self._digest("ticket").encode()):
             raise Refused(401, "Give the token that this monitor was started with.")
 
-    def _ticket(self) -> str:
-        """The value of the cookie. The token cannot be derived from it."""
+    def _cookie(self) -> str:
+        """The name of the cookie: each token's own, because all ports of a host share their cookies.
+
+        The port would not do: two devices behind tunnels or a proxy may have the same port.
+        """
+        return f"monitor-{self._digest('name')[:6]}"
+
+    def _digest(self, purpose: str) -> str:
+        """22 characters from which the token cannot be derived.
+
+        A browser keeps at most 180 cookies of a host. That many of these fit the 8192 bytes of a header.
+        """
         assert self._token is not None
-        return hmac.new(self._token, b"multires-edge monitor", hashlib.sha256).hexdigest()
+        digest = hmac.new(self._token, f"multires-edge monitor {purpose}".encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
+
+
+def query_of(path: str) -> str:
+    """The query of a request's path."""
+    return path.partition("#")[0].partition("?")[2]
 
 
 def is_loopback(host: str) -> bool:

@@ -8,6 +8,7 @@ from multires_edge.base.errors import InputError
 from multires_edge.runtime.monitor.access import Gate, Refused, is_loopback
 
 TOKEN = "correct horse"
+NAME, VALUE = (Gate("0.0.0.0", TOKEN).cookie_for("/?token=correct+horse") or "").split(";")[0].split("=")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "device.local", ""])
@@ -76,6 +77,11 @@ class TestTokens:
         assert {"HttpOnly", "SameSite=Lax"} <= set(cookie.split("; "))
         gate.check_token({"Cookie": f"other=1; {cookie.partition(';')[0]}"})
 
+    def test_cookies_of_other_programs_do_not_matter(self) -> None:
+        """The standard library would drop all of these, because of the second one."""
+        gate = Gate("0.0.0.0", TOKEN)
+        gate.check_token({"Cookie": f'a=1;  ,{{"b": [}}\x7f=; ;{NAME}={VALUE};c'})
+
     def test_as_a_bearer(self) -> None:
         Gate("0.0.0.0", TOKEN).check_token({"Authorization": f"Bearer {TOKEN}"})
 
@@ -83,9 +89,11 @@ class TestTokens:
         "headers",
         [
             {},
-            {"Cookie": "monitor="},
-            {"Cookie": f"monitor={TOKEN}"},
-            {"Cookie": "monitor=\udce4; \x00"},
+            {"Cookie": f"{NAME}="},
+            {"Cookie": NAME},
+            {"Cookie": f"{NAME}={TOKEN}"},
+            {"Cookie": f"other={VALUE}"},
+            {"Cookie": f"{NAME}=\udce4; \x00"},
             {"Authorization": "Bearer "},
             {"Authorization": "Bearer correct hors\udce9"},
             {"Authorization": f"Basic {TOKEN}"},
@@ -101,6 +109,15 @@ class TestTokens:
         with pytest.raises(Refused, match="not the token"):
             Gate("0.0.0.0", TOKEN).cookie_for(path)
 
-    def test_another_token_makes_another_cookie(self) -> None:
-        cookies = [Gate("0.0.0.0", t).cookie_for(f"/?token={t}") for t in ("12345678", "12345679")]
-        assert cookies[0] != cookies[1]
+    def test_each_token_has_a_cookie_of_its_own(self) -> None:
+        """All ports of a host share their cookies: another name keeps both."""
+        cookies = [Gate("0.0.0.0", t).cookie_for(f"/?token={t}") or "" for t in ("12345678", "12345679")]
+        names, values = zip(*(cookie.split(";")[0].split("=") for cookie in cookies), strict=True)
+        assert names[0] != names[1] and values[0] != values[1]
+        # Browsers keep 180 cookies of a host, and send them in a header of at most 8192 bytes.
+        assert 180 * (len(names[0]) + len(values[0]) + len("=; ")) < 8192
+
+    def test_an_address_with_very_many_fields(self) -> None:
+        with pytest.raises(Refused, match="too many fields") as refused:
+            Gate("0.0.0.0", TOKEN).cookie_for("/?" + "&".join(["token=correct+horse"] * 100))
+        assert refused.value.status == 400

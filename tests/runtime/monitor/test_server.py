@@ -8,7 +8,10 @@ import re
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
+from http.cookiejar import CookieJar
 
 import numpy as np
 import pytest
@@ -127,6 +130,24 @@ class TestRefusals:
             f"ws://127.0.0.1:{guarded.port}/stream", additional_headers={"Cookie": cookie}, proxy=None
         ) as page:
             assert json.loads(page.recv(timeout=20))["type"] == "hello"
+
+    def test_two_monitors_on_one_host_keep_their_sessions(self) -> None:
+        """A browser has one jar of cookies for all ports of a host."""
+        tokens = ["first-token-1", "second-token-2"]
+        with ExitStack() as stack:
+            servers = [
+                stack.enter_context(MonitorServer(make_hub(), Gate("127.0.0.1", token), "127.0.0.1", 0))
+                for token in tokens
+            ]
+            direct = urllib.request.ProxyHandler({})
+            jar = CookieJar()
+            browser = urllib.request.build_opener(direct, urllib.request.HTTPCookieProcessor(jar))
+            for query in ("?token={}", "?token={}", ""):  # to each in turn, and again
+                for server, token in zip(servers, tokens, strict=True):
+                    address = f"http://127.0.0.1:{server.port}/{query.format(token)}"
+                    with browser.open(address, timeout=20) as page:
+                        assert page.status == 200
+            assert len(jar) == 2
 
     def test_a_port_that_is_taken(self, open_server: MonitorServer) -> None:
         gate = Gate("127.0.0.1", None)
