@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from multires_edge.base.errors import InputError
 from multires_edge.runtime.monitor.access import Gate, Refused
@@ -25,12 +24,18 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
+    from multires_edge.runtime.monitor.connection import Strangers
+
 _STREAM = "/stream"
 # The kernel's default grows to megabytes: minutes of samples that would be shown late.
 _SEND_BUFFER = 1 << 17
 _TICK_SECONDS = 1.0
 # The delay after a wrong token slows down guessing.
 _WRONG_TOKEN_SECONDS = 0.5
+# A client that sends its request more slowly is cut off.
+_REQUEST_SECONDS = 5.0
+# Headers that a request may have once at most.
+_SINGLE_HEADERS = ("Host", "Origin", "Authorization", "Upgrade")
 
 
 class MonitorServer:
@@ -44,6 +49,7 @@ class MonitorServer:
         self._failure: BaseException | None = None
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
+        self._strangers: Strangers = {}
         self._thread = threading.Thread(target=self._run, name="monitor server", daemon=True)
 
     def __enter__(self) -> MonitorServer:
@@ -79,11 +85,15 @@ class MonitorServer:
     async def _serve(self) -> None:
         from websockets.asyncio.server import serve
 
+        from multires_edge.runtime.monitor.connection import connections_among
+
         server = serve(
             self._handle,
             self._host,
             self.port,
             process_request=self._answer,
+            create_connection=connections_among(self._strangers),
+            open_timeout=_REQUEST_SECONDS,
             compression=None,
             server_header=None,
             ping_interval=5,
@@ -99,6 +109,8 @@ class MonitorServer:
             ticking = asyncio.ensure_future(self._tick())
             await self._stopped.wait()
             ticking.cancel()
+            for transport in [*self._strangers.values()]:
+                transport.abort()  # the server's end would wait for their requests
 
     async def _tick(self) -> None:
         while True:
@@ -110,6 +122,7 @@ class MonitorServer:
         if client is None:
             await connection.close(1013, "too many browsers are connected already")
             return
+        self._strangers.pop(connection, None)
         connection.transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER
         )
@@ -122,13 +135,11 @@ class MonitorServer:
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """A file, a page that explains a refusal, or None for the WebSocket."""
-        headers, host = request.headers, ""
+        host = ""
         try:
             if getattr(request, "method", "GET") != "GET":  # older websockets accept only GET
                 raise Refused(405, "This monitor accepts only GET requests.")
-            for name in ("Host", "Origin"):
-                if len(headers.get_all(name)) > 1:
-                    raise Refused(400, f"This request has several {name} headers.")
+            headers = _single_headers(request)
             host = headers.get("Host", "")
             self._gate.check_address(headers)
             cookie = self._gate.cookie_for(request.path)
@@ -136,7 +147,7 @@ class MonitorServer:
                 # Remove the token from the address bar, where others could read it.
                 return _response(303, b"", "text/plain", {"Location": "/", "Set-Cookie": cookie}, host)
             self._gate.check_token(headers)
-            path = urlsplit(request.path).path
+            path = request.path.partition("#")[0].partition("?")[0]
             if path == _STREAM and headers.get("Upgrade", "").casefold() == "websocket":
                 return None
             asset = self._assets.get(path)
@@ -163,12 +174,25 @@ async def _send_all(connection: ServerConnection, client: Client) -> None:
                 await connection.send(message)
 
 
+def _single_headers(request: Request) -> dict[str, str]:
+    """The headers that matter. Several cookie headers are one, as proxies may split it. Raises Refused."""
+    headers = {"Cookie": "; ".join(request.headers.get_all("Cookie"))}
+    for name in _SINGLE_HEADERS:
+        values = request.headers.get_all(name)
+        if len(values) > 1:
+            raise Refused(400, f"This request has several {name} headers.")
+        if values:
+            headers[name] = values[0]
+    return headers
+
+
 def _response(status: int, body: bytes, content_type: str, more: dict[str, str], host: str) -> Response:
     from websockets.datastructures import Headers
     from websockets.http11 import Response
 
     headers = Headers(security_headers(host))
     headers.update({"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close"})
+    headers.update({"Allow": "GET"} if status == 405 else {})
     headers.update(more)
     return Response(status, HTTPStatus(status).phrase, headers, body)
 
