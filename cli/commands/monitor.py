@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from multires_edge.runtime.ecg.output import Output
     from multires_edge.runtime.ecg.session import Session
     from multires_edge.runtime.monitor.hub import Hub
+    from multires_edge.runtime.monitor.trace import Trace
 
 _PORT = 8077
 _SYNC_EVERY = 10.0  # seconds
@@ -79,10 +80,11 @@ def monitor(
         raise InputError(f"{len(names)} names for {len(sources)} sources: give one --name for each")
 
     def show(row: int, first: int, samples: NDArray[np.float64]) -> None:
-        server.call(hub.samples, row, first, samples * millivolts)
+        for number, millivolts in traces[row].take(first, samples):
+            server.call(hub.samples, row, number, millivolts)
 
     with open_session(bundle, sources, chosen, show) as (session, _):
-        hub, millivolts = _hub(session, names)
+        hub, traces = _hub(session, names)
         with (
             MonitorServer(hub, gate, host, port) as server,
             contextlib.closing(PageOutput(_opened(output), server, hub, session)) as lines,
@@ -123,21 +125,25 @@ def _opened(path: Path | None) -> Output | None:
     return DeviceOutput(path) if is_device(path) else OutputFile(path, None, say=say)
 
 
-def _hub(session: Session, names: tuple[str, ...]) -> tuple[Hub, float]:
-    """The hub of the session, and the factor from its unit to mV."""
-    from multires_edge.format.card import volts_per
+def _hub(session: Session, names: tuple[str, ...]) -> tuple[Hub, list[Trace]]:
+    """The hub of the session, and the trace of each source."""
+    from multires_edge.runtime.ecg.gaps import GapPolicy
     from multires_edge.runtime.ecg.settings import parse_duration
+    from multires_edge.runtime.ecg.streams import preprocessing_of
     from multires_edge.runtime.monitor.hub import Hub
     from multires_edge.runtime.monitor.patient import Identity
+    from multires_edge.runtime.monitor.trace import Trace
 
     streams = session.streams
     bundle, options = streams.bundle, streams.options
-    card = bundle.manifest.card
-    identities = []
+    card, preprocessing = bundle.manifest.card, preprocessing_of(bundle)
+    silence = GapPolicy.parse(options.gap).silence
+    identities, traces = [], []
     for i, (source, front) in enumerate(zip(session.sources, streams.fronts, strict=True)):
         spec, leads = source.signal, front.leads
         name = names[i] if names else spec.name
         identities.append(Identity(spec.name, name, spec.rate, leads.missing, leads.derived, source.live))
+        traces.append(Trace(preprocessing, spec.rate, silence=silence, missing=tuple(leads.missing)))
     about = {
         "bundle": bundle.path.name,
         "model": card and card.name,
@@ -145,10 +151,9 @@ def _hub(session: Session, names: tuple[str, ...]) -> tuple[Hub, float]:
         "independent": card is not None and card.output == "sigmoid",
         "thresholds": {t.label: t.on for t in options.parsed_thresholds()},
         "every": parse_duration(options.every, "every"),
+        "filter": preprocessing.high_pass and str(preprocessing.high_pass),
     }
-    preprocessing = bundle.preprocessing
-    assert preprocessing is not None  # EcgStreams needs it
-    return Hub(identities, list(preprocessing.channels), about), 1000 * volts_per(preprocessing.unit)
+    return Hub(identities, list(preprocessing.channels), about), traces
 
 
 def _shown(host: str) -> str:

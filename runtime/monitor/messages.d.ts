@@ -18,6 +18,7 @@ export interface Hello {
   labels: string[];
   thresholds: Record<string, number>;
   every: number;
+  filter: string | null; // the card's high-pass
   patients: Identity[];
 }
 

@@ -39,7 +39,7 @@ function layout() {
   }
   warnOfOthers();
   const { speed, gain } = settings();
-  const filter = "display from 0.05 Hz";
+  const filter = hello?.filter ? `as the network sees it: ${hello.filter}` : "display from 0.05 Hz";
   byId("scale").textContent = `${speed} mm/s, ${gain} mm/mV; a square is 5 mm: ${5 / speed} s, ${5 / gain} mV; ${filter}`;
 }
 

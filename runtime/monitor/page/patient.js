@@ -29,7 +29,7 @@ export class Patient {
     /** @type {(selector: string) => any} */
     this.find = (selector) => this.root.querySelector(selector);
     this.find(".name").textContent = about.name;
-    this.signal = new Signal(hello.channels.length, about.rate);
+    this.signal = new Signal(hello.channels.length, about.rate, Boolean(hello.filter));
     this.sweep = new Sweep(this.find(".traces"), this.signal, hello.channels, about.missing);
     this.trend = new Trend(this.find(".trend"), hello.labels, hello.thresholds);
     this.find(".trend").setAttribute("aria-label", `Probabilities of ${hello.labels.join(", ")} over two minutes`);

@@ -7,10 +7,15 @@ const SETTLING_HZ = 1;
 const FARTHEST_MV = 5;
 
 export class Signal {
-  /** @type {(channels: number, rate: number) => void} */
-  constructor(channels, rate) {
+  /**
+   * @param {number} channels
+   * @param {number} rate
+   * @param {boolean} filtered whether the network's own filter has removed the electrodes' voltage
+   */
+  constructor(channels, rate, filtered) {
     this.channels = channels;
     this.rate = rate;
+    this.filtered = filtered;
     this.capacity = Math.ceil(HELD_SECONDS * rate);
     this.values = new Float32Array(this.capacity * channels).fill(NaN);
     this.end = 0; // number of the next sample to come
@@ -32,7 +37,10 @@ export class Signal {
     if (first > this.end) this.pass(first);
     for (let i = skip; i < n; i++) {
       const row = ((first + i) % this.capacity) * this.channels;
-      for (let c = 0; c < this.channels; c++) this.values[row + c] = this.follow(c, samples[i * this.channels + c]);
+      for (let c = 0; c < this.channels; c++) {
+        const value = samples[i * this.channels + c];
+        this.values[row + c] = this.filtered ? value : this.follow(c, value);
+      }
     }
     this.end = first + n;
     // Devices send packets. Drawing is delayed by the longest recent packet, so that it stays smooth.

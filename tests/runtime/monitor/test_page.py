@@ -16,15 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from multires_edge.export import export_bundle
 from multires_edge.runtime import Bundle
 from multires_edge.runtime.monitor.access import Gate
 from multires_edge.runtime.monitor.hub import Hub
 from multires_edge.runtime.monitor.patient import Identity
 from multires_edge.runtime.monitor.server import MonitorServer
-from tests.runtime.conftest import beats, opened, twelve_leads, two_leads
+from tests.runtime.conftest import CARD, beats, opened, twelve_leads, two_leads
 from tests.runtime.monitor.browser import Browser, find_chromium
 
 __all__ = ["opened", "twelve_leads", "two_leads"]
+
+HIGH_PASS = {"kind": "butterworth", "order": 1, "corner": 0.25}
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="needs Chromium: Debian's package chromium")
 
@@ -147,6 +150,47 @@ def test_shows_the_decisions_of_the_lines(browser: Browser, two_leads: Path, tmp
         faulty = ["II" in e["quality"] for e in decided]
         assert ["Check leads: II no value" in e["signal"] for e in mine] == faulty
         assert any(faulty) == (source == str(sources[1]))
+
+
+# For each patient and lead: the mean height of what is drawn, and the widest gap in it, in CSS pixels.
+DRAWN = """[...document.querySelectorAll(".u-over canvas")].map((canvas) => {
+  const { width, height } = canvas, lanes = 2;
+  const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  return Array.from({ length: lanes }, (_, lane) => {
+    let [sum, count, last, gap] = [0, 0, 0, 0];
+    for (let x = 0; x < width; x++) {
+      for (let y = Math.floor((lane * height) / lanes); y < Math.floor(((lane + 1) * height) / lanes); y++) {
+        if (pixels[4 * (y * width + x) + 3] < 128) continue;
+        [sum, count, gap, last] = [sum + y, count + 1, Math.max(gap, x - last), x];
+      }
+    }
+    return [sum / count, gap];
+  });
+})"""
+
+
+def test_traces_are_drawn_behind_the_cards_filter(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
+    """Two patients with the same heart: one has offsets of volts, and a lead that is off for a second."""
+    card = CARD | {"preprocessing": CARD["preprocessing"] | {"high_pass": HIGH_PASS}}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    checkpoint = two_leads.parent / "ckpt.pth"
+    bundle = export_bundle(checkpoint, tmp_path / "a.bundle", card=tmp_path / "card.json").path
+    x = beats(4, 250) + np.array([0.3, -0.2])
+    x[500:750, 1] = np.nan
+    sources = [recording(tmp_path / "a.npz", 4), recording(tmp_path / "b.npz", 4, samples=x)]
+    with monitor(bundle, *sources) as (_, address):
+        browser.open(address)
+        browser.wait_for("document.querySelectorAll('[data-feed=ended]').length === 2")
+        browser.wait_for("[...document.querySelectorAll('.record .value')].every((v) => v.textContent)")
+        browser.wait_for(f"{DRAWN}.every((lanes) => lanes.every(([mean]) => mean))")
+        time.sleep(0.5)  # the last samples
+        (good, _), (moved, off) = browser.evaluate(DRAWN)
+        told = browser.evaluate("document.getElementById('scale').textContent")
+    assert "as the network sees it: butterworth with order 1, 0.25 Hz" in told
+    assert moved[0] == pytest.approx(good[0], abs=1)
+    pixels_per_second = 25 * 96 / 25.4
+    assert off[1] == pytest.approx(pixels_per_second, rel=0.05)
+    assert max(good[1], moved[1]) < 0.2 * pixels_per_second
 
 
 def test_keyboard(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
