@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.field_conditions import read_records
 from multires_edge.runtime import Bundle, EcgStream, open_bundle
 from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Samples
 from multires_edge.runtime.ecg.streams import preprocessing_of
-from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.diagnostic import youden_threshold
-from multires_edge.runtime.evaluation.recordings import load_data
+from multires_edge.runtime.evaluation.recordings import LabelledRecordings, load_recordings
 from multires_edge.runtime.evaluation.scoring import MacroAuroc, bootstrap, interval
 
 EVERY = 0.5
@@ -66,16 +66,14 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     bundle = open_bundle(arguments.bundle)
-    model, card = bundle.manifest.model, bundle.manifest.card
-    other = load_data(arguments.thresholds_from, model, card)
-    data = load_data(arguments.data, model, card)
-    assert other.labels is not None and data.labels is not None
+    other = load_recordings(arguments.thresholds_from, bundle)
+    data = load_recordings(arguments.data, bundle)
     chosen = alone(bundle, other)[:, -1]
-    thresholds = np.array([youden_threshold(*each) for each in zip(chosen.T, other.labels.T, strict=True)])
+    thresholds = np.array([youden_threshold(*each) for each in zip(chosen.T, other.positive.T, strict=True)])
     print("thresholds:", ", ".join(f"{a} {b:.3f}" for a, b in zip(bundle.labels or [], thresholds)))  # noqa: B905
 
     reference = alone(bundle, data)
-    single_table(reference, data.labels, thresholds)
+    single_table(reference, data.positive, thresholds)
     curves = patients_table(bundle, data, reference[:, -1], thresholds)
     traces = None
     if arguments.record:
@@ -85,9 +83,9 @@ def main() -> None:
         plot(arguments.plot, curves, traces, bundle.labels or [])
 
 
-def alone(bundle: Bundle, data: Dataset) -> NDArray[np.float64]:
+def alone(bundle: Bundle, data: LabelledRecordings) -> NDArray[np.float64]:
     """Each record from a fresh stream: probabilities (records, decisions, labels)."""
-    streams = [decide(bundle, [signal], "cumulative") for signal in millivolts(bundle, data)]
+    streams = [decide(bundle, [signal], "cumulative") for signal in signals_of(data)]
     return np.stack([probabilities(stream) for stream in streams])
 
 
@@ -100,10 +98,9 @@ def decide(bundle: Bundle, parts: Sequence[NDArray[np.float64]], pool: str) -> l
     return [d for part in parts for d in stream.feed(part)] + stream.finish()
 
 
-def millivolts(bundle: Bundle, data: Dataset) -> list[NDArray[np.float64]]:
+def signals_of(data: LabelledRecordings) -> list[NDArray[np.float64]]:
     """Records as a device would give them: (time, channels), in the card's unit."""
-    card = preprocessing_of(bundle)
-    return list(np.moveaxis(data.inputs[:], 1, 2) * np.asarray(card.std) + np.asarray(card.mean))
+    return list(np.moveaxis(read_records(data.recordings), 1, 2))
 
 
 def probabilities(decisions: Sequence[Decision]) -> NDArray[np.float64]:
@@ -122,12 +119,12 @@ def single_table(reference: NDArray[np.float64], labels: NDArray[Any], threshold
 
 
 def patients_table(
-    bundle: Bundle, data: Dataset, reference: NDArray[np.float64], thresholds: NDArray[Any]
+    bundle: Bundle, data: LabelledRecordings, reference: NDArray[np.float64], thresholds: NDArray[Any]
 ) -> dict[str, NDArray[np.float64]]:
     """Patients behind one another, in several orders; macro AUROC by the time since the change."""
-    labels = np.asarray(data.labels)
+    labels = data.positive
     steps = round(STAY / EVERY)
-    signals = millivolts(bundle, data)
+    signals = signals_of(data)
     rate = preprocessing_of(bundle).sampling_rate
     stay = round(STAY * rate)
     stays = [np.tile(signal, (-(-stay // len(signal)), 1))[:stay] for signal in signals]

@@ -71,6 +71,12 @@ def load_file(path: Path, model: ModelConfig, preprocessing: Preprocessing | Non
     return Dataset(path, inputs, lengths, labels, classes)
 
 
+def has_inputs(path: Path) -> bool:
+    """Whether a data file that was loaded has ``x``, the network's inputs, and not records as measured."""
+    with np.load(path, allow_pickle=False) as file:
+        return "x" in file.files
+
+
 def load_images(path: str | Path, channels: int) -> NDArray[np.uint8]:
     """The images ``x_u8`` (n, height, width, channels) of a data file. Raises DataError."""
     path = Path(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.sources.opening import find_records, open_source, read_through
 from multires_edge.runtime.ecg.sources.protocol import Samples, SignalSpec
 from multires_edge.runtime.ecg.streams import preprocessing_of
-from multires_edge.runtime.evaluation.dataset import Dataset, load_file
+from multires_edge.runtime.evaluation.dataset import Dataset, has_inputs, load_file
 from multires_edge.runtime.evaluation.pieces import Recording, RecordPieces
 from multires_edge.runtime.evaluation.scoring import metric_for
 
@@ -99,7 +99,13 @@ def load_recordings(path: str | Path, bundle: Bundle) -> LabelledRecordings:
 
 
 def _from_file(path: Path, bundle: Bundle, preprocessing: Preprocessing) -> LabelledRecordings:
-    data = load_file(path, bundle.manifest.model, preprocessing)
+    # The stream filters the records itself. Inputs of the network are filtered already.
+    data = load_file(path, bundle.manifest.model, replace(preprocessing, high_pass=None))
+    if preprocessing.high_pass is not None and has_inputs(path):
+        raise DataError(
+            f"{path}: has inputs of the network, which the card's high_pass has filtered; a stream needs the "
+            "records as measured: give x_uv in place of x, or a folder of recordings"
+        )
     metric_for(bundle.manifest.model, bundle.labels, data)
     labels = np.asarray(data.labels)
     if labels.ndim == 1:

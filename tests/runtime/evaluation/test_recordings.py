@@ -40,6 +40,13 @@ def test_a_data_file_gives_back_its_samples(twelve_leads: Bundle) -> None:
     assert np.abs(samples(data.recordings[1]) - file["x_uv"][1].T / 1000).max() < 1e-6
 
 
+def test_inputs_behind_a_filter_are_no_recordings(twelve_leads: Bundle, tmp_path: Path) -> None:
+    """A stream filters what it is given: it would filter these twice."""
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 12, 50), np.float32), labels=np.eye(2, 5, dtype=int))
+    with pytest.raises(DataError, match=r"a\.npz: has inputs of the network, .* give x_uv in place of x"):
+        load_recordings(tmp_path / "a.npz", twelve_leads)
+
+
 def test_labels_by_number_are_one_class_each(two_leads: Path, opened: Bundle, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 2, 50), np.float32), labels=[2, 0, 1], lengths=[50, 20, 30])
     data = load_recordings(tmp_path / "a.npz", opened)
