@@ -10,6 +10,8 @@
 
 #include <multires.h>
 
+#include "high_pass.h"
+
 static const char USAGE[] =
     "usage: classify_csv BUNDLE < samples.csv\n"
     "\n"
@@ -118,7 +120,8 @@ typedef struct classifier {
   const char *names, *output;     /* of the card, or NULL; output is "sigmoid" or "softmax" */
   int channels, d_output, columns; /* columns of a line */
   int* places;                     /* (channels): their columns */
-  double *mean, *std;              /* (channels) */
+  high_pass filter;                /* of the card */
+  double *sample, *mean, *std;     /* (channels) */
   float *x, *y;                    /* (channels), (d_output) */
 } classifier;
 
@@ -135,11 +138,12 @@ static int make(classifier* made, const multires_model* model) {
   made->channels = made->columns = info.d_input;
   made->d_output = info.d_output;
   made->places = calloc((size_t)made->channels, sizeof *made->places);
+  made->sample = calloc((size_t)made->channels, sizeof *made->sample);
   made->mean = calloc((size_t)made->channels, sizeof *made->mean);
   made->std = calloc((size_t)made->channels, sizeof *made->std);
   made->x = calloc((size_t)made->channels, sizeof *made->x);
   made->y = calloc((size_t)made->d_output, sizeof *made->y);
-  if (!made->places || !made->mean || !made->std || !made->x || !made->y ||
+  if (!made->places || !made->sample || !made->mean || !made->std || !made->x || !made->y ||
       multires_state_new(model, 1, MULTIRES_DEFAULT_WINDOW, &made->state, why, sizeof why))
     return fail(0, why);
   for (int i = 0; i < made->channels; ++i) {
@@ -148,12 +152,15 @@ static int make(classifier* made, const multires_model* model) {
   }
   if (!by_channel(model, "mean", made->mean, made->channels) || !by_channel(model, "std", made->std, made->channels))
     return fail(0, "mean or std in the weights file does not fit the channels; export it again");
-  return 0;
+  const char* wrong = make_high_pass(&made->filter, model);
+  return wrong ? fail(0, wrong) : 0;
 }
 
 static void release(classifier* made) {
   multires_state_free(made->state);
+  free(made->filter.past);
   free(made->places);
+  free(made->sample);
   free(made->mean);
   free(made->std);
   free(made->x);
@@ -166,8 +173,9 @@ static const char* step(classifier* c, const reader* r) {
   for (int k = 0; k < r->count; ++k)
     if (!isfinite(strtod(r->fields[k], &end)) || end == r->fields[k] || *end) return "a column is not a finite number";
   if (r->count != c->columns) return "not as many columns as expected";
-  for (int i = 0; i < c->channels; ++i)
-    c->x[i] = (float)((strtod(r->fields[c->places[i]], &end) - c->mean[i]) / c->std[i]);
+  for (int i = 0; i < c->channels; ++i) c->sample[i] = strtod(r->fields[c->places[i]], &end);
+  if (!filter_sample(&c->filter, c->sample, c->channels)) return "not enough memory";
+  for (int i = 0; i < c->channels; ++i) c->x[i] = (float)((c->sample[i] - c->mean[i]) / c->std[i]);
   const multires_status status = multires_step(c->state, c->x, c->y);
   if (status) return multires_status_text(status);
   for (int i = 0; i < c->d_output; ++i)

@@ -30,8 +30,8 @@ class Classifier {
         output_(model.metadata("output") ? model.metadata("output") : otherwise), x_(mean_.size()),
         y_(static_cast<size_t>(model.info().d_output)) {}
 
-  // One sample of all channels.
-  void step(const std::vector<double>& sample) {
+  // One sample of all channels, filtered.
+  void step(const double* sample) {
     for (size_t i = 0; i < x_.size(); ++i) x_[i] = static_cast<float>((sample[i] - mean_[i]) / std_[i]);
     const multires_status status = stream_.step(x_.data(), y_.data());
     if (status != MULTIRES_OK) throw multires::Error(status, multires::text(status));

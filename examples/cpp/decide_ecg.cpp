@@ -76,7 +76,7 @@ class Decider {
   }
 
   void step(const std::vector<double>& sample) {
-    classifier_.step(sample);
+    classifier_.step(sample.data());
     if (++steps_ % every_) return;
     const double ratio = static_cast<double>(resampler_.down()) / static_cast<double>(resampler_.up());
     const std::vector<float> probabilities = classifier_.probabilities();

@@ -1,6 +1,7 @@
 // Classify a stream of samples as they come; see kUsage.
 
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <stdexcept>
 #include <string>
@@ -9,6 +10,7 @@
 #include <multires.hpp>
 
 #include "classifier.h"
+#include "high_pass.h"
 #include "samples.h"
 
 namespace {
@@ -22,33 +24,49 @@ names they are the card's channels, in its order. Without a card, samples are ta
 are printed. Bad input is an error that names the line, and exit code 2.
 )";
 
+// Print a line, unless there is nothing to print yet: the output of a linear-phase filter is late.
+void print(const std::vector<float>& probabilities) {
+  if (probabilities.empty()) return;
+  const char* comma = "";
+  for (const float value : probabilities) {
+    std::printf("%s%.9g", comma, static_cast<double>(value));
+    comma = ",";
+  }
+  std::printf("\n");
+  // Samples may come slowly: show each line at once.
+  if (std::fflush(stdout) != 0) throw std::runtime_error("standard output cannot be written");
+}
+
 void run(const char* path) {
   const multires::Model model(path);
   if (model.info().d_input == 0 || model.info().autoregressive)
     throw std::runtime_error("this example runs classifiers of samples, not of tokens, and no autoregressive models");
-  if (model.metadata("high_pass"))
-    throw std::runtime_error("the bundle's card has a high-pass filter, which only decide_ecg applies");
   Classifier classifier(model, MULTIRES_DEFAULT_WINDOW, "");
   if (!model.metadata("mean")) std::cerr << "note: the bundle has no mean and std: samples are taken as normalized\n";
   if (!model.metadata("output")) std::cerr << "note: the bundle does not name its output: logits are printed\n";
   if (model.metadata("labels")) std::cerr << "labels: " << joined(model.metadata_lines("labels")) << '\n';
+  const char* rate = model.metadata("sampling_rate");
+  HighPass high_pass(model, rate ? std::strtod(rate, nullptr) : 1);
+  std::vector<float> probabilities;
+  const auto step = [&](const double* x) {
+    classifier.step(x);
+    probabilities = classifier.probabilities();
+  };
   SampleReader samples(std::cin, model);
   std::vector<double> sample;
   while (samples.next(sample)) {
+    probabilities.clear();
     try {
-      classifier.step(sample);
-      const char* comma = "";
-      for (const float value : classifier.probabilities()) {
-        std::printf("%s%.9g", comma, static_cast<double>(value));
-        comma = ",";
-      }
+      high_pass.push(sample.data(), step);
     } catch (const std::exception& error) {
       throw samples.error(error.what());
     }
-    std::printf("\n");
-    // Samples may come slowly: show each line at once.
-    if (std::fflush(stdout) != 0) throw std::runtime_error("standard output cannot be written");
+    print(probabilities);
   }
+  high_pass.finish([&](const double* x) {
+    step(x);
+    print(probabilities);
+  });
 }
 
 }  // namespace

@@ -74,7 +74,7 @@ def main() -> None:
     if preprocessing is None or labels is None:
         raise SystemExit(f"{arguments.bundle}: exported without a card (multires-export --card)")
     mv = records["x_uv"] / 1000.0
-    x = preprocessing.normalize(mv)
+    x = preprocessing.inputs(mv)  # behind the card's high-pass filter
 
     print("record   " + "".join(f"{label:>7}" for label in labels) + "   true labels")
     times: dict[str, list[float]] = {"step.onnx in ONNX Runtime": [], "the native engine": []}

@@ -80,8 +80,8 @@ def test_the_recording_that_ships(classify: Start, demo: Path) -> None:
     x = np.array([[float(value) for value in line.split(",")] for line in text.splitlines()[1:]])
     preprocessing = read_card(DEMO / "card.json").preprocessing
     assert preprocessing is not None
-    normalized = preprocessing.normalize(x.T).T
-    expected = 1 / (1 + np.exp(-logits(demo / "native" / "weights.safetensors", normalized)))
+    inputs = preprocessing.inputs(x.T).T
+    expected = 1 / (1 + np.exp(-logits(demo / "native" / "weights.safetensors", inputs)))
     result = classify(text, demo)
     assert result.returncode == 0
     assert "note" not in result.stderr
@@ -104,6 +104,29 @@ def test_leads_by_name_in_any_order(classify: Start, with_card: Path) -> None:
         result = classify(text, with_card)
         assert result.returncode == 0
         assert np.abs(numbers(result.stdout) - expected).max() < 1e-5
+
+
+FILTERS: list[dict[str, object]] = [
+    {"kind": "butterworth", "corner": 0.25, "order": 1},
+    {"kind": "butterworth", "corner": 0.1, "order": 4},
+    {"kind": "linear-phase", "corner": 0.5, "delay": 0.3},
+]
+
+
+@pytest.mark.parametrize("high_pass", FILTERS, ids=str)
+def test_the_cards_high_pass(classify: Start, tmp_path: Path, high_pass: dict[str, object]) -> None:
+    card = {"channels": ["a", "b"], "unit": "mV", "sampling_rate": 100, "mean": 0.1, "std": 0.25}
+    weights = write_weights(tmp_path, output="sigmoid", preprocessing=card | {"high_pass": high_pass})
+    x = np.random.default_rng(0).normal([5, -3], 0.3, (300, 2)).round(4)
+    preprocessing = read_card(tmp_path / "card.json").preprocessing
+    assert preprocessing is not None
+    result = classify(csv(x), weights)
+    if result.returncode:  # the one in C is causal
+        assert high_pass["kind"] == "linear-phase"
+        assert result.stderr.startswith("error: the card's high-pass filter is linear-phase, which only")
+        return
+    expected = 1 / (1 + np.exp(-logits(weights, preprocessing.inputs(x.T).T)))
+    assert np.abs(numbers(result.stdout) - expected).max() < 1e-5
 
 
 def test_without_a_card_take_normalized_samples_and_print_logits(classify: Start, plain: Path) -> None:
