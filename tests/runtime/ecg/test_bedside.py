@@ -48,11 +48,11 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def on_demand(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The demonstration network behind a high-pass filter."""
-    folder = tmp_path_factory.mktemp("filtered")
+def without_a_filter(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The demonstration network, with a card that names no high-pass filter."""
+    folder = tmp_path_factory.mktemp("unfiltered")
     card = json.loads((DEMO / "card.json").read_text())
-    card["preprocessing"]["high_pass"] = FILTERS[0]
+    del card["preprocessing"]["high_pass"]
     (folder / "card.json").write_text(json.dumps(card))
     return open_bundle(
         export_bundle(DEMO / "ckpt.pth", folder / "demo.bundle", card=folder / "card.json").path
@@ -61,19 +61,19 @@ def on_demand(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 class TestOffsets:
     def test_a_filter_removes_them(
-        self, on_demand: Bundle, ludb: tuple[NDArray[np.float64], list[str]]
+        self, twelve_leads: Bundle, ludb: tuple[NDArray[np.float64], list[str]]
     ) -> None:
         offsets = np.random.default_rng(0).uniform(-5, 5, 12)
-        clean, moved = (run(on_demand, x, 500)[0][-1] for x in (ludb[0], ludb[0] + offsets))
+        clean, moved = (run(twelve_leads, x, 500)[0][-1] for x in (ludb[0], ludb[0] + offsets))
         assert clean.probabilities is not None and moved.probabilities is not None
         assert moved.quality == {}
         for label, p in clean.probabilities.items():
             assert moved.probabilities[label] == pytest.approx(p, abs=1e-4)
 
     def test_without_a_filter_they_are_no_signal(
-        self, twelve_leads: Bundle, ludb: tuple[NDArray[np.float64], list[str]]
+        self, without_a_filter: Bundle, ludb: tuple[NDArray[np.float64], list[str]]
     ) -> None:
-        decisions, events = run(twelve_leads, ludb[0] + 1.0, 500, thresholds=["CD=0.5"])
+        decisions, events = run(without_a_filter, ludb[0] + 1.0, 500, thresholds=["CD=0.5"])
         assert decisions[-1].probabilities is None and not events
         assert all(flags == ("offset",) for flags in decisions[-1].quality.values())
 

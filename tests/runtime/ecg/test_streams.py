@@ -45,9 +45,10 @@ class TestOnARealRecord:
         decisions = [d for part in np.split(samples, 10) for d in stream.feed(part)] + stream.finish()
         assert [d.time for d in decisions] == [0.5 * (i + 1) for i in range(20)]
         preprocessing = twelve_leads.preprocessing
-        assert preprocessing is not None
+        assert preprocessing is not None and preprocessing.high_pass is not None
         order = [[n.casefold() for n in names].index(c.casefold()) for c in preprocessing.channels]
-        mv = resample_poly(samples[:, order].T, 1, 5, axis=1, padtype="edge")
+        filtered = preprocessing.high_pass.apply(samples[:, order].T, 500)
+        mv = resample_poly(filtered, 1, 5, axis=1, padtype="edge")
         for decision in decisions:
             steps = round(decision.time * 100)
             expected = twelve_leads.full()(preprocessing.normalize(mv)[None, :, :steps])[0]
