@@ -69,6 +69,7 @@ def test_every_command_is_tried() -> None:
     assert set(COMMANDS) == set(main.commands)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_hostile_arguments(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)

@@ -50,6 +50,7 @@ class TestEvery:
         assert at[high_pass.corner] == pytest.approx(0.5 if high_pass.delay else 0.5**0.5, abs=0.03)
         assert at[5.0] == pytest.approx(1, abs=0.01) and at[20.0] == pytest.approx(1, abs=0.01)
 
+    @pytest.mark.slow
     @given(cuts=st.lists(st.integers(0, 900), max_size=8), saved=st.integers(0, 900))
     def test_chunks_and_states_give_the_same_bits(
         self, high_pass: HighPass, cuts: list[int], saved: int

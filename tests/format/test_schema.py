@@ -27,6 +27,7 @@ def test_the_files_are_current_and_schemas(path: Path) -> None:
     Validator.check_schema(json.loads(path.read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixture", ["exported", "token_classifier", "drawing"])
 def test_a_manifest(fixture: str, request: pytest.FixtureRequest) -> None:
     manifest = json.loads((request.getfixturevalue(fixture) / "manifest.json").read_text())

@@ -154,6 +154,7 @@ class TestRefusals:
             with pytest.raises(CheckpointError):
                 read_checkpoint(cut)
 
+    @pytest.mark.slow
     def test_any_damaged_byte_is_an_error_or_harmless(self, net: MultiresNet, tmp_path: Path) -> None:
         torch.save(net.state_dict(), tmp_path / "ckpt.pth")
         path = with_args(tmp_path / "ckpt.pth")

@@ -17,6 +17,7 @@ from tests.conftest import configs, random_net, save_published, variant
 UNIFORM = variant(tree_select="uniform", memory_size=7, depth=4, kernel_size=4)
 
 
+@pytest.mark.slow
 @given(config=configs())
 @settings(max_examples=30)
 def test_every_configuration_is_found_again(

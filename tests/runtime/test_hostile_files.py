@@ -42,6 +42,7 @@ from tests.runtime.conftest import CARD, beats
 NET = random_net(SMALL)
 
 
+@pytest.mark.slow
 def test_manifests(tmp_path: Path, two_leads: Path) -> None:
     """What is taken gives the recorded outputs, and its labels name them."""
     rich = _every_kind(tmp_path)
@@ -96,6 +97,7 @@ def test_cards(tmp_path: Path, two_leads: Path) -> None:
     assert taken and refused
 
 
+@pytest.mark.slow
 def test_calibration_tables(tmp_path: Path) -> None:
     path, network = tmp_path / "table.json", fold(NET)
     calibrate(NET, Dataset(Path("some.npz"), random_inputs(SMALL, 20, 100))).write(path)
@@ -111,6 +113,7 @@ def test_calibration_tables(tmp_path: Path) -> None:
     assert taken and refused > taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_states_of_streams(tmp_path: Path, precision: str) -> None:
     """What is taken is continued: every output is finite, or refused with the rows to reset."""
@@ -133,6 +136,7 @@ def test_states_of_streams(tmp_path: Path, precision: str) -> None:
     assert taken and refused > taken
 
 
+@pytest.mark.slow
 def test_states_of_runs(tmp_path: Path, two_leads: Path) -> None:
     """What is taken runs to the end of its recording."""
     bundle, file = open_bundle(two_leads), StateFile(tmp_path / "state")

@@ -260,6 +260,7 @@ class TestInputs:
         assert within_limit(y[[0, 2]], stepwise[[0, 2], :, 20:40])
         assert within_limit(y[1], stepwise[1, :, :20])
 
+    @pytest.mark.slow
     def test_tokens(self, tmp_path: Path, backend: str) -> None:
         path = save_published(random_net(variant(encoder="token")), tmp_path)
         stream = open_bundle(export_bundle(path).path).stream(2, backend=backend)
@@ -312,6 +313,7 @@ class TestBackends:
 
 
 class TestPoolsOfOnesOwn:
+    @pytest.mark.slow
     def test_are_those_of_a_bundle_exported_so(self, opened: Bundle, tmp_path: Path) -> None:
         run = opened.path.parent / "run" / "ckpt.pth"
         windowed = open_bundle(export_bundle(run, tmp_path / "windowed", pool="window:7").path)

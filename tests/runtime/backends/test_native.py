@@ -301,6 +301,7 @@ class TestDamagedWeights:
             load_model(tmp_path / "none.safetensors")
 
 
+@pytest.mark.slow
 def test_a_decimal_comma_changes_nothing(tmp_path: Path) -> None:
     """Programs with a user interface set the locale of their user."""
     localedef = shutil.which("localedef")

@@ -73,6 +73,7 @@ def test_int8_is_the_step_graph(
         assert np.abs(y - graph).mean() <= 1e-3 * max(1, np.abs(graph).max()), model.isa
 
 
+@pytest.mark.slow
 @given(config=configs(), pooling=poolings, rows=st.sampled_from([1, 3, 7]))
 @settings(max_examples=30)
 def test_float16_is_the_network(
@@ -87,6 +88,7 @@ def test_float16_is_the_network(
         assert within_limit(y, expected, LIMITS["fp16"].value), model.isa
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 @pytest.mark.parametrize("batch", [1, 3, 33])
 def test_chunks_and_neighbours_change_not_a_bit(precision: str, batch: int, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def alone(kit: Path, *arguments: str, absent: Sequence[str] = ()) -> list[str]:
     return [sys.executable, "-S", "-c", _ALONE.format(absent=blocked, arguments=arguments, packages=packages)]
 
 
+@pytest.mark.slow
 def test_generated_hostile_descriptions(kit: Path, check: Check, capsys: pytest.CaptureFixture[str]) -> None:
     """Right digests: each is refused in one line, or its checks are made."""
     file = kit / "kit.json"
@@ -74,6 +75,7 @@ def test_generated_hostile_descriptions(kit: Path, check: Check, capsys: pytest.
 
 
 class TestPasses:
+    @pytest.mark.slow
     def test_where_nothing_else_is_installed(self, kit: Path) -> None:
         command = alone(
             kit, "--backend", "onnxruntime", "--streams", "1,3", "--steps", "20", "--name", "bench"
@@ -240,6 +242,7 @@ class TestRefuses:
         output = capsys.readouterr()
         assert "is not a file" in output.err and "✓" not in output.out
 
+    @pytest.mark.slow
     def test_an_output_that_is_closed(self, kit: Path) -> None:
         command = alone(kit, "--backend", "onnxruntime", "--steps", "1000000")
         with subprocess.Popen(
@@ -272,6 +275,7 @@ class TestRefuses:
         assert check() == 2
         assert "states.npz: cannot be read" in capsys.readouterr().err
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("arguments", "absent", "words"),
         [
@@ -303,6 +307,7 @@ class TestRefuses:
             check("--provider-option", "one")
         assert "'one', expected KEY=VALUE" in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_a_full_disk_leaves_nothing(self, kit: Path) -> None:
         def small_files_only() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -314,6 +319,7 @@ class TestRefuses:
         assert done.returncode == 2 and "device_report.json: cannot be written" in done.stderr
         assert not list(kit.glob("*device_report*"))
 
+    @pytest.mark.slow
     def test_a_killed_run_leaves_no_report(self, kit: Path) -> None:
         command = alone(kit, "--backend", "onnxruntime", "--steps", "1000000")
         with subprocess.Popen(command, cwd=kit, stdout=subprocess.PIPE, text=True) as process:

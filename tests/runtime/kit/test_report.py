@@ -41,6 +41,7 @@ def changed(report: Path, **fields: Any) -> Path:
     return report
 
 
+@pytest.mark.slow
 def test_taken_in_and_shown(bundle: Path, report: Path) -> None:
     for _ in range(2):  # the second replaces the first
         result = verify(bundle, report)
@@ -115,6 +116,7 @@ def test_refused(fields: dict[str, Any], words: str, bundle: Path, report: Path)
     assert not (bundle / "devices").exists()
 
 
+@pytest.mark.slow
 def test_generated_hostile_reports(bundle: Path, report: Path) -> None:
     opened = open_bundle(bundle)
 

@@ -37,6 +37,7 @@ def read(tmp_path: Path) -> Any:
     return json.loads((tmp_path / "device_report.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_whole_kit(jetson: FakeTensorRt, kit: Path, check: Check, tmp_path: Path) -> None:
     """The engines that the runtime takes, by steps and chunks, the full graph, timing."""
     assert check(*ON, "--steps", "20", "--streams", "1,3") == 0
@@ -66,6 +67,7 @@ def test_the_whole_kit(jetson: FakeTensorRt, kit: Path, check: Check, tmp_path: 
     assert check(*again, "--precision", "fp32", "--rebuild") == 0 and jetson.builds == 16
 
 
+@pytest.mark.slow
 def test_a_changed_graph_is_built_anew(
     jetson: FakeTensorRt, kit: Path, check: Check, tmp_path: Path, capsys: Any
 ) -> None:
@@ -79,6 +81,7 @@ def test_a_changed_graph_is_built_anew(
     assert check(*ON, "--precision", "fp32") == 0 and jetson.builds == 5
 
 
+@pytest.mark.slow
 def test_queues_that_are_updated_in_place(
     monkeypatch: pytest.MonkeyPatch, check: Check, tmp_path: Path
 ) -> None:
@@ -91,6 +94,7 @@ def test_queues_that_are_updated_in_place(
     assert read(tmp_path)["engines"][0]["what"] == "step engine, queues in place"
 
 
+@pytest.mark.slow
 def test_states_that_are_swapped_one_step_late_are_found(
     jetson: FakeTensorRt, check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

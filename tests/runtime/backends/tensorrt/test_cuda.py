@@ -46,6 +46,7 @@ def stepper_on(
     return TensorRtStepper(device, loaded, spec, states, batch, n_tokens=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_whole_way_to_the_driver_and_back(
     form: str, bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch

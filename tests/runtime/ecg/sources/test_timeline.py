@@ -87,6 +87,7 @@ class TestNothingHappened:
     def test_units_and_epochs(self, device: tuple[int, int], start: float, unit: float) -> None:
         assert Seen(device[0], np.round((start + regular(device)) * unit, 3), device[1]).untouched
 
+    @pytest.mark.slow
     @given(st.lists(st.integers(1, 60), min_size=400, max_size=400))
     def test_irregular_packets(self, sizes: list[int]) -> None:
         timeline, number, samples = Timeline(250), 0, []
@@ -147,6 +148,7 @@ class TestSomethingHappened:
             ]
         assert samples == list(range(len(samples))) and len(samples) > 25 * 598
 
+    @pytest.mark.slow
     @given(save_at=st.integers(0, 600), seed=st.integers(0, 99))
     def test_saved_anywhere_it_goes_on(self, save_at: int, seed: int) -> None:
         draw = np.random.default_rng(seed)
