@@ -24,7 +24,7 @@ from multires_edge.runtime.ecg.block import Block
 from multires_edge.runtime.ecg.conditioning import Spikes, SpikesState
 from multires_edge.runtime.ecg.conversion import Conversion, ConversionState
 from multires_edge.runtime.ecg.decision import Event
-from multires_edge.runtime.ecg.gaps import GapPolicy, Silence, SilenceState
+from multires_edge.runtime.ecg.gaps import GapPolicy, Silence
 from multires_edge.runtime.ecg.leads import LeadMap
 from multires_edge.runtime.ecg.quality import Quality, QualityState, Verdict
 from multires_edge.runtime.ecg.resample import check_rate
@@ -38,18 +38,20 @@ _MISSING_AT_ONCE = 4096
 @dataclass(frozen=True, eq=False)
 class FrontEndState:
     """Samples that wait, and ``counts`` of the first of them, the sample that the stream started with, and
-    the steps since then. ``passed``: samples of a silence since its last block."""  # fmt: skip
+    the steps since then. ``lost``: samples after them that never arrived. ``silent``: the last of those that
+    wait, which have no value. ``passed``: samples of a silence since its last block."""  # fmt: skip
 
     waiting: Annotated[Samples, Array("float64", 2)]
     came: Annotated[NDArray[np.bool_], Array("bool", 1)]
     counts: tuple[Natural, Natural, Natural]
+    lost: Natural
+    silent: Natural
     stopped: bool
     restarted: bool
     passed: Natural
     notes: tuple[tuple[Natural, Event], ...]
     quality: QualityState
     spikes: SpikesState
-    silence: SilenceState
     conversion: ConversionState
     ready: tuple[Block, ...]
 
@@ -99,6 +101,7 @@ class FrontEnd:
         self._index = 0  # number of the first waiting sample
         self._origin = 0  # number of the sample that the stream started with
         self._steps = 0
+        self._lost = 0  # samples after the waiting ones that never arrived
         self._stopped = False
         self._restarted = False
         self._passed = 0
@@ -107,14 +110,14 @@ class FrontEnd:
     @property
     def received(self) -> int:
         """The number of samples so far, missing ones included."""
-        return self._index + len(self._waiting)
+        return self._index + len(self._waiting) + self._lost
 
     @property
     def awaited(self) -> int:
         """How many more samples the next block needs."""
         if self._stopped:
             return self._tick - self._passed
-        return self._needed(self._next_cut(self._steps)) - len(self._waiting)
+        return self._needed(self._next_cut(self._steps)) - len(self._waiting) - self._lost
 
     @property
     def delay(self) -> float:
@@ -128,6 +131,8 @@ class FrontEnd:
     def add_mapped(self, mapped: Samples, arrived: float | None = None) -> None:
         """Take samples (n, channels) from ``leads``."""
         x = self._spikes.remove(mapped)
+        if len(x) and self._lost:
+            self._fill(self._lost, arrived)
         while len(x):
             if self._stopped:
                 x = self._listen(x, arrived)
@@ -141,22 +146,29 @@ class FrontEnd:
     def add_missing(self, count: Any, arrived: float | None = None) -> None:
         """Take ``count`` samples that never arrived. Raises InputError.
 
-        The work is that of the samples up to the end of the stream, and none after it.
+        The next sample shows how many they are in all: a gap is filled as a whole, or ends the stream.
         """
         is_whole = isinstance(count, Integral)
         if not is_whole or count < 0:
             raise InputError(f"{self.name}: {count!r} samples are missing, expected a whole number")
         self._spikes.pass_over(count)
-        if not self._stopped:
-            stop = self._silence.after_lost(count)
-            filled = count if stop is None else stop
-            for start in range(0, filled, _MISSING_AT_ONCE):
-                n = min(_MISSING_AT_ONCE, filled - start)
-                self._wait(np.full((n, len(self.leads.channels)), np.nan), False, arrived)
-            count -= filled
-            if stop is not None:
-                self._stop(arrived)
-        self._index += count
+        if self._stopped:
+            self._index += count
+            return
+        self._lost += count
+        longest = self._silence.after_lost()
+        if longest is not None and self._lost >= longest:
+            # Decisions on what was seen before the gap need a little more, for the filters.
+            self._fill(min(longest, int(self.delay * self.rate)), arrived)
+            self._stop(arrived)
+
+    def _fill(self, count: int, arrived: float | None) -> None:
+        """Let ``count`` of the samples that never arrived wait like others."""
+        self._lost -= count
+        self._silence.silent += count
+        for start in range(0, count, _MISSING_AT_ONCE):
+            n = min(_MISSING_AT_ONCE, count - start)
+            self._wait(np.full((n, len(self.leads.channels)), np.nan), False, arrived)
 
     def note(self, kind: str, **details: Any) -> None:
         """Report an event at this point of the record, in order with the decisions."""
@@ -171,6 +183,7 @@ class FrontEnd:
         :meth:`rest` has the steps after the last decision.
         """
         if not self._stopped and self.received:
+            self._fill(self._lost, None)
             self._take(len(self._waiting))
             self._conversion.finish()
             while self._conversion.ready >= self._next_cut(self._steps) - self._steps:
@@ -193,8 +206,7 @@ class FrontEnd:
     def reopen(self) -> None:
         """Continue a source that had ended or was away. The next value starts a new recording."""
         self._drop(len(self._waiting))
-        self._stopped, self._passed = True, 0
-        self._conversion.start_over()
+        self._pause()
 
     def _wait(self, x: Samples, came: bool, arrived: float | None) -> None:
         """Add samples to those that wait, and make blocks of them."""
@@ -272,10 +284,17 @@ class FrontEnd:
     def _stop(self, arrived: float | None) -> None:
         x, came = self._drop(len(self._waiting))
         self._quality.inspect(x, ~came)
-        self._stopped, self._passed = True, 0
+        at = self._index
+        self._note(at, "silent", {})
+        self._pause()
+        self._emit_silent(arrived, at, self._index)
+
+    def _pause(self) -> None:
+        self._quality.start_over(gap=self._lost > 0)
         self._conversion.start_over()
-        self._note(self._index, "silent", {})
-        self._emit_silent(arrived, self._index)
+        self._silence.start_over()
+        self._index += self._lost
+        self._stopped, self._passed, self._lost = True, 0, 0
 
     def _listen(self, x: Samples, arrived: float | None) -> Samples:
         """Pass over samples until one has a value, with an empty block at every tick; returns the rest.
@@ -293,17 +312,15 @@ class FrontEnd:
             self._start_over()
         return x[count:]
 
-    def _emit_silent(self, arrived: float | None, index: int) -> None:
-        self.ready.append(Block(None, index / self.rate, events=self._events_until(index), arrived=arrived))
+    def _emit_silent(self, arrived: float | None, index: int, until: int = 0) -> None:
+        events = self._events_until(max(index, until))
+        self.ready.append(Block(None, index / self.rate, events=events, arrived=arrived))
 
     def _start_over(self) -> None:
         """Treat the next sample as the first of a recording."""
         self._stopped = False
         self._restarted = True
         self._origin, self._steps = self._index, 0
-        self._silence.start_over()
-        self._quality.start_over()
-        self._conversion.start_over()
         self._note(self._index, "restart", {})
 
     # The state in a checkpoint.
@@ -313,13 +330,14 @@ class FrontEnd:
             waiting=self._waiting.copy(),
             came=self._came.copy(),
             counts=(self._index, self._origin, self._steps),
+            lost=self._lost,
+            silent=self._silence.silent,
             stopped=self._stopped,
             restarted=self._restarted,
             passed=self._passed,
             notes=tuple(self._notes),
             quality=self._quality.save(),
             spikes=self._spikes.save(),
-            silence=self._silence.save(),
             conversion=self._conversion.save(),
             # The time of arrival has no meaning after a restart of the process.
             ready=tuple(replace(block, arrived=None) for block in self.ready),
@@ -330,20 +348,22 @@ class FrontEnd:
         self._check(saved, ended)
         self._quality.load(saved.quality)
         self._spikes.load(saved.spikes)
-        self._silence.load(saved.silence)
         try:
             self._conversion.load(saved.conversion)
         except StateError as error:
             raise StateError(f"{self.name}: {error}") from error
         self._waiting, self._came = saved.waiting.copy(), saved.came.copy()
         self._index, self._origin, self._steps = saved.counts
+        self._lost, self._silence.silent = saved.lost, saved.silent
         self._stopped, self._restarted, self._passed = saved.stopped, saved.restarted, saved.passed
         self._notes = deque(saved.notes)
         self.ready = deque(saved.ready)
 
     def _check(self, saved: FrontEndState, ended: bool) -> None:
         channels, (index, origin, steps) = len(self.leads.channels), saved.counts
-        if saved.waiting.shape != (len(saved.came), channels) or (saved.stopped and len(saved.waiting)):
+        if saved.waiting.shape != (len(saved.came), channels) or (
+            saved.stopped and len(saved.waiting) + saved.lost
+        ):
             raise StateError(f"{self.name}: the state's samples are not of {channels} channels")
         counted = saved.stopped or ended or self._conversion.is_after(saved.conversion, index - origin, steps)
         if not counted or saved.passed >= self._tick:

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import InputError, StateError
 from multires_edge.format.arrays import Array, all_finite
-from multires_edge.format.fields import Natural
 from multires_edge.format.high_pass import Samples
 from multires_edge.runtime.ecg.settings import parse_duration
 
 # Seconds of samples that are filled in if they never arrived. After a longer gap half of a window of ten
 # seconds would be made up, so the stream starts over.
 _LONGEST_FILLED = 5.0
-# The work of a gap is that of its filled seconds, so there are few of them.
+# The work of a gap is that of its filled seconds.
 _LONGEST_SILENCE = 60.0
 
 
@@ -49,14 +48,6 @@ class GapPolicy:
         return cls("hold", silence, silence)
 
 
-@dataclass(frozen=True)
-class SilenceState:
-    """The latest samples that have no value, and those of them that never arrived."""
-
-    silent: Natural
-    lost: Natural
-
-
 class Silence:
     """Finds the sample after which a policy stops the stream.
 
@@ -70,47 +61,35 @@ class Silence:
             None if seconds is None else max(1, round(seconds * rate))
             for seconds in (policy.silence, policy.lost)
         )
-        self.start_over()
+        self.silent = 0  # the latest samples, which have no value
 
     def start_over(self) -> None:
         """Forget the samples so far."""
-        self._silent = self._lost = 0
+        self.silent = 0
 
     def after(self, x: Samples) -> int | None:
         """After how many of the next samples the stream stops; None if it does not."""
-        if not len(x):
-            return None
-        self._lost = 0
         if self._longest_silent is None:
+            self.silent = 0
             return None
-        edges = np.concatenate([[-1 - self._silent], self.heard(x), [len(x)]])
+        edges = np.concatenate([[-1 - self.silent], self.heard(x), [len(x)]])
         silences = np.diff(edges) - 1
         long = np.flatnonzero(silences >= self._longest_silent)
         if len(long):
             return max(0, int(edges[long[0]]) + 1 + self._longest_silent)
-        self._silent = int(silences[-1])
+        self.silent = int(silences[-1])
         return None
 
-    def after_lost(self, count: int) -> int | None:
-        """After how many of ``count`` samples that never arrived the stream stops; None if it does not."""
-        rooms = [
-            max(0, longest - so_far)
-            for longest, so_far in ((self._longest_silent, self._silent), (self._longest_lost, self._lost))
-            if longest is not None
-        ]
-        self._silent += count
-        self._lost += count
-        return min(rooms) if rooms and min(rooms) <= count else None
+    def after_lost(self) -> int | None:
+        """After how many samples that never arrive the stream stops; None if it does not."""
+        rooms = [] if self._longest_lost is None else [self._longest_lost]
+        if self._longest_silent is not None:
+            rooms.append(max(0, self._longest_silent - self.silent))
+        return min(rooms, default=None)
 
     def heard(self, x: Samples) -> NDArray[np.intp]:
         """The samples that have a value of any lead that the source has."""
         return np.flatnonzero(np.isfinite(x[:, self._present]).any(1))
-
-    def save(self) -> SilenceState:
-        return SilenceState(self._silent, self._lost)
-
-    def load(self, saved: SilenceState) -> None:
-        self._silent, self._lost = saved.silent, saved.lost
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,9 +109,8 @@ class Quality:
         verdicts: list[Verdict] = []
         start = 0
         for end in (*ends, len(x)):
-            if self._taken and end > start:
-                self._taken = False
-                self._since[:], self._valued[:] = 0, False
+            if end > start:
+                self._begin()
             if whole:
                 self._valued |= end > start
             else:
@@ -123,6 +122,12 @@ class Quality:
             if len(verdicts) < len(ends):
                 verdicts.append(self.take())
         return verdicts
+
+    def _begin(self) -> None:
+        """Forget what was taken, before the first samples after it."""
+        if self._taken:
+            self._taken = False
+            self._since[:], self._valued[:] = 0, False
 
     def _look_for_gaps(self, x: NDArray[np.float64], silent: NDArray[np.bool_]) -> None:
         if silent.any():
@@ -143,8 +148,13 @@ class Quality:
         self._window[filled : self._filled] = x[taken:]
         return deque(((i + 1) * second - (second * count - taken), codes[i]) for i in range(count))
 
-    def start_over(self) -> None:
-        """Forget the samples so far, but not that some were missing since the last :meth:`take`."""
+    def start_over(self, *, gap: bool) -> None:
+        """Forget the samples so far, but not that some were missing since the last :meth:`take`.
+
+        ``gap``: samples never arrived.
+        """
+        self._begin()
+        self._since |= _GAP if gap else 0
         self._filled = 0
         self._judged[:] = 0
         self._since &= _GAP | _NAN

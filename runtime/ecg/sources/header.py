@@ -10,7 +10,8 @@ from multires_edge.base.errors import DataError, InputError
 from multires_edge.runtime.ecg.resample import check_rate
 from multires_edge.runtime.ecg.sources.protocol import Format, SignalSpec
 
-_TIME = ("time", "t", "seconds")
+# Names of the column of times; others begin with the first of them, such as "timestamp" and "time (s)".
+_TIME = ("time", "t", "seconds", "sec")
 _STANDARD = {"i", "ii", "iii", "avr", "avl", "avf", *(f"v{i}" for i in range(1, 10)), *_TIME}
 _LEADS_MOST = 256
 
@@ -42,7 +43,7 @@ class Header:
             if any(_is_number(column) for column in columns):
                 self.lines = 0
             else:
-                self.time = next((i for i, c in enumerate(columns) if c.casefold() in _TIME), None)
+                self.time = next((i for i, column in enumerate(columns) if _is_time(column)), None)
                 leads = [column for i, column in enumerate(columns) if i != self.time]
         if not (isinstance(leads, list) and leads and all(isinstance(x, str) and x for x in leads)):
             raise DataError(
@@ -102,6 +103,10 @@ def _has_leads(line: bytes) -> bool:
 
 def _columns(line: bytes) -> list[str]:
     return [column.strip() for column in line.decode("utf-8", "replace").split(",")]
+
+
+def _is_time(column: str) -> bool:
+    return column.casefold() in _TIME or column.casefold().startswith(_TIME[0])
 
 
 def _is_amount(value: Any) -> bool:

@@ -50,6 +50,11 @@ class TestCsv:
         assert first == [[t] for t in range(100)]
         assert rest == [("gap", {"seconds": 0.12}), 60, [[t] for t in range(160, 200)]]
 
+    @pytest.mark.parametrize("name", ["time", "timestamp", "Time (s)", "time_ms", "T", "seconds"])
+    def test_the_column_of_times_has_several_names(self, name: str) -> None:
+        parser = LineParser("x", f"{name},I".encode(), GIVEN)
+        assert parser.timed and parser.signal.leads == ["I"]
+
     @pytest.mark.parametrize("line", ["oops", "nan,2", "inf,2", "1e308,2", "-1e308,2", "5e18,2"])
     def test_with_times_a_bad_line_is_an_event_alone(self, line: str) -> None:
         lines = [f"{t / 500:.3f},{t}" for t in range(100)]
