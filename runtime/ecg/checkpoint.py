@@ -78,6 +78,7 @@ class Checkpointer:
             return
         names = [source.signal.name for source in sources if not source.live]
         self._repeated = {name: self.output.kept[name] for name in names if name in self.output.kept}
+        self.session.resume(self.output.reached)
         seconds, kept = max(0.0, time.time() - saved.time), sum(self.output.kept.values())
         message = f"the state was saved {seconds:.0f} s ago"
         if kept:

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -15,7 +15,7 @@ from multires_edge.base.errors import StateError
 from multires_edge.format.fields import FieldError, Name, plain, read_fields
 from multires_edge.runtime.ecg.decision import Decision, Event
 from multires_edge.runtime.ecg.frontend import FrontEnd
-from multires_edge.runtime.ecg.sources.protocol import Missing, Note, Samples, Source
+from multires_edge.runtime.ecg.sources.protocol import Missing, Note, Piece, Samples, Source
 from multires_edge.runtime.ecg.streams import EcgStreams, StreamsState
 
 Item = Decision | Event
@@ -121,6 +121,7 @@ class Session:
         self._arrival = threading.Event()
         self.faults: list[str] = []
         self.stopped = False
+        self._busy = False  # whether a recording is read at full speed
 
     @property
     def done(self) -> bool:
@@ -149,6 +150,7 @@ class Session:
         while not self.done and not self.stopped:
             now = time.monotonic()
             out: list[Item] = []
+            self._busy = False
             for feed in self._feeds:
                 if feed.finished:
                     continue
@@ -156,7 +158,7 @@ class Session:
                     out += self._read(feed, count, now)
             out += self.streams.pump()
             yield out
-            if self.paced and not out:
+            if self.paced and not (out or self._busy):
                 self._wait()
 
     def _wait(self) -> None:
@@ -176,16 +178,9 @@ class Session:
         streams, source = self.streams, feed.source
         heard = False
         for piece in source.read(count):
-            if isinstance(piece, Samples):
-                heard = feed.readable = True
-                arrived = piece.arrived
-                if arrived is None and self._realtime:
-                    arrived = feed.due(piece.count)
-                streams.feed(feed.row, piece.values, arrived)
-            elif isinstance(piece, Missing):
-                streams.missing(feed.row, piece.count)
-            else:
-                self._note(feed, piece)
+            heard |= isinstance(piece, Samples)
+            self._take(feed, piece)
+        self._busy |= heard and not (source.live or self._realtime)
         if source.ended:
             if not feed.readable and not self._faulty(feed):
                 message = f"no sample could be read{feed.problem}"
@@ -199,6 +194,18 @@ class Session:
             # No decision comes for which these events could wait.
             streams.report(feed.row)
         return events
+
+    def _take(self, feed: _Feed, piece: Piece) -> None:
+        if isinstance(piece, Samples):
+            feed.readable = True
+            arrived = piece.arrived
+            if arrived is None and self._realtime:
+                arrived = feed.due(piece.count)
+            self.streams.feed(feed.row, piece.values, arrived)
+        elif isinstance(piece, Missing):
+            self.streams.missing(feed.row, piece.count)
+        else:
+            self._note(feed, piece)
 
     def _note(self, feed: _Feed, note: Note) -> None:
         self.streams.note(feed.row, note.kind, **note.details)
@@ -242,6 +249,18 @@ class Session:
             if (finished and not feed.finished) or not feed.source.continues:
                 self.streams.reopen(feed.row)
                 self.faults = [fault for fault in self.faults if not fault.startswith(f"{feed.name}: ")]
+
+    def resume(self, reached: Mapping[str, float]) -> None:
+        """Continue live sources whose state is older than their decisions, after :meth:`load`.
+
+        ``reached`` are the times of the last decisions by source. The samples of these decisions are lost, so
+        such a source starts over after that time.
+        """
+        for feed, front in zip(self._feeds, self.streams.fronts, strict=True):
+            if feed.source.live and feed.name in reached:
+                self.streams.reopen(feed.row)
+                for piece in feed.source.skip(max(0.0, reached[feed.name] - front.received / feed.rate)):
+                    self._take(feed, piece)
 
 
 def _names(identities: Sequence[dict[str, Any]]) -> str:

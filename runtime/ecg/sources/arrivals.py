@@ -114,6 +114,10 @@ class Arrivals:
         self._watched_from, self._allowed = None, _SILENCE
         return held
 
+    def skip(self, samples: int) -> None:
+        """Count samples that never arrived."""
+        self._samples += samples
+
     def suspect(self) -> None:
         """Expect that samples were lost, because the device was away."""
         self._allowed = _RECONNECTED

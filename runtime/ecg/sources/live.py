@@ -302,6 +302,13 @@ class LiveSource(Source):
         known = self._arrivals.load(saved.arrivals, time.monotonic())
         self.continues = known or self._parser.timed
 
+    def skip(self, seconds: float) -> list[Piece]:
+        assert self._parser is not None
+        pieces = self._parser.skip(seconds)
+        self._arrivals.skip(sum(piece.count for piece in pieces))
+        self._saved = self._position()
+        return pieces
+
     def close(self) -> None:
         with self._room:
             self._closed.set()

@@ -96,6 +96,10 @@ class Source(ABC):
         """Call ``wake``, in any thread, when ``count`` samples are there or the source has ended."""
         wake()
 
+    def skip(self, seconds: float) -> list[Piece]:
+        """What to read for samples of a live source that are lost, after :meth:`load`."""
+        return []
+
     def close(self) -> None:  # noqa: B027, most recordings need not be closed
         """Close files, sockets and threads."""
 

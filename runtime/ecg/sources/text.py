@@ -123,6 +123,13 @@ class LineParser:
         """Expect a header of the same signal, or samples."""
         self._new = True
 
+    def skip(self, seconds: float) -> list[Piece]:
+        """Pass over samples that never arrived, before the next line."""
+        self._timeline.skip(seconds)
+        self.note("gap", seconds=round(seconds, 3))
+        self._missing(round(seconds * self.signal.rate))
+        return self.take()
+
     def _csv_line(self, line: bytes) -> tuple[float | None, list[list[float]]]:
         fields = line.split(b",")
         if len(fields) != self._columns:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from multires_edge.base.errors import DataError, StateError
 from multires_edge.runtime.ecg.file_mark import FileMark
@@ -34,9 +33,18 @@ class TextFileSource(Source):
     Position = FilePosition
 
     def __init__(self, path: Path, given: Format) -> None:
-        self._path, self._given = path, given
+        self._path = path
         self.waits = given.follow
-        self._file, self._parser = self._open()
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: is not a file; give - for lines on standard input")
+        try:
+            self._file = path.open("rb")
+            first = self._file.readline(LONGEST_LINE)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        self._parser = LineParser(str(path), first, given)
+        if not self._parser.header_lines:
+            self._file.seek(0)
         self.signal = self._parser.signal
         self._mark = FileMark.of(self._file.fileno(), self._file.tell())
         # Whether the file has another name now, or none: it is read to its end before the new one.
@@ -64,24 +72,6 @@ class TextFileSource(Source):
             reason = str(error) if isinstance(error, DataError) else error.strerror or str(error)
             pieces.append(Note("lost", {"message": reason}, fault=True))
         return pieces
-
-    def _open(self) -> tuple[BinaryIO, LineParser]:
-        """The file, after its header, and a parser for it. Raises DataError."""
-        try:
-            if self._path.exists() and not self._path.is_file():
-                raise DataError(f"{self._path}: is not a file; give - for lines on standard input")
-            file = self._path.open("rb")
-            first = file.readline(LONGEST_LINE)
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be read ({error.strerror or error})") from error
-        try:
-            parser = LineParser(str(self._path), first, self._given)
-        except DataError:
-            file.close()
-            raise
-        if not parser.header_lines:
-            file.seek(0)
-        return file, parser
 
     def _convert(self, count: int) -> bool:
         """Convert the next ``count`` samples or lines. Returns False if the file has no more of them."""
@@ -115,21 +105,16 @@ class TextFileSource(Source):
             return False
 
     def _begin_again(self) -> list[Piece]:
-        """Go to the beginning of the file that was cut or replaced, when its first line is complete."""
+        """Go to the beginning of the file that was cut or replaced."""
         try:
-            with self._path.open("rb") as first:
-                if not first.readline(LONGEST_LINE).endswith(b"\n"):
-                    return []
+            file = self._path.open("rb")
         except FileNotFoundError:
             return []
-        file, parser = self._open()
-        if parser.signal != self.signal:
-            file.close()
-            raise DataError(f"{self._path}: was replaced by a file with other leads, rate or unit")
         self._file.close()
-        self._file, self._replaced = file, False
-        self._mark = FileMark.of(file.fileno(), file.tell())
-        return [Note("replaced", {"message": "the file was cut or replaced; its new lines follow"})]
+        self._file, self._mark, self._replaced = file, FileMark.of(file.fileno(), 0), False
+        self._parser.reconnected()
+        self._parser.note("replaced", message="the file was cut or replaced; its new lines follow")
+        return self._parser.take()
 
     def save(self) -> FilePosition:
         return FilePosition(self._mark, self.ended, self._parser.save())

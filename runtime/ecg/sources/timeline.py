@@ -115,6 +115,11 @@ class Timeline:
         out = self._start() if self._unit is None and self._held else []
         return [*out, *self._take_turns(), *self._end_of_wrong(), *self._end_of_repeated()]
 
+    def skip(self, seconds: float) -> None:
+        """Drop the lines that wait, and expect the next one so much later."""
+        self._held = []
+        self._next += seconds
+
     def _place(self, line: _Line) -> list[Placed]:
         out: list[Placed] = []
         if self._held:

@@ -383,6 +383,8 @@ def test_lines_of_a_device_stay_although_no_state_could_be_written(two_leads: Pa
     continued = after[len(before)]
     assert continued["event"] == "continued" and continued["lines"] >= 10
     assert not (tmp_path / "out.cut").exists()
+    times = [entry["time"] for entry in after if entry["type"] == "decision"]
+    assert times == sorted(set(times))
 
 
 @pytest.mark.slow

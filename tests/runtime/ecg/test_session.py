@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -252,6 +253,38 @@ def test_a_source_that_stalls_and_one_that_dies_leave_the_others_alone(
     assert (7, "stalls", "stalled") in events and (12, "stalls", "resumed") in events
     assert [name for _, name, kind in events if kind == "lost"] == ["dies"]
     assert session.faults == ["dies: lost: x"]
+
+
+class Restarted(Scripted):
+    """A live source of which some samples are lost, because a program was killed after it wrote decisions."""
+
+    live = waits = True
+
+    def skip(self, seconds: float) -> list[Piece]:
+        return [Note("gap", {"seconds": seconds}), Missing(round(seconds * self.signal.rate))]
+
+
+@pytest.mark.parametrize("reached", [None, 7.5, 9000.0])
+def test_a_live_source_starts_over_after_the_decisions_that_it_has(
+    opened: Bundle, reached: float | None
+) -> None:
+    first = Restarted("a", [[Samples(beats(5.05, 250), 0.0)], []])
+    session = Session(EcgStreams(opened, [first.signal], lockstep=False), [first])
+    before = [item for items in itertools.islice(session.run(), 1) for item in items]
+    assert [item.time for item in before] == np.arange(0.5, 5.1, 0.5).tolist()[:9]
+    source = Restarted("a", [[Samples(beats(2, 250), 0.0)], []])
+    continued = Session(EcgStreams(opened, [source.signal], lockstep=False), [source])
+    continued.load(session.save())
+    continued.resume({} if reached is None else {"a": reached, "another": 99.0})
+    after = [item for items in continued.run() for item in items]
+    decisions = [item for item in after if isinstance(item, Decision)]
+    kinds = [item.kind for item in after if isinstance(item, Event)]
+    if reached is None:
+        assert [d.time for d in decisions] == [5, 5.5, 6, 6.5, 7] and kinds == []
+    else:
+        assert [d.time for d in decisions] == [reached + t for t in (0.5, 1, 1.5, 2)]
+        assert kinds == ["gap", "restart"]
+        assert [d.seen for d in decisions] == [0.5, 1, 1.5, 2]
 
 
 def test_recordings_at_their_own_speed(

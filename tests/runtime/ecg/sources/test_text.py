@@ -134,3 +134,16 @@ class TestTheHeaderAgain:
         parser.reconnected()
         with pytest.raises(DataError, match="another header came"):
             parser.parse([b"pleth,resp"])
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_samples_that_are_lost_are_one_gap_and_times_count_on(timed: bool) -> None:
+    """The lines of a program that was killed; those that waited for the next line are lost with them."""
+    lines = [f"{t / 500:.3f},{t}" if timed else f"{t}" for t in range(2000)]
+    parser = LineParser("x", b"time,I" if timed else b"I", GIVEN)
+    before = plain(parser.parse(line.encode() for line in lines[:1000]))
+    skipped = plain(parser.skip(1.0))
+    after = plain(parser.parse(line.encode() for line in lines[1500:]) + parser.finish())
+    assert [row for piece in before for row in piece] == [[t] for t in range(1000)]
+    assert skipped == [("gap", {"seconds": 1.0}), 500]
+    assert [row for piece in after for row in piece] == [[t] for t in range(1500, 2000)]
