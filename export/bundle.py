@@ -116,8 +116,10 @@ def _export(
     targets = targets_named(options.target)
     first, *further = (form.form_name for form in forms_of(targets))
     progress("reading the checkpoint")
-    read = read_checkpoint(checkpoint)
-    config = infer_config(read, options.overrides or Overrides())
+    overrides = options.overrides or Overrides()
+    read = read_checkpoint(checkpoint, overrides.weights)
+    inferred = infer_config(read, overrides)
+    config = inferred.config
     net = build_network(read, config)
     lengths = _takes_lengths(options.lengths, config)
     _check_state_sizes(config, pooling)
@@ -126,7 +128,12 @@ def _export(
     folded = fold(net)
     quantization = plan_int8(options.int8, net, folded, card, targets[0].form, progress)
     manifest = Manifest(
-        source=Source(printable(read.path.name), read.sha256),
+        source=Source(
+            printable(read.path.name or read.path.resolve().name),
+            read.sha256,
+            overrides.weights,
+            inferred.assumed,
+        ),
         model=config,
         target=targets[0].name,
         pool=str(pooling) if config.task == "classification" else None,

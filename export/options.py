@@ -14,7 +14,7 @@ from multires_edge.export.target_selection import targets_named
 from multires_edge.format.card import read_card
 from multires_edge.format.pooling import parse_pooling
 from multires_edge.format.targets import PRECISIONS
-from multires_edge.models.checkpoint import check_file
+from multires_edge.models.containers import check_file
 from multires_edge.models.inference import Overrides
 
 PARTS = ("encoder", "filters", "mixing", "output", "head", "queues")
@@ -119,7 +119,9 @@ class ExportOptions:
 def output_folder(checkpoint: Path, output: str | Path | None) -> Path:
     """The bundle's folder, absolute; by default the checkpoint's path with the suffix ``.bundle``."""
     # abspath removes '..' and follows no links.
-    return Path(os.path.abspath(checkpoint.with_suffix(".bundle") if output is None else output))  # noqa: PTH100
+    if output is None:
+        output = Path(os.path.abspath(checkpoint)).with_suffix(".bundle")  # noqa: PTH100
+    return Path(os.path.abspath(output))  # noqa: PTH100
 
 
 def check_max_drop(max_drop: float) -> None:

@@ -71,6 +71,13 @@ class Proof:
     n_parameters: int
     pooling: Pooling | None
     checks: list[Check] = field(default_factory=list)
+    outputs: str | None = None  # the file with the outputs of the user's own network
+
+    @property
+    def basis(self) -> str:
+        """What shows that the reference is the user's network."""
+        own = "" if self.outputs is None else f", and your network's outputs in {self.outputs}"
+        return f"the published definition{own}"
 
     @property
     def passed(self) -> bool:
@@ -88,6 +95,7 @@ class Proof:
         return Parity(
             passed=self.passed,
             reference="PyTorch, float64",
+            basis=self.basis,
             measures={
                 "max": "max |y - reference| / max(1, |reference|)",
                 "mean": "sum |y - reference| / sum |reference|",
@@ -376,6 +384,8 @@ class _Prover:
         full = self.bundle.full(provider="cpu", precision=self.precision, threads=1)
         if len(self.bundle.manifest.graph("full", self.precision).inputs) == 1:
             lengths = None  # a graph without lengths pools over every step
+        if dataset.outputs is not None and self.precision == "fp32" and self.form == self.first_form:
+            self._own_outputs(dataset, lengths)
         check = self._check("full graph, real data", "full", _counted(len(inputs), "record"))
         for i in range(0, len(inputs), 16):
             some = inputs[i : i + 16]
@@ -387,6 +397,19 @@ class _Prover:
         for backend in self._backends():
             check = self._check(f"{backend.checked_as}, real data", "step", description)
             check.compare(self._stream(len(rows), backend).run(rows), stepwise, over_time=True)
+
+    def _own_outputs(self, dataset: Dataset, lengths: NDArray[np.int64] | None) -> None:
+        """Compare with the outputs of the user's own network: does it compute what its tensors' names say?"""
+        outputs = dataset.outputs
+        assert outputs is not None
+        self.proof.outputs = dataset.path.name
+        time = dataset.inputs.shape[-1]
+        rows = min(_RECORDS, len(dataset.inputs), max(1, int(_WORK_ALLOWED / self.proof.n_parameters / time)))
+        check = self._check("full graph, your outputs", "full", _counted(rows, "whole record"))
+        full = self.bundle.full(provider="cpu", threads=1)
+        for i in range(rows):
+            their = None if lengths is None or dataset.lengths is None else dataset.lengths[i : i + 1]
+            check.compare(full(dataset.inputs[i : i + 1], their), outputs[i : i + 1])
 
     def _golden(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> Golden:
         longest = max(self.config.layer_receptive_field, self.pooling.settling_steps if self.pooling else 0)

@@ -44,10 +44,14 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Parity:
-    """parity.json: the checks that the export made, and what it made them on."""
+    """parity.json: the checks that the export made, and what it made them on.
+
+    ``basis`` says what shows that the reference is the user's network.
+    """
 
     passed: bool
     reference: Line
+    basis: Line
     measures: dict[Name, Line]
     data: Text
     steps: Natural

@@ -122,10 +122,13 @@ Graphs = dict[Kind, dict[Precision, GraphSpec]]
 
 @dataclass(frozen=True)
 class Source:
-    """The checkpoint."""
+    """The checkpoint. ``weights`` names the network that was chosen of several; ``assumed`` is what neither
+    the checkpoint nor the user said."""  # fmt: skip
 
     file: Line
     sha256: Sha256
+    weights: Line | None = field(default=None, metadata=ABSENT)
+    assumed: tuple[Line, ...] = field(default=(), metadata=ABSENT)
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,27 @@ from multires_edge.models.training_args import TRAINING_LENGTHS, TrainingArgs
 
 @dataclass(frozen=True)
 class Overrides:
-    """Facts that the user gives. They take precedence over ``args.txt``, never over the tensors."""
+    """Facts that the user gives. They take precedence over ``args.txt``, never over the tensors.
+
+    ``weights`` names one of several networks in a checkpoint.
+    """
 
     tree_select: TreeSelect | None = None
     depth: int | None = None
     training_length: int | None = None
+    weights: str | None = None
 
 
-def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
-    """The configuration of a checkpoint.
+@dataclass(frozen=True)
+class Inferred:
+    """A configuration, and what was assumed because neither the checkpoint nor the user said it."""
+
+    config: ModelConfig
+    assumed: tuple[str, ...]
+
+
+def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
+    """The configuration of a checkpoint. A warning tells each assumption.
 
     Raises CheckpointError if the tensors are not a MultiresNet's, and ConfigError if an option is
     needed, which the message names.
@@ -59,7 +71,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
             f"{checkpoint.path}: a layer has {kernel_size} taps and {columns} memory weights, expected at "
             "least 2 and 3"
         )
-    tree_select = _tree_select(checkpoint, overrides, columns, kernel_size)
+    tree_select, assumed = _tree_select(checkpoint, overrides, columns, kernel_size)
     config = ModelConfig(
         task=cast(Any, task),
         **encoder,
@@ -74,7 +86,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> ModelConfig:
     )
     if checkpoint.training_args is not None:
         _check_args(checkpoint, checkpoint.training_args, config)
-    return config
+    return Inferred(config, assumed)
 
 
 def _check_args(checkpoint: Checkpoint, args: TrainingArgs, config: ModelConfig) -> None:
@@ -88,33 +100,44 @@ def _check_args(checkpoint: Checkpoint, args: TrainingArgs, config: ModelConfig)
         ("batchnorm", args.batchnorm, config.norm == "batch"),
         ("depth", args.depth if config.tree_select == "fading" else None, config.depth),
     ):
-        if stated is not None and stated != found:
-            raise ConfigError(
-                f"{args.path}: has --{name} {stated}, but the tensors of {checkpoint.path.name} have "
-                f"{found}. It belongs to another run: replace or remove it"
-            )
+        if stated is None or stated == found:
+            continue
+        if not args.complete:  # other programs mean other things by these names
+            warnings.warn(f"{args.origin}: {name} {stated} ignored, the tensors have {found}", stacklevel=4)
+            continue
+        raise ConfigError(
+            f"{args.origin}: has --{name} {stated}, but the tensors of {checkpoint.path.name} have "
+            f"{found}. It belongs to another run: replace or remove it"
+        )
 
 
-def _tree_select(checkpoint: Checkpoint, overrides: Overrides, columns: int, kernel_size: int) -> TreeSelect:
+def _tree_select(
+    checkpoint: Checkpoint, overrides: Overrides, columns: int, kernel_size: int
+) -> tuple[TreeSelect, tuple[str, ...]]:
+    """The kind of tree, and what was assumed about it."""
     args = checkpoint.training_args
     if overrides.tree_select is not None:
-        return overrides.tree_select
-    if args is not None:
-        return cast(TreeSelect, args.tree_select or "fading")
+        return overrides.tree_select, ()
+    if args is not None and (args.complete or args.tree_select is not None):
+        return cast(TreeSelect, args.tree_select or "fading"), ()
     # The tensors of both trees have the same shapes. The default of the published scripts is the better
     # guess, unless it gives an absurdly deep tree: memory sizes are far larger than depths.
     depth = columns - 2
-    if (kernel_size - 1) << depth > 1 << 16:
+    doubt = f"{columns} memory weights are unusual" if (kernel_size - 1) << depth > 1 << 16 else None
+    if args is not None and args.depth not in (None, depth):
+        doubt = f"the depth {args.depth} of {args.origin} is not that of {columns} memory weights"
+    if doubt is not None:
         raise ConfigError(
-            f"{checkpoint.path}: has no args.txt next to it, and {columns} memory weights are unusual for a "
-            "fading tree: give --tree-select uniform with --depth N, or --tree-select fading"
+            f"{checkpoint.path}: nothing says its kind of tree, and {doubt} for a fading tree: give "
+            "--tree-select uniform with --depth N, or --tree-select fading"
         )
+    assumed = f"a fading tree of depth {depth}, the default of the training scripts"
     warnings.warn(
-        f"{checkpoint.path}: has no args.txt next to it; read as a fading tree of depth {depth}, the default "
-        "of the training scripts. For a uniform tree, give --tree-select uniform --depth N",
+        f"{checkpoint.path}: nothing says its kind of tree; read as {assumed}. For a uniform tree, give "
+        "--tree-select uniform --depth N",
         stacklevel=3,
     )
-    return "fading"
+    return "fading", (assumed,)
 
 
 def _depth(

@@ -28,8 +28,9 @@ def load_checkpoint(path: str | Path, overrides: Overrides | None = None) -> Mul
     >>> net(torch.zeros(3, 12, 1000)).shape  # three records of 12 leads
     torch.Size([3, 5])
     """
-    checkpoint = read_checkpoint(path)
-    return build_network(checkpoint, infer_config(checkpoint, overrides or Overrides()))
+    overrides = overrides or Overrides()
+    checkpoint = read_checkpoint(path, overrides.weights)
+    return build_network(checkpoint, infer_config(checkpoint, overrides).config)
 
 
 def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:

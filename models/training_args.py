@@ -1,8 +1,12 @@
-"""``args.txt``: the arguments of the published training scripts, one per line, as they were typed."""
+"""The options of a training: ``args.txt`` of the published scripts, or a checkpoint's hyper-parameters.
+
+``args.txt`` has one argument per line, as it was typed.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +23,20 @@ _IGNORED = {
 }  # fmt: skip
 
 _NUMBERS = {"kernel_size", "depth", "d_mem", "n_layers", "d_model"}
+_KNOWN = _IGNORED | _NUMBERS | {"batchnorm", "tree_select", "dataset"}
+_TREES = ("fading", "uniform")
 
 
 @dataclass(frozen=True)
 class TrainingArgs:
-    """The training arguments that describe the network; None if not given."""
+    """The training options that describe the network; None if not given.
 
-    path: Path
+    ``origin`` says where they are from. ``complete``: the published script wrote them all, so an option that
+    is not there had the script's default.
+    """
+
+    origin: str
+    complete: bool = True
     tree_select: str | None = None
     kernel_size: int | None = None
     depth: int | None = None
@@ -51,7 +62,7 @@ def read_training_args(path: Path) -> TrainingArgs:
         if key == "batchnorm":
             stated[key] = True
         elif key == "tree_select":
-            if value not in ("fading", "uniform"):
+            if value not in _TREES:
                 raise CheckpointError(f"{path}: --tree_select is {value!r}, expected fading or uniform")
             stated[key] = value
         elif key == "dataset":
@@ -63,7 +74,44 @@ def read_training_args(path: Path) -> TrainingArgs:
         elif key not in _IGNORED:
             given = f"--{key}" if value is None else f"--{key}={value}"
             warnings.warn(f"{path}: unknown argument {given!r}, ignored", stacklevel=2)
-    return TrainingArgs(path, **stated)
+    return TrainingArgs(str(path), **stated)
+
+
+def read_options(origin: str, options: dict[str, Any]) -> TrainingArgs | None:
+    """The options that have the names of the published script's; None if there are none.
+
+    Programs give these names to other things too, so values of other types are ignored.
+    """
+    stated: dict[str, Any] = {}
+    for name, value in _flat(options, 0):
+        key = name.replace("-", "_")
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if (
+            (key in _NUMBERS and is_number and 0 < value < 10**9)
+            or (key == "tree_select" and value in _TREES)
+            or (key == "dataset" and isinstance(value, str))
+            or (key == "batchnorm" and isinstance(value, bool))
+        ) and stated.setdefault(key, value) != value:
+            raise CheckpointError(f"{origin} has {key} {stated[key]!r} and {value!r}; expected one value")
+    return TrainingArgs(origin, complete=False, **stated) if stated else None
+
+
+def _flat(options: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
+    for key, value in options.items():
+        if isinstance(value, dict) and depth < 4:
+            yield from _flat(value, depth + 1)
+        else:
+            yield key, value
+
+
+def _in_full(path: Path, key: str) -> str:
+    """The name of an option that may be abbreviated, as the scripts' parser takes it."""
+    if key in _KNOWN:
+        return key
+    meant = sorted(name for name in _KNOWN if name.startswith(key))
+    if len(meant) > 1 and key:
+        raise CheckpointError(f"{path}: --{key} may mean {', '.join(meant)}; write the argument in full")
+    return meant[0] if len(meant) == 1 else key
 
 
 def _pairs(path: Path, text: str) -> list[tuple[str, str | None]]:
@@ -82,5 +130,5 @@ def _pairs(path: Path, text: str) -> list[tuple[str, str | None]]:
         key, equals, value = word[2:].partition("=")
         if not equals:
             key, _, value = key.partition(" ")
-        pairs.append((key.strip().replace("-", "_"), value.strip() or None))
+        pairs.append((_in_full(path, key.strip().replace("-", "_")), value.strip() or None))
     return pairs

@@ -68,7 +68,7 @@ def calibrate(
     from multires_edge.calibration.measure import calibrate as measure
     from multires_edge.calibration.ranges import Method
     from multires_edge.format.card import read_card
-    from multires_edge.models.checkpoint import check_file as check_checkpoint
+    from multires_edge.models.containers import check_file as check_checkpoint
     from multires_edge.models.inference import Overrides
     from multires_edge.models.loading import load_checkpoint
     from multires_edge.runtime.evaluation.recordings import load_data

@@ -134,6 +134,7 @@ def _summary(result: ExportResult) -> dict[str, Any]:
         "targets": result.manifest.targets,
         "pool": result.manifest.pool,
         "model": plain(result.manifest.model),
+        "assumed": list(result.manifest.source.assumed),
         "files": {name: path.stat().st_size for name, path in _files(result)},
         "parity": plain(result.proof.parity()),
         "quantization": result.quantization.to_json() if result.quantization else None,
@@ -163,8 +164,10 @@ def _print_summary(result: ExportResult) -> None:
         for precision, spec in result.manifest.graphs["step"].items()
     ]
     click.echo(f"state of one stream: {', '.join(state)}")
+    for assumed in result.manifest.source.assumed:
+        click.echo(f"assumed: {assumed}")
     verdict = "proven" if result.passed else "NOT PROVEN: parity failed, do not use this bundle"
-    click.echo(f"{verdict}, in {result.seconds:.1f} s")
+    click.echo(f"{verdict}, against {result.proof.basis}, in {result.seconds:.1f} s")
 
 
 def _print_quantization(quantization: Quantization) -> None:

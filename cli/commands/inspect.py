@@ -38,7 +38,10 @@ def inspect(bundle: Path, as_json: bool) -> None:
     card = manifest.card
     click.echo((card and card.name) or manifest.source.file)
     print_table([(key, str(value)) for key, value in vars(manifest.model).items() if value is not None])
-    click.echo(f"parity: {'proven' if opened.parity().passed else 'FAILED'}")
+    parity = opened.parity()
+    click.echo(f"parity: {'proven' if parity.passed else 'FAILED'}, against {parity.basis}")
+    for assumed in manifest.source.assumed:
+        click.echo(f"assumed: {assumed}")
     targets = ", ".join(f"{name} ({' or '.join(forms)})" for name, forms in manifest.targets.items())
     click.echo(f"target: {targets}" + (f", pool: {manifest.pooling}" if manifest.pooling else ""))
     for form, kind, precision, spec in manifest.every_graph():

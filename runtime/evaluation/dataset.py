@@ -1,4 +1,5 @@
-"""Data files: ``.npz`` with normalized ``x`` or ``tokens``, and optionally ``lengths`` and ``labels``.
+"""Data files: ``.npz`` with normalized ``x`` or ``tokens``, and optionally ``lengths`` and ``labels``,
+or the outputs ``y`` of the user's own network.
 
 Recordings in microvolt (``x_uv``, int16) are normalized with the bundle's preprocessing. Images (``x_u8``,
 uint8) are converted to sequences of pixels.
@@ -28,7 +29,8 @@ class Dataset:
 
     ``inputs`` is normalized float32 (n, d_input, time) or int64 (n, time), ``lengths`` int64 (n,). Recordings
     of a folder are read when their rows are indexed. ``labels`` are (n,) or (n, classes); ``classes`` has the
-    names of the classes if the data name them.
+    names of the classes if the data name them. ``outputs`` are what the user's own network gives for the
+    inputs: float (n, d_output), or (n, d_output, time) of an autoregressive network.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class Dataset:
     lengths: NDArray[np.int64] | None = None
     labels: NDArray[Any] | None = None
     classes: list[str] | None = None
+    outputs: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -51,6 +54,7 @@ class Dataset:
             inputs=self.inputs[:count] if isinstance(self.inputs, np.ndarray) else self.inputs.first(count),
             lengths=None if self.lengths is None else self.lengths[:count],
             labels=None if self.labels is None else self.labels[:count],
+            outputs=None if self.outputs is None else self.outputs[:count],
         )
 
 
@@ -65,10 +69,11 @@ def load_file(path: Path, model: ModelConfig, preprocessing: Preprocessing | Non
         labels = arrays.get("labels")
         if labels is not None and (labels.ndim == 0 or len(labels) != len(inputs)):
             raise InputError(f"labels has shape {labels.shape}, expected {len(inputs)} records")
+        outputs = _outputs(arrays, inputs, model)
     except InputError as error:
         raise DataError(f"{path}: {error}") from error
     classes = [str(name) for name in arrays["classes"].flat] if "classes" in arrays else None
-    return Dataset(path, inputs, lengths, labels, classes)
+    return Dataset(path, inputs, lengths, labels, classes, outputs)
 
 
 def has_inputs(path: Path) -> bool:
@@ -103,6 +108,24 @@ def _inputs(
             raise InputError("x_u8 needs an autoregressive network; give x, normalized as in training")
         return scale_levels(to_sequence(_images(arrays, model.channels)))
     raise InputError(f"has {sorted(arrays)}, expected x (n, {model.channels}, time) float32, x_uv or x_u8")
+
+
+def _outputs(
+    arrays: dict[str, NDArray[Any]], inputs: NDArray[Any], model: ModelConfig
+) -> NDArray[Any] | None:
+    y = arrays.get("y")
+    if y is None:
+        return None
+    shape = (len(inputs), model.d_output)
+    if model.task == "autoregressive":
+        shape += (inputs.shape[-1],)
+    if y.shape != shape or y.dtype.kind != "f":
+        raise InputError(
+            f"y has shape {y.shape} and dtype {y.dtype}, expected the outputs of your network, {shape} float"
+        )
+    if not np.isfinite(y).all():
+        raise InputError("y has NaN or infinite values, expected the outputs of your network")
+    return y
 
 
 def _images(arrays: dict[str, NDArray[Any]], channels: int) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ def test_says_what_was_written_and_proven(checkpoint: Path) -> None:
     assert result.exit_code == 0
     assert result.stderr == ""
     assert result.stdout.count("-[✓]") == 12
-    assert "step.onnx" in result.stdout and "proven, in" in result.stdout
+    assert "step.onnx" in result.stdout and "proven, against the published definition, in" in result.stdout
 
 
 def test_json(checkpoint: Path, tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""The outputs of the user's own network: what a checkpoint computes is not in the names of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from multires_edge.base.errors import DataError
+from multires_edge.export import export_bundle
+from multires_edge.export.bundle import ExportResult, ParityError
+from multires_edge.format.reading import read_manifest
+from multires_edge.models.network import MultiresNet
+from multires_edge.runtime import open_bundle
+from tests.conftest import SMALL, random_inputs, random_net, save_published, variant
+
+
+def exported(net: MultiresNet, folder: Path, y: Any, **more: Any) -> ExportResult:
+    """Export a network with ``y`` as its outputs; ``more`` are further arrays of the data file."""
+    checkpoint = save_published(net, folder)
+    key = "tokens" if net.config.encoder == "token" else "x"
+    np.savez(folder / "own.npz", **{key: inputs(net)}, y=y, **more)
+    return export_bundle(checkpoint, verify_data=folder / "own.npz")
+
+
+def inputs(net: MultiresNet) -> np.ndarray:
+    return random_inputs(net.config, 3, 60)
+
+
+def outputs(net: MultiresNet, **more: Any) -> np.ndarray:
+    return net(torch.from_numpy(inputs(net)), **more).numpy()
+
+
+@pytest.mark.parametrize("task", ["classification", "autoregressive"])
+@pytest.mark.parametrize("encoder", ["linear", "token"])
+def test_that_agree_are_named(task: str, encoder: str, tmp_path: Path) -> None:
+    net = random_net(variant(task=task, encoder=encoder))
+    result = exported(net, tmp_path, outputs(net))
+    assert result.proof.basis == "the published definition, and your network's outputs in own.npz"
+    check = next(check for check in result.proof.checks if check.name == "full graph, your outputs")
+    assert check.values == outputs(net).size
+    assert open_bundle(result.path).parity().basis == result.proof.basis
+
+
+def test_with_lengths(tmp_path: Path) -> None:
+    net = random_net(variant(encoder="token"))
+    lengths = np.array([60, 1, 33])
+    y = outputs(net, lengths=torch.from_numpy(lengths))
+    assert exported(net, tmp_path, y, lengths=lengths).passed
+    with pytest.raises(ParityError):
+        exported(net, tmp_path / "other", outputs(net), lengths=lengths)
+
+
+def test_without_them_the_definition_alone_is_named(tmp_path: Path) -> None:
+    result = export_bundle(save_published(random_net(SMALL), tmp_path))
+    assert result.proof.basis == "the published definition"
+
+
+class PreNorm(MultiresNet):
+    """Published names and shapes, and another function."""
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.encoder(x)
+        for layer, mixing, norm in zip(self.seq_layers, self.mixing_layers, self.norms, strict=True):
+            x = x + mixing(layer(norm(x)))
+        return x
+
+
+def pre_norm(net: MultiresNet) -> np.ndarray:
+    other = PreNorm(net.config)
+    other.load_state_dict(net.state_dict())
+    return outputs(other.eval().requires_grad_(False))
+
+
+def max_pooled(net: MultiresNet) -> np.ndarray:
+    features = net.features(torch.from_numpy(inputs(net)))
+    return F.linear(features.amax(-1), net.output_mapping.weight, net.output_mapping.bias).numpy()
+
+
+@pytest.mark.parametrize("other", [pre_norm, max_pooled])
+def test_of_another_function_fail_the_proof(other: Callable[..., np.ndarray], tmp_path: Path) -> None:
+    net = random_net(SMALL)
+    with pytest.raises(ParityError, match="your outputs") as failed:
+        exported(net, tmp_path, other(net))
+    wrong = [check.name for check in failed.value.result.proof.checks if not check.passed]
+    assert wrong == ["full graph, your outputs"]
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (np.zeros((3, 4, 60), np.float32), "expected the outputs of your network"),
+        (np.zeros((2, 3), np.float32), "expected the outputs of your network"),
+        (np.zeros((3, SMALL.d_output), np.int64), "float"),
+        (np.full((3, SMALL.d_output), np.nan, np.float32), "NaN"),
+    ],
+)
+def test_of_a_wrong_shape_are_refused(y: np.ndarray, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=words):
+        exported(random_net(SMALL), tmp_path, y)
+
+
+class TestAssumptions:
+    def test_stand_in_the_bundle(self, tmp_path: Path) -> None:
+        with pytest.warns(UserWarning, match="nothing says its kind of tree"):
+            result = export_bundle(save_published(random_net(SMALL), tmp_path, args=None))
+        assumed = read_manifest(result.path).source.assumed
+        assert assumed == ("a fading tree of depth 3, the default of the training scripts",)
+        assert f"an option says it: {assumed[0]}" in (result.path / "report.html").read_text()
+
+    def test_are_absent_where_everything_is_said(self, tmp_path: Path) -> None:
+        result = export_bundle(save_published(random_net(SMALL), tmp_path))
+        assert result.manifest.source.assumed == ()
+        assert "assumed" not in (result.path / "manifest.json").read_text()
