@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from multires_edge.runtime.ecg.session import Session
     from multires_edge.runtime.ecg.sources.protocol import Source
     from multires_edge.runtime.ecg.streams import SampleObserver
+
+# How long a thread that reads lines may keep the interpreter's lock while a decision waits for it.
+_SWITCH_SECONDS = 0.0005
 
 
 def session_options(speed: str) -> Callable[[Function], Function]:
@@ -120,6 +124,8 @@ def open_session(
         if len(set(names)) < len(names):  # such as rec and rec.hea
             raise InputError(f"a source is given twice: {', '.join(names)}")
         lockstep = not any(source.waits for source in inputs)
+        if any(source.live for source in inputs):
+            sys.setswitchinterval(_SWITCH_SECONDS)
         specs = [source.signal for source in inputs]
         streams = EcgStreams(opened, specs, options, lockstep=lockstep, on_samples=on_samples)
         run_options = asdict(options) | {

@@ -20,7 +20,7 @@ class Block:
 
     ``restart``: the stream starts over before the block; ``reset``: after it. ``decide``: a decision is due
     at its end. ``steps`` counts from the last start of the stream to the end of the block. ``usable`` is the
-    number of channels that showed a heart since the last decision.
+    number of channels that showed a heart since the last decision. ``silent``: the stream stops here.
     """
 
     x: Annotated[NDArray[np.float32], Array("float32", 2, finite=True)] | None
@@ -33,11 +33,7 @@ class Block:
     usable: Natural = 0
     events: tuple[Event, ...] = ()
     arrived: float | None = None
-
-    @property
-    def silent(self) -> bool:
-        """Whether the gap policy stopped the stream in this block."""
-        return any(event.kind == "silent" for event in self.events)
+    silent: bool = False
 
     @property
     def length(self) -> int:

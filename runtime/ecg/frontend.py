@@ -24,6 +24,7 @@ from multires_edge.runtime.ecg.block import Block
 from multires_edge.runtime.ecg.conditioning import Spikes, SpikesState
 from multires_edge.runtime.ecg.conversion import Conversion, ConversionState
 from multires_edge.runtime.ecg.decision import Event
+from multires_edge.runtime.ecg.event_limit import EventLimit, EventLimitState
 from multires_edge.runtime.ecg.gaps import GapPolicy, Silence
 from multires_edge.runtime.ecg.leads import LeadMap
 from multires_edge.runtime.ecg.quality import Quality, QualityState, Verdict
@@ -39,7 +40,8 @@ _MISSING_AT_ONCE = 4096
 class FrontEndState:
     """Samples that wait, and ``counts`` of the first of them, the sample that the stream started with, and
     the steps since then. ``lost``: samples after them that never arrived. ``silent``: the last of those that
-    wait, which have no value. ``passed``: samples of a silence since its last block."""  # fmt: skip
+    wait, which have no value. ``passed``: samples of a silence since its last block. ``told``: whether the
+    silence was reported."""  # fmt: skip
 
     waiting: Annotated[Samples, Array("float64", 2)]
     came: Annotated[NDArray[np.bool_], Array("bool", 1)]
@@ -49,6 +51,8 @@ class FrontEndState:
     stopped: bool
     restarted: bool
     passed: Natural
+    told: bool
+    limit: EventLimitState
     notes: tuple[tuple[Natural, Event], ...]
     quality: QualityState
     spikes: SpikesState
@@ -105,6 +109,8 @@ class FrontEnd:
         self._stopped = False
         self._restarted = False
         self._passed = 0
+        self._told = False
+        self._limit = EventLimit(self.rate)
         self._notes: deque[tuple[int, Event]] = deque()
 
     @property
@@ -130,6 +136,7 @@ class FrontEnd:
 
     def add_mapped(self, mapped: Samples, arrived: float | None = None) -> None:
         """Take samples (n, channels) from ``leads``."""
+        self._limit.came(len(mapped))
         x = self._spikes.remove(mapped)
         if len(x) and self._lost:
             self._fill(self._lost, arrived)
@@ -170,12 +177,18 @@ class FrontEnd:
             n = min(_MISSING_AT_ONCE, count - start)
             self._wait(np.full((n, len(self.leads.channels)), np.nan), False, arrived)
 
-    def note(self, kind: str, **details: Any) -> None:
-        """Report an event at this point of the record, in order with the decisions."""
-        self._note(self.received, kind, details)
+    def note(self, kind: str, *, always: bool = False, **details: Any) -> None:
+        """Report an event at this point of the record, in order with the decisions.
 
-    def _note(self, index: int, kind: str, details: dict[str, Any]) -> None:
-        self._notes.append((index, Event(self.name, index / self.rate, kind, details)))
+        If there are too many, it is only counted, unless it must ``always`` be reported.
+        """
+        self._note(self.received, kind, details, always=always)
+
+    def _note(self, index: int, kind: str, details: dict[str, Any], *, always: bool = False) -> bool:
+        """Returns whether there was room for the event."""
+        admitted = self._limit.admit(kind, details, always=always)
+        self._notes.extend((index, Event(self.name, index / self.rate, *what)) for what in admitted)
+        return bool(admitted)
 
     def finish(self) -> None:
         """End the source: emit the resampler's last steps, and events that are not reported yet.
@@ -188,6 +201,8 @@ class FrontEnd:
             self._conversion.finish()
             while self._conversion.ready >= self._next_cut(self._steps) - self._steps:
                 self._emit(self._index, self._quality.take, None)
+        for kind, details in self._limit.finish():
+            self.note(kind, always=True, **details)
         self.report()
 
     def report(self) -> None:
@@ -207,6 +222,7 @@ class FrontEnd:
         """Continue a source that had ended or was away. The next value starts a new recording."""
         self._drop(len(self._waiting))
         self._pause()
+        self._told = True
 
     def _wait(self, x: Samples, came: bool, arrived: float | None) -> None:
         """Add samples to those that wait, and make blocks of them."""
@@ -285,9 +301,10 @@ class FrontEnd:
         x, came = self._drop(len(self._waiting))
         self._quality.inspect(x, ~came)
         at = self._index
-        self._note(at, "silent", {})
+        self._told = self._note(at, "silent", {})
         self._pause()
-        self._emit_silent(arrived, at, self._index)
+        events = self._events_until(self._index)
+        self.ready.append(Block(None, at / self.rate, silent=True, events=events, arrived=arrived))
 
     def _pause(self) -> None:
         self._quality.start_over(gap=self._lost > 0)
@@ -312,16 +329,16 @@ class FrontEnd:
             self._start_over()
         return x[count:]
 
-    def _emit_silent(self, arrived: float | None, index: int, until: int = 0) -> None:
-        events = self._events_until(max(index, until))
-        self.ready.append(Block(None, index / self.rate, events=events, arrived=arrived))
+    def _emit_silent(self, arrived: float | None, index: int) -> None:
+        self.ready.append(Block(None, index / self.rate, events=self._events_until(index), arrived=arrived))
 
     def _start_over(self) -> None:
         """Treat the next sample as the first of a recording."""
         self._stopped = False
         self._restarted = True
         self._origin, self._steps = self._index, 0
-        self._note(self._index, "restart", {})
+        if self._told:
+            self._note(self._index, "restart", {}, always=True)
 
     # The state in a checkpoint.
 
@@ -335,6 +352,8 @@ class FrontEnd:
             stopped=self._stopped,
             restarted=self._restarted,
             passed=self._passed,
+            told=self._told,
+            limit=self._limit.save(),
             notes=tuple(self._notes),
             quality=self._quality.save(),
             spikes=self._spikes.save(),
@@ -356,6 +375,8 @@ class FrontEnd:
         self._index, self._origin, self._steps = saved.counts
         self._lost, self._silence.silent = saved.lost, saved.silent
         self._stopped, self._restarted, self._passed = saved.stopped, saved.restarted, saved.passed
+        self._told = saved.told
+        self._limit.load(saved.limit)
         self._notes = deque(saved.notes)
         self.ready = deque(saved.ready)
 

@@ -24,6 +24,9 @@ Item = Decision | Event
 # sources a second is enough, so that these do not wait.
 _CHUNK_SECONDS, _ROUND_SECONDS, _SHORTEST_CHUNK = 10.0, 80.0, 1.0
 _TICK = 0.02
+# The part of a processor that a live source may take if it sends faster than the others, and the seconds
+# of computing that it may be ahead.
+_SHARE, _CREDIT = 0.1, 0.25
 # A live source stalls after this time without samples, or after two of its usual intervals, if it sends
 # packets of seconds.
 _STALL_SECONDS, _STALL_INTERVALS, _INTERVALS = 2.0, 2.0, 8
@@ -54,6 +57,7 @@ class _Feed:
         self._already, self._began = 0, 0.0
         self._heard, self.stalled = time.monotonic(), False
         self._intervals: deque[float] = deque(maxlen=_INTERVALS)
+        self._debt, self._settled = 0.0, self._heard  # seconds of computing, and when that was known
 
     @property
     def awaited(self) -> int:
@@ -80,6 +84,16 @@ class _Feed:
             return self.awaited
         count = round(chunk * self.rate)
         return min(count, int((now - self._began) * self.rate) - self._front.received) if realtime else count
+
+    def owes(self, now: float, share: float) -> bool:
+        """Whether the source took more than its share of the time, and waits for the others."""
+        self._debt = max(0.0, self._debt - share * (now - self._settled))
+        self._settled = now
+        return self._debt > _CREDIT
+
+    def charge(self, seconds: float) -> None:
+        """Note what the source took."""
+        self._debt += seconds
 
     def watch(self, now: float, *, heard: bool) -> list[Item]:
         """Report at once that a live source became silent, or sends samples again."""
@@ -152,20 +166,34 @@ class Session:
             out: list[Item] = []
             self._busy = False
             for feed in self._feeds:
-                if feed.finished:
-                    continue
-                if (count := feed.wanted(now, realtime=self._realtime, chunk=self._chunk)) > 0:
-                    out += self._read(feed, count, now)
+                if not feed.finished and not self._owes(feed, now):
+                    out += self._turn(feed, now)
             out += self.streams.pump()
             yield out
             if self.paced and not (out or self._busy):
                 self._wait()
 
+    def _turn(self, feed: _Feed, now: float) -> list[Item]:
+        """Read a source; its decisions, unless they wait for those of other sources."""
+        count = feed.wanted(now, realtime=self._realtime, chunk=self._chunk)
+        if count <= 0 or self.stopped:
+            return []
+        started = time.monotonic()
+        out = self._read(feed, count, now)
+        if not self.streams.lockstep:
+            out += self.streams.pump()
+        feed.charge(time.monotonic() - started)
+        return out
+
+    def _owes(self, feed: _Feed, now: float) -> bool:
+        count = len(self._feeds)
+        return feed.source.live and count > 1 and feed.owes(now, max(_SHARE, 1 / count))
+
     def _wait(self) -> None:
         """Wait for the next tick or for the sample that completes a decision, whichever comes first."""
         until = time.monotonic() + _TICK
         for feed in self._feeds:
-            if feed.finished:
+            if feed.finished or self._owes(feed, time.monotonic()):
                 continue
             if feed.source.live:
                 feed.source.expect(feed.awaited, self._arrival.set)
@@ -208,7 +236,7 @@ class Session:
             self._note(feed, piece)
 
     def _note(self, feed: _Feed, note: Note) -> None:
-        self.streams.note(feed.row, note.kind, **note.details)
+        self.streams.note(feed.row, note.kind, always=note.fault, **note.details)
         message = note.details.get("message", "")
         if note.fault:
             self.faults.append(f"{feed.name}: {note.kind}: {message}")

@@ -95,7 +95,7 @@ class EcgStreams:
         # The step of each source's stream up to which too few leads showed a heart.
         self._signal_from = [0] * len(sources)
         self._usable = preprocessing.usable_channels
-        self._lockstep = lockstep
+        self.lockstep = lockstep
         self._networks = self._open_networks(bundle, options)
         card = bundle.manifest.card
         self._probabilities = _sigmoid if card is not None and card.output == "sigmoid" else _softmax
@@ -111,7 +111,7 @@ class EcgStreams:
         return rate * (0.0 if str(after) in ("0", "0s", "0.0") else parse_duration(after, "alarm_after"))
 
     def _open_networks(self, bundle: Bundle, options: StreamOptions) -> Networks:
-        batches = [len(self.fronts)] if self._lockstep else [1] * len(self.fronts)
+        batches = [len(self.fronts)] if self.lockstep else [1] * len(self.fronts)
         backend, precision, pool = options.backend, options.precision, self._pool.pool
         try:
             return Networks(
@@ -145,9 +145,9 @@ class EcgStreams:
         """Take ``count`` samples of a source that never arrived, such as those of a lost packet."""
         self._open_front(row).add_missing(count, arrived)
 
-    def note(self, row: int, kind: str, **details: Any) -> None:
-        """Report an event at this point of a source's record."""
-        self._open_front(row).note(kind, **details)
+    def note(self, row: int, kind: str, *, always: bool = False, **details: Any) -> None:
+        """Report an event at this point of a source's record: ``always``, or unless there are too many."""
+        self._open_front(row).note(kind, always=always, **details)
 
     def report(self, row: int) -> None:
         """Report the events of a source at the next :meth:`pump`, without waiting for a decision."""
@@ -191,7 +191,7 @@ class EcgStreams:
         """The rows whose first blocks go into one call of the network."""
         waiting = [front.ready for front in self.fronts]
         rows = [row for row, blocks in enumerate(waiting) if blocks]
-        if not rows or not self._lockstep:
+        if not rows or not self.lockstep:
             return rows
         if any(not blocks and not ended for blocks, ended in zip(waiting, self._ended, strict=True)):
             return []
@@ -203,7 +203,7 @@ class EcgStreams:
     def _blocks_together(self, rows: Sequence[int]) -> int:
         """How many consecutive blocks of each row give the same results as one long block."""
         others = [row for row in range(len(self.fronts)) if row not in rows]
-        if self._lockstep and any(self.fronts[row].ready or not self._ended[row] for row in others):
+        if self.lockstep and any(self.fronts[row].ready or not self._ended[row] for row in others):
             return 1  # which rows wait has to be decided again after each block
         count = steps = 0
         for blocks in zip(*(self.fronts[row].ready for row in rows), strict=False):

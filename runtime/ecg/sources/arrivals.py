@@ -107,7 +107,7 @@ class Arrivals:
         if lost <= self._allowed or not missing:
             return self._release()
         self._samples += missing
-        return [Note("gap", {"seconds": round(lost, 3)}), Missing(missing), *self._release()]
+        return [Note("gap", {"seconds": round(missing / self._rate, 6)}), Missing(missing), *self._release()]
 
     def _release(self) -> list[Piece]:
         held, self._held, self._held_samples = self._held, [], 0

@@ -28,8 +28,8 @@ from multires_edge.runtime.ecg.sources.text import LineParser, ParserState
 
 # Seconds of samples that may wait for the network, and that a line may have.
 _BUFFER_SECONDS, _LONGEST_LINE = 20.0, 10.0
-# Seconds of samples in a packet for the session, from one read.
-_PACKET_SECONDS = 0.5
+# Seconds of samples in a packet for the session, from one read. A piece takes as long as so many samples.
+_PACKET_SECONDS, _PIECE = 0.5, 30
 _FIRST_LINE_SECONDS = 10.0
 # A device that may be away is connected again after a silence.
 _SILENCE = 10.0
@@ -240,7 +240,7 @@ class LiveSource(Source):
         many = _PACKET_SECONDS * parser.signal.rate
         for line in lines:
             parser.add(line, arrived)
-            if parser.size >= many:
+            if parser.size + _PIECE * parser.pieces >= many:
                 self._pass_on(parser.take())
         self._pass_on(parser.take())
 
@@ -258,8 +258,9 @@ class LiveSource(Source):
         assert self._parser is not None
         rate = self._parser.signal.rate
         size = sum(piece.count for piece in pieces)
-        # The work of a long gap is bounded by the gap policy.
-        work = round(sum(min(piece.count, rate) if piece.count else 1 for piece in pieces))
+        # A gap is one piece, however long.
+        samples = sum(piece.count for piece in pieces if isinstance(piece, Samples))
+        work = samples + _PIECE * max(0, len(pieces) - 1)
         with self._room:
             if self._full(work) and not last:
                 since = time.monotonic() - self._held - self._queue[0].came

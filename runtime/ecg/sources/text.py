@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from multires_edge.format.fields import Natural
-from multires_edge.runtime.ecg.sources.events import EventLimit, EventLimitState
 from multires_edge.runtime.ecg.sources.header import Header
 from multires_edge.runtime.ecg.sources.protocol import (
     Format,
@@ -32,13 +31,12 @@ _NUMBERS = {int, float, NoneType}
 
 @dataclass(frozen=True)
 class ParserState:
-    """Lines so far, consecutive bad lines, whether lines have had times, where these are, and the events."""
+    """Lines so far, consecutive bad lines, whether lines have had times, and where these are."""
 
     lines: Natural
     bad: Natural
     timed: bool
     timeline: TimelineState
-    events: EventLimitState
 
 
 class LineParser:
@@ -57,7 +55,7 @@ class LineParser:
         self._json, self._time = self._header.json, self._header.time
         self._columns = len(self.signal.leads) + (self._time is not None)
         self._most_rows = longest * self.signal.rate
-        self._timeline, self._limit = Timeline(self.signal.rate), EventLimit(self.signal.rate)
+        self._timeline = Timeline(self.signal.rate)
         self.timed = self._time is not None  # whether lines have had times
         self._lines = self.header_lines
         self._bad = 0
@@ -94,6 +92,11 @@ class LineParser:
         if len(self._rows) >= _SAMPLES_AT_ONCE:
             self._flush()
 
+    @property
+    def pieces(self) -> int:
+        """The number of pieces so far."""
+        return len(self._pieces)
+
     def parse(self, lines: Iterable[bytes], arrived: float | None = None) -> list[Piece]:
         """Convert lines to pieces. Raises DataError for another header."""
         for line in lines:
@@ -111,13 +114,12 @@ class LineParser:
         self._place(self._timeline.finish())
         self._end_of_bad(self._lines)
         self._flush()
-        self._pieces += self._limit.finish()
         return self.take()
 
     def note(self, kind: str, **details: Any) -> None:
-        """Report an event after the lines so far, if there is room for it."""
+        """Report an event after the lines so far."""
         self._flush()
-        self._pieces += self._limit.admit(Note(kind, details))
+        self._pieces.append(Note(kind, details))
 
     def reconnected(self) -> None:
         """Expect a header of the same signal, or samples."""
@@ -166,12 +168,11 @@ class LineParser:
             if isinstance(item, list):
                 self._rows += item
                 self.size += len(item)
-                self._limit.came(len(item))
             elif isinstance(item, Missing):
                 self._missing(item.count)
             else:
                 self._flush()
-                self._pieces += self._limit.admit(item)
+                self._pieces.append(item)
 
     def _missing(self, count: int) -> None:
         self._flush()
@@ -199,12 +200,11 @@ class LineParser:
             self._rows = []
 
     def save(self) -> ParserState:
-        return ParserState(self._lines, self._bad, self.timed, self._timeline.save(), self._limit.save())
+        return ParserState(self._lines, self._bad, self.timed, self._timeline.save())
 
     def load(self, saved: ParserState) -> None:
         self._lines, self._bad, self.timed = saved.lines, saved.bad, saved.timed
         self._timeline.load(saved.timeline)
-        self._limit.load(saved.events)
 
 
 def _seconds(value: Any) -> float:

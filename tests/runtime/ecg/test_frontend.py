@@ -77,8 +77,21 @@ class TestAGapOfAnHour:
         for _ in range(50):
             stream.feed(X[:1])
             stream.missing(HOUR)
-        assert steps < 50 * 100 and len(stream.events) == 99
+        assert steps < 50 * 100
         assert stream.feed(X)[0].time == pytest.approx(50 * 3600.004 + 0.5)
+
+    def test_many_of_them_are_few_events(self, opened: Bundle) -> None:
+        stream = EcgStream(opened, leads=["I", "II"], rate=RATE)
+        for _ in range(50):
+            stream.feed(X[:25])
+            stream.missing(HOUR)
+        stream.feed(X[:5000])  # there is room again
+        stream.missing(HOUR)
+        stream.feed(X)
+        kinds = [event.kind for event in stream.events]
+        told = [kind for kind in kinds if kind != "dropped_events"]
+        assert "dropped_events" in kinds and len(kinds) < 40 and kinds[-2:] == ["silent", "restart"]
+        assert told == ["silent", "restart"] * (len(told) // 2)
 
     def test_a_gap_of_seconds_is_filled(self, opened: Bundle) -> None:
         held = X.copy()

@@ -383,3 +383,30 @@ def test_events_of_a_silent_source_do_not_wait_for_a_decision(
         seen |= {item.kind: round_ for item in items if isinstance(item, Event)}
         now += 1.0
     assert seen == {"stalled": 3, "lost": 3}
+
+
+def test_a_source_that_takes_too_long_waits_for_the_others(
+    opened: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("multires_edge.runtime.ecg.session.time.monotonic", lambda: now)
+
+    class Greedy(Scripted):
+        def read(self, count: int) -> list[Piece]:
+            nonlocal now
+            now += 0.1
+            return super().read(count)
+
+    packet: list[Piece] = [Samples(beats(1, 250), 0.0)]
+    greedy, steady = Greedy("greedy", [packet] * 1000), Scripted("steady", [packet] * 1000)
+    others = [Scripted(str(i), [packet] * 1000) for i in range(8)]
+    sources = [greedy, steady, *others]
+    session = Session(EcgStreams(opened, [s.signal for s in sources], lockstep=False), sources)
+    for round_, _ in enumerate(session.run()):
+        now += 0.01
+        if round_ == 500:
+            session.stop()
+    read = {source.signal.name: 1000 - len(source._script) for source in sources}
+    assert read["steady"] == 501
+    # A tenth of the time, and what it may be ahead.
+    assert read["greedy"] * 0.1 < 0.1 * now + 0.25 + 0.1

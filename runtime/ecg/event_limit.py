@@ -1,15 +1,17 @@
-"""A limit of the events that a source reports. A device that sends nothing but faults fills no disk."""
+"""A limit of the events of a source. A device that sends nothing but faults fills no memory and no disk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from multires_edge.format.fields import Between, Natural
-from multires_edge.runtime.ecg.sources.protocol import Note
 
 # So many events at once, and so many for each second of samples.
 _BURST, _PER_SECOND = 20.0, 1.0
+
+# A kind of event, and its details.
+What = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,20 @@ class EventLimit:
         """Make room for the events of so many samples."""
         self._room = min(_BURST, self._room + samples * self._per_sample)
 
-    def admit(self, note: Note) -> list[Note]:
+    def admit(self, kind: str, details: dict[str, Any], *, always: bool = False) -> list[What]:
         """The events to report now: those that were left out, as one, and this one; or none."""
         # What was left out takes room too.
-        if self._room < 1 + bool(self._left_out):
+        if not always and self._room < 1 + bool(self._left_out):
             self._left_out += 1
             return []
         left_out = self.finish()
-        self._room -= 1 + len(left_out)
-        return [*left_out, note]
+        self._room = max(0.0, self._room - 1 - len(left_out))
+        return [*left_out, (kind, details)]
 
-    def finish(self) -> list[Note]:
+    def finish(self) -> list[What]:
         """An event with the number of events that were left out, if there are any."""
         left_out, self._left_out = self._left_out, 0
-        return [Note("dropped_events", {"events": left_out})] if left_out else []
+        return [("dropped_events", {"events": left_out})] if left_out else []
 
     def save(self) -> EventLimitState:
         return EventLimitState(self._room, self._left_out)
