@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and compute digests of files."""
+"""Write files whole or not at all, read regular files, and compute digests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from multires_edge.base.errors import OutputError
+from multires_edge.base.memory import available_memory
 
 
 def check_file(final: Path, *, force: bool) -> None:
@@ -120,12 +122,40 @@ def umask() -> int:
     return mask
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading. Raises OSError, also for a pipe or a device, which may never end."""
+    # Opening a device may already do something, so look first. A pipe would wait for a writer.
+    _check_regular(path, path.stat())
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        _check_regular(path, os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_regular(path: Path, limit: int | None = None) -> bytes:
+    """The content of a regular file, read once.
+
+    Raises OSError, also for a file of more than ``limit`` bytes. The default is the available memory.
+    """
+    with open_regular(path) as file:
+        size, most = os.fstat(file.fileno()).st_size, available_memory() if limit is None else limit
+        if size > most:
+            raise OSError(errno.EFBIG, f"has {size:,} bytes, expected at most {most:,}", str(path))
+        return file.read(size)  # if the file grows meanwhile, its reader finds that it is damaged
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hex. Raises OSError."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))  # a pipe or a device may never end
+    """SHA-256 of a regular file in hex. Raises OSError."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()

@@ -6,7 +6,7 @@ integer is one too, and stays one), bool, str, None, Literal, Any, a dataclass, 
 other class, such as a numpy array in a saved state, is taken as it is. Every key is required
 and no other is allowed. A field with the metadata ``ABSENT`` is left out of the JSON where it has its
 default; ``{"key": KEY}`` gives it another key than its name. ``__post_init__`` checks what several fields
-must agree on and raises a ValueError. Needs the standard library alone: kits carry this file.
+must agree on and raises a ValueError. Needs no installed package: kits carry this file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from multires_edge.base.files import read_regular
 
 T = TypeVar("T")
 
@@ -88,6 +90,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or "-"
 
 
+def shortened(text: str) -> str:
+    """A text of another program, such as an error, as one printable line of at most 300 characters."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
 # No escape sequences for a terminal, no half of a surrogate pair, which UTF-8 cannot encode, and nothing that
 # makes the text around it run from right to left.
 _CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -98,6 +106,7 @@ Name = Annotated[str, Pattern("[A-Za-z0-9_.-]+", "a name of letters, digits, '_'
 _PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 FileName = Annotated[str, Pattern(f"{_PART}(/{_PART})*", "a file in the bundle")]
 Sha256 = Annotated[str, Pattern("[0-9a-f]{64}", "64 hexadecimal digits")]
+_MAX_JSON_BYTES = 1 << 26  # a parsed file takes many times its size
 ABSENT = {"absent": True}  # metadata of a field that JSON leaves out where it has its default
 Count = Annotated[int, Between(1, (1 << 31) - 1)]
 Natural = Annotated[int, Between(0, (1 << 62) - 1)]
@@ -315,9 +324,7 @@ class Document(Generic[T]):
 
 def read_json(path: Path) -> Any:
     """A JSON file. Raises OSError, RecursionError, and ValueError also for NaN and keys that come twice."""
-    if path.exists() and not path.is_file():
-        raise ValueError("not a regular file")
-    return parse_json(path.read_text(encoding="utf-8"))
+    return parse_json(read_regular(path, _MAX_JSON_BYTES).decode("utf-8"))
 
 
 def digest_of(entry: dict[str, Any]) -> str:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from multires_edge.base.errors import CheckpointError
 from multires_edge.models.containers import check_file, digest_of_files, read_content, weights_files
+from multires_edge.models.pickle_check import MAX_EXPANSION
 from multires_edge.models.training_args import TrainingArgs, read_options, read_training_args
 from multires_edge.models.unpickling import plain_options
 from multires_edge.models.weights import find_weights
@@ -47,7 +49,16 @@ def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
     check_file(path)
     content = read_content(path)
     tensors = find_weights(path, content, weights).tensors
-    return Checkpoint(path, digest_of_files(weights_files(path)), tensors, _training_args(path, content))
+    files = weights_files(path)
+    _check_sizes(path, tensors, sum(file.stat().st_size for file in files))
+    return Checkpoint(path, digest_of_files(files), tensors, _training_args(path, content))
+
+
+def _check_sizes(path: Path, tensors: dict[str, Tensor], size: int) -> None:
+    """Raise CheckpointError for tensors that are far larger than the file: views that repeat values."""
+    given = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if given > MAX_EXPANSION * size:
+        raise CheckpointError(f"{path}: its tensors have {given:,} bytes, but the file has {size:,}")
 
 
 def _training_args(path: Path, content: Any) -> TrainingArgs | None:

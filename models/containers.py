@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from multires_edge.base.errors import CheckpointError, require_extra
-from multires_edge.base.files import sha256_of
+from multires_edge.base.files import read_regular, sha256_of
+from multires_edge.format.fields import shortened
 from multires_edge.models.unpickling import load_pickle
 
 # What frameworks call the weights in a folder: whole, or the index of their shards.
@@ -158,9 +159,9 @@ def _is_safetensors(path: Path) -> bool:
 def _load_safetensors(path: Path) -> dict[str, Any]:
     require_extra("export", "reading a safetensors file", "torch", "safetensors")
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        return dict(load_file(path, device="cpu"))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a complete safetensors file ({error})") from error
+        return dict(load(read_regular(path)))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a complete safetensors file ({shortened(str(error))})") from error

@@ -5,6 +5,7 @@ Classes that are only baggage, such as a Namespace of training options, become p
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import warnings
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from multires_edge.base.errors import CheckpointError, require_extra
+from multires_edge.base.files import read_regular
+from multires_edge.format.fields import shortened
+from multires_edge.models.pickle_check import PickleError, check_checkpoint
 
 # Modules of classes that occur beside weights. Their objects become placeholders.
 _BAGGAGE = {
@@ -62,10 +66,19 @@ def load_pickle(path: Path) -> Any:
     asks for anything except tensors, numbers and baggage.
     """
     require_extra("export", "reading a checkpoint", "torch")
+    try:
+        content = read_regular(path)
+        check_checkpoint(content)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except PickleError as error:
+        raise CheckpointError(
+            f"{path}: not a PyTorch checkpoint that can be read: {error}; nothing was run"
+        ) from error
     placeholders: dict[str, Callable[..., Any]] = {}
     while True:
         try:
-            return _load(path, placeholders)
+            return _load(content, placeholders)
         except pickle.UnpicklingError as error:
             asked = re.search(r"GLOBAL (\S+)", str(error))
             if asked is None:
@@ -77,26 +90,26 @@ def load_pickle(path: Path) -> Any:
             placeholder = _placeholder(name)
             if placeholder is None or name in placeholders or len(placeholders) == _MOST_CLASSES:
                 raise CheckpointError(
-                    f"{path}: its pickle asks for {asked[1]}, but only tensors, numbers and options are "
-                    "read; nothing was run. Save the state dict alone, or as .safetensors"
+                    f"{path}: its pickle asks for {shortened(asked[1])}, but only tensors, numbers and "
+                    "options are read; nothing was run. Save the state dict alone, or as .safetensors"
                 ) from error
             placeholders[name] = placeholder
         except Exception as error:
             # The reader fails in many ways on a damaged file. The file is at fault in all of them.
-            reason = str(error).partition(". ")[0].partition("\n")[0] or type(error).__name__
+            reason = shortened(str(error).partition(". ")[0].partition("\n")[0] or type(error).__name__)
             raise CheckpointError(
                 f"{path}: not a PyTorch checkpoint, or truncated or damaged ({reason})"
             ) from error
 
 
-def _load(path: Path, placeholders: dict[str, Callable[..., Any]]) -> Any:
+def _load(content: bytes, placeholders: dict[str, Callable[..., Any]]) -> Any:
     import torch
 
     allowed: list[Any] = [(placeholder, name) for name, placeholder in placeholders.items()]
     # A placeholder's own class must be allowed for its state to be set.
     with torch.serialization.safe_globals([Placeholder, *allowed]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _placeholder(name: str) -> Callable[..., Any] | None:

@@ -18,7 +18,7 @@ from multires_edge.format.fields import Line
 
 # How many documents each test generates. The tests that `make test` runs are a sample of the whole trial.
 COUNT = int(os.environ.get("MULTIRES_HOSTILE", "60"))
-_ONE_LINE = get_args(Line)[1]
+ONE_LINE = get_args(Line)[1]
 _SECONDS = 30  # none of the documents is large
 
 _VALUES: tuple[Any, ...] = (
@@ -136,7 +136,7 @@ def check_hostile(
                 use(document)
         except MultiresError as error:
             refused += 1
-            if _ONE_LINE.check(str(error)) is not None:
+            if ONE_LINE.check(str(error)) is not None:
                 wrong.append(f"{number}: {changes}\n{error!r}")
         except Exception:
             wrong.append(f"{number}: {changes}\n{traceback.format_exc(limit=-6)}")
