@@ -23,7 +23,7 @@ from benchmarks.step_latency import check, microseconds
 from multires_edge.export import export_bundle
 from multires_edge.models import MultiresNet, load_checkpoint
 from multires_edge.runtime import Bundle, open_bundle
-from multires_edge.runtime.backends.native import load_engine, load_model
+from multires_edge.runtime.backends.native import load_engine, open_weights
 from multires_edge.runtime.bench.candidate import random_inputs, timed_steps
 from multires_edge.runtime.bench.roofline import Roofline
 from multires_edge.runtime.bench.timing import Budget, TimedCalls, Timing, calls, time_in_turns
@@ -59,7 +59,7 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             net = load_checkpoint(checkpoint)
-        roofline = Roofline(bundle.path / bundle.manifest.native["fp32"].file)
+        roofline = Roofline(open_weights(bundle.path, bundle.manifest, "fp32"))
         timed = candidates(net, bundle, folder) | roofline.timed_calls()
         timings = time_in_turns(timed, Budget(rounds=arguments.rounds))
         print_times(timings)
@@ -97,7 +97,7 @@ def candidates(net: MultiresNet, bundle: Bundle, folder: Path) -> dict[str, Time
 def engine_steps(bundle: Bundle, count: int, batch: int = 1) -> TimedCalls:
     """A step of each of ``count`` states, one after the other, timed inside the engine."""
     engine = load_engine()
-    model = load_model(bundle.path / bundle.manifest.native["fp32"].file)
+    model = open_weights(bundle.path, bundle.manifest, "fp32")
     states = [engine.State(model, batch) for _ in range(count)]
     return timed_steps(lambda samples: engine.time_steps(states, samples), bundle.manifest, batch)
 

@@ -361,7 +361,7 @@ class _Prover:
         steps = min(self.steps, _STEPS_COPIED)
         check = self._check("step graph, states copied", "step", f"{steps} steps, not in place")
         spec = self.bundle.manifest.graph("step", self.precision)
-        session = open_session(self.bundle.path / spec.file, 1, "cpu")
+        session = open_session(self.bundle.path, spec, 1, "cpu")
         states = {state.input: np.zeros(concrete(state.shape, ROWS), state.dtype) for state in spec.states}
         names = [spec.outputs[0].name, *(state.output for state in spec.states)]
         for t in range(steps):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
+from multires_edge.base.memory import available_memory
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.specs import Shape
 
@@ -88,6 +89,7 @@ def read_npz(file: Path | BinaryIO) -> dict[str, NDArray[Any]]:
     """All arrays of an .npz file; runs nothing that it may hold. Raises OSError, or ValueError for damage."""
     try:
         with np.load(file, allow_pickle=False) as members:
+            _check_memory(sum(member.file_size for member in members.zip.infolist()))
             arrays = {name: members[name] for name in members.files}
     except OSError:
         raise
@@ -95,6 +97,12 @@ def read_npz(file: Path | BinaryIO) -> dict[str, NDArray[Any]]:
         raise ValueError(f"not an .npz file, or damaged: {' '.join(str(error).split())}") from error
     # numpy returns other members of the archive, such as text files, as bytes.
     return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+
+
+def _check_memory(size: int) -> None:
+    """Raise ValueError for more bytes than are available: a small archive can unpack to any size."""
+    if size > (most := available_memory()):
+        raise ValueError(f"unpacked it has {size:,} bytes, expected at most {most:,}, the available memory")
 
 
 def holds_good_values(array: NDArray[Any], n_tokens: int | None = None) -> bool:

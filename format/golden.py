@@ -7,6 +7,7 @@ step; ``full`` float64, the outputs of the full graph.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,10 @@ class Golden:
         np.savez_compressed(path, **arrays)
 
     @classmethod
-    def load(cls, path: Path, model: ModelConfig) -> Golden:
-        """Read the file, and check that it is for a network. Raises BundleError."""
+    def parse(cls, content: bytes, path: Path, model: ModelConfig) -> Golden:
+        """Read the content of a file, and check that it is for a network. Raises BundleError."""
         try:
-            arrays = read_npz(path)
+            arrays = read_npz(io.BytesIO(content))
             golden = cls(
                 arrays["x" if model.encoder == "linear" else "tokens"], arrays["stepwise"], arrays["full"]
             )

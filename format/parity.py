@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from multires_edge.base.errors import BundleError
-from multires_edge.format.fields import ABSENT, Line, Name, Natural, Text, read_fields, read_json
+from multires_edge.format.fields import ABSENT, Line, Name, Natural, Text, parse_json, read_fields
 
 PARITY_FILE = "parity.json"
 Measure = Literal["max", "mean"]
@@ -68,9 +68,9 @@ class Parity:
             raise ValueError(f"passed is {self.passed}, but its checks say otherwise")
 
 
-def read_parity(path: Path) -> Parity:
-    """Read parity.json. Raises BundleError."""
+def parse_parity(content: bytes, path: Path) -> Parity:
+    """Read the content of parity.json. Raises BundleError with the path."""
     try:
-        return read_fields(Parity, read_json(path))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_fields(Parity, parse_json(content.decode("utf-8")))
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the checkpoint again") from error

@@ -21,6 +21,13 @@ def concrete(shape: Shape, batch: int) -> tuple[int, ...]:
     return tuple(batch if isinstance(size, str) else size for size in shape)
 
 
+def row_bytes(shape: Shape, dtype: str) -> int:
+    """Bytes of one row of a tensor whose only dynamic dimension is the batch, its first."""
+    import numpy as np
+
+    return math.prod(int(size) for size in shape[1:]) * np.dtype(dtype).itemsize
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """A graph's input or output."""
@@ -63,9 +70,7 @@ class StateSpec:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row of the batch."""
-        import numpy as np
-
-        return math.prod(int(size) for size in self.shape[1:]) * np.dtype(self.dtype).itemsize
+        return row_bytes(self.shape, self.dtype)
 
 
 @dataclass(frozen=True)

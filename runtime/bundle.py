@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from multires_edge.base.errors import BundleError, InputError
-from multires_edge.base.files import sha256_of
+from multires_edge.base.errors import InputError
 from multires_edge.format.card import Preprocessing
 from multires_edge.format.fields import digest_of, plain
+from multires_edge.format.golden import GOLDEN_FILE, Golden
 from multires_edge.format.manifest import CALIBRATION_FILE, Manifest
-from multires_edge.format.parity import PARITY_FILE, Parity, read_parity
+from multires_edge.format.parity import PARITY_FILE, Parity, parse_parity
 from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.reading import read_manifest, step_states
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.protocol import Backend, RunOptions, Stepper
 from multires_edge.runtime.backends.registry import make_runner, make_stepper
+from multires_edge.runtime.bundle_files import check_file, read_file, tensors_sha256
 from multires_edge.runtime.full import FullGraph
 from multires_edge.runtime.stream import Stream
 
@@ -31,6 +32,7 @@ class Bundle:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self._networks: dict[str, str] = {}
 
     def __repr__(self) -> str:
         model, precisions = self.manifest.model, ", ".join(self.manifest.graphs["step"])
@@ -109,12 +111,26 @@ class Bundle:
     def stream_of(self, stepper: Stepper, batch: int, precision: str, pool: str | None = None) -> Stream:
         """A stream on a stepper made for this bundle. ``pool`` None is the pooling of the export."""
         spec, pooling = self._pooled(precision, pool)
-        model = f"{self.manifest.source.sha256[:16]}/{pooling or self.manifest.pool}/{precision}"
-        quantization = self.manifest.quantization.get(precision)
-        if quantization is not None:  # the ranges give quantized states their meaning
-            table = self.manifest.files.get(CALIBRATION_FILE)
-            model += f"/{digest_of({'quantization': plain(quantization), 'calibration': table})[:16]}"
+        model = f"{self._network(precision)}/{pooling or self.manifest.pool}/{precision}"
         return Stream(stepper, spec, batch, model, self.manifest.model.n_tokens)
+
+    def _network(self, precision: str) -> str:
+        """Identifies the checkpoint, and the weights that give a state of a precision its meaning."""
+        if precision not in self._networks:
+            self._networks[precision] = self._identify(precision)
+        return self._networks[precision]
+
+    def _identify(self, precision: str) -> str:
+        manifest = self.manifest
+        if precision in manifest.native:
+            weights: Any = tensors_sha256(self.read(manifest.native[precision].file))
+        else:
+            weights = sorted(graphs["step"][precision].sha256 for graphs in manifest.by_form.values())
+        meaning = {"weights": weights}
+        quantization = manifest.quantization.get(precision)
+        if quantization is not None:
+            meaning |= {"types": plain(quantization), "ranges": manifest.files.get(CALIBRATION_FILE)}
+        return f"{manifest.source.sha256[:16]}/{digest_of(meaning)[:16]}"
 
     def _pooled(self, precision: str, pool: str | None) -> tuple[GraphSpec, Pooling | None]:
         """The step graph with another pooling, and that pooling; None if it is the bundle's own."""
@@ -131,7 +147,15 @@ class Bundle:
 
     def parity(self) -> Parity:
         """The export's parity checks, the content of parity.json. Raises BundleError."""
-        return read_parity(self.path / PARITY_FILE)
+        return parse_parity(self.read(PARITY_FILE), self.path / PARITY_FILE)
+
+    def golden(self) -> Golden:
+        """The export's recorded inputs and outputs, the content of golden.npz. Raises BundleError."""
+        return Golden.parse(self.read(GOLDEN_FILE), self.path / GOLDEN_FILE, self.manifest.model)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file that the manifest lists. Raises BundleError if it is not what was listed."""
+        return read_file(self.path, name, self.manifest.digests()[name])
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -152,14 +176,7 @@ def open_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     manifest = read_manifest(path)
     for name, digest in manifest.digests().items():
-        try:
-            found = sha256_of(path / name)
-        except OSError as error:
-            raise BundleError(f"{path / name}: cannot be read ({error.strerror})") from error
-        if found != digest:
-            raise BundleError(
-                f"{path / name}: changed since the bundle was written (its SHA-256 differs); export it again"
-            )
+        check_file(path, name, digest)
     bundle = Bundle(path, manifest)
     if not bundle.parity().passed:
         warnings.warn(f"{path}: its parity proof failed; see report.html", stacklevel=2)

@@ -43,7 +43,12 @@ class FullGraph:
             )
         elif lengths is not None:
             raise InputError("this bundle's full graph takes no lengths: export it with --lengths")
-        y = self._runner.run(feeds)
+        try:
+            y = self._runner.run(feeds)
+        except MemoryError:
+            raise InputError(
+                f"{name} has shape {x.shape}: its sequences do not fit in memory; give fewer"
+            ) from None
         if not all_finite(y):
             raise OverflowedError(f"{name} is finite but so large that the output overflows; check its scale")
         return y

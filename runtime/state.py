@@ -32,7 +32,7 @@ class _Header:
 class StreamState:
     """The state that :meth:`Stream.save_state` returns.
 
-    ``model`` identifies checkpoint, pooling and precision. ``arrays`` has the step graph's states by
+    ``model`` identifies checkpoint, weights, pooling and precision. ``arrays`` has the step graph's states by
     input name, each with the batch as its first axis.
     """
 

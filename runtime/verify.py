@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multires_edge.format.comparison import Check
-from multires_edge.format.golden import GOLDEN_FILE, Golden
+from multires_edge.format.golden import Golden
 from multires_edge.runtime.backends.protocol import Backend
 from multires_edge.runtime.backends.registry import backend_named, backend_names
 from multires_edge.runtime.backends.tensorrt.host import TapsOnHost
@@ -29,7 +29,7 @@ def verify_bundle(bundle: Bundle) -> list[Check]:
 
     It runs every form and precision by every installed backend.
     """
-    whole = Golden.load(bundle.path / GOLDEN_FILE, bundle.manifest.model)
+    whole = bundle.golden()
     checks = _verify_form(bundle, whole, "", graphs_only=False)
     for form in bundle.manifest.forms:
         checks += _verify_form(bundle.in_form(form), whole, f"{form}, ", graphs_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from multires_edge.format.config import ModelConfig
 from multires_edge.models.network import MultiresNet
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.backends import _native
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "models" / "demo"
@@ -145,6 +148,13 @@ def within_limit(y: np.ndarray, reference: Any, limit: float = 1e-5) -> bool:
     reference = np.asarray(reference)
     assert y.shape == reference.shape
     return bool((np.abs(y - reference) <= limit * np.maximum(1, np.abs(reference))).all())
+
+
+def native_model(path: Path) -> _native.Model:
+    """The native engine's model of a weights file."""
+    from multires_edge.runtime.backends.native import load_model
+
+    return load_model(path.read_bytes(), path)
 
 
 @pytest.fixture

@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.pooling import Pooling
+from multires_edge.format.reading import step_states
+from multires_edge.format.specs import StateSpec, concrete
 from multires_edge.runtime.backends.protocol import Backend, RunOptions, StepTimer
+from multires_edge.runtime.bundle_files import read_file
 
 if TYPE_CHECKING:
     from multires_edge.runtime.backends import _native
+
+_SIZES = ("d_input", "n_tokens", "d_output", "d_model", "n_layers", "kernel_size", "depth")
 
 
 class NativeBackend(Backend):
@@ -40,14 +45,21 @@ class NativeBackend(Backend):
     def make_stepper(
         self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
     ) -> NativeStepper:
-        return NativeStepper(_weights(folder, manifest, options.precision), batch, options.pooling)
+        model, pooling = open_weights(folder, manifest, options.precision), options.pooling
+        stepper = NativeStepper(model, batch, pooling)
+        states = _states(manifest, options.precision)
+        if pooling is not None:
+            queues = next(state.dtype for state in states if state.scale is not None)
+            states = step_states(manifest.model, pooling, queues)
+        stepper.check_states(folder / manifest.native[options.precision].file, states)
+        return stepper
 
     def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> NativeRunner:
-        return NativeRunner(_weights(folder, manifest, options.precision), manifest)
+        return NativeRunner(open_weights(folder, manifest, options.precision), manifest)
 
     def step_timer(self, folder: Path, manifest: Manifest, precision: str) -> StepTimer:
         engine = load_engine()
-        state = engine.State(load_model(_weights(folder, manifest, precision)), 1)
+        state = engine.State(open_weights(folder, manifest, precision), 1)
         return lambda samples: engine.time_steps([state], samples)
 
 
@@ -63,24 +75,51 @@ def load_engine() -> Any:
     return _native
 
 
-def load_model(path: Path) -> _native.Model:
-    """Map a weights file and lay it out for this CPU. Raises BackendError or BundleError."""
+def load_model(content: bytes, path: Path) -> _native.Model:
+    """Lay the content of a weights file out for this CPU. Raises BackendError or BundleError."""
     engine = load_engine()
     try:
-        model: _native.Model = engine.Model(str(path))
+        model: _native.Model = engine.Model(content)
     except RuntimeError as error:
-        raise BundleError(str(error)) from error
+        raise BundleError(f"{path}: {error}") from error
     return model
 
 
-def _weights(folder: Path, manifest: Manifest, precision: str) -> Path:
+def open_weights(folder: Path, manifest: Manifest, precision: str) -> _native.Model:
+    """The native weights of a bundle. Raises BackendError if it has none that the engine runs.
+
+    Raises BundleError if the file has changed, is damaged, or is not of the manifest's network.
+    """
     pooling = manifest.pooling
     if pooling is not None and pooling.native_window is None:
         raise BackendError(f"the native engine does not support pool {pooling}; use backend onnxruntime")
     if precision not in manifest.native:
         has = ", ".join(manifest.native) or "none"
         raise BackendError(f"the bundle has no native weights in {precision!r}; it has: {has}")
-    return folder / manifest.native[precision].file
+    file = manifest.native[precision]
+    path = folder / file.file
+    model = load_model(read_file(folder, file.file, file.sha256), path)
+    for key, wanted in _expected_metadata(manifest, precision).items():
+        if (found := model.metadata(key)) != wanted:
+            raise BundleError(
+                f"{path} does not fit the manifest: its {key} is {found}, expected {wanted}; export the "
+                "checkpoint again"
+            )
+    return model
+
+
+def _expected_metadata(manifest: Manifest, precision: str) -> dict[str, str]:
+    """What the weights file of a manifest's network says of itself."""
+    model, pooling = manifest.model, manifest.pooling
+    sizes = {size: getattr(model, size) or 0 for size in _SIZES}
+    window = 0 if pooling is None else pooling.native_window
+    facts = {**sizes, "autoregressive": int(pooling is None), "window": window}
+    queues = next(state.dtype for state in _states(manifest, precision) if state.scale is not None)
+    return {**{key: str(value) for key, value in facts.items()}, "precision": precision, "queues": queues}
+
+
+def _states(manifest: Manifest, precision: str) -> Sequence[StateSpec]:
+    return manifest.graph("step", precision).states
 
 
 def _window_of(pooling: Pooling) -> int:
@@ -95,13 +134,23 @@ def _window_of(pooling: Pooling) -> int:
 class NativeStepper:
     """Streams in the native engine. Its states have the layout of the step graph's states."""
 
-    def __init__(self, path: Path, batch: int, pooling: Pooling | None = None) -> None:
+    def __init__(self, model: _native.Model, batch: int, pooling: Pooling | None = None) -> None:
         window = -1 if pooling is None else _window_of(pooling)
-        state: _native.State = load_engine().State(load_model(path), batch, window)
+        state: _native.State = load_engine().State(model, batch, window)
         self._state = state
         self._parts: dict[str, NDArray[Any]] = state.parts()
         self.input, self.output = state.input, state.output
         self.step = state.step  # the engine checks the values itself, much faster than numpy
+
+    def check_states(self, path: Path, states: Sequence[StateSpec]) -> None:
+        """Raise BundleError unless the weights of a file make the states of the step graph."""
+        for state in states:
+            part, shape = self._parts[state.input], concrete(state.shape, len(self.input))
+            if part.shape != shape or part.dtype != np.dtype(state.dtype):
+                raise BundleError(
+                    f"{path} does not fit the manifest: its {state.input} is {part.dtype} {part.shape}, "
+                    f"expected {state.dtype} {shape}; export the checkpoint again"
+                )
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
         outputs = np.empty((len(samples), *self.output.shape), np.float32)
@@ -124,8 +173,8 @@ class NativeStepper:
 class NativeRunner:
     """Whole sequences in the native engine. Each call runs new streams from zero states."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self._model = load_model(path)
+    def __init__(self, model: _native.Model, manifest: Manifest) -> None:
+        self._model = model
         self._autoregressive = manifest.model.task == "autoregressive"
         self._d_output = int(manifest.model.d_output)
 

@@ -12,17 +12,25 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, BundleError, MissingExtraError
 from multires_edge.base.installation import pip_install
+from multires_edge.base.memory import available_memory
 from multires_edge.format.arrays import holds_good_values
+from multires_edge.format.fields import shortened
 from multires_edge.format.manifest import Manifest
-from multires_edge.format.specs import GraphSpec, Shape, StateSpec, concrete
+from multires_edge.format.specs import GraphSpec, Shape, StateSpec, concrete, row_bytes
 from multires_edge.format.targets import FIRST_ONNXRUNTIME, Version
+from multires_edge.runtime.backends.exit_gate import ExitGate
+from multires_edge.runtime.backends.interface import TensorInfo, check_tensors
 from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper
+from multires_edge.runtime.bundle_files import read_graph
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _SHORT_NAMES = {"cpu": CPU, "cuda": CUDA}
 _EXTRAS = {CPU: "onnxruntime", CUDA: "gpu"}
 _DEFAULTS = {CUDA: {"use_tf32": "0"}}  # TF32 rounds float32 factors to ten bits
-_ERRORS_ONLY = 3
+_FATAL_ERRORS_ONLY = 4  # other errors are raised
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8",
+           "tensor(int64)": "int64"}  # fmt: skip
+_GATE = ExitGate()
 
 
 class OnnxRuntimeBackend(Backend):
@@ -45,11 +53,11 @@ class OnnxRuntimeBackend(Backend):
 
     def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> Stepper:
         spec = _in_runnable_form(manifest).graph("step", options.precision)
-        return OnnxRuntimeStepper(folder / spec.file, spec, batch, options, manifest.model.n_tokens)
+        return OnnxRuntimeStepper(folder, spec, batch, options, manifest.model.n_tokens)
 
     def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> OnnxRuntimeRunner:
         spec = _in_runnable_form(manifest).graph("full", options.precision)
-        return OnnxRuntimeRunner(folder / spec.file, spec, options)
+        return OnnxRuntimeRunner(folder, spec, options)
 
 
 def load_onnxruntime() -> Any:
@@ -88,64 +96,97 @@ def _full_name(provider: str, ort: Any) -> str:
 
 
 def open_session(
-    path: Path,
+    folder: Path,
+    spec: GraphSpec,
     threads: int | None,
     provider: str,
     provider_options: Mapping[str, str] | None = None,
 ) -> Any:
-    """A session on one provider. ``threads`` is the number per operator; None is one per core.
+    """A session of a bundle's graph on one provider.
 
+    ``threads`` is the number per operator; None is one per core.
     Raises BackendError if the provider is missing, finds no device or refuses its options, BundleError if
-    the graph cannot be loaded.
+    the graph has changed, cannot be loaded, or does not have the inputs and outputs of the manifest.
     """
     ort = load_onnxruntime()
+    path, content = folder / spec.file, read_graph(folder, spec)
     name = _full_name(provider, ort)
     options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever the content looks like
     if name == CPU:
         options.inter_op_num_threads = 1
     providers = [(name, _DEFAULTS.get(name, {}) | dict(provider_options or {}))]
     try:
-        session = ort.InferenceSession(str(path), options, providers=providers)
+        with _GATE.lock():
+            session = ort.InferenceSession(content, options, providers=providers)
     except Exception as error:
         # Exception is the only common base of ONNX Runtime's exceptions.
         if provider_options:
             given = ", ".join(f"{key}={value}" for key, value in provider_options.items())
             raise BackendError(
-                f"{path}: provider {provider!r} with {given} cannot load it ({error})"
+                f"{path}: provider {provider!r} with {given} cannot load it ({shortened(str(error))})"
             ) from error
         raise BundleError(
             f"{path}: onnxruntime {ort.__version__} cannot load it; an older runtime needs a bundle "
-            f"exported with --target portable ({error})"
+            f"exported with --target portable ({shortened(str(error))})"
         ) from error
+    vars(session).pop("_model_bytes", None)  # a copy of the graph, kept for a change of the providers
     if name not in session.get_providers():
         raise BackendError(f"provider {provider!r}: {name} found no usable device")
+    check_tensors(str(path), _tensors_of(session), spec, "export the checkpoint again")
     return session
 
 
-def open_on_best_provider(path: Path, threads: int | None) -> Any:
+def _tensors_of(session: Any) -> dict[str, TensorInfo]:
+    values = [(value, True) for value in session.get_inputs()]
+    values += [(value, False) for value in session.get_outputs()]
+    return {
+        value.name: TensorInfo(
+            _DTYPES.get(value.type, value.type),
+            tuple(size if isinstance(size, int) else -1 for size in value.shape),
+            is_input,
+        )
+        for value, is_input in values
+    }
+
+
+def open_on_best_provider(folder: Path, spec: GraphSpec, threads: int | None) -> Any:
     """A session on an NVIDIA GPU if CUDA works, else on the CPU."""
     if CUDA in load_onnxruntime().get_available_providers():
         try:
-            return open_session(path, threads, CUDA)
+            return open_session(folder, spec, threads, CUDA)
         except (BackendError, BundleError):
             pass  # the GPU package is installed, but this machine has no GPU
-    return open_session(path, threads, CPU)
+    return open_session(folder, spec, threads, CPU)
+
+
+def _failed(path: Path, error: Exception) -> BackendError:
+    """The error of a graph that was loaded and could not run."""
+    return BackendError(
+        f"{path}: onnxruntime could not run it ({shortened(str(error))}); "
+        "check the bundle with multires-edge verify"
+    )
 
 
 class OnnxRuntimeRunner:
     """A full graph in ONNX Runtime."""
 
-    def __init__(self, path: Path, spec: GraphSpec, options: RunOptions) -> None:
-        if options.provider is None:
-            self._session = open_on_best_provider(path, options.threads)
+    def __init__(self, folder: Path, spec: GraphSpec, options: RunOptions) -> None:
+        threads, provider = options.threads, options.provider
+        if provider is None:
+            self._session = open_on_best_provider(folder, spec, threads)
         else:
-            self._session = open_session(path, options.threads, options.provider, options.provider_options)
-        self._outputs = [spec.outputs[0].name]
+            self._session = open_session(folder, spec, threads, provider, options.provider_options)
+        self._path, self._outputs = folder / spec.file, [spec.outputs[0].name]
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        output: NDArray[Any] = self._session.run(self._outputs, feeds)[0]
+        try:
+            with _GATE.lock():
+                output: NDArray[Any] = self._session.run(self._outputs, feeds)[0]
+        except Exception as error:
+            raise _failed(self._path, error) from error
         return output
 
 
@@ -157,10 +198,12 @@ class OnnxRuntimeStepper:
     """
 
     def __init__(
-        self, path: Path, spec: GraphSpec, batch: int, options: RunOptions, n_tokens: int | None
+        self, folder: Path, spec: GraphSpec, batch: int, options: RunOptions, n_tokens: int | None
     ) -> None:
+        _check_memory(spec, batch)
         provider = options.provider or CPU
-        self._session = open_session(path, options.threads or 1, provider, options.provider_options)
+        self._session = open_session(folder, spec, options.threads or 1, provider, options.provider_options)
+        self._path = folder / spec.file
         name = self._session.get_providers()[0]
         self._sample, self._output = (
             _Buffer(tensor.shape, batch, tensor.dtype) for tensor in (spec.inputs[0], spec.outputs[0])
@@ -196,7 +239,11 @@ class OnnxRuntimeStepper:
         return outputs
 
     def _feed(self) -> None:
-        self._run(self._bindings[self._turn])
+        try:
+            with _GATE.lock():
+                self._run(self._bindings[self._turn])
+        except Exception as error:
+            raise _failed(self._path, error) from error
         self._turn = 1 - self._turn
 
     def reset(self, rows: Sequence[int] | None) -> None:
@@ -209,6 +256,14 @@ class OnnxRuntimeStepper:
     def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
         for state in self._states:
             state.buffer(self._turn).write(arrays[state.spec.input])
+
+
+def _check_memory(spec: GraphSpec, batch: int) -> None:
+    """Raise MemoryError if the buffers of a stepper do not fit in memory."""
+    each = sum(row_bytes(tensor.shape, tensor.dtype) for tensor in (spec.inputs[0], spec.outputs[0]))
+    each += sum(state.row_bytes * (1 if state.in_place else 2) for state in spec.states)
+    if each * batch > available_memory():
+        raise MemoryError
 
 
 class _Buffer:

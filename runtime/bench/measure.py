@@ -9,6 +9,7 @@ from typing import Any
 
 from multires_edge.base.errors import BackendError, InputError, MultiresError
 from multires_edge.format.fields import plain
+from multires_edge.runtime.backends.native import open_weights
 from multires_edge.runtime.backends.registry import backend_named, whole_sequence_backends
 from multires_edge.runtime.bench.candidate import Candidate
 from multires_edge.runtime.bench.cold import measure_cold
@@ -108,7 +109,7 @@ def _rooflines(
         try:
             if precision not in bundle.manifest.native:
                 raise BackendError(f"the bundle has no native weights in {precision!r}, which it is based on")
-            found[precision] = Roofline(bundle.path / bundle.manifest.native[precision].file)
+            found[precision] = Roofline(open_weights(bundle.path, bundle.manifest, precision))
         except MultiresError as error:
             skipped.append({"what": f"roofline {precision}", "reason": str(error)})
     return found

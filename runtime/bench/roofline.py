@@ -8,24 +8,20 @@ instruction set that the engine chose.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multires_edge.runtime.bench.timing import TimedCalls, Timing
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.backends import _native
 
 _MULTIPLY_ADDS = 960_000  # about 20 microseconds per call; every instruction set does exactly this number
 
 
 class Roofline:
-    """The roofline of one step of one stream, from a native weights file.
+    """The roofline of one step of one stream of a network in the native engine."""
 
-    Raises BackendError or BundleError.
-    """
-
-    def __init__(self, weights: Path) -> None:
-        from multires_edge.runtime.backends.native import load_model
-
-        model = load_model(weights)
+    def __init__(self, model: _native.Model) -> None:
         self.isa = model.isa
         self.cost = model.cost
 

@@ -30,6 +30,7 @@ from multires_edge.runtime.backends.tensorrt.sidecar import (
     sidecar_path,
 )
 from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.bundle_files import read_graph
 from multires_edge.runtime.engine_builder.layers import engine_layers, in_place_updates, network_layers
 from multires_edge.runtime.engine_builder.messages import explain, why_it_failed
 from multires_edge.runtime.engine_builder.progress import BuildProgress
@@ -131,7 +132,7 @@ class Builder:
         form = self.form(bundle.manifest)
         manifest = bundle.manifest.in_form(form)
         spec = manifest.graph(kind, precision)
-        return Plan(path, bundle.path / spec.file, spec, form, _profile(manifest, spec, batch, time_range))
+        return Plan(path, spec, form, _profile(manifest, spec, batch, time_range))
 
     def build(
         self,
@@ -150,10 +151,11 @@ class Builder:
         too large for TensorRT, OutputError if the engine exists, BackendError if TensorRT fails.
         """
         plan = self.plan(bundle, kind, precision, batch=batch, time_range=time_range, force=force)
-        made, spec = _make(self, plan, progress), plan.spec
+        content = read_graph(bundle.path, plan.spec)
+        made, spec = _make(self, plan, content, progress), plan.spec
         sidecar = Sidecar(
             engine=EngineBytes(plan.path.name, len(made.content), hashlib.sha256(made.content).hexdigest()),
-            graph=GraphBytes(kind, precision, plan.form, spec.file, spec.sha256, plan.graph.stat().st_size),
+            graph=GraphBytes(kind, precision, plan.form, spec.file, spec.sha256, len(content)),
             source_sha256=bundle.manifest.source.sha256,
             target=self.target.name,
             tensorrt=TensorRtRelease(self.api.package, dotted(self.api.version)),
@@ -163,7 +165,7 @@ class Builder:
             in_place=made.in_place,
             options=made.options,
             seconds=round(made.seconds, 2),
-            warnings=(*made.warnings, *_size_warning(made, plan.graph)),
+            warnings=(*made.warnings, *_size_warning(made, len(content))),
             tools={"multires-edge": version_of("multires-edge")},
         )
         _write(plan.path, made, sidecar, force=force)
@@ -182,7 +184,6 @@ class Plan:
     """An engine to build: its path, and the graph with its form and the shapes that it must take."""
 
     path: Path
-    graph: Path
     spec: GraphSpec
     form: str
     profile: Profile
@@ -198,7 +199,7 @@ class _Made:
     warnings: list[Warned]
 
 
-def _make(builder: Builder, plan: Plan, progress: Callable[[str], None]) -> _Made:
+def _make(builder: Builder, plan: Plan, content: bytes, progress: Callable[[str], None]) -> _Made:
     """Parse and build. All of TensorRT's memory is freed before the engine is written."""
     trt, log, spec = builder.api.module, log_of(builder.api.package), plan.spec
     started = time.perf_counter()
@@ -206,7 +207,7 @@ def _make(builder: Builder, plan: Plan, progress: Callable[[str], None]) -> _Mad
         build = trt.Builder(log.logger)
         network = build.create_network(_strongly_typed(trt))
         parser = trt.OnnxParser(network, log.logger)
-        if not parser.parse(plan.graph.read_bytes()):
+        if not parser.parse(content):
             errors = [parser.get_error(i) for i in range(parser.num_errors)]
             said = "; ".join(f"{error.node_name()}: {error.desc()}" for error in errors)
             raise BackendError(
@@ -232,16 +233,16 @@ def _make(builder: Builder, plan: Plan, progress: Callable[[str], None]) -> _Mad
         monitor.reraise()
         if serialized is None:
             raise BackendError(f"{builder.api.name} cannot build {spec.file}: {why_it_failed(messages)}")
-        content = bytes(serialized)
+        engine = bytes(serialized)
         lost = []
         if cache is not None:
             try:
                 cache.save(config)
             except OutputError as error:  # the engine is usable without the cache
                 lost = [Warned(str(error), "the next build measures again")]
-            layers += "\n" + _inspect(trt, log.logger, content, builder, messages)
+            layers += "\n" + _inspect(trt, log.logger, engine, builder, messages)
         seconds = time.perf_counter() - started
-        return _Made(content, layers, in_place, options, seconds, explain(messages) + lost)
+        return _Made(engine, layers, in_place, options, seconds, explain(messages) + lost)
 
 
 def _strongly_typed(trt: Any) -> int:
@@ -342,11 +343,11 @@ def _capabilities(target: Target, given: Sequence[str] | None) -> tuple[str, ...
     return wanted
 
 
-def _size_warning(made: _Made, graph: Path) -> list[Warned]:
-    expected = int(_BYTES_PER_WEIGHT_BYTE * graph.stat().st_size) + _KERNEL_BYTES
+def _size_warning(made: _Made, graph_bytes: int) -> list[Warned]:
+    expected = int(_BYTES_PER_WEIGHT_BYTE * graph_bytes) + _KERNEL_BYTES
     if len(made.content) <= expected:
         return []
-    text = f"the engine has {len(made.content):,} bytes, its graph {graph.stat().st_size:,}"
+    text = f"the engine has {len(made.content):,} bytes, its graph {graph_bytes:,}"
     return [Warned(text, f"more than the {expected:,} expected; fewer compute capabilities make it smaller")]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from multires_edge.base.errors import BundleError
 from multires_edge.format.arrays import npz_bytes
 from multires_edge.format.comparison import LIMITS
-from multires_edge.format.golden import GOLDEN_FILE, Golden
+from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, MANIFEST, Manifest
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.specs import Graphs
@@ -60,11 +60,11 @@ def make_kit(
     """
     target = target or bundle.manifest.target
     manifest = manifest_for(bundle.manifest, target, precisions)
-    golden = Golden.load(bundle.path / GOLDEN_FILE, manifest.model)
+    golden = bundle.golden()
     files = {"README.md": (_HERE / "README.md").read_bytes(), **_program()}
     files[f"{BUNDLE}/{FILE_NAME}"] = MANIFEST.to_bytes(manifest)
     for name in manifest.digests():
-        files[f"{BUNDLE}/{name}"] = _read(bundle, name)
+        files[f"{BUNDLE}/{name}"] = bundle.read(name)
     states: dict[str, Any] = {}
     cases: dict[str, tuple[Case, ...]] = {}
     sequences: dict[str, tuple[SequenceCase, ...]] = {}
@@ -145,13 +145,6 @@ def _program() -> dict[str, bytes]:
     release = version("multires-edge")
     metadata = f"Metadata-Version: 2.1\nName: multires-edge\nVersion: {release}\n"
     return {**content, f"multires_edge-{release}.dist-info/METADATA": metadata.encode()}
-
-
-def _read(bundle: Bundle, name: str) -> bytes:
-    try:
-        return (bundle.path / name).read_bytes()
-    except OSError as error:
-        raise BundleError(f"{bundle.path / name}: cannot be read ({error.strerror})") from error
 
 
 def _pack(top: str, files: dict[str, bytes]) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from multires_edge.base.errors import BundleError
 from multires_edge.base.files import sha256_of
 from multires_edge.format.arrays import read_npz
-from multires_edge.format.golden import GOLDEN_FILE, Golden
+from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.reading import read_manifest
 from multires_edge.format.specs import Graphs
@@ -39,7 +39,7 @@ class Kit:
             self.bundle = Bundle(path, _with_digests(read_manifest(path), found))
         else:
             self.bundle = open_bundle(path)
-        self.golden = Golden.load(path / GOLDEN_FILE, self.bundle.manifest.model)
+        self.golden = self.bundle.golden()
         try:
             self.states = read_npz(folder / STATES_FILE)
         except (OSError, ValueError) as error:

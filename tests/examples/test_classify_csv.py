@@ -15,7 +15,7 @@ from multires_edge.format.card import read_card
 from multires_edge.format.pooling import Cumulative
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.backends import _native
-from tests.conftest import DEMO, ROOT, random_net, variant
+from tests.conftest import DEMO, ROOT, native_model, random_net, variant
 from tests.examples.conftest import Start
 
 ECG = ROOT / "examples" / "ecg.csv"
@@ -24,7 +24,7 @@ CONFIG = variant(d_output=5)
 
 def logits(weights: Path, x: NDArray[np.floating]) -> NDArray[np.float64]:
     """What Python's engine gives at each step for normalized x (steps, channels)."""
-    model = _native.Model(str(weights))
+    model = native_model(weights)
     y = np.empty((len(x), 1, 5), np.float32)
     _native.State(model, 1).run(np.ascontiguousarray(x[:, None], np.float32), y)
     return y[:, 0].astype(np.float64)

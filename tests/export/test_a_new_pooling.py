@@ -15,7 +15,6 @@ from multires_edge.export import export_bundle
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS, PoolingGraphs
 from multires_edge.export.graphs.rings import RingSet
-from multires_edge.format.golden import GOLDEN_FILE, Golden
 from multires_edge.format.pooling import POOLINGS, Pooling, parse_pooling
 from multires_edge.format.reading import read_manifest
 from multires_edge.format.specs import StateSpec
@@ -116,7 +115,7 @@ def test_is_proven_in_every_graph_and_kept_in_the_manifest(decaying: Path) -> No
     assert {"step graph, every prefix", "taps graph, every prefix", "full graph, 2 x 37"} <= checks
     assert "decayed" in {state.input for state in bundle.manifest.graph("step", "fp32").states}
     assert all(check.passed for check in verify_bundle(bundle))
-    golden = Golden.load(decaying / GOLDEN_FILE, bundle.manifest.model).first(20, Decay(8))
+    golden = bundle.golden().first(20, Decay(8))
     assert golden.full is not None and within_limit(bundle.full()(golden.inputs), golden.full)
 
 

@@ -109,7 +109,7 @@ def test_only_regular_files_are_read(entry: dict[str, Any], bundle: Path) -> Non
     for name in ("pipe", "zero"):
         os.mkfifo(bundle / name) if name == "pipe" else (bundle / name).symlink_to("/dev/zero")
         write(bundle, put(copy.deepcopy(entry), "files", entry["files"] | {name: "0" * 64}))
-        with pytest.raises(BundleError, match=rf"{name}: cannot be read \(not a regular file\)"):
+        with pytest.raises(BundleError, match=rf"{name}: .*(not a regular file|link out of the bundle)"):
             open_bundle(bundle)
     (bundle / "manifest.json").unlink()
     os.mkfifo(bundle / "manifest.json")

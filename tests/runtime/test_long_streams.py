@@ -15,9 +15,8 @@ from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.models.loading import load_checkpoint
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.backends import _native
-from multires_edge.runtime.backends.native import load_model
 from multires_edge.runtime.evaluation.recordings import load_data
-from tests.conftest import DEMO, random_inputs, random_net, variant
+from tests.conftest import DEMO, native_model, random_inputs, random_net, variant
 from tests.runtime.backends.test_native import run
 from tests.runtime.backends.test_native_queues import network_in
 
@@ -36,7 +35,7 @@ def outputs(
     weights, queues = stored
     file = folder / "weights.safetensors"
     file.write_bytes(native_weights(network_in(weights, queues, net), pooling, precision=weights))
-    state = _native.State(load_model(file), 1, pooling.window or 0)
+    state = _native.State(native_model(file), 1, pooling.window or 0)
     y: NDArray[np.float32] = run(state, inputs, net.config.d_output)[0]
     return y
 

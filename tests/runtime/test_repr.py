@@ -14,7 +14,8 @@ def test_of_a_stream_and_its_state(exported: Path, batch: int) -> None:
     bundle = open_bundle(exported)
     stream = bundle.stream(batch, backend="native")
     rows = "1 row" if batch == 1 else "3 rows"
-    model = f"{bundle.manifest.source.sha256[:16]}/cumulative/fp32"
+    model = stream.save_state().model
+    assert model.startswith(bundle.manifest.source.sha256[:16]) and model.endswith("/cumulative/fp32")
     assert repr(stream) == (
         f"<Stream of {rows}: x ({batch}, 2), {stream.state_bytes:,} bytes per row, {model}, NativeStepper>"
     )

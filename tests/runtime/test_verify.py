@@ -20,7 +20,7 @@ def test_the_first_steps_are_what_the_graphs_give(
 ) -> None:
     path: Path = request.getfixturevalue(name)
     bundle = open_bundle(path)
-    first = Golden.load(path / "golden.npz", bundle.manifest.model).first(steps, bundle.manifest.pooling)
+    first = bundle.golden().first(steps, bundle.manifest.pooling)
     assert first.inputs.shape[-1] == steps and first.full is not None
     assert within_limit(bundle.full()(first.inputs), first.full)
     assert within_limit(bundle.stream(len(first.inputs)).run(first.inputs), first.stepwise)

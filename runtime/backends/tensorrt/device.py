@@ -13,17 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from multires_edge.runtime.backends.interface import TensorInfo
+
 # One read or write of a ring, as in rings.cu. ``ring`` is the address of its first row.
 RING_ACCESS: np.dtype[Any] = np.dtype([("ring", np.uint64), ("slots", np.int32), ("delay", np.int32)])
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An input or output of an engine; a dynamic dimension is -1."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    is_input: bool
 
 
 class Context(Protocol):

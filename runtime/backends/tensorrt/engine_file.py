@@ -17,6 +17,7 @@ from multires_edge.format.targets import dotted
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.sidecar import Sidecar, read_sidecar, sidecar_path
+from multires_edge.runtime.bundle_files import read_file
 
 FOLDER = "engines"
 _AGAIN = "build it again: multires-edge build … --force"
@@ -56,6 +57,10 @@ class EngineFile:
         """Whether it is a step engine that updates all its queues in place. Others of its kind copy them."""
         queues = [state.input for state in self.spec.states if state.in_place]
         return self.kind == "step" and all(queue in self.sidecar.in_place for queue in queues)
+
+    def read(self) -> bytes:
+        """The content of the engine. Raises BundleError if it changed since it was checked."""
+        return read_file(self.path.parent, self.path.name, self.sidecar.engine.sha256)
 
 
 def engines_of(folder: Path) -> list[Path]:

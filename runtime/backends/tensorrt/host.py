@@ -17,11 +17,11 @@ from numpy.typing import DTypeLike, NDArray
 from multires_edge.base.errors import BackendError
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec
+from multires_edge.runtime.backends.interface import TensorInfo, expected_tensors
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeBackend, open_session
 from multires_edge.runtime.backends.protocol import RunOptions
-from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, RingMove, TensorInfo
+from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, RingMove
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
-from multires_edge.runtime.backends.tensorrt.tensors import expected_tensors
 
 _BATCHES = (1, 1 << 16)
 
@@ -143,17 +143,17 @@ class HostEngine:
     def __init__(
         self,
         device: HostDevice,
-        path: Path,
+        folder: Path,
         spec: GraphSpec,
         *,
         in_place: bool,
         batches: tuple[int, int] = _BATCHES,
     ) -> None:
-        self.name = path.name
+        self.name = spec.file
         self.tensors = expected_tensors(spec)
         self._aliases = {state.output: state.input for state in spec.states if in_place and state.in_place}
         self._batches, self._device = batches, device
-        self._session = open_session(path, 1, "cpu")
+        self._session = open_session(folder, spec, 1, "cpu")
 
     def limits(self, tensor: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         least, most = ((batch, *self.tensors[tensor].shape[1:]) for batch in self._batches)
@@ -229,6 +229,6 @@ def host_stepper(
 ) -> TensorRtStepper:
     """The TensorRT backend with a bundle's step or taps graph on the host."""
     device, spec = HostDevice(), manifest.graph(kind, precision)
-    engine = HostEngine(device, folder / spec.file, spec, in_place=in_place)
+    engine = HostEngine(device, folder, spec, in_place=in_place)
     states = manifest.graph("step", precision).states
     return TensorRtStepper(device, engine, spec, states, batch, manifest.model.n_tokens)

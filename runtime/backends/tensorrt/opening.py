@@ -87,7 +87,7 @@ def _on_device(engine: EngineFile, make: Callable[[CudaDevice, LoadedEngine], T]
     """Load an engine for what ``make`` makes, which then owns the device."""
     device = CudaDevice()
     try:
-        return make(device, LoadedEngine(device, engine.api, engine.path.read_bytes(), engine.path.name))
+        return make(device, LoadedEngine(device, engine.api, engine.read(), engine.path.name))
     except BaseException:
         device.close()
         raise

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.format.specs import GraphSpec
+from multires_edge.runtime.backends.interface import check_tensors
 from multires_edge.runtime.backends.tensorrt.device import Device, Engine
-from multires_edge.runtime.backends.tensorrt.tensors import check_shape, check_tensors
+from multires_edge.runtime.backends.tensorrt.profile import check_shape
 
 
 class TensorRtRunner:
@@ -22,7 +23,7 @@ class TensorRtRunner:
     """
 
     def __init__(self, device: Device, engine: Engine, spec: GraphSpec) -> None:
-        check_tensors(engine, spec)
+        check_tensors(engine.name, engine.tensors, spec, "build it again", fixed=True)
         self._device, self._engine, self._output = device, engine, spec.outputs[0]
         self._free = weakref.finalize(self, device.close)
         device.activate()

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.specs import GraphSpec, RingBank, RingSpec, StateSpec, concrete
+from multires_edge.runtime.backends.interface import check_tensors, expected_tensors
 from multires_edge.runtime.backends.protocol import Outcome
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
-from multires_edge.runtime.backends.tensorrt.tensors import check_shape, check_tensors, expected_tensors
+from multires_edge.runtime.backends.tensorrt.profile import check_shape
 
 _CHUNK = 64  # steps of `run` per copy to the device and back
 _CLOCK = "position"
@@ -43,7 +44,7 @@ class TensorRtStepper:
         batch: int,
         n_tokens: int | None,
     ) -> None:
-        check_tensors(engine, spec)
+        check_tensors(engine.name, engine.tensors, spec, "build it again", fixed=True)
         sample, output = spec.inputs[0], spec.outputs[0]
         check_shape(engine, sample.name, concrete(sample.shape, batch))
         self._device, self._batch, self._n_tokens = device, batch, n_tokens

@@ -50,7 +50,7 @@ extern "C" {
 
 typedef enum multires_status {
   MULTIRES_OK = 0,
-  MULTIRES_IO = 1,          /* the file cannot be opened, mapped or read */
+  MULTIRES_IO = 1,          /* the file cannot be opened or read */
   MULTIRES_MALFORMED = 2,   /* not a complete, consistent weights file or snapshot */
   MULTIRES_UNSUPPORTED = 3, /* a version, size or kind that this release does not run */
   MULTIRES_ARGUMENT = 4,    /* a null pointer, a row or a token out of range, the wrong kind of input */
@@ -76,8 +76,9 @@ typedef struct multires_info {
   int32_t window;         /* steps to pool over, from the weights file; 0: everything so far */
 } multires_info;
 
-/* Map a weights file, check all of it, and convert it to the layout for this CPU. path is the file, or a
- * bundle's folder, which means its native/weights.safetensors. That folder has the other precisions too. */
+/* Read a weights file once, check all of it, and convert it to the layout for this CPU. The file may change or go
+ * afterwards. path is the file, or a bundle's folder, which means its native/weights.safetensors. That folder has
+ * the other precisions too. */
 MULTIRES_API multires_status multires_model_load(const char* path, multires_model** model, char* message,
                                                  size_t message_size);
 
@@ -120,7 +121,8 @@ typedef struct multires_state multires_state;
 
 /* Create `batch` independent streams in lockstep, at their start. A classifier pools its logits over the last
  * `window` steps, 1 to 2^24; 0 means everything so far, MULTIRES_DEFAULT_WINDOW the window of the weights file.
- * An autoregressive model does not pool, and takes 0 or the default. */
+ * An autoregressive model does not pool, and takes 0 or the default. A state that needs more memory than the
+ * system has available is refused with MULTIRES_MEMORY before anything is allocated. */
 MULTIRES_API multires_status multires_state_new(const multires_model* model, int32_t batch, int32_t window,
                                                 multires_state** state, char* message, size_t message_size);
 MULTIRES_API void multires_state_free(multires_state* state);

@@ -1,10 +1,11 @@
-// The engine for Python. It computes without the interpreter's lock. multires_edge.runtime.stream checks shapes and
+// The engine for Python. It loads and computes without the interpreter's lock. multires_edge.runtime.stream checks shapes and
 // dtypes before it calls. The time_* functions are for multires_edge.runtime.bench.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
@@ -29,6 +30,30 @@ void check(multires_status status, const char* message = "") {
   if (status != MULTIRES_OK) throw std::runtime_error(*message ? message : "argument out of range");
 }
 
+// At the end of the program, Python 3.10 to 3.13 stop a daemon thread that asks for the lock, by pthread_exit. This
+// unwinds its stack, and aborts the process at the first noexcept function, of which nanobind has many. So the thread
+// waits until the process has ended, as in Python 3.14. Why not nb::gil_scoped_release: its destructor is noexcept.
+void take_lock(PyThreadState* thread) {
+  try {
+    PyEval_RestoreThread(thread);
+  } catch (...) {
+    while (true) pause();
+  }
+}
+
+// Calls a function without the interpreter's lock.
+template <typename Function>
+void unlocked(Function function) {
+  PyThreadState* const thread = PyEval_SaveThread();
+  try {
+    function();
+  } catch (...) {
+    take_lock(thread);
+    throw;
+  }
+  take_lock(thread);
+}
+
 // The result of State::step; Outcome in runtime/backends/protocol.py.
 enum Outcome { kDone = 0, kBadInput = 1, kBadOutput = 2 };
 
@@ -37,9 +62,14 @@ bool all_finite(const std::vector<float>& values) {
 }
 
 struct Model {
-  explicit Model(const std::string& path) {
-    char message[8192];  // room for the longest path
-    check(multires_model_load(path.c_str(), &handle, message, sizeof message), message);
+  // content: a weights file, which is not needed afterwards.
+  explicit Model(const nb::bytes& content) {
+    char message[512] = "";
+    multires_status status;
+    unlocked([&] {
+      status = multires_model_load_buffer(content.data(), content.size(), &handle, message, sizeof message);
+    });
+    check(status, message);
   }
   ~Model() { multires_model_free(handle); }
   Model(const Model&) = delete;
@@ -64,11 +94,10 @@ struct State {
   int step() {
     if (!all_finite(input)) return kBadInput;
     multires_status status;
-    {
-      nb::gil_scoped_release released;
+    unlocked([&] {
       status = info.n_tokens > 0 ? multires_step_tokens(handle, tokens.data(), output.data())
                                  : multires_step(handle, input.data(), output.data());
-    }
+    });
     if (status == MULTIRES_ARGUMENT) return kBadInput;  // a token out of range; everything else is valid here
     return all_finite(output) ? kDone : kBadOutput;
   }
@@ -82,10 +111,7 @@ struct State {
     const auto* from = inputs.data();
     float* to = y.data();
     multires_status status;
-    {
-      nb::gil_scoped_release released;
-      status = run_any(from, static_cast<int64_t>(steps), to);
-    }
+    unlocked([&] { status = run_any(from, static_cast<int64_t>(steps), to); });
     check(status);
   }
 
@@ -133,12 +159,11 @@ Seconds time_steps(const std::vector<State*>& states, const Inputs& inputs) {
   Seconds seconds = new_seconds(n);
   double* to = seconds.data();
   multires_status worst = MULTIRES_OK;
-  {
-    nb::gil_scoped_release released;
+  unlocked([&] {
     multires::time_each(to, n, [&](size_t i) {
       for (State* state : states) worst = std::max(worst, state->run_any(from + i * each, 1, state->output.data()));
     });
-  }
+  });
   check(worst);
   return seconds;
 }
@@ -148,18 +173,16 @@ nb::tuple time_rate(size_t (*function)(size_t, double*, size_t), size_t amount, 
   Seconds seconds = new_seconds(repeats);
   double* to = seconds.data();
   size_t done;
-  {
-    nb::gil_scoped_release released;
-    done = function(amount, to, repeats);
-  }
+  unlocked([&] { done = function(amount, to, repeats); });
   return nb::make_tuple(seconds, done);
 }
 
 }  // namespace
 
 NB_MODULE(_native, module) {
+  nb::set_leak_warnings(false);  // a thread that computes when the program ends keeps what it computes with
   nb::class_<Model>(module, "Model")
-      .def(nb::init<const std::string&>(), nb::arg("path"))
+      .def(nb::init<const nb::bytes&>(), nb::arg("content"))
       .def_prop_ro("cost",
                    [](const Model& model) {
                      const multires_cost cost = multires_model_cost(model.handle);
@@ -171,6 +194,13 @@ NB_MODULE(_native, module) {
                      entry["int8_multiply_adds"] = cost.int8_multiply_adds;
                      return entry;
                    })
+      .def(
+          "metadata",
+          [](const Model& model, const std::string& key) {
+            const char* text = multires_model_metadata(model.handle, key.c_str());
+            return text ? nb::cast(text) : nb::none();
+          },
+          nb::arg("key"))
       .def_prop_ro("isa", [](const Model& model) { return std::string(multires_model_isa(model.handle)); });
   nb::class_<State>(module, "State")
       .def(nb::init<const Model&, int, int>(), nb::arg("model"), nb::arg("batch"),

@@ -187,8 +187,8 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
 
 std::unique_ptr<Model> Model::load(const std::string& path) {
   try {
-    const MappedFile file(path);
-    return load(file.data, file.size);
+    const FileContent file(path);
+    return load(file.data.get(), file.size);
   } catch (const LoadError& error) {
     throw LoadError(error.status, path + ": " + error.what());
   }

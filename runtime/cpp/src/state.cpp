@@ -3,11 +3,31 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "memory.h"
+
 namespace multires {
+namespace {
+
+// Of a state, without the scratch of a block, whose size does not depend on the batch.
+uint64_t bytes_of(const Model& model, int batch, int window) {
+  const uint64_t rows = static_cast<uint64_t>(batch), d = static_cast<uint64_t>(model.info.d_model);
+  Bytes bytes;
+  bytes.add({rows, sizeof(int64_t), 1 + static_cast<uint64_t>(model.info.depth)});  // position and heads
+  for (int64_t slots : model.slots)
+    bytes.add({rows, static_cast<uint64_t>(slots), static_cast<uint64_t>(model.info.n_layers), d,
+               size_of(model.queues)});
+  if (!model.info.autoregressive) bytes.add({rows, 4, d, sizeof(float)});  // sums and their errors
+  if (window > 0) bytes.add({rows, static_cast<uint64_t>(window) + 1, 2, d, sizeof(float)});
+  return bytes.total();
+}
+
+}  // namespace
 
 State::State(const Model& model_, int batch_, int window) : model(model_), batch(batch_) {
   const multires_info& info = model.info;
   const size_t rows = static_cast<size_t>(batch);
+  // Before the first allocation: the products below cannot overflow.
+  check_memory(bytes_of(model, batch, window), "a state");
   position = AlignedArray<int64_t>(rows);
   heads = AlignedArray<int64_t>(rows * info.depth);
   make_queues();
@@ -26,12 +46,7 @@ void State::make_queues() {
   const int depth = model.info.depth;
   const int64_t wide = static_cast<int64_t>(model.info.n_layers) * model.info.d_model;
   size_t values = 0;
-  for (int j = 0; j < depth; ++j) {
-    const uint64_t most = (static_cast<uint64_t>(1) << 40) - values;
-    if (static_cast<uint64_t>(model.slots[j]) > most / static_cast<uint64_t>(wide) / static_cast<uint64_t>(batch))
-      throw LoadError(MULTIRES_MEMORY, "the queues would have more than 2^40 values");
-    values += static_cast<size_t>(batch * model.slots[j] * wide);
-  }
+  for (int64_t slots : model.slots) values += static_cast<size_t>(batch * slots * wide);
   // One array, so that it can be on large pages. It is longer because vector loads may read past the last channel.
   const size_t each = size_of(model.queues);
   rings_ = AlignedArray<unsigned char>((values + kLane) * each);

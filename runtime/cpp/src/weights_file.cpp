@@ -1,7 +1,6 @@
 #include "weights_file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 
 #include "digest.h"
 #include "header_parser.h"
+#include "memory.h"
 
 namespace multires {
 namespace {
@@ -43,6 +43,15 @@ multires_dtype type_named(const std::string& text, const std::string& tensor) {
   malformed("tensor " + tensor + " is " + text + ", expected F32, F16 or I8");
 }
 
+struct Descriptor {
+  explicit Descriptor(int file) : number(file) {}
+  ~Descriptor() {
+    if (number >= 0) close(number);
+  }
+  Descriptor(const Descriptor&) = delete;
+  const int number;
+};
+
 void check_values(const Tensor& tensor, const std::string& name) {
   if (!all_finite(tensor.dtype, tensor.data, tensor.count * size_of(tensor.dtype)))
     malformed("tensor " + name + " contains NaN or infinity");
@@ -59,22 +68,23 @@ std::string find_weights(const std::string& path) {
   return is_folder ? path + "/native/weights.safetensors" : path;
 }
 
-MappedFile::MappedFile(const std::string& path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw LoadError(MULTIRES_IO, std::strerror(errno));
+FileContent::FileContent(const std::string& path) {
+  // Without O_NONBLOCK, a pipe would wait for a writer.
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.number < 0) throw LoadError(MULTIRES_IO, std::strerror(errno));
   struct stat status;
-  const bool fits = fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size >= 8;
-  if (fits) {
-    size = static_cast<size_t>(status.st_size);
-    data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
+  if (fstat(file.number, &status) != 0) throw LoadError(MULTIRES_IO, std::strerror(errno));
+  if (!S_ISREG(status.st_mode) || status.st_size < 8) malformed("not a file, or too short for weights");
+  size = static_cast<size_t>(status.st_size);
+  check_memory(size, "the file");
+  data.reset(new unsigned char[size]);
+  for (size_t done = 0; done < size;) {
+    const ssize_t count = read(file.number, data.get() + done, size - done);
+    if (count < 0 && errno != EINTR) throw LoadError(MULTIRES_IO, std::strerror(errno));
+    if (count == 0) throw LoadError(MULTIRES_IO, "became shorter while it was read");
+    if (count > 0) done += static_cast<size_t>(count);
   }
-  const int why = errno;
-  close(file);
-  if (!fits) malformed("not a file, or too short for weights");
-  if (data == MAP_FAILED) throw LoadError(MULTIRES_IO, std::strerror(why));
 }
-
-MappedFile::~MappedFile() { munmap(data, size); }
 
 WeightsFile::WeightsFile(const void* data, size_t size) : size_(size) {
   if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0) {

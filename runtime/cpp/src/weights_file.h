@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -33,14 +34,11 @@ struct Tensor {
 // The weights file of a path: the path itself, or the weights of the bundle in that folder.
 std::string find_weights(const std::string& path);
 
-// A file that is mapped into memory. Throws LoadError.
-struct MappedFile {
-  explicit MappedFile(const std::string& path);
-  ~MappedFile();
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
+// The content of a regular file, which is read once: a change of the file afterwards changes nothing. Throws LoadError.
+struct FileContent {
+  explicit FileContent(const std::string& path);
 
-  void* data = nullptr;
+  std::unique_ptr<unsigned char[]> data;
   size_t size = 0;
 };
 

@@ -26,13 +26,13 @@ from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.format.targets import TARGETS
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends import _native
-from multires_edge.runtime.backends.native import load_model
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.state import StreamState
 from multires_edge.runtime.verify import verify_bundle
 from tests.conftest import (
     as_double,
     configs,
+    native_model,
     random_inputs,
     random_net,
     save_published,
@@ -55,7 +55,7 @@ def models(weights: bytes, folder: Path) -> Iterator[_native.Model]:
     for isa in ISAS:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MULTIRES_ISA", isa)
-            yield _native.Model(str(path))
+            yield native_model(path)
 
 
 @pytest.mark.slow
@@ -196,9 +196,9 @@ def test_cost_counts_bytes_as_they_are(precision: str, tmp_path: Path) -> None:
     if precision == "fp16":
         folded = with_queues(folded, "float16", net)
     path.write_bytes(native_weights(folded, Cumulative(), None, precision))
-    cost, weights = _native.Model(str(path)).cost, config.n_layers * 2 * 64 * 64
+    cost, weights = native_model(path).cost, config.n_layers * 2 * 64 * 64
     path.write_bytes(native_weights(fold(net), Cumulative()))
-    full = _native.Model(str(path)).cost
+    full = native_model(path).cost
     each = {"fp32": 4, "fp16": 2, "int8": 1}[precision]
     # In int8 each output has a scale too, and what comes off an unsigned sum.
     more = config.n_layers * 2 * 64 * 8 if precision == "int8" else 0
@@ -215,7 +215,7 @@ class TestDamage:
 
     def load(self, folder: Path, data: bytes) -> None:
         (folder / "damaged.safetensors").write_bytes(data)
-        load_model(folder / "damaged.safetensors")
+        native_model(folder / "damaged.safetensors")
 
     def changed(self, whole: bytes, change: Callable[[Tensors], None], **metadata: str) -> bytes:
         tensors: Tensors = {name: array.copy() for name, array in safetensors.numpy.load(whole).items()}

@@ -24,8 +24,7 @@ from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Cumulative, Pooling, Window
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.backends import _native
-from multires_edge.runtime.backends.native import load_model
-from tests.conftest import configs, random_inputs, random_net, variant, within_limit
+from tests.conftest import configs, native_model, random_inputs, random_net, variant, within_limit
 from tests.runtime.backends.test_native import run
 from tests.runtime.backends.test_native_precisions import models
 from tests.runtime.cpp.networks import calibrated, with_queues
@@ -162,7 +161,7 @@ def test_int8_queues_take_a_quarter(tmp_path: Path) -> None:
     for dtype in TYPES:
         path = tmp_path / dtype
         path.write_bytes(native_weights(network_in("fp32", dtype, net), Cumulative()))
-        model = _native.Model(str(path))
+        model = native_model(path)
         sizes[dtype] = sum(part.nbytes for part in parts_of(_native.State(model, 3)))
         costs[dtype] = model.cost
     assert sizes["float32"] == 2 * sizes["float16"] == 4 * sizes["int8"]
@@ -185,7 +184,7 @@ class TestFiles:
 
     def load(self, folder: Path, data: bytes) -> _native.Model:
         (folder / "weights.safetensors").write_bytes(data)
-        return load_model(folder / "weights.safetensors")
+        return native_model(folder / "weights.safetensors")
 
     def changed(self, whole: bytes, change: Callable[[Tensors], None], **metadata: str | None) -> bytes:
         tensors: Tensors = {name: array.copy() for name, array in safetensors.numpy.load(whole).items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -32,6 +33,13 @@ def two(exported_twice: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported_twice, tmp_path / "two.bundle"))
 
 
+def file_of(content: bytes) -> str:
+    """The file of a graph, by what it takes and its version."""
+    model = onnx.ModelProto.FromString(content)
+    kind = "full" if len(model.graph.input[0].type.tensor_type.shape.dim) == 3 else "step"
+    return f"{kind}.opset17.onnx" if model.opset_import[0].version == 17 else f"{kind}.onnx"
+
+
 class FakeDevices:
     """An ONNX Runtime with a GPU and an NPU, all of whose sessions run on the CPU."""
 
@@ -40,13 +48,13 @@ class FakeDevices:
         self.broken: set[str] = set()  # providers without their device, and files that fail to load
         self.real = ort.InferenceSession
 
-    def session(self, path: str, options: ort.SessionOptions, providers: list[Any]) -> Any:
+    def session(self, content: bytes, options: ort.SessionOptions, providers: list[Any]) -> Any:
         name, given = providers[0]
-        file = Path(path).name
+        file = file_of(content)
         self.opened.append((file, name, given))
         if file in self.broken:
             raise RuntimeError("operator not supported")
-        session = self.real(path, options, providers=[CPU])
+        session = self.real(content, options, providers=[CPU])
         found = [CPU] if name in self.broken else [name, CPU]
         session.get_providers = lambda: found
         return session
@@ -155,9 +163,9 @@ class TestForms:
         opened: list[str] = []
         session = ort.InferenceSession
 
-        def spy(path: str, *args: Any, **kwargs: Any) -> Any:
-            opened.append(Path(path).name)
-            return session(path, *args, **kwargs)
+        def spy(content: bytes, *args: Any, **kwargs: Any) -> Any:
+            opened.append(file_of(content))
+            return session(content, *args, **kwargs)
 
         monkeypatch.setattr(ort, "InferenceSession", spy)
         bundle = open_bundle(two)
@@ -178,6 +186,6 @@ class TestForms:
             open_bundle(exported).full(provider="cpu")
 
 
-def test_a_session_without_a_manifest(exported: Path) -> None:
-    session = open_session(exported / "full.onnx", 1, "cpu")
+def test_a_session_of_a_graph(exported: Path) -> None:
+    session = open_session(exported, open_bundle(exported).manifest.graph("full", "fp32"), 1, "cpu")
     assert session.get_providers() == ["CPUExecutionProvider"]

@@ -12,10 +12,9 @@ from multires_edge.export.folding import fold
 from multires_edge.export.native_weights import native_weights
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Cumulative
-from multires_edge.runtime.backends import _native
 from multires_edge.runtime.bench.roofline import Roofline
 from multires_edge.runtime.bench.timing import Timing
-from tests.conftest import configs, random_net, variant
+from tests.conftest import configs, native_model, random_net, variant
 
 FLOAT = 4
 
@@ -23,7 +22,7 @@ FLOAT = 4
 def cost_of(config: ModelConfig, folder: Path) -> dict[str, int]:
     path = folder / "weights.safetensors"
     path.write_bytes(native_weights(fold(random_net(config)), Cumulative()))
-    return _native.Model(str(path)).cost
+    return native_model(path).cost
 
 
 def delays(config: ModelConfig) -> int:
@@ -79,7 +78,7 @@ def test_of_a_network_that_needs_no_padding(changes: dict[str, Any], tmp_path: P
 
 def test_the_larger_bound_counts(tmp_path: Path) -> None:
     cost_of(variant(), tmp_path)
-    roofline = Roofline(tmp_path / "weights.safetensors")
+    roofline = Roofline(native_model(tmp_path / "weights.safetensors"))
 
     def bound(read: float, multiply_adds: float) -> dict[str, Any]:
         timings = {"read": read, "multiply-add": multiply_adds}

@@ -9,9 +9,8 @@ import pytest
 
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.backends import _native
-from multires_edge.runtime.backends.native import load_model
 from multires_edge.runtime.bench.timing import Budget, Timing, calls, time_in_turns
-from tests.conftest import random_inputs, random_net, save_published, variant
+from tests.conftest import native_model, random_inputs, random_net, save_published, variant
 
 
 class TestTurns:
@@ -62,7 +61,7 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def native_states(bundle: Bundle, count: int, batch: int = 1) -> list[_native.State]:
-    model = load_model(bundle.path / bundle.manifest.native["fp32"].file)
+    model = native_model(bundle.path / bundle.manifest.native["fp32"].file)
     return [_native.State(model, batch) for _ in range(count)]
 
 

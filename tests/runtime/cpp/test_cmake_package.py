@@ -23,7 +23,7 @@ from multires_edge.format.card import read_card
 from multires_edge.format.pooling import Cumulative
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.backends import _native
-from tests.conftest import DEMO, ROOT
+from tests.conftest import DEMO, ROOT, native_model
 
 ENGINE = ROOT / "runtime" / "cpp"
 SEARCH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -91,7 +91,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stream_logits(weights: Path, x: np.ndarray) -> np.ndarray:
     """What Python's engine gives at each step for x (steps, channels), normalised."""
-    model = _native.Model(str(weights))
+    model = native_model(weights)
     y = np.empty((len(x), 1, 5), np.float32)
     _native.State(model, 1).run(np.ascontiguousarray(x[:, None]), y)
     return y[:, 0]

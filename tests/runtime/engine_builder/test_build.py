@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from multires_edge.base.errors import BackendError, ConfigError, InputError, OutputError
+from multires_edge.base.errors import BackendError, BundleError, ConfigError, InputError, OutputError
 from multires_edge.base.files import sha256_of, staged_file
 from multires_edge.export import export_bundle
 from multires_edge.format.specs import GraphSpec
@@ -34,6 +34,7 @@ from multires_edge.runtime.engine_builder.progress import BuildProgress
 from multires_edge.runtime.engine_builder.shapes import Range
 from multires_edge.runtime.engine_builder.timing_cache import TimingCache
 from tests.conftest import SMALL, random_net, save_published
+from tests.forged import replace_file
 from tests.runtime.backends.tensorrt.bundles import sidecar_of
 from tests.runtime.backends.tensorrt.fakes import ORIN, FakeCuda
 
@@ -128,10 +129,12 @@ class TestAheadOfTime:
         assert engines_of(bundle) == []
 
     def test_a_graph_that_is_not_onnx(self, bundle: Path) -> None:
-        opened = open_bundle(bundle)
-        (bundle / "step.onnx").write_bytes(b"not a graph")
-        with pytest.raises(BackendError, match=r"cannot read step\.onnx"):
-            Builder.here("rtx", ["8.6"]).build(opened, "step", "fp32")
+        replace_file(bundle, "step.onnx", b"not a graph")
+        with pytest.raises(BundleError, match=r"step\.onnx: is damaged or not an ONNX graph"):
+            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+        replace_file(bundle, "step.onnx", b"\x3a\x00")  # a graph with nothing in it
+        with pytest.raises(BackendError, match=r"step\.onnx"):
+            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
 
     def test_queues_that_would_be_copied(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(build_module, "in_place_updates", lambda *_: {"queue_00": "next_queue_00"})

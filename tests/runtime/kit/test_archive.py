@@ -144,7 +144,7 @@ class TestCases:
 
     def test_rows_end_at_positions_of_their_own(self, for_jetson: Path) -> None:
         bundle = open_bundle(for_jetson)
-        golden = Golden.load(for_jetson / "golden.npz", open_bundle(for_jetson).manifest.model)
+        golden = open_bundle(for_jetson).golden()
         case = cases(len(golden.inputs), 60)[-1]
         assert reference_states(bundle, golden, "fp32", case)["position"].tolist() == [60, 40, 20]
 
@@ -155,7 +155,7 @@ class TestCases:
         assert sequence_cases(golden, 60, Window(40))[-1] == SequenceCase(60, "full")
 
     def test_a_bundle_that_is_wrong_gets_no_kit(self, for_jetson: Path) -> None:
-        golden = Golden.load(for_jetson / "golden.npz", open_bundle(for_jetson).manifest.model)
+        golden = open_bundle(for_jetson).golden()
         wrong = Golden(golden.inputs, golden.stepwise + 0.1, golden.full)
         with pytest.raises(BundleError, match="fails its own reference"):
             reference_states(open_bundle(for_jetson), wrong, "fp32", cases(2, 60)[1])

@@ -21,9 +21,10 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from multires_edge.runtime.backends.interface import TensorInfo
 from multires_edge.runtime.backends.tensorrt import cuda
 from multires_edge.runtime.backends.tensorrt.api import log_of
-from multires_edge.runtime.backends.tensorrt.device import RingMove, TensorInfo
+from multires_edge.runtime.backends.tensorrt.device import RingMove
 from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.host import HostContext, HostDevice
 

@@ -55,7 +55,7 @@ def check_streams(bundle: Bundle, form: str) -> None:
     """Steps, chunks, a reset and a snapshot, against the native engine."""
     kind, in_place = FORMS[form]
     spec, memory = bundle.manifest.graph(kind, "fp32"), _DriverMemory()
-    engine = HostEngine(memory, bundle.path / spec.file, spec, in_place=in_place)  # type: ignore[arg-type]
+    engine = HostEngine(memory, bundle.path, spec, in_place=in_place)  # type: ignore[arg-type]
     states = bundle.manifest.graph("step", "fp32").states
     stepper = TensorRtStepper(CudaDevice(), engine, spec, states, 2, None)
     stream, native = bundle.stream_of(stepper, 2, "fp32"), bundle.stream(2, backend="native")

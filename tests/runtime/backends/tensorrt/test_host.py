@@ -68,7 +68,7 @@ def test_memory_is_shared_where_the_engine_says_and_nowhere_else(
 ) -> None:
     bundle = open_bundle(exported)
     spec = bundle.manifest.graph("step", "fp32")
-    engine = HostEngine(device, bundle.path / spec.file, spec, in_place=in_place)
+    engine = HostEngine(device, bundle.path, spec, in_place=in_place)
     context = engine.context()
     with pytest.raises(BackendError, match="has no address"):
         context.enqueue()

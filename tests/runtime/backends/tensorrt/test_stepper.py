@@ -137,7 +137,7 @@ class TestMemory:
         used = {}
         for form, (kind, in_place) in FORMS.items():
             device, of = HostDevice(), fading.manifest.graph(kind, "fp32")
-            engine = HostEngine(device, fading.path / of.file, of, in_place=in_place)
+            engine = HostEngine(device, fading.path, of, in_place=in_place)
             stepper = TensorRtStepper(device, engine, of, spec.states, 5, None)
             used[form] = device_bytes(device)
             del stepper
@@ -146,7 +146,7 @@ class TestMemory:
 
     def test_runs_of_any_length_allocate_once(self, fading: Bundle) -> None:
         device, spec = HostDevice(), fading.manifest.graph("taps", "fp32")
-        engine = HostEngine(device, fading.path / spec.file, spec, in_place=False)
+        engine = HostEngine(device, fading.path, spec, in_place=False)
         states = fading.manifest.graph("step", "fp32").states
         stepper = TensorRtStepper(device, engine, spec, states, 1, None)
         samples = np.zeros((200, 1, 2), np.float32)
@@ -157,7 +157,7 @@ class TestMemory:
 
     def test_a_dropped_stream_frees_its_device(self, fading: Bundle) -> None:
         device, spec = HostDevice(), fading.manifest.graph("step", "fp32")
-        engine = HostEngine(device, fading.path / spec.file, spec, in_place=True)
+        engine = HostEngine(device, fading.path, spec, in_place=True)
         stepper = TensorRtStepper(device, engine, spec, spec.states, 1, None)
         assert device_bytes(device) > 0
         del stepper
@@ -168,7 +168,7 @@ class TestMemory:
 class TestEngines:
     def test_of_another_graph(self, fading: Bundle) -> None:
         device, step, taps = HostDevice(), *(fading.manifest.graph(kind, "fp32") for kind in ("step", "taps"))
-        engine = HostEngine(device, fading.path / taps.file, taps, in_place=False)
+        engine = HostEngine(device, fading.path, taps, in_place=False)
         with pytest.raises(BundleError, match=r"does not fit step\.onnx.*build it again"):
             TensorRtStepper(device, engine, step, step.states, 1, None)
 
@@ -176,14 +176,14 @@ class TestEngines:
         other = export(tmp_path, pool="window:9", d_model=9)
         device, mine = HostDevice(), fading.manifest.graph("step", "fp32")
         theirs = other.manifest.graph("step", "fp32")
-        engine = HostEngine(device, other.path / theirs.file, theirs, in_place=True)
-        with pytest.raises(BundleError, match=r"its \w+ is float32 .*expected float32"):
+        engine = HostEngine(device, other.path, theirs, in_place=True)
+        with pytest.raises(BundleError, match=r"its \w+ is an \w+ of float32 .*, expected an \w+ of float32"):
             TensorRtStepper(device, engine, mine, mine.states, 1, None)
 
     @pytest.mark.parametrize(("batches", "said"), [((1, 4), "1 to 4"), ((8, 8), "built for 8")])
     def test_built_for_other_batches(self, fading: Bundle, batches: tuple[int, int], said: str) -> None:
         device, spec = HostDevice(), fading.manifest.graph("step", "fp32")
-        engine = HostEngine(device, fading.path / spec.file, spec, in_place=True, batches=batches)
+        engine = HostEngine(device, fading.path, spec, in_place=True, batches=batches)
         with pytest.raises(InputError, match=rf"batch is 5, but step\.onnx was.*{said}.*--batch"):
             TensorRtStepper(device, engine, spec, spec.states, 5, None)
 

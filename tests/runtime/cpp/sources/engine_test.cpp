@@ -4,6 +4,8 @@
 // change nothing, wrong arguments are refused, and a damaged file is an error. ROUNDS is the number of damaged files.
 // Exits 0 on success.
 
+#include <sys/stat.h>
+
 #include <cfenv>
 
 #include "streams.h"
@@ -67,6 +69,9 @@ void check_refusals(const Model& model) {
   multires_state* none;
   CHECK(multires_state_new(nullptr, 1, MULTIRES_DEFAULT_WINDOW, &none, nullptr, 0) == MULTIRES_ARGUMENT);
   CHECK(multires_state_new(model.handle(), 0, MULTIRES_DEFAULT_WINDOW, &none, nullptr, 0) == MULTIRES_ARGUMENT);
+  char why[256] = "";
+  CHECK(multires_state_new(model.handle(), INT32_MAX, 0, &none, why, sizeof why) == MULTIRES_MEMORY);
+  CHECK(std::strstr(why, "a state needs ") && !none);
   const Stream stream(model);
   multires_state* state = stream.handle();
   std::vector<float> y(static_cast<size_t>(info.d_output));
@@ -105,6 +110,15 @@ void check_buffer(const Model& model, const std::string& whole) {
   }
   CHECK(multires_model_load_buffer(nullptr, 0, &loaded, nullptr, 0) == MULTIRES_ARGUMENT);
   CHECK(multires_model_load_buffer(whole.data(), whole.size(), nullptr, nullptr, 0) == MULTIRES_ARGUMENT);
+}
+
+// What is no file is refused without waiting for its content.
+void check_no_file(const std::string& scratch) {
+  const std::string pipe = scratch + ".pipe";
+  CHECK(mkfifo(pipe.c_str(), 0600) == 0);
+  for (const std::string& path : {pipe, std::string("/dev/zero")})
+    CHECK(status_of([&] { const Model model(path); }) == MULTIRES_MALFORMED);
+  std::remove(pipe.c_str());
 }
 
 void check_damage(const std::string& whole, const std::string& scratch, int rounds) {
@@ -161,6 +175,7 @@ int main(int count, char** arguments) {
   check_cost(model);
   const std::string whole = read_file(arguments[1]);
   check_buffer(model, whole);
+  check_no_file(arguments[2]);
   check_damage(whole, arguments[2], count == 4 ? std::atoi(arguments[3]) : 400);
   std::printf("all checks passed on %s\n", model.isa());
   return 0;

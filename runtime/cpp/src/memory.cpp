@@ -1,0 +1,54 @@
+#include "memory.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdio>
+#include <string>
+
+#include "weights_file.h"
+
+namespace multires {
+namespace {
+
+uint64_t sum(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
+uint64_t product(uint64_t a, uint64_t b) { return b != 0 && a > UINT64_MAX / b ? UINT64_MAX : a * b; }
+
+// Linux says what it can give without ending a process: with swap. Other systems say only what they have.
+uint64_t available_memory() {
+  uint64_t available = 0;
+  bool told = false;
+  if (std::FILE* file = std::fopen("/proc/meminfo", "re")) {
+    char line[256];
+    unsigned long long kilobytes;
+    while (std::fgets(line, sizeof line, file)) {
+      const bool free = std::sscanf(line, "MemAvailable: %llu", &kilobytes) == 1;
+      if (!free && std::sscanf(line, "SwapFree: %llu", &kilobytes) != 1) continue;
+      available = sum(available, product(kilobytes, 1024));
+      told |= free;
+    }
+    std::fclose(file);
+  }
+  if (told) return available;
+  const long pages = sysconf(_SC_PHYS_PAGES), each = sysconf(_SC_PAGESIZE);
+  return pages > 0 && each > 0 ? product(static_cast<uint64_t>(pages), static_cast<uint64_t>(each)) : UINT64_MAX;
+}
+
+}  // namespace
+
+void Bytes::add(std::initializer_list<uint64_t> factors) noexcept {
+  uint64_t bytes = 1;
+  for (uint64_t factor : factors) bytes = product(bytes, factor);
+  total_ = sum(total_, bytes);
+}
+
+void check_memory(uint64_t bytes, const char* what) {
+  const uint64_t most = std::min<uint64_t>(available_memory(), PTRDIFF_MAX);
+  if (bytes <= most) return;
+  throw LoadError(MULTIRES_MEMORY, "not enough memory: " + std::string(what) + " needs " +
+                                       (bytes == UINT64_MAX ? "more than 2^64" : std::to_string(bytes)) +
+                                       " bytes, and " + std::to_string(most) + " are available");
+}
+
+}  // namespace multires
