@@ -142,7 +142,7 @@ class OutputFile(Output):
         if there is None or not os.path.samestat(there, mine):
             with contextlib.suppress(OSError):  # the file may be on a disk that is gone
                 os.fsync(self._file)
-            replacement = _open(self._path)
+            replacement = _open(self._path, like=self._file)
             os.close(self._file)
             self._file = replacement
             what = "was moved away or deleted, with the lines before this one"
@@ -205,7 +205,7 @@ class OutputFile(Output):
         aside = self._path.with_name(f"{self._path.name}.cut")
         moved = self._size - self._position
         with disk_errors(aside, "free some space and start again; no line was lost"):
-            copy = _open(aside)
+            copy = _open(aside, like=self._file)
             try:
                 at = self._position
                 while at < self._size:
@@ -235,11 +235,18 @@ def _lock(file: int, path: Path) -> None:
         raise OutputError(f"{path}: another process writes it; stop that process, or choose another file")
 
 
-def _open(path: Path) -> int:
-    """Open a regular file to append to it, lock it, and sync its name. Raises OSError."""
+def _open(path: Path, like: int | None = None) -> int:
+    """Open a regular file to append to it, lock it, and sync its name. Raises OSError.
+
+    A new file has the mode of the open file ``like``, because lines are a patient's.
+    """
     try:
+        new = like is not None and not path.exists()
         # A pipe without a reader would wait.
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+        file = os.open(path, flags, 0o600 if new else 0o666)
+        if new and like is not None:
+            os.fchmod(file, stat.S_IMODE(os.fstat(like).st_mode))
     except FileNotFoundError as error:
         raise OutputError(f"{path.parent}: no such folder; create it or choose another") from error
     try:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from websockets.sync.client import connect
 
 from multires_edge.cli.main import main
+from multires_edge.runtime.ecg.output_file import OutputFile
 from tests.cli.commands.test_export import assert_refused
 from tests.runtime.conftest import beats, two_leads
 
@@ -50,6 +51,15 @@ def test_an_output_that_exists_is_left_alone(two_leads: Path, recording: Path, t
     (tmp_path / "out").write_text("mine\n")
     assert_refused(run(two_leads, recording, "--port", 0, "--output", tmp_path / "out"), "exists already")
     assert (tmp_path / "out").read_text() == "mine\n"
+
+
+def test_an_output_that_another_process_writes_is_refused(
+    two_leads: Path, recording: Path, tmp_path: Path
+) -> None:
+    other = OutputFile(tmp_path / "out", None)
+    refused = run(two_leads, recording, "--port", 0, "--output", tmp_path / "out")
+    assert_refused(refused, "another process writes it")
+    other.close()
 
 
 def test_without_the_library(two_leads: Path, recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,27 +151,28 @@ class TestRecordings:
             OutputFile(path, mark)
         assert path.read_text() == content
 
-    @given(st.data())
+    @given(st.lists(st.tuples(st.lists(st.tuples(st.integers(1, 4), st.booleans())), st.integers(0, 99))))
     def test_killed_and_continued_as_often_as_may_be(
-        self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+        self, tmp_path_factory: pytest.TempPathFactory, lives: list[tuple[list[tuple[int, bool]], int]]
     ) -> None:
+        """Each life writes some lines at a time, saves a checkpoint or not, and loses bytes in the end."""
         path = tmp_path_factory.mktemp("killed") / "out"
-        mark, position = None, 0
-        while position < 20:
-            output = OutputFile(path, mark)
+        output = OutputFile(path, None)
+        mark, position = output.checkpoint(), 0
+        for writes, torn in lives:
             at = position
-            for _ in range(data.draw(st.integers(1, 6))):
-                end = min(20, at + data.draw(st.integers(1, 4)))
-                output.write([line(i) for i in range(at, end)])
-                at = end
-                if mark is None or data.draw(st.booleans()):
+            for count, saved in writes:
+                output.write([line(i) for i in range(at, at + count)])
+                at += count
+                if saved:
                     mark, position = output.checkpoint(), at
             output.close()
-            torn = data.draw(st.integers(0, 9))
-            if torn and mark is not None:
-                os.truncate(path, max(mark.size, path.stat().st_size - torn))
+            os.truncate(path, max(mark.size, path.stat().st_size - torn))
+            output = OutputFile(path, mark)
+        output.write([line(i) for i in range(position, 100 + position)])
         output.finish()
-        assert numbers(path) == list(range(20))
+        output.close()
+        assert numbers(path) == list(range(100 + position))
         assert not path.with_name("out.cut").exists()
 
 
@@ -251,6 +252,16 @@ class TestOtherPrograms:
         path.rename(path.with_name("out.1"))
         self.check(output, path, said, [2, 3], "moved away or deleted")
         assert numbers(path.with_name("out.1")) == [0, 1]
+
+    def test_its_mode_stays(self, output: OutputFile, path: Path) -> None:
+        """Also that of what is moved out of it."""
+        path.chmod(0o640)
+        os.truncate(path, path.stat().st_size - 5)
+        output.checkpoint()
+        path.rename(path.with_name("out.1"))
+        output.checkpoint()
+        files = [path, path.with_name("out.1"), path.with_name("out.cut")]
+        assert [file.stat().st_mode & 0o777 for file in files] == [0o640] * 3
 
     def test_moved_away_and_made_anew(self, output: OutputFile, path: Path, said: Said) -> None:
         path.rename(path.with_name("out.1"))
