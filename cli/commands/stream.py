@@ -117,8 +117,6 @@ def _open_output(path: Path | None, saved: Checkpoint | None, session: Session, 
     if keeps_state:
         say("note: without a file as --output, a run after a crash repeats the lines since the last state")
     inner = StandardOutput() if path is None else DeviceOutput(path)
-    if not session.paced:
-        return inner
 
     def dropped(count: int) -> str:
         say(f"warning: the reader of standard output is too slow: {count} lines dropped")
@@ -126,4 +124,4 @@ def _open_output(path: Path | None, saved: Checkpoint | None, session: Session, 
             f'{{"type": "event", "source": null, "time": null, "event": "dropped_lines", "lines": {count}}}'
         )
 
-    return BackgroundOutput(inner, dropped, lambda: session.stopped)
+    return BackgroundOutput(inner, dropped, lambda: session.stopped, waits=not session.paced)

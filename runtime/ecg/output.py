@@ -18,7 +18,7 @@ from multires_edge.runtime.ecg.file_mark import FileMark
 
 # Lines that wait for a slow reader: minutes of decisions, about a megabyte.
 _LONGEST_QUEUE = 2000
-_FAREWELL = 2.0  # seconds that a slow reader gets at the end
+_FAREWELL = 1.0  # seconds that a slow reader gets at the end
 
 
 class Output(ABC):
@@ -123,11 +123,11 @@ def _descriptor(path: Path) -> int | None:
 
 
 class BackgroundOutput(Output):
-    """Writes to another output in a thread, so that live sources never wait for a slow reader.
+    """Writes to another output in a thread, so that neither live sources nor signals wait for a slow reader.
 
-    If the queue is full, the oldest lines are dropped. ``dropped`` is called with their number, and returns
-    a line that is written in their place. At the end the reader can take its time for the remaining lines,
-    unless ``hurry`` returns True.
+    If the queue is full, :meth:`write` ``waits`` for room, or the oldest lines are dropped. ``dropped`` is
+    called with their number, and returns a line that is written in their place. At the end the reader can
+    take its time for the remaining lines. As soon as ``hurry`` returns True, nothing waits for it.
     """
 
     def __init__(
@@ -136,12 +136,14 @@ class BackgroundOutput(Output):
         dropped: Callable[[int], str],
         hurry: Callable[[], bool] = lambda: False,
         longest: int = _LONGEST_QUEUE,
+        *,
+        waits: bool = False,
     ) -> None:
         self._inner, self._say_dropped, self._hurry = inner, dropped, hurry
-        self._longest = longest
+        self._longest, self._waits = longest, waits
         self._lines: deque[str] = deque()
         self._dropped = 0
-        self._closing = False
+        self._writing = self._closing = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write_on, name="output", daemon=True)
@@ -149,6 +151,8 @@ class BackgroundOutput(Output):
 
     def write(self, lines: list[str]) -> None:
         with self._changed:
+            if self._waits:
+                self._wait_until(lambda: len(self._lines) < self._longest)
             if self._error is not None:
                 raise self._error
             self._lines.extend(lines)
@@ -156,6 +160,17 @@ class BackgroundOutput(Output):
                 self._lines.popleft()
                 self._dropped += 1
             self._changed.notify()
+
+    def checkpoint(self) -> None:
+        # A state after lines that were not written would lose them.
+        with self._changed:
+            if self._waits:
+                self._wait_until(lambda: not (self._lines or self._writing))
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait, unless there is an error or a hurry. The caller holds the lock."""
+        while not condition() and self._error is None and not self._hurry():
+            self._changed.wait(0.1)
 
     def close(self) -> None:
         with self._changed:
@@ -167,6 +182,8 @@ class BackgroundOutput(Output):
         if self._error is not None:
             raise self._error
         if self._thread.is_alive():
+            # The thread stays until the process ends, and should keep nothing else until then.
+            self._hurry = lambda: True
             with self._changed:
                 self._say_dropped(len(self._lines) + self._dropped)
         else:
@@ -180,12 +197,20 @@ class BackgroundOutput(Output):
                 if not self._lines:
                     return
                 lines = [self._lines.popleft() for _ in range(min(16, len(self._lines)))]
+                self._writing = True
                 if self._dropped:
                     lines.insert(0, self._say_dropped(self._dropped))
                     self._dropped = 0
-            try:
-                self._inner.write(lines)
-            except BaseException as error:
-                with self._changed:
-                    self._error = error
+            error = self._failed(lines)
+            with self._changed:
+                self._writing, self._error = False, error
+                self._changed.notify_all()
+            if error is not None:
                 return
+
+    def _failed(self, lines: list[str]) -> BaseException | None:
+        try:
+            self._inner.write(lines)
+        except BaseException as error:
+            return error
+        return None

@@ -263,7 +263,10 @@ def test_a_state_is_of_the_weights_that_made_it(two_leads: Path, recording: Path
     assert (tmp_path / "out").read_bytes() == before
 
 
-def test_a_signal_ends_it_with_its_state_kept(two_leads: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_with_its_state_kept(
+    two_leads: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     read, write = os.pipe()
     state = tmp_path / "state"
     options = (two_leads, "-", "--state-file", state, "--output", tmp_path / "out")
@@ -278,11 +281,35 @@ def test_a_signal_ends_it_with_its_state_kept(two_leads: Path, tmp_path: Path) -
             assert process.poll() is None
             time.sleep(0.01)
         before = state.stat().st_mtime_ns
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert process.wait(60) == 0
     assert state.stat().st_mtime_ns > before
     assert process.stderr is not None
     assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_a_reader_that_stands_still_does_not_keep_it_from_hearing_a_signal(
+    two_leads: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "a.npz", samples=beats(600, 250), leads=["I", "II"], rate=250, unit="mV")
+    read, write = os.pipe()
+    state = tmp_path / "state"
+    options = (two_leads, tmp_path / "a.npz", "--every", "0.02s", "--state-file", state, "--json")
+    process = command(*options, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    while not state.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    before = state.stat().st_mtime_ns
+    time.sleep(0.5)  # it may stand still now, or later
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    os.close(read)
+    assert state.stat().st_mtime_ns > before
+    assert process.stderr is not None
+    *_, warning = process.stderr.read().splitlines()
+    assert "the reader of standard output is too slow" in warning
     process.stderr.close()
 
 

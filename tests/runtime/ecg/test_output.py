@@ -89,6 +89,38 @@ def test_a_slow_reader_loses_the_oldest_and_is_told() -> None:
     assert reader.lines == ["first", "15 dropped", "15", "16", "17", "18", "19"]
 
 
+def test_a_recording_waits_for_a_slow_reader() -> None:
+    reader, hurry = Reader(), threading.Event()
+    output = BackgroundOutput(reader, str, hurry.is_set, longest=5, waits=True)
+    output.write(["first"])
+    assert reader.reading.wait(10)
+    output.write(list("abcde"))
+
+    def write() -> None:
+        output.write(["last"])
+        output.checkpoint()
+
+    waiting = threading.Thread(target=write)
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive() and "last" not in output._lines
+    reader.go_on.set()
+    waiting.join(10)
+    assert reader.lines == ["first", *"abcde", "last"]  # and so is every line before a state
+    output.close()
+
+
+def test_a_recording_in_a_hurry_does_not_wait() -> None:
+    reader = Reader()
+    output = BackgroundOutput(reader, str, lambda: True, longest=5, waits=True)
+    output.write(["first"])
+    assert reader.reading.wait(10)
+    output.write(list("abcdefgh"))
+    output.checkpoint()
+    reader.go_on.set()
+    output.close()
+
+
 def test_a_reader_that_has_gone_is_an_error_at_the_next_line() -> None:
     class Gone(Reader):
         def write(self, lines: list[str]) -> None:
