@@ -212,6 +212,7 @@ tree_options = together(
         Number(2),
         "Steps of a training sequence; the depth of a uniform tree follows from it.",
     ),
+    option("--encoder", click.Choice(["linear", "token"]), "Kind of encoder, if its shape does not say it."),
     option("--weights", "NAME", "Network of a checkpoint with several, such as model_ema."),
 )
 # The fields of StreamOptions that say how leads become channels.

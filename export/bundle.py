@@ -117,7 +117,7 @@ def _export(
     first, *further = (form.form_name for form in forms_of(targets))
     progress("reading the checkpoint")
     overrides = options.overrides or Overrides()
-    read = read_checkpoint(checkpoint, overrides.weights)
+    read = read_checkpoint(checkpoint, overrides.weights, overrides.encoder)
     inferred = infer_config(read, overrides)
     config = inferred.config
     net = build_network(read, config)

@@ -64,12 +64,23 @@ class Check:
         return self.values > 0 and self.error <= self.limit.value
 
     def compare(
-        self, y: NDArray[Any], reference: NDArray[Any], *, start: int = 0, over_time: bool = False
+        self,
+        y: NDArray[Any],
+        reference: NDArray[Any],
+        *,
+        start: int = 0,
+        over_time: bool = False,
+        terms: NDArray[np.float64] | None = None,
     ) -> None:
-        """Add outputs to the check. Their last axis is time if ``over_time``, beginning at step ``start``."""
+        """Add outputs to the check. Their last axis is time if ``over_time``, beginning at step ``start``.
+
+        ``terms`` are the sums of magnitudes that add up to each value. Where terms cancel, rounding errors
+        are in proportion to them, and not to the value.
+        """
         if y.shape != reference.shape:
             raise AssertionError(f"output has shape {y.shape}, the reference {reference.shape}")
-        error = np.abs(y - reference) / np.maximum(1.0, np.abs(reference))
+        size = np.abs(reference) if terms is None else terms
+        error = np.abs(y - reference) / np.maximum(1.0, size)
         error = np.where(np.isnan(error), np.inf, error)
         self.values += error.size
         self.total += float(np.where(np.isfinite(y), np.abs(y - reference), np.inf).sum())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from multires_edge.base.errors import CheckpointError
 from multires_edge.models.containers import check_file, digest_of_files, read_content, weights_files
+from multires_edge.models.equivalents import in_published_form
 from multires_edge.models.pickle_check import MAX_EXPANSION
 from multires_edge.models.training_args import TrainingArgs, read_options, read_training_args
 from multires_edge.models.unpickling import plain_options
@@ -29,7 +30,7 @@ _OPTIONS = ("hyper_parameters", "hparams", "args", "config", "cfg", "opt", "opti
 class Checkpoint:
     """The tensors of a network as read from a file or folder, with the options of its training.
 
-    ``tensors`` are on the CPU, in the file's dtypes, under their published names.
+    ``tensors`` are on the CPU, in the file's dtypes, under their published names and in their shapes.
     """
 
     path: Path
@@ -38,17 +39,18 @@ class Checkpoint:
     training_args: TrainingArgs | None
 
 
-def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
+def read_checkpoint(path: str | Path, weights: str | None = None, encoder: str | None = None) -> Checkpoint:
     """Read a checkpoint, and ``args.txt`` if it is next to it; else the options that the checkpoint has.
 
-    ``weights`` names one of several networks in it. Raises CheckpointError for a file that is missing,
-    truncated, damaged or not a checkpoint, and for a pickle that asks for anything except tensors, numbers
-    and options; ConfigError if ``weights`` is unknown or must be given. Nothing in a pickle is run.
+    ``weights`` names one of several networks in it, ``encoder`` says "linear" or "token". Raises
+    CheckpointError for a file that is missing, truncated, damaged or not a checkpoint, and for a pickle that
+    asks for anything except tensors, numbers and options; ConfigError if one of these must be given, or is
+    wrong. Nothing in a pickle is run.
     """
     path = Path(path)
     check_file(path)
     content = read_content(path)
-    tensors = find_weights(path, content, weights).tensors
+    tensors = in_published_form(path, find_weights(path, content, weights).tensors, encoder)
     files = weights_files(path)
     _check_sizes(path, tensors, sum(file.stat().st_size for file in files))
     return Checkpoint(path, digest_of_files(files), tensors, _training_args(path, content))

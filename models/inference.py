@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from multires_edge.base.errors import CheckpointError, ConfigError
 from multires_edge.format.config import ModelConfig, TreeSelect, depth_for_length
@@ -24,6 +24,7 @@ class Overrides:
     depth: int | None = None
     training_length: int | None = None
     weights: str | None = None
+    encoder: Literal["linear", "token"] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,9 @@ def _tree_select(
             f"{checkpoint.path}: nothing says its kind of tree, and {doubt} for a fading tree: give "
             "--tree-select uniform with --depth N, or --tree-select fading"
         )
-    assumed = f"a fading tree of depth {depth}, the default of the training scripts"
+    assumed = f"a fading tree of depth {depth}: no args.txt, hyper-parameter or option says its kind"
     warnings.warn(
-        f"{checkpoint.path}: nothing says its kind of tree; read as {assumed}. For a uniform tree, give "
-        "--tree-select uniform --depth N",
+        f"{checkpoint.path}: assumed {assumed}. For a uniform tree, give --tree-select uniform --depth N",
         stacklevel=3,
     )
     return "fading", (assumed,)

@@ -29,7 +29,7 @@ def load_checkpoint(path: str | Path, overrides: Overrides | None = None) -> Mul
     torch.Size([3, 5])
     """
     overrides = overrides or Overrides()
-    checkpoint = read_checkpoint(path, overrides.weights)
+    checkpoint = read_checkpoint(path, overrides.weights, overrides.encoder)
     return build_network(checkpoint, infer_config(checkpoint, overrides).config)
 
 

@@ -78,7 +78,8 @@ def _prove_again(bundle: Bundle, path: Path, progress: Progress) -> Sequence[Che
     from multires_edge.models.loading import build_network
 
     progress("reading the checkpoint")
-    checkpoint = read_checkpoint(path, bundle.manifest.source.weights)
+    manifest = bundle.manifest
+    checkpoint = read_checkpoint(path, manifest.source.weights, manifest.model.encoder)
     if checkpoint.sha256 != bundle.manifest.source.sha256:
         raise BundleError(
             f"{bundle.path} was exported from another checkpoint, not from {path}: its source has SHA-256 "

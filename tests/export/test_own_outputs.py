@@ -107,11 +107,11 @@ def test_of_a_wrong_shape_are_refused(y: np.ndarray, words: str, tmp_path: Path)
 
 class TestAssumptions:
     def test_stand_in_the_bundle(self, tmp_path: Path) -> None:
-        with pytest.warns(UserWarning, match="nothing says its kind of tree"):
+        with pytest.warns(UserWarning, match="assumed a fading tree of depth 3"):
             result = export_bundle(save_published(random_net(SMALL), tmp_path, args=None))
         assumed = read_manifest(result.path).source.assumed
-        assert assumed == ("a fading tree of depth 3, the default of the training scripts",)
-        assert f"an option says it: {assumed[0]}" in (result.path / "report.html").read_text()
+        assert assumed == ("a fading tree of depth 3: no args.txt, hyper-parameter or option says its kind",)
+        assert f"Assumed: {assumed[0]}." in (result.path / "report.html").read_text()
 
     def test_are_absent_where_everything_is_said(self, tmp_path: Path) -> None:
         result = export_bundle(save_published(random_net(SMALL), tmp_path))

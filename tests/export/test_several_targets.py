@@ -80,6 +80,11 @@ class TestWhatIsProven:
         assert result.passed
         assert [name for name in names if name.startswith("opset17, ")] == [f"opset17, {n}" for n in first]
 
+    def test_checks_are_the_same_beside_any_other_target(self, result: ExportResult, tmp_path: Path) -> None:
+        alone = export_bundle(save_published(random_net(SMALL), tmp_path), target="rtx").proof.checks
+        beside = {check.name: check.error for check in result.proof.checks}
+        assert {check.name: check.error for check in alone}.items() <= beside.items()
+
     def test_a_further_form_that_is_wrong_fails(
         self, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -145,6 +145,41 @@ class TestWeightNorm:
             torch.testing.assert_close(loaded[name], tensor)
 
 
+class TestEquivalentLayers:
+    def same_outputs(self, state: dict[str, Any], tmp_path: Path, **overrides: Any) -> bool:
+        torch.save(state, tmp_path / "model.pth")
+        loaded = load_checkpoint(tmp_path / "model.pth", Overrides(tree_select="fading", **overrides))
+        x = torch.randn(2, loaded.config.channels, 50)
+        return torch.equal(loaded(x), NET(x))
+
+    def test_linear_encoder_mixing_and_convolution_as_head(self, tmp_path: Path) -> None:
+        state = {name: t[..., 0] if name.endswith(("encoder.weight", "0.weight")) and t.dim() == 3 else t
+                 for name, t in STATE.items()}  # fmt: skip
+        assert state["encoder.weight"].dim() == state["mixing_layers.1.0.weight"].dim() == 2
+        assert self.same_outputs(
+            state | {"output_mapping.weight": STATE["output_mapping.weight"][..., None]}, tmp_path
+        )
+
+    def test_missing_biases_are_zero(self, tmp_path: Path) -> None:
+        net = random_net(SMALL)
+        for name in ("encoder.bias", "mixing_layers.0.0.bias", "output_mapping.bias"):
+            net.get_parameter(name).zero_()
+        state = {name: tensor for name, tensor in net.state_dict().items() if tensor.any() or "norm" in name}
+        torch.save(state, tmp_path / "model.pth")
+        loaded = load_checkpoint(tmp_path / "model.pth", FADING).state_dict()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in net.state_dict().items())
+
+    def test_a_square_encoder_is_asked_about(self, tmp_path: Path) -> None:
+        config = variant(encoder="token", n_tokens=SMALL.d_model)
+        table = random_net(config)
+        torch.save(table.state_dict(), tmp_path / "model.pth")
+        with pytest.raises(ConfigError, match="--encoder token or --encoder linear"):
+            load_checkpoint(tmp_path / "model.pth", FADING)
+        chosen = [Overrides(tree_select="fading", encoder=kind) for kind in ("token", "linear")]
+        assert load_checkpoint(tmp_path / "model.pth", chosen[0]).config == config
+        assert load_checkpoint(tmp_path / "model.pth", chosen[1]).config == variant(d_input=SMALL.d_model)
+
+
 class TestFolders:
     def test_whole(self, tmp_path: Path) -> None:
         safetensors.torch.save_file(STATE, tmp_path / "model.safetensors")
@@ -208,7 +243,7 @@ class TestHyperParameters:
 
     def test_without_a_tree_it_is_assumed_and_said(self, tmp_path: Path) -> None:
         torch.save(lightning(STATE, hyper_parameters={"lr": 1e-3}), tmp_path / "model.ckpt")
-        with pytest.warns(UserWarning, match="nothing says its kind of tree"):
+        with pytest.warns(UserWarning, match="assumed a fading tree"):
             load_checkpoint(tmp_path / "model.ckpt")
 
 

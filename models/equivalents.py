@@ -1,0 +1,66 @@
+"""Bring tensors of equivalent layers to the published names and shapes.
+
+A Linear layer over the channels and a convolution with one tap are the same function.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from multires_edge.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CONVOLUTIONS = re.compile(r"mixing_layers\.\d+\.[03]|decoder")
+
+
+def in_published_form(path: Path, tensors: dict[str, Tensor], encoder: str | None) -> dict[str, Tensor]:
+    """The tensors of a network with its Linear layers as convolutions, and zeros for biases it lacks.
+
+    ``encoder`` is "linear" or "token" if the user said it. Raises ConfigError where only the user can know.
+    """
+    found = dict(tensors)
+    _encoder(path, found, encoder)
+    for name in [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]:
+        weight = found[f"{name}.weight"]
+        if _CONVOLUTIONS.fullmatch(name):
+            if weight.dim() == 2:
+                weight = weight[..., None]
+        elif name == "output_mapping":
+            if weight.dim() == 3 and weight.shape[-1] == 1:
+                weight = weight[..., 0]
+        else:
+            continue
+        found[f"{name}.weight"] = weight
+        _with_bias(found, name)
+    return found
+
+
+def _encoder(path: Path, found: dict[str, Tensor], encoder: str | None) -> None:
+    weight, filters = found.get("encoder.weight"), found.get("seq_layers.0.h0")
+    if weight is None or filters is None or filters.dim() == 0:
+        return
+    if weight.dim() == 2:
+        d_model = filters.shape[0]
+        is_linear, is_table = weight.shape[0] == d_model, weight.shape[1] == d_model
+        if "encoder.bias" in found:  # a table of tokens has none
+            is_table = False
+        elif is_linear and is_table and encoder is None:
+            raise ConfigError(
+                f"{path}: encoder.weight {tuple(weight.shape)} may be a table of tokens or a Linear layer: "
+                "give --encoder token or --encoder linear"
+            )
+        if not is_linear or (is_table and encoder != "linear"):
+            return
+        found["encoder.weight"] = weight[..., None]
+    if found["encoder.weight"].dim() == 3:
+        _with_bias(found, "encoder")
+
+
+def _with_bias(found: dict[str, Tensor], name: str) -> None:
+    weight = found[f"{name}.weight"]
+    if f"{name}.bias" not in found and weight.dim() > 0:
+        found[f"{name}.bias"] = weight.new_zeros(weight.shape[0])
