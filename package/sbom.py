@@ -1,0 +1,180 @@
+"""The bill of materials of a wheel, in CycloneDX's JSON, from the files that are in the wheel."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import re
+import shutil
+import uuid
+import zipfile
+from email import message_from_bytes
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+NAME = "multires-edge.cdx.json"
+_PAGE = "multires_edge/runtime/monitor/page/"
+_DEMO = "multires_edge/models/demo/"
+# Kinds of files that are this project's own texts. All others are entered one by one.
+_TEXTS = {
+    ".cmake",
+    ".css",
+    ".h",
+    ".hpp",
+    ".html",
+    ".j2",
+    ".js",
+    ".json",
+    ".md",
+    ".pc",
+    ".py",
+    ".pyi",
+    ".svg",
+    ".txt",
+    ".typed",
+}
+Component = dict[str, Any]
+
+
+def add_to(wheel: Path) -> None:
+    """Add the bill to a wheel, and to its RECORD. The wheel is replaced whole."""
+    changed = wheel.with_suffix(".tmp")
+    with zipfile.ZipFile(wheel) as old:
+        bill = bill_of(old)
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as new:
+        (record,) = (info for info in old.infolist() if info.filename.endswith(".dist-info/RECORD"))
+        folder = PurePosixPath(record.filename).parent
+        for info in old.infolist():
+            if info is not record:
+                new.writestr(info, old.read(info))
+        path = str(folder / "sboms" / NAME)
+        text = json.dumps(bill, indent=2, ensure_ascii=False).encode() + b"\n"
+        new.writestr(_entry(path, record), text)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text).digest()).decode().rstrip("=")
+        lines = old.read(record).decode().splitlines()
+        lines.insert(len(lines) - 1, f"{path},sha256={digest},{len(text)}")
+        new.writestr(record, "".join(f"{line}\n" for line in lines))
+    shutil.copymode(wheel, changed)
+    changed.replace(wheel)
+
+
+def bill_of(wheel: zipfile.ZipFile) -> dict[str, Any]:
+    """The bill of a wheel. Raises ValueError for a file of a kind that it knows nothing of."""
+    files = {name: wheel.read(name) for name in wheel.namelist() if not name.endswith("/")}
+    (metadata,) = (data for name, data in files.items() if name.endswith(".dist-info/METADATA"))
+    about = message_from_bytes(metadata)
+    own, version = about["License-Expression"], about["Version"]
+    components: list[Component] = [_uplot(files)]
+    for name, data in files.items():
+        path = PurePosixPath(name)
+        if path.parts[0].endswith(".dist-info") or name.startswith(f"{_PAGE}uplot/"):
+            continue
+        if path.suffix in {".so", ".pyd"} and path.name.startswith("_native."):
+            components.append(_file(name, data, own) | {"components": _compiled_in()})
+        elif path.name == "libmultires.a" or path.suffix == ".lib":
+            components.append(_file(name, data, own))
+        elif path.suffix == ".ptx":
+            compiler = re.search(rb"release ([0-9.]+), V([0-9.]+)", data)
+            assert compiler is not None
+            tool = {"name": "compiler", "value": f"NVIDIA CUDA compilation tools {compiler[2].decode()}"}
+            components.append(_file(name, data, own) | {"properties": [tool]})
+        elif name == f"{_DEMO}ckpt.pth":
+            components.append(_file(name, data, "Apache-2.0") | {"type": "machine-learning-model"})
+        elif name == f"{_DEMO}records.npz":
+            origin = {"name": "origin", "value": "PTB-XL 1.0.3, doi:10.13026/kfzx-aw45; see ATTRIBUTION.md"}
+            components.append(_file(name, data, "CC-BY-4.0") | {"type": "data", "properties": [origin]})
+        elif path.suffix not in _TEXTS:
+            raise ValueError(f"{name}: a file of an unknown kind; say in package/sbom.py where it comes from")
+    reference = f"pkg:pypi/multires-edge@{version}"
+    bill: dict[str, Any] = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "library",
+                "bom-ref": reference,
+                "name": about["Name"],
+                "version": version,
+                "description": about["Summary"],
+                "licenses": [{"expression": own}],
+                "purl": reference,
+            }
+        },
+        "components": components,
+        "dependencies": [
+            {"ref": reference, "dependsOn": [component["bom-ref"] for component in components]},
+            *(
+                {"ref": outer["bom-ref"], "dependsOn": [inner["bom-ref"] for inner in outer["components"]]}
+                for outer in components
+                if "components" in outer
+            ),
+        ],
+    }
+    # The same contents have the same number.
+    number = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(bill, sort_keys=True))
+    return {"bomFormat": bill.pop("bomFormat"), "serialNumber": f"urn:uuid:{number}", **bill}
+
+
+def _uplot(files: dict[str, bytes]) -> Component:
+    """uPlot as it was taken over. Its version is in its own files, too."""
+    folder = f"{_PAGE}uplot/"
+    found = re.search(rb"uPlot ([0-9.]+),", files[f"{folder}NOTICE"])
+    assert found is not None
+    version = found[1].decode()
+    if f"v{version}".encode() not in files[f"{folder}uPlot.iife.min.js"][:300]:
+        raise ValueError(f"{folder}: NOTICE says {version}, and uPlot.iife.min.js another version")
+    parts = [_file(name, data, "MIT") for name, data in files.items() if name.startswith(folder)]
+    return _library("uplot", version, "npm", "MIT", files[f"{folder}LICENSE"].decode()) | {
+        "components": parts
+    }
+
+
+def _compiled_in() -> list[Component]:
+    """What the extension module contains besides the engine: the binding library, and what that contains."""
+    license_text = importlib.metadata.distribution("nanobind").read_text("licenses/LICENSE")
+    nanobind = _library(
+        "nanobind", importlib.metadata.version("nanobind"), "pypi", "BSD-3-Clause", license_text
+    )
+    spec = importlib.util.find_spec("nanobind")
+    assert spec is not None and spec.origin is not None
+    headers = Path(spec.origin).with_name("ext") / "robin_map" / "include" / "tsl"
+    numbers = re.findall(
+        r"define TSL_RH_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", (headers / "robin_growth_policy.h").read_text()
+    )
+    text = (headers / "robin_map.h").read_text()
+    terms = text[text.index("MIT License") : text.index("*/")].replace("\n * ", "\n").replace("\n *", "\n")
+    return [nanobind, _library("robin-map", ".".join(numbers), "github/tessil", "MIT", terms.strip())]
+
+
+def _library(name: str, version: str, origin: str, license_id: str, text: str | None) -> Component:
+    purl = f"pkg:{origin}/{name}@{version}"
+    terms: dict[str, Any] = {"id": license_id} | ({"text": {"content": text}} if text else {})
+    return {
+        "type": "library",
+        "bom-ref": purl,
+        "name": name,
+        "version": version,
+        "licenses": [{"license": terms}],
+        "purl": purl,
+    }
+
+
+def _file(name: str, data: bytes, license_id: str) -> Component:
+    return {
+        "type": "file",
+        "bom-ref": name,
+        "name": name,
+        "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(data).hexdigest()}],
+        "licenses": [{"license": {"id": license_id}}],
+    }
+
+
+def _entry(path: str, like: zipfile.ZipInfo) -> zipfile.ZipInfo:
+    """A new file of a wheel, with the time and the permissions of another one."""
+    entry = zipfile.ZipInfo(path, like.date_time)
+    entry.external_attr, entry.compress_type = like.external_attr, zipfile.ZIP_DEFLATED
+    return entry
