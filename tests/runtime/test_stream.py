@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
 import statistics
 import threading
 from pathlib import Path
@@ -270,6 +271,15 @@ class TestInputs:
                 stream.step(np.array([0, token]))
         with pytest.raises(InputError, match="dtype float32, expected int64"):
             stream.step(np.zeros(2, np.float32))
+
+    @pytest.mark.parametrize("batch", [1 << 29, (1 << 31) - 1])
+    def test_a_batch_beyond_the_memory_is_refused_before_it_takes_any(
+        self, opened: Bundle, backend: str, batch: int
+    ) -> None:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(InputError, match=rf"batch is {batch:,}: its states of .* do not fit in memory"):
+            opened.stream(batch, backend=backend)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + (100 << 10)  # in kB
 
     @pytest.mark.parametrize("batch", [0, -1, 1.5])
     def test_a_batch_that_cannot_be(self, opened: Bundle, batch: int) -> None:
