@@ -116,9 +116,8 @@ def _outputs(
     y = arrays.get("y")
     if y is None:
         return None
-    shape = (len(inputs), model.d_output)
-    if model.task == "autoregressive":
-        shape += (inputs.shape[-1],)
+    time = (inputs.shape[-1],) if model.task == "autoregressive" else ()
+    shape = (len(inputs), model.d_output, *time)
     if y.shape != shape or y.dtype.kind != "f":
         raise InputError(
             f"y has shape {y.shape} and dtype {y.dtype}, expected the outputs of your network, {shape} float"

@@ -24,7 +24,8 @@ def exported(net: MultiresNet, folder: Path, y: Any, **more: Any) -> ExportResul
     """Export a network with ``y`` as its outputs; ``more`` are further arrays of the data file."""
     checkpoint = save_published(net, folder)
     key = "tokens" if net.config.encoder == "token" else "x"
-    np.savez(folder / "own.npz", **{key: inputs(net)}, y=y, **more)
+    arrays: dict[str, Any] = {key: inputs(net), "y": y, **more}
+    np.savez(folder / "own.npz", **arrays)
     return export_bundle(checkpoint, verify_data=folder / "own.npz")
 
 
@@ -33,7 +34,8 @@ def inputs(net: MultiresNet) -> np.ndarray:
 
 
 def outputs(net: MultiresNet, **more: Any) -> np.ndarray:
-    return net(torch.from_numpy(inputs(net)), **more).numpy()
+    y: np.ndarray = net(torch.from_numpy(inputs(net)), **more).numpy()
+    return y
 
 
 @pytest.mark.parametrize("task", ["classification", "autoregressive"])

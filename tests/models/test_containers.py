@@ -282,22 +282,21 @@ def in_a_tar(path: Path) -> None:
         archive.add(__file__, "model.pt")
 
 
+def a_script(path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+
+
+def an_exported_program(path: Path) -> None:
+    program = torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),))
+    torch.export.save(program, path.with_suffix(".pt2"))
+    path.with_suffix(".pt2").rename(path)
+
+
 OTHER_FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "gzip": (lambda path: path.write_bytes(gzip.compress(b"weights")), "gunzip"),
     "a tar archive": (in_a_tar, "unpack it"),
-    "TorchScript": (
-        lambda path: torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), path),
-        r"torch\.jit\.load",
-    ),
-    "torch.export": (
-        lambda path: (
-            torch.export.save(
-                torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),)), path.with_suffix(".pt2")
-            )
-            or path.with_suffix(".pt2").rename(path)
-        ),
-        r"torch\.export\.load",
-    ),
+    "TorchScript": (a_script, r"torch\.jit\.load"),
+    "torch.export": (an_exported_program, r"torch\.export\.load"),
     "any zip archive": (zipped(["a/b.txt"]), "not one that torch.save wrote"),
     "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n"), "Keras"),
     "numpy": (lambda path: np.save(path.open("wb"), np.ones(3)), "numpy array"),

@@ -54,7 +54,8 @@ def live(
     if saved is not None:
         session.load(saved.session)
     repeatable = not any(source.live for source in sources)
-    output = CrashingOutput(folder / "out", saved and saved.output, repeatable=repeatable, say=said.append)
+    mark = None if saved is None else saved.output
+    output = CrashingOutput(folder / "out", mark, repeatable=repeatable, say=said.append)
     output.writes = crash_at
     checkpointer = Checkpointer(session, output, file, {}, seconds=0, timing=False, say=said.append)
     try:
