@@ -6,10 +6,10 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from multires_edge.base.errors import OutputError, StateError
-from multires_edge.format.fields import FieldError, Name, plain, read_fields
+from multires_edge.format.fields import Between, FieldError, Name, plain, read_fields
 from multires_edge.runtime.ecg.file_mark import FileMark
 from multires_edge.runtime.ecg.output import Output
 from multires_edge.runtime.ecg.session import Item, Session, SessionState
@@ -25,7 +25,7 @@ class Checkpoint:
 
     options: dict[Name, bool | float | str | tuple[str, ...] | dict[str, str] | None]
     output: FileMark | None
-    time: float
+    time: Annotated[float, Between(0, 1e12)]
     session: SessionState
 
     @classmethod
