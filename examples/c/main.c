@@ -158,7 +158,7 @@ static int make(classifier* made, const multires_model* model) {
 
 static void release(classifier* made) {
   multires_state_free(made->state);
-  free(made->filter.past);
+  release_high_pass(&made->filter);
   free(made->places);
   free(made->sample);
   free(made->mean);
@@ -167,14 +167,18 @@ static void release(classifier* made) {
   free(made->y);
 }
 
-/* Classify the sample of a line; returns NULL, or what is wrong with it. */
-static const char* step(classifier* c, const reader* r) {
+/* Take the sample of a line; returns NULL, or what is wrong with it. */
+static const char* read_sample(classifier* c, const reader* r) {
   char* end;
   for (int k = 0; k < r->count; ++k)
     if (!isfinite(strtod(r->fields[k], &end)) || end == r->fields[k] || *end) return "a column is not a finite number";
   if (r->count != c->columns) return "not as many columns as expected";
   for (int i = 0; i < c->channels; ++i) c->sample[i] = strtod(r->fields[c->places[i]], &end);
-  if (!filter_sample(&c->filter, c->sample, c->channels)) return "not enough memory";
+  return NULL;
+}
+
+/* Classify the filtered sample; returns NULL, or what is wrong with it. */
+static const char* step(classifier* c) {
   for (int i = 0; i < c->channels; ++i) c->x[i] = (float)((c->sample[i] - c->mean[i]) / c->std[i]);
   const multires_status status = multires_step(c->state, c->x, c->y);
   if (status) return multires_status_text(status);
@@ -183,25 +187,38 @@ static const char* step(classifier* c, const reader* r) {
   return NULL;
 }
 
+/* Samples may come slowly: show each line at once. */
+static int print(classifier* c) {
+  to_probabilities(c->output, c->y, c->d_output);
+  for (int i = 0; i < c->d_output; ++i) printf("%s%.9g", i ? "," : "", (double)c->y[i]);
+  printf("\n");
+  return fflush(stdout) ? fail(0, "standard output cannot be written") : 0;
+}
+
 static int classify(classifier* c, reader* r) {
   int state, samples = 0;
   while ((state = read_line(r)) > 0) {
     const int names = r->line == 1 && is_header(r);
-    const char* wrong = names ? find_channels(r, c->names, c->places, c->channels) : step(c, r);
+    const char* wrong = names ? find_channels(r, c->names, c->places, c->channels) : read_sample(c, r);
     if (wrong) return fail(r->line, wrong);
     if (names) {
       c->columns = r->count;
       continue;
     }
     ++samples;
-    to_probabilities(c->output, c->y, c->d_output);
-    for (int i = 0; i < c->d_output; ++i) printf("%s%.9g", i ? "," : "", (double)c->y[i]);
-    printf("\n");
-    /* Samples may come slowly: show each line at once. */
-    if (fflush(stdout)) return fail(0, "standard output cannot be written");
+    const int filtered = filter_sample(&c->filter, c->sample, c->channels);
+    if (filtered < 0) return fail(0, "not enough memory");
+    if (filtered && (wrong = step(c))) return fail(r->line, wrong);
+    if (filtered && print(c)) return 2;
   }
   if (state < 0) return fail(0, "not enough memory");
-  return samples ? 0 : fail(0, "no samples on standard input; expected lines of numbers");
+  if (!samples) return fail(0, "no samples on standard input; expected lines of numbers");
+  while (finish_filter(&c->filter, c->sample, c->channels)) {
+    const char* wrong = step(c);
+    if (wrong) return fail(r->line, wrong);
+    if (print(c)) return 2;
+  }
+  return 0;
 }
 
 int main(int count, char** arguments) {

@@ -294,7 +294,7 @@ class EcgStream:
     >>> from multires_edge.runtime import EcgStream, open_bundle
     >>> leads = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
     >>> stream = EcgStream(open_bundle("out/demo.bundle"), leads=leads, rate=500, unit="mV", every="1s")
-    >>> samples = np.random.default_rng(0).normal(0, 0.2, (1200, 12))  # 2.4 s, (n, leads) for any n
+    >>> samples = np.random.default_rng(0).normal(0, 0.2, (1700, 12))  # 3.4 s, (n, leads) for any n
     >>> for decision in stream.feed(samples):
     ...     print(decision.time, list(decision.probabilities), decision.quality["V1"])
     1.0 ['CD', 'HYP', 'MI', 'NORM', 'STTC'] ('noise',)
@@ -323,7 +323,7 @@ class EcgStream:
 
     @property
     def delay(self) -> float:
-        """The delay of decisions by the resampler, in seconds."""
+        """The delay of decisions by the high-pass filter and the resampler, in seconds."""
         return self._streams.fronts[0].delay
 
     def feed(self, samples: NDArray[Any], arrived: float | None = None) -> list[Decision]:

@@ -62,11 +62,11 @@ class TestOnARealRecord:
     def test_chunks_make_no_difference(
         self, twelve_leads: Bundle, ludb: tuple[NDArray[np.float64], list[str]], chunk: int
     ) -> None:
-        samples = ludb[0][:1500]
+        samples = ludb[0][:2000]
         runs = []
-        for n in (chunk, 1500):
+        for n in (chunk, 2000):
             stream = EcgStream(twelve_leads, leads=ludb[1], pool="window:1s")
-            runs.append([d for i in range(0, 1500, n) for d in stream.feed(samples[i : i + n])])
+            runs.append([d for i in range(0, 2000, n) for d in stream.feed(samples[i : i + n])])
         assert len(runs[0]) == 5
         assert same(*runs)
 
