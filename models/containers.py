@@ -69,7 +69,7 @@ def _check_zip(path: Path) -> None:
             f"torch.save(torch.export.load({path.name!r}).state_dict, 'ckpt.pth')"
         )
     if "data.pkl" not in inside:
-        raise CheckpointError(f"{path}: a zip archive, but not one that torch.save wrote")
+        raise CheckpointError(f"{path}: not a PyTorch checkpoint: torch.save did not write this zip archive")
 
 
 def weights_files(path: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,11 @@ settings.register_profile("graphs", deadline=None, derandomize=True, suppress_he
 settings.load_profile("graphs")
 # Tests run side by side; threads of theirs would only stand in each other's way.
 torch.set_num_threads(1)
+
+# Commands that the tests start obey signals, also where the tests run by nohup or in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 NATIVE_FOLDERS = (ROOT / "tests" / "runtime" / "cpp", ROOT / "tests" / "examples")
 NATIVE_FIXTURES = {"compiled"}

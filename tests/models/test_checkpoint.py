@@ -181,7 +181,7 @@ class TestRefusals:
             load_checkpoint(with_args(tmp_path / "ckpt.pth"))
 
     @pytest.mark.parametrize(
-        "name", ["seq_layers.1.h1", "output_mapping.bias", "norms.0.weight", "encoder.weight"]
+        "name", ["seq_layers.1.h1", "output_mapping.weight", "norms.0.weight", "encoder.weight"]
     )
     def test_a_missing_tensor_is_named(self, net: MultiresNet, tmp_path: Path, name: str) -> None:
         state = net.state_dict()

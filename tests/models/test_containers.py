@@ -297,7 +297,7 @@ OTHER_FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a tar archive": (in_a_tar, "unpack it"),
     "TorchScript": (a_script, r"torch\.jit\.load"),
     "torch.export": (an_exported_program, r"torch\.export\.load"),
-    "any zip archive": (zipped(["a/b.txt"]), "not one that torch.save wrote"),
+    "any zip archive": (zipped(["a/b.txt"]), "torch.save did not write"),
     "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n"), "Keras"),
     "numpy": (lambda path: np.save(path.open("wb"), np.ones(3)), "numpy array"),
     "Git LFS": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),

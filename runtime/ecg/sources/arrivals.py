@@ -56,14 +56,19 @@ class Arrivals:
         self._held: list[Piece] = []
         self._held_samples = 0
 
+    @property
+    def holds(self) -> bool:
+        """Whether samples are held back."""
+        return self._watched_from is not None
+
     def take(self, pieces: list[Piece], now: float) -> list[Piece]:
-        """Take what arrived; returns what can go on, which is in order."""
+        """Take what arrived, or nothing when time has passed; returns what can go on, which is in order."""
         count = sum(piece.count for piece in pieces)
         if not count:
             if self._watched_from is None:
                 return pieces
             self._held += pieces
-            return []
+            return self._verdict(now)
         self._samples += count
         behind = now - self._samples / self._rate
         quiet, self._last = now - self._last, now

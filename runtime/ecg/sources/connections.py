@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import socket
 import sys
 from collections.abc import Callable
@@ -21,10 +22,25 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4, "TCP_USER
 
 @dataclass(frozen=True)
 class Connection:
-    """``receive`` waits for bytes and returns b"" at the end; ``close`` wakes it up."""
+    """``receive`` waits for bytes and returns b"" at the end; ``close`` wakes it up.
+
+    ``ready`` waits for so many seconds at most, and returns whether ``receive`` would return at once.
+    """
 
     receive: Callable[[], bytes]
     close: Callable[[], None] = lambda: None
+    ready: Callable[[float], bool] = lambda _: True
+
+
+def _is_ready(file: int | socket.socket, seconds: float) -> bool:
+    # select() takes no descriptor from 1024 on, and not every system has poll().
+    kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
+    with kind() as selector:
+        try:
+            selector.register(file, selectors.EVENT_READ)
+        except ValueError:  # closed; receive() says so
+            return True
+        return bool(selector.select(seconds))
 
 
 def standard_input() -> Connection:
@@ -32,7 +48,9 @@ def standard_input() -> Connection:
     if sys.stdin is None:
         raise DataError("-: standard input is closed, expected a header, then samples")
     descriptor = sys.stdin.fileno()
-    return Connection(lambda: os.read(descriptor, _READ_BYTES))
+    return Connection(
+        lambda: os.read(descriptor, _READ_BYTES), ready=lambda seconds: _is_ready(descriptor, seconds)
+    )
 
 
 class TcpAddress:
@@ -80,4 +98,4 @@ class TcpAddress:
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
-        return Connection(receive, close)
+        return Connection(receive, close, lambda seconds: _is_ready(connection, seconds))

@@ -35,7 +35,7 @@ _FIRST_LINE_SECONDS = 10.0
 _SILENCE = 10.0
 _RETRY, _RECONNECT_SECONDS = 0.5, 3.0
 _TOO_FAST = 2  # times the rate of the signal
-_LINGER, _FAR = 0.01, 0.05  # seconds
+_LINGER, _FAR, _VERDICT = 0.01, 0.05, 0.1  # seconds
 # Seconds of computing that a thread owes. It waits for as long as it computed, so no device takes a processor
 # for itself.
 _LARGEST_DEBT = 0.005
@@ -169,7 +169,7 @@ class LiveSource(Source):
     def _receive_all(self) -> str | None:
         """Receive until the connection ends. Returns the reason, or None for a normal end."""
         try:
-            while data := self._connection.receive():
+            while data := self._receive():
                 self._take_lines(self._lines.add(data), time.monotonic())
                 self._linger()
             self._take_lines(self._lines.finish(), time.monotonic())
@@ -178,6 +178,12 @@ class LiveSource(Source):
         except (OSError, ValueError) as error:
             return f"{self._name}: {getattr(error, 'strerror', None) or error}"
         return None
+
+    def _receive(self) -> bytes:
+        """Wait for bytes. Samples that are held back go on after a while, also if nothing else comes."""
+        while self._parser is not None and self._arrivals.holds and not self._connection.ready(_VERDICT):
+            self._pass_on([])
+        return self._connection.receive()
 
     def _linger(self) -> None:
         """Wait for more samples while none of them is urgent, and while the thread owes time.

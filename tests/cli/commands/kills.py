@@ -135,7 +135,8 @@ class History(ABC):
     @contextlib.contextmanager
     def _asleep(self, process: subprocess.Popen[str]) -> Iterator[None]:
         process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if process.returncode is None:  # else it has ended, and this noticed
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         yield
         process.send_signal(signal.SIGCONT)
 

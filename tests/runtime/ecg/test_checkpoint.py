@@ -84,7 +84,7 @@ def test_a_recording_beside_a_device_is_not_written_twice(
         ]
 
     live(opened, sources(), tmp_path, full=range(4, 99), crash_at=7)
-    assert len(lines(tmp_path)) > 20
+    assert (tmp_path / "out").read_text().count("\n") > 20  # the last line is torn
     live(opened, sources(), tmp_path, full=range(99), crash_at=4)
     live(opened, sources(), tmp_path, crash_at=3)
     live(opened, sources(), tmp_path, crash_at=12)

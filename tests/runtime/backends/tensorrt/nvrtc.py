@@ -29,7 +29,11 @@ class Nvrtc:
             paths = [path for path in files(wheel) or () if re.search(r"libnvrtc\.so\.\d+$", str(path))]
         except PackageNotFoundError:
             pytest.skip(f"needs {wheel}, which is in the test extra on x86-64")
-        self._library = ctypes.CDLL(str(Path(str(paths[0].locate())).resolve()))
+        library = Path(str(paths[0].locate())).resolve()
+        # Some releases do not find the other part beside them, unless it is loaded.
+        for builtins in library.parent.glob(f"libnvrtc-builtins.so.{library.suffix[1:]}.*"):
+            ctypes.CDLL(str(builtins), ctypes.RTLD_GLOBAL)
+        self._library = ctypes.CDLL(str(library))
         self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
 
     def compile(self, *options: str, cubin: bool = False) -> bytes:

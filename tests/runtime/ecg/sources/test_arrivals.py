@@ -56,6 +56,17 @@ def device() -> Device:
 
 
 class TestSomethingWasLost:
+    def test_samples_go_on_although_nothing_follows_them(self, device: Device) -> None:
+        """As of a device that sends once in a while."""
+        device.sends(2, then=30)
+        device.sends(1, speed=1000)
+        assert device.came == 2 and device.arrivals.holds
+        for later in np.arange(0.1, 2.5, 0.1):
+            device.out += device.arrivals.take([], device.now + later)
+            assert later > 1 or device.came == 2
+        assert device.came == 3 and device.lost == [pytest.approx(29, abs=0.2)]
+        assert not device.arrivals.holds
+
     @pytest.mark.parametrize("packet", [0.01, 0.1, 1.0, 4.0])
     def test_a_silence_of_a_minute(self, device: Device, packet: float) -> None:
         device.sends(20, packet=packet, then=60)

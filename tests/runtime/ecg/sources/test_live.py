@@ -314,6 +314,28 @@ class TestRefusals:
             scripted(b"1,2\n")
 
 
+@pytest.mark.slow
+def test_samples_after_a_silence_go_on_although_nothing_follows_them(serve: Callable[..., str]) -> None:
+    done = threading.Event()
+
+    def device(client: socket.socket) -> None:
+        client.sendall(HEADER + b"[1]\n" * 100)
+        time.sleep(3)
+        client.sendall(b"[2]\n" * 100)
+        done.wait(30)
+
+    source = open_source(serve(device))
+    pieces: list[Piece] = []
+    until = time.monotonic() + 20
+    while values(pieces).count(2) < 100 and time.monotonic() < until:
+        pieces += source.read(1000)
+        time.sleep(0.02)
+    done.set()
+    source.close()
+    assert values(pieces).count(2) == 100
+    assert [piece.kind for piece in pieces if isinstance(piece, Note)] == ["gap"]
+
+
 def test_it_wakes_whoever_waits_once_what_is_expected_is_there(serve: Callable[..., str]) -> None:
     more, told, ended = (threading.Event() for _ in range(3))
 
