@@ -1,5 +1,5 @@
-// The engine for Python. It loads and computes without the interpreter's lock. multires_edge.runtime.stream checks shapes and
-// dtypes before it calls. The time_* functions are for multires_edge.runtime.bench.
+// The engine for Python. It loads and computes without the interpreter's lock. multires_edge.runtime.stream checks
+// shapes and dtypes before it calls. The time_* functions are for multires_edge.runtime.bench.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -66,9 +66,8 @@ struct Model {
   explicit Model(const nb::bytes& content) {
     char message[512] = "";
     multires_status status;
-    unlocked([&] {
-      status = multires_model_load_buffer(content.data(), content.size(), &handle, message, sizeof message);
-    });
+    unlocked(
+        [&] { status = multires_model_load_buffer(content.data(), content.size(), &handle, message, sizeof message); });
     check(status, message);
   }
   ~Model() { multires_model_free(handle); }

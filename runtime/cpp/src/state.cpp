@@ -14,8 +14,8 @@ uint64_t bytes_of(const Model& model, int batch, int window) {
   Bytes bytes;
   bytes.add({rows, sizeof(int64_t), 1 + static_cast<uint64_t>(model.info.depth)});  // position and heads
   for (int64_t slots : model.slots)
-    bytes.add({rows, static_cast<uint64_t>(slots), static_cast<uint64_t>(model.info.n_layers), d,
-               size_of(model.queues)});
+    bytes.add(
+        {rows, static_cast<uint64_t>(slots), static_cast<uint64_t>(model.info.n_layers), d, size_of(model.queues)});
   if (!model.info.autoregressive) bytes.add({rows, 4, d, sizeof(float)});  // sums and their errors
   if (window > 0) bytes.add({rows, static_cast<uint64_t>(window) + 1, 2, d, sizeof(float)});
   return bytes.total();
