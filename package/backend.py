@@ -14,7 +14,7 @@ from scikit_build_core import build
 from scikit_build_core.build import *  # noqa: F403, the hooks of PEP 517 and PEP 660
 
 
-def build_wheel(
+def build_wheel(  # type: ignore[no-redef]
     wheel_directory: str, config_settings: dict[str, Any] | None = None, metadata_directory: str | None = None
 ) -> str:
     """Build a wheel into a folder; returns its name."""

@@ -43,12 +43,12 @@ def main() -> None:
         uv = [sys.executable, "-m", "uv", "pip", "compile"]
         subprocess.run([*uv, *options, *files, *wanted], cwd=ROOT, check=True)
     text = CONSTRAINTS.read_text()
-    for pin, files in MORE_HASHES.items():
+    for pin, wheels in MORE_HASHES.items():
         found = re.search(rf"^{re.escape(pin)}( ;.*)? \\\n(    --hash=.*\n)+", text, re.MULTILINE)
         if found is None:
             sys.exit(f"{pin} is no longer in {CONSTRAINTS.name}: change MORE_HASHES in {Path(__file__).name}")
         first, *hashes = found[0].replace(" \\\n", "\n").splitlines()
-        hashes = sorted({*hashes, *(f"    --hash=sha256:{digest}" for digest in files.values())})
+        hashes = sorted({*hashes, *(f"    --hash=sha256:{digest}" for digest in wheels.values())})
         text = text.replace(found[0], " \\\n".join([first, *hashes]) + "\n")
     CONSTRAINTS.write_text(HEADER + text)
 
