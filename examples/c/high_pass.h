@@ -30,16 +30,17 @@ static const char* make_high_pass(high_pass* made, const multires_model* model) 
   const char* rate = multires_model_metadata(model, "sampling_rate");
   if (!card) return NULL;
   const int causal = strncmp(card, "butterworth\n", 12) == 0, late = strncmp(card, "linear-phase\n", 13) == 0;
-  char* end = NULL;
-  const double corner = causal || late ? strtod(card + (causal ? 12 : 13), &end) : 0;
-  const double last = corner > 0 ? strtod(end, NULL) : 0;
-  if (!rate || !(last > 0) || (causal && last > 4))
+  char* end;
+  const double corner = strtod(causal ? card + 12 : late ? card + 13 : "", &end);
+  const double last = strtod(end, NULL), most = causal ? 4 : 60;
+  if (!rate || strtod(rate, NULL) > 1e6 || !(corner > 0) || !(last > 0) || last > most)
     return "the high-pass filter in the weights file is unknown; export it again";
   const double k = tan(pi * corner / strtod(rate, NULL));
   if (causal) {
     const int order = (int)last;
+    made->count = 0;
     if (order % 2) made->sections[made->count++] = (section){1 / (1 + k), (k - 1) / (k + 1), 0};
-    for (int i = 0; i < order / 2; ++i) {
+    for (int i = 0; i < order / 2 && made->count < 2; ++i) {
       const double damping = 2 * sin(pi * (2 * i + 1) / (2.0 * order)), scale = 1 / (1 + damping * k + k * k);
       made->sections[made->count++] = (section){scale, 2 * (k * k - 1) * scale, (1 - damping * k + k * k) * scale};
     }

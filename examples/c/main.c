@@ -208,8 +208,10 @@ static int classify(classifier* c, reader* r) {
     ++samples;
     const int filtered = filter_sample(&c->filter, c->sample, c->channels);
     if (filtered < 0) return fail(0, "not enough memory");
-    if (filtered && (wrong = step(c))) return fail(r->line, wrong);
-    if (filtered && print(c)) return 2;
+    if (!filtered) continue;
+    wrong = step(c);
+    if (wrong) return fail(r->line, wrong);
+    if (print(c)) return 2;
   }
   if (state < 0) return fail(0, "not enough memory");
   if (!samples) return fail(0, "no samples on standard input; expected lines of numbers");
