@@ -162,8 +162,13 @@ class History(ABC):
         """A second run on the same files, or on the output alone, is refused."""
         state = self.draw.choice([self.state, self.folder / "state2", None])
         with self._asleep(process):
-            if process.poll() is None:
+            if process.poll() is None and self._has_output(process):
                 self._check_refused(self.command(state), "another process")
+
+    def _has_output(self, process: subprocess.Popen[str]) -> bool:
+        """Whether a process that sleeps has the output open: at its end it gives it back before it exits."""
+        files = Path(f"/proc/{process.pid}/fd").iterdir()
+        return any(file.readlink() == self.out.resolve() for file in files)
 
     def _check_refused(self, command: list[str], reason: str) -> None:
         files = {path: path.read_bytes() for path in (self.out, self.state) if path.exists()}
