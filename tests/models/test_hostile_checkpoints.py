@@ -55,6 +55,7 @@ def use(path: Path) -> None:
     net(torch.zeros(1, net.config.channels, 20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_checkpoints(container: str, tmp_path: Path) -> None:
     save, suffix, hostile = CONTAINERS[container]

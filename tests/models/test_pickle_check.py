@@ -130,6 +130,7 @@ DEEP = {
 
 
 @pytest.mark.parametrize("kind", DEEP)
+@pytest.mark.slow
 def test_deep(kind: str, tmp_path: Path) -> None:
     (tmp_path / "ckpt.pth").write_bytes(DEEP[kind])
     with within(10), pytest.raises(CheckpointError) as refusal:

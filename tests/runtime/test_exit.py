@@ -37,6 +37,7 @@ sys.exit(3)
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("backend", ["native", "onnxruntime"])
+@pytest.mark.slow
 def test_with_daemon_threads_at_work(backend: str, call: str, exported: Path) -> None:
     program = PROGRAM.format(backend=backend, path=str(exported), call=CALLS[call])
     for _ in range(3):

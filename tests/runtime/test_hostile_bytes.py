@@ -83,6 +83,7 @@ def int8_weights(path: Path) -> None:
     ("function", "name"),
     [(step_graph, "step.onnx"), (int8_step_graph, "step.int8.onnx"), (full_graph, "full.onnx")],
 )
+@pytest.mark.slow
 def test_graphs(function: Callable[[Path], None], name: str, two_precisions: Path, tmp_path: Path) -> None:
     shutil.copytree(two_precisions, tmp_path / "bundle")
     trial = Trial(function, tmp_path)
@@ -95,6 +96,7 @@ def test_graphs(function: Callable[[Path], None], name: str, two_precisions: Pat
     ("function", "name"),
     [(weights, "native/weights.safetensors"), (int8_weights, "native/weights.int8.safetensors")],
 )
+@pytest.mark.slow
 def test_weights(function: Callable[[Path], None], name: str, two_precisions: Path, tmp_path: Path) -> None:
     shutil.copytree(two_precisions, tmp_path / "bundle")
     trial = Trial(function, tmp_path)

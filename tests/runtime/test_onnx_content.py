@@ -258,6 +258,7 @@ class Counted(bytes):
         return found
 
 
+@pytest.mark.slow
 def test_very_many_fields() -> None:
     with pytest.raises(OnnxContentError, match="more than 2,000,000 fields"):
         check_onnx(field(3, 0, b"\0") * 2_000_001)

@@ -47,6 +47,7 @@ def test_writes_and_prints_the_table(checkpoint: Path, data: Path, tmp_path: Pat
     assert rows[0].split()[1:] == [low, "…", high, f"{samples.largest:.4g}", f"{samples.sqnr_db:.1f}"]
 
 
+@pytest.mark.slow
 def test_methods_and_their_parameters(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     net = load_checkpoint(checkpoint)
     dataset = load_data(data, net.config)

@@ -289,6 +289,7 @@ def test_a_signal_ends_it_with_its_state_kept(
     process.stderr.close()
 
 
+@pytest.mark.slow
 def test_a_reader_that_stands_still_does_not_keep_it_from_hearing_a_signal(
     two_leads: Path, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def without_a_filter(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 class TestOffsets:
+    @pytest.mark.slow
     def test_a_filter_removes_them(
         self, twelve_leads: Bundle, ludb: tuple[NDArray[np.float64], list[str]]
     ) -> None:
@@ -70,6 +71,7 @@ class TestOffsets:
         for label, p in clean.probabilities.items():
             assert moved.probabilities[label] == pytest.approx(p, abs=1e-4)
 
+    @pytest.mark.slow
     def test_without_a_filter_they_are_no_signal(
         self, without_a_filter: Bundle, ludb: tuple[NDArray[np.float64], list[str]]
     ) -> None:

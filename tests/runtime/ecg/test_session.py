@@ -181,6 +181,7 @@ def test_a_state_of_other_sources_or_options_is_refused(
         ("options", 7, "options is 7, expected an object"),
     ],
 )
+@pytest.mark.slow
 def test_a_hostile_state(
     opened: Bundle, recordings: list[str], tmp_path: Path, path: str, value: Any, message: str
 ) -> None:
@@ -385,6 +386,7 @@ def test_events_of_a_silent_source_do_not_wait_for_a_decision(
     assert seen == {"stalled": 3, "lost": 3}
 
 
+@pytest.mark.slow
 def test_a_source_that_takes_too_long_waits_for_the_others(
     opened: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

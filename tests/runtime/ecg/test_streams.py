@@ -36,6 +36,7 @@ def same(a: list[Decision], b: list[Decision]) -> bool:
     return a == b and all(np.array_equal(x.logits, y.logits) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 class TestOnARealRecord:
     def test_equals_the_full_graph_on_the_whole(
         self, twelve_leads: Bundle, ludb: tuple[NDArray[np.float64], list[str]]

@@ -109,6 +109,7 @@ class TestRefusals:
             connect(f"ws://127.0.0.1:{open_server.port}/stream", origin=evil, proxy=None)
         assert refused.value.response.status_code == 403
 
+    @pytest.mark.slow
     def test_no_token(self, guarded: MonitorServer) -> None:
         for path in ("/", "/main.js", "/nothing"):
             status, _, body = get(guarded, path)

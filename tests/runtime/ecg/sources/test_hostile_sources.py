@@ -88,6 +88,7 @@ def silently(entries: list[dict[str, Any]], faults: list[str], clean: list[dict[
     return len(same) < len(entries)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["file", "pipe"])
 def test_texts(opened: Bundle, tmp_path: Path, way: str) -> None:
     draw, clean = random.Random(1), dict[bytes, Any]()
@@ -120,6 +121,7 @@ def _shown(number: int, text: HostileText) -> str:
     return f"{number}: {text.changes}\n{traceback.format_exc(limit=-4)}"
 
 
+@pytest.mark.slow
 def test_texts_from_a_socket(opened: Bundle) -> None:
     """The same as through a pipe, with what a network does in addition."""
     texts = list(hostile_texts(max(5, COUNT // 10), seed=9))

@@ -128,6 +128,7 @@ class TestDevicesThatComeBack:
         assert away == [1, round(notes[3].details["seconds"] * 100)]
         assert "away for more than 0.4 s" in notes[-1].details["message"]
 
+    @pytest.mark.slow
     def test_need_not_send_their_header_again(self) -> None:
         pieces = drain(self.source([HEADER, b"[1]\n"], [b"[2]\n", b"[3]\n", HEADER, b"[4]\n"]))
         assert values(pieces) == [1, 2, 3, 4]
@@ -254,6 +255,7 @@ def test_a_line_of_more_than_seconds_is_refused() -> None:
     assert "has 1001 samples, expected 1 to 1000" in note.details["message"]
 
 
+@pytest.mark.slow
 def test_a_flood_of_bad_lines_waits_for_room() -> None:
     """Each is work, although it has no samples."""
     source = scripted(HEADER, *[b"x\n[1]\n" * 500] * 10, buffer_seconds=2)
@@ -373,6 +375,7 @@ def test_samples_that_come_one_by_one_are_one_piece_up_to_a_note() -> None:
     assert two.arrived <= three.arrived <= rest.arrived
 
 
+@pytest.mark.slow
 def test_what_comes_faster_than_it_is_sampled_waits_for_room() -> None:
     """As a recording through a pipe does; and closing ends the waiting."""
     for stop in (False, True):
