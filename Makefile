@@ -17,6 +17,9 @@ endef
 # The npm package; every other version is in constraints.txt.
 TYPESCRIPT := 7.0.2
 
+# The tests start hundreds of Pythons: without bytecode, each would compile everything again.
+test check: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check lint lint-python lint-cpp lint-js docs bench lock clean
 
 demo: $(VENV)/.installed
