@@ -24,6 +24,9 @@ Item = Decision | Event
 # sources a second is enough, so that these do not wait.
 _CHUNK_SECONDS, _ROUND_SECONDS, _SHORTEST_CHUNK = 10.0, 80.0, 1.0
 _TICK = 0.02
+# The samples of a live source that complete no decision are read this often: reading has a cost of its own,
+# which decisions of other sources would wait for.
+_LIVE_READ = 0.1
 # The part of a processor that a live source may take if it sends faster than the others, and the seconds
 # of computing that it may be ahead.
 _SHARE, _CREDIT = 0.1, 0.25
@@ -58,6 +61,7 @@ class _Feed:
         self._heard, self.stalled = time.monotonic(), False
         self._intervals: deque[float] = deque(maxlen=_INTERVALS)
         self._debt, self._settled = 0.0, self._heard  # seconds of computing, and when that was known
+        self._looked = self._heard - _LIVE_READ
 
     @property
     def awaited(self) -> int:
@@ -81,7 +85,11 @@ class _Feed:
         """The number of samples to read now; ``chunk`` is in seconds, for recordings at full speed."""
         if self.source.live:
             # No further than the next decision, so that its timing is that of its last sample.
-            return self.awaited
+            count = self.awaited
+            if now < self._looked + _LIVE_READ and not self.source.has(count):
+                return 0
+            self._looked = now
+            return count
         count = round(chunk * self.rate)
         return min(count, int((now - self._began) * self.rate) - self._front.received) if realtime else count
 

@@ -132,6 +132,10 @@ class LiveSource(Source):
                 pieces.append(Note("lost", {"message": self._error}, fault=True))
         return _joined(pieces)
 
+    def has(self, count: int) -> bool:
+        with self._room:
+            return self._waiting >= count or self._finished.is_set()
+
     def expect(self, count: int, wake: Callable[[], None]) -> None:
         with self._room:
             self._expected = count, wake
@@ -141,7 +145,7 @@ class LiveSource(Source):
         """Call ``wake`` of :meth:`expect` if it is time. The caller holds the lock."""
         if self._expected is not None:
             count, wake = self._expected
-            if self._waiting >= count or self._finished.is_set():
+            if self.has(count):
                 self._expected = None
                 wake()
 

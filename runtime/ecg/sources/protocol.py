@@ -92,6 +92,10 @@ class Source(ABC):
         """The values that must not differ if a saved state is to fit."""
         return self.signal.identity() | {"unit": self.signal.unit}
 
+    def has(self, count: int) -> bool:
+        """Whether :meth:`read` would return ``count`` samples at once, or the source has ended."""
+        return True
+
     def expect(self, count: int, wake: Callable[[], None]) -> None:
         """Call ``wake``, in any thread, when ``count`` samples are there or the source has ended."""
         wake()
