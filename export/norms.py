@@ -60,16 +60,20 @@ class LayerNorm(FoldedNorm):
         total = graph.node("Add", [x, y], f"{name}/residual")
         if over_time:
             total = graph.node("Transpose", [total], f"{name}/norm/rows", perm=[0, 2, 1])
-        scale = graph.weight(f"{name}/norm/scale", self.scale, like=x)
-        bias = graph.weight(f"{name}/norm/bias", self.shift, like=x)
+        # In float32, also in a float16 network. ONNX Runtime before 1.19 has no float16 kernel for CPUs: it
+        # inlines the operator's definition, and its memory planner then frees a buffer that is still read.
+        total = graph.cast(total, np.float32, f"{name}/norm/cast")
+        scale = graph.weight(f"{name}/norm/scale", self.scale)
+        bias = graph.weight(f"{name}/norm/bias", self.shift)
         rows = graph.node(
             "LayerNormalization",
             [total, scale, bias],
-            f"{name}/norm/normalized" if over_time else f"{name}/norm",
+            f"{name}/norm/normalized",
             axis=-1,
             epsilon=self.epsilon,
             doc="over channels",
         )
+        rows = graph.cast(rows, graph.type_of(x), f"{name}/norm/cast_back")
         return graph.node("Transpose", [rows], f"{name}/norm", perm=[0, 2, 1]) if over_time else rows
 
 
