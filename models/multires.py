@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multires_edge.format.config import ModelConfig
+from multires_edge.models.causal_filter import causal_filter
 
 
 def causal_depthwise(x: Tensor, filters: Tensor, dilation: int) -> Tensor:
@@ -25,9 +27,12 @@ class MultiresLayer(nn.Module):
 
     With a_0 = x, a_{j+1} = h0 * a_j and b_j = h1 * a_j at dilation 2^j (arXiv:2305.01638, eq. 5):
     y(t) = w_0 a_depth(t) + sum_j sum_k w_{j,k} b_j(t - k 2^(j+1)) + w_last x(t).
+
+    In training, y is computed as one filter per channel, which has the same gradients and is several times
+    faster. ``dropout`` is the probability with which training drops a channel of the output.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
         super().__init__()
         self.depth = config.depth
         self.memory_columns = config.memory_columns()
@@ -38,8 +43,20 @@ class MultiresLayer(nn.Module):
         columns = config.n_memory_weights
         scale = columns**-0.5
         self.w = nn.Parameter(torch.empty(config.d_model, columns).uniform_(-scale, scale))
+        self.dropout = nn.Dropout1d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        y = causal_filter(x, self.response(x.shape[-1])) if self.training else self.combined(x)
+        return cast(Tensor, self.dropout(F.gelu(y)))
+
+    def response(self, time: int) -> Tensor:
+        """The impulse responses (d_model, time) of the part of the layer that is linear."""
+        impulse = self.w.new_zeros(1, self.w.shape[0], time)
+        impulse[..., 0] = 1
+        return self.combined(impulse)[0]
+
+    def combined(self, x: Tensor) -> Tensor:
+        """The weighted sum of all resolutions, by its definition."""
         y = self.w[:, -1:] * x
         for j, a in enumerate(self.resolutions(x)):
             if j == self.depth:
@@ -47,7 +64,7 @@ class MultiresLayer(nn.Module):
             elif len(columns := self.memory_columns[j]):
                 dilation = 1 << j
                 y = y + self._remember(causal_depthwise(a, self.h1, dilation), columns, dilation)
-        return F.gelu(y)
+        return y
 
     def resolutions(self, x: Tensor) -> Iterator[Tensor]:
         """a_0 = x, a_1, ..., a_depth, one at a time. Each is the low-pass of the previous one."""

@@ -24,9 +24,12 @@ class MultiresNet(nn.Module):
       to logits (batch, d_output).
     - autoregressive: x (batch, d_input, time) to params (batch, d_output, time), where step t only
       sees inputs before t.
+
+    ``dropout`` is the probability with which training drops a channel, as in the published code: of each
+    layer's output, and of each block's before it is added.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
         d = config.d_model
@@ -37,13 +40,12 @@ class MultiresNet(nn.Module):
             assert config.n_tokens is not None
             self.encoder = nn.Embedding(config.n_tokens, d)
         autoregressive = config.task == "autoregressive"
-        self.seq_layers = nn.ModuleList(MultiresLayer(config) for _ in range(config.n_layers))
+        self.seq_layers = nn.ModuleList(MultiresLayer(config, dropout) for _ in range(config.n_layers))
         self.mixing_layers = nn.ModuleList(
-            # Index 2 is the published model's dropout, which does nothing in evaluation.
             nn.Sequential(
                 nn.Conv1d(d, 2 * d, 1),
                 nn.GLU(dim=1),
-                nn.Identity(),
+                nn.Dropout1d(dropout),
                 *([nn.Conv1d(d, d, 1)] if autoregressive else []),
             )
             for _ in range(config.n_layers)

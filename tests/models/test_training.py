@@ -1,0 +1,82 @@
+"""What training needs of the network: the same function and gradients, faster; dropout; starting values."""
+
+from __future__ import annotations
+
+import pytest
+import pywt
+import torch
+
+from multires_edge.base.errors import ConfigError
+from multires_edge.models import MultiresNet
+from multires_edge.models.initialization import initialize, layers_of
+from multires_edge.models.multires import MultiresLayer
+from tests.conftest import SMALL, random_net, variant
+
+TREES = {
+    "fading": SMALL,
+    "four taps": variant(kernel_size=4, depth=3),
+    "uniform": variant(tree_select="uniform", memory_size=12, depth=5),
+}
+
+
+@pytest.mark.parametrize("time", [1, 2, 63, 200])
+@pytest.mark.parametrize("tree", TREES)
+def test_one_filter_has_the_values_and_gradients_of_the_definition(tree: str, time: int) -> None:
+    torch.manual_seed(0)
+    layer = MultiresLayer(TREES[tree]).double()
+    x = torch.randn(3, TREES[tree].d_model, time, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(3, TREES[tree].d_model, time, dtype=torch.float64)
+    results = []
+    for training in (True, False):
+        layer.train(training)
+        y = layer(x)
+        wanted = [x, *layer.parameters()]
+        results.append([y, *torch.autograd.grad((y * weights).sum(), wanted)])
+    for fast, slow in zip(*results, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
+
+
+def test_dropout_is_for_training_only_and_drops_whole_channels() -> None:
+    net = MultiresNet(SMALL, dropout=0.5)
+    x = torch.randn(2, SMALL.channels, 30)
+    assert not torch.equal(net(x), net(x))
+    net.eval()
+    assert torch.equal(net(x), net(x))
+    layer = MultiresLayer(SMALL, dropout=0.5)
+    dropped = layer(torch.randn(4, SMALL.d_model, 30)) == 0
+    assert torch.equal(dropped.all(-1), dropped.any(-1)) and dropped.any()
+
+
+def test_dropout_changes_no_names() -> None:
+    assert MultiresNet(SMALL, dropout=0.5).state_dict().keys() == random_net(SMALL).state_dict().keys()
+
+
+class TestStartingValues:
+    @pytest.mark.parametrize(("wavelet", "taps"), [("haar", 2), ("db2", 4), ("sym4", 8)])
+    def test_of_a_wavelet(self, wavelet: str, taps: int) -> None:
+        """Filters of an orthogonal wavelet: unit energy, orthogonal, and the high-pass stops a constant."""
+        net = initialize(MultiresNet(variant(kernel_size=taps, depth=2)), wavelet)
+        for layer in layers_of(net):
+            h0, h1 = layer.h0[:, 0].detach(), layer.h1[:, 0].detach()
+            assert (h0 == h0[:1]).all() and (h1 == h1[:1]).all()
+            gram = torch.stack([h0[0], h1[0]]) @ torch.stack([h0[0], h1[0]]).T
+            torch.testing.assert_close(gram, torch.eye(2), atol=1e-6, rtol=0)
+            assert h1[0].sum().abs() < 1e-6 and h0[0].sum() > 0
+
+    def test_haar_needs_no_package_and_is_that_of_one(self) -> None:
+        layer = layers_of(initialize(MultiresNet(SMALL), "haar"))[0]
+        torch.testing.assert_close(layer.h0[0, 0].detach(), torch.tensor(pywt.Wavelet("haar").dec_lo[::-1]))
+        torch.testing.assert_close(layer.h1[0, 0].detach(), torch.tensor(pywt.Wavelet("haar").dec_hi[::-1]))
+
+    def test_independent_residual(self) -> None:
+        torch.manual_seed(0)
+        deep = variant(depth=9, d_model=32)
+        net = initialize(MultiresNet(deep), independent_residual=True)
+        weights = layers_of(net)[0].w.detach()
+        assert weights[:, -1].abs().max() > 0.8 and weights[:, :-1].abs().max() < 0.35
+
+    def test_refused(self) -> None:
+        with pytest.raises(ConfigError, match="db2 has 4 taps, but the network's kernel_size is 2"):
+            initialize(MultiresNet(SMALL), "db2")
+        with pytest.raises(ConfigError, match="'wave', expected a discrete one"):
+            initialize(MultiresNet(SMALL), "wave")
