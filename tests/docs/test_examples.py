@@ -5,6 +5,8 @@ from __future__ import annotations
 import doctest
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +41,28 @@ def test_docstring(documented: Any, home: Path, monkeypatch: pytest.MonkeyPatch)
     assert result.attempted and not result.failed, "".join(printed)
 
 
+def program_of(page: str) -> str:
+    """The only Python program on a page."""
+    (program,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    return program
+
+
 def test_the_program_in_the_readme(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    (program,) = re.findall(
-        r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-    )
     names: dict[str, Any] = {}
-    exec(program, names)
+    exec(program_of("README.md"), names)
     assert names["logits"].shape == (1, 5)
     assert names["y"].shape == (2, 5)
     assert names["ys"].shape == (2, 5, 50)
     assert all(np.isfinite(names[name]).all() for name in ("logits", "y", "ys"))
+
+
+def test_the_loop_with_plain_onnxruntime(home: Path) -> None:
+    """It computes what a stream computes, and ONNX Runtime has nothing to say about it."""
+    program = program_of("docs/bundle.md") + "\nnp.save('logits.npy', logits)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    expected = open_bundle(home / "out" / "demo.bundle").stream().run(np.zeros((1, 12, 100), np.float32))
+    np.testing.assert_allclose(np.load(home / "logits.npy"), expected[..., -1], rtol=0, atol=1e-5)
