@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from multires_edge.format.comparison import Check
 from multires_edge.format.golden import Golden
 from multires_edge.runtime.backends.protocol import Backend
@@ -27,29 +29,50 @@ def checked_backends(bundle: Bundle, precision: str, *, graphs_only: bool = Fals
 def verify_bundle(bundle: Bundle) -> list[Check]:
     """Compare a bundle's outputs for its recorded inputs with the recorded reference.
 
-    It runs every form and precision by every installed backend.
+    It runs every form and precision by every backend that can run it here; :func:`unchecked_files` has the
+    rest.
     """
     whole = bundle.golden()
-    checks = _verify_form(bundle, whole, "", graphs_only=False)
-    for form in bundle.manifest.forms:
-        checks += _verify_form(bundle.in_form(form), whole, f"{form}, ", graphs_only=True)
+    checks = []
+    for form in bundle.manifest.by_form:
+        first = form == bundle.manifest.form
+        # Backends with weights of their own do not depend on the form of the graphs.
+        prefix = "" if first else f"{form}, "
+        checks += _verify_form(_of_one_form(bundle, form), whole, prefix, graphs_only=not first)
     return checks
+
+
+def unchecked_files(bundle: Bundle) -> dict[str, str]:
+    """The graphs and native weights that nothing can run here, each with the reason."""
+    found = {}
+    onnxruntime, native = backend_named("onnxruntime"), backend_named("native")
+    for form in bundle.manifest.by_form:
+        manifest = _of_one_form(bundle, form).manifest
+        if (reason := onnxruntime.unable(manifest)) is not None:
+            found |= {spec.file: reason for *_, spec in manifest.every_graph()}
+    if (reason := native.unable(bundle.manifest)) is not None:
+        found |= {weights.file: reason for weights in bundle.manifest.native.values()}
+    return found
+
+
+def _of_one_form(bundle: Bundle, form: str) -> Bundle:
+    """The bundle as if it had no graphs of other forms: a backend must not choose among them."""
+    return Bundle(bundle.path, replace(bundle.manifest.in_form(form), forms={}))
 
 
 def _verify_form(bundle: Bundle, whole: Golden, form: str, *, graphs_only: bool) -> list[Check]:
     checks = []
     for precision in bundle.manifest.graphs["full"]:
         backends = checked_backends(bundle, precision, graphs_only=graphs_only)
-        backends = [backend for backend in backends if backend.missing() is None]
-        if not backends:
-            continue  # without ONNX Runtime, only precisions with native weights can run
+        backends = [backend for backend in backends if backend.unable(bundle.manifest) is None]
         prefix = form if precision == "fp32" else f"{form}{precision}: "
         calibrated = bundle.manifest.calibrated_steps(precision)
         golden = whole if calibrated is None else whole.first(calibrated, bundle.manifest.pooling)
         rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
-        if golden.full is not None:
+        if golden.full is not None and any(backend.name == "onnxruntime" for backend in backends):
             full = Check(f"{prefix}full graph", "full", f"{rows} rows of {steps} steps", precision)
-            full.compare(bundle.full(precision=precision)(golden.inputs), golden.full)
+            runner = bundle.full(backend="onnxruntime", precision=precision)
+            full.compare(runner(golden.inputs), golden.full)
             checks.append(full)
         for backend in backends:
             checks += _verify_streams(bundle, golden, backend, prefix, precision)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from multires_edge.base.errors import BundleError
+from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import FILE, bundle_argument, json_option, option
 from multires_edge.cli.terminal import Progress, print_json
@@ -31,14 +31,15 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
     """Check BUNDLE's files, and its graphs on this machine.
 
     Each file is compared with its digest, and each graph with the reference that the bundle holds: inputs,
-    and the outputs that PyTorch gave for them in float64. PyTorch is not needed. Exit code: 0 when all checks
-    passed, 1 when one failed, 2 for a damaged bundle or report.
+    and the outputs that PyTorch gave for them in float64. PyTorch is not needed. Graphs that the installed
+    ONNX Runtime cannot load are named and left out. Exit code: 0 when all checks passed, 1 when one failed,
+    2 for a damaged bundle or report, or if nothing here can run the bundle.
     """
     from multires_edge.format.fields import plain
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.kit.report import REPORT
     from multires_edge.runtime.kit.stored_reports import read_report, store_report
-    from multires_edge.runtime.verify import verify_bundle
+    from multires_edge.runtime.verify import unchecked_files, verify_bundle
 
     with Progress() as progress:
         progress("checking digests")
@@ -46,14 +47,18 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
         report = None if device_report is None else read_report(device_report, opened)
         progress("comparing with the recorded reference")
         checks = verify_bundle(opened)
+        unchecked = unchecked_files(opened)
         if checkpoint is not None:
             checks += _prove_again(opened, checkpoint, progress)
+        if not checks and report is None:
+            reasons = "; ".join(dict.fromkeys(unchecked.values()))
+            raise BackendError(f"{bundle}: nothing here can run it, so nothing was verified: {reasons}")
     stored = None if report is None else store_report(report, opened)
     exported = opened.parity().passed
     passed = exported and all(check.passed for check in checks) and (report is None or report.passed)
     if as_json:
         entry = {"bundle": str(bundle), "passed": passed, "passed_at_export": exported}
-        entry |= {"checks": [plain(check.result()) for check in checks]}
+        entry |= {"checks": [plain(check.result()) for check in checks], "not_checked": unchecked}
         print_json(entry if report is None else entry | {"device_report": REPORT.to_json(report)})
     else:
         click.echo(f"{bundle}: all {len(opened.manifest.digests())} files are unchanged")
@@ -61,10 +66,14 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
             click.echo("-[x] the parity proof at export failed; see report.html")
         for check in checks:
             click.echo(check.line())
+        for reason in dict.fromkeys(unchecked.values()):
+            files = [name for name, why in unchecked.items() if why == reason]
+            click.echo(f"-[ ] {', '.join(files)}: not checked ({reason})")
         if report is not None:
             click.echo("\n".join(report.lines()))
             click.echo(f"kept as {stored}, and shown in report.html")
-        click.echo("verified" if passed else "FAILED")
+        verdict = "verified, except what was not checked" if unchecked else "verified"
+        click.echo(verdict if passed else "FAILED")
     if not passed:
         sys.exit(1)
 

@@ -17,7 +17,7 @@ from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.fields import shortened
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec, Shape, StateSpec, concrete, row_bytes
-from multires_edge.format.targets import FIRST_ONNXRUNTIME, Version
+from multires_edge.format.targets import FIRST_ONNXRUNTIME, Version, dotted
 from multires_edge.runtime.backends.exit_gate import ExitGate
 from multires_edge.runtime.backends.interface import TensorInfo, check_tensors
 from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper
@@ -44,6 +44,17 @@ class OnnxRuntimeBackend(Backend):
 
     def missing(self) -> str | None:
         return None if find_spec("onnxruntime") else pip_install("onnxruntime")
+
+    def unable(self, manifest: Manifest) -> str | None:
+        if (missing := self.missing()) is not None:
+            return missing
+        installed, needed = release(), min(map(_first_release, manifest.by_form))
+        if installed >= needed:
+            return None
+        return (
+            f"onnxruntime {dotted(installed)} is too old for these graphs: install {dotted(needed)} or "
+            "later, or export with --target portable"
+        )
 
     def load(self) -> None:
         load_onnxruntime()
@@ -74,10 +85,14 @@ def release() -> Version:
     return tuple(int(part) for part in load_onnxruntime().__version__.split(".")[:2])
 
 
+def _first_release(form: str) -> Version:
+    return FIRST_ONNXRUNTIME.get(form, (0,))
+
+
 def _in_runnable_form(manifest: Manifest) -> Manifest:
     """The manifest with the graphs of a form that this release of ONNX Runtime runs."""
     installed = release()
-    runnable = (form for form in manifest.by_form if installed >= FIRST_ONNXRUNTIME.get(form, (0,)))
+    runnable = (form for form in manifest.by_form if installed >= _first_release(form))
     return manifest.in_form(next(runnable, manifest.form))  # if none can run, loading explains the error
 
 

@@ -78,12 +78,14 @@ def make_stepper(
 def make_runner(backend: str | Backend, folder: Path, manifest: Manifest, options: RunOptions) -> Runner:
     """Make the runner of a backend, or of the backend of that name.
 
-    "auto" is ONNX Runtime, or the native engine if ONNX Runtime is not installed.
+    "auto" is ONNX Runtime. If it is not installed, or too old for the bundle's graphs, "auto" is the native
+    engine, where the bundle has its weights.
     Raises BackendError if the backend is unknown or does not support the options.
     """
     if backend == "auto":
-        without = options.provider is None and backend_named("onnxruntime").missing() is not None
-        backend = "native" if without else "onnxruntime"
+        native = options.provider is None and backend_named("onnxruntime").unable(manifest) is not None
+        native = native and options.precision in backend_named("native").precisions(folder, manifest)
+        backend = "native" if native else "onnxruntime"
     chosen = backend_named(backend) if isinstance(backend, str) else backend
     if not chosen.whole_sequences:
         whole = ", ".join(whole_sequence_backends())

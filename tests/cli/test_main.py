@@ -60,6 +60,32 @@ class TestVerify:
         assert result.exit_code == 1
         assert "-[x]" in result.stdout and "FAILED" in result.stdout
 
+    def test_an_old_onnxruntime(self, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The native engine is proven; the graphs, which cannot load, are named."""
+        monkeypatch.setattr("multires_edge.runtime.backends.onnxruntime.release", lambda: (1, 20))
+        result = run("verify", exported)
+        assert result.exit_code == 0, result.output
+        lines = result.stdout.splitlines()
+        assert [line.startswith("-[✓] native engine") for line in lines[1:4]] == [True] * 3
+        assert lines[4].startswith("-[ ] full.onnx, step.onnx: not checked (onnxruntime 1.20 is too old")
+        assert lines[5:] == ["verified, except what was not checked"]
+        entry = json.loads(run("verify", exported, "--json").stdout)
+        assert list(entry["not_checked"]) == ["full.onnx", "step.onnx"]
+
+    def test_without_onnxruntime(self, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("multires_edge.runtime.backends.onnxruntime.find_spec", lambda _: None)
+        result = run("verify", exported)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count("-[✓] native engine") == result.stdout.count("-[✓]") == 3
+        assert "full.onnx, step.onnx: not checked (pip install" in result.stdout
+
+    def test_without_anything_that_runs_it(self, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for backend in ("native", "onnxruntime"):
+            monkeypatch.setattr(f"multires_edge.runtime.backends.{backend}.find_spec", lambda _: None)
+        result = run("verify", exported)
+        assert result.exit_code == 2 and result.stdout == ""
+        assert "nothing was verified" in result.stderr and "C++ compiler" in result.stderr
+
     def test_a_changed_byte(self, bundle: Path) -> None:
         with (bundle / "step.onnx").open("ab") as file:
             file.write(b"!")

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from multires_edge.export import export_bundle
 from multires_edge.format.golden import Golden
 from multires_edge.format.pooling import Window
 from multires_edge.runtime.bundle import open_bundle
-from tests.conftest import within_limit
+from multires_edge.runtime.verify import unchecked_files, verify_bundle
+from tests.conftest import SMALL, random_net, save_published, within_limit
 
 
 @pytest.mark.parametrize("name", ["exported", "drawing", "token_predictor", "token_classifier"])
@@ -24,6 +26,34 @@ def test_the_first_steps_are_what_the_graphs_give(
     assert first.inputs.shape[-1] == steps and first.full is not None
     assert within_limit(bundle.full()(first.inputs), first.full)
     assert within_limit(bundle.stream(len(first.inputs)).run(first.inputs), first.stepwise)
+
+
+@pytest.mark.slow
+def test_an_old_onnxruntime_checks_the_form_that_it_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_published(random_net(SMALL), tmp_path)
+    export_bundle(tmp_path / "ckpt.pth", tmp_path / "b", target="cpu,portable", precisions=("fp16",))
+    bundle = open_bundle(tmp_path / "b")
+    assert unchecked_files(bundle) == {}
+    everything = {check.name for check in verify_bundle(bundle)}
+
+    monkeypatch.setattr("multires_edge.runtime.backends.onnxruntime.release", lambda: (1, 20))
+    newest = {"full.onnx", "step.onnx", "full.fp16.onnx", "step.fp16.onnx"}
+    assert set(unchecked_files(bundle)) == newest
+    checks = verify_bundle(bundle)
+    assert all(check.passed for check in checks)
+    left_out = everything - {check.name for check in checks}
+    assert len(left_out) == 8 and not any("opset17" in name or "native" in name for name in left_out)
+
+
+def test_whole_sequences_where_onnxruntime_is_too_old(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = open_bundle(exported)
+    golden = bundle.golden()
+    monkeypatch.setattr("multires_edge.runtime.backends.onnxruntime.release", lambda: (1, 20))
+    assert golden.full is not None and within_limit(bundle.full()(golden.inputs), golden.full)
 
 
 def test_a_window_that_the_first_steps_leave() -> None:
