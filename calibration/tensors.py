@@ -2,7 +2,7 @@
 
 | name | tensor |
 | --- | --- |
-| ``encoder.input`` | the samples (linear encoders only), shifted by one step for autoregressive networks |
+| ``encoder.input`` | the samples (linear encoders only), shifted by one step where the network shifts them |
 | ``layers.{i}.mixing.input`` | GELU(multires(x)): the input of the 1x1 convolution before GLU |
 | ``layers.{i}.output.input`` | the input of the 1x1 convolution after GLU (autoregressive networks only) |
 | ``layers.{i}.queues.{j}`` | a_j, the content of queue j: a_0 is the layer's input, a_{j+1} low-passes a_j |
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import ConfigError
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.pooling import CUMULATIVE, Pooling
 from multires_edge.models.hooks import Hook, hooked
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def logical_tensors(config: ModelConfig) -> dict[str, int]:
         if config.task == "autoregressive":
             names.append(output_input(i))
         tensors |= dict.fromkeys(names, config.d_model)
-    return tensors | {HEAD_INPUT: config.d_model}
+    return tensors | {HEAD_INPUT: config.d_head}
 
 
 def observe(
@@ -71,9 +72,9 @@ def observe(
     """Run the network and pass each logical tensor to ``collect(name, values)``.
 
     ``inputs`` float32 (n, d_input, time) or tokens int64 (n, time); ``values`` float32 (channels, m),
-    only valid during the call. Steps beyond a row's length are padding and ignored. For the head of a
-    classifier the values are the means over the first 1, 2, 4, 8, ... steps and over all steps, because
-    a stream has logits from its first step. With every prefix, the many long ones would dominate.
+    only valid during the call. Steps beyond a row's length are padding and ignored. For a head
+    that reads pooled features, they are pooled over the first 1, 2, 4, 8, ... steps and over all steps,
+    because a stream has logits from its first step. With every prefix, the many long ones would dominate.
     """
     import torch
 
@@ -91,19 +92,38 @@ def observe(
 def _run(net: MultiresNet, x: torch.Tensor, collect: Collect) -> None:
     import torch.nn.functional as F
 
-    autoregressive = net.config.task == "autoregressive"
-    if autoregressive:
+    if net.config.shifts:
         x = F.pad(x[..., :-1], (1, 0))
-    features = net.features(x)[0]
-    collect(HEAD_INPUT, (features if autoregressive else _means_of_prefixes(features)).numpy())
+    features, pooling = net.features(x), net.config.pooled_by()
+    if pooling is not None:
+        features = _pooled_prefixes(pooling, features)
+    collect(HEAD_INPUT, features[0].numpy())
 
 
-def _means_of_prefixes(features: torch.Tensor) -> torch.Tensor:
-    """Means of (channels, time) over the first 1, 2, 4, ... steps and all steps: (channels, prefixes)."""
+def _pooled_prefixes(pooling: Pooling, features: torch.Tensor) -> torch.Tensor:
+    """Features (1, d_model, time) pooled over their first 1, 2, 4, ... steps and all steps.
+
+    Returns (1, d_head, prefixes).
+    """
     import torch
 
-    steps = features.shape[1]
+    from multires_edge.models.pooling import POOLING_REFERENCES
+
+    steps = features.shape[2]
     ends = [1 << k for k in range(steps.bit_length()) if 1 << k < steps] + [steps]
+    pooled = [
+        _means_of_prefixes(features[0], ends)[None]
+        if part == CUMULATIVE
+        else POOLING_REFERENCES[type(part)].stepwise(part, features)[..., torch.tensor(ends) - 1]
+        for part in pooling.parts
+    ]
+    return torch.cat(pooled, 1)
+
+
+def _means_of_prefixes(features: torch.Tensor, ends: list[int]) -> torch.Tensor:
+    """Means of (channels, time) over the first steps up to each of ``ends``: (channels, prefixes)."""
+    import torch
+
     parts = [
         features[:, start:end].sum(1, dtype=torch.float64)
         for start, end in zip([0, *ends], ends, strict=False)

@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from multires_edge.base.errors import ConfigError
 from multires_edge.base.names import check_name, split_names
+from multires_edge.format.pooling import usages
 from multires_edge.format.targets import PRECISIONS, TARGETS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -213,6 +214,17 @@ tree_options = together(
         "Steps of a training sequence; the depth of a uniform tree follows from it.",
     ),
     option("--encoder", click.Choice(["linear", "token"]), "Kind of encoder, if its shape does not say it."),
+    option(
+        "--pool",
+        "POOL",
+        f"Pooling over time: {usages()}; or none for an output at every step  [default: the network's own, "
+        "over all steps]",
+    ),
+    click.option(
+        "--shifted/--unshifted",
+        default=None,
+        help="Whether the network shifts its input by one step  [default: only autoregressive networks]",
+    ),
     option("--weights", "NAME", "Network of a checkpoint with several, such as model_ema."),
 )
 # The fields of StreamOptions that say how leads become channels.

@@ -35,7 +35,7 @@ from multires_edge.format.fields import plain, printable
 from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Manifest
 from multires_edge.format.parity import PARITY_FILE
-from multires_edge.format.pooling import CUMULATIVE, Pooling, parse_pooling
+from multires_edge.format.pooling import Pooling, pooling_named
 from multires_edge.format.reading import step_states
 from multires_edge.format.specs import FileSpec, GraphSpec, Source, TensorSpec
 from multires_edge.format.targets import FORMS, TARGETS, GraphForm, Target
@@ -112,15 +112,18 @@ def _export(
     checkpoint: Path, final: Path, options: ExportOptions, force: bool, progress: Callable[[str], None]
 ) -> ExportResult:
     started = time.perf_counter()
-    pooling = parse_pooling(options.pool)
     targets = targets_named(options.target)
     first, *further = (form.form_name for form in forms_of(targets))
     progress("reading the checkpoint")
     overrides = options.overrides or Overrides()
+    if options.pool is not None:
+        overrides = replace(overrides, pool=options.pool)
     read = read_checkpoint(checkpoint, overrides.weights, overrides.encoder)
     inferred = infer_config(read, overrides)
     config = inferred.config
     net = build_network(read, config)
+    asked = None if overrides.pool is None else pooling_named(overrides.pool)
+    pooling = config.pooled_by(asked)
     lengths = _takes_lengths(options.lengths, config)
     _check_state_sizes(config, pooling)
     card = None if options.card is None else read_card(options.card, config)
@@ -136,7 +139,7 @@ def _export(
         ),
         model=config,
         target=targets[0].name,
-        pool=str(pooling) if config.task == "classification" else None,
+        pool=None if pooling is None else str(pooling),
         graphs={},
         form=first,
         targets={target.name: tuple(form.form_name for form in target.forms) for target in targets},
@@ -184,7 +187,7 @@ def _write_precision(
     of the graphs by file name.
     """
     statistics = {}
-    pooling = manifest.pooling or CUMULATIVE
+    pooling = manifest.pooling
     for form, graphs in manifest.by_form.items():
         takers = [TARGETS[name] for name, forms in manifest.targets.items() if form in forms]
         taps = any(target.taps_graph for target in takers)
@@ -207,10 +210,10 @@ def _write_precision(
 
 
 def _takes_lengths(asked: bool | None, config: ModelConfig) -> bool:
-    if asked and config.task == "autoregressive":
-        raise ConfigError("--lengths is for classification; this network is autoregressive")
+    if asked and config.per_step:
+        raise ConfigError("--lengths is for networks that pool; this network has an output at every step")
     if asked is None:
-        return config.encoder == "token" and config.task == "classification"
+        return config.encoder == "token" and not config.per_step
     return asked
 
 
@@ -245,7 +248,7 @@ def write_graph(folder: Path, name: str, graph: StepGraph) -> GraphSpec:
 
 
 def build_graphs(
-    network: FoldedNetwork, form: GraphForm, pooling: Pooling, *, lengths: bool, taps: bool
+    network: FoldedNetwork, form: GraphForm, pooling: Pooling | None, *, lengths: bool, taps: bool
 ) -> Iterator[tuple[str, StepGraph]]:
     """Build the graphs of a form, one at a time, with their kind. The full graph has no states."""
     yield "full", StepGraph(build_full_graph(network, form, pooling, lengths=lengths), ())
@@ -282,8 +285,8 @@ def _tools() -> dict[str, str]:
     return tools
 
 
-def _check_state_sizes(config: ModelConfig, pooling: Pooling) -> None:
-    for state in step_states(config, pooling if config.task == "classification" else None, "float32"):
+def _check_state_sizes(config: ModelConfig, pooling: Pooling | None) -> None:
+    for state in step_states(config, pooling, "float32"):
         if state.row_bytes > _MAX_STATE_BYTES:
             cause = f"--pool {pooling}"
             if state.scale is not None:

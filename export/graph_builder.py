@@ -125,6 +125,13 @@ class GraphBuilder:
             return self.node("ReduceMean", [value, axes], name, doc=doc, keepdims=0)
         return self.node("ReduceMean", [value], name, doc=doc, axes=[axis], keepdims=0)
 
+    def largest(self, value: str, axis: int, name: str, doc: str) -> str:
+        """Largest value over one axis, which is dropped."""
+        if self.form.axes_as_input:
+            axes = self.integers(f"{name}/axes", [axis])
+            return self.node("ReduceMax", [value, axes], name, doc=doc, keepdims=0)
+        return self.node("ReduceMax", [value], name, doc=doc, keepdims=0, axes=[axis])
+
     def gelu(self, value: str, name: str) -> str:
         """Exact GELU, x * Phi(x)."""
         if self.form.gelu_operator:

@@ -2,8 +2,9 @@
 
 Metadata (all strings): ``format`` "multires-weights", ``version`` "2", ``precision`` of the weights, "fp32",
 "fp16" or "int8", ``queues`` "float32", "float16" or "int8", the numbers of the configuration,
-``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. With a
-card also ``labels`` and ``channels``, one per line, ``output``, ``unit``, ``sampling_rate``, and ``mean`` and
+``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``;
+``pooling``, such as "max", "mean+last" or "none", where it is not that of the published network. With a card
+also ``labels`` and ``channels``, one per line, ``output``, ``unit``, ``sampling_rate``, and ``mean`` and
 ``std``, one number or one per line.
 
 | tensor | shape |
@@ -17,7 +18,7 @@ card also ``labels`` and ``channels``, one per line, ``output``, ``unit``, ``sam
 | ``layers.i.output.weight``, ``.bias`` | (d_model, d_model), (d_model,): autoregressive models only |
 | ``layers.i.norm.scale``, ``.bias`` | (d_model,): LayerNorm |
 | ``layers.i.residual.scale``, ``.shift`` | (d_model,): the rest of a folded BatchNorm |
-| ``head.weight``, ``.bias`` | (d_output, d_model), (d_output,) |
+| ``head.weight``, ``.bias`` | (d_output, d_head), (d_output,); d_head is d_model for each pooling |
 
 All are float32, except the weights of ``mixing`` and ``output``. They are float16 in "fp16", if they are
 within its range, and int8 in "int8", -127 to 127, with ``.weight_scales`` (out,) and ``.input_scales``
@@ -50,17 +51,25 @@ def file_name(precision: str) -> str:
     return f"native/weights{infix}.safetensors"
 
 
-def runs_natively(network: FoldedNetwork, pooling: Pooling) -> bool:
+def runs_natively(network: FoldedNetwork, pooling: Pooling | None) -> bool:
     """Whether the native engine has all parts of a network."""
+    pooling = network.config.pooled_by(pooling)
     norms = all(layer.norm.native_names is not None for layer in network.layers)
-    return norms and (network.config.task == "autoregressive" or pooling.native_window is not None)
+    return norms and (pooling is None or pooling.native_window is not None)
 
 
 def native_weights(
-    network: FoldedNetwork, pooling: Pooling, card: Card | None = None, precision: str = "fp32"
+    network: FoldedNetwork,
+    pooling: Pooling | None = None,
+    card: Card | None = None,
+    precision: str = "fp32",
 ) -> bytes:
-    """The content of the file; for "int8" ``network`` is quantized. Equal arguments give equal bytes."""
+    """The content of the file; for "int8" ``network`` is quantized. Equal arguments give equal bytes.
+
+    ``pooling`` replaces the network's own.
+    """
     config = network.config
+    pooling = config.pooled_by(pooling)
     tensors: dict[str, NDArray[Any]] = {}
 
     def put(name: str, array: NDArray[Any], dtype: DTypeLike = np.float32) -> None:
@@ -103,15 +112,15 @@ def native_weights(
         put(f"{name}.{scale}", layer.norm.scale)
         put(f"{name}.{shift}", np.zeros(config.d_model) if layer.norm.shift is None else layer.norm.shift)
     put_linear("head", network.head)
-    classifies = config.task == "classification"
     metadata = {
         "format": "multires-weights",
         "version": str(VERSION),
         "precision": precision,
         "queues": str(network.queue_type),
         **{size: str(getattr(config, size) or 0) for size in _SIZES},
-        "autoregressive": str(int(not classifies)),
-        "window": str(pooling.native_window if classifies else 0),
+        "autoregressive": str(int(config.task == "autoregressive")),
+        **({} if config.pooling is None else {"pooling": config.pooling}),
+        "window": str(0 if pooling is None else pooling.native_window),
         "norm_epsilon": repr(epsilon),
         **(_card_metadata(card) if card else {}),
     }

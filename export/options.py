@@ -12,7 +12,7 @@ from multires_edge.base.names import check_name
 from multires_edge.export.bundle_folder import check_output
 from multires_edge.export.target_selection import targets_named
 from multires_edge.format.card import read_card
-from multires_edge.format.pooling import parse_pooling
+from multires_edge.format.pooling import pooling_named
 from multires_edge.format.targets import PRECISIONS
 from multires_edge.models.containers import check_file
 from multires_edge.models.inference import Overrides
@@ -74,16 +74,18 @@ class Int8Options:
 class ExportOptions:
     """The options of an export.
 
-    ``precisions`` are written in addition to "fp32"; "int8" needs ranges, given in ``int8``.
-    ``pool`` is "cumulative" or "window:N". ``target`` names one target or more, separated by commas; the
-    first target's graphs are full.onnx and step.onnx, further graphs are written where they differ. None is
-    the newest target that the installed ONNX Runtime runs. ``lengths``: whether the full graph takes the
-    length of each row; None means for token models only. ``card`` is a file. The graphs are also compared
-    on ``verify_data``. ``overrides`` are facts about the network that the checkpoint does not contain.
+    ``precisions`` are written in addition to "fp32"; "int8" needs ranges, given in ``int8``. ``pool`` is
+    "cumulative", "window:N", "max", "last", several such as "cumulative+max", or "none" for an output at
+    every step; None is the network's own pooling, over all steps. ``target`` names one target or more,
+    separated by commas; the first target's graphs are full.onnx and step.onnx, further graphs are written
+    where they differ. None is the newest target that the installed ONNX Runtime runs. ``lengths``: whether
+    the full graph takes the length of each row; None means for token models that pool. ``card`` is a file.
+    The graphs are also compared on ``verify_data``. ``overrides`` are facts about the network that the
+    checkpoint does not contain.
     """
 
     precisions: Sequence[str] = ("fp32",)
-    pool: str = "cumulative"
+    pool: str | None = None
     target: str | Sequence[str] | None = None
     lengths: bool | None = None
     card: str | Path | None = None
@@ -96,7 +98,8 @@ class ExportOptions:
         check_file(checkpoint)
         check_output(output, force=force)
         self.written_precisions()
-        parse_pooling(self.pool)
+        if self.pool is not None:
+            pooling_named(self.pool)
         self.int8.check(wanted="int8" in self.precisions)
         if self.card is not None:
             read_card(self.card)

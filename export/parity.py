@@ -21,7 +21,7 @@ from multires_edge.format.config import ModelConfig
 from multires_edge.format.golden import Golden
 from multires_edge.format.manifest import CALIBRATION_FILE
 from multires_edge.format.parity import Parity
-from multires_edge.format.pooling import CUMULATIVE, Pooling
+from multires_edge.format.pooling import Pooling
 from multires_edge.format.specs import concrete
 from multires_edge.models.pooling import POOLING_REFERENCES
 from multires_edge.models.threads import one_thread
@@ -168,7 +168,6 @@ class _Prover:
         self.net = net.double()
         self.bundle = bundle
         self.pooling = bundle.manifest.pooling
-        self.pool = {"pooling": self.pooling} if self.pooling else {}
         self.dataset = dataset
         self.progress = progress
         self.precision = "fp32"
@@ -237,12 +236,12 @@ class _Prover:
     def _full(self, inputs: NDArray[Any], lengths: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         args = [] if lengths is None else [self.torch.from_numpy(lengths)]
         with self.torch.no_grad():
-            y: NDArray[np.float64] = self.net(self._tensor(inputs), *args, **self.pool).numpy()
+            y: NDArray[np.float64] = self.net(self._tensor(inputs), *args, pooling=self.pooling).numpy()
         return y
 
-    def _terms(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
+    def _terms(self, pooling: Pooling, inputs: NDArray[Any]) -> NDArray[np.float64]:
         """The sum of magnitudes that the head adds up to each logit (batch, d_output)."""
-        pooling, head = self.pooling or CUMULATIVE, self.net.output_mapping
+        head = self.net.output_mapping
         with self.torch.no_grad():
             features = self.net.features(self._tensor(inputs))
             pooled = POOLING_REFERENCES[type(pooling)].whole(pooling, features, None)
@@ -251,7 +250,7 @@ class _Prover:
 
     def _stepwise(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         with self.torch.no_grad():
-            y: NDArray[np.float64] = self.net.stepwise(self._tensor(inputs), **self.pool).numpy()
+            y: NDArray[np.float64] = self.net.stepwise(self._tensor(inputs), self.pooling).numpy()
         return y
 
     def _tensor(self, inputs: NDArray[Any]) -> Any:
@@ -284,12 +283,12 @@ class _Prover:
             inputs = self._noise(rows, steps)
             check.compare(full(inputs), self._full(inputs))
         # The ranges of int8 come from data, and are not valid for a constant as large as noise.
-        if self.config.task == "classification" and self.precision != "int8":
+        if self.pooling is not None and self.precision != "int8":
             steps = max(1, min(10_000, int(_WORK_WANTED / self.proof.n_parameters)))
             what = f"{_counted(steps, 'equal sample')}: pooling's rounding errors all go one way"
             check = self._check("full graph, constant input", "full", what)
             inputs = np.ascontiguousarray(np.repeat(self._noise(1, 1), steps, axis=-1))
-            check.compare(full(inputs), self._full(inputs), terms=self._terms(inputs))
+            check.compare(full(inputs), self._full(inputs), terms=self._terms(self.pooling, inputs))
         if len(self.bundle.manifest.graph("full", self.precision).inputs) > 1:
             check = self._check("full graph, lengths", "full", "rows of different lengths")
             inputs = self._noise(5, 101)
@@ -351,8 +350,8 @@ class _Prover:
     def _step_against_full(self, inputs: NDArray[Any]) -> None:
         """Compare the two graphs: with equal rounding they are closer to each other than to the reference."""
         longest = self.longest
-        if self.pooling is not None and not self.pooling.equals_full(longest):
-            longest = self.pooling.seen(longest)  # the full graph pools over more than the window
+        if self.pooling is not None and self.pooling.full_steps is not None:
+            longest = min(longest, self.pooling.full_steps)  # the full graph pools over more than the window
         lengths = sorted({1, min(17, longest), min(400, longest), longest})
         what = f"{ROWS} rows, prefixes of {', '.join(map(str, lengths))} steps"
         check = self._check("step graph against full graph", "step", what)
@@ -360,10 +359,12 @@ class _Prover:
         full = self.bundle.full(provider="cpu", precision=self.precision, threads=1)
         stream = self._stream(ROWS, "onnxruntime")
         samples = inputs[..., : lengths[-1]]
-        if self.config.task == "autoregressive":
-            # Step t takes the input of step t - 1.
-            shifted = np.concatenate([np.zeros_like(samples[..., :1]), samples[..., :-1]], axis=-1)
-            check.compare(stream.run(shifted), full(samples))
+        if self.config.per_step:
+            if self.config.shifts:  # step t takes the input of step t - 1
+                fed = np.concatenate([np.zeros_like(samples[..., :1]), samples[..., :-1]], axis=-1)
+            else:
+                fed = samples
+            check.compare(stream.run(fed), full(samples))
             return
         y = stream.run(samples)
         for steps in lengths:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from multires_edge.base.errors import ConfigError
-from multires_edge.format.fields import Between, Count, FieldError, Name, check_fields
+from multires_edge.format.fields import ABSENT, Between, Count, FieldError, Line, Name, check_fields
+from multires_edge.format.pooling import NO_POOLING, Pooling, pooling_named
 
 Task = Literal["classification", "autoregressive"]
 Encoder = Literal["linear", "token"]
@@ -37,6 +38,10 @@ class ModelConfig:
 
     ``memory_size`` is the number of memory weights of a ``uniform`` tree, without the weight of the
     input. It is None for a ``fading`` tree, which has depth + 1.
+
+    The last fields are None where the network is as published. ``pooling`` is what the head reads: "mean",
+    "max", "last" or several, such as "mean+max", of all steps; or "none" for an output at every step.
+    ``shifted``: whether the output at a step depends on earlier inputs alone.
     """
 
     task: Task
@@ -51,6 +56,8 @@ class ModelConfig:
     tree_select: TreeSelect = "fading"
     memory_size: Annotated[int, Between(2, 1 << 20)] | None = None
     norm: Name = "layer"
+    pooling: Line | None = field(default=None, metadata=ABSENT)
+    shifted: bool | None = field(default=None, metadata=ABSENT)
 
     def __post_init__(self) -> None:
         try:
@@ -70,6 +77,48 @@ class ModelConfig:
                 f"memory_size is {self.memory_size} with tree_select {self.tree_select}, expected a number "
                 "with uniform and null with fading"
             )
+        published = {"pooling": self._published_pooling, "shifted": self.task == "autoregressive"}
+        for name, value in published.items():
+            if getattr(self, name) == value:
+                object.__setattr__(self, name, None)  # so that equal networks are equal
+        pooling = self.pooled_by()
+        if self.pooling not in (None, NO_POOLING, pooling and pooling.kind):
+            raise ConfigError(f"pooling is {self.pooling!r}, expected {pooling and pooling.kind!r}")
+        if self.task == "autoregressive" and pooling is not None:
+            raise ConfigError(f"pooling is {self.pooling!r}, but an autoregressive network does not pool")
+
+    @property
+    def _published_pooling(self) -> str:
+        return NO_POOLING if self.task == "autoregressive" else "mean"
+
+    def pooled_by(self, other: Pooling | None = None) -> Pooling | None:
+        """The pooling of the features for the head: ``other``, or the network's own over all steps.
+
+        None for a network with an output at every step.
+        """
+        own = pooling_named(self.pooling or self._published_pooling)
+        return own and (other or own)
+
+    @property
+    def per_step(self) -> bool:
+        """Whether the network has an output at every step."""
+        return self.pooled_by() is None
+
+    @property
+    def d_head(self) -> int:
+        """The number of values that the head reads."""
+        pooling = self.pooled_by()
+        return self.d_model * (len(pooling.parts) if pooling else 1)
+
+    @property
+    def output(self) -> str:
+        """The name of the graphs' output."""
+        return "params" if self.task == "autoregressive" else "logits"
+
+    @property
+    def shifts(self) -> bool:
+        """Whether the network shifts its input by one step, so that step t sees only inputs before t."""
+        return self.task == "autoregressive" if self.shifted is None else self.shifted
 
     @property
     def channels(self) -> int:

@@ -38,7 +38,7 @@ class Golden:
         stepwise = self.stepwise[..., :steps]
         full: NDArray[np.float64] | None
         if pooling is None:
-            # The full graph shifts its input by one, so its outputs are not those of a stream.
+            # A full graph may shift its input by one. Then its outputs are not those of a stream.
             full = None if self.full is None else self.full[..., :steps]
         else:
             full = stepwise[..., -1] if pooling.equals_full(steps) else None
@@ -68,5 +68,5 @@ class Golden:
         rows, steps, float64 = len(self.inputs), self.inputs.shape[-1], np.dtype(np.float64)
         check_inputs(self.inputs, model, rows, steps)
         check_array(self.stepwise, "stepwise", float64, (rows, model.d_output, steps))
-        time = (steps,) if model.task == "autoregressive" else ()
+        time = (steps,) if model.per_step else ()
         check_array(self.full, "full", float64, (rows, model.d_output, *time))

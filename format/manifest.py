@@ -33,7 +33,7 @@ class Manifest:
     ``graphs[kind][precision]`` are those of the first target, in the form named ``form``. ``targets`` has,
     for each target, the forms that it takes, the best first; ``forms[form]`` are graphs in a further form.
     ``native[precision]`` is the native engine's weights file; ``files`` are the digests of the other files by
-    name; ``pool`` is "cumulative", "window:N" or null for a model that does not pool.
+    name; ``pool`` is a pooling such as "cumulative" or "window:N", null for an output at every step.
     """
 
     source: Source

@@ -1,7 +1,8 @@
-"""Pooling over time: the steps that the logits of a classifier's stream depend on, and how.
+"""Pooling over time: the steps that the outputs of a classifier's stream depend on, and how.
 
-Each kind is a class here, entered in :data:`POOLINGS`. Its PyTorch reference is in
+Each pooling is a class here, entered in :data:`POOLINGS`. Its PyTorch reference is in
 :mod:`multires_edge.models.pooling`, its graphs are in :mod:`multires_edge.export.graphs.pooling`.
+A network was trained with one kind of pooling, such as the mean; a stream may pool over a window instead.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from multires_edge.base.errors import ConfigError
 from multires_edge.format.specs import StateSpec
 
 MAX_WINDOW = 1 << 20  # three hours at 100 Hz
+NO_POOLING = "none"  # an output at every step
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Pooling(ABC):
 
     name: ClassVar[str]
     usage: ClassVar[str]  # how to write it, for messages
+    of_kind: ClassVar[str] = "mean"  # what a network was trained with that a stream may pool so
 
     @classmethod
     @abstractmethod
@@ -35,6 +38,16 @@ class Pooling(ABC):
     @abstractmethod
     def states(self, d_model: int) -> tuple[StateSpec, ...]:
         """The states of a stream for it, as inputs and outputs of the step graph."""
+
+    @property
+    def parts(self) -> tuple[Pooling, ...]:
+        """The poolings whose results the head reads, one after the other."""
+        return (self,)
+
+    @property
+    def kind(self) -> str:
+        """What the network was trained with: "mean", "max", "last", or several such as "mean+max"."""
+        return self.of_kind
 
     @property
     def window(self) -> int | None:
@@ -52,9 +65,14 @@ class Pooling(ABC):
         pooling."""  # fmt: skip
         return None
 
+    @property
+    def full_steps(self) -> int | None:
+        """Up to so many steps the logits equal those of the full graph; None if always."""
+        return None
+
     def equals_full(self, steps: int) -> bool:
         """Whether the logits after ``steps`` steps equal those of the full graph."""
-        return True
+        return self.full_steps is None or steps <= self.full_steps
 
     def seen(self, steps: int) -> int:
         """The number of steps that the logits after ``steps`` steps depend on."""
@@ -117,26 +135,125 @@ class Window(Pooling):
     def native_window(self) -> int:
         return self.steps
 
-    def equals_full(self, steps: int) -> bool:
-        return steps <= self.steps
+    @property
+    def full_steps(self) -> int:
+        return self.steps
+
+
+@dataclass(frozen=True)
+class Max(Pooling):
+    """The largest value of each channel in all steps so far."""
+
+    name = usage = of_kind = "max"
+
+    @classmethod
+    def of(cls, argument: str) -> Max | None:
+        return None if argument else cls()
+
+    def states(self, d_model: int) -> tuple[StateSpec, ...]:
+        return (_row("pool_max", d_model),)
+
+    @property
+    def native_window(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class Last(Pooling):
+    """The features of the last step."""
+
+    name = usage = of_kind = "last"
+
+    @classmethod
+    def of(cls, argument: str) -> Last | None:
+        return None if argument else cls()
+
+    def states(self, d_model: int) -> tuple[StateSpec, ...]:
+        return ()
+
+    @property
+    def window(self) -> int:
+        return 1
+
+    @property
+    def native_window(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class Concatenation(Pooling):
+    """Several poolings of different kinds, side by side: the head reads (batch, parts * d_model)."""
+
+    several: tuple[Pooling, ...]
+
+    @classmethod
+    def of(cls, argument: str) -> None:
+        return None  # it is written as its parts
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.several))
+
+    @property
+    def parts(self) -> tuple[Pooling, ...]:
+        return self.several
+
+    @property
+    def kind(self) -> str:
+        return "+".join(part.kind for part in self.several)
+
+    def states(self, d_model: int) -> tuple[StateSpec, ...]:
+        return tuple(state for part in self.several for state in part.states(d_model))
+
+    @property
+    def window(self) -> int | None:
+        windows = [part.window for part in self.several]
+        return None if None in windows else max(window for window in windows if window is not None)
+
+    @property
+    def settling_steps(self) -> int:
+        return max(part.settling_steps for part in self.several)
+
+    @property
+    def native_window(self) -> int | None:
+        windows = [part.native_window for part in self.several]
+        return None if None in windows else max(window for window in windows if window is not None)
+
+    @property
+    def full_steps(self) -> int | None:
+        return min((part.full_steps for part in self.several if part.full_steps is not None), default=None)
 
 
 CUMULATIVE = Cumulative()
-POOLINGS: dict[str, type[Pooling]] = {kind.name: kind for kind in (Cumulative, Window)}
+POOLINGS: dict[str, type[Pooling]] = {each.name: each for each in (Cumulative, Window, Max, Last)}
 
 
 def parse_pooling(text: str) -> Pooling:
-    """Read "cumulative" or "window:N", N in steps. Raises ConfigError."""
-    name, colon, argument = text.partition(":")
-    pooling = POOLINGS[name].of(argument) if name in POOLINGS and bool(colon) == bool(argument) else None
-    if pooling is None:
+    """Read "cumulative", "window:N" (N in steps), "max", "last", or several such as "cumulative+max".
+
+    "mean" is the same as "cumulative". Raises ConfigError.
+    """
+    parts = tuple(_parse_one(part) for part in text.split("+"))
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts) or len({part.kind for part in known}) < len(known):
         raise ConfigError(f"pool is {text!r}, expected {usages()}")
-    return pooling
+    return known[0] if len(known) == 1 else Concatenation(tuple(known))
+
+
+def _parse_one(text: str) -> Pooling | None:
+    name, colon, argument = text.partition(":")
+    name = CUMULATIVE.name if name == CUMULATIVE.kind else name
+    return POOLINGS[name].of(argument) if name in POOLINGS and bool(colon) == bool(argument) else None
+
+
+def pooling_named(text: str) -> Pooling | None:
+    """As :func:`parse_pooling`; None for "none", an output at every step."""
+    return None if text == NO_POOLING else parse_pooling(text)
 
 
 def usages() -> str:
     """How every pooling is written, for messages and help."""
-    return " or ".join(kind.usage for kind in POOLINGS.values())
+    each = " or ".join(kind.usage for kind in POOLINGS.values())
+    return f"{each}; several are joined by '+', such as cumulative+max"
 
 
 def _row(name: str, d_model: int) -> StateSpec:

@@ -39,8 +39,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 def check_manifest(manifest: Manifest) -> None:
     """Raise BundleError or CardError for a manifest that contradicts itself."""
-    if (manifest.pool is None) != (manifest.model.task == "autoregressive"):
-        raise BundleError(f"pool is {manifest.pool}, but the model's task is {manifest.model.task}")
+    pooling, own = manifest.pooling, manifest.model.pooled_by()
+    if (pooling and pooling.kind) != (own and own.kind):
+        raise BundleError(f"pool is {pooling}, but the model's pooling is {own and own.kind}")
     if manifest.card is not None:
         manifest.card.check_network(manifest.model)
     elif manifest.preprocessing is not None or manifest.labels is not None:
@@ -125,9 +126,8 @@ def _sample_and_output(model: ModelConfig, time: tuple[str, ...]) -> tuple[Tenso
     sample = TensorSpec("tokens", "int64", ("batch", *time))
     if model.encoder == "linear":
         sample = TensorSpec("x", "float32", ("batch", model.channels, *time))
-    if model.task == "classification":
-        return sample, TensorSpec("logits", "float32", ("batch", model.d_output))
-    return sample, TensorSpec("params", "float32", ("batch", model.d_output, *time))
+    time = time if model.per_step else ()
+    return sample, TensorSpec(model.output, "float32", ("batch", model.d_output, *time))
 
 
 def step_states(model: ModelConfig, pooling: Pooling | None, dtype: str) -> list[StateSpec]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 from multires_edge.base.errors import CheckpointError, ConfigError
 from multires_edge.format.config import ModelConfig, TreeSelect, depth_for_length
+from multires_edge.format.pooling import NO_POOLING, pooling_named
 from multires_edge.models.checkpoint import Checkpoint
 from multires_edge.models.training_args import TRAINING_LENGTHS, TrainingArgs
 
@@ -17,7 +18,8 @@ from multires_edge.models.training_args import TRAINING_LENGTHS, TrainingArgs
 class Overrides:
     """Facts that the user gives. They take precedence over ``args.txt``, never over the tensors.
 
-    ``weights`` names one of several networks in a checkpoint.
+    ``weights`` names one of several networks in a checkpoint. ``pool`` is a pooling as in an export, or
+    "none" for an output at every step; ``shifted`` says whether the network shifts its input by one step.
     """
 
     tree_select: TreeSelect | None = None
@@ -25,6 +27,8 @@ class Overrides:
     training_length: int | None = None
     weights: str | None = None
     encoder: Literal["linear", "token"] | None = None
+    pool: str | None = None
+    shifted: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,21 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
     columns = shape("seq_layers.0.w", 2)[1]
     layers = {int(m[1]) for name in shapes if (m := re.match(r"seq_layers\.(\d+)\.", name))}
     task = "autoregressive" if "decoder.weight" in shapes else "classification"
-    head = shape("decoder.weight", 3) if task == "autoregressive" else shape("output_mapping.weight", 2)
+    head_name = "decoder.weight" if task == "autoregressive" else "output_mapping.weight"
+    head = shape(head_name, 3 if task == "autoregressive" else 2)
     if kernel_size < 2 or columns < 3:
         raise CheckpointError(
             f"{checkpoint.path}: a layer has {kernel_size} taps and {columns} memory weights, expected at "
             "least 2 and 3"
         )
     tree_select, assumed = _tree_select(checkpoint, overrides, columns, kernel_size)
+    pooling = _pooling(checkpoint, overrides, head_name, head[1], d_model)
+    shifted = overrides.shifted
+    if checkpoint.training_args is None or not checkpoint.training_args.complete:
+        if pooling is None:
+            assumed += ("an output at every step" if task == "autoregressive" else "pooling by the mean",)
+        if shifted is None and task == "autoregressive":
+            assumed += ("inputs shifted by one step",)
     config = ModelConfig(
         task=cast(Any, task),
         **encoder,
@@ -84,10 +96,45 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
         tree_select=tree_select,
         memory_size=columns - 1 if tree_select == "uniform" else None,
         norm=norm_of({name.removeprefix("norms.0.") for name in shapes if name.startswith("norms.0.")}),
+        pooling=pooling,
+        shifted=shifted,
     )
     if checkpoint.training_args is not None:
         _check_args(checkpoint, checkpoint.training_args, config)
     return Inferred(config, assumed)
+
+
+def _pooling(checkpoint: Checkpoint, overrides: Overrides, name: str, width: int, d_model: int) -> str | None:
+    """The kind of pooling, as the user or the training options say; None for that of the published network.
+
+    ``width`` is the number of values that the head reads.
+    """
+    args = checkpoint.training_args
+    stated = overrides.pool
+    if stated is None and args is not None:
+        stated = args.pool
+    pooling = None if stated is None else pooling_named(stated)
+    if name.startswith("decoder") and pooling is not None:
+        if stated != pooling.kind:  # how a stream takes the mean, given for networks of any kind
+            warnings.warn(
+                f"{checkpoint.path}: pool {stated} ignored, the network has an output at every step. If it "
+                f"pools, give --pool {pooling.kind}",
+                stacklevel=3,
+            )
+            return None
+        raise ConfigError(
+            f"{checkpoint.path}: pool is {stated}, but a network with a decoder has an output at every step"
+        )
+    expected = d_model * (len(pooling.parts) if pooling else 1)
+    if width != expected:
+        said = "nothing says its pooling" if stated is None else f"the pooling {stated} has {expected}"
+        raise ConfigError(
+            f"{checkpoint.path}: {name} reads {width} values of {d_model} channels, and {said}: give --pool "
+            "with each of its poolings in order, such as mean+max+last"
+        )
+    if stated is None:
+        return None
+    return NO_POOLING if pooling is None else pooling.kind
 
 
 def _check_args(checkpoint: Checkpoint, args: TrainingArgs, config: ModelConfig) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multires_edge.format.config import ModelConfig
-from multires_edge.format.pooling import CUMULATIVE, Pooling
+from multires_edge.format.pooling import Pooling
 from multires_edge.models.multires import MultiresLayer
 from multires_edge.models.norms import NORM_MODULES
 from multires_edge.models.pooling import POOLING_REFERENCES
@@ -21,9 +21,9 @@ class MultiresNet(nn.Module):
     """Encoder, residual stack of multiresolution layers, and a head for one of two tasks.
 
     - classification: x (batch, d_input, time) or tokens (batch, time), optionally lengths (batch,),
-      to logits (batch, d_output).
+      to logits (batch, d_output), or (batch, d_output, time) without pooling.
     - autoregressive: x (batch, d_input, time) to params (batch, d_output, time), where step t only
-      sees inputs before t.
+      sees inputs before t, or up to t if the network is not shifted.
 
     ``dropout`` is the probability with which training drops a channel, as in the published code: of each
     layer's output, and of each block's before it is added.
@@ -54,7 +54,7 @@ class MultiresNet(nn.Module):
         if autoregressive:
             self.decoder = nn.Conv1d(d, config.d_output, 1)
         else:
-            self.output_mapping = nn.Linear(d, config.d_output)
+            self.output_mapping = nn.Linear(config.d_head, config.d_output)
 
     def features(self, x: Tensor) -> Tensor:
         """The output of the stack (batch, d_model, time), before pooling and head, without a shift."""
@@ -65,27 +65,31 @@ class MultiresNet(nn.Module):
             x = norm(x + mixing(layer(x)))
         return x
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, pooling: Pooling = CUMULATIVE) -> Tensor:
-        if self.config.task == "autoregressive":
-            if lengths is not None:
-                raise TypeError("lengths are for classification; this network is autoregressive")
-            shifted = F.pad(x[..., :-1], (1, 0))
-            return self._decode(self.features(shifted))
-        return self._classify(POOLING_REFERENCES[type(pooling)].whole(pooling, self.features(x), lengths))
+    def forward(self, x: Tensor, lengths: Tensor | None = None, pooling: Pooling | None = None) -> Tensor:
+        """The outputs for whole sequences; ``pooling`` replaces the network's own."""
+        if self.config.shifts:
+            x = F.pad(x[..., :-1], (1, 0))
+        features, pooling = self.features(x), self.config.pooled_by(pooling)
+        if pooling is not None:
+            return self._head(POOLING_REFERENCES[type(pooling)].whole(pooling, features, lengths))
+        if lengths is not None:
+            raise TypeError("lengths are for networks that pool; this network has an output at every step")
+        return self._head_of_steps(features)
 
-    def stepwise(self, x: Tensor, pooling: Pooling = CUMULATIVE) -> Tensor:
+    def stepwise(self, x: Tensor, pooling: Pooling | None = None) -> Tensor:
         """The outputs of a stream at every step: (batch, d_output, time).
 
-        An autoregressive stream takes x[t-1] at step t; ``x`` here is this shifted input.
+        A stream of a shifted network takes x[t-1] at step t; ``x`` here is this shifted input.
         """
-        features = self.features(x)
-        if self.config.task == "autoregressive":
-            return self._decode(features)
-        pooled = POOLING_REFERENCES[type(pooling)].stepwise(pooling, features)
-        return self._classify(pooled.transpose(1, 2)).transpose(1, 2)
+        features, pooling = self.features(x), self.config.pooled_by(pooling)
+        if pooling is not None:
+            features = POOLING_REFERENCES[type(pooling)].stepwise(pooling, features)
+        return self._head_of_steps(features)
 
-    def _decode(self, features: Tensor) -> Tensor:
-        return cast(Tensor, self.decoder(features))
-
-    def _classify(self, pooled: Tensor) -> Tensor:
+    def _head(self, pooled: Tensor) -> Tensor:
         return cast(Tensor, self.output_mapping(pooled))
+
+    def _head_of_steps(self, features: Tensor) -> Tensor:
+        if self.config.task == "autoregressive":
+            return cast(Tensor, self.decoder(features))
+        return self._head(features.transpose(1, 2)).transpose(1, 2)

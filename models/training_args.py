@@ -25,6 +25,7 @@ _IGNORED = {
 _NUMBERS = {"kernel_size", "depth", "d_mem", "n_layers", "d_model"}
 _KNOWN = _IGNORED | _NUMBERS | {"batchnorm", "tree_select", "dataset"}
 _TREES = ("fading", "uniform")
+_POOLINGS = ("mean", "max", "last", "none")  # of other programs, as they name them
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class TrainingArgs:
     batchnorm: bool | None = None
     n_layers: int | None = None
     d_model: int | None = None
+    pool: str | None = None
 
 
 def read_training_args(path: Path) -> TrainingArgs:
@@ -91,9 +93,14 @@ def read_options(origin: str, options: dict[str, Any]) -> TrainingArgs | None:
             or (key == "tree_select" and value in _TREES)
             or (key == "dataset" and isinstance(value, str))
             or (key == "batchnorm" and isinstance(value, bool))
-        ) and stated.setdefault(key, value) != value:
+            or (key in ("pool", "pooling") and isinstance(value, str) and _is_pooling(value))
+        ) and stated.setdefault("pool" if key == "pooling" else key, value) != value:
             raise CheckpointError(f"{origin} has {key} {stated[key]!r} and {value!r}; expected one value")
     return TrainingArgs(origin, complete=False, **stated) if stated else None
+
+
+def _is_pooling(text: str) -> bool:
+    return set(text.split("+")) <= set(_POOLINGS)
 
 
 def _flat(options: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:

@@ -138,8 +138,10 @@ class Bundle:
         if pool is None:
             return spec, None
         if own is None:
-            raise InputError(f"pool is {pool!r}, but an autoregressive model does not pool")
+            raise InputError(f"pool is {pool!r}, but this network has an output at every step")
         other = parse_pooling(pool)
+        if other.kind != own.kind:
+            raise InputError(f"pool is {pool!r}, but this network pools by the {own.kind}, as {own}")
         if other == own:
             return spec, None
         dtype = next(state.dtype for state in spec.states if state.scale is not None)

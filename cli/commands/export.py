@@ -25,7 +25,6 @@ from multires_edge.cli.options import (
     tree_options,
 )
 from multires_edge.cli.terminal import Progress, human_bytes, print_json, print_table
-from multires_edge.format.pooling import usages
 
 if TYPE_CHECKING:
     from multires_edge.export.bundle import ExportResult
@@ -43,7 +42,6 @@ PARITY_FAILED = 1
 )
 @flag("--force", "Replace an existing bundle.")
 @option("--card", FILE, "Card in JSON: preprocessing, labels, source.")
-@option("--pool", "POOL", f"Steps that the step graph's logits depend on: {usages()}.", default="cumulative")
 @option(
     "--target",
     TARGET_LIST,

@@ -13,32 +13,38 @@ from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm, head, pointwise
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS
 from multires_edge.export.graphs.quantize import as_float, to_levels
-from multires_edge.format.pooling import CUMULATIVE, Pooling
+from multires_edge.format.pooling import Pooling
 from multires_edge.format.targets import GraphForm
 
 
 def build_full_graph(
-    network: FoldedNetwork, form: GraphForm, pooling: Pooling = CUMULATIVE, *, lengths: bool = False
+    network: FoldedNetwork, form: GraphForm, pooling: Pooling | None = None, *, lengths: bool = False
 ) -> onnx.ModelProto:
-    """Build the graph, dynamic in batch and time. With ``lengths``, row b pools lengths[b] steps."""
+    """Build the graph, dynamic in batch and time.
+
+    ``pooling`` replaces the network's own. With ``lengths``, row b pools lengths[b] steps.
+    """
     config, types = network.config, network.types
+    pooling = config.pooled_by(pooling)
     graph = GraphBuilder("multires_full", form)
     x = _encode(graph, network)
     for i, layer in enumerate(network.layers):
         x = graph.cast(x, types.layers[i], f"layers.{i}/cast")
         scales = None if network.queue_scales is None else network.queue_scales[:, i]
         x = _block(graph, x, layer, f"layers.{i}", scales)
-    if config.task == "autoregressive":
-        params = head(graph, x, network.head, types.head, "params", pointwise)
-        doc = "parameters of the distribution of each step"
-        graph.output(params, np.float32, ["batch", config.d_output, "time"], doc)
+    if pooling is None:
+        output = head(graph, x, network.head, types.head, config.output, pointwise)
+        doc = "one logit a class at each step"
+        if config.task == "autoregressive":
+            doc = "parameters of the distribution of each step"
+        graph.output(output, np.float32, ["batch", config.d_output, "time"], doc)
     else:
         x = graph.cast(x, np.float32, "pool/cast")
         rows = None
         if lengths:
             rows = graph.input("lengths", np.int64, ["batch"], "steps of each row to pool over, 1 to time")
         pooled = POOLING_GRAPHS[type(pooling)].full(pooling, graph, x, rows)
-        logits = gemm(graph, pooled, network.head, "head", output="logits")
+        logits = gemm(graph, pooled, network.head, "head", output=config.output)
         graph.output(logits, np.float32, ["batch", config.d_output], "one logit a class")
     return graph.build(
         "MultiresNet over a whole sequence. With a_0 the layer's input, each scale j convolves "
@@ -47,7 +53,7 @@ def build_full_graph(
 
 
 def _encode(graph: GraphBuilder, network: FoldedNetwork) -> str:
-    shift = network.config.task == "autoregressive"
+    shift = network.config.shifts
     if not isinstance(network.encoder, np.ndarray):
         shape: list[int | str] = ["batch", network.encoder.weight.shape[1], "time"]
         x = graph.input("x", np.float32, shape, "normalised samples, oldest first")

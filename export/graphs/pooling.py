@@ -1,4 +1,4 @@
-"""Pooling of a stream: the mean of all steps so far, or of the last N steps, without drift.
+"""Poolings in graphs. The means of a stream, of all steps so far or of the last N steps, do not drift.
 
 A float32 sum loses precision at each addition, and stops growing when it is 2^24 times as large as the
 added values. So each sum is two numbers, the rounded sum and its rounding error, renormalized at each step:
@@ -15,7 +15,7 @@ import numpy as np
 
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.rings import RingSet
-from multires_edge.format.pooling import Cumulative, Pooling, Window
+from multires_edge.format.pooling import Concatenation, Cumulative, Last, Max, Pooling, Window
 
 PREFIX_RING = "pool_prefix"
 
@@ -93,13 +93,7 @@ def _mean(_: Pooling, graph: GraphBuilder, x: str, lengths: str | None) -> str:
         rest = graph.node("Sub", [x, centre], "pool/rest")
         correction = graph.mean(rest, 2, "pool/correction", "what rounding took from the mean")
         return graph.node("Add", [rough, correction], "pool", doc="mean over time")
-    shape = graph.node("Shape", [x], "pool/time", start=2, dtype=np.int64)
-    scalar = graph.node("Squeeze", [shape, graph.integers("pool/first", [0])], "pool/steps")
-    zero, one = graph.integers("pool/zero", 0), graph.integers("pool/one", 1)
-    steps = graph.node("Range", [zero, scalar, one], "pool/step_numbers")
-    axes = graph.integers("pool/axes", [1, 2])
-    limits = graph.node("Unsqueeze", [lengths, axes], "pool/limits")
-    within = graph.node("Less", [steps, limits], "pool/within", doc="(batch, 1, time)", dtype=np.bool_)
+    within = _within(graph, x, lengths)
     counts = graph.node("Unsqueeze", [lengths, graph.integers("pool/row", [1])], "pool/counts")
     divisor = graph.cast(counts, np.float32, "pool/divisor")
 
@@ -115,6 +109,64 @@ def _mean(_: Pooling, graph: GraphBuilder, x: str, lengths: str | None) -> str:
     correction = mean_within(rest, "pool/correction")
     doc = "mean over the first lengths[b] steps"
     return graph.node("Add", [rough, correction], "pool", doc=doc)
+
+
+def _within(graph: GraphBuilder, x: str, lengths: str) -> str:
+    """Which steps of each row count, bool (batch, 1, time)."""
+    if graph.has("pool/within"):
+        return "pool/within"
+    shape = graph.node("Shape", [x], "pool/time", start=2, dtype=np.int64)
+    scalar = graph.node("Squeeze", [shape, graph.integers("pool/first", [0])], "pool/steps")
+    zero, one = graph.integers("pool/zero", 0), graph.integers("pool/one", 1)
+    steps = graph.node("Range", [zero, scalar, one], "pool/step_numbers")
+    axes = graph.integers("pool/axes", [1, 2])
+    limits = graph.node("Unsqueeze", [lengths, axes], "pool/limits")
+    return graph.node("Less", [steps, limits], "pool/within", doc="(batch, 1, time)", dtype=np.bool_)
+
+
+def _running_max(_: Max, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
+    old = graph.input("pool_max", np.float32, ["batch", d_model], "largest values so far, zeros at the start")
+    larger = graph.node("Max", [old, features], "pool/max/larger")
+    zero = graph.integers("pool/zero", 0)
+    first = graph.node("Equal", [rings.position, zero], "pool/max/is_first", dtype=np.bool_)
+    first = graph.node("Unsqueeze", [first, graph.integers("pool/column", [1])], "pool/max/starts")
+    doc = "largest values so far; the zeros at the start do not count"
+    return graph.node(
+        "Where", [first, features, larger], "pool/max", output="next_pool_max", dtype=np.float32, doc=doc
+    )
+
+
+def _max(_: Max, graph: GraphBuilder, x: str, lengths: str | None) -> str:
+    if lengths is not None:
+        least = graph.weight("pool/least", -float(np.finfo(np.float32).max))
+        x = graph.node("Where", [_within(graph, x, lengths), x, least], "pool/max/kept", dtype=np.float32)
+    return graph.largest(x, 2, "pool/max", "largest value over time")
+
+
+def _newest(_: Last, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
+    return features
+
+
+def _last(_: Last, graph: GraphBuilder, x: str, lengths: str | None) -> str:
+    if lengths is None:
+        end = graph.integers("pool/last/index", -1)
+        return graph.node("Gather", [x, end], "pool/last", axis=2, doc="the last step")
+    rows = graph.node("Transpose", [x], "pool/last/rows", perm=[0, 2, 1])
+    index = graph.node("Sub", [lengths, graph.integers("pool/one", 1)], "pool/last/step")
+    index = graph.node("Unsqueeze", [index, graph.integers("pool/row", [1])], "pool/last/index")
+    return graph.node("GatherND", [rows, index], "pool/last", batch_dims=1, doc="step lengths[b] - 1")
+
+
+def _each_step(
+    pooling: Concatenation, graph: GraphBuilder, rings: RingSet, features: str, d_model: int
+) -> str:
+    parts = [POOLING_GRAPHS[type(part)].step(part, graph, rings, features, d_model) for part in pooling.parts]
+    return graph.concat(parts, 1, "pool/parts")
+
+
+def _each(pooling: Concatenation, graph: GraphBuilder, x: str, lengths: str | None) -> str:
+    parts = [POOLING_GRAPHS[type(part)].full(part, graph, x, lengths) for part in pooling.parts]
+    return graph.concat(parts, 1, "pool/parts")
 
 
 @dataclass(frozen=True)
@@ -172,4 +224,7 @@ class _ExactSum:
 POOLING_GRAPHS: dict[type[Pooling], PoolingGraphs] = {
     Cumulative: PoolingGraphs(_cumulative_mean, _mean),
     Window: PoolingGraphs(_window_mean, _mean),
+    Max: PoolingGraphs(_running_max, _max),
+    Last: PoolingGraphs(_newest, _last),
+    Concatenation: PoolingGraphs(_each_step, _each),
 }

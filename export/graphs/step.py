@@ -43,18 +43,21 @@ class StepGraph:
 
 
 def build_step_graph(
-    network: FoldedNetwork, form: GraphForm, pooling: Pooling, kind: type[RingSet] = RingsInGraph
+    network: FoldedNetwork,
+    form: GraphForm,
+    pooling: Pooling | None = None,
+    kind: type[RingSet] = RingsInGraph,
 ) -> StepGraph:
     """Build the step graph, dynamic in batch. Each row of a batch is a stream with its own position.
 
-    ``kind`` decides where its rings are: with :class:`~multires_edge.export.graphs.taps.RingsOutside` it is
-    the taps graph.
+    ``pooling`` replaces the network's own. ``kind`` decides where its rings are: with
+    :class:`~multires_edge.export.graphs.taps.RingsOutside` it is the taps graph.
     """
     graph = GraphBuilder(kind.name, form)
     config, types = network.config, network.types
-    classifies = config.task == "classification"
+    pooling = config.pooled_by(pooling)
     sample = _declare_sample(graph, config)
-    states = step_states(config, pooling if classifies else None, str(network.queue_type))
+    states = step_states(config, pooling, str(network.queue_type))
     queues = [state for state in states if state.scale is not None]
     rings = kind(graph, [*queues, *(state for state in states if state.in_place and state not in queues)])
     x = _encode(graph, sample, network)
@@ -68,10 +71,10 @@ def build_step_graph(
         x = _block(graph, x, past_of_layer, layer, f"layers.{i}")
     for queue, row in zip(queues, _push(graph, network, inputs, past_of_pushed), strict=True):
         rings.write(queue.input, row)
-    if classifies:
+    if pooling is not None:
         x = graph.cast(x, np.float32, "pool/cast")
         x = POOLING_GRAPHS[type(pooling)].step(pooling, graph, rings, x, config.d_model)
-    output = head(graph, x, network.head, types.head, "logits" if classifies else "params", gemm)
+    output = head(graph, x, network.head, types.head, config.output, gemm)
     graph.output(output, np.float32, ["batch", config.d_output], "value after this step")
     banks = rings.banks()
     if not rings.in_graph:

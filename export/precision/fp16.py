@@ -30,7 +30,7 @@ def plan_fp16(net: MultiresNet, inputs: Iterable[Tensor]) -> TypePlan:
     """The types of a network, by typical inputs (batch, d_input, time), or tokens (batch, time)."""
     largest = _largest_values(net, inputs)
     layers = tuple(_type(largest[f"layers.{i}"]) for i in range(net.config.n_layers))
-    head = _type(largest["head"]) if net.config.task == "autoregressive" else FLOAT32
+    head = _type(largest["head"]) if net.config.per_step else FLOAT32
     return TypePlan(layers, _type(largest["encoder"]), head, FLOAT16)
 
 

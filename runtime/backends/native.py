@@ -108,14 +108,15 @@ def open_weights(folder: Path, manifest: Manifest, precision: str) -> _native.Mo
     return model
 
 
-def _expected_metadata(manifest: Manifest, precision: str) -> dict[str, str]:
+def _expected_metadata(manifest: Manifest, precision: str) -> dict[str, str | None]:
     """What the weights file of a manifest's network says of itself."""
     model, pooling = manifest.model, manifest.pooling
     sizes = {size: getattr(model, size) or 0 for size in _SIZES}
     window = 0 if pooling is None else pooling.native_window
-    facts = {**sizes, "autoregressive": int(pooling is None), "window": window}
+    facts = {**sizes, "autoregressive": int(model.task == "autoregressive"), "window": window}
     queues = next(state.dtype for state in _states(manifest, precision) if state.scale is not None)
-    return {**{key: str(value) for key, value in facts.items()}, "precision": precision, "queues": queues}
+    texts = {key: str(value) for key, value in facts.items()}
+    return {**texts, "pooling": model.pooling, "precision": precision, "queues": queues}
 
 
 def _states(manifest: Manifest, precision: str) -> Sequence[StateSpec]:
@@ -175,21 +176,21 @@ class NativeRunner:
 
     def __init__(self, model: _native.Model, manifest: Manifest) -> None:
         self._model = model
-        self._autoregressive = manifest.model.task == "autoregressive"
+        self._shifts, self._per_step = manifest.model.shifts, manifest.model.per_step
         self._d_output = int(manifest.model.d_output)
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
         inputs = feeds["tokens"] if "tokens" in feeds else feeds["x"]
         batch = len(inputs)
         samples = np.ascontiguousarray(np.moveaxis(inputs, -1, 0))
-        if self._autoregressive:
+        if self._shifts:
             # Step t gets input t - 1; the first step gets zero.
             samples = np.concatenate([np.zeros_like(samples[:1]), samples[:-1]])
         outputs = np.empty((len(samples), batch, self._d_output), np.float32)
-        # Every pooling of the engine has the mean of the whole sequence as its full graph.
+        # Without a window, a stream pools over the whole sequence at its end, as the full graph does.
         state = load_engine().State(self._model, batch, window=0)
         state.run(samples, outputs)
-        if self._autoregressive:
+        if self._per_step:
             return np.ascontiguousarray(np.moveaxis(outputs, 0, -1))
         ends = feeds["lengths"] - 1 if "lengths" in feeds else np.full(batch, len(samples) - 1)
         last: NDArray[Any] = outputs[ends, np.arange(batch)]

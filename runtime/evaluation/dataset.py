@@ -30,7 +30,7 @@ class Dataset:
     ``inputs`` is normalized float32 (n, d_input, time) or int64 (n, time), ``lengths`` int64 (n,). Recordings
     of a folder are read when their rows are indexed. ``labels`` are (n,) or (n, classes); ``classes`` has the
     names of the classes if the data name them. ``outputs`` are what the user's own network gives for the
-    inputs: float (n, d_output), or (n, d_output, time) of an autoregressive network.
+    inputs: float (n, d_output), or (n, d_output, time) of a network with an output at every step.
     """
 
     path: Path
@@ -116,7 +116,7 @@ def _outputs(
     y = arrays.get("y")
     if y is None:
         return None
-    time = (inputs.shape[-1],) if model.task == "autoregressive" else ()
+    time = (inputs.shape[-1],) if model.per_step else ()
     shape = (len(inputs), model.d_output, *time)
     if y.shape != shape or y.dtype.kind != "f":
         raise InputError(

@@ -189,7 +189,7 @@ def _step_outputs(
 ) -> Outputs:
     """Outputs of streams: logits at each row's last step, or parameters of every step."""
     stream: Stream | None = None
-    shifts = bundle.manifest.model.task == "autoregressive"
+    model = bundle.manifest.model
     before: NDArray[Any] | None = None
     for rows in _carried_rows(len(data), batch) if carried else _batches(len(data), batch):
         x = data.inputs[rows]
@@ -205,9 +205,9 @@ def _step_outputs(
             stream.reset()
             before = np.zeros_like(x[..., :1])
         # The input of a step is the pixel before the pixel that it predicts.
-        y = stream.run(np.concatenate([before, x[..., :-1]], axis=-1) if shifts else x)
+        y = stream.run(np.concatenate([before, x[..., :-1]], axis=-1) if model.shifts else x)
         before = x[..., -1:]
-        yield rows, y[: len(rows)] if shifts else y[np.arange(len(rows)), :, lengths - 1]
+        yield rows, y[: len(rows)] if model.per_step else y[np.arange(len(rows)), :, lengths - 1]
 
 
 def _batches(count: int, batch: int) -> Iterator[NDArray[np.intp]]:

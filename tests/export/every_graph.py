@@ -18,7 +18,7 @@ from multires_edge.export.options import DEFAULT_PARTS
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.precision.int8 import quantizable, quantize
 from multires_edge.format.manifest import Manifest
-from multires_edge.format.pooling import Cumulative, Pooling, Window
+from multires_edge.format.pooling import Cumulative, Pooling, Window, parse_pooling
 from multires_edge.format.specs import GraphSpec, Source
 from multires_edge.format.targets import GraphForm
 from multires_edge.models.network import MultiresNet
@@ -34,6 +34,8 @@ KINDS: dict[str, tuple[dict[str, Any], Pooling]] = {
     "batch norm, long filters": ({"norm": "batch", "kernel_size": 4}, Cumulative()),
     "tokens": ({"encoder": "token"}, Cumulative()),
     "autoregressive": ({"task": "autoregressive"}, Cumulative()),
+    "per step": ({"pooling": "none"}, Cumulative()),
+    "max, windowed mean and last": ({"pooling": "max+mean+last"}, parse_pooling("max+window:7+last")),
 }
 
 
@@ -65,7 +67,7 @@ def unproven_bundle(
         np.savez(file, inputs)
         parts = DEFAULT_PARTS if precision == "int8" else ("filters", "mixing", "queues")
         network = quantize(network, calibrate(net, Dataset(file, inputs)), quantizable(net.config, parts))
-    lengths = net.config.encoder == "token" and net.config.task == "classification"
+    lengths = net.config.encoder == "token" and not net.config.per_step
     graphs: dict[str, dict[str, GraphSpec]] = {}
     for kind, graph in build_graphs(network, form, pooling, lengths=lengths, taps=True):
         if precision != "fp32":
@@ -75,7 +77,7 @@ def unproven_bundle(
         source=Source("ckpt.pth", "0" * 64),
         model=net.config,
         target="rtx",
-        pool=str(pooling) if net.config.task == "classification" else None,
+        pool=None if net.config.per_step else str(pooling),
         graphs=graphs,
         form=form.form_name,
     )

@@ -125,7 +125,7 @@ class TestOtherCheckpoints:
 
     def test_lengths_need_pooling(self, tmp_path: Path) -> None:
         path = save_published(random_net(variant(task="autoregressive")), tmp_path)
-        with pytest.raises(ConfigError, match="--lengths is for classification"):
+        with pytest.raises(ConfigError, match="--lengths is for networks that pool"):
             export_bundle(path, lengths=True)
 
 

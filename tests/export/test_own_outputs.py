@@ -112,7 +112,8 @@ class TestAssumptions:
         with pytest.warns(UserWarning, match="assumed a fading tree of depth 3"):
             result = export_bundle(save_published(random_net(SMALL), tmp_path, args=None))
         assumed = read_manifest(result.path).source.assumed
-        assert assumed == ("a fading tree of depth 3: no args.txt, hyper-parameter or option says its kind",)
+        tree = "a fading tree of depth 3: no args.txt, hyper-parameter or option says its kind"
+        assert assumed == (tree, "pooling by the mean")
         assert f"Assumed: {assumed[0]}." in (result.path / "report.html").read_text()
 
     def test_are_absent_where_everything_is_said(self, tmp_path: Path) -> None:

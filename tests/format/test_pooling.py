@@ -5,14 +5,28 @@ from __future__ import annotations
 import pytest
 
 from multires_edge.base.errors import ConfigError
-from multires_edge.format.pooling import CUMULATIVE, MAX_WINDOW, Window, parse_pooling
+from multires_edge.format.pooling import (
+    CUMULATIVE,
+    MAX_WINDOW,
+    Concatenation,
+    Last,
+    Max,
+    Window,
+    parse_pooling,
+)
 
 EXPECTED = "expected cumulative for all steps or window:N for the last N, 1 to 1,048,576"
 
 
 @pytest.mark.parametrize(
     ("text", "pooling"),
-    [("cumulative", CUMULATIVE), ("window:250", Window(250)), (f"window:{MAX_WINDOW}", Window(MAX_WINDOW))],
+    [
+        ("cumulative", CUMULATIVE),
+        ("window:250", Window(250)),
+        (f"window:{MAX_WINDOW}", Window(MAX_WINDOW)),
+        ("max", Max()),
+        ("window:9+last", Concatenation((Window(9), Last()))),
+    ],
 )
 def test_good(text: str, pooling: object) -> None:
     assert parse_pooling(text) == pooling and str(pooling) == text
@@ -27,7 +41,10 @@ def test_a_window_out_of_range(text: str) -> None:
         parse_pooling(text)
 
 
-@pytest.mark.parametrize("text", ["mean", "", ":", "cumulative:", "cumulative:3"])
+@pytest.mark.parametrize(
+    "text",
+    ["average", "max:3", "max+max", "cumulative+window:3", "max+", "none", "", ":"],
+)
 def test_bad(text: str) -> None:
     with pytest.raises(ConfigError, match=EXPECTED):
         parse_pooling(text)

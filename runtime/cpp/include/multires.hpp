@@ -115,7 +115,7 @@ class Model {
 // MULTIRES_ARGUMENT.
 class Stream {
  public:
-  // batch: streams in lockstep. window: the steps that a classifier pools over; 0 is everything so far,
+  // batch: streams in lockstep. window: the steps that the mean is taken over; 0 is everything so far,
   // MULTIRES_DEFAULT_WINDOW the window of the weights file. Throws Error.
   explicit Stream(const Model& model, std::int32_t batch = 1, std::int32_t window = MULTIRES_DEFAULT_WINDOW) {
     char message[256];

@@ -238,19 +238,21 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
     }
     for (int row = 0; row < rows; ++row) norm_row(layer, d, width, features + row * stride, change + row * stride);
   }
-  const float* result = features;
-  if (!info.autoregressive) result = state.pooled.data();
+  const bool pools = !model.poolings.empty();
+  const size_t pooled = static_cast<size_t>(model.d_head());  // values of a row
   for (int row = 0; row < rows; ++row) {
     const int b = (first + row) % batch;
-    if (!info.autoregressive)
-      pool_row(state.pool, d, state.position[b], b, features + row * stride, state.pooled.data() + row * stride);
+    if (pools)
+      pool_row(model.poolings, state.pool, d, state.position[b], b, features + row * stride,
+               state.pooled.data() + row * pooled);
     ++state.position[b];
     for (int j = 0; j < info.depth; ++j) {
       int64_t& head = state.heads[static_cast<size_t>(b) * info.depth + j];
       if (++head == model.slots[j]) head = 0;
     }
   }
-  multiply(model.head, result, stride, rows, [&](int panel, int row, const float* out) {
+  const float* result = pools ? state.pooled.data() : features;
+  multiply(model.head, result, pools ? pooled : stride, rows, [&](int panel, int row, const float* out) {
     const int column = panel * kPanel;
     std::memcpy(y + static_cast<size_t>(row) * info.d_output + column, out,
                 static_cast<size_t>(std::min(kPanel, info.d_output - column)) * sizeof(float));

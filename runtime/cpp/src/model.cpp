@@ -11,7 +11,6 @@
 
 #include "kernels.h"
 #include "panels.h"
-#include "pooling.h"
 
 namespace multires {
 namespace {
@@ -152,6 +151,11 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
   info.depth = file.number("depth", 1, 30);
   info.window = file.number("window", 0, kMaxWindow);
   info.autoregressive = file.number("autoregressive", 0, 1);
+  model->poolings = read_poolings(file, info.autoregressive);
+  const std::vector<Pooling>& poolings = model->poolings;
+  info.takes_window = std::find(poolings.begin(), poolings.end(), Pooling::kMean) != poolings.end();
+  if (info.window > 0 && !info.takes_window)
+    throw LoadError(MULTIRES_MALFORMED, "metadata window is for models that take the mean over time");
   if ((info.d_input > 0) == (info.n_tokens > 0))
     throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");
   model->width = padded(info.d_model);
@@ -178,7 +182,7 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
     model->layers.push_back(read_layer(file, *model, "layers." + std::to_string(i), precision));
     model->layers.back().epsilon = epsilon;
   }
-  model->head = read_panels(file, "head", info.d_model, info.d_output, MULTIRES_FLOAT32);
+  model->head = read_panels(file, "head", model->d_head(), info.d_output, MULTIRES_FLOAT32);
   model->kernels = &best_kernels();
   model->metadata = file.metadata();
   model->fingerprint = file.fingerprint();

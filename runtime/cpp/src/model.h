@@ -1,12 +1,14 @@
 // The constant part of a network: weights in the layout that the kernels read.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "norms.h"
+#include "pooling.h"
 #include "weights_file.h"
 
 namespace multires {
@@ -64,7 +66,8 @@ struct Model {
   AlignedArray<float> table;  // token models: (n_tokens, width)
   Panels encoder;             // all other models
   std::vector<Layer> layers;
-  Panels head;
+  std::vector<Pooling> poolings;
+  Panels head;                // of d_head() inputs
   // For each scale: the number of delays that are read (with 0, and at least those of the low-pass filter), and the
   // slots of its ring.
   std::vector<int> taps;
@@ -74,6 +77,8 @@ struct Model {
   std::map<std::string, std::string> metadata;
   uint64_t fingerprint = 0;  // of the tensors
 
+  // The number of values that the head reads.
+  int d_head() const { return info.d_model * std::max(1, static_cast<int>(poolings.size())); }
   int64_t stream_values() const;  // values in the queues and the window of one stream
 
   // These throw LoadError or std::bad_alloc.

@@ -1,21 +1,47 @@
 #include "pooling.h"
 
-#include <string>
+#include <algorithm>
+#include <iterator>
+#include <string_view>
 
 #include "state.h"
 
 namespace multires {
+namespace {
+
+constexpr std::string_view kNames[] = {"mean", "max", "last"};  // by Pooling
+
+}  // namespace
+
+std::vector<Pooling> read_poolings(const WeightsFile& file, bool autoregressive) {
+  const auto found = file.metadata().find("pooling");
+  if (found == file.metadata().end())
+    return autoregressive ? std::vector<Pooling>{} : std::vector<Pooling>{Pooling::kMean};
+  std::vector<Pooling> poolings;
+  std::string_view rest = found->second;
+  while (!rest.empty() && rest != "none") {
+    const std::string_view name = rest.substr(0, rest.find('+'));
+    rest.remove_prefix(std::min(rest.size(), name.size() + 1));
+    const auto* known = std::find(std::begin(kNames), std::end(kNames), name);
+    const auto pooling = static_cast<Pooling>(known - kNames);
+    if (known == std::end(kNames) || std::find(poolings.begin(), poolings.end(), pooling) != poolings.end())
+      throw LoadError(MULTIRES_UNSUPPORTED,
+                      "metadata pooling is '" + found->second + "', this release runs mean, max and last, or none");
+    poolings.push_back(pooling);
+  }
+  return poolings;
+}
 
 int32_t check_window(const multires_info& info, int32_t window) {
-  if (window == MULTIRES_DEFAULT_WINDOW) return info.autoregressive ? 0 : info.window;
+  if (window == MULTIRES_DEFAULT_WINDOW) return info.window;
   if (window < 0 || window > kMaxWindow)
     throw LoadError(MULTIRES_ARGUMENT, "window is " + std::to_string(window) + ", expected 1 to " +
                                            std::to_string(kMaxWindow) + ", 0 for everything so far, or " +
                                            std::to_string(MULTIRES_DEFAULT_WINDOW) +
                                            " for the window of the weights file");
-  if (window > 0 && info.autoregressive)
+  if (window > 0 && !info.takes_window)
     throw LoadError(MULTIRES_ARGUMENT,
-                    "window is " + std::to_string(window) + ", but an autoregressive model does not pool");
+                    "window is " + std::to_string(window) + ", but this model does not take the mean over time");
   return window;
 }
 
@@ -23,21 +49,25 @@ int64_t pool_values(const multires_info& info) {
   return info.window > 0 ? 2 * (static_cast<int64_t>(info.window) + 1) * info.d_model : 0;
 }
 
-Pool::Pool(const multires_info& info, int batch, int window_, std::vector<multires_part>& parts) : window(window_) {
-  if (info.autoregressive) return;
-  const int64_t d = info.d_model;
+Pool::Pool(const std::vector<Pooling>& poolings, int d_model, int batch, int window_, std::vector<multires_part>& parts)
+    : window(window_) {
+  const int64_t d = d_model;
   const auto add = [&](const char* name, AlignedArray<float>& array, const std::vector<int64_t>& shape) {
     multires_part part = make_part(name, MULTIRES_FLOAT32, nullptr, shape);
     array = AlignedArray<float>(part.bytes / sizeof(float));
     part.data = array.data();
     parts.push_back(part);
   };
-  add("pool_sum", sum, {batch, d});
-  add("pool_sum_error", sum_error, {batch, d});
-  if (window == 0) return;
-  add("pool_block", block, {batch, d});
-  add("pool_block_error", block_error, {batch, d});
-  add("pool_prefix", prefix, {batch, 1, static_cast<int64_t>(window) + 1, 2 * d});
+  for (const Pooling pooling : poolings) {
+    if (pooling == Pooling::kMax) add("pool_max", max, {batch, d});
+    if (pooling != Pooling::kMean) continue;
+    add("pool_sum", sum, {batch, d});
+    add("pool_sum_error", sum_error, {batch, d});
+    if (window == 0) continue;
+    add("pool_block", block, {batch, d});
+    add("pool_block_error", block_error, {batch, d});
+    add("pool_prefix", prefix, {batch, 1, static_cast<int64_t>(window) + 1, 2 * d});
+  }
 }
 
 }  // namespace multires

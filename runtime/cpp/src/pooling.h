@@ -1,7 +1,10 @@
-// Pooling over time in the streams of a classifier: the mean of the last `window` steps, or of all steps for 0.
+// Pooling over time in the streams of a network: the mean of the last `window` steps, or of all steps for 0, the
+// maximum of all steps, and the last step. The head reads the results side by side. A network without pooling has an
+// output at every step.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "aligned.h"
@@ -12,6 +15,10 @@ namespace multires {
 
 constexpr int kMaxWindow = 1 << 24;
 
+enum class Pooling { kMean, kMax, kLast };
+
+// Of a weights file, in the order in which the head reads their results; empty without pooling. Throws LoadError.
+std::vector<Pooling> read_poolings(const WeightsFile& file, bool autoregressive);
 // The window of a new state for the argument of its caller. Throws LoadError.
 int32_t check_window(const multires_info& info, int32_t window);
 // The number of floats in the rings of one stream.
@@ -21,12 +28,13 @@ int64_t pool_values(const multires_info& info);
 struct Pool {
   Pool() = default;
   // Adds its arrays to `parts`.
-  Pool(const multires_info& info, int batch, int window, std::vector<multires_part>& parts);
+  Pool(const std::vector<Pooling>& poolings, int d_model, int batch, int window, std::vector<multires_part>& parts);
 
   int window = 0;
   AlignedArray<float> sum, sum_error;      // (batch, d_model): of all steps, or of this block of a window
   AlignedArray<float> block, block_error;  // (batch, d_model): of the last block; windows only
   AlignedArray<float> prefix;              // (batch, window + 1, 2 * d_model); windows only
+  AlignedArray<float> max;                 // (batch, d_model)
 };
 
 }  // namespace multires

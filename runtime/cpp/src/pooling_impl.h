@@ -1,5 +1,5 @@
-// Adding a row of features to the pool of its stream, and reading the mean. Included by kernels_impl.h, so that it is
-// compiled for each instruction set.
+// Adding a row of features to the pool of its stream, and reading what the head reads. Included by kernels_impl.h, so
+// that it is compiled for each instruction set.
 #pragma once
 
 #include "pooling.h"
@@ -24,7 +24,7 @@ inline void add_exactly(float& sum, float& error, float addend) {
 }
 
 // Adds the row of features x of stream b after `position` others, and writes the mean. See export/graphs/pooling.py.
-void pool_row(Pool& pool, int d, int64_t position, int b, const float* x, float* pooled) {
+void mean_row(Pool& pool, int d, int64_t position, int b, const float* x, float* pooled) {
   const size_t row = static_cast<size_t>(b) * d;
   float *sum = pool.sum.data() + row, *error = pool.sum_error.data() + row;
   if (pool.window == 0) {
@@ -54,6 +54,28 @@ void pool_row(Pool& pool, int d, int64_t position, int b, const float* x, float*
     pooled[c] = (whole + small) / count;
     now[c] = sum[c];
     now[d + c] = error[c];
+  }
+}
+
+// The largest values so far. The zeros of a new stream do not count; a NaN stays.
+void max_row(Pool& pool, int d, int64_t position, int b, const float* x, float* pooled) {
+  float* largest = pool.max.data() + static_cast<size_t>(b) * d;
+  for (int c = 0; c < d; ++c) {
+    const bool taken = position == 0 || x[c] > largest[c] || x[c] != x[c];
+    pooled[c] = largest[c] = taken ? x[c] : largest[c];
+  }
+}
+
+// Pools the row of features x of stream b after `position` others, and writes the results side by side.
+void pool_row(const std::vector<Pooling>& poolings, Pool& pool, int d, int64_t position, int b, const float* x,
+              float* pooled) {
+  for (const Pooling pooling : poolings) {
+    switch (pooling) {
+      case Pooling::kMean: mean_row(pool, d, position, b, x, pooled); break;
+      case Pooling::kMax: max_row(pool, d, position, b, x, pooled); break;
+      case Pooling::kLast: std::memcpy(pooled, x, static_cast<size_t>(d) * sizeof(float)); break;
+    }
+    pooled += d;
   }
 }
 

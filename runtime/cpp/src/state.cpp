@@ -16,7 +16,7 @@ uint64_t bytes_of(const Model& model, int batch, int window) {
   for (int64_t slots : model.slots)
     bytes.add(
         {rows, static_cast<uint64_t>(slots), static_cast<uint64_t>(model.info.n_layers), d, size_of(model.queues)});
-  if (!model.info.autoregressive) bytes.add({rows, 4, d, sizeof(float)});  // sums and their errors
+  if (!model.poolings.empty()) bytes.add({rows, 5, d, sizeof(float)});  // sums, their errors, and the maximum
   if (window > 0) bytes.add({rows, static_cast<uint64_t>(window) + 1, 2, d, sizeof(float)});
   return bytes.total();
 }
@@ -31,13 +31,14 @@ State::State(const Model& model_, int batch_, int window) : model(model_), batch
   position = AlignedArray<int64_t>(rows);
   heads = AlignedArray<int64_t>(rows * info.depth);
   make_queues();
-  pool = Pool(info, batch, window, parts);
+  pool = Pool(model.poolings, info.d_model, batch, window, parts);
   parts.push_back(make_part("position", MULTIRES_INT64, position.data(), {batch}));
   std::sort(parts.begin(), parts.end(),
             [](const multires_part& a, const multires_part& b) { return std::string(a.name) < b.name; });
 
   const size_t scratch = kBlockRows * (static_cast<size_t>(model.width) + kPanel);
-  for (AlignedArray<float>* buffer : {&x, &mixed, &gated, &pooled}) *buffer = AlignedArray<float>(scratch);
+  for (AlignedArray<float>* buffer : {&x, &mixed, &gated}) *buffer = AlignedArray<float>(scratch);
+  pooled = AlignedArray<float>(kBlockRows * static_cast<size_t>(model.d_head()));
   bytes = AlignedArray<uint8_t>(scratch);
   taps.resize(static_cast<size_t>(kBlockRows) * model.total_taps);
 }

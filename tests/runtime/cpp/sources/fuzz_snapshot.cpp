@@ -22,7 +22,7 @@ const Model& model() {
 // A stream after some steps.
 Stream stream_after(int steps) {
   const multires_info info = model().info();
-  Stream stream(model(), kBatch, info.autoregressive ? 0 : kWindow);
+  Stream stream(model(), kBatch, info.takes_window ? kWindow : 0);
   outputs(stream, random_inputs(info, kBatch, steps, 1), 0, steps);
   return stream;
 }

@@ -66,7 +66,7 @@ void check_windows(const Model& model) {
 
 void check_snapshots(const Model& model, const Model& other) {
   const Inputs inputs = random_inputs(model.info(), 3, 120, 8);
-  for (const int window : {MULTIRES_DEFAULT_WINDOW, model.info().autoregressive ? 0 : 6}) {
+  for (const int window : {MULTIRES_DEFAULT_WINDOW, model.info().takes_window ? 6 : 0}) {
     Stream first(model, 3, window), second(model, 3, window);
     outputs(first, inputs, 0, 41);
     CHECK(first.reset(1) == MULTIRES_OK);  // rows at different positions
@@ -92,7 +92,7 @@ void check_snapshots(const Model& model, const Model& other) {
     CHECK(refused(longer) == MULTIRES_MALFORMED);
     CHECK(refused(Stream(model, 2, window).save()) == MULTIRES_MISMATCH);
     CHECK(refused(Stream(other, 3).save()) == MULTIRES_MISMATCH);
-    if (!model.info().autoregressive) CHECK(refused(Stream(model, 3, 8).save()) == MULTIRES_MISMATCH);
+    if (model.info().takes_window) CHECK(refused(Stream(model, 3, 8).save()) == MULTIRES_MISMATCH);
 
     second.load(saved);
     CHECK(second.save() == saved);
