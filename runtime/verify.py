@@ -44,7 +44,7 @@ def verify_bundle(bundle: Bundle) -> list[Check]:
 
 def unchecked_files(bundle: Bundle) -> dict[str, str]:
     """The graphs and native weights that nothing can run here, each with the reason."""
-    found = {}
+    found: dict[str, str] = {}
     onnxruntime, native = backend_named("onnxruntime"), backend_named("native")
     for form in bundle.manifest.by_form:
         manifest = _of_one_form(bundle, form).manifest

@@ -43,7 +43,8 @@ def test_docstring(documented: Any, home: Path, monkeypatch: pytest.MonkeyPatch)
 
 def program_of(page: str) -> str:
     """The only Python program on a page."""
-    (program,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    programs = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    (program,) = map(str, programs)
     return program
 
 
