@@ -180,9 +180,17 @@ class GraphBuilder:
 
 
 def check_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Check a whole model, and return it with the shape of every value."""
+    """Check a whole model, and return it with the sizes of every value.
+
+    The dynamic sizes inside have no names: a runtime that replaces "batch" of the inputs by a number, as
+    tract does, would take "batch" of an inner value for another size.
+    """
     onnx.checker.check_model(model, full_check=True)
-    return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    for value in model.graph.value_info:
+        for size in value.type.tensor_type.shape.dim:
+            size.ClearField("dim_param")
+    return model
 
 
 def _value_info(name: str, dtype: DTypeLike, shape: Sequence[Dim], doc: str) -> onnx.ValueInfoProto:

@@ -24,6 +24,19 @@ def test_a_finished_graph_is_typed_throughout(graph: GraphBuilder) -> None:
     assert [info.name for info in model.graph.value_info] == ["sum"]
 
 
+def test_only_inputs_and_outputs_name_their_dynamic_sizes(graph: GraphBuilder) -> None:
+    """tract refuses a concrete batch where an inner value is of a size called batch."""
+    graph.output(graph.node("Neg", [graph.node("Abs", ["x"], "inner")], "y"), np.float32, ["batch", 3], "")
+    model = graph.build("doc")
+    shape = {
+        value.name: [(size.dim_param, size.dim_value) for size in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    }
+    assert shape == {
+        name: [(batch, 0), ("", 3)] for name, batch in (("x", "batch"), ("inner", ""), ("y", "batch"))
+    }
+
+
 def test_a_dead_node(graph: GraphBuilder) -> None:
     graph.node("Neg", ["x"], "unread")
     graph.output(graph.node("Abs", ["x"], "y"), np.float32, ["batch", 3], "")
