@@ -118,6 +118,7 @@ def dotted(version: Version) -> str:
 
 
 _ELEMENTS = f"at most {MOST_ELEMENTS:,} elements a tensor"
+_OPENVINO = "OpenVINO needs INFERENCE_PRECISION_HINT f32: in its default, bfloat16, int8 graphs are wrong"
 _BUILT_THERE = "an engine runs on the device model and TensorRT release that built it, and on no other"
 
 TARGETS = {
@@ -127,11 +128,13 @@ TARGETS = {
             "cpu", (_IN_PLACE,),
             "ONNX Runtime 1.25 and later, and every runtime with opset 24",
             ("microsoft/onnxruntime#27389 (TensorScatter-24 for the CPU)",),
+            limits=(_OPENVINO,),
         ),
         Target(
             "portable", (_PLAIN,),
             "runtimes of the last years: ONNX Runtime 1.13 and later, opset 17",
             ("onnxruntime.ai, compatibility: opset 17 from release 1.13",),
+            limits=(_OPENVINO,),
         ),
         Target(
             "rtx", (_IN_PLACE,),
