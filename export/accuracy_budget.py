@@ -143,7 +143,7 @@ class _Measure:
         self.network, self.table, self.data, self.form = network, table, data, form
         config = network.config
         self.metric: Metric | None = None  # without one, only the float32 outputs can be compared with
-        if config.task == "autoregressive":
+        if config.shifts:
             with suppress(ConfigError, DataError):  # the network may not be of images
                 self.metric = metric_for(config, labels, data)
         elif data.labels is not None:

@@ -38,6 +38,7 @@ from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.format.card import Card
 from multires_edge.format.fields import plain
+from multires_edge.format.native import outputs_metadata
 from multires_edge.format.pooling import Pooling
 
 VERSION = 2
@@ -118,9 +119,7 @@ def native_weights(
         "precision": precision,
         "queues": str(network.queue_type),
         **{size: str(getattr(config, size) or 0) for size in _SIZES},
-        "autoregressive": str(int(config.task == "autoregressive")),
-        **({} if config.pooling is None else {"pooling": config.pooling}),
-        "window": str(0 if pooling is None else pooling.native_window),
+        **outputs_metadata(config, pooling),
         "norm_epsilon": repr(epsilon),
         **(_card_metadata(card) if card else {}),
     }

@@ -41,7 +41,8 @@ class ModelConfig:
 
     The last fields are None where the network is as published. ``pooling`` is what the head reads: "mean",
     "max", "last" or several, such as "mean+max", of all steps; or "none" for an output at every step.
-    ``shifted``: whether the output at a step depends on earlier inputs alone.
+    ``shifted``: whether the output at a step depends on earlier inputs alone. A shifted network computes
+    the parameters of a distribution of each input; any other network computes logits.
     """
 
     task: Task
@@ -84,7 +85,7 @@ class ModelConfig:
         pooling = self.pooled_by()
         if self.pooling not in (None, NO_POOLING, pooling and pooling.kind):
             raise ConfigError(f"pooling is {self.pooling!r}, expected {pooling and pooling.kind!r}")
-        if self.task == "autoregressive" and pooling is not None:
+        if pooling is not None and (self.shifts or self.task == "autoregressive"):
             raise ConfigError(f"pooling is {self.pooling!r}, but an autoregressive network does not pool")
 
     @property
@@ -113,7 +114,13 @@ class ModelConfig:
     @property
     def output(self) -> str:
         """The name of the graphs' output."""
-        return "params" if self.task == "autoregressive" else "logits"
+        return "params" if self.shifts else "logits"
+
+    @property
+    def kind_of_pooling(self) -> str:
+        """Such as "mean", "mean+max" or "none"."""
+        pooling = self.pooled_by()
+        return NO_POOLING if pooling is None else pooling.kind
 
     @property
     def shifts(self) -> bool:

@@ -35,7 +35,7 @@ def build_full_graph(
     if pooling is None:
         output = head(graph, x, network.head, types.head, config.output, pointwise)
         doc = "one logit a class at each step"
-        if config.task == "autoregressive":
+        if config.shifts:
             doc = "parameters of the distribution of each step"
         graph.output(output, np.float32, ["batch", config.d_output, "time"], doc)
     else:

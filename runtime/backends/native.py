@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
+from multires_edge.format.native import outputs_metadata
 from multires_edge.format.pooling import Pooling
 from multires_edge.format.reading import step_states
 from multires_edge.format.specs import StateSpec, concrete
@@ -110,13 +111,12 @@ def open_weights(folder: Path, manifest: Manifest, precision: str) -> _native.Mo
 
 def _expected_metadata(manifest: Manifest, precision: str) -> dict[str, str | None]:
     """What the weights file of a manifest's network says of itself."""
-    model, pooling = manifest.model, manifest.pooling
+    model = manifest.model
     sizes = {size: getattr(model, size) or 0 for size in _SIZES}
-    window = 0 if pooling is None else pooling.native_window
-    facts = {**sizes, "autoregressive": int(model.task == "autoregressive"), "window": window}
     queues = next(state.dtype for state in _states(manifest, precision) if state.scale is not None)
-    texts = {key: str(value) for key, value in facts.items()}
-    return {**texts, "pooling": model.pooling, "precision": precision, "queues": queues}
+    texts = {key: str(value) for key, value in sizes.items()}
+    outputs = {"pooling": None, **outputs_metadata(model, manifest.pooling)}
+    return {**texts, **outputs, "precision": precision, "queues": queues}
 
 
 def _states(manifest: Manifest, precision: str) -> Sequence[StateSpec]:

@@ -36,12 +36,26 @@ def whole_steps(seconds: float, rate: float, what: str) -> int:
     return steps
 
 
+def _steps_of(part: str, rate: float) -> int:
+    """The steps of a part of a pool, such as "window:10s". Raises ConfigError or InputError."""
+    name, _, duration = part.partition(":")
+    # A number without a unit could mean steps, as in an export.
+    if name not in (*POOLINGS, "reset") or duration.strip()[-1:].isdigit():
+        raise ConfigError(part)
+    steps = whole_steps(parse_duration(duration, f"the pool's {name}"), rate, f"the pool's {name}")
+    if name != "reset" and steps > MAX_WINDOW:
+        longest = MAX_WINDOW / rate
+        raise InputError(f"the pool's {name} is {duration}, expected {longest:g} s or less at {rate:g} Hz")
+    return steps
+
+
 @dataclass(frozen=True)
 class StreamOptions:
     """How samples become decisions, the same for every source of a run.
 
     ``every``: seconds between decisions, or a duration such as "500ms". ``pool``: cumulative, window:10s,
-    reset:10s or bundle; None is the window that the bundle was exported with, or window:10s. ``gap``: hold,
+    reset:10s or bundle; None is the window that the bundle was exported with, or window:10s, and the bundle's
+    own pooling for networks that do not take the mean. ``gap``: hold,
     zero or restart:1s. ``thresholds``: LABEL=ON[:OFF]. An alarm sets in only after ``alarm_after`` seconds of
     signal (None: the window), and when ``alarm_decisions`` in a row reach its threshold. ``rename`` maps a
     channel of the card to the name of the source's lead; ``allow_missing`` feeds the card's mean for leads
@@ -76,31 +90,30 @@ class Pool:
     reset: int | None = None
 
     @classmethod
-    def parse(cls, text: str | None, rate: float, own: Pooling | None = None) -> Pool:
+    def parse(cls, text: str | None, rate: float, own: Pooling | None = CUMULATIVE) -> Pool:
         """Read cumulative, window:10s, reset:10s, or bundle for its ``own`` pooling. Raises InputError.
 
-        None is the bundle's own pooling, or a window of ten seconds if that is cumulative.
+        ``own`` is None for a network with an output at every step. ``text`` None is the bundle's own pooling,
+        or a window of ten seconds if that is cumulative.
         """
         if text is None:
-            text = "bundle" if own not in (None, CUMULATIVE) else DEFAULT_POOL
+            text = DEFAULT_POOL if own == CUMULATIVE else "bundle"
         if text == "bundle":
             return cls()
-        name, _, duration = text.partition(":")
+        if own is None:
+            raise InputError(
+                f"pool is {text!r}, but this network has an output at every step, and a decision is that of "
+                "its sample: leave the pool out"
+            )
         try:
-            if not duration:
-                return cls(parse_pooling(text))
-            # A number without a unit could mean steps, as in an export.
-            if name not in (*POOLINGS, "reset") or duration.strip()[-1:].isdigit():
-                raise ConfigError(text)
-            steps = whole_steps(parse_duration(duration, f"the pool's {name}"), rate, f"the pool's {name}")
-            if name == "reset":
-                return cls(CUMULATIVE, steps)
-            if steps > MAX_WINDOW:
-                longest = MAX_WINDOW / rate
-                raise InputError(
-                    f"the pool's {name} is {duration}, expected {longest:g} s or less at {rate:g} Hz"
-                )
-            return cls(parse_pooling(f"{name}:{steps}"))
+            if text.startswith("reset:"):
+                steps = _steps_of(text, rate)
+                return cls(CUMULATIVE if own.kind == CUMULATIVE.kind else None, steps)
+            parts = (
+                f"{part.partition(':')[0]}:{_steps_of(part, rate)}" if ":" in part else part
+                for part in text.split("+")
+            )
+            return cls(parse_pooling("+".join(parts)))
         except ConfigError:
             raise InputError(
                 f"pool is {text!r}, expected cumulative, window:10s, reset:10s or bundle"
@@ -119,9 +132,13 @@ class Pool:
 
     def window(self, own: Pooling | None) -> int | None:
         """The number of steps after which a decision has seen all that it will see; None if it never has."""
-        pooling = self.pooling or own or CUMULATIVE
+        pooling = self.pooling or own
         return self.reset or (pooling.steps if isinstance(pooling, Window) else None)
 
     def seen(self, steps: int, own: Pooling | None) -> int:
-        """The number of steps that the logits after ``steps`` steps of the stream are pooled over."""
-        return (self.pooling or own or CUMULATIVE).seen(steps)
+        """The number of steps that the logits after ``steps`` steps of the stream are pooled over.
+
+        It is 1 for a network with an output at every step.
+        """
+        pooling = self.pooling or own
+        return 1 if pooling is None else pooling.seen(steps)

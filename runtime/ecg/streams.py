@@ -362,7 +362,7 @@ class EcgStream:
 def preprocessing_of(bundle: Bundle) -> Preprocessing:
     """A bundle's preprocessing. Raises InputError unless the bundle classifies signals."""
     model = bundle.manifest.model
-    if model.task != "classification" or model.encoder != "linear":
+    if model.shifts or model.encoder != "linear":
         raise InputError(
             f"{bundle.path}: the network is for {model.task} of {model.encoder} inputs, expected a "
             "classifier of signals"

@@ -28,9 +28,10 @@ class Dataset:
     """The records of a data file or of a folder of recordings.
 
     ``inputs`` is normalized float32 (n, d_input, time) or int64 (n, time), ``lengths`` int64 (n,). Recordings
-    of a folder are read when their rows are indexed. ``labels`` are (n,) or (n, classes); ``classes`` has the
-    names of the classes if the data name them. ``outputs`` are what the user's own network gives for the
-    inputs: float (n, d_output), or (n, d_output, time) of a network with an output at every step.
+    of a folder are read when their rows are indexed. ``labels`` are (n,) or (n, classes), and of every step
+    (n, time) or (n, classes, time), negative where a step has no label; ``classes`` has the names of the
+    classes if the data name them. ``outputs`` are what the user's own network gives for the inputs: float (n,
+    d_output), or (n, d_output, time) of a network with an output at every step.
     """
 
     path: Path
@@ -104,7 +105,7 @@ def _inputs(
     if "x_uv" in arrays:
         return _normalized(arrays, shape, preprocessing)
     if "x_u8" in arrays:
-        if model.task != "autoregressive":
+        if not model.shifts:
             raise InputError("x_u8 needs an autoregressive network; give x, normalized as in training")
         return scale_levels(to_sequence(_images(arrays, model.channels)))
     raise InputError(f"has {sorted(arrays)}, expected x (n, {model.channels}, time) float32, x_uv or x_u8")

@@ -92,9 +92,10 @@ def compare(
     """Measure precisions of a bundle on the same data, and compare each with the first.
 
     The metric of an autoregressive bundle is bits per dimension. That of a classifier is the accuracy for
-    labels (n,), the numbers of the true classes, and the mean AUROC of the classes for labels (n, classes)
-    of 0 and 1. ``options`` or keyword arguments are those of :class:`EvaluationOptions`. Raises DataError or
-    InputError if the data or the options do not fit.
+    labels (n,), the numbers of the true classes, and the mean AUROC of the classes for labels (n, classes) of
+    0 and 1. A classifier with an output at every step takes labels (n, time) or (n, classes, time), and its
+    metric is over all steps with a label. ``options`` or keyword arguments are those of
+    :class:`EvaluationOptions`. Raises DataError or InputError if the data or the options do not fit.
     """
     options = replace(options or EvaluationOptions(), **keywords)
     metric = metric_for(bundle.manifest.model, bundle.labels, data)
@@ -174,7 +175,7 @@ def _full_outputs(bundle: Bundle, data: Dataset, backend: str, precision: str, b
     takes_lengths = "lengths" in (tensor.name for tensor in bundle.manifest.graph("full", precision).inputs)
     for rows in _batches(len(data), batch):
         x = data.inputs[rows]
-        if data.lengths is None:
+        if data.lengths is None or bundle.manifest.model.per_step:
             yield rows, full(x)
         elif takes_lengths:
             yield rows, full(x, data.lengths[rows])
@@ -207,7 +208,11 @@ def _step_outputs(
         # The input of a step is the pixel before the pixel that it predicts.
         y = stream.run(np.concatenate([before, x[..., :-1]], axis=-1) if model.shifts else x)
         before = x[..., -1:]
-        yield rows, y[: len(rows)] if model.per_step else y[np.arange(len(rows)), :, lengths - 1]
+        if model.per_step:  # padding that did not reach the stream has no outputs
+            padding = data.inputs.shape[-1] - y.shape[-1]
+            yield rows, np.pad(y[: len(rows)], ((0, 0), (0, 0), (0, padding)))
+        else:
+            yield rows, y[np.arange(len(rows)), :, lengths - 1]
 
 
 def _batches(count: int, batch: int) -> Iterator[NDArray[np.intp]]:

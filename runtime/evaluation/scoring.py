@@ -50,21 +50,31 @@ class Metric(ABC):
 
 @dataclass(frozen=True)
 class Accuracy(Metric):
-    """The share of records whose largest logit is that of the true class.
+    """The share of records or steps whose largest logit is that of the true class.
 
-    Predictions are logits (n, classes). Labels (n,) are the numbers of the true classes.
+    Predictions are logits (n, classes) or (n, classes, time). Labels (n,) or (n, time) are the numbers of the
+    true classes; steps with a negative label do not count.
     """
 
     name: ClassVar[str] = "accuracy"
     labels: NDArray[Any]
 
     def value(self, predictions: NDArray[Any], rows: Any = slice(None)) -> float:
-        return float(np.mean(predictions[rows].argmax(-1) == self.labels[rows]))
+        labels = self.labels[rows]
+        return float(np.mean((predictions[rows].argmax(1) == labels)[labels >= 0]))
+
+    def check_defined(self) -> None:
+        if not (self.labels >= 0).any():
+            raise DataError("no step has a label; expected the number of its class from 0 on")
 
 
 @dataclass(frozen=True)
 class MacroAuroc(Metric):
-    """The mean AUROC of the classes. Predictions are logits (n, classes). Labels (n, classes) are 0 or 1."""
+    """The mean AUROC of the classes, over all records or steps.
+
+    Predictions are logits (n, classes) or (n, classes, time). Labels are 0 or 1 in the same shape; steps with
+    a negative label do not count.
+    """
 
     name: ClassVar[str] = "auroc_macro"
     labels: NDArray[Any]
@@ -74,11 +84,13 @@ class MacroAuroc(Metric):
         return float(np.mean(self._areas(predictions[rows], self.labels[rows])))
 
     def check_defined(self) -> None:
-        same = (self.labels == self.labels[0]).all(0)
+        of_class = np.moveaxis(self.labels, 1, 0).reshape(len(self.classes), -1)
+        same = ~((of_class == 0).any(1) & (of_class == 1).any(1))
         if same.any():
+            what = "records" if self.labels.ndim == 2 else "steps"
             names = ", ".join(name for name, alone in zip(self.classes, same, strict=True) if alone)
             raise DataError(
-                f"all {len(self.labels)} records have the same label for {names}; AUROC needs records with "
+                f"all {of_class.shape[1]} {what} have the same label for {names}; AUROC needs {what} with "
                 "and without each class"
             )
 
@@ -86,7 +98,8 @@ class MacroAuroc(Metric):
         return dict(zip(self.classes, self._areas(predictions, self.labels), strict=True))
 
     def _areas(self, scores: NDArray[Any], labels: NDArray[Any]) -> list[float]:
-        return [auroc(*each) for each in zip(scores.T, labels.T, strict=True)]
+        pairs = zip(np.moveaxis(scores, 1, 0), np.moveaxis(labels, 1, 0), strict=True)
+        return [auroc(score[label >= 0], label[label >= 0]) for score, label in pairs]
 
 
 @dataclass(frozen=True)
@@ -114,13 +127,15 @@ def metric_for(model: ModelConfig, names: Sequence[str] | None, data: Dataset) -
 
     ``model`` comes from the manifest; ``names`` are the names of the classes.
     """
-    if model.task == "autoregressive":
+    if model.shifts:
         return _bits_per_dimension(model, data)
     labels, classes = data.labels, int(model.d_output)
+    of_steps = ["time"] if model.per_step else []
+    numbers = "n, time" if of_steps else "n,"
+    flags = ", ".join(["n", str(classes), *of_steps])
     if labels is None:
-        raise DataError(
-            f"{data.path}: has no labels, expected labels (n,) or (n, {classes}), or labels.csv in a folder"
-        )
+        folder = "" if of_steps else ", or labels.csv in a folder"
+        raise DataError(f"{data.path}: has no labels, expected labels ({numbers}) or ({flags}){folder}")
     if labels.dtype.kind not in "biu":
         raise DataError(f"{data.path}: labels are {labels.dtype}, expected integers")
     if names and data.classes and list(names) != list(data.classes):
@@ -129,23 +144,38 @@ def metric_for(model: ModelConfig, names: Sequence[str] | None, data: Dataset) -
         )
     if data.classes and len(data.classes) != classes:
         raise DataError(f"{data.path}: names {len(data.classes)} classes, the network has {classes}")
-    if labels.ndim == 1:
+    if of_steps:
+        labels = _labels_of_steps(labels, data)
+    if labels.ndim == 1 + len(of_steps):
         if classes == 1:
             raise DataError(
-                f"{data.path}: labels (n,) select one of several classes, but the network has one output; "
-                "expected labels (n, 1) of 0 and 1"
+                f"{data.path}: labels ({numbers}) select one of several classes, but the network has one "
+                f"output; expected labels ({flags}) of 0 and 1"
             )
-        if labels.min() < 0 or labels.max() >= classes:
+        if (not of_steps and labels.min() < 0) or labels.max() >= classes:
             raise DataError(
                 f"{data.path}: labels run from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}"
             )
         return Accuracy(labels)
-    expected = f"expected (n, {classes}) of 0 and 1, or (n,)"
-    if labels.shape[1:] != (classes,):
+    expected = f"expected ({flags}) of 0 and 1, or ({numbers})"
+    if labels.shape[1:2] != (classes,) or labels.ndim != 2 + len(of_steps):
         raise DataError(f"{data.path}: labels have shape {labels.shape}, {expected}")
-    if labels.min() < 0 or labels.max() > 1:
+    if (not of_steps and labels.min() < 0) or labels.max() > 1:
         raise DataError(f"{data.path}: labels run from {labels.min()} to {labels.max()}, {expected}")
     return MacroAuroc(labels, names or data.classes or [str(i) for i in range(classes)])
+
+
+def _labels_of_steps(labels: NDArray[Any], data: Dataset) -> NDArray[Any]:
+    """Labels (n, time) or (n, classes, time), -1 where a step has none or is after the end of its record."""
+    steps = data.inputs.shape[-1]
+    if labels.ndim < 2 or labels.shape[-1] != steps:
+        raise DataError(
+            f"{data.path}: labels have shape {labels.shape}, but the network has an output at every step: "
+            f"expected labels of {steps} steps for each record"
+        )
+    ends = np.full(len(labels), steps) if data.lengths is None else data.lengths
+    within = (np.arange(steps) < ends[:, None]).reshape(len(labels), *[1] * (labels.ndim - 2), steps)
+    return np.where(within & (labels >= 0), labels.astype(np.int64), -1)
 
 
 def _bits_per_dimension(model: ModelConfig, data: Dataset) -> Metric:

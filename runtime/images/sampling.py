@@ -107,7 +107,7 @@ def sample(
 def image_channels(bundle: Bundle) -> int:
     """Number of channels of the images that a bundle draws. Raises ConfigError if it cannot draw images."""
     model = bundle.manifest.model
-    if model.task != "autoregressive":
+    if not model.shifts:
         raise ConfigError(f"{bundle.path}: its task is {model.task}; sampling needs an autoregressive bundle")
     if model.encoder == "token":
         raise ConfigError(f"{bundle.path}: takes tokens, but sampling needs a model of 8-bit pixels")

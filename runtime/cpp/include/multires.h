@@ -72,7 +72,7 @@ typedef struct multires_model multires_model;
 /* The sizes of a model. d_input is 0 for token models, n_tokens is 0 for others. */
 typedef struct multires_info {
   int32_t d_input, n_tokens, d_output, d_model, n_layers, kernel_size, depth;
-  int32_t autoregressive; /* 1: outputs are parameters of a distribution at each step; 0: logits */
+  int32_t autoregressive; /* 1: the outputs of a step are the parameters of the next input's distribution; 0: logits */
   int32_t takes_window;   /* 1: outputs depend on a mean over time, which can be that of a window */
   int32_t window;         /* steps to take the mean over, from the weights file; 0: everything so far */
 } multires_info;

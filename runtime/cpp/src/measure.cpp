@@ -46,7 +46,7 @@ multires_cost cost_of(const Model& model) {
       (panels.dtype == MULTIRES_INT8 ? cost.int8_multiply_adds : cost.multiply_adds) += products;
     };
     count(layer.mixing, 2 * d * d);
-    if (info.autoregressive) count(layer.output, d * d);
+    if (layer.output.count) count(layer.output, d * d);
   }
   return cost;
 }

@@ -95,7 +95,7 @@ Layer read_layer(const WeightsFile& file, const Model& model, const std::string&
       throw LoadError(MULTIRES_MALFORMED, "the layers' filters differ in length");
   layer.filters = read_filters(file, model, name);
   layer.mixing = read_glu_panels(file, name + ".mixing", d, precision);
-  if (info.autoregressive) layer.output = read_panels(file, name + ".output", d, d, precision);
+  if (file.has(name + ".output.weight")) layer.output = read_panels(file, name + ".output", d, d, precision);
   const auto* tensors = std::find_if(std::begin(kNorms), std::end(kNorms),
                                      [&](const NormTensors& norm) { return file.has(name + norm.scale); });
   if (tensors == std::end(kNorms)) throw LoadError(MULTIRES_UNSUPPORTED, name + " has no norm that this release runs");

@@ -51,7 +51,7 @@ struct Layer {
   AlignedArray<float> filters;
   // Before GLU: the first half of each panel has values, the second half their gates.
   Panels mixing;
-  Panels output;  // after GLU; autoregressive models only (count 0 otherwise)
+  Panels output;  // after GLU; count 0 without one
   Norm norm = Norm::kLayer;
   float epsilon = 0;
   AlignedArray<float> scale, shift;

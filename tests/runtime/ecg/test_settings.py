@@ -33,7 +33,7 @@ def test_pools() -> None:
     assert Pool.parse("bundle", 100) == Pool()
     assert Pool.parse("window:10s", 100) == Pool(Window(1000))
     assert Pool.parse("reset:10s", 100) == Pool(CUMULATIVE, 1000)
-    for text in ("windows:1s", "window", "reset:", "window:0s", "mean", "window:1000"):
+    for text in ("windows:1s", "window", "reset:", "window:0s", "average", "window:1000"):
         with pytest.raises(InputError):
             Pool.parse(text, 100)
     with pytest.raises(InputError, match=r"window is 3h, expected 10485\.8 s or less at 100 Hz"):
