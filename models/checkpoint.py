@@ -6,12 +6,15 @@ under any name and prefix, and ``.safetensors``.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multires_edge.base.errors import CheckpointError
+from multires_edge.base.errors import CheckpointError, ConfigError
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.fields import FieldError, read_fields
 from multires_edge.models.containers import check_file, digest_of_files, read_content, weights_files
 from multires_edge.models.equivalents import in_published_form
 from multires_edge.models.pickle_check import MAX_EXPANSION
@@ -31,12 +34,14 @@ class Checkpoint:
     """The tensors of a network as read from a file or folder, with the options of its training.
 
     ``tensors`` are on the CPU, in the file's dtypes, under their published names and in their shapes.
+    ``config`` is the configuration that the file has, as :func:`save_checkpoint` writes it, or None.
     """
 
     path: Path
     sha256: str
     tensors: dict[str, Tensor]
     training_args: TrainingArgs | None
+    config: ModelConfig | None = None
 
 
 def read_checkpoint(path: str | Path, weights: str | None = None, encoder: str | None = None) -> Checkpoint:
@@ -53,7 +58,8 @@ def read_checkpoint(path: str | Path, weights: str | None = None, encoder: str |
     tensors = in_published_form(path, find_weights(path, content, weights).tensors, encoder)
     files = weights_files(path)
     _check_sizes(path, tensors, sum(file.stat().st_size for file in files))
-    return Checkpoint(path, digest_of_files(files), tensors, _training_args(path, content))
+    args, config = _training_args(path, content), _recorded_config(content)
+    return Checkpoint(path, digest_of_files(files), tensors, args, config)
 
 
 def _check_sizes(path: Path, tensors: dict[str, Tensor], size: int) -> None:
@@ -75,4 +81,16 @@ def _training_args(path: Path, content: Any) -> TrainingArgs | None:
         options = plain_options(content.get(key))
         if isinstance(options, dict) and (args := read_options(f"{path}: {key}", options)) is not None:
             return args
+    return None
+
+
+def _recorded_config(content: Any) -> ModelConfig | None:
+    """The configuration that a program recorded beside the weights; other things of its name are ignored."""
+    if not isinstance(content, Mapping):
+        return None
+    parameters = plain_options(content.get("hyper_parameters"))
+    nested = parameters.get("config") if isinstance(parameters, dict) else None
+    for candidate in (plain_options(content.get("config")), nested, parameters):
+        with contextlib.suppress(FieldError, ConfigError):
+            return read_fields(ModelConfig, candidate)
     return None

@@ -45,6 +45,8 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
     Raises CheckpointError if the tensors are not a MultiresNet's, and ConfigError if an option is
     needed, which the message names.
     """
+    if checkpoint.config is not None:
+        return Inferred(_recorded(checkpoint, checkpoint.config, overrides), ())
     from multires_edge.models.norms import norm_of
 
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
@@ -135,6 +137,20 @@ def _pooling(checkpoint: Checkpoint, overrides: Overrides, name: str, width: int
     if stated is None:
         return None
     return NO_POOLING if pooling is None else pooling.kind
+
+
+def _recorded(checkpoint: Checkpoint, config: ModelConfig, overrides: Overrides) -> ModelConfig:
+    """The configuration that the checkpoint has, which options must not contradict."""
+    for name, stated, found in (
+        ("tree-select", overrides.tree_select, config.tree_select),
+        ("depth", overrides.depth, config.depth),
+        ("encoder", overrides.encoder, config.encoder),
+    ):
+        if stated not in (None, found):
+            raise ConfigError(
+                f"--{name} {stated} contradicts the configuration in {checkpoint.path}: {found}"
+            )
+    return config
 
 
 def _check_args(checkpoint: Checkpoint, args: TrainingArgs, config: ModelConfig) -> None:

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from multires_edge.export import export_bundle
-from multires_edge.models import load_checkpoint
+from multires_edge.models import load_checkpoint, save_checkpoint
 from multires_edge.runtime import EcgStream, Stream, open_bundle
 from tests.conftest import DEMO, ROOT, random_net, save_published, variant
 
-WITH_EXAMPLES = [load_checkpoint, export_bundle, open_bundle, Stream, EcgStream]
+WITH_EXAMPLES = [load_checkpoint, save_checkpoint, export_bundle, open_bundle, Stream, EcgStream]
 
 
 @pytest.fixture(scope="module")

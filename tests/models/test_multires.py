@@ -57,7 +57,7 @@ def by_definition(layer: MultiresLayer, config: ModelConfig, x: NDArray[np.float
 @settings(max_examples=40)
 def test_equals_its_definition(config: ModelConfig) -> None:
     torch.manual_seed(1)
-    layer = MultiresLayer(config).double()
+    layer = MultiresLayer(config).double().eval().requires_grad_(False)
     x = torch.randn(1, config.d_model, 45, dtype=torch.float64)
     expected = torch.nn.functional.gelu(torch.from_numpy(by_definition(layer, config, x[0].numpy())))
     assert torch.allclose(layer(x)[0], expected, rtol=0, atol=1e-12)
@@ -69,7 +69,7 @@ def test_depends_on_nothing_later_and_nothing_before_its_receptive_field(
     config: ModelConfig,
 ) -> None:
     torch.manual_seed(2)
-    layer = MultiresLayer(config).double()
+    layer = MultiresLayer(config).double().eval().requires_grad_(False)
     reach = config.layer_receptive_field
     x = torch.randn(1, config.d_model, reach + 9, dtype=torch.float64)
     y = layer(x)

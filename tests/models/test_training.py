@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import pywt
 import torch
 
-from multires_edge.base.errors import ConfigError
-from multires_edge.models import MultiresNet
-from multires_edge.models.initialization import initialize, layers_of
+from multires_edge.base.errors import ConfigError, OutputError
+from multires_edge.format.fields import plain
+from multires_edge.models import MultiresNet, initialize, load_checkpoint, save_checkpoint
+from multires_edge.models.checkpoint import read_checkpoint
+from multires_edge.models.inference import Overrides, infer_config
+from multires_edge.models.initialization import layers_of
 from multires_edge.models.multires import MultiresLayer
 from tests.conftest import SMALL, random_net, variant
 
@@ -80,3 +85,40 @@ class TestStartingValues:
             initialize(MultiresNet(SMALL), "db2")
         with pytest.raises(ConfigError, match="'wave', expected a discrete one"):
             initialize(MultiresNet(SMALL), "wave")
+
+
+class TestSaving:
+    @pytest.mark.parametrize("tree", TREES)
+    def test_what_was_saved_is_read_without_a_question(self, tree: str, tmp_path: Path) -> None:
+        """Also a uniform tree, whose depth no tensor has, and with nothing assumed or warned of."""
+        net = random_net(TREES[tree])
+        save_checkpoint(net, tmp_path / "net.pth")
+        inferred = infer_config(read_checkpoint(tmp_path / "net.pth"), Overrides())
+        assert (inferred.config, inferred.assumed) == (TREES[tree], ())
+        loaded = load_checkpoint(tmp_path / "net.pth")
+        x = torch.randn(2, 2, 40)
+        assert torch.equal(loaded(x), net(x))
+
+    def test_in_the_hyper_parameters_of_a_framework(self, tmp_path: Path) -> None:
+        net = random_net(TREES["uniform"])
+        for number, kept in enumerate([{"config": plain(net.config)}, plain(net.config)]):
+            path = tmp_path / f"{number}.ckpt"
+            torch.save({"state_dict": net.state_dict(), "hyper_parameters": kept, "epoch": 3}, path)
+            assert load_checkpoint(path).config == net.config
+
+    def test_another_config_is_no_configuration(self, tmp_path: Path) -> None:
+        torch.save({"model": random_net(SMALL).state_dict(), "config": {"lr": 0.1}}, tmp_path / "net.pth")
+        with pytest.warns(UserWarning, match="assumed a fading tree"):
+            assert load_checkpoint(tmp_path / "net.pth").config == SMALL
+
+    def test_an_option_that_contradicts_is_refused(self, tmp_path: Path) -> None:
+        save_checkpoint(random_net(SMALL), tmp_path / "net.pth")
+        with pytest.raises(ConfigError, match=r"--tree-select uniform contradicts .*net\.pth: fading"):
+            load_checkpoint(tmp_path / "net.pth", Overrides(tree_select="uniform"))
+
+    def test_never_over_another_file_by_accident(self, tmp_path: Path) -> None:
+        (tmp_path / "net.pth").write_bytes(b"mine")
+        with pytest.raises(OutputError, match="exists already"):
+            save_checkpoint(random_net(SMALL), tmp_path / "net.pth")
+        save_checkpoint(random_net(SMALL), tmp_path / "net.pth", force=True)
+        assert load_checkpoint(tmp_path / "net.pth").config == SMALL

@@ -247,8 +247,8 @@ class Recording(History):
         return lines
 
     def check(self) -> None:
-        lines = self.lines()
-        assert lines == self.whole()
+        lines, whole = self.lines(), self.whole()
+        assert lines == whole, first_difference(lines, whole)
 
 
 class Followed(Recording):
@@ -286,7 +286,8 @@ class Followed(Recording):
     def check(self) -> None:
         lines = self.lines()
         whole = self.whole()
-        assert len(lines) > len(whole) - 20 and lines == whole[: len(lines)]
+        assert len(lines) > len(whole) - 20, f"{len(lines)} lines of {len(whole)}"
+        assert lines == whole[: len(lines)], first_difference(lines, whole)
 
 
 class Device(History):
@@ -353,6 +354,14 @@ class Device(History):
             assert at > last + 1e-6 or may_repeat, f"{at} s after {last} s: {line}"
             assert at < last + 1.5 * _EVERY or explained or last < 0, f"{at} s after {last} s: {line}"
             last, explained, may_repeat = at, False, False
+
+
+def first_difference(lines: list[str], whole: list[str]) -> str:
+    """The first line that differs, and how many there are."""
+    for number, (line, expected) in enumerate(zip(lines, whole, strict=False)):
+        if line != expected:
+            return f"line {number}: {line}\nexpected {expected}"
+    return f"{len(lines)} lines, expected {len(whole)}"
 
 
 def run_trial(folder: Path, bundle: Path, other: Path, kills: int, seed: int) -> dict[str, int]:
