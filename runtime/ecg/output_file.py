@@ -152,6 +152,9 @@ class OutputFile(Output):
             what = f"was cut from {expected} to {mine.st_size} bytes by another program"
         else:
             what = f"grew by {mine.st_size - expected} bytes from another program"
+        if self._position < self._size:
+            # The run was making the lines of a killed run again, and no longer knows which there are.
+            what += "; lines may be written twice"
         self._end_whole()
         self._event(what)
 

@@ -143,6 +143,24 @@ class TestRecordings:
         assert numbers(path.with_name("out.cut")) == [3, 4]
         assert len(said) == 1 and "did not make these lines again" in said[0]
 
+    @pytest.mark.parametrize("meddle", ["rename", "truncate", "append"])
+    def test_lines_that_may_be_there_twice_are_said(self, path: Path, said: Said, meddle: str) -> None:
+        mark = killed(path)
+        output = OutputFile(path, mark, say=said)
+        if meddle == "rename":
+            path.rename(path.with_name("out.1"))
+        elif meddle == "truncate":
+            os.truncate(path, 0)
+        else:
+            with path.open("a") as file:
+                file.write(line(9) + "\n")
+        output.write([line(2)])
+        output.write([line(3), line(4), line(5)])
+        output.close()
+        assert numbers(path)[-4:] == [2, 3, 4, 5]
+        assert len(said) == 1 and said[0].endswith("; lines may be written twice")
+        assert path.read_text().count("; lines may be written twice") == 1
+
     @pytest.mark.parametrize("content", ["", line(0)[:-9], line(0) + "\n" + line(7) + "\n" + line(8) + "\n"])
     def test_another_file_is_refused_and_stays(self, path: Path, content: str) -> None:
         mark = killed(path)
