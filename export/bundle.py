@@ -268,7 +268,7 @@ def _metadata(manifest: Manifest, precision: str, targets: Sequence[Target]) -> 
     metadata = {
         "producer": f"multires-edge {manifest.tools['multires-edge']}",
         "source_sha256": manifest.source.sha256,
-        **{key: str(value) for key, value in vars(manifest.model).items() if value is not None},
+        **{key: str(value) for key, value in plain(manifest.model).items() if value is not None},
     }
     if manifest.pool is not None:
         metadata["pool"] = manifest.pool

@@ -41,6 +41,7 @@ class FoldedLayer:
     mixing: Linear | QuantizedLinear
     output: Linear | QuantizedLinear | None
     norm: FoldedNorm
+    activation: str
     filter_scales: FilterScales | None = None
 
     @property
@@ -125,10 +126,12 @@ def _fold_layer(net: MultiresNet, state: dict[str, Array], linear: Any, i: int) 
     highpass[0] = _add(highpass[0], w[-1:])
     mixing = linear(f"mixing_layers.{i}.0")
     output = linear(f"mixing_layers.{i}.3") if config.task == "autoregressive" else None
-    prefix, epsilon = f"norms.{i}.", float(getattr(net.norms[i], "eps", 0.0))
+    prefix = f"norms.{i}."
     tensors = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
-    norm, mixing, output = FOLDED_NORMS[config.norm].fold(tensors, epsilon, mixing, output)
-    return FoldedLayer(h0, highpass, mixing, output, norm)
+    norm = FOLDED_NORMS[config.norm].fold(tensors, config)
+    if norm.place == "after":
+        norm, mixing, output = norm.folded_into(mixing, output)
+    return FoldedLayer(h0, highpass, mixing, output, norm, config.activation)
 
 
 def _highpass(h1: Array, memory: Array) -> Array:

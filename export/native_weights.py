@@ -2,8 +2,9 @@
 
 Metadata (all strings): ``format`` "multires-weights", ``version`` "2", ``precision`` of the weights, "fp32",
 "fp16" or "int8", ``queues`` "float32", "float16" or "int8", the numbers of the configuration,
-``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``;
-``pooling``, such as "max", "mean+last" or "none", where it is not that of the published network. With a card
+``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. Where they
+are not those of the published network, also ``pooling``, such as "max", "mean+last" or "none", ``norm_place``
+"before", ``norm_groups`` and ``activation``. With a card
 also ``labels`` and ``channels``, one per line, ``output``, ``unit``, ``sampling_rate``, and ``mean`` and
 ``std``, one number or one per line.
 
@@ -16,8 +17,10 @@ also ``labels`` and ``channels``, one per line, ``output``, ``unit``, ``sampling
 | ``layers.i.queue_scales`` | (depth, d_model), positive and normal: int8 queues only |
 | ``layers.i.mixing.weight``, ``.bias`` | (2 * d_model, d_model), (2 * d_model,): values, then gates |
 | ``layers.i.output.weight``, ``.bias`` | (d_model, d_model), (d_model,): autoregressive models only |
-| ``layers.i.norm.scale``, ``.bias`` | (d_model,): LayerNorm |
-| ``layers.i.residual.scale``, ``.shift`` | (d_model,): the rest of a folded BatchNorm |
+| ``layers.i.norm.scale``, ``.bias`` | (d_model,): LayerNorm, or GroupNorm with ``norm_groups`` |
+| ``layers.i.rms.scale`` | (d_model,): RMSNorm |
+| ``layers.i.affine.scale``, ``.shift`` | (d_model,): BatchNorm before the block |
+| ``layers.i.residual.scale``, ``.shift`` | (d_model,): the rest of a folded BatchNorm, or no norm |
 | ``head.weight``, ``.bias`` | (d_output, d_head), (d_output,); d_head is d_model for each pooling |
 
 All are float32, except the weights of ``mixing`` and ``output``. They are float16 in "fp16", if they are
@@ -42,6 +45,8 @@ from multires_edge.format.native import outputs_metadata
 from multires_edge.format.pooling import Pooling
 
 VERSION = 2
+# Metadata only where they differ from the published block.
+_BLOCK = ("norm_place", "norm_groups", "activation")
 _SIZES = ("d_input", "n_tokens", "d_output", "d_model", "n_layers", "kernel_size", "depth")
 _TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int8): "I8"}
 
@@ -55,7 +60,7 @@ def file_name(precision: str) -> str:
 def runs_natively(network: FoldedNetwork, pooling: Pooling | None) -> bool:
     """Whether the native engine has all parts of a network."""
     pooling = network.config.pooled_by(pooling)
-    norms = all(layer.norm.native_names is not None for layer in network.layers)
+    norms = all(layer.norm.native for layer in network.layers)
     return norms and (pooling is None or pooling.native_window is not None)
 
 
@@ -107,11 +112,9 @@ def native_weights(
         put_convolution(f"{name}.mixing", layer.mixing)
         if layer.output is not None:
             put_convolution(f"{name}.output", layer.output)
-        assert layer.norm.native_names is not None
-        scale, shift = layer.norm.native_names
         epsilon = layer.norm.epsilon
-        put(f"{name}.{scale}", layer.norm.scale)
-        put(f"{name}.{shift}", np.zeros(config.d_model) if layer.norm.shift is None else layer.norm.shift)
+        for tensor, values in layer.norm.native_tensors().items():
+            put(f"{name}.{tensor}", values)
     put_linear("head", network.head)
     metadata = {
         "format": "multires-weights",
@@ -121,6 +124,7 @@ def native_weights(
         **{size: str(getattr(config, size) or 0) for size in _SIZES},
         **outputs_metadata(config, pooling),
         "norm_epsilon": repr(epsilon),
+        **{key: str(value) for key, value in plain(config).items() if key in _BLOCK},
         **(_card_metadata(card) if card else {}),
     }
     return _safetensors(tensors, metadata)

@@ -15,11 +15,29 @@ Encoder = Literal["linear", "token"]
 TreeSelect = Literal["fading", "uniform"]
 
 # The norms by name. Their modules are in models/norms.py, their folding is in export/norms.py.
-NORMS = {"layer": "LayerNorm over the channels of a step", "batch": "BatchNorm"}
+NORMS = {
+    "layer": "LayerNorm over the channels of a step",
+    "batch": "BatchNorm",
+    "rms": "RMSNorm over the channels of a step",
+    "group": "GroupNorm over the channels of a step",
+    "none": "no norm",
+}
+# The functions before the mixing. Their modules are in models/activations.py, their nodes in
+# export/activations.py.
+ACTIVATIONS = {
+    "gelu": "x * Phi(x)",
+    "gelu_tanh": "GELU by its tanh approximation",
+    "relu": "max(x, 0)",
+    "relu6": "min(max(x, 0), 6)",
+    "silu": "x * sigmoid(x)",
+    "identity": "x",
+}
 # 2**20 steps are three hours at 100 Hz. A deeper tree is a misread file.
 MAX_DEPTH = 20
 # More layers are a misread file too; the names of their tensors must fit into memory before any is read.
 MAX_LAYERS = 1000
+
+_BLOCK = {**ABSENT, "block": True}
 
 
 def depth_for_length(length: int, kernel_size: int) -> int:
@@ -39,6 +57,10 @@ class ModelConfig:
     ``memory_size`` is the number of memory weights of a ``uniform`` tree, without the weight of the
     input. It is None for a ``fading`` tree, which has depth + 1.
 
+    The fields with the metadata ``block`` say what a residual block computes; their defaults are the
+    published definition. ``norm_place``: norm(x + block(x)) is "after", x + block(norm(x)) is "before".
+    ``norm_groups`` is for the norm "group" only.
+
     The last fields are None where the network is as published. ``pooling`` is what the head reads: "mean",
     "max", "last" or several, such as "mean+max", of all steps; or "none" for an output at every step.
     ``shifted``: whether the output at a step depends on earlier inputs alone. A shifted network computes
@@ -56,7 +78,11 @@ class ModelConfig:
     depth: Annotated[int, Between(1, MAX_DEPTH)]
     tree_select: TreeSelect = "fading"
     memory_size: Annotated[int, Between(2, 1 << 20)] | None = None
-    norm: Name = "layer"
+    norm: Name = field(default="layer", metadata={"block": True})
+    norm_place: Literal["after", "before"] = field(default="after", metadata=_BLOCK)
+    norm_eps: Annotated[float, Between(0, 0.1)] = field(default=1e-5, metadata=_BLOCK)
+    norm_groups: Count | None = field(default=None, metadata=_BLOCK)
+    activation: Name = field(default="gelu", metadata=_BLOCK)
     pooling: Line | None = field(default=None, metadata=ABSENT)
     shifted: bool | None = field(default=None, metadata=ABSENT)
 
@@ -65,8 +91,17 @@ class ModelConfig:
             check_fields(self)
         except FieldError as error:
             raise ConfigError(str(error)) from None
-        if self.norm not in NORMS:
-            raise ConfigError(f"norm is {self.norm!r}, expected one of {', '.join(NORMS)}")
+        for what, name, known in (
+            ("norm", self.norm, NORMS),
+            ("activation", self.activation, ACTIVATIONS),
+        ):
+            if name not in known:
+                raise ConfigError(f"{what} is {name!r}, expected one of {', '.join(known)}")
+        if (self.norm == "group") != (self.norm_groups is not None) or self.d_model % (self.norm_groups or 1):
+            raise ConfigError(
+                f"norm_groups is {self.norm_groups} with norm {self.norm}, expected a number that divides "
+                f"{self.d_model} channels with norm group, and null with others"
+            )
         size, other = (self.d_input, self.n_tokens)[:: 1 if self.encoder == "linear" else -1]
         if size is None or other is not None:
             raise ConfigError(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multires_edge.format.config import ModelConfig
+from multires_edge.models.activations import ACTIVATION_FUNCTIONS
 from multires_edge.models.causal_filter import causal_filter
 
 
@@ -35,7 +36,7 @@ def _shifted_sum(x: Tensor, filters: Tensor, dilation: int) -> Tensor:
 
 
 class MultiresLayer(nn.Module):
-    """Weighted sum of all resolutions of the input, then GELU. Input and output: (batch, d_model, time).
+    """Weighted sum of all resolutions of the input, then the activation; (batch, d_model, time) to the same.
 
     With a_0 = x, a_{j+1} = h0 * a_j and b_j = h1 * a_j at dilation 2^j (arXiv:2305.01638, eq. 5):
     y(t) = w_0 a_depth(t) + sum_j sum_k w_{j,k} b_j(t - k 2^(j+1)) + w_last x(t).
@@ -48,6 +49,7 @@ class MultiresLayer(nn.Module):
         super().__init__()
         self.depth = config.depth
         self.memory_columns = config.memory_columns()
+        self.activation = ACTIVATION_FUNCTIONS[config.activation]
         scale = (2.0 / (config.kernel_size * 2)) ** 0.5
         shape = (config.d_model, 1, config.kernel_size)
         self.h0 = nn.Parameter(torch.empty(shape).uniform_(-scale, scale))
@@ -59,7 +61,7 @@ class MultiresLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = causal_filter(x, self.response(x.shape[-1])) if self.training else self.combined(x)
-        return cast(Tensor, self.dropout(F.gelu(y)))
+        return cast(Tensor, self.dropout(self.activation(y)))
 
     def response(self, time: int) -> Tensor:
         """The impulse responses (d_model, time) of the part of the layer that is linear."""

@@ -50,7 +50,12 @@ class MultiresNet(nn.Module):
             )
             for _ in range(config.n_layers)
         )
-        self.norms = nn.ModuleList(NORM_MODULES[config.norm](d) for _ in range(config.n_layers))
+        self.norms = nn.ModuleList(
+            NORM_MODULES[config.norm](d, config.norm_eps, config.norm_groups or 1)
+            for _ in range(config.n_layers)
+        )
+        # The output of each block passes one, where hooks see it.
+        self.block_outputs = nn.ModuleList(nn.Identity() for _ in range(config.n_layers))
         if autoregressive:
             self.decoder = nn.Conv1d(d, config.d_output, 1)
         else:
@@ -61,8 +66,11 @@ class MultiresNet(nn.Module):
         x = cast(Tensor, self.encoder(x))
         if self.config.encoder == "token":
             x = x.transpose(1, 2)
-        for layer, mixing, norm in zip(self.seq_layers, self.mixing_layers, self.norms, strict=True):
-            x = norm(x + mixing(layer(x)))
+        before = self.config.norm_place == "before"
+        parts = (self.seq_layers, self.mixing_layers, self.norms, self.block_outputs)
+        for layer, mixing, norm, output in zip(*parts, strict=True):
+            x = x + mixing(layer(norm(x))) if before else norm(x + mixing(layer(x)))
+            x = output(x)
         return x
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, pooling: Pooling | None = None) -> Tensor:

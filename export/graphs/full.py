@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from multires_edge.export.activations import ACTIVATION_NODES
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm, head, pointwise
@@ -182,11 +183,12 @@ def _through_queue(graph: GraphBuilder, a: str, scales: NDArray[np.float32], nam
 def _block(
     graph: GraphBuilder, x: str, layer: FoldedLayer, name: str, queue_scales: NDArray[np.float32] | None
 ) -> str:
-    resolutions = _resolutions(graph, x, layer, name, queue_scales)
+    entered = layer.norm.enter(graph, x, name, over_time=True)
+    resolutions = _resolutions(graph, entered, layer, name, queue_scales)
     y = resolutions[0]
     if len(resolutions) > 1:
         y = graph.node("Sum", resolutions, f"{name}/sum", doc="sum over all scales")
-    y = graph.gelu(y, f"{name}/gelu")
+    y = ACTIVATION_NODES[layer.activation](graph, y, name)
     mixed = pointwise(graph, y, layer.mixing, f"{name}/mixing")
     d = len(layer.mixing.bias) // 2
     value, gate = graph.split(mixed, [d, d], 1, f"{name}/glu/split", ["value", "gate"])
@@ -194,4 +196,4 @@ def _block(
     y = graph.node("Mul", [value, gate], f"{name}/glu", doc="gated linear unit over channels")
     if layer.output is not None:
         y = pointwise(graph, y, layer.output, f"{name}/output")
-    return layer.norm.nodes(graph, x, y, name, over_time=True)
+    return layer.norm.leave(graph, x, y, name, over_time=True)

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from multires_edge.export.activations import ACTIVATION_NODES
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm, head
@@ -66,9 +67,11 @@ def build_step_graph(
     inputs = []
     for i, layer in enumerate(network.layers):
         x = graph.cast(x, types.layers[i], f"layers.{i}/cast")
-        inputs.append(x)
+        entered = layer.norm.enter(graph, x, f"layers.{i}", over_time=False)
+        inputs.append(entered)
         past_of_layer = graph.cast(past[i], types.layers[i], f"layers.{i}/multires/past_cast")
-        x = _block(graph, x, past_of_layer, layer, f"layers.{i}")
+        y = _change(graph, entered, past_of_layer, layer, f"layers.{i}")
+        x = layer.norm.leave(graph, x, y, f"layers.{i}", over_time=False)
     for queue, row in zip(queues, _push(graph, network, inputs, past_of_pushed), strict=True):
         rings.write(queue.input, row)
     if pooling is not None:
@@ -165,11 +168,12 @@ def _lowpass_taps(
     return graph.split(total, [1] * pushed, 2, "push/split", parts)
 
 
-def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str) -> str:
+def _change(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str) -> str:
+    """What a block adds to its input, from the input of its multiresolution layer."""
     weight = graph.weight(f"{name}/multires/x_weight", layer.tap_weights()[0], like=x)
     now = graph.node("Mul", [x, weight], f"{name}/multires/now")
     y = graph.node("Add", [now, past], f"{name}/multires", doc="sum over all scales and taps")
-    y = graph.gelu(y, f"{name}/gelu")
+    y = ACTIVATION_NODES[layer.activation](graph, y, name)
     # Two products are faster than one product and a Split of its result.
     value, gate = layer.mixing.halves()
     gate_value = gemm(graph, y, gate, f"{name}/glu/gate")
@@ -178,7 +182,7 @@ def _block(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: str
     y = graph.node("Mul", [y, opened], f"{name}/glu", doc="gated linear unit over channels")
     if layer.output is not None:
         y = gemm(graph, y, layer.output, f"{name}/output")
-    return layer.norm.nodes(graph, x, y, name, over_time=False)
+    return y
 
 
 def _push(graph: GraphBuilder, network: FoldedNetwork, inputs: list[str], past: list[str]) -> list[str]:

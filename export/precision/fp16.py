@@ -1,8 +1,9 @@
 """Find the parts of a network that float16 can compute without an overflow that float32 does not have.
 
 After a LayerNorm, values do not depend on the magnitude of the input. Before the first LayerNorm, and
-everywhere in a network with BatchNorm, they do. So the network is run on input that is far too large, as
-from a wrong gain or a torn electrode. A layer that comes near the largest float16 stays in float32.
+everywhere in a network with BatchNorm, or with norms before the blocks, they do. So the network is run on
+input that is far too large, as from a wrong gain or a torn electrode. A layer that comes near the largest
+float16 stays in float32.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ def _largest_values(net: MultiresNet, inputs: Iterable[Tensor]) -> dict[str, flo
 
     head = net.decoder if net.config.task == "autoregressive" else net.output_mapping
     hooks = [(net.encoder, of("encoder")), (head, of("head"))]
-    for i, (layer, mixing, norm) in enumerate(zip(net.seq_layers, net.mixing_layers, net.norms, strict=True)):
-        hooks += [(module, of(f"layers.{i}")) for module in (layer, *mixing.children(), norm)]
+    blocks = zip(net.seq_layers, net.mixing_layers, net.norms, net.block_outputs, strict=True)
+    for i, (layer, mixing, norm, output) in enumerate(blocks):
+        hooks += [(module, of(f"layers.{i}")) for module in (layer, *mixing.children(), norm, output)]
         hooks.append((layer, of_queues(f"layers.{i}")))
     with torch.no_grad(), hooked(hooks):
         for x in inputs:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, fold
-from multires_edge.export.norms import ResidualAffine
+from multires_edge.export.norms import Affine
 from multires_edge.format.config import ModelConfig
+from multires_edge.models.activations import ACTIVATION_FUNCTIONS
 from tests.conftest import configs, random_net, variant
 
 
@@ -51,8 +52,8 @@ def test_filters_and_taps_give_the_layers_output(config: ModelConfig) -> None:
                 by_taps += h[:, None] * past(scales[j], o << j)
     expected = net.seq_layers[0](torch.from_numpy(x)[None])[0].numpy()
     for y in (by_filters, by_taps):
-        gelu = torch.nn.functional.gelu(torch.from_numpy(y)).numpy()
-        assert np.allclose(gelu, expected, rtol=0, atol=1e-11)
+        activated = ACTIVATION_FUNCTIONS[config.activation](torch.from_numpy(y)).numpy()
+        assert np.allclose(activated, expected, rtol=0, atol=1e-11)
 
 
 def test_batch_norm_leaves_a_scale_and_a_shift() -> None:
@@ -60,7 +61,8 @@ def test_batch_norm_leaves_a_scale_and_a_shift() -> None:
     layer = fold(net).layers[0]
     norm, mixing = net.norms[0], net.mixing_layers[0]
     x, y = torch.randn(2, 1, 8, 5, dtype=torch.float64)
-    assert isinstance(layer.norm, ResidualAffine) and layer.norm.shift is not None
+    assert isinstance(layer.norm, Affine) and layer.norm.place == "residual"
+    assert layer.norm.shift is not None
     kept = layer.norm.scale[:, None] * x[0].numpy() + layer.norm.shift[:, None]
     value, gate = np.split(layer.mixing.weight @ y[0].numpy() + layer.mixing.bias[:, None], 2)
     assert np.allclose(kept + value / (1 + np.exp(-gate)), norm(x + mixing(y))[0].numpy())
@@ -70,7 +72,7 @@ def test_batch_norm_behind_a_second_convolution() -> None:
     net = random_net(variant(norm="batch", task="autoregressive")).double()
     layer = fold(net).layers[0]
     x, y = torch.randn(2, 1, 8, 5, dtype=torch.float64)
-    assert isinstance(layer.norm, ResidualAffine) and layer.norm.shift is None
+    assert isinstance(layer.norm, Affine) and layer.norm.shift is None
     assert layer.output is not None
     value, gate = np.split(layer.mixing.weight @ y[0].numpy() + layer.mixing.bias[:, None], 2)
     mixed = layer.output.weight @ (value / (1 + np.exp(-gate))) + layer.output.bias[:, None]

@@ -38,7 +38,7 @@ def write(folder: Path, entry: dict[str, Any]) -> Path:
         ("model.d_output", 4, r"graphs.full.fp32.outputs\[0\] is .*, expected .*4"),
         ("model.n_tokens", 5, "expected one of them"),
         ("model.depth", 2, rf"{STEP}.states: has \d+ entries, expected \d+"),
-        ("model.norm", "group", "norm is 'group', expected one of layer, batch"),
+        ("model.norm", "instance", "norm is 'instance', expected one of layer, batch"),
         ("model", None, "model is None, expected an object"),
         ("pool", 5, "pool is 5, expected a string or null"),
         ("pool", "sum", "pool is 'sum', expected cumulative for all steps or window:N"),

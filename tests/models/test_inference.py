@@ -18,7 +18,7 @@ UNIFORM = variant(tree_select="uniform", memory_size=7, depth=4, kernel_size=4)
 
 
 @pytest.mark.slow
-@given(config=configs())
+@given(config=configs(published=True))
 @settings(max_examples=30)
 def test_every_configuration_is_found_again(
     config: ModelConfig, tmp_path_factory: pytest.TempPathFactory

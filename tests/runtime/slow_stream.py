@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.linear import Linear, QuantizedLinear
-from multires_edge.export.norms import LayerNorm
+from multires_edge.export.norms import Affine, FoldedNorm, NoNorm, RmsNorm
 from multires_edge.export.types import FLOAT16
 from multires_edge.format.pooling import Pooling
+from multires_edge.models.activations import ACTIVATION_FUNCTIONS
 
 Array = NDArray[np.float64]
 
@@ -72,25 +73,23 @@ class SlowStream:
         return kept
 
     def _block(self, i: int, layer: FoldedLayer, x: Array) -> Array:
-        a, y = x, np.zeros_like(x)
+        block_input = x
+        a = x = normed(layer.norm, x) if layer.norm.place == "before" else x
+        y = np.zeros_like(x)
         for j, highpass in enumerate(layer.highpass):
             self.pushed[j][:, i] = a
             taps = [a, *(self._tap(i, j, o) for o in range(1, max(len(highpass), len(layer.lowpass))))]
             y = y + sum(h * tap for h, tap in zip(highpass, taps, strict=False))
             a = sum((h * tap for h, tap in zip(layer.lowpass, taps, strict=False)), start=np.zeros_like(x))
-        torch_y = torch.from_numpy(y)
-        y = (torch_y * (1 + torch.erf(torch_y / 2**0.5)) / 2).numpy()
+        y = ACTIVATION_FUNCTIONS[layer.activation](torch.from_numpy(y)).numpy()
         value, gate = np.split(linear(layer.mixing, y), 2, axis=1)
         y = value * torch.sigmoid(torch.from_numpy(gate)).numpy()
         if layer.output is not None:
             y = linear(layer.output, y)
-        norm = layer.norm
-        if not isinstance(norm, LayerNorm):
-            return norm.scale * x + y + (0 if norm.shift is None else norm.shift)
-        x = x + y
-        variance = x.var(axis=1, keepdims=True)
-        normal: Array = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(variance + norm.epsilon)
-        return normal * norm.scale + (0 if norm.shift is None else norm.shift)
+        if layer.norm.place == "residual":
+            return normed(layer.norm, block_input) + y
+        total = block_input + y
+        return normed(layer.norm, total) if layer.norm.place == "after" else total
 
     def _tap(self, i: int, j: int, o: int) -> Array:
         """a_j of layer i, o * 2^j steps ago."""
@@ -98,6 +97,21 @@ class SlowStream:
         row: Array = ring[np.arange(len(ring)), (self.position - (o << j)) % ring.shape[1], i].astype(float)
         scales = self.network.queue_scales
         return row if scales is None else row * scales[j, i]
+
+
+def normed(norm: FoldedNorm, x: Array) -> Array:
+    """The norm of rows (rows, d_model)."""
+    if isinstance(norm, NoNorm):
+        return x
+    shift = 0 if norm.shift is None else norm.shift
+    if isinstance(norm, Affine):
+        return x * norm.scale + shift
+    parts = x.reshape(len(x), norm.groups, -1)
+    if not isinstance(norm, RmsNorm):
+        parts = parts - parts.mean(axis=2, keepdims=True)
+    normal: Array = parts / np.sqrt(np.square(parts).mean(axis=2, keepdims=True) + norm.epsilon)
+    result: Array = normal.reshape(x.shape) * norm.scale + shift
+    return result
 
 
 def linear(layer: Linear | QuantizedLinear, x: NDArray[Any]) -> Array:

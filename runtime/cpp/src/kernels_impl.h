@@ -22,43 +22,6 @@ namespace {
 constexpr size_t kLine = 64;  // bytes of a cache line
 constexpr int kTogether = 4;  // vectors of channels in one pass of the multiresolution sum
 
-// x * Phi(x) = max(x, 0) - h(|x|) with h(a) = a * (1 - Phi(a)), which is smooth, at most 0.17 and below
-// 1e-6 from 5.5 on. h is a polynomial in s = a / 2.75 - 1, interpolated at Chebyshev nodes.
-// |error| < 5e-7 for every x (tested); no branch, no division, no exponential.
-inline Vec gelu(Vec x) {
-  static constexpr float kH[] = {
-      8.194348896e-03f,  -6.057822884e-02f, 1.912661398e-01f, -3.086717827e-01f, 1.788887135e-01f, 2.603210509e-01f,
-      -6.278478086e-01f, 4.601556816e-01f,  1.495049154e-01f, -5.463876933e-01f, 2.762417609e-01f, 2.338470182e-01f,
-      -2.616878095e-01f, -3.841818385e-02f, 1.018768775e-01f, -2.678953359e-04f, -1.643713241e-02f};
-  const Vec a = most(x, -x);
-  const Vec s = least(a, all(5.5f)) * all(1.0f / 2.75f) - all(1.0f);
-  constexpr int n = sizeof kH / sizeof *kH;
-  Vec h = all(kH[n - 1]);
-  for (int k = n - 2; k >= 0; --k) h = h * s + all(kH[k]);
-  return most(x, all(0.0f)) - h;
-}
-
-// 1 / (1 + e^-x): e^-x by 2^n * e^r with |r| <= ln 2 / 2 and a polynomial of degree 6.
-// Relative error < 5e-7 (tested).
-inline Vec sigmoid(Vec x) {
-  // Outside these bounds, the result is 1, or too small to matter.
-  const Vec z = most(least(-x, all(87.0f)), all(-87.0f));
-  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
-  const Vec magic = all(12582912.0f);
-  const Vec shifted = z * all(1.44269504f) + magic;
-  const Vec n = shifted - magic;
-  // ln 2 in two parts: the first has few digits, so n times it is exact.
-  const Vec r = (z - n * all(0.693359375f)) - n * all(-2.12194440e-4f);
-  Vec e = all(1.0f / 720);
-  e = e * r + all(1.0f / 120);
-  e = e * r + all(1.0f / 24);
-  e = e * r + all(1.0f / 6);
-  e = e * r + all(0.5f);
-  e = e * r + all(1.0f);
-  e = e * r + all(1.0f);
-  return all(1.0f) / (all(1.0f) + e * float_of((bits_of(shifted) + 127) << 23));
-}
-
 inline float total(Vec v) {
   float lanes[kVector];
   std::memcpy(lanes, &v, sizeof v);
@@ -70,6 +33,7 @@ inline float total(Vec v) {
 }  // namespace
 }  // namespace multires
 
+#include "activations_impl.h"
 #include "norms_impl.h"
 #include "pooling_impl.h"
 #include "products_impl.h"
@@ -77,7 +41,7 @@ inline float total(Vec v) {
 namespace multires {
 namespace {
 
-// The multiresolution sum and GELU of V vectors of channels, and the push of a_0 .. a_{depth-1} for them.
+// The multiresolution sum of V vectors of channels, and the push of a_0 .. a_{depth-1} for them.
 // The sum uses the input and the taps directly (see Layer::filters): it does not wait for the a_j, each of which
 // depends on the one before. For each scale, `rows` has the rows of its queue, of type Q, at this step and at each
 // delay; the first is written. K is the length of the low-pass filter, 0 if it is only known at run time. In a
@@ -135,7 +99,7 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
     }
     rows += taps[j];
   }
-  for (int v = 0; v < V; ++v) store(y + v * kVector, gelu(sum[v]));
+  for (int v = 0; v < V; ++v) store(y + v * kVector, sum[v]);
 }
 
 // All channels of one row of one layer, from c on; `offset` is the start of the layer in a row of a ring.
@@ -217,9 +181,16 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
                                                            : multires_for<float>(info.kernel_size);
   for (int i = 0; i < info.n_layers; ++i) {
     const Layer& layer = model.layers[static_cast<size_t>(i)];
-    for (int row = 0; row < rows; ++row)
-      multires(model, layer, static_cast<size_t>(i) * d, state.taps.data() + row * model.total_taps,
-               features + row * stride, mixed + row * stride, 0);
+    for (int row = 0; row < rows; ++row) {
+      float* entered = features + row * stride;
+      if (layer.place == Place::kBefore) {
+        norm_row(layer, d, width, entered, gated + row * stride);
+        entered = gated + row * stride;
+      }
+      multires(model, layer, static_cast<size_t>(i) * d, state.taps.data() + row * model.total_taps, entered,
+               mixed + row * stride, 0);
+      activate_row(model.activation, width, mixed + row * stride);
+    }
     const bool another = i + 1 < info.n_layers;
     multiply(layer.mixing, mixed, stride, rows, bytes, [&](int panel, int row, const float* out) {
       if (another) {
@@ -236,7 +207,7 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
       multiply(layer.output, gated, stride, rows, bytes, place(mixed, width));
       change = mixed;
     }
-    for (int row = 0; row < rows; ++row) norm_row(layer, d, width, features + row * stride, change + row * stride);
+    for (int row = 0; row < rows; ++row) leave_block(layer, d, width, change + row * stride, features + row * stride);
   }
   const bool pools = !model.poolings.empty();
   const size_t pooled = static_cast<size_t>(model.d_head());  // values of a row

@@ -100,8 +100,12 @@ Layer read_layer(const WeightsFile& file, const Model& model, const std::string&
                                      [&](const NormTensors& norm) { return file.has(name + norm.scale); });
   if (tensors == std::end(kNorms)) throw LoadError(MULTIRES_UNSUPPORTED, name + " has no norm that this release runs");
   layer.norm = tensors->norm;
+  layer.place = file.metadata().count("norm_place") ? Place::kBefore : tensors->place;
+  layer.groups = file.metadata().count("norm_groups") ? file.number("norm_groups", 1, d) : 1;
+  if (d % layer.groups != 0) throw LoadError(MULTIRES_MALFORMED, "norm_groups does not divide d_model");
   layer.scale = padded_rows(file.tensor(name + tensors->scale, {d}));
-  layer.shift = padded_rows(file.tensor(name + tensors->shift, {d}));
+  layer.shift = tensors->shift ? padded_rows(file.tensor(name + tensors->shift, {d}))
+                               : AlignedArray<float>(static_cast<size_t>(model.width));
   return layer;
 }
 
@@ -114,6 +118,15 @@ float read_epsilon(const WeightsFile& file) {
   if (!(stream >> epsilon) || stream.peek() != EOF || !(epsilon >= 0.0f && epsilon < 1.0f))
     throw LoadError(MULTIRES_MALFORMED, "metadata norm_epsilon is '" + text + "'");
   return epsilon;
+}
+
+// Metadata that files of the published block leave out.
+Activation read_activation(const WeightsFile& file) {
+  const auto given = file.metadata().find("activation");
+  if (given == file.metadata().end()) return Activation::kGelu;
+  for (const ActivationName& known : kActivations)
+    if (given->second == known.name) return known.activation;
+  throw LoadError(MULTIRES_UNSUPPORTED, "has activation '" + given->second + "', which this release lacks");
 }
 
 // The metadata of a type; `names` are those of float32, float16 and int8.
@@ -165,6 +178,7 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
     model->encoder = read_panels(file, "encoder", info.d_input, info.d_model, MULTIRES_FLOAT32);
   const multires_dtype precision = read_type(file, "precision", {"fp32", "fp16", "int8"});
   model->queues = read_type(file, "queues", {"float32", "float16", "int8"});
+  model->activation = read_activation(file);
   const float epsilon = read_epsilon(file);
   for (int j = 0; j < info.depth; ++j) {
     const int64_t given = highpass(file, info, "layers.0", j).shape[0];

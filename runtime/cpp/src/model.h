@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "activations.h"
 #include "norms.h"
 #include "pooling.h"
 #include "weights_file.h"
@@ -53,6 +54,8 @@ struct Layer {
   Panels mixing;
   Panels output;  // after GLU; count 0 without one
   Norm norm = Norm::kLayer;
+  Place place = Place::kAfter;
+  int groups = 1;  // of channels that are normalized together
   float epsilon = 0;
   AlignedArray<float> scale, shift;
 };
@@ -62,6 +65,7 @@ struct Kernels;  // kernels.h
 struct Model {
   multires_info info{};
   multires_dtype queues = MULTIRES_FLOAT32;  // the type of the values in the queues
+  Activation activation = Activation::kGelu;
   int width = 0;       // padded d_model
   AlignedArray<float> table;  // token models: (n_tokens, width)
   Panels encoder;             // all other models

@@ -1,45 +1,62 @@
-// The end of a block for one row, x = norm(x + y), for each kind of norm. Padding stays zero. Included by
+// The norms of one row, and the end of a block, for each kind and place. Padding stays zero. Included by
 // kernels_impl.h.
 #pragma once
 
 namespace multires {
 namespace {
 
-// x = scale * normal(x + y) + shift, where normal values have mean 0 and variance 1 over the channels.
-void layer_norm_row(const Layer& layer, int channels, int width, float* x, const float* y) {
-  const float *scale = layer.scale.data(), *shift = layer.shift.data();
-  Vec sum{};
-  for (int c = 0; c < width; c += kVector) {
-    const Vec v = load(x + c) + load(y + c);
-    store(x + c, v);
-    sum += v;
+// out = scale * normal(x) + shift, where normal values have mean square 1 over each group of channels, and mean 0 if
+// they are centred.
+template <bool kCentred>
+void normalize_row(const Layer& layer, int channels, const float* x, float* out) {
+  const int size = channels / layer.groups;
+  for (int first = 0; first < channels; first += size) {
+    const float *from = x + first, *scale = layer.scale.data() + first, *shift = layer.shift.data() + first;
+    int c = 0;
+    Vec mean{};
+    if (kCentred) {
+      for (; c + kVector <= size; c += kVector) mean += load(from + c);
+      if (c < size) mean += load_some(from + c, size - c);
+      mean = all(total(mean) / static_cast<float>(size));
+    }
+    Vec squares{};
+    for (c = 0; c + kVector <= size; c += kVector) {
+      const Vec v = load(from + c) - mean;
+      squares += v * v;
+    }
+    float square = total(squares);
+    for (; c < size; ++c) square += (from[c] - mean[0]) * (from[c] - mean[0]);
+    const Vec factor = all(1.0f / std::sqrt(square / static_cast<float>(size) + layer.epsilon));
+    for (c = 0; c + kVector <= size; c += kVector)
+      store(out + first + c, (load(from + c) - mean) * factor * load(scale + c) + load(shift + c));
+    if (c < size) {
+      const int rest = size - c;
+      const Vec normal = (load_some(from + c, rest) - mean) * factor;
+      store_some(out + first + c, normal * load_some(scale + c, rest) + load_some(shift + c, rest), rest);
+    }
   }
-  const Vec mean = all(total(sum) / static_cast<float>(channels));
-  Vec squares{};
-  int c = 0;
-  for (; c + kVector <= channels; c += kVector) {
-    const Vec v = load(x + c) - mean;
-    squares += v * v;
-  }
-  float square = total(squares);
-  for (; c < channels; ++c) square += (x[c] - mean[0]) * (x[c] - mean[0]);
-  const Vec factor = all(1.0f / std::sqrt(square / static_cast<float>(channels) + layer.epsilon));
-  for (c = 0; c < width; c += kVector) store(x + c, (load(x + c) - mean) * factor * load(scale + c) + load(shift + c));
 }
 
-// x = scale * x + shift + y: a folded BatchNorm.
-void affine_row(const Layer& layer, int width, float* x, const float* y) {
+void affine_row(const Layer& layer, int width, const float* x, float* out) {
   const float *scale = layer.scale.data(), *shift = layer.shift.data();
-  for (int c = 0; c < width; c += kVector)
-    store(x + c, load(x + c) * load(scale + c) + (load(shift + c) + load(y + c)));
+  for (int c = 0; c < width; c += kVector) store(out + c, load(x + c) * load(scale + c) + load(shift + c));
 }
 
-void norm_row(const Layer& layer, int channels, int width, float* x, const float* y) {
+// out = norm(x); they may be the same row.
+void norm_row(const Layer& layer, int channels, int width, const float* x, float* out) {
   switch (layer.norm) {
-    case Norm::kLayer: layer_norm_row(layer, channels, width, x, y); break;
-    case Norm::kAffine: affine_row(layer, width, x, y); break;
+    case Norm::kLayer: normalize_row<true>(layer, channels, x, out); break;
+    case Norm::kRms: normalize_row<false>(layer, channels, x, out); break;
+    case Norm::kAffine: affine_row(layer, width, x, out); break;
   }
-  for (int c = channels; c < width; ++c) x[c] = 0;
+  for (int c = channels; c < width; ++c) out[c] = 0;
+}
+
+// From the input x of a block and its change to its output, in place.
+void leave_block(const Layer& layer, int channels, int width, const float* change, float* x) {
+  if (layer.place == Place::kResidual) norm_row(layer, channels, width, x, x);
+  for (int c = 0; c < width; c += kVector) store(x + c, load(x + c) + load(change + c));
+  if (layer.place == Place::kAfter) norm_row(layer, channels, width, x, x);
 }
 
 }  // namespace

@@ -49,6 +49,14 @@ NETWORKS = {
     "uniform": Network({"tree_select": "uniform", "memory_size": 20, "kernel_size": 4, "depth": 5}),
     "tokens-windowed": Network({"encoder": "token", "norm": "batch", "kernel_size": 3}, Window(7)),
     "autoregressive": Network({"task": "autoregressive", "d_model": 33, "d_output": 70}),
+    "rms-before": Network({"norm": "rms", "norm_place": "before", "activation": "silu", "d_model": 37}),
+    "group-before": Network(
+        {"norm": "group", "norm_groups": 3, "norm_place": "before", "activation": "gelu_tanh", "d_model": 57}
+    ),
+    "batch-before": Network(
+        {"norm": "batch", "norm_place": "before", "activation": "relu6", "d_model": 20}, Window(7)
+    ),
+    "no-norm": Network({"norm": "none", "activation": "relu", "norm_eps": 1e-3}),
     "float16": Network({"depth": 6, "d_model": 37}, Window(5), "fp16", 2e-3, "float16"),
     "float16-autoregressive": Network(
         {"task": "autoregressive", "kernel_size": 4}, precision="fp16", limit=2e-3, queues="float16"
