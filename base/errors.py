@@ -21,6 +21,10 @@ class ConfigError(MultiresError, ValueError):
     """A network configuration that is incomplete or contradictory. The message names the missing option."""
 
 
+class ModuleError(MultiresError, ValueError):
+    """A PyTorch module that cannot become a stream. The message names the operator and the line."""
+
+
 class CardError(MultiresError, ValueError):
     """A card (normalization, leads, labels) that does not fit the network."""
 

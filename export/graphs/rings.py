@@ -85,7 +85,7 @@ class RingsInGraph(RingSet):
 
     def _update_of(self, ring: StateSpec) -> QueueUpdate:
         # TensorRT's in-place cache update takes floating point only.
-        return "ScatterND" if ring.dtype == "int8" else self.graph.form.queue_update
+        return "ScatterND" if ring.dtype in ("int8", "int64") else self.graph.form.queue_update
 
     def _read_all(self, ticks: str) -> dict[str, str]:
         """Read all rings. One subtraction and one remainder give the slot numbers."""

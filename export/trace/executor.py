@@ -1,0 +1,137 @@
+"""One step of a program in PyTorch: the reference of a step, written apart from the graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from multires_edge.export.trace.program import (
+    Convolution,
+    Delay,
+    Layout,
+    Operator,
+    Pad,
+    Pool,
+    Program,
+    Ref,
+    Reshape,
+    Ring,
+)
+
+Values = dict[str, torch.Tensor]
+
+
+class StepExecutor:
+    """Streams of a program, one row of the batch each. Each row counts its own steps."""
+
+    def __init__(self, program: Program, batch: int) -> None:
+        self.program = program
+        self.batch = batch
+        self.position = torch.zeros(batch, dtype=torch.int64)
+        self.rings = {
+            ring.name: torch.zeros(batch, ring.slots, ring.width, dtype=ring.dtype) for ring in program.rings
+        }
+        self.pools: Values = {}
+
+    def reset(self, row: int) -> None:
+        """Restart one row."""
+        for state in (self.position, *self.rings.values(), *self.pools.values()):
+            state[row] = 0
+
+    @torch.no_grad()
+    def step(self, inputs: Mapping[str, torch.Tensor]) -> Values:
+        """The outputs of a step, without an axis of time, for inputs (batch, ...) of the step."""
+        program = self.program
+        values: Values = dict(program.constants)
+        for name in program.inputs:
+            values[name] = inputs[name].unsqueeze(-1)
+        pushed: dict[str, tuple[Ring, torch.Tensor]] = {}
+        for each in program.instructions:
+            layout = program.layouts[each.name]
+            source = values[each.source.name] if not isinstance(each, Operator) else None
+            if isinstance(each, Operator):
+                values[each.name] = run_operator(each, values, layout, self.batch)
+                continue
+            assert source is not None
+            if isinstance(each, Reshape):
+                values[each.name] = source.reshape(layout.sizes(self.batch))
+            elif isinstance(each, Pad):
+                values[each.name] = self._mask(source, each)
+            elif isinstance(each, Delay):
+                pushed[each.ring.name] = each.ring, source
+                values[each.name] = self._past(each.ring)[:, 0].reshape(source.shape)
+            elif isinstance(each, Convolution):
+                if each.ring is not None:
+                    pushed[each.ring.name] = each.ring, source
+                values[each.name] = self._convolve(source, each, values)
+            elif isinstance(each, Pool):
+                axis = program.layouts[each.source.name].axis
+                assert axis is not None
+                values[each.name] = self._pool(source, each, axis)
+            else:
+                values[each.name] = source
+        slots = self.position
+        for ring, value in pushed.values():
+            self.rings[ring.name][torch.arange(self.batch), slots % ring.slots] = value.reshape(self.batch, -1)
+        self.position = self.position + 1
+        outputs = {}
+        for name, value in program.outputs.items():
+            axis = program.layouts[value].axis
+            outputs[name] = values[value] if axis is None else values[value].squeeze(axis)
+        return outputs
+
+    def _past(self, ring: Ring) -> torch.Tensor:
+        """The rows of a ring at its delays, the newest first: (batch, taps, width)."""
+        delays = torch.tensor(ring.delays)
+        times = self.position[:, None] - delays
+        rows = self.rings[ring.name][torch.arange(self.batch)[:, None], times % ring.slots]
+        if ring.before is None:
+            return rows
+        return torch.where((times < 0)[..., None], ring.before, rows)
+
+    def _mask(self, source: torch.Tensor, pad: Pad) -> torch.Tensor:
+        early = self.position < pad.mask
+        return torch.where(early.reshape(-1, *[1] * (source.dim() - 1)), torch.tensor(pad.value, dtype=source.dtype), source)
+
+    def _convolve(self, source: torch.Tensor, each: Convolution, values: Values) -> torch.Tensor:
+        window, near = source, list(each.dilations)
+        if each.ring is not None:
+            past = self._past(each.ring).flip(1).unbind(1)
+            window = torch.cat([*(row.reshape(source.shape) for row in past), source], each.axis)
+            near[each.spatial] = 1
+        bias = None if each.bias is None else values[each.bias.name]
+        weight = values[each.weight.name]
+        return torch.convolution(
+            window, weight, bias, each.strides, each.padding, near, False, [0] * len(near), each.groups
+        )
+
+    def _pool(self, source: torch.Tensor, each: Pool, axis: int) -> torch.Tensor:
+        if each.state is None:
+            return source if each.keep else source.squeeze(axis)
+        state = self.pools.setdefault(each.state, torch.zeros_like(source))
+        first = (self.position == 0).reshape(-1, *[1] * (source.dim() - 1))
+        new = torch.where(first, source, torch.maximum(state, source)) if each.how == "max" else state + source
+        self.pools[each.state] = new
+        if each.how == "mean":
+            new = new / (self.position + 1).reshape(-1, *[1] * (source.dim() - 1))
+        return new if each.keep else new.squeeze(axis)
+
+
+def run_operator(each: Operator, values: Mapping[str, torch.Tensor], layout: Layout, batch: int) -> torch.Tensor:
+    """An operator on values of one step, which have time as an axis of size 1."""
+
+    def filled(argument: Any) -> Any:
+        if isinstance(argument, Ref):
+            return values[argument.name]
+        if isinstance(argument, tuple | list):
+            return [filled(item) for item in argument]
+        return argument
+
+    args = [filled(argument) for argument in each.args]
+    if each.kind == "expand":
+        expanded: torch.Tensor = args[0].expand(layout.sizes(batch))
+        return expanded
+    result: torch.Tensor = each.target(*args, **{key: filled(value) for key, value in each.options.items()})
+    return result
