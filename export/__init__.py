@@ -9,8 +9,18 @@ from multires_edge.base.lazy import lazy_names
 if TYPE_CHECKING:
     from multires_edge.export.bundle import ExportResult, ParityError, export_bundle
     from multires_edge.export.options import ExportOptions, Int8Options
+    from multires_edge.export.trace.module import ModuleParityError, ModuleResult, export_module
 
-__all__ = ["ExportOptions", "ExportResult", "Int8Options", "ParityError", "export_bundle"]
+__all__ = [
+    "ExportOptions",
+    "ExportResult",
+    "Int8Options",
+    "ModuleParityError",
+    "ModuleResult",
+    "ParityError",
+    "export_bundle",
+    "export_module",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -18,7 +28,10 @@ __getattr__, __dir__ = lazy_names(
         "ExportOptions": "export.options",
         "ExportResult": "export.bundle",
         "Int8Options": "export.options",
+        "ModuleParityError": "export.trace.module",
+        "ModuleResult": "export.trace.module",
         "ParityError": "export.bundle",
         "export_bundle": "export.bundle",
+        "export_module": "export.trace.module",
     },
 )

@@ -137,7 +137,7 @@ def _export(
             overrides.weights,
             inferred.assumed,
         ),
-        model=config,
+        network=config,
         target=targets[0].name,
         pool=None if pooling is None else str(pooling),
         graphs={},
@@ -148,7 +148,7 @@ def _export(
         preprocessing=card.preprocessing if card else None,
         labels=card.labels if card else None,
         about=card.about if card else None,
-        tools=_tools(),
+        tools=tools_used(),
     )
     progress("building the graphs")
     with atomic_folder(final, force=force) as folder:
@@ -170,11 +170,11 @@ def _export(
         progress("writing the report")
         golden.save(folder / GOLDEN_FILE)
         quantized = None if quantization is None else {"int8": quantization.to_json()}
-        _write_json(folder / PARITY_FILE, plain(proof.parity(quantized)))
+        write_json(folder / PARITY_FILE, plain(proof.parity(quantized)))
         write_report(folder / "report.html", manifest, proof, statistics, quantization)
         # The manifest is the last file, because it has the digests of all others.
         manifest.files.update({name: sha256_of(folder / name) for name in names})
-        _write_json(folder / FILE_NAME, manifest.to_json())
+        write_json(folder / FILE_NAME, manifest.to_json())
     return ExportResult(final, manifest, proof, quantization, time.perf_counter() - started)
 
 
@@ -275,7 +275,8 @@ def _metadata(manifest: Manifest, precision: str, targets: Sequence[Target]) -> 
     return metadata | {"precision": precision, "target": ", ".join(target.name for target in targets)}
 
 
-def _tools() -> dict[str, str]:
+def tools_used() -> dict[str, str]:
+    """The versions of what an export is made with."""
     tools = {}
     for name in ("multires-edge", "torch", "onnx", "onnxruntime", "numpy"):
         try:
@@ -297,5 +298,6 @@ def _check_state_sizes(config: ModelConfig, pooling: Pooling | None) -> None:
             )
 
 
-def _write_json(path: Path, entry: dict[str, Any]) -> None:
+def write_json(path: Path, entry: dict[str, Any]) -> None:
+    """Write an object as JSON for people and programs."""
     path.write_text(json.dumps(entry, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

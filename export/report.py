@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import onnx
 
 from multires_edge.export.charts import error_chart, histogram_chart
-from multires_edge.export.parity import Proof
 from multires_edge.export.quantization import Quantization
+from multires_edge.format.comparison import Check
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.manifest import Manifest
+from multires_edge.format.module import ModuleConfig
+from multires_edge.format.parity import Parity
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,24 @@ class GraphStatistics:
         return cls(ordered, len(sizes), sum(sizes), file_bytes)
 
 
+class Proved(Protocol):
+    """The proof of a network, of either kind."""
+
+    checks: list[Check]
+    data: str
+    n_parameters: int
+
+    @property
+    def basis(self) -> str: ...
+    @property
+    def passed(self) -> bool: ...
+    def parity(self) -> Parity: ...
+
+
 def write_report(
     path: Path,
     manifest: Manifest,
-    proof: Proof,
+    proof: Proved,
     statistics: dict[str, GraphStatistics],
     quantization: Quantization | None = None,
 ) -> None:
@@ -49,18 +66,20 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    config = manifest.model
+    own = isinstance(manifest.network, ModuleConfig)
     states = manifest.graph("step", "fp32").states
     page = environment.get_template("report.html.j2").render(
         manifest=manifest.to_json(),
         preprocessing=manifest.preprocessing.rows() if manifest.preprocessing else [],
         proof=proof,
-        config=config,
+        module=manifest.network if own else None,
+        config=None if own else manifest.model,
+        parity=proof.parity(),
         statistics=statistics,
         opsets={name: spec.opset for name, spec in manifest.graph_files().items()},
         states=states,
         state_bytes={precision: spec.state_bytes for precision, spec in manifest.graphs["step"].items()},
-        minimum_bytes=minimum_state_bytes(config),
+        minimum_bytes=0 if own else minimum_state_bytes(manifest.model),
         error_chart=error_chart([check for check in proof.checks if check.curve]),
         quantization=quantization,
         histograms={

@@ -173,9 +173,11 @@ def _read(hint: Any, value: Any, path: str) -> Any:
     if hint is Any:
         return value
     options = alternatives(hint)
-    for option in options:
-        if _of_kind(option, value):
-            return _read_one(option, value, path)
+    fitting = [option for option in options if _of_kind(option, value)]
+    if fitting:
+        # Of several dataclasses, the one whose keys are there.
+        option = next((each for each in fitting if _keys_fit(each, value)), fitting[0])
+        return _read_one(option, value, path)
     raise _error(path, value, " or ".join(dict.fromkeys(_kind_name(option) for option in options)))
 
 
@@ -237,6 +239,15 @@ def kind(hint: Any) -> Any:
 def _of_kind(hint: Any, value: Any) -> bool:
     wanted = kind(hint)
     return type(value) in _KINDS.get(wanted, (wanted,))  # not isinstance: a bool is no integer
+
+
+def _keys_fit(hint: Any, value: Any) -> bool:
+    base, _ = base_of(hint)
+    if not dataclasses.is_dataclass(base):
+        return True
+    return all(
+        key_of(field) in value for field in dataclasses.fields(base) if not field.metadata.get("absent")
+    )
 
 
 def _kind_name(hint: Any) -> str:

@@ -10,6 +10,7 @@ from multires_edge.base.errors import BundleError
 from multires_edge.format.card import About, Card, Preprocessing
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import Count, Document, FileName, Line, Name, OneOf, Sha256
+from multires_edge.format.module import ModuleConfig
 from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.specs import FileSpec, Graphs, GraphSpec, Precision, Source
 
@@ -37,7 +38,7 @@ class Manifest:
     """
 
     source: Source
-    model: ModelConfig
+    network: ModelConfig | ModuleConfig = field(metadata={"key": "model"})
     target: Name
     pool: Line | None
     graphs: Graphs
@@ -55,6 +56,16 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.pool is not None:
             parse_pooling(self.pool)
+
+    @property
+    def model(self) -> ModelConfig:
+        """The configuration of a MultiresNet. Raises BundleError for a module of the user's own."""
+        if isinstance(self.network, ModuleConfig):
+            raise BundleError(
+                f"the network is your own module {self.network.module}, which runs in ONNX Runtime; this is "
+                "for a MultiresNet that was exported from its checkpoint"
+            )
+        return self.network
 
     @property
     def pooling(self) -> Pooling | None:

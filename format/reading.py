@@ -13,6 +13,7 @@ from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import FILE_NAME, MANIFEST, Manifest
+from multires_edge.format.module import ModuleConfig
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.pooling import Pooling
 from multires_edge.format.specs import GraphSpec, RingBank, StateSpec, TensorSpec
@@ -39,9 +40,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 def check_manifest(manifest: Manifest) -> None:
     """Raise BundleError or CardError for a manifest that contradicts itself."""
-    pooling, own = manifest.pooling, manifest.model.pooled_by()
-    if (pooling and pooling.kind) != (own and own.kind):
-        raise BundleError(f"pool is {pooling}, but the model's pooling is {own and own.kind}")
+    if isinstance(manifest.network, ModuleConfig):
+        _check_module(manifest)
+    else:
+        _check_pooling(manifest)
     if manifest.card is not None:
         manifest.card.check_network(manifest.model)
     elif manifest.preprocessing is not None or manifest.labels is not None:
@@ -60,7 +62,48 @@ def check_manifest(manifest: Manifest) -> None:
                 step = graphs["step"].get(precision)
                 if step is None:
                     raise BundleError(f"{path}.{kind}.{precision}: has no step graph beside it")
-                _check_graph(spec, step, manifest, kind, precision, f"{path}.{kind}.{precision}")
+                at = f"{path}.{kind}.{precision}"
+                if isinstance(manifest.network, ModuleConfig):
+                    _check_module_graph(spec, manifest.network, kind, at)
+                else:
+                    _check_graph(spec, step, manifest, kind, precision, at)
+
+
+def _check_pooling(manifest: Manifest) -> None:
+    pooling, own = manifest.pooling, manifest.model.pooled_by()
+    if (pooling and pooling.kind) != (own and own.kind):
+        raise BundleError(f"pool is {pooling}, but the model's pooling is {own and own.kind}")
+
+
+def _check_module(manifest: Manifest) -> None:
+    given = {
+        "pool": manifest.pool,
+        "card": manifest.card,
+        "native": manifest.native,
+        "quantization": manifest.quantization,
+    }
+    if wrong := [name for name, value in given.items() if value]:
+        raise BundleError(f"{wrong[0]} is given, but the network is a module of the user's own")
+
+
+def _check_module_graph(spec: GraphSpec, module: ModuleConfig, kind: str, path: str) -> None:
+    """Compare a graph with the inputs and outputs of a traced network. Its states are what it says."""
+    if kind == "taps" or spec.banks:
+        raise BundleError(f"{path}: a module of the user's own has no rings outside of its graph")
+    whole = kind == "full"
+    _compare(f"{path}.inputs", spec.inputs, module.inputs if whole else module.step_inputs())
+    _compare(f"{path}.outputs", spec.outputs, module.outputs if whole else module.step_outputs())
+    names = [state.input for state in spec.states]
+    if whole != (not names) or names != sorted(set(names)) or (not whole and "position" not in names):
+        raise BundleError(
+            f"{path}.states: are {', '.join(names) or 'none'}, expected them sorted, with position"
+        )
+    for state in spec.states:
+        ring = state.in_place or state.dilation is not None
+        good = state.output == f"next_{state.input}" and state.shape[:1] == ("batch",)
+        good = good and all(isinstance(size, int) for size in state.shape[1:])
+        if not good or (ring and (len(state.shape) != 4 or state.shape[1] != 1)):
+            raise BundleError(f"{path}.states: {state.input} is not a state of a stream")
 
 
 def _check_targets(manifest: Manifest) -> None:

@@ -15,6 +15,7 @@ from multires_edge.format.card import Preprocessing
 from multires_edge.format.fields import digest_of, plain
 from multires_edge.format.golden import GOLDEN_FILE, Golden
 from multires_edge.format.manifest import CALIBRATION_FILE, Manifest
+from multires_edge.format.module import ModuleConfig, ModuleGolden
 from multires_edge.format.parity import PARITY_FILE, Parity, parse_parity
 from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.reading import read_manifest, step_states
@@ -23,6 +24,7 @@ from multires_edge.runtime.backends.protocol import Backend, RunOptions, Stepper
 from multires_edge.runtime.backends.registry import make_runner, make_stepper
 from multires_edge.runtime.bundle_files import check_file, read_file, tensors_sha256
 from multires_edge.runtime.full import FullGraph
+from multires_edge.runtime.named import full_graph, stream_of
 from multires_edge.runtime.stream import Stream
 
 
@@ -35,7 +37,9 @@ class Bundle:
         self._networks: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        model, precisions = self.manifest.model, ", ".join(self.manifest.graphs["step"])
+        model, precisions = self.manifest.network, ", ".join(self.manifest.graphs["step"])
+        if isinstance(model, ModuleConfig):
+            return f"<Bundle {self.path}: your module {model.module}, {precisions}>"
         layers = f"{model.n_layers} layers of {model.d_model}"
         return f"<Bundle {self.path}: {model.task} with {model.d_output} outputs, {layers}, {precisions}>"
 
@@ -75,7 +79,7 @@ class Bundle:
         spec = self.manifest.graph("full", precision)
         options = RunOptions(precision, _threads(threads), provider, provider_options)
         runner = make_runner(backend, self.path, self.manifest, options)
-        return FullGraph(runner, spec, self.manifest.model.n_tokens)
+        return full_graph(runner, spec, self.manifest.network)
 
     def stream(
         self,
@@ -112,7 +116,7 @@ class Bundle:
         """A stream on a stepper made for this bundle. ``pool`` None is the pooling of the export."""
         spec, pooling = self._pooled(precision, pool)
         model = f"{self._network(precision)}/{pooling or self.manifest.pool}/{precision}"
-        return Stream(stepper, spec, batch, model, self.manifest.model.n_tokens)
+        return stream_of(stepper, spec, batch, model, self.manifest.network)
 
     def _network(self, precision: str) -> str:
         """Identifies the checkpoint, and the weights that give a state of a precision its meaning."""
@@ -154,6 +158,11 @@ class Bundle:
     def golden(self) -> Golden:
         """The export's recorded inputs and outputs, the content of golden.npz. Raises BundleError."""
         return Golden.parse(self.read(GOLDEN_FILE), self.path / GOLDEN_FILE, self.manifest.model)
+
+    def module_golden(self) -> ModuleGolden:
+        """The recorded inputs and outputs of a module of the user's own. Raises BundleError."""
+        assert isinstance(self.manifest.network, ModuleConfig)
+        return ModuleGolden.parse(self.read(GOLDEN_FILE), self.path / GOLDEN_FILE, self.manifest.network)
 
     def read(self, name: str) -> bytes:
         """The content of a file that the manifest lists. Raises BundleError if it is not what was listed."""

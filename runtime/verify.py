@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from multires_edge.format.comparison import Check
 from multires_edge.format.golden import Golden
+from multires_edge.format.module import ModuleConfig
 from multires_edge.runtime.backends.protocol import Backend
 from multires_edge.runtime.backends.registry import backend_named, backend_names
 from multires_edge.runtime.backends.tensorrt.host import TapsOnHost
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.state import StreamState
+from multires_edge.runtime.verify_module import verify_module
 
 
 def checked_backends(bundle: Bundle, precision: str, *, graphs_only: bool = False) -> list[Backend]:
@@ -32,13 +34,18 @@ def verify_bundle(bundle: Bundle) -> list[Check]:
     It runs every form and precision by every backend that can run it here; :func:`unchecked_files` has the
     rest.
     """
-    whole = bundle.golden()
+    own = isinstance(bundle.manifest.network, ModuleConfig)
+    whole = None if own else bundle.golden()
     checks = []
     for form in bundle.manifest.by_form:
         first = form == bundle.manifest.form
         # Backends with weights of their own do not depend on the form of the graphs.
         prefix = "" if first else f"{form}, "
-        checks += _verify_form(_of_one_form(bundle, form), whole, prefix, graphs_only=not first)
+        of_form = _of_one_form(bundle, form)
+        if whole is not None:
+            checks += _verify_form(of_form, whole, prefix, graphs_only=not first)
+        elif backend_named("onnxruntime").unable(of_form.manifest) is None:
+            checks += verify_module(of_form, prefix)
     return checks
 
 

@@ -74,12 +74,14 @@ class StepExecutor:
                 values[each.name] = source
         slots = self.position
         for ring, value in pushed.values():
-            self.rings[ring.name][torch.arange(self.batch), slots % ring.slots] = value.reshape(self.batch, -1)
+            self.rings[ring.name][torch.arange(self.batch), slots % ring.slots] = value.reshape(
+                self.batch, -1
+            )
         self.position = self.position + 1
         outputs = {}
-        for name, value in program.outputs.items():
-            axis = program.layouts[value].axis
-            outputs[name] = values[value] if axis is None else values[value].squeeze(axis)
+        for name, output in program.outputs.items():
+            axis = program.layouts[output].axis
+            outputs[name] = values[output] if axis is None else values[output].squeeze(axis)
         return outputs
 
     def _past(self, ring: Ring) -> torch.Tensor:
@@ -93,7 +95,9 @@ class StepExecutor:
 
     def _mask(self, source: torch.Tensor, pad: Pad) -> torch.Tensor:
         early = self.position < pad.mask
-        return torch.where(early.reshape(-1, *[1] * (source.dim() - 1)), torch.tensor(pad.value, dtype=source.dtype), source)
+        return torch.where(
+            early.reshape(-1, *[1] * (source.dim() - 1)), torch.tensor(pad.value, dtype=source.dtype), source
+        )
 
     def _convolve(self, source: torch.Tensor, each: Convolution, values: Values) -> torch.Tensor:
         window, near = source, list(each.dilations)
@@ -112,14 +116,18 @@ class StepExecutor:
             return source if each.keep else source.squeeze(axis)
         state = self.pools.setdefault(each.state, torch.zeros_like(source))
         first = (self.position == 0).reshape(-1, *[1] * (source.dim() - 1))
-        new = torch.where(first, source, torch.maximum(state, source)) if each.how == "max" else state + source
+        new = (
+            torch.where(first, source, torch.maximum(state, source)) if each.how == "max" else state + source
+        )
         self.pools[each.state] = new
         if each.how == "mean":
             new = new / (self.position + 1).reshape(-1, *[1] * (source.dim() - 1))
         return new if each.keep else new.squeeze(axis)
 
 
-def run_operator(each: Operator, values: Mapping[str, torch.Tensor], layout: Layout, batch: int) -> torch.Tensor:
+def run_operator(
+    each: Operator, values: Mapping[str, torch.Tensor], layout: Layout, batch: int
+) -> torch.Tensor:
     """An operator on values of one step, which have time as an axis of size 1."""
 
     def filled(argument: Any) -> Any:

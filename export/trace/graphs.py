@@ -142,14 +142,16 @@ class _Whole(_Writer):
         if each.how != "mean":
             op = "ReduceMax" if each.how == "max" else "ReduceSum"
             return self.reduce(op, value, [axis], name, keep=each.keep)
-        # Twice: a float32 mean of many equal values is off by many roundings, and the mean of the rest mends it.
+        # Twice: a float32 mean of many equal values is off by many roundings; the mean of the rest mends it.
         rough = self.reduce("ReduceMean", value, [axis], f"{name}/rough", keep=True)
         rest = graph.node("Sub", [value, rough], f"{name}/rest")
         correction = self.reduce("ReduceMean", rest, [axis], f"{name}/correction", keep=True)
         if each.keep:
             return graph.node("Add", [rough, correction], name, doc="mean over time")
         mean = graph.node("Add", [rough, correction], f"{name}/kept")
-        return graph.node("Squeeze", [mean, graph.integers(f"{name}/time", [axis])], name, doc="mean over time")
+        return graph.node(
+            "Squeeze", [mean, graph.integers(f"{name}/time", [axis])], name, doc="mean over time"
+        )
 
 
 class _Step(_Writer):
@@ -201,13 +203,13 @@ class _Step(_Writer):
         assert isinstance(each, Pool)
         if each.state is None:
             return self._kept(value, layout) if each.keep else value
-        shape = ("batch", *rest)
+        states: tuple[int | str, ...] = ("batch", *rest)
         if each.how == "max":
-            self.pooled.append(_state(each.state, shape))
-            pooled = running_maximum(graph, each.state, value, shape, self.rings.position, name)
+            self.pooled.append(_state(each.state, states))
+            pooled = running_maximum(graph, each.state, value, states, self.rings.position, name)
         else:
-            total = ExactSum.declare(graph, each.state, shape)
-            self.pooled += [_state(each.state, shape), _state(f"{each.state}_error", shape)]
+            total = ExactSum.declare(graph, each.state, states)
+            self.pooled += [_state(each.state, states), _state(f"{each.state}_error", states)]
             pooled = total.plus(graph, value, name)
             if each.how == "mean":
                 count = "pool/steps"
@@ -327,5 +329,3 @@ class _Step(_Writer):
 
 def _state(name: str, shape: tuple[int | str, ...]) -> StateSpec:
     return StateSpec(input=name, output=f"next_{name}", dtype="float32", shape=shape)
-
-

@@ -1,7 +1,7 @@
 """The operators that treat every step alike, as nodes of ONNX.
 
-Each function takes a :class:`Nodes`, the instruction and its arguments, and returns the name of the value. In a
-step graph values have no axis of time; :class:`Nodes` translates axes and constants.
+Each function takes a :class:`Nodes`, the instruction and its arguments, and returns the name of the value.
+In a step graph values have no axis of time; :class:`Nodes` translates axes and constants.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Nodes:
 
     def weight(self, name: str, tensor: torch.Tensor | float) -> str:
         """A constant in float32, or int64 for integers."""
-        array = tensor.numpy() if isinstance(tensor, torch.Tensor) else np.float64(tensor)
+        array = np.asarray(tensor.numpy() if isinstance(tensor, torch.Tensor) else float(tensor))
         if array.dtype.kind == "f":
             return self.graph.weight(name, array)
         return self.graph.constant(name, array.astype(np.int64))
@@ -243,9 +243,7 @@ def _glu(nodes: Nodes, each: Operator, x: Ref, axis: int = -1) -> str:
 
 
 def _reduction(op: str) -> Callable[..., str]:
-    def write(
-        nodes: Nodes, each: Operator, x: Ref, axes: Sequence[int], keep: bool = False, **_: Any
-    ) -> str:
+    def write(nodes: Nodes, each: Operator, x: Ref, axes: Sequence[int], keep: bool = False, **_: Any) -> str:
         layout = nodes.layout(x)
         at = sorted(nodes.axis(layout, axis) for axis in axes)
         return nodes.reduce(op, nodes.value(x), at, each.name, keep=keep)

@@ -195,7 +195,9 @@ class Program:
     @property
     def rings(self) -> list[Ring]:
         """Every ring once, in the order in which they are first read."""
-        found = {ring.name: ring for each in self.instructions if (ring := getattr(each, "ring", None)) is not None}
+        found = {
+            ring.name: ring for each in self.instructions if (ring := getattr(each, "ring", None)) is not None
+        }
         return list(found.values())
 
     @property

@@ -55,7 +55,8 @@ class Symbols:
         """The layout of a traced value. Raises ValueError for a size that is neither batch nor time."""
         shape: list[int | str] = []
         extra = 0
-        for size in value.shape:
+        sizes: tuple[Any, ...] = tuple(value.shape)
+        for size in sizes:
             if isinstance(size, int):
                 shape.append(size)
                 continue
@@ -85,13 +86,13 @@ class Symbols:
                 if rest.is_Integer:
                     return MERGED, int(rest)
         raise ValueError(
-            f"makes an axis of size {expression}: strides, pools or interleaves steps, and a stream has one output "
-            "for each step"
+            f"makes an axis of size {expression}: it strides, pools or interleaves steps, and a stream "
+            "has one output for each step"
         )
 
 
 def places(layout: Layout) -> tuple[Any, Any]:
-    """How many values are between two neighbours in time, and in the batch: reshapes that keep both keep order."""
+    """The distance of two neighbours in time, and in the batch: a reshape that keeps both keeps the order."""
     time = batch = None
     inner: tuple[int, int, int] = (1, 0, 0)  # a product of a number, batches and times
     for size in reversed(layout.shape):

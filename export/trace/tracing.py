@@ -67,7 +67,7 @@ def trace(net: nn.Module, example: Sequence[torch.Tensor], known: frozenset[str]
             exported = exported.run_decompositions(
                 {
                     operator: function
-                    for operator, function in torch.export.default_decompositions().items()
+                    for operator, function in dict(torch.export.default_decompositions()).items()
                     if base_name(operator) not in known
                 }
             )
@@ -79,7 +79,9 @@ def trace(net: nn.Module, example: Sequence[torch.Tensor], known: frozenset[str]
     signature = exported.graph_signature
     if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
         changed = ", ".join({**signature.buffers_to_mutate, **signature.user_inputs_to_mutate}.values())
-        raise ModuleError(f"the module changes {changed} when it runs, so that its outputs depend on earlier calls")
+        raise ModuleError(
+            f"the module changes {changed} when it runs, so its outputs depend on earlier calls"
+        )
     held = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     constants = {name: _held(exported, target) for name, target in held.items()}
     lifted = signature.inputs_to_lifted_tensor_constants
@@ -92,8 +94,8 @@ def trace(net: nn.Module, example: Sequence[torch.Tensor], known: frozenset[str]
         for axis, what in ((0, "batch"), (-1, "time")):
             if isinstance(size := placeholders[name].meta["val"].shape[axis], int):
                 raise ModuleError(
-                    f"input {name} works only with a size of {size} for {what}; inputs are (batch, channels, time) "
-                    "or tokens (batch, time), and the module must take any batch and any number of steps"
+                    f"input {name} works only with a size of {size} for {what}; inputs are (batch, channels, "
+                    "time) or tokens (batch, time), of any batch and any number of steps"
                 )
     return Trace(
         exported.graph,
@@ -142,7 +144,8 @@ def _needs_decomposing(node: fx.Node, known: frozenset[str]) -> bool:
 
 
 def _held(exported: torch.export.ExportedProgram, target: str) -> torch.Tensor:
-    return exported.state_dict[target] if target in exported.state_dict else exported.constants[target]
+    held: torch.Tensor = {**exported.constants, **exported.state_dict}[target]
+    return held
 
 
 def _outputs(
@@ -156,7 +159,7 @@ def _outputs(
     assert isinstance(nodes, tuple)
     if len(nodes) != len(names) or not all(isinstance(node, fx.Node) for node in nodes):
         raise ModuleError("the module returns something besides tensors; return tensors alone")
-    return dict(zip(names, nodes, strict=True))  # type: ignore[arg-type]
+    return dict(zip(names, nodes, strict=True))
 
 
 def output_names(returned: Any) -> list[str]:

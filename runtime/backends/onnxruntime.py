@@ -64,7 +64,7 @@ class OnnxRuntimeBackend(Backend):
 
     def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> Stepper:
         spec = _in_runnable_form(manifest).graph("step", options.precision)
-        return OnnxRuntimeStepper(folder, spec, batch, options, manifest.model.n_tokens)
+        return OnnxRuntimeStepper(folder, spec, batch, options, manifest.network.n_tokens)
 
     def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> OnnxRuntimeRunner:
         spec = _in_runnable_form(manifest).graph("full", options.precision)
@@ -194,15 +194,19 @@ class OnnxRuntimeRunner:
             self._session = open_on_best_provider(folder, spec, threads)
         else:
             self._session = open_session(folder, spec, threads, provider, options.provider_options)
-        self._path, self._outputs = folder / spec.file, [spec.outputs[0].name]
+        self._path, self._outputs = folder / spec.file, [tensor.name for tensor in spec.outputs]
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        return self.run_all(feeds)[0]
+
+    def run_all(self, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Every output, in the order of the manifest."""
         try:
             with _GATE.lock():
-                output: NDArray[Any] = self._session.run(self._outputs, feeds)[0]
+                outputs: list[NDArray[Any]] = self._session.run(self._outputs, feeds)
         except Exception as error:
             raise _failed(self._path, error) from error
-        return output
+        return outputs
 
 
 class OnnxRuntimeStepper:
@@ -220,10 +224,13 @@ class OnnxRuntimeStepper:
         self._session = open_session(folder, spec, options.threads or 1, provider, options.provider_options)
         self._path = folder / spec.file
         name = self._session.get_providers()[0]
-        self._sample, self._output = (
-            _Buffer(tensor.shape, batch, tensor.dtype) for tensor in (spec.inputs[0], spec.outputs[0])
+        self._inputs, self._outputs = (
+            {tensor.name: _Buffer(tensor.shape, batch, tensor.dtype) for tensor in tensors}
+            for tensors in (spec.inputs, spec.outputs)
         )
-        self.input, self.output = self._sample.array, self._output.array
+        self.inputs = {name: buffer.array for name, buffer in self._inputs.items()}
+        self.outputs = {name: buffer.array for name, buffer in self._outputs.items()}
+        self.input, self.output = next(iter(self.inputs.values())), next(iter(self.outputs.values()))
         self._n_tokens = n_tokens
         self._states = [_State(state, batch, name) for state in spec.states]
         self._turn = 0
@@ -232,8 +239,10 @@ class OnnxRuntimeStepper:
 
     def _bind(self, spec: GraphSpec, turn: int) -> Any:
         binding = self._session.io_binding()
-        binding.bind_ortvalue_input(spec.inputs[0].name, self._sample.value)
-        binding.bind_ortvalue_output(spec.outputs[0].name, self._output.value)
+        for name, buffer in self._inputs.items():
+            binding.bind_ortvalue_input(name, buffer.value)
+        for name, buffer in self._outputs.items():
+            binding.bind_ortvalue_output(name, buffer.value)
         for state in self._states:
             binding.bind_ortvalue_input(state.spec.input, state.buffer(turn).value)
             binding.bind_ortvalue_output(state.spec.output, state.buffer(1 - turn).value)
@@ -275,7 +284,7 @@ class OnnxRuntimeStepper:
 
 def _check_memory(spec: GraphSpec, batch: int) -> None:
     """Raise MemoryError if the buffers of a stepper do not fit in memory."""
-    each = sum(row_bytes(tensor.shape, tensor.dtype) for tensor in (spec.inputs[0], spec.outputs[0]))
+    each = sum(row_bytes(tensor.shape, tensor.dtype) for tensor in (*spec.inputs, *spec.outputs))
     each += sum(state.row_bytes * (1 if state.in_place else 2) for state in spec.states)
     if each * batch > available_memory():
         raise MemoryError

@@ -75,7 +75,7 @@ def unproven_bundle(
         graphs[kind] = {precision: write_graph(folder, f"{kind}.onnx", graph)}
     manifest = Manifest(
         source=Source("ckpt.pth", "0" * 64),
-        model=net.config,
+        network=net.config,
         target="rtx",
         pool=None if net.config.per_step else str(pooling),
         graphs=graphs,

@@ -237,6 +237,6 @@ class TestRefusals:
             evaluate(bundle, dataset(np.ones_like(noise), lengths=np.array([9, 9])))
         with pytest.raises(DataError, match="takes tokens"):
             evaluate(open_bundle(token_predictor), dataset(TOKENS))
-        manifest = replace(bundle.manifest, model=replace(bundle.manifest.model, d_output=99))
+        manifest = replace(bundle.manifest, network=replace(bundle.manifest.model, d_output=99))
         with pytest.raises(ConfigError, match="99 outputs"):
             evaluate(Bundle(bundle.path, manifest), dataset(np.ones_like(noise)))

@@ -164,4 +164,4 @@ class TestRefusals:
     def test_of_other_outputs(self, coloured: Bundle) -> None:
         model = variant(d_input=3, d_output=99, task="autoregressive")
         with pytest.raises(ConfigError, match="has 99 outputs per step"):
-            sample(Bundle(coloured.path, replace(coloured.manifest, model=model)))
+            sample(Bundle(coloured.path, replace(coloured.manifest, network=model)))
