@@ -225,6 +225,11 @@ tree_options = together(
         default=None,
         help="Whether the network shifts its input by one step  [default: only autoregressive networks]",
     ),
+    option(
+        "--output-activation",
+        click.Choice(["sigmoid"]),
+        "Function that the network ends with  [default: none, the outputs are logits]",
+    ),
     option("--weights", "NAME", "Network of a checkpoint with several, such as model_ema."),
 )
 # The fields of StreamOptions that say how leads become channels.

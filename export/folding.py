@@ -75,10 +75,11 @@ class FoldedLayer:
 class FoldedNetwork:
     """All weights of a network, and the types in which graphs and engines compute with them.
 
-    ``encoder`` is linear, or a token table (n_tokens, d_model). With ``queue_scales``, float32
-    (depth, n_layers, d_model), queues are int8. The type of the queues does not depend on that of the
-    weights: at each step a layer computes its a_j in float32, from the exact a_j of this step and the values
-    of earlier steps in its queues. Only pushed values are rounded: to float16, at most 65504, or to int8,
+    ``encoder`` is linear, or a token table (n_tokens, d_model). A linear one reads the channels of each of
+    its taps (d_model, taps * d_input), by delay. With ``queue_scales``, float32 (depth, n_layers, d_model),
+    queues are int8. The type of the queues does not depend on that of the weights: at each step a layer
+    computes its a_j in float32, from the exact a_j of this step and the values of earlier steps in its
+    queues. Only pushed values are rounded: to float16, at most 65504, or to int8,
 
         q = clip(round(a_j / scale), -128, 127)     half to even, as a product with float32(1 / scale)
 
@@ -107,10 +108,14 @@ def fold(net: MultiresNet) -> FoldedNetwork:
         weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
         return Linear(weight.reshape(weight.shape[:2]), bias)
 
+    def encoder() -> Linear:
+        weight = state["encoder.weight"][..., ::-1].transpose(0, 2, 1)
+        return Linear(weight.reshape(len(weight), -1), state["encoder.bias"])
+
     head = "decoder" if config.task == "autoregressive" else "output_mapping"
     return FoldedNetwork(
         config=config,
-        encoder=linear("encoder") if config.encoder == "linear" else state["encoder.weight"],
+        encoder=encoder() if config.encoder == "linear" else state["encoder.weight"],
         layers=[_fold_layer(net, state, linear, i) for i in range(config.n_layers)],
         head=linear(head),
         types=TypePlan.float32(config.n_layers),

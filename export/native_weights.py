@@ -3,14 +3,14 @@
 Metadata (all strings): ``format`` "multires-weights", ``version`` "2", ``precision`` of the weights, "fp32",
 "fp16" or "int8", ``queues`` "float32", "float16" or "int8", the numbers of the configuration,
 ``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. Where they
-are not those of the published network, also ``pooling``, such as "max", "mean+last" or "none", ``norm_place``
-"before", ``norm_groups`` and ``activation``. With a card
-also ``labels`` and ``channels``, one per line, ``output``, ``unit``, ``sampling_rate``, and ``mean`` and
-``std``, one number or one per line.
+are not those of the published network, also ``pooling``, such as "max", "mean+last" or "none",
+``encoder_kernel_size`` (taps), ``output_activation`` "sigmoid", ``norm_place`` "before", ``norm_groups`` and
+``activation``. With a card also ``labels`` and ``channels``, one per line, ``output``, ``unit``,
+``sampling_rate``, and ``mean`` and ``std``, one number or one per line.
 
 | tensor | shape |
 | --- | --- |
-| ``encoder.weight``, ``.bias`` | (d_model, d_input), (d_model,) |
+| ``encoder.weight``, ``.bias`` | (d_model, taps * d_input), (d_model,): the channels of each tap, by delay |
 | ``encoder.table`` | (n_tokens, d_model), token models instead |
 | ``layers.i.lowpass`` | (kernel_size, d_model), by delay |
 | ``layers.i.highpass.j`` | (n_j, d_model), by delay in units of 2^j steps |
@@ -40,8 +40,9 @@ from numpy.typing import DTypeLike, NDArray
 from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.format.card import Card
+from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain
-from multires_edge.format.native import outputs_metadata
+from multires_edge.format.native import frame_metadata
 from multires_edge.format.pooling import Pooling
 
 VERSION = 2
@@ -122,16 +123,17 @@ def native_weights(
         "precision": precision,
         "queues": str(network.queue_type),
         **{size: str(getattr(config, size) or 0) for size in _SIZES},
-        **outputs_metadata(config, pooling),
+        **frame_metadata(config, pooling),
         "norm_epsilon": repr(epsilon),
         **{key: str(value) for key, value in plain(config).items() if key in _BLOCK},
-        **(_card_metadata(card) if card else {}),
+        **(_card_metadata(card, config) if card else {}),
     }
     return _safetensors(tensors, metadata)
 
 
-def _card_metadata(card: Card) -> dict[str, str]:
-    facts: dict[str, Any] = {"labels": card.labels, "output": card.output}
+def _card_metadata(card: Card, config: ModelConfig) -> dict[str, str]:
+    output = card.output if config.output_activation is None else "probabilities"
+    facts: dict[str, Any] = {"labels": card.labels, "output": output}
     if card.preprocessing is not None:
         high_pass = card.preprocessing.high_pass
         facts |= vars(card.preprocessing)

@@ -91,7 +91,10 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class About:
-    """Texts about a network; ``output`` is "sigmoid" (each label on its own) or "softmax" (exactly one)."""
+    """Texts about a network; ``output`` is "sigmoid" (each label on its own) or "softmax" (exactly one).
+
+    Networks that end with an activation need no ``output``.
+    """
 
     name: Text | None = field(default=None, metadata=ABSENT)
     description: Text | None = field(default=None, metadata=ABSENT)

@@ -32,6 +32,9 @@ ACTIVATIONS = {
     "silu": "x * sigmoid(x)",
     "identity": "x",
 }
+# The functions after the head by name. They are in models/network.py, their operators in
+# export/graphs/gemm.py.
+OUTPUT_ACTIVATIONS = {"sigmoid": "1 / (1 + exp(-x))"}
 # 2**20 steps are three hours at 100 Hz. A deeper tree is a misread file.
 MAX_DEPTH = 20
 # More layers are a misread file too; the names of their tensors must fit into memory before any is read.
@@ -64,7 +67,8 @@ class ModelConfig:
     The last fields are None where the network is as published. ``pooling`` is what the head reads: "mean",
     "max", "last" or several, such as "mean+max", of all steps; or "none" for an output at every step.
     ``shifted``: whether the output at a step depends on earlier inputs alone. A shifted network computes
-    the parameters of a distribution of each input; any other network computes logits.
+    the parameters of a distribution of each input; any other network computes logits, or probabilities with
+    an ``output_activation``. ``encoder_kernel_size`` is that of a causal convolution, 1 if None.
     """
 
     task: Task
@@ -85,6 +89,8 @@ class ModelConfig:
     activation: Name = field(default="gelu", metadata=_BLOCK)
     pooling: Line | None = field(default=None, metadata=ABSENT)
     shifted: bool | None = field(default=None, metadata=ABSENT)
+    encoder_kernel_size: Annotated[int, Between(2, 1 << 12)] | None = field(default=None, metadata=ABSENT)
+    output_activation: Name | None = field(default=None, metadata=ABSENT)
 
     def __post_init__(self) -> None:
         try:
@@ -117,6 +123,13 @@ class ModelConfig:
         for name, value in published.items():
             if getattr(self, name) == value:
                 object.__setattr__(self, name, None)  # so that equal networks are equal
+        if self.output_activation not in (None, *OUTPUT_ACTIVATIONS):
+            raise ConfigError(
+                f"output_activation is {self.output_activation!r}, expected null or one of "
+                f"{', '.join(OUTPUT_ACTIVATIONS)}"
+            )
+        if self.encoder_kernel_size is not None and self.encoder == "token":
+            raise ConfigError("encoder_kernel_size is for linear encoders, but this one reads tokens")
         pooling = self.pooled_by()
         if self.pooling not in (None, NO_POOLING, pooling and pooling.kind):
             raise ConfigError(f"pooling is {self.pooling!r}, expected {pooling and pooling.kind!r}")
@@ -161,6 +174,11 @@ class ModelConfig:
     def shifts(self) -> bool:
         """Whether the network shifts its input by one step, so that step t sees only inputs before t."""
         return self.task == "autoregressive" if self.shifted is None else self.shifted
+
+    @property
+    def encoder_taps(self) -> int:
+        """The number of steps that a linear encoder reads, the current one included."""
+        return self.encoder_kernel_size or 1
 
     @property
     def channels(self) -> int:
@@ -216,4 +234,4 @@ class ModelConfig:
     @property
     def receptive_field(self) -> int:
         """The number of input steps that an unpooled output depends on, the current one included."""
-        return self.n_layers * (self.layer_receptive_field - 1) + 1
+        return self.n_layers * (self.layer_receptive_field - 1) + self.encoder_taps

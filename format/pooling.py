@@ -49,6 +49,10 @@ class Pooling(ABC):
         """What the network was trained with: "mean", "max", "last", or several such as "mean+max"."""
         return self.of_kind
 
+    def sums(self, d_model: int) -> list[str]:
+        """The names of the states that add up many steps."""
+        return [state.input for state in self.states(d_model)]
+
     @property
     def window(self) -> int | None:
         """The number of last steps that the logits depend on; None for all steps so far."""
@@ -153,6 +157,9 @@ class Max(Pooling):
     def states(self, d_model: int) -> tuple[StateSpec, ...]:
         return (_row("pool_max", d_model),)
 
+    def sums(self, d_model: int) -> list[str]:
+        return []
+
     @property
     def native_window(self) -> int:
         return 0
@@ -217,6 +224,9 @@ class Concatenation(Pooling):
     def native_window(self) -> int | None:
         windows = [part.native_window for part in self.several]
         return None if None in windows else max(window for window in windows if window is not None)
+
+    def sums(self, d_model: int) -> list[str]:
+        return [name for part in self.several for name in part.sums(d_model)]
 
     @property
     def full_steps(self) -> int | None:

@@ -20,6 +20,7 @@ from multires_edge.format.specs import GraphSpec, RingBank, StateSpec, TensorSpe
 from multires_edge.format.targets import FORMS, TARGETS
 
 _QUEUE_DTYPES = {"fp32": ("float32",), "fp16": ("float16",), "int8": ("float32", "int8")}
+ENCODER_QUEUE = "encoder_queue"
 _POSITION = TensorSpec("position", "int64", ("batch",))
 
 
@@ -188,9 +189,23 @@ def step_states(model: ModelConfig, pooling: Pooling | None, dtype: str) -> list
         )
         for j, history in enumerate(model.history())
     ]
+    samples = []
+    if model.encoder_taps > 1:
+        # The samples before this one, which a convolution in front of the blocks reads.
+        shape = ("batch", 1, model.encoder_taps, model.channels)
+        samples = [
+            StateSpec(
+                input=ENCODER_QUEUE,
+                output=f"next_{ENCODER_QUEUE}",
+                dtype="float32",
+                dilation=1,
+                shape=shape,
+                in_place=True,
+            )
+        ]
     position = StateSpec(input="position", output="next_position", dtype="int64", shape=("batch",))
     pooled = () if pooling is None else pooling.states(model.d_model)
-    return sorted([position, *queues, *pooled], key=lambda state: state.input)
+    return sorted([position, *samples, *queues, *pooled], key=lambda state: state.input)
 
 
 def _check_banks(banks: Sequence[RingBank], rings: dict[str, StateSpec], path: str) -> None:

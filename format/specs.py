@@ -44,10 +44,10 @@ class TensorSpec:
 class StateSpec:
     """A state of the step graph: feed ``output`` of one call to ``input`` of the next, beginning with zeros.
 
-    Queues have ``scale`` and ``dilation``. Rings are ``in_place``: input and output may be bound to the same
-    memory, because a step never reads the row that it writes. A ring (batch, 1, slots, width) has the row of
-    step t in slot t mod ``slots``. A step reads a queue at all multiples of its dilation, and any other ring
-    at its longest delay.
+    Queues have ``scale`` and ``dilation``, that of the encoder's samples only ``dilation``. Rings are
+    ``in_place``: input and output may be bound to the same memory, because a step never reads the row that it
+    writes. A ring (batch, 1, slots, width) has the row of step t in slot t mod ``slots``. A step reads a
+    queue at all multiples of its dilation, and any other ring at its longest delay.
     """
 
     input: Name

@@ -20,6 +20,7 @@ class Overrides:
 
     ``weights`` names one of several networks in a checkpoint. ``pool`` is a pooling as in an export, or
     "none" for an output at every step; ``shifted`` says whether the network shifts its input by one step.
+    ``output_activation`` is "sigmoid" for a network that ends with one.
     """
 
     tree_select: TreeSelect | None = None
@@ -29,6 +30,7 @@ class Overrides:
     encoder: Literal["linear", "token"] | None = None
     pool: str | None = None
     shifted: bool | None = None
+    output_activation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,12 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
         return shapes[name]
 
     if len(shapes.get("encoder.weight", ())) == 2:
-        n_tokens, d_model = shape("encoder.weight", 2)
+        (n_tokens, d_model), taps = shape("encoder.weight", 2), 1
         encoder: dict[str, Any] = {"encoder": "token", "d_input": None, "n_tokens": n_tokens}
     else:
-        d_model, d_input, _ = shape("encoder.weight", 3)
+        d_model, d_input, taps = shape("encoder.weight", 3)
         encoder = {"encoder": "linear", "d_input": d_input, "n_tokens": None}
+        encoder["encoder_kernel_size"] = taps if taps > 1 else None
     kernel_size = shape("seq_layers.0.h0", 3)[2]
     columns = shape("seq_layers.0.w", 2)[1]
     layers = {int(m[1]) for name in shapes if (m := re.match(r"seq_layers\.(\d+)\.", name))}
@@ -87,6 +90,8 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
             assumed += ("an output at every step" if task == "autoregressive" else "pooling by the mean",)
         if shifted is None and task == "autoregressive":
             assumed += ("inputs shifted by one step",)
+    if taps > 1:
+        assumed += (f"a causal encoder: zeros before the first step, for its kernel of {taps}",)
     config = ModelConfig(
         task=cast(Any, task),
         **encoder,
@@ -100,6 +105,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
         norm=norm_of({name.removeprefix("norms.0.") for name in shapes if name.startswith("norms.0.")}),
         pooling=pooling,
         shifted=shifted,
+        output_activation=overrides.output_activation,
     )
     if checkpoint.training_args is not None:
         _check_args(checkpoint, checkpoint.training_args, config)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +16,15 @@ from multires_edge.format.pooling import Pooling
 from multires_edge.models.multires import MultiresLayer
 from multires_edge.models.norms import NORM_MODULES
 from multires_edge.models.pooling import POOLING_REFERENCES
+
+OUTPUT_FUNCTIONS = {"sigmoid": torch.sigmoid}
+
+
+class CausalConv1d(nn.Conv1d):
+    """A convolution of each step and those before it, with zeros before the first step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (self.kernel_size[0] - 1, 0)))
 
 
 class MultiresNet(nn.Module):
@@ -35,7 +45,7 @@ class MultiresNet(nn.Module):
         d = config.d_model
         self.encoder: nn.Module
         if config.encoder == "linear":
-            self.encoder = nn.Conv1d(config.channels, d, 1)
+            self.encoder = CausalConv1d(config.channels, d, config.encoder_taps)
         else:
             assert config.n_tokens is not None
             self.encoder = nn.Embedding(config.n_tokens, d)
@@ -79,7 +89,9 @@ class MultiresNet(nn.Module):
             x = F.pad(x[..., :-1], (1, 0))
         features, pooling = self.features(x), self.config.pooled_by(pooling)
         if pooling is not None:
-            return self._head(POOLING_REFERENCES[type(pooling)].whole(pooling, features, lengths))
+            return self._activated(
+                self._head(POOLING_REFERENCES[type(pooling)].whole(pooling, features, lengths))
+            )
         if lengths is not None:
             raise TypeError("lengths are for networks that pool; this network has an output at every step")
         return self._head_of_steps(features)
@@ -99,5 +111,9 @@ class MultiresNet(nn.Module):
 
     def _head_of_steps(self, features: Tensor) -> Tensor:
         if self.config.task == "autoregressive":
-            return cast(Tensor, self.decoder(features))
-        return self._head(features.transpose(1, 2)).transpose(1, 2)
+            return self._activated(cast(Tensor, self.decoder(features)))
+        return self._activated(self._head(features.transpose(1, 2)).transpose(1, 2))
+
+    def _activated(self, y: Tensor) -> Tensor:
+        activation = self.config.output_activation
+        return y if activation is None else OUTPUT_FUNCTIONS[activation](y)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from multires_edge.export.activations import ACTIVATION_NODES
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graph_builder import GraphBuilder
-from multires_edge.export.graphs.gemm import gemm, head, pointwise
+from multires_edge.export.graphs.gemm import causal_convolution, gemm, head, pointwise
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.format.pooling import Pooling
@@ -34,7 +34,7 @@ def build_full_graph(
         scales = None if network.queue_scales is None else network.queue_scales[:, i]
         x = _block(graph, x, layer, f"layers.{i}", scales)
     if pooling is None:
-        output = head(graph, x, network.head, types.head, config.output, pointwise)
+        output = head(graph, x, network, pointwise)
         doc = "one logit a class at each step"
         if config.shifts:
             doc = "parameters of the distribution of each step"
@@ -45,7 +45,7 @@ def build_full_graph(
         if lengths:
             rows = graph.input("lengths", np.int64, ["batch"], "steps of each row to pool over, 1 to time")
         pooled = POOLING_GRAPHS[type(pooling)].full(pooling, graph, x, rows)
-        logits = gemm(graph, pooled, network.head, "head", output=config.output)
+        logits = head(graph, pooled, network, gemm)
         graph.output(logits, np.float32, ["batch", config.d_output], "one logit a class")
     return graph.build(
         "MultiresNet over a whole sequence. With a_0 the layer's input, each scale j convolves "
@@ -56,12 +56,12 @@ def build_full_graph(
 def _encode(graph: GraphBuilder, network: FoldedNetwork) -> str:
     shift = network.config.shifts
     if not isinstance(network.encoder, np.ndarray):
-        shape: list[int | str] = ["batch", network.encoder.weight.shape[1], "time"]
+        shape: list[int | str] = ["batch", network.config.channels, "time"]
         x = graph.input("x", np.float32, shape, "normalised samples, oldest first")
         if shift:
             x = _shift_by_one(graph, x, rank=3)
         x = graph.cast(x, network.types.encoder, "encoder/cast")
-        return pointwise(graph, x, network.encoder, "encoder")
+        return causal_convolution(graph, x, network.encoder, network.config.encoder_taps, "encoder")
     tokens = graph.input("tokens", np.int64, ["batch", "time"], "token numbers, oldest first")
     if shift:
         tokens = _shift_by_one(graph, tokens, rank=2)

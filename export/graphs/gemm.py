@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.linear import Linear, QuantizedLinear
-from multires_edge.export.types import Type
 
 Product = Callable[..., str]
+
+
+OUTPUT_OPERATORS = {"sigmoid": "Sigmoid"}
 
 
 def pointwise(
@@ -23,6 +28,22 @@ def pointwise(
     return graph.node("Conv", inputs, name, kernel_shape=[1], doc="1x1 convolution", output=output)
 
 
+def causal_convolution(
+    graph: GraphBuilder, x: str, linear: Linear | QuantizedLinear, taps: int, name: str
+) -> str:
+    """Convolution of x (batch, in, time) with a weight (out, taps * in) by delay."""
+    if taps == 1:
+        return pointwise(graph, x, linear, name)
+    out, channels = len(linear.weight), linear.weight.shape[1] // taps
+    weight = linear.weight.reshape(out, taps, channels)[:, ::-1].transpose(0, 2, 1)
+    changes: dict[str, Any] = {"weight": weight}
+    if isinstance(linear, QuantizedLinear):
+        changes["input_scales"] = linear.input_scales[:channels]
+    inputs = _operands(graph, x, replace(linear, **changes), name, weight.shape)
+    doc = "causal convolution over channels and time"
+    return graph.node("Conv", inputs, name, kernel_shape=[taps], pads=[taps - 1, 0], doc=doc)
+
+
 def gemm(
     graph: GraphBuilder, x: str, linear: Linear | QuantizedLinear, name: str, output: str | None = None
 ) -> str:
@@ -31,14 +52,16 @@ def gemm(
     return graph.node("Gemm", inputs, name, transB=1, output=output, doc="linear over channels")
 
 
-def head(
-    graph: GraphBuilder, x: str, linear: Linear | QuantizedLinear, dtype: Type, output: str, product: Product
-) -> str:
-    """The graph's output in float32, computed in ``dtype`` by one of the products above."""
+def head(graph: GraphBuilder, x: str, network: FoldedNetwork, product: Product) -> str:
+    """The graph's output in float32, by one of the products above."""
+    dtype, output, activation = network.types.head, network.config.output, network.config.output_activation
     x = graph.cast(x, dtype, "head/cast")
+    if activation is not None:
+        y = graph.cast(product(graph, x, network.head, "head"), np.float32, "head/output")
+        return graph.node(OUTPUT_OPERATORS[activation], [y], f"{output}/{activation}", output=output)
     if dtype == np.float32:
-        return product(graph, x, linear, "head", output)
-    return graph.cast(product(graph, x, linear, "head"), np.float32, f"{output}/cast", output=output)
+        return product(graph, x, network.head, "head", output)
+    return graph.cast(product(graph, x, network.head, "head"), np.float32, f"{output}/cast", output=output)
 
 
 def _operands(
@@ -51,8 +74,8 @@ def _operands(
     weight = graph.constant(f"{name}/weight.int8", linear.weight.reshape(shape))
     scales = graph.constant(f"{name}/weight_scales", linear.weight_scales)
     weight = graph.node("DequantizeLinear", [weight, scales], f"{name}/weight", axis=0, dtype=np.float32)
-    # Channels are the second axis of x; its further axes match those of the weight.
-    input_scales = linear.input_scales.reshape(-1, *shape[2:])
+    # Channels are the second axis of x; it has as many axes as the weight.
+    input_scales = linear.input_scales.reshape(-1, *[1] * len(shape[2:]))
     return [_through_int8(graph, x, input_scales), weight, bias]
 
 

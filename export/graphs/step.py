@@ -29,7 +29,7 @@ from multires_edge.export.graphs.rings import RingSet, RingsInGraph
 from multires_edge.export.types import INT8, Type
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Pooling
-from multires_edge.format.reading import step_states
+from multires_edge.format.reading import ENCODER_QUEUE, step_states
 from multires_edge.format.specs import RingBank, StateSpec
 from multires_edge.format.targets import GraphForm
 
@@ -61,7 +61,7 @@ def build_step_graph(
     states = step_states(config, pooling, str(network.queue_type))
     queues = [state for state in states if state.scale is not None]
     rings = kind(graph, [*queues, *(state for state in states if state.in_place and state not in queues)])
-    x = _encode(graph, sample, network)
+    x = _encode(graph, rings, sample, network)
     taps = _as_float(graph, rings.read([queue.input for queue in queues], "taps"), types.taps)
     past, past_of_pushed = _weigh_taps(graph, network, taps)
     inputs = []
@@ -77,7 +77,7 @@ def build_step_graph(
     if pooling is not None:
         x = graph.cast(x, np.float32, "pool/cast")
         x = POOLING_GRAPHS[type(pooling)].step(pooling, graph, rings, x, config.d_model)
-    output = head(graph, x, network.head, types.head, config.output, gemm)
+    output = head(graph, x, network, gemm)
     graph.output(output, np.float32, ["batch", config.d_output], "value after this step")
     banks = rings.banks()
     if not rings.in_graph:
@@ -93,8 +93,15 @@ def _declare_sample(graph: GraphBuilder, config: ModelConfig) -> str:
     return graph.input("x", np.float32, ["batch", config.channels], "this step's normalised sample")
 
 
-def _encode(graph: GraphBuilder, sample: str, network: FoldedNetwork) -> str:
+def _encode(graph: GraphBuilder, rings: RingSet, sample: str, network: FoldedNetwork) -> str:
     if not isinstance(network.encoder, np.ndarray):
+        if network.config.encoder_taps > 1:
+            past = graph.node(
+                "Flatten", [rings.read([ENCODER_QUEUE], "encoder_taps")], "encoder/past", axis=1
+            )
+            row = graph.node("Unsqueeze", [sample, graph.integers("encoder/axes", [1, 2])], "encoder/row")
+            rings.write(ENCODER_QUEUE, row)
+            sample = graph.concat([sample, past], 1, "encoder/taps")
         sample = graph.cast(sample, network.types.encoder, "encoder/cast")
         return gemm(graph, sample, network.encoder, "encoder")
     table = graph.constant("encoder/table", network.encoder.astype(network.types.encoder))

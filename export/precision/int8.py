@@ -63,7 +63,9 @@ def quantize(
         if name not in names:
             return value
         assert isinstance(value, Linear)
-        return QuantizedLinear.of(value, table.tensors[f"{name}.input"].scales)
+        scales = table.tensors[f"{name}.input"].scales
+        taps = value.weight.shape[1] // len(scales)  # of an encoder, which reads its input at several delays
+        return QuantizedLinear.of(value, np.tile(scales, taps))
 
     layers = []
     for i, layer in enumerate(network.layers):

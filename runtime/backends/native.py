@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
-from multires_edge.format.native import outputs_metadata
+from multires_edge.format.native import FRAME_KEYS, frame_metadata
 from multires_edge.format.pooling import Pooling
 from multires_edge.format.reading import step_states
 from multires_edge.format.specs import StateSpec, concrete
@@ -115,8 +115,8 @@ def _expected_metadata(manifest: Manifest, precision: str) -> dict[str, str | No
     sizes = {size: getattr(model, size) or 0 for size in _SIZES}
     queues = next(state.dtype for state in _states(manifest, precision) if state.scale is not None)
     texts = {key: str(value) for key, value in sizes.items()}
-    outputs = {"pooling": None, **outputs_metadata(model, manifest.pooling)}
-    return {**texts, **outputs, "precision": precision, "queues": queues}
+    frame = dict.fromkeys(FRAME_KEYS) | frame_metadata(model, manifest.pooling)
+    return {**texts, **frame, "precision": precision, "queues": queues}
 
 
 def _states(manifest: Manifest, precision: str) -> Sequence[StateSpec]:

@@ -97,8 +97,7 @@ class EcgStreams:
         self._usable = preprocessing.usable_channels
         self.lockstep = lockstep
         self._networks = self._open_networks(bundle, options)
-        card = bundle.manifest.card
-        self._probabilities = _sigmoid if card is not None and card.output == "sigmoid" else _softmax
+        self._probabilities = _probabilities_of(bundle)
         self._step_seconds = 1 / rate
         self._ended = [False] * len(sources)
         self._on_samples = on_samples
@@ -372,6 +371,14 @@ def preprocessing_of(bundle: Bundle) -> Preprocessing:
             f"{bundle.path}: has no card, so its leads, unit and rate are unknown; export it with --card"
         )
     return bundle.preprocessing
+
+
+def _probabilities_of(bundle: Bundle) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """The function that turns outputs into probabilities."""
+    if bundle.manifest.model.output_activation is not None:
+        return np.asarray
+    card = bundle.manifest.card
+    return _sigmoid if card is not None and card.output == "sigmoid" else _softmax
 
 
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:

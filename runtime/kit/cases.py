@@ -45,7 +45,7 @@ def stream_cases(
     if 0 < early < late:
         restarted = (((0, 0),), ((0, other), (early, 0)), ((0, 0), (late, other)))
         cases.append((f"rows restarted at steps {early} and {late}", steps, restarted))
-    summed = [] if pooling is None else [state.input for state in pooling.states(d_model)]
+    summed = [] if pooling is None else pooling.sums(d_model)
     return tuple(
         Case(
             name,

@@ -20,6 +20,7 @@ from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native_weights import native_weights
+from multires_edge.export.options import Int8Options
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.targets import TARGETS
@@ -46,11 +47,14 @@ ROWS, STEPS = 3, 70
 def frames(draw: st.DrawFn) -> tuple[ModelConfig, Pooling | None]:
     """Random networks of every frame, and another pooling of the same kind for a stream of theirs."""
     config = draw(configs(max_depth=4))
+    more: dict[str, Any] = {"output_activation": draw(st.sampled_from([None, "sigmoid"]))}
+    if config.encoder == "linear":
+        more["encoder_kernel_size"] = draw(st.sampled_from([None, 2, 3, 17]))
     shifted = draw(st.booleans())
     if config.task == "autoregressive":
-        return variant(**(vars(config) | {"shifted": shifted})), None
+        return variant(**(vars(config) | more | {"shifted": shifted})), None
     kinds = draw(st.lists(st.sampled_from(["mean", "max", "last"]), unique=True))
-    changed = variant(**(vars(config) | {"pooling": "+".join(kinds) or "none"}))
+    changed = variant(**(vars(config) | more | {"pooling": "+".join(kinds) or "none"}))
     mean = draw(st.one_of(st.just("mean"), st.integers(1, 40).map(lambda steps: f"window:{steps}")))
     pools = [mean if kind == "mean" else kind for kind in kinds]
     return changed, parse_pooling("+".join(pools)) if pools else None
@@ -102,15 +106,14 @@ def export(tmp_path: Path, net: Any, **options: Any) -> Path:
     name = "tokens" if net.config.encoder == "token" else "x"
     np.savez(tmp_path / "data.npz", **{name: x, "y": net.double()(as_double(x)).numpy()})
     net.float()
-    from multires_edge.export.options import Int8Options
-
+    parts = ["mixing", "head", "queues", *(["encoder"] if name == "x" else [])]
     return export_bundle(
         save_published(net, tmp_path / "run"),
         tmp_path / "b",
         precisions=("fp32", "fp16", "int8"),
         target="portable,jetpack6",
         verify_data=tmp_path / "data.npz",
-        int8=Int8Options(data=tmp_path / "data.npz", parts=("mixing", "head", "queues")),
+        int8=Int8Options(data=tmp_path / "data.npz", parts=parts),
         **options,
     ).path
 
@@ -119,6 +122,11 @@ FRAMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "per step": ({"pooling": "none"}, {"pool": "none"}),
     "max": ({"pooling": "max"}, {"pool": "max"}),
     "mean, max and last": ({"pooling": "mean+max+last"}, {"pool": "window:9+max+last"}),
+    "a convolution in front, a sigmoid behind": (
+        {"encoder_kernel_size": 5, "output_activation": "sigmoid"},
+        {"overrides": Overrides(output_activation="sigmoid")},
+    ),
+    "a shifted convolution": ({"task": "autoregressive", "encoder_kernel_size": 2}, {}),
     "unshifted tokens": (
         {"task": "autoregressive", "encoder": "token", "shifted": False},
         {"overrides": Overrides(shifted=False)},

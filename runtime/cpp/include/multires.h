@@ -110,7 +110,7 @@ MULTIRES_API multires_cost multires_model_cost(const multires_model* model);
 
 /* A text of the weights file's metadata, in UTF-8; NULL if the key is missing. A network that was exported with
  * a card has: "labels" (one per line, by output), "output" ("sigmoid" or "softmax" turns logits into
- * probabilities), "channels" (one per line, by input), "unit", "sampling_rate" in Hz, and "mean" and "std" in
+ * probabilities; "probabilities" if the outputs are these), "channels" (one per line, by input), "unit", "sampling_rate" in Hz, and "mean" and "std" in
  * that unit (one number, or one line per channel): x = (sample - mean) / std. */
 MULTIRES_API const char* multires_model_metadata(const multires_model* model, const char* key);
 

@@ -150,6 +150,37 @@ void prefetch_taps(unsigned char* const* taps, int first, int last, size_t place
   }
 }
 
+// An elementwise function of `count` values.
+template <typename From, typename To, typename Function>
+void apply(const From* x, To* y, int count, Function function) {
+  for (int i = 0; i < count; i += kVector) {
+    const int n = std::min(kVector, count - i);
+    store_some(y + i, function(load_some(x + i, n)), n);
+  }
+}
+template <Vec (*function)(Vec), typename From, typename To>
+void apply_all(const From* x, To* y, int count) {
+  apply(x, y, count, function);
+}
+
+// Puts the samples of a block of rows into the encoder's queue. Writes what the encoder reads for each row: its sample
+// and those before it, by delay.
+const float* find_samples(const Model& model, State& state, const float* x, int first, int rows) {
+  const int taps = model.encoder_taps;
+  const size_t d = static_cast<size_t>(model.info.d_input), all = d * static_cast<size_t>(taps);
+  for (int row = 0; row < rows; ++row) {
+    const int b = (first + row) % state.batch;
+    int slot = static_cast<int>((state.position[b] + row / state.batch) % taps);
+    float *queue = state.encoder_queue.data() + b * all, *samples = state.samples.data() + row * all;
+    std::memcpy(queue + slot * d, x + row * d, d * sizeof(float));
+    for (int o = 0; o < taps; ++o) {
+      std::memcpy(samples + o * d, queue + slot * d, d * sizeof(float));
+      slot = slot == 0 ? taps - 1 : slot - 1;
+    }
+  }
+  return state.samples.data();
+}
+
 void forward(const Model& model, State& state, const float* x, const int64_t* tokens, int first, int rows, float* y) {
   const multires_info& info = model.info;
   const int d = info.d_model, width = model.width, batch = state.batch;
@@ -168,7 +199,8 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
       std::memcpy(features + row * stride, model.table.data() + static_cast<size_t>(tokens[row]) * width,
                   static_cast<size_t>(width) * sizeof(float));
   } else {
-    multiply(model.encoder, x, static_cast<size_t>(info.d_input), rows, place(features, width));
+    if (model.encoder_taps > 1) x = find_samples(model, state, x, first, rows);
+    multiply(model.encoder, x, static_cast<size_t>(model.encoder.inputs), rows, place(features, width));
   }
   // Several rows of one stream in the block are `batch` rows apart.
   for (int row = 0; row < rows; ++row) {
@@ -224,24 +256,16 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
   }
   const float* result = pools ? state.pooled.data() : features;
   multiply(model.head, result, pools ? pooled : stride, rows, [&](int panel, int row, const float* out) {
-    const int column = panel * kPanel;
-    std::memcpy(y + static_cast<size_t>(row) * info.d_output + column, out,
-                static_cast<size_t>(std::min(kPanel, info.d_output - column)) * sizeof(float));
+    const int column = panel * kPanel, count = std::min(kPanel, info.d_output - column);
+    float* to = y + static_cast<size_t>(row) * info.d_output + column;
+    if (model.sigmoid)
+      apply_all<sigmoid>(out, to, count);
+    else
+      std::memcpy(to, out, static_cast<size_t>(count) * sizeof(float));
   });
 }
 
 // Elementwise functions, for tests.
-template <typename From, typename To, typename Function>
-void apply(const From* x, To* y, int count, Function function) {
-  for (int i = 0; i < count; i += kVector) {
-    const int n = std::min(kVector, count - i);
-    store_some(y + i, function(load_some(x + i, n)), n);
-  }
-}
-template <Vec (*function)(Vec), typename From, typename To>
-void apply_all(const From* x, To* y, int count) {
-  apply(x, y, count, function);
-}
 Vec itself(Vec v) { return v; }
 void push_int8(const float* x, float reciprocal, int8_t* y, int count) {
   apply(x, y, count, [=](Vec v) { return v * all(reciprocal); });

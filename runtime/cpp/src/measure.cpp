@@ -37,10 +37,16 @@ multires_cost cost_of(const Model& model) {
   // The newest tap of each scale is what the step itself computes.
   cost.tap_bytes = (model.total_taps - info.depth) * row;
   cost.push_bytes = info.depth * row;
+  if (model.encoder_taps > 1) {
+    const int64_t sample = info.d_input * static_cast<int64_t>(sizeof(float));
+    cost.tap_bytes += (model.encoder_taps - 1) * sample;
+    cost.push_bytes += sample;
+  }
   // The sum of a layer's input and taps, and the low-pass filter on every scale whose result is pushed.
   const int64_t summed = model.total_taps - info.depth + 1;
   const int64_t filters = d * (summed + static_cast<int64_t>(info.depth - 1) * info.kernel_size);
-  cost.multiply_adds = layers * filters + d * info.d_input + static_cast<int64_t>(model.d_head()) * info.d_output;
+  cost.multiply_adds =
+      layers * filters + d * model.encoder.inputs + static_cast<int64_t>(model.d_head()) * info.d_output;
   for (const Layer& layer : model.layers) {
     const auto count = [&](const Panels& panels, int64_t products) {
       (panels.dtype == MULTIRES_INT8 ? cost.int8_multiply_adds : cost.multiply_adds) += products;

@@ -171,11 +171,23 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
     throw LoadError(MULTIRES_MALFORMED, "metadata window is for models that take the mean over time");
   if ((info.d_input > 0) == (info.n_tokens > 0))
     throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");
+  if (file.metadata().count("encoder_kernel_size"))
+    model->encoder_taps = file.number("encoder_kernel_size", 2, 1 << 12);
+  if (info.n_tokens > 0 && model->encoder_taps > 1)
+    throw LoadError(MULTIRES_MALFORMED, "metadata encoder_kernel_size is not for models of tokens");
+  if (static_cast<int64_t>(info.d_input) * model->encoder_taps > kMaxChannels)
+    throw LoadError(MULTIRES_UNSUPPORTED, "the encoder reads more than 2^20 values");
+  if (file.metadata().count("output_activation")) {
+    model->sigmoid = file.text("output_activation") == "sigmoid";
+    if (!model->sigmoid)
+      throw LoadError(MULTIRES_UNSUPPORTED, "metadata output_activation is '" + file.text("output_activation") +
+                                                "', this release runs sigmoid");
+  }
   model->width = padded(info.d_model);
   if (info.n_tokens > 0)
     model->table = padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}));
   else
-    model->encoder = read_panels(file, "encoder", info.d_input, info.d_model, MULTIRES_FLOAT32);
+    model->encoder = read_panels(file, "encoder", info.d_input * model->encoder_taps, info.d_model, MULTIRES_FLOAT32);
   const multires_dtype precision = read_type(file, "precision", {"fp32", "fp16", "int8"});
   model->queues = read_type(file, "queues", {"float32", "float16", "int8"});
   model->activation = read_activation(file);

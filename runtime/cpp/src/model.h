@@ -68,10 +68,12 @@ struct Model {
   Activation activation = Activation::kGelu;
   int width = 0;       // padded d_model
   AlignedArray<float> table;  // token models: (n_tokens, width)
-  Panels encoder;             // all other models
+  Panels encoder;             // all other models: of encoder_taps * d_input inputs, by delay
+  int encoder_taps = 1;
   std::vector<Layer> layers;
   std::vector<Pooling> poolings;
   Panels head;                // of d_head() inputs
+  bool sigmoid = false;       // of the outputs of the head
   // For each scale: the number of delays that are read (with 0, and at least those of the low-pass filter), and the
   // slots of its ring.
   std::vector<int> taps;

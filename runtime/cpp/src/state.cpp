@@ -16,6 +16,9 @@ uint64_t bytes_of(const Model& model, int batch, int window) {
   for (int64_t slots : model.slots)
     bytes.add(
         {rows, static_cast<uint64_t>(slots), static_cast<uint64_t>(model.info.n_layers), d, size_of(model.queues)});
+  if (model.encoder_taps > 1)
+    bytes.add(
+        {rows, static_cast<uint64_t>(model.encoder_taps), static_cast<uint64_t>(model.info.d_input), sizeof(float)});
   if (!model.poolings.empty()) bytes.add({rows, 5, d, sizeof(float)});  // sums, their errors, and the maximum
   if (window > 0) bytes.add({rows, static_cast<uint64_t>(window) + 1, 2, d, sizeof(float)});
   return bytes.total();
@@ -32,6 +35,13 @@ State::State(const Model& model_, int batch_, int window) : model(model_), batch
   heads = AlignedArray<int64_t>(rows * info.depth);
   make_queues();
   pool = Pool(model.poolings, info.d_model, batch, window, parts);
+  if (model.encoder_taps > 1) {
+    const size_t values = static_cast<size_t>(model.encoder_taps) * info.d_input;
+    encoder_queue = AlignedArray<float>(rows * values);
+    samples = AlignedArray<float>(kBlockRows * values);
+    parts.push_back(make_part("encoder_queue", MULTIRES_FLOAT32, encoder_queue.data(),
+                              {batch, 1, model.encoder_taps, info.d_input}));
+  }
   parts.push_back(make_part("position", MULTIRES_INT64, position.data(), {batch}));
   std::sort(parts.begin(), parts.end(),
             [](const multires_part& a, const multires_part& b) { return std::string(a.name) < b.name; });

@@ -19,6 +19,7 @@ struct State {
   const int batch;
 
   AlignedArray<int64_t> position;             // (batch): steps seen
+  AlignedArray<float> encoder_queue;          // (batch, encoder_taps, d_input): the last samples; convolutions only
   std::vector<unsigned char*> queues;         // scale j: (batch, slots, n_layers * d_model) of type Model::queues
   Pool pool;
 
@@ -33,6 +34,7 @@ struct State {
   // Scratch for one block of rows; unused between calls.
   AlignedArray<float> x, mixed, gated;
   AlignedArray<float> pooled;
+  AlignedArray<float> samples;       // for each row, encoder_taps * d_input inputs of the encoder
   AlignedArray<uint8_t> bytes;       // the quantized inputs of products
   std::vector<unsigned char*> taps;  // for each row, total_taps addresses in the rings
 
