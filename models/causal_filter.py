@@ -14,8 +14,10 @@ def causal_filter(x: Tensor, response: Tensor) -> Tensor:
     Equals the sum over s of response[s] x[t - s], up to rounding: errors are relative to the largest values
     of a sequence. Its gradients are those of the sum.
     """
-    filtered: Tensor = _CausalFilter.apply(x, response)  # type: ignore[no-untyped-call]
-    return filtered
+    # There are no transforms of bfloat16.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    filtered: Tensor = _CausalFilter.apply(x.to(dtype), response.to(dtype))  # type: ignore[no-untyped-call]
+    return filtered.to(x.dtype)
 
 
 class _CausalFilter(torch.autograd.Function):

@@ -41,6 +41,17 @@ def test_one_filter_has_the_values_and_gradients_of_the_definition(tree: str, ti
         torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precisions_train(dtype: torch.dtype) -> None:
+    """As Lightning's bf16-true. Transforms of these types are missing, or limited to some lengths."""
+    layer = MultiresLayer(SMALL).to(dtype)
+    y = layer(torch.randn(2, SMALL.d_model, 30, dtype=dtype))
+    y.sum().backward()
+    assert y.dtype == dtype and all(
+        p.grad is not None and p.grad.isfinite().all() for p in layer.parameters()
+    )
+
+
 def test_dropout_is_for_training_only_and_drops_whole_channels() -> None:
     net = MultiresNet(SMALL, dropout=0.5)
     x = torch.randn(2, SMALL.channels, 30)
