@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from multires_edge.base.errors import CheckpointError, require_extra
 from multires_edge.base.files import read_regular, sha256_of
+from multires_edge.base.names import listed
 from multires_edge.format.fields import shortened
 from multires_edge.models.unpickling import load_pickle
 
 # What frameworks call the weights in a folder: whole, or the index of their shards.
 _WHOLE = ("model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.safetensors")
-_INDEX_SUFFIX = ".index.json"
+# An index; transformers puts the name of a variant before "json", and into names of whole files too.
+_INDEX = re.compile(r".*\.(?:safetensors|bin)\.index\.(?:[^.]+\.)?json")
+_VARIANT = re.compile(r"(?:model\.[^.]+\.safetensors|pytorch_model\.[^.]+\.bin)")
 _LONGEST_HEADER = 100_000_000  # bytes, by the definition of safetensors
 
 # The first bytes of files that have no weights we can read, what the file is, and what helps.
@@ -33,9 +37,10 @@ _OTHERS = (
 
 def check_file(path: Path) -> None:
     """Raise CheckpointError for a missing or empty file, or one of another kind. Needs no torch."""
-    if path.is_dir():
+    if path.is_dir() or _INDEX.fullmatch(path.name):
         weights_files(path)
-        return
+        if path.is_dir() or path.is_file():
+            return
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a checkpoint such as ckpt.pth")
     with path.open("rb") as file:
@@ -73,15 +78,24 @@ def _check_zip(path: Path) -> None:
 
 
 def weights_files(path: Path) -> list[Path]:
-    """The file, or the files of a folder that a framework wrote. Raises CheckpointError."""
+    """The file, or the files of a folder or an index that a framework wrote. Raises CheckpointError."""
+    if _INDEX.fullmatch(path.name) and path.is_file():
+        return _shards(path)
     if not path.is_dir():
         return [path]
     for name in _WHOLE:
         if (path / name).is_file():
             return [path / name]
-        index = path / f"{name}{_INDEX_SUFFIX}"
-        if index.is_file():
-            return _shards(index)
+        if (path / f"{name}.index.json").is_file():
+            return _shards(path / f"{name}.index.json")
+    names = sorted(file.name for file in path.iterdir() if file.is_file())
+    variants = [name for name in names if _INDEX.fullmatch(name)]
+    # Some names of shards look like those of variants.
+    variants = variants or [name for name in names if _VARIANT.fullmatch(name)]
+    if len(variants) > 1:
+        raise CheckpointError(f"{path}: has several weights: {listed(variants, 8)}; give one of these files")
+    if variants:
+        return weights_files(path / variants[0])
     if (path / ".metadata").is_file():
         raise CheckpointError(
             f"{path}: a distributed checkpoint; convert it: python -m torch.distributed.checkpoint."
@@ -120,7 +134,7 @@ def digest_of_files(files: list[Path]) -> str:
 
 
 def read_content(path: Path) -> Any:
-    """The content of a checkpoint: for a folder, the tensors of all its files, and ``config.json``.
+    """The content of a checkpoint: for a folder or an index, the tensors of all files, and ``config.json``.
 
     Raises CheckpointError.
     """
@@ -135,7 +149,7 @@ def read_content(path: Path) -> Any:
         if twice := sorted(str(name) for name in tensors.keys() & part.keys()):
             raise CheckpointError(f"{file}: has {twice[0]} too, which is in another shard")
         tensors |= part
-    config = path / "config.json"
+    config = (path if path.is_dir() else path.parent) / "config.json"
     try:
         options = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else None
     except (OSError, ValueError, RecursionError):

@@ -25,8 +25,12 @@ _BAGGAGE = {
     "lightning", "lightning_fabric", "numpy", "omegaconf", "pathlib", "pytorch_lightning", "torchmetrics",
     "transformers", "types", "typing", "uuid", "zoneinfo",
 }  # fmt: skip
+# How typing.Dict[str, Any] is pickled, which OmegaConf keeps with its values.
+_BAGGAGE_FUNCTIONS = {"_operator.getitem"}
 _BAGGAGE_OF_TORCH = ("torch.optim.", "torch.nn.modules.", "torch.torch_version.")
-_TYPES = {"bool", "bytes", "dict", "float", "int", "list", "object", "str", "tuple"}
+_TYPES = {
+    "Ellipsis", "bool", "bytes", "dict", "float", "int", "list", "object", "str", "tuple", "type",
+}  # fmt: skip
 _MAPPINGS = {"AttributeDict", "EasyDict", "Munch", "defaultdict"}
 _MOST_CLASSES = 200
 
@@ -117,7 +121,8 @@ def _placeholder(name: str) -> Callable[..., Any] | None:
     module, _, last = name.rpartition(".")
     if module == "builtins":
         return Placeholder if last in _TYPES else None
-    if module.partition(".")[0] not in _BAGGAGE and not name.startswith(_BAGGAGE_OF_TORCH):
+    known = module.partition(".")[0] in _BAGGAGE or name in _BAGGAGE_FUNCTIONS
+    if not known and not name.startswith(_BAGGAGE_OF_TORCH):
         return None
     if last in _MAPPINGS:
         return _Mapping

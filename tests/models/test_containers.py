@@ -10,6 +10,7 @@ import gzip
 import json
 import pathlib
 import tarfile
+import typing
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,7 @@ CONTENTS: dict[str, Any] = {
         "random": np.random.RandomState(0).get_state(),
         "optimizer": functools.partial(torch.optim.AdamW, lr=1e-3),
         "loss": torch.nn.BCEWithLogitsLoss(),
+        "types": (dict[str, Any], typing.Dict[str, Any], typing.Tuple[float, ...], typing.Optional[int]),  # noqa: UP006, UP045
     },
 }
 
@@ -206,6 +208,21 @@ class TestFolders:
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
         with pytest.raises(CheckpointError, match="shard"):
             read_checkpoint(folder)
+
+    def test_an_index_is_given(self, tmp_path: Path) -> None:
+        """transformers puts the name of a variant before the suffix."""
+        torch.save(STATE, tmp_path / "part.bin")
+        index = tmp_path / "pytorch_model.bin.index.best.json"
+        index.write_text(json.dumps({"weight_map": dict.fromkeys(STATE, "part.bin")}))
+        assert is_net(index) and is_net(tmp_path)
+
+    def test_variants(self, tmp_path: Path) -> None:
+        safetensors.torch.save_file(STATE, tmp_path / "model.best.safetensors")
+        assert is_net(tmp_path)
+        safetensors.torch.save_file(STATE, tmp_path / "model.last.safetensors")
+        with pytest.raises(CheckpointError, match=r"several weights: model\.best.*, model\.last.*; give one"):
+            load_checkpoint(tmp_path)
+        assert is_net(tmp_path / "model.best.safetensors")
 
     def test_options_are_in_config_json(self, tmp_path: Path) -> None:
         net = random_net(UNIFORM)
