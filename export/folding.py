@@ -2,7 +2,7 @@
 
 Per layer, with a_0 = x and q[j, o] = a_j(t - o * 2^j), the multiresolution sum collapses to
 
-    a_{j+1}(t) = sum_o lowpass[o] * q[j, o]                (o = 0 .. K-1)
+    a_{j+1}(t) = sum_o lowpass[j][o] * q[j, o]             (o = 0 .. K-1)
     y(t)       = sum_j sum_o highpass[j][o] * q[j, o]
 
 where ``highpass[j]`` includes the memory weights, the coarsest low-pass output and the weight of the
@@ -31,12 +31,13 @@ if TYPE_CHECKING:
 class FoldedLayer:
     """One residual block.
 
-    lowpass (K, d_model) and highpass[j] (n_j, d_model) by delay in units of 2^j steps; ``mixing`` is
+    lowpass (K, d_model) and highpass[j] (n_j, d_model) by delay in units of 2^j steps. ``lowpass`` has one
+    filter for all scales, or one for each if they are not tied. ``mixing`` is
     before GLU, ``output`` after it (autoregressive models only). With ``filter_scales``, both filters are
     integer multiples, -127 to 127, of the scale of their channel.
     """
 
-    lowpass: Array
+    lowpass: list[Array]
     highpass: list[Array]
     mixing: Linear | QuantizedLinear
     output: Linear | QuantizedLinear | None
@@ -47,6 +48,15 @@ class FoldedLayer:
     @property
     def depth(self) -> int:
         return len(self.highpass)
+
+    @property
+    def tied(self) -> bool:
+        """Whether all scales have the same low-pass filter."""
+        return len(self.lowpass) == 1
+
+    def lowpass_of(self, scale: int) -> Array:
+        """The low-pass filter (K, d_model) of a scale."""
+        return self.lowpass[0 if self.tied else scale]
 
     def remembers(self, scale: int) -> bool:
         """Whether a scale contributes to the output. Scale 0 does, by the weight of the input."""
@@ -59,11 +69,11 @@ class FoldedLayer:
         q[j, 1], q[j, 2], ... The a_j(t) of the coarser scales are sums of these, so they are
         substituted, coarsest first.
         """
-        newest, *past = self.lowpass
-        reached = np.zeros_like(newest)  # total weight of a_{j+1}(t) in y(t)
+        reached = np.zeros_like(self.lowpass[0][0])  # total weight of a_{j+1}(t) in y(t)
         taps: list[Array] = []
-        for highpass in reversed(self.highpass):
-            weights = np.zeros((max(len(highpass), len(self.lowpass)) - 1, len(newest)))
+        for j in reversed(range(self.depth)):
+            highpass, (newest, *past) = self.highpass[j], self.lowpass_of(j)
+            weights = np.zeros((max(len(highpass), 1 + len(past)) - 1, len(newest)))
             weights[: len(highpass) - 1] += highpass[1:]
             weights[: len(past)] += np.stack(past) * reached
             taps.append(weights)
@@ -124,10 +134,13 @@ def fold(net: MultiresNet) -> FoldedNetwork:
 
 def _fold_layer(net: MultiresNet, state: dict[str, Array], linear: Any, i: int) -> FoldedLayer:
     config = net.config
-    h0, h1 = (state[f"seq_layers.{i}.{h}"][:, 0, ::-1].T for h in ("h0", "h1"))
+    h0, h1 = (_by_delay(state[f"seq_layers.{i}.{h}"]) for h in ("h0", "h1"))
     w = state[f"seq_layers.{i}.w"].T
-    highpass = [_highpass(h1, w[columns.start : columns.stop]) for columns in config.memory_columns()]
-    highpass[-1] = _add(highpass[-1], w[0] * h0)
+    highpass = [
+        _highpass(h1[j if len(h1) > 1 else 0], w[columns.start : columns.stop])
+        for j, columns in enumerate(config.memory_columns())
+    ]
+    highpass[-1] = _add(highpass[-1], w[0] * h0[-1])
     highpass[0] = _add(highpass[0], w[-1:])
     mixing = linear(f"mixing_layers.{i}.0")
     output = linear(f"mixing_layers.{i}.3") if config.task == "autoregressive" else None
@@ -137,6 +150,12 @@ def _fold_layer(net: MultiresNet, state: dict[str, Array], linear: Any, i: int) 
     if norm.place == "after":
         norm, mixing, output = norm.folded_into(mixing, output)
     return FoldedLayer(h0, highpass, mixing, output, norm, config.activation)
+
+
+def _by_delay(filters: Array) -> list[Array]:
+    """Filters (K, d_model), the newest sample first: one for each scale, or one for all."""
+    each = filters if filters.ndim == 4 else filters[None]
+    return [of_scale[:, 0, ::-1].T for of_scale in each]
 
 
 def _highpass(h1: Array, memory: Array) -> Array:

@@ -4,15 +4,15 @@ Metadata (all strings): ``format`` "multires-weights", ``version`` "2", ``precis
 "fp16" or "int8", ``queues`` "float32", "float16" or "int8", the numbers of the configuration,
 ``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. Where they
 are not those of the published network, also ``pooling``, such as "max", "mean+last" or "none",
-``encoder_kernel_size`` (taps), ``output_activation`` "sigmoid", ``norm_place`` "before", ``norm_groups`` and
-``activation``. With a card also ``labels`` and ``channels``, one per line, ``output``, ``unit``,
-``sampling_rate``, and ``mean`` and ``std``, one number or one per line.
+``encoder_kernel_size`` (taps), ``output_activation`` "sigmoid", ``norm_place`` "before", ``norm_groups``,
+``activation`` and ``filters`` "untied". With a card also ``labels`` and ``channels``, one per line,
+``output``, ``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one per line.
 
 | tensor | shape |
 | --- | --- |
 | ``encoder.weight``, ``.bias`` | (d_model, taps * d_input), (d_model,): the channels of each tap, by delay |
 | ``encoder.table`` | (n_tokens, d_model), token models instead |
-| ``layers.i.lowpass`` | (kernel_size, d_model), by delay |
+| ``layers.i.lowpass`` | (kernel_size, d_model), by delay; depth of these with ``filters`` "untied" |
 | ``layers.i.highpass.j`` | (n_j, d_model), by delay in units of 2^j steps |
 | ``layers.i.queue_scales`` | (depth, d_model), positive and normal: int8 queues only |
 | ``layers.i.mixing.weight``, ``.bias`` | (2 * d_model, d_model), (2 * d_model,): values, then gates |
@@ -105,7 +105,7 @@ def native_weights(
     epsilon = 0.0
     for i, layer in enumerate(network.layers):
         name = f"layers.{i}"
-        put(f"{name}.lowpass", layer.lowpass)
+        put(f"{name}.lowpass", layer.lowpass[0] if layer.tied else np.stack(layer.lowpass))
         for j, highpass in enumerate(layer.highpass):
             put(f"{name}.highpass.{j}", highpass)
         if network.queue_scales is not None:
@@ -126,6 +126,7 @@ def native_weights(
         **frame_metadata(config, pooling),
         "norm_epsilon": repr(epsilon),
         **{key: str(value) for key, value in plain(config).items() if key in _BLOCK},
+        **({} if network.layers[0].tied else {"filters": "untied"}),
         **(_card_metadata(card, config) if card else {}),
     }
     return _safetensors(tensors, metadata)

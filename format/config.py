@@ -62,7 +62,7 @@ class ModelConfig:
 
     The fields with the metadata ``block`` say what a residual block computes; their defaults are the
     published definition. ``norm_place``: norm(x + block(x)) is "after", x + block(norm(x)) is "before".
-    ``norm_groups`` is for the norm "group" only.
+    ``norm_groups`` is for the norm "group" only. ``filters`` are the same at every scale, or "untied".
 
     The last fields are None where the network is as published. ``pooling`` is what the head reads: "mean",
     "max", "last" or several, such as "mean+max", of all steps; or "none" for an output at every step.
@@ -87,6 +87,7 @@ class ModelConfig:
     norm_eps: Annotated[float, Between(0, 0.1)] = field(default=1e-5, metadata=_BLOCK)
     norm_groups: Count | None = field(default=None, metadata=_BLOCK)
     activation: Name = field(default="gelu", metadata=_BLOCK)
+    filters: Literal["tied", "untied"] = field(default="tied", metadata=_BLOCK)
     pooling: Line | None = field(default=None, metadata=ABSENT)
     shifted: bool | None = field(default=None, metadata=ABSENT)
     encoder_kernel_size: Annotated[int, Between(2, 1 << 12)] | None = field(default=None, metadata=ABSENT)

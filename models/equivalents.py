@@ -1,6 +1,7 @@
 """Bring tensors of equivalent layers to the published names and shapes.
 
-A Linear layer over the channels and a convolution with one tap are the same function.
+A Linear layer over the channels and a convolution with one tap are the same function, and filters that all
+channels share are equal filters of each channel.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from multires_edge.base.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_FILTERS = re.compile(r"seq_layers\.\d+\.h[01]")
 _CONVOLUTIONS = re.compile(r"mixing_layers\.\d+\.[03]|decoder")
 
 
@@ -23,6 +25,7 @@ def in_published_form(path: Path, tensors: dict[str, Tensor], encoder: str | Non
     ``encoder`` is "linear" or "token" if the user said it. Raises ConfigError where only the user can know.
     """
     found = dict(tensors)
+    _filters(found)
     _encoder(path, found, encoder)
     for name in [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]:
         weight = found[f"{name}.weight"]
@@ -39,12 +42,21 @@ def in_published_form(path: Path, tensors: dict[str, Tensor], encoder: str | Non
     return found
 
 
+def _filters(found: dict[str, Tensor]) -> None:
+    """Filters that all channels share, for each channel."""
+    for name in [name for name in found if _FILTERS.fullmatch(name)]:
+        filters, memory = found[name], found.get(name[: -len("h0")] + "w")
+        shared = filters.dim() in (3, 4) and filters.shape[-3] == 1
+        if shared and memory is not None and memory.dim() == 2:
+            found[name] = filters.expand(*filters.shape[:-3], memory.shape[0], *filters.shape[-2:]).clone()
+
+
 def _encoder(path: Path, found: dict[str, Tensor], encoder: str | None) -> None:
     weight, filters = found.get("encoder.weight"), found.get("seq_layers.0.h0")
     if weight is None or filters is None or filters.dim() == 0:
         return
     if weight.dim() == 2:
-        d_model = filters.shape[0]
+        d_model = filters.shape[-3] if filters.dim() > 2 else 0
         is_linear, is_table = weight.shape[0] == d_model, weight.shape[1] == d_model
         if "encoder.bias" in found:  # a table of tokens has none
             is_table = False

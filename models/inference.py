@@ -71,7 +71,8 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
         d_model, d_input, taps = shape("encoder.weight", 3)
         encoder = {"encoder": "linear", "d_input": d_input, "n_tokens": None}
         encoder["encoder_kernel_size"] = taps if taps > 1 else None
-    kernel_size = shape("seq_layers.0.h0", 3)[2]
+    untied = len(shapes.get("seq_layers.0.h0", ())) == 4
+    kernel_size = shape("seq_layers.0.h0", 4 if untied else 3)[-1]
     columns = shape("seq_layers.0.w", 2)[1]
     layers = {int(m[1]) for name in shapes if (m := re.match(r"seq_layers\.(\d+)\.", name))}
     task = "autoregressive" if "decoder.weight" in shapes else "classification"
@@ -103,6 +104,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
         tree_select=tree_select,
         memory_size=columns - 1 if tree_select == "uniform" else None,
         norm=norm_of({name.removeprefix("norms.0.") for name in shapes if name.startswith("norms.0.")}),
+        filters="untied" if untied else "tied",
         pooling=pooling,
         shifted=shifted,
         output_activation=overrides.output_activation,

@@ -35,11 +35,17 @@ def _shifted_sum(x: Tensor, filters: Tensor, dilation: int) -> Tensor:
     return y
 
 
+def of_scale(filters: Tensor, scale: int) -> Tensor:
+    """The filters (d_model, 1, K) of a scale."""
+    return filters[scale] if filters.dim() == 4 else filters
+
+
 class MultiresLayer(nn.Module):
     """Weighted sum of all resolutions of the input, then the activation; (batch, d_model, time) to the same.
 
     With a_0 = x, a_{j+1} = h0 * a_j and b_j = h1 * a_j at dilation 2^j (arXiv:2305.01638, eq. 5):
     y(t) = w_0 a_depth(t) + sum_j sum_k w_{j,k} b_j(t - k 2^(j+1)) + w_last x(t).
+    Untied, each scale j has its own h0 and h1.
 
     In training, y is computed as one filter per channel, which has the same gradients and is several times
     faster. ``dropout`` is the probability with which training drops a channel of the output.
@@ -51,7 +57,9 @@ class MultiresLayer(nn.Module):
         self.memory_columns = config.memory_columns()
         self.activation = ACTIVATION_FUNCTIONS[config.activation]
         scale = (2.0 / (config.kernel_size * 2)) ** 0.5
-        shape = (config.d_model, 1, config.kernel_size)
+        # Filters that are not tied have one more axis in front, the scale.
+        each = (config.depth,) if config.filters == "untied" else ()
+        shape = (*each, config.d_model, 1, config.kernel_size)
         self.h0 = nn.Parameter(torch.empty(shape).uniform_(-scale, scale))
         self.h1 = nn.Parameter(torch.empty(shape).uniform_(-scale, scale))
         columns = config.n_memory_weights
@@ -77,7 +85,7 @@ class MultiresLayer(nn.Module):
                 y = y + self.w[:, :1] * a
             elif len(columns := self.memory_columns[j]):
                 dilation = 1 << j
-                y = y + self._remember(causal_depthwise(a, self.h1, dilation), columns, dilation)
+                y = y + self._remember(causal_depthwise(a, of_scale(self.h1, j), dilation), columns, dilation)
         return y
 
     def resolutions(self, x: Tensor) -> Iterator[Tensor]:
@@ -85,7 +93,7 @@ class MultiresLayer(nn.Module):
         a = x
         yield a
         for j in range(self.depth):
-            a = causal_depthwise(a, self.h0, 1 << j)
+            a = causal_depthwise(a, of_scale(self.h0, j), 1 << j)
             yield a
 
     def _remember(self, b: Tensor, columns: range, dilation: int) -> Tensor:

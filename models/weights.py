@@ -29,6 +29,7 @@ _WEIGHT_NORM = (
     ),
     (re.compile(r"(?P<at>(?:.*\.)?)(?P<name>\w+)_g"), "{at}{name}_v"),
 )
+_FILTER_OF_SCALE = re.compile(r"(?P<name>(?:.*\.)?seq_layers\.\d+\.h[01])\.(?P<scale>\d{1,2})")
 _DEEPEST = 8  # dictionaries in dictionaries
 
 
@@ -99,7 +100,7 @@ def _networks(path: Path, place: tuple[str, ...], tensors: dict[str, Tensor]) ->
         if name in plain:
             raise CheckpointError(f"{path}: {key} is there with and without the prefix of a wrapper")
         plain[name] = tensor
-    plain = _without_weight_norm(plain)
+    plain = _stacked(_without_weight_norm(plain))
     for mark in [name for name in plain if f".{name}".endswith(f".{_MARK}")]:
         prefix = mark.removesuffix(_MARK)
         if prefix + _BESIDE not in plain:
@@ -114,6 +115,25 @@ def _networks(path: Path, place: tuple[str, ...], tensors: dict[str, Tensor]) ->
             {name: tensor for name, tensor in inside.items() if name not in training},
             (*outside, *sorted(prefix + name for name in training)),
         )
+
+
+def _stacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Filters that a ParameterList has for each scale, as one tensor with the scale in front."""
+    import torch
+
+    lists: dict[str, dict[int, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if match := _FILTER_OF_SCALE.fullmatch(name):
+            lists.setdefault(match["name"], {})[int(match["scale"])] = tensor
+    whole = dict(tensors)
+    for name, each in lists.items():
+        parts = [each[j] for j in sorted(each)]
+        if name in whole or sorted(each) != list(range(len(parts))) or len({p.shape for p in parts}) > 1:
+            continue  # the loader names what is missing
+        for j in each:
+            del whole[f"{name}.{j}"]
+        whole[name] = torch.stack(parts)
+    return whole
 
 
 def _without_weight_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

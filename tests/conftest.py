@@ -107,6 +107,7 @@ def blocks(draw: st.DrawFn, d_model: int) -> dict[str, Any]:
         "norm_place": draw(st.sampled_from(["after", "before"])),
         "norm_eps": draw(st.sampled_from([1e-5, 1e-4, 1e-3])),
         "activation": draw(st.sampled_from(list(ACTIVATIONS))),
+        "filters": draw(st.sampled_from(["tied", "untied"])),
     }
 
 

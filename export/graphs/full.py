@@ -84,11 +84,19 @@ def _as_convolved(filters: NDArray[np.float64]) -> NDArray[np.float64]:
     return filters[::-1].T[:, None, :]
 
 
-def _lowpass(graph: GraphBuilder, layer: FoldedLayer, name: str, like: str) -> str:
-    filters = _as_convolved(layer.lowpass)
-    if layer.filter_scales is None:
-        return graph.weight(f"{name}/lowpass/filters", filters, like=like)
-    return _from_int8(graph, filters, layer.filter_scales.lowpass, f"{name}/lowpass/filters")
+def _lowpass(graph: GraphBuilder, layer: FoldedLayer, name: str, like: str) -> dict[int, str]:
+    """The filters of each scale that is low-passed: all but the coarsest."""
+    scales = range(layer.depth - 1)
+    int8 = None if layer.filter_scales is None else layer.filter_scales.lowpass
+    if not layer.tied:
+        filters = {j: _as_convolved(layer.lowpass[j]) for j in scales}
+        return _of_scales(graph, filters, int8, name, "lowpass", like) if filters else {}
+    if not scales:
+        return {}
+    tied, constant = _as_convolved(layer.lowpass[0]), f"{name}/lowpass/filters"
+    if int8 is None:
+        return dict.fromkeys(scales, graph.weight(constant, tied, like=like))
+    return dict.fromkeys(scales, _from_int8(graph, tied, int8, constant))
 
 
 def _highpass(graph: GraphBuilder, layer: FoldedLayer, name: str, like: str) -> dict[int, str]:
@@ -97,14 +105,27 @@ def _highpass(graph: GraphBuilder, layer: FoldedLayer, name: str, like: str) -> 
     In a uniform tree, fine scales without memory weights do not contribute.
     """
     filters = {j: _as_convolved(h) for j, h in enumerate(layer.highpass) if layer.remembers(j)}
-    if layer.filter_scales is None:
-        names = {j: f"{name}/scales.{j}/highpass/filters" for j in filters}
+    int8 = None if layer.filter_scales is None else layer.filter_scales.highpass
+    return _of_scales(graph, filters, int8, name, "highpass", like)
+
+
+def _of_scales(
+    graph: GraphBuilder,
+    filters: dict[int, NDArray[np.float64]],
+    int8_scales: NDArray[np.float64] | None,
+    name: str,
+    kind: str,
+    like: str,
+) -> dict[int, str]:
+    """The filters of each scale as constants."""
+    if int8_scales is None:
+        names = {j: f"{name}/scales.{j}/{kind}/filters" for j in filters}
         return {j: graph.weight(names[j], filters[j], like=like) for j in filters}
     # One constant for all scales of a layer: a few bytes of int8 are smaller than a node and its names.
     joined = np.concatenate(list(filters.values()), axis=2)
-    whole = _from_int8(graph, joined, layer.filter_scales.highpass, f"{name}/highpass")
+    whole = _from_int8(graph, joined, int8_scales, f"{name}/{kind}")
     taps = [each.shape[2] for each in filters.values()]
-    parts = graph.split(whole, taps, 2, f"{name}/highpass/split", [str(j) for j in filters])
+    parts = graph.split(whole, taps, 2, f"{name}/{kind}/split", [str(j) for j in filters])
     return dict(zip(filters, parts, strict=True))
 
 
@@ -144,9 +165,10 @@ def _resolutions(
     convolved, queued = layer, queue_scales is not None
     if queued:
         highpasses = [_without_newest(filters) for filters in layer.highpass]
-        convolved = replace(layer, lowpass=_without_newest(layer.lowpass), highpass=highpasses)
+        lowpasses = [_without_newest(filters) for filters in layer.lowpass]
+        convolved = replace(layer, lowpass=lowpasses, highpass=highpasses)
     highpass = _highpass(graph, convolved, name, like=x)
-    lowpass = _lowpass(graph, convolved, name, like=x) if layer.depth > 1 else ""
+    lowpass = _lowpass(graph, convolved, name, like=x)
     a, parts = x, []
     for j in range(layer.depth):
         at = f"{name}/scales.{j}"
@@ -160,10 +182,11 @@ def _resolutions(
         if j + 1 < layer.depth:
             now = None
             if queued:
-                weight = graph.weight(f"{name}/lowpass/newest", layer.lowpass[0][:, None], like=x)
+                constant = f"{name if layer.tied else at}/lowpass/newest"
+                weight = graph.weight(constant, layer.lowpass_of(j)[0][:, None], like=x)
                 now = graph.node("Mul", [a, weight], f"{at}/lowpass/now")
             part = f"{at}/lowpass/past" if queued else f"{at}/lowpass"
-            a = _depthwise(graph, read, lowpass, layer.lowpass.shape, 1 << j, part)
+            a = _depthwise(graph, read, lowpass[j], layer.lowpass[0].shape, 1 << j, part)
             a = a if now is None else graph.node("Add", [now, a], f"{at}/lowpass")
     return parts
 

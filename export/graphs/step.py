@@ -155,19 +155,24 @@ def _lowpass_taps(
     if not pushed:
         return []
     near = config.kernel_size - 1
-    lowpass = np.concatenate([layer.lowpass[1:] for layer in network.layers], axis=1)
+    # For each scale (kernel_size - 1, n_layers * d_model); one for all if they are tied.
+    lowpass = [
+        np.concatenate([layer.lowpass[j][1:] for layer in network.layers], axis=1)
+        for j in range(len(network.layers[0].lowpass))
+    ]
     levels = _levels(network)
     parts = [f"a.{j + 1}" for j in range(pushed)]
     if sum(taps_of_scale) == config.depth:
         # With one tap per scale there is nothing to sum. The coarsest scale pushes nothing.
-        weight = lowpass if network.queue_scales is None else lowpass * levels
+        weight = np.concatenate(lowpass)
+        weight = weight if network.queue_scales is None else weight * levels
         weight = graph.weight("push/weights", weight, like=taps)
         total = graph.node("Mul", [taps, weight], "push/weighted")
         return graph.split(total, [1] * config.depth, 2, "push/split", [*parts, "unread"])[:pushed]
-    weights = np.zeros((sum(taps_of_scale), lowpass.shape[1]))
+    weights = np.zeros((sum(taps_of_scale), lowpass[0].shape[1]))
     rows_of_scale = np.zeros((pushed, len(weights)))
     for j, first in enumerate(np.cumsum([0, *taps_of_scale[: pushed - 1]])):
-        weights[first : first + near] = lowpass * levels[j]
+        weights[first : first + near] = lowpass[j if len(lowpass) > 1 else 0] * levels[j]
         rows_of_scale[j, first : first + near] = 1
     total = graph.node("Mul", [taps, graph.weight("push/weights", weights, like=taps)], "push/weighted")
     sums = graph.weight("push/rows_of_scale", rows_of_scale, like=taps)
@@ -194,7 +199,6 @@ def _change(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: st
 
 def _push(graph: GraphBuilder, network: FoldedNetwork, inputs: list[str], past: list[str]) -> list[str]:
     """The rows a_0 .. a_{depth-1} of all layers to write into their queues."""
-    newest = np.concatenate([layer.lowpass[0] for layer in network.layers])
     # Layers of several types are cast to the type of their weighted taps.
     types = {graph.type_of(x) for x in inputs}
     common = types.pop() if len(types) == 1 else np.dtype(np.float32)
@@ -204,7 +208,9 @@ def _push(graph: GraphBuilder, network: FoldedNetwork, inputs: list[str], past: 
     a = graph.node("Unsqueeze", [x, axes], "push/a.0", doc="(batch, 1, 1, n_layers * d_model)")
     rows = [a]
     for j, queued in enumerate(past):
-        weight = graph.weight("push/newest", newest, like=a)
+        newest = np.concatenate([layer.lowpass_of(j)[0] for layer in network.layers])
+        constant = "push/newest" if network.layers[0].tied else f"push/newest.{j}"
+        weight = graph.weight(constant, newest, like=a)
         now = graph.node("Mul", [a, weight], f"push/a.{j + 1}/now")
         doc = f"low-pass of a_{j} at dilation {1 << j}, all layers"
         a = graph.node("Add", [now, queued], f"push/a.{j + 1}", doc=doc)

@@ -111,7 +111,7 @@ def _halve(linear: Linear | QuantizedLinear) -> Linear | QuantizedLinear:
 
 def _halve_filters(layer: FoldedLayer) -> FoldedLayer:
     highpass = [_halved(filters, axis=0) for filters in layer.highpass]
-    return replace(layer, lowpass=_halved(layer.lowpass, axis=0), highpass=highpass)
+    return replace(layer, lowpass=[_halved(each, axis=0) for each in layer.lowpass], highpass=highpass)
 
 
 def _halved(weight: Array, axis: int) -> Array:
@@ -124,15 +124,15 @@ def _halved(weight: Array, axis: int) -> Array:
 
 
 def quantize_filters(layer: FoldedLayer) -> FoldedLayer:
-    """Quantize the filters to int8, with a scale per channel for the low-pass and one for all high-passes.
+    """Quantize the filters to int8, with a scale per channel for all low-passes and one for all high-passes.
 
     The result has the dequantized filters. All values computed from them, such as the step graph's taps,
     then agree with the full graph.
     """
-    scales = FilterScales(_scales([layer.lowpass]), _scales(layer.highpass))
+    scales = FilterScales(_scales(layer.lowpass), _scales(layer.highpass))
     return replace(
         layer,
-        lowpass=_rounded(layer.lowpass, scales.lowpass),
+        lowpass=[_rounded(filters, scales.lowpass) for filters in layer.lowpass],
         highpass=[_rounded(filters, scales.highpass) for filters in layer.highpass],
         filter_scales=scales,
     )
@@ -154,7 +154,7 @@ def _weights(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -> tuple
     """A weight before and after quantization."""
     if name.endswith(".filters"):
         layers = [network.layers[int(name.split(".")[1])] for network in (exact, quantized)]
-        was, now = ([layer.lowpass, *layer.highpass] for layer in layers)
+        was, now = ([*layer.lowpass, *layer.highpass] for layer in layers)
         return was, now
     linear, rounded = linear_named(exact, name), linear_named(quantized, name)
     assert isinstance(linear, Linear) and isinstance(rounded, QuantizedLinear)

@@ -199,7 +199,7 @@ class TestProof:
             if where == "head":
                 folded.head.bias[1] += 1e-4
             elif where == "lowpass":
-                folded.layers[0].lowpass[1, 3] += 1e-2
+                folded.layers[0].lowpass[0][1, 3] += 1e-2
             return folded
 
         monkeypatch.setattr(module, "fold", slightly_wrong)

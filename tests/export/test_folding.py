@@ -26,7 +26,7 @@ def cascade(layer: FoldedLayer, x: NDArray[np.float64]) -> list[NDArray[np.float
     scales = [x]
     for j in range(layer.depth - 1):
         a = scales[-1]
-        taps = [h[:, None] * past(a, o << j) for o, h in enumerate(layer.lowpass) if o << j < 50]
+        taps = [h[:, None] * past(a, o << j) for o, h in enumerate(layer.lowpass_of(j)) if o << j < 50]
         scales.append(np.sum(taps, axis=0))
     return scales
 

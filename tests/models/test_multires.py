@@ -14,7 +14,7 @@ from tests.conftest import configs
 
 def by_definition(layer: MultiresLayer, config: ModelConfig, x: NDArray[np.float64]) -> NDArray[np.float64]:
     """The sum before GELU, sample by sample, as the published model defines it (d_model, time)."""
-    h0, h1 = (h.detach().numpy()[:, 0] for h in (layer.h0, layer.h1))
+    h0, h1 = (h.detach().numpy()[..., 0, :] for h in (layer.h0, layer.h1))
     w = layer.w.detach().numpy()
     steps, K, depth = x.shape[1], config.kernel_size, config.depth
 
@@ -30,8 +30,9 @@ def by_definition(layer: MultiresLayer, config: ModelConfig, x: NDArray[np.float
     a, high = x, []
     for i in range(depth, 0, -1):
         d = 2 ** (depth - i)
-        high.append(convolve(a, h1, d))
-        a = convolve(a, h0, d)
+        untied = config.filters == "untied"
+        high.append(convolve(a, h1[depth - i] if untied else h1, d))
+        a = convolve(a, h0[depth - i] if untied else h0, d)
     coarsest_first = high[::-1]
     y = w[:, :1] * a + w[:, -1:] * x
     if config.tree_select == "fading":

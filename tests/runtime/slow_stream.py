@@ -78,9 +78,10 @@ class SlowStream:
         y = np.zeros_like(x)
         for j, highpass in enumerate(layer.highpass):
             self.pushed[j][:, i] = a
-            taps = [a, *(self._tap(i, j, o) for o in range(1, max(len(highpass), len(layer.lowpass))))]
+            lowpass = layer.lowpass_of(j)
+            taps = [a, *(self._tap(i, j, o) for o in range(1, max(len(highpass), len(lowpass))))]
             y = y + sum(h * tap for h, tap in zip(highpass, taps, strict=False))
-            a = sum((h * tap for h, tap in zip(layer.lowpass, taps, strict=False)), start=np.zeros_like(x))
+            a = sum((h * tap for h, tap in zip(lowpass, taps, strict=False)), start=np.zeros_like(x))
         y = ACTIVATION_FUNCTIONS[layer.activation](torch.from_numpy(y)).numpy()
         value, gate = np.split(linear(layer.mixing, y), 2, axis=1)
         y = value * torch.sigmoid(torch.from_numpy(gate)).numpy()

@@ -44,10 +44,10 @@ namespace {
 // The multiresolution sum of V vectors of channels, and the push of a_0 .. a_{depth-1} for them.
 // The sum uses the input and the taps directly (see Layer::filters): it does not wait for the a_j, each of which
 // depends on the one before. For each scale, `rows` has the rows of its queue, of type Q, at this step and at each
-// delay; the first is written. K is the length of the low-pass filter, 0 if it is only known at run time. In a
-// Partial vector only the first `kept` channels exist: the other lanes read the values that follow in the ring, and
-// their results are not used. For int8 queues the weights of the taps include the scales, and the sum of the low-pass
-// filter over the taps is multiplied by the scale.
+// delay; the first is written. K is the length of the low-pass filter that all scales have, 0 if it is only known at
+// run time or if they are untied. In a Partial vector only the first `kept` channels exist: the other lanes read the
+// values that follow in the ring, and their results are not used. For int8 queues the weights of the taps include the
+// scales, and the sum of the low-pass filter over the taps is multiplied by the scale.
 template <typename Q, int K, int V, bool Partial>
 inline void multires_channels(const Model& model, const float* filters, unsigned char* const* rows, size_t place,
                               int kept, const float* x, float* y) {
@@ -57,10 +57,11 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
   const int* taps = model.taps.data();
   const size_t width = static_cast<size_t>(model.width);
   Vec lowpass[K ? K : 1][V];
-  for (int o = 0; o < K; ++o)
-    for (int v = 0; v < V; ++v) lowpass[o][v] = load(filters + o * width + v * kVector);
-  const auto low = [&](int o, int v) { return K ? lowpass[K ? o : 0][v] : load(filters + o * width + v * kVector); };
-  const float* weights = filters + static_cast<size_t>(lowpass_taps) * width;
+  const float* lowpass_rows = filters;  // of the scale
+  const auto low = [&](int o, int v) {
+    return K ? lowpass[K ? o : 0][v] : load(lowpass_rows + o * width + v * kVector);
+  };
+  const float* weights = filters + static_cast<size_t>(model.lowpass_rows()) * width;
   Vec a[V], next[V], sum[V], pushed[V];
   for (int v = 0; v < V; ++v) {
     a[v] = load(x + v * kVector);
@@ -68,6 +69,9 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
   }
   weights += width;
   for (int j = 0; j < depth; ++j) {
+    if (j == 0 || model.untied)
+      for (int o = 0; o < K; ++o)
+        for (int v = 0; v < V; ++v) lowpass[o][v] = load(lowpass_rows + o * width + v * kVector);
     for (int v = 0; v < V; ++v) next[v] = kQuantized ? all(-0.0f) : low(0, v) * a[v];
     for (int o = 1; o < lowpass_taps; ++o, weights += width) {
       const Q* tap = row_of(o);
@@ -98,6 +102,7 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
       a[v] = next[v];
     }
     rows += taps[j];
+    if (model.untied) lowpass_rows += lowpass_taps * width;
   }
   for (int v = 0; v < V; ++v) store(y + v * kVector, sum[v]);
 }

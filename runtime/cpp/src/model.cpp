@@ -43,28 +43,29 @@ const float* read_queue_scales(const WeightsFile& file, const multires_info& inf
 }
 
 // With the filters of the file, y = sum over scales j and delays o of highpass[j][o] * a_j(t - o * 2^j), and
-// a_{j+1} = sum over o of lowpass[o] * a_j(t - o * 2^j). Substituting the a_j(t), coarsest first, leaves weights of
+// a_{j+1} = sum over o of lowpass[j][o] * a_j(t - o * 2^j). Substituting the a_j(t), coarsest first, leaves weights of
 // the layer's input and of the values in the queues.
 AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, const std::string& name) {
   const multires_info& info = model.info;
   const int d = info.d_model, K = info.kernel_size;
   const size_t width = static_cast<size_t>(model.width);
-  const Tensor& lowpass = file.tensor(name + ".lowpass", {K, d});
+  const Tensor& lowpass =
+      model.untied ? file.tensor(name + ".lowpass", {info.depth, K, d}) : file.tensor(name + ".lowpass", {K, d});
+  const size_t rows = static_cast<size_t>(model.lowpass_rows());
   const float* queue_scales = model.queues == MULTIRES_INT8 ? read_queue_scales(file, info, name) : nullptr;
   const size_t beside = queue_scales ? 2 : 0;  // rows after the weights of each scale
-  AlignedArray<float> filters((static_cast<size_t>(K) + 1 + model.total_taps - info.depth + beside * info.depth) *
-                              width);
-  for (int o = 0; o < K; ++o) std::copy_n(lowpass.floats() + static_cast<size_t>(o) * d, d, filters.data() + o * width);
+  AlignedArray<float> filters((rows + 1 + model.total_taps - info.depth + beside * info.depth) * width);
+  for (size_t row = 0; row < rows; ++row) std::copy_n(lowpass.floats() + row * d, d, filters.data() + row * width);
   std::vector<double> reached(static_cast<size_t>(d));  // weight of a_{j+1}(t) in y(t)
   float* weights = filters.data() + filters.size();
   for (int j = info.depth; j-- > 0;) {
     const Tensor& high = highpass(file, info, name, j);
     weights -= (model.taps[j] - 1 + beside) * width;
+    const float* low = lowpass.floats() + (model.untied ? static_cast<size_t>(j) * K * d : 0);
     const float* scale = queue_scales ? queue_scales + static_cast<size_t>(j) * d : nullptr;
     const auto part = [&](int o, int c) {
       const size_t i = static_cast<size_t>(o) * d + c;
-      return (o < high.shape[0] ? static_cast<double>(high.floats()[i]) : 0.0) +
-             (o < K ? lowpass.floats()[i] * reached[c] : 0.0);
+      return (o < high.shape[0] ? static_cast<double>(high.floats()[i]) : 0.0) + (o < K ? low[i] * reached[c] : 0.0);
     };
     for (int o = 1; o < model.taps[j]; ++o)
       for (int c = 0; c < d; ++c)
@@ -191,6 +192,8 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
   const multires_dtype precision = read_type(file, "precision", {"fp32", "fp16", "int8"});
   model->queues = read_type(file, "queues", {"float32", "float16", "int8"});
   model->activation = read_activation(file);
+  const auto filters_given = file.metadata().find("filters");
+  model->untied = filters_given != file.metadata().end() && filters_given->second == "untied";
   const float epsilon = read_epsilon(file);
   for (int j = 0; j < info.depth; ++j) {
     const int64_t given = highpass(file, info, "layers.0", j).shape[0];

@@ -46,9 +46,10 @@ struct Panels {
 
 struct Layer {
   // Rows of `width` channels in the order of use. First the low-pass filter by delay, which computes the a_j that
-  // are pushed. Then the weight of the layer's input in the multiresolution sum, and for each scale the weights of
-  // its taps by delay from 1 on; the a_j(t) in the sum are substituted. For int8 queues the weights of the taps
-  // include the scales, and two more rows follow for each scale: the scales of its queue, and their reciprocals.
+  // are pushed; of each scale, if they are untied. Then the weight of the layer's input in the multiresolution sum, and
+  // for each scale the weights of its taps by delay from 1 on; the a_j(t) in the sum are substituted. For int8 queues
+  // the weights of the taps include the scales, and two more rows follow for each scale: the scales of its queue, and
+  // their reciprocals.
   AlignedArray<float> filters;
   // Before GLU: the first half of each panel has values, the second half their gates.
   Panels mixing;
@@ -66,6 +67,7 @@ struct Model {
   multires_info info{};
   multires_dtype queues = MULTIRES_FLOAT32;  // the type of the values in the queues
   Activation activation = Activation::kGelu;
+  bool untied = false;  // whether each scale has its own low-pass filter
   int width = 0;       // padded d_model
   AlignedArray<float> table;  // token models: (n_tokens, width)
   Panels encoder;             // all other models: of encoder_taps * d_input inputs, by delay
@@ -85,6 +87,7 @@ struct Model {
 
   // The number of values that the head reads.
   int d_head() const { return info.d_model * std::max(1, static_cast<int>(poolings.size())); }
+  int lowpass_rows() const { return info.kernel_size * (untied ? info.depth : 1); }
   int64_t stream_values() const;  // values in the queues and the window of one stream
 
   // These throw LoadError or std::bad_alloc.

@@ -141,7 +141,7 @@ def _layer_by_definition(
         levels.append(a / scales[j])
         kept = np.clip(np.rint(levels[-1]), -128, 127) * scales[j]
         coarser = np.zeros_like(a)
-        for filters, total in ((highpass, y), (layer.lowpass, coarser)):
+        for filters, total in ((highpass, y), (layer.lowpass_of(j), coarser)):
             for o, weight in enumerate(filters):
                 for t in range(o << j, len(a)):
                     total[t] += weight * (kept[t - (o << j)] if o else a[t])

@@ -57,6 +57,13 @@ NETWORKS = {
         {"norm": "batch", "norm_place": "before", "activation": "relu6", "d_model": 20}, Window(7)
     ),
     "no-norm": Network({"norm": "none", "activation": "relu", "norm_eps": 1e-3}),
+    "untied": Network({"filters": "untied", "depth": 6, "d_model": 70}),
+    "untied-float16-queues": Network(
+        {"filters": "untied", "kernel_size": 4, "d_model": 20}, precision="fp16", limit=2e-3, queues="float16"
+    ),
+    "untied-int8-queues": Network(
+        {"filters": "untied", "depth": 3, "kernel_size": 3, "d_model": 37}, limit=5e-3, queues="int8"
+    ),
     "float16": Network({"depth": 6, "d_model": 37}, Window(5), "fp16", 2e-3, "float16"),
     "float16-autoregressive": Network(
         {"task": "autoregressive", "kernel_size": 4}, precision="fp16", limit=2e-3, queues="float16"
