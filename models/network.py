@@ -5,13 +5,16 @@ Its parameters have the names of the published checkpoints, so their state dicts
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from multires_edge.base.errors import ConfigError
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.fields import FieldError, read_fields
 from multires_edge.format.pooling import Pooling
 from multires_edge.models.multires import MultiresLayer
 from multires_edge.models.norms import NORM_MODULES
@@ -70,6 +73,19 @@ class MultiresNet(nn.Module):
             self.decoder = nn.Conv1d(d, config.d_output, 1)
         else:
             self.output_mapping = nn.Linear(config.d_head, config.d_output)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig | Mapping[str, Any], **options: Any) -> MultiresNet:
+        """A new network of a configuration, or of the JSON values of one. Raises ConfigError.
+
+        ``options`` are those of the constructor.
+        """
+        if not isinstance(config, ModelConfig):
+            try:
+                config = read_fields(ModelConfig, dict(config))
+            except FieldError as error:
+                raise ConfigError(str(error)) from None
+        return cls(config, **options)
 
     def features(self, x: Tensor) -> Tensor:
         """The output of the stack (batch, d_model, time), before pooling and head, without a shift."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pywt
@@ -65,6 +67,19 @@ def test_dropout_is_for_training_only_and_drops_whole_channels() -> None:
 
 def test_dropout_changes_no_names() -> None:
     assert MultiresNet(SMALL, dropout=0.5).state_dict().keys() == random_net(SMALL).state_dict().keys()
+
+
+class TestFromConfig:
+    @pytest.mark.parametrize("tree", TREES)
+    def test_json_values_make_the_same_network(self, tree: str) -> None:
+        values = json.loads(json.dumps(plain(TREES[tree])))
+        assert MultiresNet.from_config(values).config == TREES[tree]
+        assert MultiresNet.from_config(TREES[tree], dropout=0.3).config == TREES[tree]
+
+    @pytest.mark.parametrize("wrong", [{}, {"d_model": "64"}, plain(SMALL) | {"depht": 3}])
+    def test_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError):
+            MultiresNet.from_config(wrong)
 
 
 class TestStartingValues:
