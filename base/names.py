@@ -1,4 +1,4 @@
-"""Names: in lists, and checked against the known ones."""
+"""Names: in lists, for a terminal, and checked against the known ones."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ def split_names(text: str) -> list[str]:
     return names
 
 
+def printable(text: str) -> str:
+    """A text such as a file's name for a message: in one line, without control characters."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or "-"
+
+
 def listed(names: Sequence[str], shown: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """The first names, which may be those in a file, and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return ", ".join(map(printable, names[:shown])) + more
 
 
 def check_name(what: str, name: str, known: Iterable[str]) -> None:

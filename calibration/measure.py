@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError, OverflowedError
 from multires_edge.base.files import sha256_of, sha256_of_folder
+from multires_edge.base.names import printable
 from multires_edge.calibration.histogram import MagnitudeHistogram
 from multires_edge.calibration.ranges import Method, clipping_thresholds, signal_to_quantization_noise
 from multires_edge.calibration.table import (
@@ -25,7 +26,6 @@ from multires_edge.calibration.table import (
 )
 from multires_edge.calibration.tensors import logical_tensors, observe
 from multires_edge.format.arrays import check_inputs, check_lengths
-from multires_edge.format.fields import printable
 from multires_edge.models.threads import one_thread
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.pieces import RecordPieces

@@ -16,6 +16,7 @@ import torch
 
 from multires_edge.base.errors import ConfigError, MultiresError
 from multires_edge.base.files import sha256_of
+from multires_edge.base.names import printable
 from multires_edge.export.bundle_folder import atomic_folder
 from multires_edge.export.compact import compact
 from multires_edge.export.folding import FoldedNetwork, fold
@@ -31,7 +32,7 @@ from multires_edge.export.report import GraphStatistics, write_report
 from multires_edge.export.target_selection import forms_of, targets_named
 from multires_edge.format.card import read_card
 from multires_edge.format.config import ModelConfig
-from multires_edge.format.fields import plain, printable
+from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Manifest
 from multires_edge.format.parity import PARITY_FILE

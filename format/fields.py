@@ -23,6 +23,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from multires_edge.base.files import read_regular
+from multires_edge.base.names import printable
 
 T = TypeVar("T")
 
@@ -83,11 +84,6 @@ class OneOf:
 
     def schema(self) -> dict[str, Any]:
         return {"enum": list(self.values)}
-
-
-def printable(text: str) -> str:
-    """A text such as a file's name as one line, without what :data:`Line` refuses."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or "-"
 
 
 def shortened(text: str) -> str:

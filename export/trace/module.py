@@ -16,6 +16,7 @@ from torch import nn
 
 from multires_edge.base.errors import ModuleError
 from multires_edge.base.files import sha256_of
+from multires_edge.base.names import printable
 from multires_edge.export.bundle import tools_used, write_graph, write_json
 from multires_edge.export.bundle_folder import atomic_folder, check_output
 from multires_edge.export.graphs.step import StepGraph
@@ -27,7 +28,7 @@ from multires_edge.export.trace.planning import KNOWN, Plan, make_plan
 from multires_edge.export.trace.program import Layout
 from multires_edge.export.trace.proof import ModuleProof, prove_module
 from multires_edge.export.trace.tracing import in_float64, trace
-from multires_edge.format.fields import plain, printable
+from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import FILE_NAME, Manifest
 from multires_edge.format.module import ModuleConfig

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import BundleError, MultiresError, OverflowedError
+from multires_edge.base.names import printable
 from multires_edge.format.comparison import LIMITS, Limit
-from multires_edge.format.fields import printable
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.full import FullGraph
 from multires_edge.runtime.kit.cases import assemble, roll

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from multires_edge.format.fields import printable
+from multires_edge.base.names import printable
 from multires_edge.runtime.kit.report import Clock, Machine
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from multires_edge.base.errors import BackendError
-from multires_edge.format.fields import Count, Line, Natural, Pattern, printable
+from multires_edge.base.names import printable
+from multires_edge.format.fields import Count, Line, Natural, Pattern
 from multires_edge.runtime.backends.tensorrt.cuda import Driver, board
 
 # CUdevice_attribute of the CUDA driver API.

@@ -104,7 +104,8 @@ class Parser {
   }
 
   void append_utf8(std::string& text, uint32_t code) {
-    if (code < 0x20 || (code >= 0x7f && code < 0xa0)) fail("a string has a control character");
+    const bool turns = (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);  // the text around
+    if (code < 0x20 || (code >= 0x7f && code < 0xa0) || turns) fail("a string has a control character");
     const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;  // bytes after the first
     constexpr uint32_t kFirst[] = {0, 0xc0, 0xe0, 0xf0};
     text += static_cast<char>(kFirst[more] | code >> 6 * more);
