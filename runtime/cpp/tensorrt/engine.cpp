@@ -109,17 +109,19 @@ bool LoadedEngine::updates_in_place(const multires_part& part) const {
 #endif
 }
 
-// A queue of scale j is read at every multiple of 2^j for which it has a slot;
+// A queue of scale j is read at every multiple of 2^j for which it has a slot; that of the encoder at every delay, and
 // the ring of a window at its end.
 void LoadedEngine::find_banks(const std::vector<multires_part>& parts) {
-  Bank queues{"taps", "pushes", {}, MULTIRES_FLOAT32, 0, 0},
-      pool{"pool_taps", "pool_pushes", {}, MULTIRES_FLOAT32, 0, 0};
+  banks = {{"taps", "pushes", {}, MULTIRES_FLOAT32, 0, 0},
+           {"encoder_taps", "encoder_pushes", {}, MULTIRES_FLOAT32, 0, 0},
+           {"pool_taps", "pool_pushes", {}, MULTIRES_FLOAT32, 0, 0}};
   for (const multires_part& part : parts) {
     if (!is_ring(part)) continue;
     int scale = 0;
     const bool is_queue = std::sscanf(part.name, "queue_%d", &scale) == 1;
-    Bank& bank = is_queue ? queues : pool;
-    const int slots = static_cast<int>(part.shape[2]), step = is_queue ? 1 << scale : slots - 1;
+    const bool is_encoder = std::string(part.name) == "encoder_queue";
+    Bank& bank = banks[is_queue ? 0 : is_encoder ? 1 : 2];
+    const int slots = static_cast<int>(part.shape[2]), step = is_queue || is_encoder ? 1 << scale : slots - 1;
     Bank::Ring ring{part.name, slots, {}};
     for (int delay = step; delay < slots; delay += step) ring.delays.push_back(delay);
     bank.rings.push_back(ring);
@@ -127,8 +129,8 @@ void LoadedEngine::find_banks(const std::vector<multires_part>& parts) {
     bank.width = part.shape[3];
     bank.row_bytes = static_cast<std::int64_t>(part.bytes) / slots;
   }
-  banks.push_back(queues);
-  if (!pool.rings.empty()) banks.push_back(pool);
+  banks.erase(std::remove_if(banks.begin(), banks.end(), [](const Bank& bank) { return bank.rings.empty(); }),
+              banks.end());
 }
 
 void LoadedEngine::check_tensor(const std::string& tensor, const std::vector<std::int64_t>& shape,

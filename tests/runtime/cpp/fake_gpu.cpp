@@ -6,6 +6,7 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -193,8 +194,9 @@ std::map<std::string, Rings> banks_of(multires_state* state) {
   for (const multires_part& part : parts_of(state)) {
     if (part.rank != 4) continue;
     const bool is_queue = std::strncmp(part.name, "queue_", 6) == 0;
-    const int64_t step = is_queue ? int64_t{1} << std::atoi(part.name + 6) : part.shape[2] - 1;
-    Rings& bank = banks[is_queue ? "" : "pool_"];
+    const bool is_encoder = std::strcmp(part.name, "encoder_queue") == 0;
+    const int64_t step = is_queue ? int64_t{1} << std::atoi(part.name + 6) : is_encoder ? 1 : part.shape[2] - 1;
+    Rings& bank = banks[is_queue ? "" : is_encoder ? "encoder_" : "pool_"];
     bank.parts.push_back(part);
     bank.delays.emplace_back();
     for (int64_t delay = step; delay < part.shape[2]; delay += step) bank.delays.back().push_back(delay);
@@ -215,9 +217,12 @@ void declare_tensors(Network& network) {
   else
     put("x", true, f32, {-1, info.d_input});
   put(info.autoregressive ? "params" : "logits", false, f32, {-1, info.d_output});
-  for (const multires_part& part : parts_of(state)) {
+  const std::vector<multires_part> parts = parts_of(state);
+  const bool pools = std::any_of(parts.begin(), parts.end(),
+                                 [](const multires_part& part) { return std::strncmp(part.name, "pool_", 5) == 0; });
+  for (const multires_part& part : parts) {
     const bool is_clock = std::string(part.name) == "position";
-    if (network.is_taps() && (part.rank == 4 || (is_clock && info.autoregressive))) continue;
+    if (network.is_taps() && (part.rank == 4 || (is_clock && !pools))) continue;
     std::vector<int64_t> shape(part.shape, part.shape + part.rank);
     shape[0] = -1;
     put(part.name, true, type_of(part.dtype), shape);

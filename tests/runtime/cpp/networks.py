@@ -17,7 +17,7 @@ from multires_edge.export.graphs.step import build_step_graph
 from multires_edge.export.native_weights import native_weights
 from multires_edge.export.precision.int8 import quantize, queue_scales
 from multires_edge.format.card import Card
-from multires_edge.format.pooling import Cumulative, Pooling, Window
+from multires_edge.format.pooling import Cumulative, Pooling, Window, parse_pooling
 from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime.evaluation.dataset import Dataset
@@ -64,6 +64,8 @@ NETWORKS = {
     "untied-int8-queues": Network(
         {"filters": "untied", "depth": 3, "kernel_size": 3, "d_model": 37}, limit=5e-3, queues="int8"
     ),
+    "per-step": Network({"pooling": "none", "encoder_kernel_size": 5, "output_activation": "sigmoid"}),
+    "poolings": Network({"pooling": "max+mean+last", "d_model": 19}, parse_pooling("max+window:7+last")),
     "float16": Network({"depth": 6, "d_model": 37}, Window(5), "fp16", 2e-3, "float16"),
     "float16-autoregressive": Network(
         {"task": "autoregressive", "kernel_size": 4}, precision="fp16", limit=2e-3, queues="float16"

@@ -102,12 +102,14 @@ class TestPasses:
             ({}, {"pool": "window:7"}),
             ({"encoder": "token"}, {}),
             ({"task": "autoregressive"}, {}),
+            ({"pooling": "none", "encoder_kernel_size": 3}, {"pool": "none"}),
+            ({"pooling": "mean+max+last"}, {"pool": "mean+max+last"}),
             (
                 {"kernel_size": 4, "tree_select": "uniform", "memory_size": 9, "norm": "batch"},
                 {"target": "cpu"},
             ),
         ],
-        ids=["window", "tokens with lengths", "autoregressive", "uniform, in place"],
+        ids=["window", "tokens", "autoregressive", "per step", "poolings", "uniform, in place"],
     )
     def test_every_kind_of_network(
         self, changes: dict[str, Any], options: dict[str, Any], check: Check, tmp_path: Path

@@ -8,6 +8,7 @@ from typing import Any
 
 from multires_edge.export import export_bundle
 from multires_edge.format.specs import GraphSpec
+from multires_edge.models.inference import Overrides
 from multires_edge.runtime import Bundle, Stream, open_bundle
 from multires_edge.runtime.backends.tensorrt.host import host_stepper
 from multires_edge.runtime.backends.tensorrt.sidecar import EngineBytes, GraphBytes, Sidecar, TensorRtRelease
@@ -18,11 +19,16 @@ from tests.runtime.backends.tensorrt.fakes import ORIN
 FORMS = {"step in place": ("step", True), "step": ("step", False), "taps": ("taps", False)}
 
 
-def export(folder: Path, target: str = "tensorrt11", pool: str = "cumulative", **changes: Any) -> Bundle:
+def export(folder: Path, target: str = "tensorrt11", pool: str | None = None, **changes: Any) -> Bundle:
     """A small proven bundle with full, step and taps graphs in float32 and float16."""
     checkpoint = save_published(random_net(variant(**changes)), folder / "run")
     path = export_bundle(
-        checkpoint, folder / "a.bundle", target=target, pool=pool, precisions=("fp32", "fp16")
+        checkpoint,
+        folder / "a.bundle",
+        target=target,
+        pool=pool,
+        precisions=("fp32", "fp16"),
+        overrides=Overrides(output_activation=changes.get("output_activation")),
     ).path
     return open_bundle(path)
 

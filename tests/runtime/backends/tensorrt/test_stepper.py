@@ -19,13 +19,15 @@ from tests.runtime.backends.tensorrt.bundles import FORMS, export, on_host
 
 pytestmark = pytest.mark.slow
 
-NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+NETWORKS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "fading": ("cumulative", {}),
     "windowed, long filters": ("window:7", {"kernel_size": 4, "norm": "batch"}),
     "one scale": ("window:1", {"depth": 1}),
     "uniform": ("cumulative", {"tree_select": "uniform", "memory_size": 9}),
     "tokens": ("cumulative", {"encoder": "token"}),
-    "autoregressive": ("cumulative", {"task": "autoregressive", "d_output": 30}),
+    "autoregressive": (None, {"task": "autoregressive", "d_output": 30}),
+    "per step": ("none", {"pooling": "none", "encoder_kernel_size": 4, "output_activation": "sigmoid"}),
+    "max and window": ("max+window:5", {"pooling": "max+mean"}),
 }
 
 
