@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from multires_edge.base.errors import MultiresError
 from multires_edge.export import export_bundle
 from multires_edge.export.options import Int8Options
 from multires_edge.format.card import Preprocessing, read_card
@@ -130,19 +131,21 @@ class History:
 def train(net: MultiresNet, records: Records, validation: Records, inputs: Inputs, recipe: Recipe) -> History:
     """Train a network; it ends with the averaged weights of the best epoch on the validation records."""
     random = np.random.default_rng(recipe.seed)
-    steps = len(records.labels) // recipe.batch
+    batch = min(recipe.batch, len(records.labels))
+    steps = len(records.labels) // batch
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(parameter_groups(net, recipe.weight_decay), lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.1
     )
     metric = MacroAuroc(validation.labels, validation.classes)
+    metric.check_defined()
     history, best = History(), net.state_dict()
     started = time.monotonic()
     for epoch in range(recipe.epochs):
         net.train()
         order, losses = random.permutation(len(records.labels)), []
-        for rows in order[: steps * recipe.batch].reshape(steps, recipe.batch):
+        for rows in order[: steps * batch].reshape(steps, batch):
             x, y = draw(records, rows, inputs, recipe, random)
             loss = F.binary_cross_entropy_with_logits(net(x), y)
             optimizer.zero_grad()
@@ -310,4 +313,7 @@ def export(folder: Path, test: Records, training: Records) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MultiresError as error:
+        raise SystemExit(f"error: {error}") from None
