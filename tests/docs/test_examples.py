@@ -67,3 +67,13 @@ def test_the_loop_with_plain_onnxruntime(home: Path) -> None:
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     expected = open_bundle(home / "out" / "demo.bundle").stream().run(np.zeros((1, 12, 100), np.float32))
     np.testing.assert_allclose(np.load(home / "logits.npy"), expected[..., -1], rtol=0, atol=1e-5)
+
+
+def test_the_program_of_the_page_on_training(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (program,) = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs/training.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert load_checkpoint("trained.pth").config == names["config"]
