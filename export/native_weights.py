@@ -40,7 +40,6 @@ from numpy.typing import DTypeLike, NDArray
 from multires_edge.export.folding import FoldedNetwork
 from multires_edge.export.linear import Linear, QuantizedLinear
 from multires_edge.format.card import Card
-from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain
 from multires_edge.format.native import frame_metadata
 from multires_edge.format.pooling import Pooling
@@ -127,14 +126,14 @@ def native_weights(
         "norm_epsilon": repr(epsilon),
         **{key: str(value) for key, value in plain(config).items() if key in _BLOCK},
         **({} if network.layers[0].tied else {"filters": "untied"}),
-        **(_card_metadata(card, config) if card else {}),
+        **(_card_metadata(card) if card else {}),
+        **({} if config.output_activation is None else {"output": "probabilities"}),
     }
     return _safetensors(tensors, metadata)
 
 
-def _card_metadata(card: Card, config: ModelConfig) -> dict[str, str]:
-    output = card.output if config.output_activation is None else "probabilities"
-    facts: dict[str, Any] = {"labels": card.labels, "output": output}
+def _card_metadata(card: Card) -> dict[str, str]:
+    facts: dict[str, Any] = {"labels": card.labels, "output": card.output}
     if card.preprocessing is not None:
         high_pass = card.preprocessing.high_pass
         facts |= vars(card.preprocessing)

@@ -144,9 +144,11 @@ class ModelConfig:
     def pooled_by(self, other: Pooling | None = None) -> Pooling | None:
         """The pooling of the features for the head: ``other``, or the network's own over all steps.
 
-        None for a network with an output at every step.
+        None for a network with an output at every step. Raises ConfigError for a pooling of another kind.
         """
         own = pooling_named(self.pooling or self._published_pooling)
+        if own is not None and other is not None and own.kind != other.kind:
+            raise ConfigError(f"pool is {other}, but this network was trained with pooling by {own.kind}")
         return own and (other or own)
 
     @property

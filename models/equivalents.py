@@ -15,6 +15,8 @@ from multires_edge.base.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from multires_edge.format.config import ModelConfig
+
 _FILTERS = re.compile(r"seq_layers\.\d+\.h[01]")
 _CONVOLUTIONS = re.compile(r"mixing_layers\.\d+\.[03]|decoder")
 
@@ -49,6 +51,15 @@ def _filters(found: dict[str, Tensor]) -> None:
         shared = filters.dim() in (3, 4) and filters.shape[-3] == 1
         if shared and memory is not None and memory.dim() == 2:
             found[name] = filters.expand(*filters.shape[:-3], memory.shape[0], *filters.shape[-2:]).clone()
+
+
+def with_published_head(tensors: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors with the head's name in a network that pools, in which others call it a decoder too."""
+    if config.per_step or "decoder.weight" not in tensors:
+        return tensors
+    renamed = {name.replace("decoder.", "output_mapping."): tensor for name, tensor in tensors.items()}
+    weight = renamed["output_mapping.weight"]
+    return renamed | {"output_mapping.weight": weight[..., 0]}
 
 
 def _encoder(path: Path, found: dict[str, Tensor], encoder: str | None) -> None:

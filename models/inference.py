@@ -85,6 +85,8 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
         )
     tree_select, assumed = _tree_select(checkpoint, overrides, columns, kernel_size)
     pooling = _pooling(checkpoint, overrides, head_name, head[1], d_model)
+    if pooling not in (None, NO_POOLING):
+        task = "classification"
     shifted = overrides.shifted
     if checkpoint.training_args is None or not checkpoint.training_args.complete:
         if pooling is None:
@@ -120,31 +122,32 @@ def _pooling(checkpoint: Checkpoint, overrides: Overrides, name: str, width: int
     ``width`` is the number of values that the head reads.
     """
     args = checkpoint.training_args
-    stated = overrides.pool
+    stated = _kind_of(checkpoint, overrides.pool, per_step=name.startswith("decoder"))
     if stated is None and args is not None:
         stated = args.pool
-    pooling = None if stated is None else pooling_named(stated)
-    if name.startswith("decoder") and pooling is not None:
-        if stated != pooling.kind:  # how a stream takes the mean, given for networks of any kind
-            warnings.warn(
-                f"{checkpoint.path}: pool {stated} ignored, the network has an output at every step. If it "
-                f"pools, give --pool {pooling.kind}",
-                stacklevel=3,
-            )
-            return None
-        raise ConfigError(
-            f"{checkpoint.path}: pool is {stated}, but a network with a decoder has an output at every step"
-        )
-    expected = d_model * (len(pooling.parts) if pooling else 1)
-    if width != expected:
-        said = "nothing says its pooling" if stated is None else f"the pooling {stated} has {expected}"
+    kinds = 1 if stated in (None, NO_POOLING) else len(stated.split("+"))
+    if width != kinds * d_model:
+        said = "nothing says its pooling" if stated is None else f"pooling {stated} gives {kinds * d_model}"
         raise ConfigError(
             f"{checkpoint.path}: {name} reads {width} values of {d_model} channels, and {said}: give --pool "
             "with each of its poolings in order, such as mean+max+last"
         )
-    if stated is None:
+    return stated
+
+
+def _kind_of(checkpoint: Checkpoint, pool: str | None, *, per_step: bool) -> str | None:
+    """The kind of pooling of an option, such as "mean" for "window:9"; None if it says nothing of it."""
+    pooling = None if pool is None else pooling_named(pool)
+    if pooling is None:
+        return pool
+    if per_step and pool != pooling.kind:  # how a stream takes the mean
+        warnings.warn(
+            f"{checkpoint.path}: pool {pool} ignored, the network has an output at every step. If it pools, "
+            f"give --pool {pooling.kind}",
+            stacklevel=4,
+        )
         return None
-    return NO_POOLING if pooling is None else pooling.kind
+    return pooling.kind
 
 
 def _recorded(checkpoint: Checkpoint, config: ModelConfig, overrides: Overrides) -> ModelConfig:
@@ -153,11 +156,16 @@ def _recorded(checkpoint: Checkpoint, config: ModelConfig, overrides: Overrides)
         ("tree-select", overrides.tree_select, config.tree_select),
         ("depth", overrides.depth, config.depth),
         ("encoder", overrides.encoder, config.encoder),
+        ("pool", _kind_of(checkpoint, overrides.pool, per_step=config.per_step), config.kind_of_pooling),
+        ("output-activation", overrides.output_activation, config.output_activation),
     ):
         if stated not in (None, found):
             raise ConfigError(
                 f"--{name} {stated} contradicts the configuration in {checkpoint.path}: {found}"
             )
+    if overrides.shifted not in (None, config.shifts):
+        given = "--shifted" if overrides.shifted else "--unshifted"
+        raise ConfigError(f"{given} contradicts the configuration in {checkpoint.path}")
     return config
 
 

@@ -9,6 +9,7 @@ from multires_edge.base.errors import CheckpointError
 from multires_edge.base.names import listed
 from multires_edge.format.config import ModelConfig
 from multires_edge.models.checkpoint import Checkpoint, read_checkpoint
+from multires_edge.models.equivalents import with_published_head
 from multires_edge.models.inference import Overrides, infer_config
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
     with torch.device("meta"):
         net = MultiresNet(config)
     expected = net.state_dict()
-    given = checkpoint.tensors
+    given = with_published_head(checkpoint.tensors, config)
     # Some tools drop this counter; evaluation does not use it.
     counters = {name for name in expected if name.endswith("num_batches_tracked")}
     missing = sorted(set(expected) - set(given) - counters)

@@ -144,8 +144,7 @@ class Bundle:
         if own is None:
             raise InputError(f"pool is {pool!r}, but this network has an output at every step")
         other = parse_pooling(pool)
-        if other.kind != own.kind:
-            raise InputError(f"pool is {pool!r}, but this network pools by the {own.kind}, as {own}")
+        self.manifest.model.pooled_by(other)  # is of the same kind
         if other == own:
             return spec, None
         dtype = next(state.dtype for state in spec.states if state.scale is not None)

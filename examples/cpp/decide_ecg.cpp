@@ -56,7 +56,9 @@ class Decider {
   Decider(const multires::Model& model, double target, const Settings& settings)
       : rate_(settings.rate), every_(steps(settings.every, target, "EVERY")), high_pass_(model, settings.rate),
         resampler_(settings.rate, target, static_cast<size_t>(model.info().d_input)),
-        classifier_(model, steps(settings.window, target, "WINDOW"), "softmax") {
+        classifier_(model,
+                    model.info().takes_window ? steps(settings.window, target, "WINDOW") : MULTIRES_DEFAULT_WINDOW,
+                    "softmax") {
     if (every_ < 1) throw std::runtime_error("EVERY is less than a sample of the network");
   }
 

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multires_edge.base.errors import BundleError, ConfigError, InputError
+from multires_edge.base.errors import BundleError, ConfigError
 from multires_edge.export import export_bundle
 from multires_edge.export.folding import fold
 from multires_edge.export.graphs.full import build_full_graph
@@ -24,6 +24,7 @@ from multires_edge.export.options import Int8Options
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.targets import TARGETS
+from multires_edge.models import load_checkpoint, save_checkpoint
 from multires_edge.models.inference import Overrides
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends import _native
@@ -172,7 +173,7 @@ class TestPoolingIsRefused:
             export_bundle(path, pool="max")
 
     def test_for_a_stream_of_a_network_of_another_kind(self, exported: Path) -> None:
-        with pytest.raises(InputError, match="this network pools by the mean, as cumulative"):
+        with pytest.raises(ConfigError, match="this network was trained with pooling by mean"):
             open_bundle(exported).stream(pool="max")
 
     def test_where_a_manifest_contradicts_itself(self, exported: Path, tmp_path: Path) -> None:
@@ -194,3 +195,45 @@ def test_a_published_network_is_described_as_before() -> None:
     assert variant(pooling="mean", shifted=False) == variant()
     published = variant(task="autoregressive")
     assert variant(task="autoregressive", pooling="none", shifted=True) == published
+
+
+class TestACheckpointSays:
+    def test_by_its_configuration(self, tmp_path: Path) -> None:
+        net = random_net(variant(pooling="max+last", output_activation="sigmoid", encoder_kernel_size=3))
+        save_checkpoint(net, tmp_path / "a.pth")
+        assert load_checkpoint(tmp_path / "a.pth").config == net.config
+        for overrides, words in (
+            (Overrides(pool="cumulative"), "--pool mean contradicts .*: max.last"),
+            (Overrides(pool="none"), "--pool none contradicts"),
+            (Overrides(shifted=True), "--shifted contradicts"),
+        ):
+            with pytest.raises(ConfigError, match=words):
+                load_checkpoint(tmp_path / "a.pth", overrides)
+
+    def test_by_hyper_parameters(self, tmp_path: Path) -> None:
+        net = random_net(variant(pooling="mean+max"))
+        torch.save({"model": net.state_dict(), "hparams": {"pooling": "mean+max"}}, tmp_path / "a.pth")
+        with pytest.warns(UserWarning, match="assumed a fading tree"):
+            assert load_checkpoint(tmp_path / "a.pth").config == net.config
+
+    def test_by_the_shape_of_its_encoder(self, tmp_path: Path) -> None:
+        net = random_net(variant(encoder_kernel_size=4))
+        assert load_checkpoint(save_published(net, tmp_path)).config == net.config
+
+    @pytest.mark.parametrize("rank", [2, 3])
+    def test_a_pooled_head_called_decoder(self, rank: int, tmp_path: Path) -> None:
+        net = random_net(variant(pooling="max"))
+        state = {name.replace("output_mapping", "decoder"): value for name, value in net.state_dict().items()}
+        if rank == 3:
+            state["decoder.weight"] = state["decoder.weight"][..., None]
+        torch.save({"model": state}, tmp_path / "a.pth")
+        with pytest.warns(UserWarning, match="assumed a fading tree"):
+            found = load_checkpoint(tmp_path / "a.pth", Overrides(pool="max"))
+        x = torch.from_numpy(random_inputs(net.config, 2, 30))
+        assert found.config == net.config and torch.equal(found(x), net(x))
+
+    def test_a_stream_s_mean_is_ignored_where_nothing_is_pooled(self, tmp_path: Path) -> None:
+        net = random_net(variant(task="autoregressive"))
+        path = save_published(net, tmp_path)
+        with pytest.warns(UserWarning, match="pool window:9 ignored.* give --pool mean"):
+            assert load_checkpoint(path, Overrides(pool="window:9")).config == net.config
