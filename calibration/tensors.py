@@ -4,7 +4,7 @@
 | --- | --- |
 | ``encoder.input`` | the samples (linear encoders only), shifted by one step where the network shifts them |
 | ``layers.{i}.mixing.input`` | GELU(multires(x)): the input of the 1x1 convolution before GLU |
-| ``layers.{i}.output.input`` | the input of the 1x1 convolution after GLU (autoregressive networks only) |
+| ``layers.{i}.output.input`` | the input of the second 1x1 convolution of the mixing, if there is one |
 | ``layers.{i}.queues.{j}`` | a_j, the content of queue j: a_0 is the layer's input, a_{j+1} low-passes a_j |
 | ``head.input`` | the input of the head: pooled features, or the features of each step |
 
@@ -60,7 +60,7 @@ def logical_tensors(config: ModelConfig) -> dict[str, int]:
     tensors = {ENCODER_INPUT: config.channels} if config.encoder == "linear" else {}
     for i in range(config.n_layers):
         names = [*(queue(i, j) for j in range(config.depth)), mixing_input(i)]
-        if config.task == "autoregressive":
+        if config.second_convolution:
             names.append(output_input(i))
         tensors |= dict.fromkeys(names, config.d_model)
     return tensors | {HEAD_INPUT: config.d_head}
@@ -151,7 +151,7 @@ def _hooks(net: MultiresNet, collect: Collect) -> Iterator[tuple[torch.nn.Module
         yield net.encoder, of_input(ENCODER_INPUT)
     for i, layer in enumerate(net.seq_layers):
         yield layer, of_layer(i)
-    if net.config.task == "autoregressive":
+    if net.config.second_convolution:
         mixing: Any
         for i, mixing in enumerate(net.mixing_layers):
             yield mixing[-1], of_input(output_input(i))

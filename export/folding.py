@@ -32,9 +32,9 @@ class FoldedLayer:
     """One residual block.
 
     lowpass (K, d_model) and highpass[j] (n_j, d_model) by delay in units of 2^j steps. ``lowpass`` has one
-    filter for all scales, or one for each if they are not tied. ``mixing`` is
-    before GLU, ``output`` after it (autoregressive models only). With ``filter_scales``, both filters are
-    integer multiples, -127 to 127, of the scale of their channel.
+    filter for all scales, or one for each if they are not tied. ``mixing`` is the first 1x1 convolution,
+    ``output`` the second, if there is one. With ``filter_scales``, both filters are integer multiples,
+    -127 to 127, of the scale of their channel.
     """
 
     lowpass: list[Array]
@@ -43,6 +43,7 @@ class FoldedLayer:
     output: Linear | QuantizedLinear | None
     norm: FoldedNorm
     activation: str
+    mixing_kind: str
     filter_scales: FilterScales | None = None
 
     @property
@@ -143,13 +144,13 @@ def _fold_layer(net: MultiresNet, state: dict[str, Array], linear: Any, i: int) 
     highpass[-1] = _add(highpass[-1], w[0] * h0[-1])
     highpass[0] = _add(highpass[0], w[-1:])
     mixing = linear(f"mixing_layers.{i}.0")
-    output = linear(f"mixing_layers.{i}.3") if config.task == "autoregressive" else None
+    output = linear(f"mixing_layers.{i}.3") if config.second_convolution else None
     prefix = f"norms.{i}."
     tensors = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
     norm = FOLDED_NORMS[config.norm].fold(tensors, config)
     if norm.place == "after":
         norm, mixing, output = norm.folded_into(mixing, output)
-    return FoldedLayer(h0, highpass, mixing, output, norm, config.activation)
+    return FoldedLayer(h0, highpass, mixing, output, norm, config.activation, config.mixing)
 
 
 def _by_delay(filters: Array) -> list[Array]:

@@ -29,6 +29,12 @@ class Linear:
     weight: Array
     bias: Array
 
+    def scaled(self, scale: Array) -> Linear:
+        """With the first outputs multiplied by ``scale``: all, or the values of GLU before their gates."""
+        factor = np.ones(len(self.bias))
+        factor[: len(scale)] = scale
+        return Linear(factor[:, None] * self.weight, factor * self.bias)
+
     def halves(self) -> tuple[Linear, Linear]:
         """The two halves of the outputs: value and gate of GLU."""
         half = len(self.bias) // 2

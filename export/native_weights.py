@@ -5,8 +5,8 @@ Metadata (all strings): ``format`` "multires-weights", ``version`` "2", ``precis
 ``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. Where they
 are not those of the published network, also ``pooling``, such as "max", "mean+last" or "none",
 ``encoder_kernel_size`` (taps), ``output_activation`` "sigmoid", ``norm_place`` "before", ``norm_groups``,
-``activation`` and ``filters`` "untied". With a card also ``labels`` and ``channels``, one per line,
-``output``, ``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one per line.
+``activation``, ``mixing`` "plain" and ``filters`` "untied". With a card also ``labels`` and ``channels``, one
+per line, ``output``, ``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one per line.
 
 | tensor | shape |
 | --- | --- |
@@ -16,7 +16,8 @@ are not those of the published network, also ``pooling``, such as "max", "mean+l
 | ``layers.i.highpass.j`` | (n_j, d_model), by delay in units of 2^j steps |
 | ``layers.i.queue_scales`` | (depth, d_model), positive and normal: int8 queues only |
 | ``layers.i.mixing.weight``, ``.bias`` | (2 * d_model, d_model), (2 * d_model,): values, then gates |
-| ``layers.i.output.weight``, ``.bias`` | (d_model, d_model), (d_model,): autoregressive models only |
+| | (d_model, d_model), (d_model,) with ``mixing`` "plain" |
+| ``layers.i.output.weight``, ``.bias`` | (d_model, d_model), (d_model,): with a second convolution |
 | ``layers.i.norm.scale``, ``.bias`` | (d_model,): LayerNorm, or GroupNorm with ``norm_groups`` |
 | ``layers.i.rms.scale`` | (d_model,): RMSNorm |
 | ``layers.i.affine.scale``, ``.shift`` | (d_model,): BatchNorm before the block |
@@ -46,7 +47,7 @@ from multires_edge.format.pooling import Pooling
 
 VERSION = 2
 # Metadata only where they differ from the published block.
-_BLOCK = ("norm_place", "norm_groups", "activation")
+_BLOCK = ("norm_place", "norm_groups", "activation", "mixing")
 _SIZES = ("d_input", "n_tokens", "d_output", "d_model", "n_layers", "kernel_size", "depth")
 _TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int8): "I8"}
 

@@ -56,7 +56,7 @@ class FoldedNorm(ABC):
         raise NotImplementedError
 
     def folded_into(self, mixing: Linear, output: Linear | None) -> Folded:
-        """A norm after the block, folded as far as possible into its convolutions before and after GLU."""
+        """A norm after the block, folded as far as possible into its first and second convolution."""
         return self, mixing, output
 
     def enter(self, graph: GraphBuilder, x: str, name: str, *, over_time: bool) -> str:
@@ -161,15 +161,10 @@ class Affine(FoldedNorm):
         assert self.shift is not None
         scale, shift = self.scale, self.shift
         if output is not None:
-            output = Linear(scale[:, None] * output.weight, scale * output.bias + shift)
+            scaled = output.scaled(scale)
+            output = Linear(scaled.weight, scaled.bias + shift)
             return replace(self, shift=None, place="residual"), mixing, output
-        # GLU is value * sigmoid(gate): the value takes the scale, and the residual keeps the shift.
-        value, gate = mixing.halves()
-        mixing = Linear(
-            np.concatenate([scale[:, None] * value.weight, gate.weight]),
-            np.concatenate([scale * value.bias, gate.bias]),
-        )
-        return replace(self, place="residual"), mixing, None
+        return replace(self, place="residual"), mixing.scaled(scale), None
 
     def nodes(self, graph: GraphBuilder, x: str, name: str, *, over_time: bool) -> str:
         def per_channel(values: Array, part: str) -> str:

@@ -35,6 +35,8 @@ ACTIVATIONS = {
 # The functions after the head by name. They are in models/network.py, their operators in
 # export/graphs/gemm.py.
 OUTPUT_ACTIVATIONS = {"sigmoid": "1 / (1 + exp(-x))"}
+# How a block mixes the channels. Modules: models/mixing.py; nodes: export/graphs/mixing.py.
+MIXINGS = {"glu": "a gated linear unit", "plain": "a 1x1 convolution"}
 # 2**20 steps are three hours at 100 Hz. A deeper tree is a misread file.
 MAX_DEPTH = 20
 # More layers are a misread file too; the names of their tensors must fit into memory before any is read.
@@ -63,6 +65,8 @@ class ModelConfig:
     The fields with the metadata ``block`` say what a residual block computes; their defaults are the
     published definition. ``norm_place``: norm(x + block(x)) is "after", x + block(norm(x)) is "before".
     ``norm_groups`` is for the norm "group" only. ``filters`` are the same at every scale, or "untied".
+    ``mixing_output``: whether a second convolution follows the mixing; None is as published, where only
+    autoregressive networks have it.
 
     The last fields are None where the network is as published. ``pooling`` is what the head reads: "mean",
     "max", "last" or several, such as "mean+max", of all steps; or "none" for an output at every step.
@@ -87,6 +91,8 @@ class ModelConfig:
     norm_eps: Annotated[float, Between(0, 0.1)] = field(default=1e-5, metadata=_BLOCK)
     norm_groups: Count | None = field(default=None, metadata=_BLOCK)
     activation: Name = field(default="gelu", metadata=_BLOCK)
+    mixing: Name = field(default="glu", metadata=_BLOCK)
+    mixing_output: bool | None = field(default=None, metadata=_BLOCK)
     filters: Literal["tied", "untied"] = field(default="tied", metadata=_BLOCK)
     pooling: Line | None = field(default=None, metadata=ABSENT)
     shifted: bool | None = field(default=None, metadata=ABSENT)
@@ -101,6 +107,7 @@ class ModelConfig:
         for what, name, known in (
             ("norm", self.norm, NORMS),
             ("activation", self.activation, ACTIVATIONS),
+            ("mixing", self.mixing, MIXINGS),
         ):
             if name not in known:
                 raise ConfigError(f"{what} is {name!r}, expected one of {', '.join(known)}")
@@ -188,6 +195,11 @@ class ModelConfig:
         """The number of values per step that a linear encoder takes."""
         assert self.d_input is not None
         return self.d_input
+
+    @property
+    def second_convolution(self) -> bool:
+        """Whether the mixing of a block ends with a second 1x1 convolution."""
+        return self.task == "autoregressive" if self.mixing_output is None else self.mixing_output
 
     @property
     def n_memory_weights(self) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from multires_edge.format.config import ModelConfig
 
+_MIXING = re.compile(r"^mixing_layers\.(?P<layer>\d+)\.(?P<place>\d{1,2}\.)?(?P<part>weight|bias)$")
 _FILTERS = re.compile(r"seq_layers\.\d+\.h[01]")
 _CONVOLUTIONS = re.compile(r"mixing_layers\.\d+\.[03]|decoder")
 
@@ -28,8 +29,9 @@ def in_published_form(path: Path, tensors: dict[str, Tensor], encoder: str | Non
     """
     found = dict(tensors)
     _filters(found)
+    found = _mixing(found)
     _encoder(path, found, encoder)
-    for name in [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]:
+    for name in [name.removesuffix(".weight") for name in found if name.endswith(".weight")]:
         weight = found[f"{name}.weight"]
         if _CONVOLUTIONS.fullmatch(name):
             if weight.dim() == 2:
@@ -60,6 +62,25 @@ def with_published_head(tensors: dict[str, Tensor], config: ModelConfig) -> dict
     renamed = {name.replace("decoder.", "output_mapping."): tensor for name, tensor in tensors.items()}
     weight = renamed["output_mapping.weight"]
     return renamed | {"output_mapping.weight": weight[..., 0]}
+
+
+def _mixing(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With the first and the second convolution of the mixing under their published names.
+
+    The number in a name is the place in a Sequential, which depends on what else is in it.
+    """
+    places: dict[str, set[str]] = {}
+    for name in found:
+        if match := _MIXING.fullmatch(name):
+            places.setdefault(match["layer"], set()).add(match["place"] or "0.")
+
+    def published(match: re.Match[str]) -> str:
+        order = sorted(places[match["layer"]], key=lambda place: int(place[:-1]))
+        index = order.index(match["place"] or "0.")
+        return f"mixing_layers.{match['layer']}.{('0', '3')[index]}.{match['part']}"
+
+    few = all(len(each) <= 2 for each in places.values())
+    return {_MIXING.sub(published, name) if few else name: tensor for name, tensor in found.items()}
 
 
 def _encoder(path: Path, found: dict[str, Tensor], encoder: str | None) -> None:

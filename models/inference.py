@@ -49,6 +49,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
     """
     if checkpoint.config is not None:
         return Inferred(_recorded(checkpoint, checkpoint.config, overrides), ())
+    from multires_edge.models.mixing import mixing_of
     from multires_edge.models.norms import norm_of
 
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
@@ -83,6 +84,8 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
             f"{checkpoint.path}: a layer has {kernel_size} taps and {columns} memory weights, expected at "
             "least 2 and 3"
         )
+    mixing = mixing_of(shape("mixing_layers.0.0.weight", 3)[0] / d_model)
+    has_output = "mixing_layers.0.3.weight" in shapes
     tree_select, assumed = _tree_select(checkpoint, overrides, columns, kernel_size)
     pooling = _pooling(checkpoint, overrides, head_name, head[1], d_model)
     if pooling not in (None, NO_POOLING):
@@ -107,6 +110,8 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
         memory_size=columns - 1 if tree_select == "uniform" else None,
         norm=norm_of({name.removeprefix("norms.0.") for name in shapes if name.startswith("norms.0.")}),
         filters="untied" if untied else "tied",
+        mixing=mixing or "glu",
+        mixing_output=has_output if has_output != (task == "autoregressive") else None,
         pooling=pooling,
         shifted=shifted,
         output_activation=overrides.output_activation,

@@ -16,6 +16,7 @@ from multires_edge.base.errors import ConfigError
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import FieldError, read_fields
 from multires_edge.format.pooling import Pooling
+from multires_edge.models.mixing import mixing_layer
 from multires_edge.models.multires import MultiresLayer
 from multires_edge.models.norms import NORM_MODULES
 from multires_edge.models.pooling import POOLING_REFERENCES
@@ -54,15 +55,7 @@ class MultiresNet(nn.Module):
             self.encoder = nn.Embedding(config.n_tokens, d)
         autoregressive = config.task == "autoregressive"
         self.seq_layers = nn.ModuleList(MultiresLayer(config, dropout) for _ in range(config.n_layers))
-        self.mixing_layers = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv1d(d, 2 * d, 1),
-                nn.GLU(dim=1),
-                nn.Dropout1d(dropout),
-                *([nn.Conv1d(d, d, 1)] if autoregressive else []),
-            )
-            for _ in range(config.n_layers)
-        )
+        self.mixing_layers = nn.ModuleList(mixing_layer(config, dropout) for _ in range(config.n_layers))
         self.norms = nn.ModuleList(
             NORM_MODULES[config.norm](d, config.norm_eps, config.norm_groups or 1)
             for _ in range(config.n_layers)

@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from multires_edge.format.config import ACTIVATIONS, NORMS, ModelConfig
+from multires_edge.format.config import ACTIVATIONS, MIXINGS, NORMS, ModelConfig
 from multires_edge.models.network import MultiresNet
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def blocks(draw: st.DrawFn, d_model: int) -> dict[str, Any]:
         "norm_place": draw(st.sampled_from(["after", "before"])),
         "norm_eps": draw(st.sampled_from([1e-5, 1e-4, 1e-3])),
         "activation": draw(st.sampled_from(list(ACTIVATIONS))),
+        "mixing": draw(st.sampled_from(list(MIXINGS))),
+        "mixing_output": draw(st.sampled_from([None, False, True])),
         "filters": draw(st.sampled_from(["tied", "untied"])),
     }
 

@@ -12,6 +12,7 @@ from multires_edge.export.activations import ACTIVATION_NODES
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.gemm import causal_convolution, gemm, head, pointwise
+from multires_edge.export.graphs.mixing import MIXING_NODES
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.format.pooling import Pooling
@@ -212,11 +213,7 @@ def _block(
     if len(resolutions) > 1:
         y = graph.node("Sum", resolutions, f"{name}/sum", doc="sum over all scales")
     y = ACTIVATION_NODES[layer.activation](graph, y, name)
-    mixed = pointwise(graph, y, layer.mixing, f"{name}/mixing")
-    d = len(layer.mixing.bias) // 2
-    value, gate = graph.split(mixed, [d, d], 1, f"{name}/glu/split", ["value", "gate"])
-    gate = graph.node("Sigmoid", [gate], f"{name}/glu/sigmoid")
-    y = graph.node("Mul", [value, gate], f"{name}/glu", doc="gated linear unit over channels")
+    y = MIXING_NODES[layer.mixing_kind].over_time(graph, y, layer.mixing, name)
     if layer.output is not None:
         y = pointwise(graph, y, layer.output, f"{name}/output")
     return layer.norm.leave(graph, x, y, name, over_time=True)

@@ -23,6 +23,7 @@ from multires_edge.export.activations import ACTIVATION_NODES
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.gemm import gemm, head
+from multires_edge.export.graphs.mixing import MIXING_NODES
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS
 from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.graphs.rings import RingSet, RingsInGraph
@@ -164,9 +165,8 @@ def _lowpass_taps(
     parts = [f"a.{j + 1}" for j in range(pushed)]
     if sum(taps_of_scale) == config.depth:
         # With one tap per scale there is nothing to sum. The coarsest scale pushes nothing.
-        weight = np.concatenate(lowpass)
-        weight = weight if network.queue_scales is None else weight * levels
-        weight = graph.weight("push/weights", weight, like=taps)
+        near_taps = np.concatenate(lowpass) * (1 if network.queue_scales is None else levels)
+        weight = graph.weight("push/weights", near_taps, like=taps)
         total = graph.node("Mul", [taps, weight], "push/weighted")
         return graph.split(total, [1] * config.depth, 2, "push/split", [*parts, "unread"])[:pushed]
     weights = np.zeros((sum(taps_of_scale), lowpass[0].shape[1]))
@@ -186,12 +186,7 @@ def _change(graph: GraphBuilder, x: str, past: str, layer: FoldedLayer, name: st
     now = graph.node("Mul", [x, weight], f"{name}/multires/now")
     y = graph.node("Add", [now, past], f"{name}/multires", doc="sum over all scales and taps")
     y = ACTIVATION_NODES[layer.activation](graph, y, name)
-    # Two products are faster than one product and a Split of its result.
-    value, gate = layer.mixing.halves()
-    gate_value = gemm(graph, y, gate, f"{name}/glu/gate")
-    opened = graph.node("Sigmoid", [gate_value], f"{name}/glu/sigmoid")
-    y = gemm(graph, y, value, f"{name}/glu/value")
-    y = graph.node("Mul", [y, opened], f"{name}/glu", doc="gated linear unit over channels")
+    y = MIXING_NODES[layer.mixing_kind].step(graph, y, layer.mixing, name)
     if layer.output is not None:
         y = gemm(graph, y, layer.output, f"{name}/output")
     return y

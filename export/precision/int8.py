@@ -25,13 +25,13 @@ _HALF_ERROR = 2.0**-11  # half of the last bit of a normal float16
 def quantizable(config: ModelConfig, parts: Sequence[str] = DEFAULT_PARTS) -> list[str]:
     """The names of the weights of ``parts``, in the order of the network.
 
-    They are "encoder", "head" and, for each layer i, "layers.i.mixing", "layers.i.output" (autoregressive
+    They are "encoder", "head" and, for each layer i, "layers.i.mixing", "layers.i.output" (of networks
     networks only) and "layers.i.filters". "queues" is one name for all layers and scales, because a queue of
     the step graph holds all layers and has one type. Raises ConfigError.
     """
     if "encoder" in parts and config.encoder == "token":
         raise ConfigError("the encoder of a token network cannot be quantized: it has no input range")
-    of_layer = ["filters", "mixing"] + (["output"] if config.task == "autoregressive" else [])
+    of_layer = ["filters", "mixing"] + (["output"] if config.second_convolution else [])
     layers = [f"layers.{i}.{part}" for i in range(config.n_layers) for part in of_layer]
     all_names = ["encoder", *layers, "head", "queues"]
     names = [name for name in all_names if name.rpartition(".")[2] in parts]

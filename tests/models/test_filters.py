@@ -34,7 +34,7 @@ def test_of_each_scale_are_known_by_their_shape(tmp_path: Path) -> None:
 
 
 def as_lists(net: MultiresNet) -> dict[str, torch.Tensor]:
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, tensor in net.state_dict().items():
         if name.endswith((".h0", ".h1")):
             tensors |= {f"{name}.{j}": each.clone() for j, each in enumerate(tensor)}

@@ -83,8 +83,10 @@ class SlowStream:
             y = y + sum(h * tap for h, tap in zip(highpass, taps, strict=False))
             a = sum((h * tap for h, tap in zip(lowpass, taps, strict=False)), start=np.zeros_like(x))
         y = ACTIVATION_FUNCTIONS[layer.activation](torch.from_numpy(y)).numpy()
-        value, gate = np.split(linear(layer.mixing, y), 2, axis=1)
-        y = value * torch.sigmoid(torch.from_numpy(gate)).numpy()
+        y = linear(layer.mixing, y)
+        if layer.mixing_kind == "glu":
+            value, gate = np.split(y, 2, axis=1)
+            y = value * torch.sigmoid(torch.from_numpy(gate)).numpy()
         if layer.output is not None:
             y = linear(layer.output, y)
         if layer.norm.place == "residual":

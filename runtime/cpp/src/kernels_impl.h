@@ -235,6 +235,7 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
         prefetch_taps(state.taps.data() + row * total, panel * total / panels, (panel + 1) * total / panels,
                       static_cast<size_t>(i + 1) * row_bytes, row_bytes);
       }
+      if (!model.gated) return place(gated, width)(panel, row, out);
       float* glu = gated + row * stride + panel * kHalf;
       const int half = layer.mixing.width(panel) / 2;
       for (int c = 0; c < half; c += kVector) store(glu + c, load(out + c) * sigmoid(load(out + half + c)));

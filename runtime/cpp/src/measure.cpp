@@ -51,7 +51,7 @@ multires_cost cost_of(const Model& model) {
     const auto count = [&](const Panels& panels, int64_t products) {
       (panels.dtype == MULTIRES_INT8 ? cost.int8_multiply_adds : cost.multiply_adds) += products;
     };
-    count(layer.mixing, 2 * d * d);
+    count(layer.mixing, (model.gated ? 2 : 1) * d * d);
     if (layer.output.count) count(layer.output, d * d);
   }
   return cost;

@@ -87,29 +87,6 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
   return filters;
 }
 
-Layer read_layer(const WeightsFile& file, const Model& model, const std::string& name, multires_dtype precision) {
-  const multires_info& info = model.info;
-  const int d = info.d_model;
-  Layer layer;
-  for (int j = 0; j < info.depth; ++j)
-    if (std::max(highpass(file, info, name, j).shape[0], static_cast<int64_t>(info.kernel_size)) != model.taps[j])
-      throw LoadError(MULTIRES_MALFORMED, "the layers' filters differ in length");
-  layer.filters = read_filters(file, model, name);
-  layer.mixing = read_glu_panels(file, name + ".mixing", d, precision);
-  if (file.has(name + ".output.weight")) layer.output = read_panels(file, name + ".output", d, d, precision);
-  const auto* tensors = std::find_if(std::begin(kNorms), std::end(kNorms),
-                                     [&](const NormTensors& norm) { return file.has(name + norm.scale); });
-  if (tensors == std::end(kNorms)) throw LoadError(MULTIRES_UNSUPPORTED, name + " has no norm that this release runs");
-  layer.norm = tensors->norm;
-  layer.place = file.metadata().count("norm_place") ? Place::kBefore : tensors->place;
-  layer.groups = file.metadata().count("norm_groups") ? file.number("norm_groups", 1, d) : 1;
-  if (d % layer.groups != 0) throw LoadError(MULTIRES_MALFORMED, "norm_groups does not divide d_model");
-  layer.scale = padded_rows(file.tensor(name + tensors->scale, {d}));
-  layer.shift = tensors->shift ? padded_rows(file.tensor(name + tensors->shift, {d}))
-                               : AlignedArray<float>(static_cast<size_t>(model.width));
-  return layer;
-}
-
 float read_epsilon(const WeightsFile& file) {
   const std::string& text = file.text("norm_epsilon");
   // strtof would stop at the point if the program has set a locale with a decimal comma.
@@ -122,12 +99,49 @@ float read_epsilon(const WeightsFile& file) {
 }
 
 // Metadata that files of the published block leave out.
+std::string text_or(const WeightsFile& file, const std::string& key, const char* published) {
+  const auto given = file.metadata().find(key);
+  return given == file.metadata().end() ? published : given->second;
+}
+
+// Whether metadata have `other` instead of what the published block has.
+bool differs(const WeightsFile& file, const std::string& key, const char* published, const std::string& other) {
+  const std::string given = text_or(file, key, published);
+  if (given != published && given != other)
+    throw LoadError(MULTIRES_UNSUPPORTED,
+                    "metadata " + key + " is '" + given + "', this release runs " + published + " and " + other);
+  return given == other;
+}
+
 Activation read_activation(const WeightsFile& file) {
-  const auto given = file.metadata().find("activation");
-  if (given == file.metadata().end()) return Activation::kGelu;
+  const std::string given = text_or(file, "activation", "gelu");
   for (const ActivationName& known : kActivations)
-    if (given->second == known.name) return known.activation;
-  throw LoadError(MULTIRES_UNSUPPORTED, "has activation '" + given->second + "', which this release lacks");
+    if (given == known.name) return known.activation;
+  throw LoadError(MULTIRES_UNSUPPORTED, "metadata activation is '" + given + "', which this release does not run");
+}
+
+Layer read_layer(const WeightsFile& file, const Model& model, const std::string& name, multires_dtype precision) {
+  const multires_info& info = model.info;
+  const int d = info.d_model;
+  Layer layer;
+  for (int j = 0; j < info.depth; ++j)
+    if (std::max(highpass(file, info, name, j).shape[0], static_cast<int64_t>(info.kernel_size)) != model.taps[j])
+      throw LoadError(MULTIRES_MALFORMED, "the layers' filters differ in length");
+  layer.filters = read_filters(file, model, name);
+  layer.mixing = model.gated ? read_glu_panels(file, name + ".mixing", d, precision)
+                             : read_panels(file, name + ".mixing", d, d, precision);
+  if (file.has(name + ".output.weight")) layer.output = read_panels(file, name + ".output", d, d, precision);
+  const auto* tensors = std::find_if(std::begin(kNorms), std::end(kNorms),
+                                     [&](const NormTensors& norm) { return file.has(name + norm.scale); });
+  if (tensors == std::end(kNorms)) throw LoadError(MULTIRES_UNSUPPORTED, name + " has no norm that this release runs");
+  layer.norm = tensors->norm;
+  layer.place = differs(file, "norm_place", "after", "before") ? Place::kBefore : tensors->place;
+  layer.groups = file.metadata().count("norm_groups") ? file.number("norm_groups", 1, d) : 1;
+  if (d % layer.groups != 0) throw LoadError(MULTIRES_MALFORMED, "norm_groups does not divide d_model");
+  layer.scale = padded_rows(file.tensor(name + tensors->scale, {d}));
+  layer.shift = tensors->shift ? padded_rows(file.tensor(name + tensors->shift, {d}))
+                               : AlignedArray<float>(static_cast<size_t>(model.width));
+  return layer;
 }
 
 // The metadata of a type; `names` are those of float32, float16 and int8.
@@ -192,8 +206,8 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
   const multires_dtype precision = read_type(file, "precision", {"fp32", "fp16", "int8"});
   model->queues = read_type(file, "queues", {"float32", "float16", "int8"});
   model->activation = read_activation(file);
-  const auto filters_given = file.metadata().find("filters");
-  model->untied = filters_given != file.metadata().end() && filters_given->second == "untied";
+  model->gated = !differs(file, "mixing", "glu", "plain");
+  model->untied = differs(file, "filters", "tied", "untied");
   const float epsilon = read_epsilon(file);
   for (int j = 0; j < info.depth; ++j) {
     const int64_t given = highpass(file, info, "layers.0", j).shape[0];

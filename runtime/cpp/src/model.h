@@ -51,9 +51,9 @@ struct Layer {
   // the weights of the taps include the scales, and two more rows follow for each scale: the scales of its queue, and
   // their reciprocals.
   AlignedArray<float> filters;
-  // Before GLU: the first half of each panel has values, the second half their gates.
+  // With GLU the first half of each panel has values, the second half their gates.
   Panels mixing;
-  Panels output;  // after GLU; count 0 without one
+  Panels output;  // the second convolution; count 0 without it
   Norm norm = Norm::kLayer;
   Place place = Place::kAfter;
   int groups = 1;  // of channels that are normalized together
@@ -67,6 +67,7 @@ struct Model {
   multires_info info{};
   multires_dtype queues = MULTIRES_FLOAT32;  // the type of the values in the queues
   Activation activation = Activation::kGelu;
+  bool gated = true;    // whether the mixing is GLU
   bool untied = false;  // whether each scale has its own low-pass filter
   int width = 0;       // padded d_model
   AlignedArray<float> table;  // token models: (n_tokens, width)

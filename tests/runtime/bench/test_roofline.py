@@ -32,14 +32,15 @@ def delays(config: ModelConfig) -> int:
 
 def matrices(config: ModelConfig) -> int:
     """1x1 convolutions of a layer, in units of d_model squared."""
-    return 3 if config.task == "autoregressive" else 2
+    return (2 if config.mixing == "glu" else 1) + config.second_convolution
 
 
 def numbers(config: ModelConfig, width: int, outputs: int) -> int:
     """Weights that a step reads, with channels padded to ``width`` and outputs to ``outputs``."""
     d, rows = config.d_model, matrices(config)
     encoder = ((config.d_input or 0) + 1) * width
-    filters = config.kernel_size + 1 + delays(config) - config.depth
+    lowpasses = config.depth if config.filters == "untied" else 1
+    filters = lowpasses * config.kernel_size + 1 + delays(config) - config.depth
     layer = filters * width + rows * (d + 1) * width + 2 * width
     return encoder + config.n_layers * layer + (d + 1) * outputs
 

@@ -56,6 +56,10 @@ NETWORKS = {
     "batch-before": Network(
         {"norm": "batch", "norm_place": "before", "activation": "relu6", "d_model": 20}, Window(7)
     ),
+    "plain": Network({"mixing": "plain", "norm": "batch", "d_model": 70}),
+    "plain-int8": Network(
+        {"mixing": "plain", "mixing_output": True, "d_model": 37}, precision="int8", limit=5e-3
+    ),
     "no-norm": Network({"norm": "none", "activation": "relu", "norm_eps": 1e-3}),
     "untied": Network({"filters": "untied", "depth": 6, "d_model": 70}),
     "untied-float16-queues": Network(
