@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -56,10 +57,8 @@ def test_commands_and_options_exist(page: Path) -> None:
         if rest and not rest[0].startswith("-"):
             assert rest[0] in main.commands, words
             command, rest = main.commands[rest[0]], rest[1:]
-        known = {option for parameter in command.params for option in parameter.opts} | {
-            "--help",
-            "--version",
-        }
+        options = ([*parameter.opts, *parameter.secondary_opts] for parameter in command.params)
+        known = {"--help", "--version", *itertools.chain.from_iterable(options)}
         given = {word.partition("=")[0] for word in rest if word.startswith("-") and len(word) > 1}
         assert given <= known, words
 
