@@ -93,9 +93,6 @@ class TestFiles:
     def test_what_a_path_says_is_no_markup(self, open_server: MonitorServer) -> None:
         assert b"<script>" not in get(open_server, "/<script>alert(1)</script>")[2]
 
-    def test_nothing_is_taken_in(self, open_server: MonitorServer) -> None:
-        assert get(open_server, "/", "POST")[0] in (400, 405)
-
 
 class TestRefusals:
     def test_another_name(self, open_server: MonitorServer) -> None:
