@@ -9,13 +9,18 @@ import click
 from multires_edge.cli.terminal import human_bytes, print_table
 
 
+def _sizes(model: dict[str, Any]) -> str:
+    return (
+        f"{model['task']}, d_model {model['d_model']}, {model['n_layers']} layers, "
+        f"K = {model['kernel_size']}, depth {model['depth']}"
+    )
+
+
 def print_benchmark(entry: dict[str, Any]) -> None:
     """Print the result of :func:`multires_edge.runtime.bench.measure.benchmark`."""
     model = entry["model"]
-    click.echo(
-        f"{entry['bundle']}: {model['task']}, d_model {model['d_model']}, {model['n_layers']} layers, "
-        f"K = {model['kernel_size']}, depth {model['depth']}; threads: {entry['threads']}"
-    )
+    what = f"your module {model['module']}" if "module" in model else _sizes(model)
+    click.echo(f"{entry['bundle']}: {what}; threads: {entry['threads']}")
     results = entry["results"]
     _section(["one step, µs", "p50", "p99", "max", "to roofline"], _steps(results))
     counts = [str(call["streams"]) for call in results[0]["streams"]]

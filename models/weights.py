@@ -49,7 +49,7 @@ def find_weights(path: Path, content: Any, chosen: str | None = None) -> Weights
     ConfigError if ``chosen`` is unknown or must be given.
     """
     found: list[Weights] = []
-    for place, tensors in _dictionaries_of_tensors(content, ()):
+    for place, tensors in dictionaries_of_tensors(content, ()):
         for weights in _networks(path, place, tensors):
             if not any(_are_same(weights, other) for other in found):
                 found.append(weights)
@@ -73,9 +73,15 @@ def find_weights(path: Path, content: Any, chosen: str | None = None) -> Weights
     return weights
 
 
-def _dictionaries_of_tensors(
+def without_wrappers(name: str) -> str:
+    """The name of a tensor without what torch.compile, FSDP and activation checkpoints put into it."""
+    return _WRAPPERS.sub("", name)
+
+
+def dictionaries_of_tensors(
     content: Any, place: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """The named tensors of each dictionary in a checkpoint, with the keys that lead there."""
     import torch
 
     if len(place) > _DEEPEST:
@@ -89,14 +95,14 @@ def _dictionaries_of_tensors(
         yield place, named
     for key, value in content.items():
         if isinstance(key, str):
-            yield from _dictionaries_of_tensors(value, (*place, *([key] if key else [])))
+            yield from dictionaries_of_tensors(value, (*place, *([key] if key else [])))
 
 
 def _networks(path: Path, place: tuple[str, ...], tensors: dict[str, Tensor]) -> Iterator[Weights]:
     """The networks in one dictionary, each with its own prefix."""
     plain: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        name = _WRAPPERS.sub("", key)
+        name = without_wrappers(key)
         if name in plain:
             raise CheckpointError(f"{path}: {key} is there with and without the prefix of a wrapper")
         plain[name] = tensor
@@ -173,7 +179,7 @@ def _are_same(a: Weights, b: Weights) -> bool:
 
 def _what_is_there(content: Any) -> str:
     """Why there is no network in the content of a checkpoint."""
-    some = next(_dictionaries_of_tensors(content, ()), None)
+    some = next(dictionaries_of_tensors(content, ()), None)
     if some is None:
         return (
             f"contains a {type(content).__name__} without named tensors, expected a state dict, or a dict "

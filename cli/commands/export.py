@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from multires_edge.base.errors import require_extra
+from multires_edge.base.errors import ConfigError, require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     FILE,
@@ -25,10 +26,13 @@ from multires_edge.cli.options import (
     tree_options,
 )
 from multires_edge.cli.terminal import Progress, human_bytes, print_json, print_table
+from multires_edge.format.config import ModelConfig
 
 if TYPE_CHECKING:
     from multires_edge.export.bundle import ExportResult
     from multires_edge.export.quantization import Quantization
+    from multires_edge.export.trace.module import ModuleResult
+    from multires_edge.format.module import ModuleConfig
 
 PARITY_FAILED = 1
 
@@ -81,16 +85,28 @@ PARITY_FAILED = 1
 @option("--budget-data", FILE, "Data to measure the budget on  [default: the calibration data]")
 @tree_options
 @option("--verify-data", FILE, "Real data (.npz with x or tokens) to compare the graphs on, besides noise.")
+@option(
+    "--module",
+    "PACKAGE.FILE:FUNCTION",
+    "Your own network: import this function, which runs your code, and load CHECKPOINT into what it returns.",
+)
 @json_option
-def export(checkpoint: Path, output: Path | None, force: bool, as_json: bool, **given: Any) -> None:
+def export(
+    checkpoint: Path, output: Path | None, force: bool, module: str | None, as_json: bool, **given: Any
+) -> None:
     """Turn a trained CHECKPOINT into a proven bundle.
 
     CHECKPOINT is the file that the published training code saves (ckpt.pth, with its args.txt beside it), a
     bare state dict, or a .safetensors file. The bundle holds a full-sequence graph, a single-step graph with
     one queue per scale, and the proof: every graph is compared with PyTorch in float64. Exit code: 0 when
     every check passed, 1 when one failed, 2 for an error in what was given.
+
+    With --module the network is your own PyTorch module, and so is the reference of every check.
     """
     require_export_extra()
+    if module is not None:
+        _finish(_export_own(checkpoint, output, module, force, given), as_json)
+        return
     from multires_edge.export.options import ExportOptions, Int8Options, output_folder
     from multires_edge.models.inference import Overrides
 
@@ -103,6 +119,42 @@ def export(checkpoint: Path, output: Path | None, force: bool, as_json: bool, **
             result = export_bundle(checkpoint, output, options, force=force, progress=progress)
         except ParityError as error:
             result = error.result
+    _finish(result, as_json)
+
+
+def _export_own(
+    checkpoint: Path, output: Path | None, module: str, force: bool, given: dict[str, Any]
+) -> ModuleResult:
+    """Export the user's own module with the weights of a checkpoint."""
+    context = click.get_current_context()
+    for name in given.keys() - {"target", "weights"}:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for MultiresNets that are read from their checkpoint; with "
+                "--module the module alone says what it computes"
+            )
+    from multires_edge.export.bundle_folder import check_output
+    from multires_edge.export.options import output_folder
+    from multires_edge.models.containers import check_file
+
+    final = output_folder(checkpoint, output)
+    check_file(checkpoint)
+    check_output(final, force=force)
+    from multires_edge.export.trace.module import ModuleParityError, export_module
+    from multires_edge.export.trace.own_code import build_module, load_weights
+
+    net, example = build_module(module)
+    load_weights(net, checkpoint, given["weights"])
+    with Progress() as progress:
+        try:
+            return export_module(
+                net, example, final, target=given["target"], force=force, source=checkpoint, progress=progress
+            )
+        except ModuleParityError as error:
+            return error.result
+
+
+def _finish(result: ExportResult | ModuleResult, as_json: bool) -> None:
     if as_json:
         print_json(_summary(result))
     else:
@@ -121,9 +173,10 @@ def require_export_extra() -> None:
     require_extra("export", "exporting", "torch", "onnx", "onnxruntime", "jinja2", "matplotlib")
 
 
-def _summary(result: ExportResult) -> dict[str, Any]:
+def _summary(result: ExportResult | ModuleResult) -> dict[str, Any]:
     from multires_edge.format.fields import plain
 
+    quantization = _quantization_of(result)
     return {
         "bundle": str(result.path),
         "passed": result.passed,
@@ -131,30 +184,31 @@ def _summary(result: ExportResult) -> dict[str, Any]:
         "target": result.manifest.target,
         "targets": result.manifest.targets,
         "pool": result.manifest.pool,
-        "model": plain(result.manifest.model),
+        "model": plain(result.manifest.network),
         "assumed": list(result.manifest.source.assumed),
         "files": {name: path.stat().st_size for name, path in _files(result)},
         "parity": plain(result.proof.parity()),
-        "quantization": result.quantization.to_json() if result.quantization else None,
+        "quantization": None if quantization is None else quantization.to_json(),
     }
 
 
-def _files(result: ExportResult) -> list[tuple[str, Path]]:
+def _quantization_of(result: ExportResult | ModuleResult) -> Quantization | None:
+    return getattr(result, "quantization", None)
+
+
+def _files(result: ExportResult | ModuleResult) -> list[tuple[str, Path]]:
     paths = sorted(path for path in result.path.rglob("*") if path.is_file())
     return [(path.relative_to(result.path).as_posix(), path) for path in paths]
 
 
-def _print_summary(result: ExportResult) -> None:
-    model = result.manifest.model
-    click.echo(
-        f"{result.path}  {model.task}, {model.n_layers} layers of {model.d_model}, "
-        f"{model.tree_select} tree of depth {model.depth}, filters of {model.kernel_size}, "
-        f"target {', '.join(result.manifest.targets)}"
-    )
+def _print_summary(result: ExportResult | ModuleResult) -> None:
+    network = result.manifest.network
+    click.echo(f"{result.path}  {_described(network)}, target {', '.join(result.manifest.targets)}")
     for check in result.proof.checks:
         click.echo(check.line())
-    if result.quantization is not None:
-        _print_quantization(result.quantization)
+    quantization = _quantization_of(result)
+    if quantization is not None:
+        _print_quantization(quantization)
     rows = [(name, human_bytes(path.stat().st_size)) for name, path in _files(result)]
     print_table(rows, frozenset([1]))
     state = [
@@ -164,8 +218,19 @@ def _print_summary(result: ExportResult) -> None:
     click.echo(f"state of one stream: {', '.join(state)}")
     for assumed in result.manifest.source.assumed:
         click.echo(f"assumed: {assumed}")
+    if not isinstance(network, ModelConfig):
+        click.echo("it runs in ONNX Runtime: without the native engine, int8 and TensorRT engines")
     verdict = "proven" if result.passed else "NOT PROVEN: parity failed, do not use this bundle"
     click.echo(f"{verdict}, against {result.proof.basis}, in {result.seconds:.1f} s")
+
+
+def _described(network: ModelConfig | ModuleConfig) -> str:
+    if isinstance(network, ModelConfig):
+        return (
+            f"{network.task}, {network.n_layers} layers of {network.d_model}, {network.tree_select} tree of "
+            f"depth {network.depth}, filters of {network.kernel_size}"
+        )
+    return f"your module {network.module}, with a receptive field of {network.receptive_field:,} steps"
 
 
 def _print_quantization(quantization: Quantization) -> None:

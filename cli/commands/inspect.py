@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,7 +37,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
         return
     card = manifest.card
     click.echo((card and card.name) or manifest.source.file)
-    print_table([(key, str(value)) for key, value in vars(manifest.model).items() if value is not None])
+    print_table([(key, _text(value)) for key, value in vars(manifest.network).items() if value is not None])
     parity = opened.parity()
     click.echo(f"parity: {'proven' if parity.passed else 'FAILED'}, against {parity.basis}")
     for assumed in manifest.source.assumed:
@@ -64,6 +64,10 @@ def inspect(bundle: Path, as_json: bool) -> None:
         print_table(manifest.preprocessing.rows())
     if manifest.labels:
         click.echo("labels: " + ", ".join(manifest.labels))
+
+
+def _text(value: Any) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _shape(shape: tuple[int | str, ...]) -> str:

@@ -265,12 +265,13 @@ def _layer_norm(
     nodes: Nodes, each: Operator, x: Ref, shape: Sequence[int], weight: Any = None, bias: Any = None,
     epsilon: float = 1e-5, *_: Any,
 ) -> str:  # fmt: skip
-    scale = torch.ones(*shape) if weight is None else nodes.constant(weight)
-    inputs = [nodes.value(x), nodes.weight("ones" if weight is None else weight.name, scale)]
+    if weight is None:
+        scale = nodes.weight(f"{each.name}/ones", torch.ones(*shape))
+    else:
+        scale = nodes.weight(weight.name, nodes.constant(weight))
+    inputs = [nodes.value(x), scale]
     if bias is not None:
         inputs.append(nodes.weight(bias.name, nodes.constant(bias)))
-    if weight is None:
-        inputs[1] = nodes.weight(f"{each.name}/ones", scale)
     return nodes.graph.node("LayerNormalization", inputs, each.name, axis=-len(shape), epsilon=epsilon)
 
 

@@ -63,8 +63,12 @@ class TimeRules(ChannelRules):
         if left == right == 0:
             return x
         signal = self._signal(x)
-        if signal.shift < 0 < left and isinstance(delay := self.instructions.get(x.name), Delay):
-            x, signal = delay.source, self._signal(delay.source)  # a cut and a padding are one delay
+        cut = self._cut_of(x)
+        if signal.shift < 0 < left and not right and cut and self._signal(cut.source).shift <= 0:
+            # A delay: padded before it is cut, it also works on sequences shorter than the delay.
+            path = name or path_of(node)
+            x = self._pad(node, cut.source, left, 0, value, f"{path}/pad")
+            return self._cut(node, x, 0, cut.end, path)
         layout = replace(signal.layout, extra=signal.layout.extra + left + right)
         shift, cause, before = signal.shift + left, signal.cause, None
         if right and shift < layout.extra:
@@ -79,6 +83,13 @@ class TimeRules(ChannelRules):
         return self._emit(
             instruction, replace(signal, layout=layout, shift=shift, before=before, cause=cause)
         )
+
+    def _cut_of(self, x: Ref) -> Cut | None:
+        """The cut at the end that a value is, perhaps with the delay that the cut has made."""
+        instruction = self.instructions.get(x.name)
+        if isinstance(instruction, Delay):
+            instruction = self.instructions.get(instruction.source.name)
+        return instruction if isinstance(instruction, Cut) and not instruction.start else None
 
     def convolution(
         self,

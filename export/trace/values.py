@@ -59,14 +59,20 @@ class Values:
             raise value
         return value
 
-    def _fill(self, node: fx.Node, name: str) -> Fill | None:
+    def _fill(self, node: fx.Node, name: str) -> Fill | torch.Tensor | None:
         number: Any = {"zeros": 0.0, "ones": 1.0}.get(name.removeprefix("new_").removesuffix("_like"))
         if number is None:
             number = node.args[-1] if isinstance(node.args[-1], int | float) else None
+        if number is None:
+            return None
         try:
-            return None if number is None else Fill(self.symbols.layout(node.meta["val"]), number)
+            layout = self.symbols.layout(node.meta["val"])
         except ValueError:
             return None
+        sizes = [size for size in layout.shape if isinstance(size, int)]
+        if len(sizes) == len(layout.shape):
+            return torch.full(sizes, number, dtype=layout.dtype)
+        return Fill(layout, number)
 
     def _constant(self, node: fx.Node, tensor: torch.Tensor, what: str = "") -> Ref:
         """A constant under the name of the parameter that it is, or of the node that reads it."""

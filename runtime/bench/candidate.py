@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.format.manifest import Manifest
+from multires_edge.format.module import ModuleConfig
+from multires_edge.format.specs import TensorSpec
 from multires_edge.runtime.backends.protocol import StepTimer
 from multires_edge.runtime.backends.registry import backend_named
 from multires_edge.runtime.bench.timing import TimedCalls, calls
@@ -17,12 +19,35 @@ from multires_edge.runtime.bundle import Bundle
 _SAMPLES = 64  # different samples for a backend's own timer
 
 
-def random_inputs(manifest: Manifest, rows: int, steps: int) -> NDArray[Any]:
-    """Standard normal noise (rows, d_input, steps) float32, or random tokens (rows, steps) int64."""
+def random_inputs(manifest: Manifest, rows: int, steps: int) -> Any:
+    """Standard normal noise (rows, d_input, steps) float32, or random tokens (rows, steps) int64.
+
+    For a module of the user's own it is a dictionary of them if the module has several inputs or outputs.
+    """
     random = np.random.default_rng(0)
+    if isinstance(module := manifest.network, ModuleConfig):
+        golden = {tensor.name: _noise(random, tensor, module, rows, steps) for tensor in module.inputs}
+        return golden[module.inputs[0].name] if module.is_plain else golden
     if manifest.model.n_tokens is not None:
         return random.integers(0, manifest.model.n_tokens, (rows, steps))
     return random.standard_normal((rows, manifest.model.channels, steps), dtype=np.float32)
+
+
+def random_sample(manifest: Manifest, rows: int) -> Any:
+    """The inputs of one step, as :func:`random_inputs`."""
+    inputs = random_inputs(manifest, rows, 1)
+    if isinstance(inputs, dict):
+        return {name: np.ascontiguousarray(array[..., 0]) for name, array in inputs.items()}
+    return np.ascontiguousarray(inputs[..., 0])
+
+
+def _noise(
+    random: np.random.Generator, tensor: TensorSpec, module: ModuleConfig, rows: int, steps: int
+) -> NDArray[Any]:
+    shape = tuple(rows if s == "batch" else steps if s == "time" else int(s) for s in tensor.shape)
+    if tensor.dtype == "int64":
+        return random.integers(0, module.tokens.get(tensor.name, 1), shape)
+    return random.standard_normal(shape, dtype=np.float32)
 
 
 class Candidate:
@@ -38,7 +63,7 @@ class Candidate:
         self._timed: dict[str, TimedCalls] = {}
         for count in sorted({1, *streams}):
             stream = bundle.stream(count, **options)
-            sample = np.ascontiguousarray(random_inputs(manifest, count, 1)[..., 0])
+            sample = random_sample(manifest, count)
             self._timed[f"step of {count}"] = calls(stream.step, sample)
             self.state_bytes = stream.state_bytes
         timer = backend_named(backend).step_timer(bundle.path, manifest, precision)

@@ -48,10 +48,9 @@ def measure_cold(bundle: Path, backend: str, precision: str, threads: int) -> di
 def main(arguments: Sequence[str]) -> None:
     """Measure, and print the JSON object."""
     path, backend, precision, threads = arguments
-    import numpy as np
 
     from multires_edge.runtime.backends.registry import backend_named
-    from multires_edge.runtime.bench.candidate import random_inputs
+    from multires_edge.runtime.bench.candidate import random_sample
     from multires_edge.runtime.bundle import open_bundle
 
     warnings.simplefilter("ignore")
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         return result
 
     bundle = timed("open_seconds", open_bundle, path)
-    sample = np.ascontiguousarray(random_inputs(bundle.manifest, 1, 1)[..., 0])
+    sample = random_sample(bundle.manifest, 1)
     at_first = resident_bytes()
     timed("import_seconds", lambda: backend_named(backend).load())
     with_library = resident_bytes()

@@ -90,7 +90,7 @@ def benchmark(
         "format": FORMAT,
         "version": VERSION,
         "bundle": str(bundle.path),
-        "model": plain(manifest.model),
+        "model": plain(manifest.network),
         "pool": manifest.pool,
         "threads": threads,
         "effort": asdict(budget),

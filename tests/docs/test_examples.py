@@ -13,12 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from multires_edge.export import export_bundle
+from multires_edge.export import export_bundle, export_module
 from multires_edge.models import load_checkpoint, save_checkpoint
 from multires_edge.runtime import EcgStream, Stream, open_bundle
 from tests.conftest import DEMO, ROOT, random_net, save_published, variant
 
-WITH_EXAMPLES = [load_checkpoint, save_checkpoint, export_bundle, open_bundle, Stream, EcgStream]
+WITH_EXAMPLES = [
+    load_checkpoint,
+    save_checkpoint,
+    export_bundle,
+    export_module,
+    open_bundle,
+    Stream,
+    EcgStream,
+]
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +85,15 @@ def test_the_program_of_the_page_on_training(home: Path, monkeypatch: pytest.Mon
     names: dict[str, Any] = {}
     exec(program, names)
     assert load_checkpoint("trained.pth").config == names["config"]
+
+
+@pytest.mark.slow
+def test_the_program_for_own_networks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    names: dict[str, Any] = {}
+    exec(program_of("docs/own-networks.md"), names)
+    import torch
+
+    with torch.no_grad():
+        expected = names["net"](torch.from_numpy(names["x"][..., :20])).numpy()
+    np.testing.assert_allclose(names["ys"][..., 19], expected, rtol=0, atol=1e-5)
