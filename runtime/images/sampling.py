@@ -108,7 +108,8 @@ def image_channels(bundle: Bundle) -> int:
     """Number of channels of the images that a bundle draws. Raises ConfigError if it cannot draw images."""
     model = bundle.manifest.model
     if not model.shifts:
-        raise ConfigError(f"{bundle.path}: its task is {model.task}; sampling needs an autoregressive bundle")
+        task = model.task if model.task == "classification" else f"{model.task} without a shift"
+        raise ConfigError(f"{bundle.path}: its task is {task}; sampling needs an autoregressive bundle")
     if model.encoder == "token":
         raise ConfigError(f"{bundle.path}: takes tokens, but sampling needs a model of 8-bit pixels")
     channels = model.channels
