@@ -146,6 +146,23 @@ class _Renaming(click.ParamType):  # type: ignore[type-arg]
         return channel, lead
 
 
+class _BlockPart(click.ParamType):  # type: ignore[type-arg]
+    """A part of a residual block and its value. Several of them become a dictionary."""
+
+    name = "NAME=VALUE"
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from multires_edge.models.block_options import block_option
+
+        try:
+            return block_option(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
 def _backends() -> Iterable[str]:
     from multires_edge.runtime.backends.registry import backend_names
 
@@ -229,6 +246,14 @@ tree_options = together(
         "--output-activation",
         click.Choice(["sigmoid"]),
         "Function that the network ends with  [default: none, the outputs are logits]",
+    ),
+    option(
+        "--block",
+        _BlockPart(),
+        "What a residual block computes, where its tensors do not say it, such as norm=rms, "
+        "norm_place=before, norm_eps=1e-6 or activation=silu; may be repeated.",
+        multiple=True,
+        callback=lambda context, parameter, pairs: dict(pairs),
     ),
     option("--weights", "NAME", "Network of a checkpoint with several, such as model_ema."),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from multires_edge.base.errors import CheckpointError, ConfigError
@@ -20,7 +21,8 @@ class Overrides:
 
     ``weights`` names one of several networks in a checkpoint. ``pool`` is a pooling as in an export, or
     "none" for an output at every step; ``shifted`` says whether the network shifts its input by one step.
-    ``output_activation`` is "sigmoid" for a network that ends with one.
+    ``output_activation`` is "sigmoid" for a network that ends with one. ``block`` has what a residual block
+    computes, by the names of ModelConfig's fields.
     """
 
     tree_select: TreeSelect | None = None
@@ -31,6 +33,7 @@ class Overrides:
     pool: str | None = None
     shifted: bool | None = None
     output_activation: str | None = None
+    block: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
     """
     if checkpoint.config is not None:
         return Inferred(_recorded(checkpoint, checkpoint.config, overrides), ())
-    from multires_edge.models.mixing import mixing_of
-    from multires_edge.models.norms import norm_of
+    from multires_edge.models.block_inference import assumed_block, infer_block
 
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
 
@@ -84,8 +86,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
             f"{checkpoint.path}: a layer has {kernel_size} taps and {columns} memory weights, expected at "
             "least 2 and 3"
         )
-    mixing = mixing_of(shape("mixing_layers.0.0.weight", 3)[0] / d_model)
-    has_output = "mixing_layers.0.3.weight" in shapes
+    shape("mixing_layers.0.0.weight", 3)
     tree_select, assumed = _tree_select(checkpoint, overrides, columns, kernel_size)
     pooling = _pooling(checkpoint, overrides, head_name, head[1], d_model)
     if pooling not in (None, NO_POOLING):
@@ -98,6 +99,8 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
             assumed += ("inputs shifted by one step",)
     if taps > 1:
         assumed += (f"a causal encoder: zeros before the first step, for its kernel of {taps}",)
+    args = checkpoint.training_args
+    stated = {**(args.block if args is not None else {}), **overrides.block}
     config = ModelConfig(
         task=cast(Any, task),
         **encoder,
@@ -108,16 +111,15 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
         depth=_depth(checkpoint, overrides, tree_select, columns, kernel_size),
         tree_select=tree_select,
         memory_size=columns - 1 if tree_select == "uniform" else None,
-        norm=norm_of({name.removeprefix("norms.0.") for name in shapes if name.startswith("norms.0.")}),
-        filters="untied" if untied else "tied",
-        mixing=mixing or "glu",
-        mixing_output=has_output if has_output != (task == "autoregressive") else None,
+        **infer_block(checkpoint, stated, d_model, autoregressive=task == "autoregressive"),
         pooling=pooling,
         shifted=shifted,
         output_activation=overrides.output_activation,
     )
-    if checkpoint.training_args is not None:
-        _check_args(checkpoint, checkpoint.training_args, config)
+    if args is not None:
+        _check_args(checkpoint, args, config)
+    if args is None or not args.complete:
+        assumed += assumed_block(config, stated)
     return Inferred(config, assumed)
 
 
@@ -163,6 +165,7 @@ def _recorded(checkpoint: Checkpoint, config: ModelConfig, overrides: Overrides)
         ("encoder", overrides.encoder, config.encoder),
         ("pool", _kind_of(checkpoint, overrides.pool, per_step=config.per_step), config.kind_of_pooling),
         ("output-activation", overrides.output_activation, config.output_activation),
+        *((f"block {name}", value, _part(config, name)) for name, value in overrides.block.items()),
     ):
         if stated not in (None, found):
             raise ConfigError(
@@ -172,6 +175,11 @@ def _recorded(checkpoint: Checkpoint, config: ModelConfig, overrides: Overrides)
         given = "--shifted" if overrides.shifted else "--unshifted"
         raise ConfigError(f"{given} contradicts the configuration in {checkpoint.path}")
     return config
+
+
+def _part(config: ModelConfig, name: str) -> Any:
+    """A part of a block of a configuration."""
+    return config.second_convolution if name == "mixing_output" else getattr(config, name)
 
 
 def _check_args(checkpoint: Checkpoint, args: TrainingArgs, config: ModelConfig) -> None:

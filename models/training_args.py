@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from multires_edge.base.errors import CheckpointError
+from multires_edge.models.block_options import saved_part
 
 # Steps of one training sequence, by the scripts' names of the data sets.
 TRAINING_LENGTHS = {"cifar10": 1024, "listops": 2048, "ptbxl": 1000}
@@ -47,6 +48,7 @@ class TrainingArgs:
     n_layers: int | None = None
     d_model: int | None = None
     pool: str | None = None
+    block: dict[str, Any] = field(default_factory=dict)  # see models/block_options.py
 
 
 def read_training_args(path: Path) -> TrainingArgs:
@@ -73,6 +75,10 @@ def read_training_args(path: Path) -> TrainingArgs:
             if value is None or not value.isdecimal() or len(value) > 9:
                 raise CheckpointError(f"{path}: --{key} is {value!r}, expected a whole number")
             stated[key] = int(value)
+        elif (part := saved_part(key, value)) is not None:
+            block = stated.setdefault("block", {})
+            if block.setdefault(*part) != part[1]:
+                raise CheckpointError(f"{path}: --{key} {value} contradicts {part[0]} {block[part[0]]!r}")
         elif key not in _IGNORED:
             given = f"--{key}" if value is None else f"--{key}={value}"
             warnings.warn(f"{path}: unknown argument {given!r}, ignored", stacklevel=2)
@@ -87,6 +93,10 @@ def read_options(origin: str, options: dict[str, Any]) -> TrainingArgs | None:
     stated: dict[str, Any] = {}
     for name, value in _flat(options, 0):
         key = name.replace("-", "_")
+        if (part := saved_part(key, value)) is not None:
+            block = stated.setdefault("block", {})
+            if block.setdefault(*part) != part[1]:
+                raise CheckpointError(f"{origin} has {key} {value!r} and {part[0]} {block[part[0]]!r}")
         is_number = isinstance(value, int) and not isinstance(value, bool)
         if (
             (key in _NUMBERS and is_number and 0 < value < 10**9)

@@ -113,7 +113,8 @@ class TestAssumptions:
             result = export_bundle(save_published(random_net(SMALL), tmp_path, args=None))
         assumed = read_manifest(result.path).source.assumed
         tree = "a fading tree of depth 3: no args.txt, hyper-parameter or option says its kind"
-        assert assumed == (tree, "pooling by the mean")
+        block = "blocks with norm layer, norm_place after, norm_eps 1e-05, activation gelu"
+        assert assumed == (tree, "pooling by the mean", block)
         assert f"Assumed: {assumed[0]}." in (result.path / "report.html").read_text()
 
     def test_are_absent_where_everything_is_said(self, tmp_path: Path) -> None:
