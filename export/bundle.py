@@ -30,6 +30,7 @@ from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.quantization import Quantization, plan_int8
 from multires_edge.export.report import GraphStatistics, write_report
 from multires_edge.export.target_selection import forms_of, targets_named
+from multires_edge.export.trial import find_block
 from multires_edge.format.card import read_card
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain
@@ -121,14 +122,19 @@ def _export(
         overrides = replace(overrides, pool=options.pool)
     read = read_checkpoint(checkpoint, overrides.weights, overrides.encoder)
     inferred = infer_config(read, overrides)
+    card = None if options.card is None else read_card(options.card, inferred.config)
+    dataset = None
+    if options.verify_data is not None:
+        dataset = load_data(options.verify_data, inferred.config, card)
+    if dataset is not None and dataset.outputs is not None and read.config is None:
+        saved = read.training_args.block if read.training_args is not None else {}
+        inferred = find_block(read, inferred, {**saved, **overrides.block}, dataset, progress)
     config = inferred.config
     net = build_network(read, config)
     asked = None if overrides.pool is None else pooling_named(overrides.pool)
     pooling = config.pooled_by(asked)
     lengths = _takes_lengths(options.lengths, config)
     _check_state_sizes(config, pooling)
-    card = None if options.card is None else read_card(options.card, config)
-    dataset = None if options.verify_data is None else load_data(options.verify_data, config, card)
     folded = fold(net)
     quantization = plan_int8(options.int8, net, folded, card, targets[0].form, progress)
     manifest = Manifest(

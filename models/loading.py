@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from multires_edge.models.inference import Overrides, infer_config
 
 if TYPE_CHECKING:
     from multires_edge.models.network import MultiresNet
+
+
+NORM_SCALE, NORM_BIAS = (re.compile(rf"norms\.\d+\.{part}") for part in ("weight", "bias"))
 
 
 def load_checkpoint(path: str | Path, overrides: Overrides | None = None) -> MultiresNet:
@@ -44,6 +48,10 @@ def build_network(checkpoint: Checkpoint, config: ModelConfig) -> MultiresNet:
         net = MultiresNet(config)
     expected = net.state_dict()
     given = with_published_head(checkpoint.tensors, config)
+    if config.norm in ("layer", "group") and not any(NORM_BIAS.fullmatch(name) for name in given):
+        scales = {name: tensor for name, tensor in given.items() if NORM_SCALE.fullmatch(name)}
+        zeros = {name.replace("weight", "bias"): torch.zeros_like(scale) for name, scale in scales.items()}
+        given = {**given, **zeros}  # a norm without a bias
     # Some tools drop this counter; evaluation does not use it.
     counters = {name for name in expected if name.endswith("num_batches_tracked")}
     missing = sorted(set(expected) - set(given) - counters)
