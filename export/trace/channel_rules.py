@@ -59,8 +59,14 @@ class ChannelRules(Values):
 
     def convert(self, node: fx.Node, x: Ref, *_: Any, **__: Any) -> Ref:
         layout, given = self._layout(node), self._signal(x).layout
-        if layout.dtype == given.dtype or (layout.dtype.is_floating_point and given.dtype.is_floating_point):
+        if layout.dtype == given.dtype:
             return x
+        if layout.dtype.is_floating_point and given.dtype.is_floating_point:
+            # The reference of a step rounds as the module does; graphs are in float32 anyway.
+            args, signal = (x, layout.dtype), replace(self._signal(x), layout=layout)
+            before = None if signal.before is None else signal.before.to(layout.dtype)
+            step = Operator(path_of(node), "to", aten.to.dtype, args)
+            return self._emit(step, replace(signal, before=before))
         raise refusal(node, f"turns {given.dtype} into {layout.dtype}; give the input in that type")
 
     def dropout(self, node: fx.Node, x: Ref, _: float, train: bool, **__: Any) -> Ref:

@@ -136,7 +136,7 @@ class _Whole(_Writer):
         if each.how == "last":
             if each.keep:
                 return self._between(value, -1, _END, axis, name)
-            return graph.node("Gather", [value, graph.integers("last", -1)], name, axis=axis)
+            return graph.node("Gather", [value, graph.integers("pool/last", -1)], name, axis=axis)
         if each.how == "cumsum":
             return graph.node("CumSum", [value, graph.integers(f"{name}/axis", axis)], name)
         if each.how != "mean":

@@ -342,6 +342,10 @@ def _permute(nodes: Nodes, each: Operator, x: Ref, axes: Sequence[int]) -> str:
     return nodes.graph.node("Transpose", [nodes.value(x)], each.name, perm=list(axes))
 
 
+def _to(nodes: Nodes, each: Operator, x: Ref, dtype: torch.dtype) -> str:
+    return nodes.value(x)
+
+
 def _expand(nodes: Nodes, each: Operator, x: Ref) -> str:
     sizes = [1 if isinstance(size, str) else size for size in nodes.shape(nodes.program.layouts[each.name])]
     shape = nodes.graph.integers(f"{each.name}/shape", sizes)
@@ -382,5 +386,5 @@ OPERATORS: dict[str, Callable[..., str]] = {
     "mean": _reduction("ReduceMean"), "sum": _reduction("ReduceSum"), "amax": _reduction("ReduceMax"),
     "amin": _reduction("ReduceMin"), "linalg_vector_norm": _vector_norm, "layer_norm": _layer_norm,
     "rms_norm": _rms_norm, "linear": _linear, "matmul": _matmul, "mm": _matmul, "embedding": _embedding,
-    "cat": _cat, "permute": _permute, "expand": _expand, "slice": _slice, "select": _select,
+    "cat": _cat, "permute": _permute, "expand": _expand, "to": _to, "slice": _slice, "select": _select,
 }  # fmt: skip

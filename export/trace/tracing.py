@@ -43,9 +43,18 @@ def in_float64(net: nn.Module, example: Sequence[torch.Tensor]) -> nn.Module:
     try:
         with torch.no_grad():
             net(*example)  # weights that hooks compute are without a gradient afterwards, and can be copied
-            return copy.deepcopy(net).double()
+            reference = copy.deepcopy(net).double()
     except Exception as error:
         raise ModuleError(f"the module cannot run on the example: {shortened(str(error))}") from error
+    try:
+        with torch.no_grad():
+            reference(*(each.double() if each.is_floating_point() else each for each in example))
+    except Exception as error:
+        raise ModuleError(
+            "the module cannot run in float64, in which it is the reference: hold tensors as parameters or "
+            f"buffers ({shortened(str(error))})"
+        ) from error
+    return reference
 
 
 def trace(net: nn.Module, example: Sequence[torch.Tensor], known: frozenset[str]) -> Trace:

@@ -80,7 +80,7 @@ class Values:
             if each is tensor:
                 return Ref(known)
         own = next((name for name, each in self.trace.constants.items() if each is tensor), None)
-        name = own or f"{path_of(node)}/{what or 'constant'}"
+        name = f"weights/{own}" if own else f"{path_of(node)}/{what or 'constant'}"
         while name in self.constants:
             name += "_"
         self.constants[name] = tensor
@@ -188,7 +188,10 @@ class Values:
 
 
 def path_of(node: fx.Node) -> str:
-    """A name for a node: the path of its part of the module, and its own name."""
+    """A name for a node: the path of its part of the module, and its own name.
+
+    It always has a slash, which names of inputs and outputs never have.
+    """
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = str(stack[-1][0]) if stack else ""
-    return f"{path}/{node.name}" if path else node.name
+    return f"{path or 'net'}/{node.name}"

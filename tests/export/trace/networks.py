@@ -200,6 +200,19 @@ class TwoEncoders(nn.Module):
         return {"event": a + self.gate(b) * b, "alarm": self.steps(both), "share": self.gate(b)}
 
 
+class Casts(nn.Module):
+    """Computes a norm in float32, as code for half precision does, and returns names that operators have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(3, 4, 2)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = F.pad(self.conv(F.pad(x, (1, 0))), (1, 0))[..., :-1].float()
+        y = (y * torch.rsqrt(y.pow(2).mean(1, keepdim=True) + 1e-6)).type_as(x)
+        return {"mul": y * 2, "mean": y.mean(-1)}
+
+
 class MergedRows(nn.Module):
     """Folds batch and time into one axis for its linear layers, as much code for transformers does."""
 
@@ -284,6 +297,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], tuple[Tensor,
     "TCN": (Tcn, signals(3)),
     "TCN, weight norm": (lambda: Tcn(weight_norm), signals(3)),
     "two encoders": (TwoEncoders, signals(2, 1)),
+    "casts": (Casts, signals(3)),
     "merged rows": (MergedRows, signals(3)),
     "two axes": (OverAxes, signals(3)),
     "shapes": (Shapes, signals(3)),

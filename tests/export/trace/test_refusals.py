@@ -116,6 +116,19 @@ def test_a_norm_without_running_statistics() -> None:
         plan_of(net, X)
 
 
+def test_a_tensor_that_is_no_buffer() -> None:
+    class Loose(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.filters = torch.ones(2, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv1d(x, self.filters)
+
+    with pytest.raises(ModuleError, match="hold tensors as parameters or buffers"):
+        plan_of(Loose().eval(), X)
+
+
 def test_a_part_in_training_mode() -> None:
     net = nn.Sequential(nn.Conv1d(4, 4, 1), nn.BatchNorm1d(4)).eval()
     net[1].train()
