@@ -88,10 +88,12 @@ def _candidates(
         # LayerNorm and GroupNorm may also be without a bias, as RMSNorm is.
         norms = [("layer", None)] if "bias" in names_of_norm(checkpoint) else [("rms", None), ("layer", None)]
         norms += [("group", n) for n in GROUPS if config.d_model % n == 0]
-    places = ("after", "before") if "norm_place" in left else (config.norm_place,)
+    placed = [config]
+    if "norm_place" in left:
+        placed = [replace(config, norm_place="after"), replace(config, norm_place="before")]
     activations = tuple(ACTIVATIONS) if "activation" in left else (config.activation,)
-    for (norm, n), place, activation in itertools.product(norms, places, activations):
-        yield replace(config, norm=norm, norm_groups=n, norm_place=place, activation=activation)
+    for (norm, n), each, activation in itertools.product(norms, placed, activations):
+        yield replace(each, norm=norm, norm_groups=n, activation=activation)
 
 
 def _error(checkpoint: Checkpoint, config: ModelConfig, dataset: Dataset) -> float:

@@ -118,7 +118,7 @@ def test_find_any_block(block: dict[str, Any], tmp_path: Path) -> None:
 
 def test_of_no_supported_block_name_the_nearest(tmp_path: Path) -> None:
     net = random_net(SMALL)
-    words = "no supported block gives .* nearest is norm layer, .* with an error of 0.1"
+    words = "no supported block gives .* nearest is norm layer, .* with an error of 0"
     with pytest.warns(UserWarning, match=words), pytest.raises(ParityError):
         exported(net, tmp_path, outputs(net) + 0.1)
 
