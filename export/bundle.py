@@ -30,7 +30,7 @@ from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.quantization import Quantization, plan_int8
 from multires_edge.export.report import GraphStatistics, write_report
 from multires_edge.export.target_selection import forms_of, targets_named
-from multires_edge.export.trial import find_block
+from multires_edge.export.trial import find_network
 from multires_edge.format.card import read_card
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain
@@ -42,7 +42,7 @@ from multires_edge.format.reading import step_states
 from multires_edge.format.specs import FileSpec, GraphSpec, Source, TensorSpec
 from multires_edge.format.targets import FORMS, TARGETS, GraphForm, Target
 from multires_edge.models.checkpoint import read_checkpoint
-from multires_edge.models.inference import Overrides, infer_config
+from multires_edge.models.inference import Overrides, infer_config, stated_fields
 from multires_edge.models.loading import build_network
 from multires_edge.models.threads import one_thread
 from multires_edge.runtime.bundle import Bundle
@@ -127,8 +127,7 @@ def _export(
     if options.verify_data is not None:
         dataset = load_data(options.verify_data, inferred.config, card)
     if dataset is not None and dataset.outputs is not None and read.config is None:
-        saved = read.training_args.block if read.training_args is not None else {}
-        inferred = find_block(read, inferred, {**saved, **overrides.block}, dataset, progress)
+        inferred = find_network(read, inferred, stated_fields(read, overrides), dataset, progress)
     config = inferred.config
     net = build_network(read, config)
     asked = None if overrides.pool is None else pooling_named(overrides.pool)

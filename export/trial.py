@@ -1,4 +1,4 @@
-"""Find the block of a network by trial: the one that gives the outputs of the user's own network.
+"""Find the network by trial: the block, pooling and shift that give the outputs of the user's own network.
 
 Only what neither shapes nor options say is tried, in float64 on a few records.
 """
@@ -9,7 +9,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from multires_edge.runtime.evaluation.dataset import Dataset
 # Those of other programs, the most usual first.
 EPSILONS = (1e-5, 1e-6, 1e-8, 1e-3, 1e-12, float(np.finfo(np.float32).eps))
 GROUPS = (2, 4, 8, 16, 32, 64)
+_POOLINGS = ("max", "last")
 _RECORDS = 2
 
 
@@ -35,7 +36,7 @@ class _Tried:
     error: float
 
 
-def find_block(
+def find_network(
     checkpoint: Checkpoint,
     inferred: Inferred,
     stated: Mapping[str, Any],
@@ -44,6 +45,8 @@ def find_block(
 ) -> Inferred:
     """The configuration that gives ``dataset.outputs``, if what was inferred does not and another does.
 
+    ``stated`` are the fields of the configuration that options say.
+
     If none does, the result is what was inferred, and a warning names the nearest with its error.
     """
     limit = LIMITS["fp32"].value
@@ -51,7 +54,7 @@ def find_block(
     if best.error <= limit:
         return inferred
     for config in _candidates(checkpoint, inferred.config, stated):
-        progress("finding the block by your outputs")
+        progress("finding the network by your outputs")
         tried = _Tried(config, _error(checkpoint, config, dataset))
         best = min(best, tried, key=lambda each: each.error)
         if best.error <= limit:
@@ -65,17 +68,21 @@ def find_block(
     parts = [name for name in open_parts(best.config, stated) if name != "norm_groups"]
     if best.config.norm == "group":
         parts.insert(1, "norm_groups")
-    block = described(best.config, tuple(parts))
+    block = f"blocks with {described(best.config, tuple(parts))}"
+    for name in ("pooling", "shifted"):
+        if getattr(best.config, name) != getattr(inferred.config, name):
+            block += f", {name} {getattr(best.config, name)}"
     if best.error > limit:
         warnings.warn(
-            f"{checkpoint.path}: no supported block gives the outputs in {dataset.path.name}; the nearest is "
-            f"{block}, with an error of {best.error:.2g}",
+            f"{checkpoint.path}: no supported network gives the outputs in {dataset.path.name}; the nearest "
+            f"has {block}, with an error of {best.error:.2g}",
             stacklevel=3,
         )
         return inferred
-    kept = tuple(text for text in inferred.assumed if not text.startswith("blocks with"))
-    found = f"blocks with {block}: they give the outputs in {dataset.path.name}"
-    return Inferred(best.config, (*kept, found))
+    # The trial says more than what was assumed of these.
+    replaced = ("blocks with", "pooling by", "inputs shifted")
+    kept = tuple(text for text in inferred.assumed if not text.startswith(replaced))
+    return Inferred(best.config, (*kept, f"{block}: the outputs in {dataset.path.name} are those"))
 
 
 def _candidates(
@@ -87,12 +94,19 @@ def _candidates(
     if "norm" in left:
         # LayerNorm and GroupNorm may also be without a bias, as RMSNorm is.
         norms = [("layer", None)] if "bias" in names_of_norm(checkpoint) else [("rms", None), ("layer", None)]
-        norms += [("group", n) for n in GROUPS if config.d_model % n == 0]
-    placed = [config]
+        # A norm of one channel would be a constant.
+        norms += [("group", n) for n in GROUPS if config.d_model % n == 0 and n < config.d_model]
+    frames = [config]
+    if not config.per_step and config.pooling is None and "pooling" not in stated:
+        frames += [replace(config, pooling=pooling) for pooling in _POOLINGS]
+    if config.shifts and "shifted" not in stated:
+        frames.append(replace(config, shifted=False))
+    placed = frames
     if "norm_place" in left:
-        placed = [replace(config, norm_place="after"), replace(config, norm_place="before")]
+        places: tuple[Literal["after", "before"], ...] = ("after", "before")
+        placed = [replace(frame, norm_place=place) for frame in frames for place in places]
     activations = tuple(ACTIVATIONS) if "activation" in left else (config.activation,)
-    for (norm, n), each, activation in itertools.product(norms, placed, activations):
+    for each, (norm, n), activation in itertools.product(placed, norms, activations):
         yield replace(each, norm=norm, norm_groups=n, activation=activation)
 
 
@@ -109,7 +123,9 @@ def _error(checkpoint: Checkpoint, config: ModelConfig, dataset: Dataset) -> flo
     inputs = torch.from_numpy(np.ascontiguousarray(dataset.inputs[:_RECORDS]))
     if inputs.is_floating_point():
         inputs = inputs.double()
-    lengths = None if dataset.lengths is None else torch.from_numpy(dataset.lengths[:_RECORDS])
+    lengths = (
+        None if dataset.lengths is None or config.per_step else torch.from_numpy(dataset.lengths[:_RECORDS])
+    )
     with torch.no_grad():
         y = net(inputs, lengths).numpy()
     error = np.abs(y - outputs) / np.maximum(1, np.abs(outputs))

@@ -100,7 +100,7 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
     if taps > 1:
         assumed += (f"a causal encoder: zeros before the first step, for its kernel of {taps}",)
     args = checkpoint.training_args
-    stated = {**(args.block if args is not None else {}), **overrides.block}
+    stated = stated_block(checkpoint, overrides)
     config = ModelConfig(
         task=cast(Any, task),
         **encoder,
@@ -121,6 +121,23 @@ def infer_config(checkpoint: Checkpoint, overrides: Overrides) -> Inferred:
     if args is None or not args.complete:
         assumed += assumed_block(config, stated)
     return Inferred(config, assumed)
+
+
+def stated_block(checkpoint: Checkpoint, overrides: Overrides) -> dict[str, Any]:
+    """The fields of a block that the user or the training options say; the user's word counts more."""
+    args = checkpoint.training_args
+    return {**(args.block if args is not None else {}), **overrides.block}
+
+
+def stated_fields(checkpoint: Checkpoint, overrides: Overrides) -> dict[str, Any]:
+    """The fields of the configuration that they say and that no shape says."""
+    args = checkpoint.training_args
+    frame = {
+        "pooling": overrides.pool or (args.pool if args is not None else None),
+        "shifted": overrides.shifted,
+    }
+    said = {name: value for name, value in frame.items() if value is not None}
+    return stated_block(checkpoint, overrides) | said
 
 
 def _pooling(checkpoint: Checkpoint, overrides: Overrides, name: str, width: int, d_model: int) -> str | None:
