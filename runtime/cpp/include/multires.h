@@ -72,7 +72,7 @@ typedef struct multires_model multires_model;
 /* The sizes of a model. d_input is 0 for token models, n_tokens is 0 for others. */
 typedef struct multires_info {
   int32_t d_input, n_tokens, d_output, d_model, n_layers, kernel_size, depth;
-  int32_t autoregressive; /* 1: the outputs of a step are the parameters of the next input's distribution; 0: logits */
+  int32_t autoregressive; /* 1: outputs are the parameters of the next input's distribution; 0: logits */
   int32_t takes_window;   /* 1: outputs depend on a mean over time, which can be that of a window */
   int32_t window;         /* steps to take the mean over, from the weights file; 0: everything so far */
 } multires_info;
@@ -110,8 +110,9 @@ MULTIRES_API multires_cost multires_model_cost(const multires_model* model);
 
 /* A text of the weights file's metadata, in UTF-8; NULL if the key is missing. A network that was exported with
  * a card has: "labels" (one per line, by output), "output" ("sigmoid" or "softmax" turns logits into
- * probabilities; "probabilities" if the outputs are these), "channels" (one per line, by input), "unit", "sampling_rate" in Hz, and "mean" and "std" in
- * that unit (one number, or one line per channel): x = (sample - mean) / std. */
+ * probabilities; "probabilities" if the outputs are these), "channels" (one per line, by input), "unit",
+ * "sampling_rate" in Hz, and "mean" and "std" in that unit (one number, or one line per channel):
+ * x = (sample - mean) / std. */
 MULTIRES_API const char* multires_model_metadata(const multires_model* model, const char* key);
 
 /* ---- Streams ---- */
@@ -120,11 +121,11 @@ typedef struct multires_state multires_state;
 
 #define MULTIRES_DEFAULT_WINDOW (-1)
 
-/* Create `batch` independent streams in lockstep, at their start. A classifier takes the mean of
- * its features over the last `window` steps, 1 to 2^24; 0 means everything so far, MULTIRES_DEFAULT_WINDOW the window
- * of the weights file. A model that takes no mean (takes_window is 0), such as one with an output at every step, takes
- * 0 or the default. A state that needs more memory than the
- * system has available is refused with MULTIRES_MEMORY before anything is allocated. */
+/* Create `batch` independent streams in lockstep, at their start. A classifier takes the mean of its features over
+ * the last `window` steps, 1 to 2^24; 0 means everything so far, MULTIRES_DEFAULT_WINDOW the window of the weights
+ * file. A model that takes no mean (takes_window is 0), such as one with an output at every step, takes 0 or the
+ * default. A state that needs more memory than the system has available is refused with MULTIRES_MEMORY before
+ * anything is allocated. */
 MULTIRES_API multires_status multires_state_new(const multires_model* model, int32_t batch, int32_t window,
                                                 multires_state** state, char* message, size_t message_size);
 MULTIRES_API void multires_state_free(multires_state* state);

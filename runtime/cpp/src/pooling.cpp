@@ -11,6 +11,11 @@ namespace {
 
 constexpr std::string_view kNames[] = {"mean", "max", "last"};  // by Pooling
 
+[[noreturn]] void refuse(const std::string& pooling) {
+  throw LoadError(MULTIRES_UNSUPPORTED,
+                  "metadata pooling is '" + pooling + "', this release runs mean, max and last, or none");
+}
+
 }  // namespace
 
 std::vector<Pooling> read_poolings(const WeightsFile& file, bool autoregressive) {
@@ -23,10 +28,9 @@ std::vector<Pooling> read_poolings(const WeightsFile& file, bool autoregressive)
     const std::string_view name = rest.substr(0, rest.find('+'));
     rest.remove_prefix(std::min(rest.size(), name.size() + 1));
     const auto* known = std::find(std::begin(kNames), std::end(kNames), name);
+    if (known == std::end(kNames)) refuse(found->second);
     const auto pooling = static_cast<Pooling>(known - kNames);
-    if (known == std::end(kNames) || std::find(poolings.begin(), poolings.end(), pooling) != poolings.end())
-      throw LoadError(MULTIRES_UNSUPPORTED,
-                      "metadata pooling is '" + found->second + "', this release runs mean, max and last, or none");
+    if (std::find(poolings.begin(), poolings.end(), pooling) != poolings.end()) refuse(found->second);
     poolings.push_back(pooling);
   }
   return poolings;

@@ -61,7 +61,7 @@ void mean_row(Pool& pool, int d, int64_t position, int b, const float* x, float*
 void max_row(Pool& pool, int d, int64_t position, int b, const float* x, float* pooled) {
   float* largest = pool.max.data() + static_cast<size_t>(b) * d;
   for (int c = 0; c < d; ++c) {
-    const bool taken = position == 0 || x[c] > largest[c] || x[c] != x[c];
+    const bool taken = position == 0 || x[c] > largest[c] || std::isnan(x[c]);
     pooled[c] = largest[c] = taken ? x[c] : largest[c];
   }
 }
