@@ -237,3 +237,24 @@ class TestACheckpointSays:
         path = save_published(net, tmp_path)
         with pytest.warns(UserWarning, match="pool window:9 ignored.* give --pool mean"):
             assert load_checkpoint(path, Overrides(pool="window:9")).config == net.config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            '"pooling":"max"',
+            '"pooling":"sum"',
+            "pooling is 'sum', this release runs mean, max and last, or none",
+        ),
+        ('"window":"0"', '"window":"7"', "window is for models that take the mean"),
+        ('"sigmoid"', '"sigmoyd"', "output_activation is 'sigmoyd', this release runs sigmoid"),
+        ('"encoder_kernel_size":"3"', '"encoder_kernel_size":"4"', "tensor encoder.weight has shape"),
+    ],
+)
+def test_the_engine_refuses_what_it_does_not_run(old: str, new: str, words: str) -> None:
+    net = random_net(variant(pooling="max", output_activation="sigmoid", encoder_kernel_size=3))
+    content = native_weights(fold(net))
+    assert content.count(old.encode()) == 1
+    with pytest.raises(RuntimeError, match=words):
+        _native.Model(content.replace(old.encode(), new.encode()))
