@@ -19,7 +19,7 @@ def causal_depthwise(x: Tensor, filters: Tensor, dilation: int) -> Tensor:
 
     Tap K-1 of the filter meets the newest sample, tap 0 the one dilation * (K - 1) steps earlier.
     """
-    if len(x) == 1 and filters.requires_grad:
+    if filters.requires_grad and len(x) == 1:
         # As for an impulse response in training. For one sequence, the gradients of conv1d take long.
         return _shifted_sum(x, filters, dilation)
     padding = dilation * (filters.shape[-1] - 1)

@@ -44,6 +44,12 @@ class Plan:
 
 def make_plan(trace: Trace) -> Plan:
     """The program of a trace. Raises ModuleError for what no stream can do."""
+    if trace.fixed is not None:
+        # Some operators fix a size. Their names say more than the size.
+        for node in trace.graph.nodes:
+            if base_name(node.target) in KNOWN - _RULES.keys() - FILLS - {"sym_size"}:
+                raise refusal(node, "has no rule for streams")
+        raise trace.fixed
     return Planner(trace).run()
 
 

@@ -25,7 +25,8 @@ class Trace:
 
     ``constants`` are its parameters and buffers by the name of their placeholder. ``inputs`` are the names of
     the inputs in order, ``outputs`` the nodes that are returned, by name. ``batches`` and ``times`` are the
-    symbols of the sizes that may change, in the shapes of the nodes.
+    symbols of the sizes that may change, in the shapes of the nodes. ``fixed`` is the error of a module that
+    works with one of these sizes only; None if they are free.
     """
 
     graph: fx.Graph
@@ -34,6 +35,7 @@ class Trace:
     outputs: dict[str, fx.Node]
     batches: frozenset[Any]
     times: frozenset[Any]
+    fixed: ModuleError | None
 
 
 def in_float64(net: nn.Module, example: Sequence[torch.Tensor]) -> nn.Module:
@@ -43,7 +45,7 @@ def in_float64(net: nn.Module, example: Sequence[torch.Tensor]) -> nn.Module:
     try:
         with torch.no_grad():
             net(*example)  # weights that hooks compute are without a gradient afterwards, and can be copied
-            reference = copy.deepcopy(net).double()
+            reference = copy.deepcopy(net).double().requires_grad_(False)
     except Exception as error:
         raise ModuleError(f"the module cannot run on the example: {shortened(str(error))}") from error
     try:
@@ -99,20 +101,25 @@ def trace(net: nn.Module, example: Sequence[torch.Tensor], known: frozenset[str]
     names = tuple(str(name) for name in signature.user_inputs)
     if len(names) != len(inputs):
         raise ModuleError(f"the module reads {len(names)} of the {len(inputs)} inputs")
+    fixed = None
     for name in names:
         for axis, what in ((0, "batch"), (-1, "time")):
-            if isinstance(size := placeholders[name].meta["val"].shape[axis], int):
-                raise ModuleError(
-                    f"input {name} works only with a size of {size} for {what}; inputs are (batch, channels, "
-                    "time) or tokens (batch, time), of any batch and any number of steps"
+            size = placeholders[name].meta["val"].shape[axis]
+            # A symbol that the module compared with a number has become that number.
+            if isinstance(size, int) or size.node.expr.is_number:
+                fixed = ModuleError(
+                    f"the module works only with a size of {size} for {what}: take sizes from x.shape, not "
+                    "from len(x), and decide nothing by them; inputs are (batch, channels, time) or tokens "
+                    "(batch, time)"
                 )
     return Trace(
         exported.graph,
         {name: tensor.detach() for name, tensor in constants.items()},
         names,
         _outputs(net, inputs, exported),
-        frozenset(placeholders[name].meta["val"].shape[0].node.expr for name in names),
-        frozenset(placeholders[name].meta["val"].shape[-1].node.expr for name in names),
+        frozenset(_symbol(placeholders[name].meta["val"].shape[0]) for name in names),
+        frozenset(_symbol(placeholders[name].meta["val"].shape[-1]) for name in names),
+        fixed,
     )
 
 
@@ -138,6 +145,10 @@ def place(node: fx.Node) -> str:
 def refusal(node: fx.Node, why: str) -> ModuleError:
     """An error that names an operator and the line of the user's code that it comes from."""
     return ModuleError(f"{base_name(node.target)} in {place(node)} {why}")
+
+
+def _symbol(size: Any) -> Any:
+    return size if isinstance(size, int) else size.node.expr
 
 
 def _at_least_two(example: torch.Tensor) -> torch.Tensor:

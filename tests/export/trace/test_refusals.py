@@ -129,6 +129,11 @@ def test_a_tensor_that_is_no_buffer() -> None:
         plan_of(Loose().eval(), X)
 
 
+def test_a_size_that_is_fixed() -> None:
+    with pytest.raises(ModuleError, match="only with a size of 2 for batch"):
+        plan_of(Function(lambda x: x / len(x)).eval(), X)
+
+
 def test_a_part_in_training_mode() -> None:
     net = nn.Sequential(nn.Conv1d(4, 4, 1), nn.BatchNorm1d(4)).eval()
     net[1].train()
