@@ -58,6 +58,11 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
   const size_t width = static_cast<size_t>(model.width);
   Vec lowpass[K ? K : 1][V];
   const float* lowpass_rows = filters;  // of the scale
+  const auto load_lowpass = [&] {
+    for (int o = 0; o < K; ++o)
+      for (int v = 0; v < V; ++v) lowpass[o][v] = load(lowpass_rows + o * width + v * kVector);
+  };
+  load_lowpass();
   const auto low = [&](int o, int v) {
     return K ? lowpass[K ? o : 0][v] : load(lowpass_rows + o * width + v * kVector);
   };
@@ -69,9 +74,6 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
   }
   weights += width;
   for (int j = 0; j < depth; ++j) {
-    if (j == 0 || model.untied)
-      for (int o = 0; o < K; ++o)
-        for (int v = 0; v < V; ++v) lowpass[o][v] = load(lowpass_rows + o * width + v * kVector);
     for (int v = 0; v < V; ++v) next[v] = kQuantized ? all(-0.0f) : low(0, v) * a[v];
     for (int o = 1; o < lowpass_taps; ++o, weights += width) {
       const Q* tap = row_of(o);
@@ -102,7 +104,10 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
       a[v] = next[v];
     }
     rows += taps[j];
-    if (model.untied) lowpass_rows += lowpass_taps * width;
+    if (model.untied && j + 1 < depth) {
+      lowpass_rows += lowpass_taps * width;
+      load_lowpass();
+    }
   }
   for (int v = 0; v < V; ++v) store(y + v * kVector, sum[v]);
 }
