@@ -217,6 +217,8 @@ def report_good(
     spec = open_source(record).signal
     resampler = Resampler(spec.rate, preprocessing.sampling_rate, len(spec.leads))
     steps = round(_EVERY * preprocessing.sampling_rate)
+    high_pass = preprocessing.high_pass
+    late = 0 if high_pass is None else high_pass.filter(spec.rate, 1).delay
     expected = found = 0
     taken, events = [], Counter[str]()
     for number, entries in enumerate(by_device):
@@ -224,7 +226,7 @@ def report_good(
         events.update(entry["event"] for entry in entries if entry["type"] == "event")
         times = {entry["time"] for entry in decisions}
         count = 0
-        while resampler.needed((count + 1) * steps) <= sent[number]:
+        while resampler.needed((count + 1) * steps) + late <= sent[number]:
             count += 1
             found += round(count * _EVERY, 6) in times
         expected += count
