@@ -165,7 +165,7 @@ def save_published(net: MultiresNet, folder: Path, args: str | None = "") -> Pat
 
 def recorded(name: str) -> tuple[Path, Any]:
     """A trained network's checkpoint, and its recorded inputs and outputs."""
-    home = DEMO if name == "ecg-fading-k2" else RECORDED / name
+    home = RECORDED / name
     return home / "ckpt.pth", np.load(RECORDED / name / "reference.npz")
 
 

@@ -343,7 +343,7 @@ class TestPoolsOfOnesOwn:
     def test_that_are_none(self, opened: Bundle, drawing: Path) -> None:
         with pytest.raises(ConfigError, match="pool is 'window:0', expected cumulative"):
             opened.stream(pool="window:0")
-        with pytest.raises(InputError, match="does not pool"):
+        with pytest.raises(InputError, match="has an output at every step"):
             open_bundle(drawing).stream(pool="cumulative")
 
 
