@@ -46,7 +46,7 @@ void check_windows(const Model& model) {
   CHECK(status_of([&] { Stream(model, 0); }) == MULTIRES_ARGUMENT);
   CHECK(status_of([&] { Stream(model, 1, -2); }) == MULTIRES_ARGUMENT);
   CHECK(status_of([&] { Stream(model, 1, (1 << 24) + 1); }) == MULTIRES_ARGUMENT);
-  if (model.info().autoregressive) {
+  if (!model.info().takes_window) {
     CHECK(status_of([&] { Stream(model, 1, 5); }) == MULTIRES_ARGUMENT);
     CHECK(Stream(model, 1, 0).window() == 0);
     return;
