@@ -1,9 +1,4 @@
-"""Poolings in graphs. The means of a stream, of all steps so far or of the last N steps, do not drift.
-
-A float32 sum loses precision at each addition, and stops growing when it is 2^24 times as large as the
-added values. So each sum is two numbers, the rounded sum and its rounding error, renormalized at each step:
-together they have twice the precision (TwoSum and FastTwoSum; Knuth, TAOCP 2, 4.2.2; Dekker 1971).
-"""
+"""Poolings in graphs. The means of a stream, of all steps so far or of the last N steps, do not drift."""
 
 from __future__ import annotations
 
@@ -15,6 +10,7 @@ import numpy as np
 
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.rings import RingSet
+from multires_edge.export.graphs.running import ExactSum, running_maximum
 from multires_edge.format.pooling import Concatenation, Cumulative, Last, Max, Pooling, Window
 
 PREFIX_RING = "pool_prefix"
@@ -34,8 +30,8 @@ class PoolingGraphs:
 
 
 def _cumulative_mean(_: Cumulative, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
-    kept = _ExactSum.declare(graph, "pool_sum", d_model)
-    running = kept.plus(graph, features)
+    kept = _declare_sum(graph, "pool_sum", d_model)
+    running = kept.plus(graph, features, "pool_sum", "pool")
     exact = graph.node("Add", [running.rounded, running.error], "pool/total")
     steps = graph.cast(rings.steps, np.float32, "pool/steps")
     column = graph.node("Unsqueeze", [steps, graph.integers("pool/column", [1])], "pool/count")
@@ -53,8 +49,8 @@ def _window_mean(pooling: Window, graph: GraphBuilder, rings: RingSet, features:
     Steps older than two blocks do not contribute, so no error builds up. Each sum is two numbers, so the
     subtraction leaves no error either.
     """
-    old_total = _ExactSum.declare(graph, "pool_block", d_model)
-    old_running = _ExactSum.declare(graph, "pool_sum", d_model)
+    old_total = _declare_sum(graph, "pool_block", d_model)
+    old_running = _declare_sum(graph, "pool_sum", d_model)
     length = graph.integers("pool/window", pooling.steps)
     column = graph.integers("pool/column", [1])
     within = graph.node("Mod", [rings.position, length], "pool/step_of_block")
@@ -63,14 +59,14 @@ def _window_mean(pooling: Window, graph: GraphBuilder, rings: RingSet, features:
     # At the start of a block, the running sum becomes the total of the last block, and restarts.
     total = old_running.where(graph, first, old_total, "pool_block", is_state=True)
     nothing = graph.weight("pool/nothing", 0.0)
-    begun = _ExactSum(nothing, nothing).where(graph, first, old_running, "pool_sum", is_state=False)
-    running = begun.plus(graph, features)
+    begun = ExactSum(nothing, nothing).where(graph, first, old_running, "pool_sum", is_state=False)
+    running = begun.plus(graph, features, "pool_sum", "pool")
 
     pair = graph.node("Concat", [running.rounded, running.error], "pool/pair", axis=1)
     axes = graph.integers("pool/row_axes", [1, 2])
     rings.write(PREFIX_RING, graph.node("Unsqueeze", [pair, axes], "pool/row"))
     old = graph.node("Squeeze", [rings.read([PREFIX_RING], "pool_taps"), axes], "pool/old_row")
-    before = _ExactSum(*graph.split(old, [d_model] * 2, 1, "pool/before_window", ["sum", "error"]))
+    before = ExactSum(*graph.split(old, [d_model] * 2, 1, "pool/before_window", ["sum", "error"]))
 
     end = graph.node("Sub", [total.rounded, before.rounded], "pool/end_of_last_block")
     end_error = graph.node("Sub", [total.error, before.error], "pool/end_of_last_block_error")
@@ -81,6 +77,10 @@ def _window_mean(pooling: Window, graph: GraphBuilder, rings: RingSet, features:
     count = graph.cast(count, np.float32, "pool/steps_float")
     count = graph.node("Unsqueeze", [count, column], "pool/count")
     return graph.node("Div", [exact, count], "pool", doc=f"mean of the last {pooling.steps} steps")
+
+
+def _declare_sum(graph: GraphBuilder, state: str, d_model: int) -> ExactSum:
+    return ExactSum.declare(graph, state, ["batch", d_model], "pooling state, zeros at the start")
 
 
 def _mean(_: Pooling, graph: GraphBuilder, x: str, lengths: str | None) -> str:
@@ -125,15 +125,7 @@ def _within(graph: GraphBuilder, x: str, lengths: str) -> str:
 
 
 def _running_max(_: Max, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
-    old = graph.input("pool_max", np.float32, ["batch", d_model], "largest values so far, zeros at the start")
-    larger = graph.node("Max", [old, features], "pool/max/larger")
-    zero = graph.integers("pool/zero", 0)
-    first = graph.node("Equal", [rings.position, zero], "pool/max/is_first", dtype=np.bool_)
-    first = graph.node("Unsqueeze", [first, graph.integers("pool/column", [1])], "pool/max/starts")
-    doc = "largest values so far; the zeros at the start do not count"
-    return graph.node(
-        "Where", [first, features, larger], "pool/max", output="next_pool_max", dtype=np.float32, doc=doc
-    )
+    return running_maximum(graph, features, "pool_max", ["batch", d_model], rings.position, "pool/max")
 
 
 def _max(_: Max, graph: GraphBuilder, x: str, lengths: str | None) -> str:
@@ -167,58 +159,6 @@ def _each_step(
 def _each(pooling: Concatenation, graph: GraphBuilder, x: str, lengths: str | None) -> str:
     parts = [POOLING_GRAPHS[type(part)].full(part, graph, x, lengths) for part in pooling.parts]
     return graph.concat(parts, 1, "pool/parts")
-
-
-@dataclass(frozen=True)
-class _ExactSum:
-    """A sum as two values, (batch, d_model) each: the rounded sum and its rounding error."""
-
-    rounded: str
-    error: str
-
-    @classmethod
-    def declare(cls, graph: GraphBuilder, name: str, d_model: int) -> _ExactSum:
-        """A sum that is a state of the graph."""
-        names = [name, f"{name}_error"]
-        for part in names:
-            graph.input(part, np.float32, ["batch", d_model], "pooling state, zeros at the start")
-        return cls(*names)
-
-    def where(
-        self, graph: GraphBuilder, condition: str, other: _ExactSum, name: str, *, is_state: bool
-    ) -> _ExactSum:
-        """This sum in rows where ``condition`` (batch, 1) holds, ``other`` in the others."""
-        chosen = []
-        for mine, theirs, part in (
-            (self.rounded, other.rounded, name),
-            (self.error, other.error, f"{name}_error"),
-        ):
-            output = f"next_{part}" if is_state else None
-            node = graph.node(
-                "Where", [condition, mine, theirs], f"pool/kept/{part}", output=output, dtype=np.float32
-            )
-            chosen.append(node)
-        return _ExactSum(*chosen)
-
-    def plus(self, graph: GraphBuilder, addend: str) -> _ExactSum:
-        """Add a value; the result is the next state of ``pool_sum``.
-
-        TwoSum gives the exact error of the addition. FastTwoSum then moves ``error`` into the sum as far as
-        float32 can represent it there, so that ``error`` stays below half a unit in the last place of the
-        sum.
-        """
-        total = graph.node("Add", [self.rounded, addend], "pool/two_sum/sum")
-        added = graph.node("Sub", [total, self.rounded], "pool/two_sum/added")
-        had = graph.node("Sub", [total, added], "pool/two_sum/had")
-        lost_old = graph.node("Sub", [self.rounded, had], "pool/two_sum/lost_of_sum")
-        lost_new = graph.node("Sub", [addend, added], "pool/two_sum/lost_of_addend")
-        doc = "exactly what rounding the sum lost"
-        lost = graph.node("Add", [lost_old, lost_new], "pool/two_sum/lost", doc=doc)
-        owed = graph.node("Add", [self.error, lost], "pool/owed")
-        rounded = graph.node("Add", [total, owed], "pool/sum", output="next_pool_sum")
-        moved = graph.node("Sub", [rounded, total], "pool/moved")
-        error = graph.node("Sub", [owed, moved], "pool/sum_error", output="next_pool_sum_error")
-        return _ExactSum(rounded, error)
 
 
 POOLING_GRAPHS: dict[type[Pooling], PoolingGraphs] = {

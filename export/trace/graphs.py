@@ -11,6 +11,7 @@ import torch
 
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.rings import RingsInGraph
+from multires_edge.export.graphs.running import ExactSum, running_maximum
 from multires_edge.export.graphs.step import StepGraph
 from multires_edge.export.trace.operators import Nodes, affine
 from multires_edge.export.trace.program import (
@@ -25,7 +26,6 @@ from multires_edge.export.trace.program import (
     Reshape,
     Ring,
 )
-from multires_edge.export.trace.running import ExactSum, running_maximum
 from multires_edge.format.specs import StateSpec
 from multires_edge.format.targets import GraphForm
 
@@ -206,11 +206,12 @@ class _Step(_Writer):
         states: tuple[int | str, ...] = ("batch", *rest)
         if each.how == "max":
             self.pooled.append(_state(each.state, states))
-            pooled = running_maximum(graph, each.state, value, states, self.rings.position, name)
+            pooled = running_maximum(graph, value, each.state, states, self.rings.position, name)
         else:
-            total = ExactSum.declare(graph, each.state, states)
+            old = ExactSum.declare(graph, each.state, states, "running sum, zeros at the start")
             self.pooled += [_state(each.state, states), _state(f"{each.state}_error", states)]
-            pooled = total.plus(graph, value, name)
+            new = old.plus(graph, value, each.state, name)
+            pooled = graph.node("Add", [new.rounded, new.error], name, doc="sum of all steps so far")
             if each.how == "mean":
                 count = "pool/steps"
                 if not graph.has(count):

@@ -6,13 +6,13 @@ In a step graph values have no axis of time; :class:`Nodes` translates axes and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from multires_edge.export.activations import ACTIVATION_NODES
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.trace.program import BATCH, MERGED, TIME, Layout, Operator, Program, Ref
 
@@ -149,26 +149,12 @@ def _binary(op: str, *, swapped: bool = False) -> Callable[..., str]:
 
 
 def _gelu(nodes: Nodes, each: Operator, x: Ref, approximate: str = "none") -> str:
-    graph, value, name = nodes.graph, nodes.value(x), each.name
-    if approximate == "none":
-        return graph.gelu(value, name)
-    if graph.form.gelu_operator:
-        return graph.node("Gelu", [value], name, approximate="tanh")
-    # x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
-    square = graph.node("Mul", [value, value], f"{name}/square")
-    inner = graph.node("Mul", [square, nodes.weight("gelu/cubic", 0.044715)], f"{name}/cubic")
-    inner = graph.node("Add", [inner, nodes.weight("gelu/one", 1.0)], f"{name}/plus_one")
-    inner = graph.node("Mul", [inner, value], f"{name}/polynomial")
-    inner = graph.node("Mul", [inner, nodes.weight("gelu/slope", math.sqrt(2 / math.pi))], f"{name}/inner")
-    bent = graph.node("Tanh", [inner], f"{name}/tanh")
-    bent = graph.node("Add", [bent, nodes.weight("gelu/one", 1.0)], f"{name}/gate")
-    half = graph.node("Mul", [value, nodes.weight("gelu/half", 0.5)], f"{name}/half")
-    return graph.node("Mul", [half, bent], name)
+    kind = "gelu" if approximate == "none" else "gelu_tanh"
+    return ACTIVATION_NODES[kind](nodes.graph, nodes.value(x), each.name)
 
 
 def _silu(nodes: Nodes, each: Operator, x: Ref) -> str:
-    gate = nodes.graph.node("Sigmoid", [nodes.value(x)], f"{each.name}/sigmoid")
-    return nodes.graph.node("Mul", [nodes.value(x), gate], each.name)
+    return ACTIVATION_NODES["silu"](nodes.graph, nodes.value(x), each.name)
 
 
 def _mish(nodes: Nodes, each: Operator, x: Ref) -> str:
@@ -373,7 +359,7 @@ OPERATORS: dict[str, Callable[..., str]] = {
         "reciprocal": "Reciprocal", "hardswish": "HardSwish", "selu": "Selu",
     }.items()},
     "hardsigmoid": _unary("HardSigmoid", alpha=1 / 6, beta=0.5),
-    "relu6": lambda nodes, each, x: _clamp(nodes, each, x, 0.0, 6.0),
+    "relu6": lambda nodes, each, x: ACTIVATION_NODES["relu6"](nodes.graph, nodes.value(x), each.name),
     "add": _binary("Add"), "sub": _binary("Sub"), "rsub": _binary("Sub", swapped=True), "mul": _binary("Mul"),
     "div": _binary("Div"), "maximum": _binary("Max"), "minimum": _binary("Min"), "max": _binary("Max"),
     "gelu": _gelu, "silu": _silu, "mish": _mish, "softplus": _softplus, "clamp": _clamp,
