@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from statistics import median
 
 import torch
 
+from benchmarks.networks import PAPER_SIZE
 from multires_edge.format.config import depth_for_length
-from multires_edge.models import ModelConfig, MultiresNet
+from multires_edge.models import MultiresNet
 
 
 def seconds(net: MultiresNet, x: torch.Tensor) -> float:
@@ -30,19 +32,10 @@ def main() -> None:
     for name, default in (("d-model", 64), ("layers", 4), ("batch", 32), ("time", 1000), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     arguments = parser.parse_args()
-    config = ModelConfig(
-        task="classification",
-        encoder="linear",
-        d_input=12,
-        n_tokens=None,
-        d_output=5,
-        d_model=arguments.d_model,
-        n_layers=arguments.layers,
-        kernel_size=2,
-        depth=depth_for_length(arguments.time, 2),
-    )
+    depth = depth_for_length(arguments.time, PAPER_SIZE.kernel_size)
+    config = replace(PAPER_SIZE, d_model=arguments.d_model, n_layers=arguments.layers, depth=depth)
     net = MultiresNet(config)
-    x = torch.randn(arguments.batch, 12, arguments.time)
+    x = torch.randn(arguments.batch, config.channels, arguments.time)
     taken: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(arguments.rounds + 1):
         for one_filter in (True, False):
