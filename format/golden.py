@@ -7,7 +7,9 @@ step; ``full`` float64, the outputs of the full graph.
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,17 @@ from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Pooling
 
 GOLDEN_FILE = "golden.npz"
+
+
+@contextlib.contextmanager
+def golden_errors(path: Path, exported: str) -> Iterator[None]:
+    """Raise a BundleError for a file that misses an array or cannot be read, and say what to export again."""
+    try:
+        yield
+    except KeyError as error:
+        raise BundleError(f"{path}: has no {error}; export the {exported} again") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error}); export the {exported} again") from error
 
 
 @dataclass(frozen=True)
@@ -52,16 +65,12 @@ class Golden:
     @classmethod
     def parse(cls, content: bytes, path: Path, model: ModelConfig) -> Golden:
         """Read the content of a file, and check that it is for a network. Raises BundleError."""
-        try:
+        with golden_errors(path, "checkpoint"):
             arrays = read_npz(io.BytesIO(content))
             golden = cls(
                 arrays["x" if model.encoder == "linear" else "tokens"], arrays["stepwise"], arrays["full"]
             )
             golden._check(model)
-        except KeyError as error:
-            raise BundleError(f"{path}: has no {error}; export the checkpoint again") from error
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{path}: cannot be read ({error}); export the checkpoint again") from error
         return golden
 
     def _check(self, model: ModelConfig) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import BundleError
 from multires_edge.format.arrays import check_array, npz_bytes, read_npz
 from multires_edge.format.fields import Count, Line, Name
+from multires_edge.format.golden import golden_errors
 from multires_edge.format.specs import TensorSpec
 
 Arrays = dict[str, NDArray[Any]]
@@ -102,7 +102,7 @@ class ModuleGolden:
     @classmethod
     def parse(cls, content: bytes, path: Path, config: ModuleConfig) -> ModuleGolden:
         """Read the content of a file, and check that it is for a network. Raises BundleError."""
-        try:
+        with golden_errors(path, "module"):
             arrays = read_npz(io.BytesIO(content))
             golden = cls(
                 {tensor.name: arrays[f"input/{tensor.name}"] for tensor in config.inputs},
@@ -110,10 +110,6 @@ class ModuleGolden:
                 {tensor.name: arrays[f"full/{tensor.name}"] for tensor in config.outputs},
             )
             golden._check(config)
-        except KeyError as error:
-            raise BundleError(f"{path}: has no {error}; export the module again") from error
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{path}: cannot be read ({error}); export the module again") from error
         return golden
 
     def _check(self, config: ModuleConfig) -> None:
