@@ -32,6 +32,7 @@ from multires_edge.export.report import GraphStatistics, write_report
 from multires_edge.export.target_selection import forms_of, targets_named
 from multires_edge.export.trial import find_network
 from multires_edge.format.card import read_card
+from multires_edge.format.comparison import failures
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE
@@ -73,8 +74,7 @@ class ParityError(MultiresError):
     """A graph does not compute what the network computes. The bundle is written, and says that it failed."""
 
     def __init__(self, result: ExportResult) -> None:
-        failed = [check.line() for check in result.proof.checks if not check.passed]
-        super().__init__(f"{result.path}: parity failed\n" + "\n".join(failed))
+        super().__init__(failures(result.path, result.proof.checks))
         self.result = result
 
 

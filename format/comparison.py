@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,3 +127,9 @@ class Check:
             values=self.values,
             worst=worst,
         )
+
+
+def failures(path: Path, checks: Sequence[Check]) -> str:
+    """The message for a bundle whose parity failed, with a line for each check that did."""
+    failed = [check.line() for check in checks if not check.passed]
+    return f"{path}: parity failed\n" + "\n".join(failed)

@@ -28,6 +28,7 @@ from multires_edge.export.trace.planning import KNOWN, Plan, make_plan
 from multires_edge.export.trace.program import Layout
 from multires_edge.export.trace.proof import ModuleProof, prove_module
 from multires_edge.export.trace.tracing import in_float64, trace
+from multires_edge.format.comparison import failures
 from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import FILE_NAME, Manifest
@@ -59,8 +60,7 @@ class ModuleParityError(ModuleError):
     """A graph does not compute what the module computes. The bundle is written, and says that it failed."""
 
     def __init__(self, result: ModuleResult) -> None:
-        failed = [check.line() for check in result.proof.checks if not check.passed]
-        super().__init__(f"{result.path}: parity failed\n" + "\n".join(failed))
+        super().__init__(failures(result.path, result.proof.checks))
         self.result = result
 
 
