@@ -1,4 +1,4 @@
-"""What electrodes, cables and amplifiers do to an ECG, drawn anew for every record and epoch."""
+"""What electrodes, cables and amplifiers do to an ECG, at random and different for each record and epoch."""
 
 from __future__ import annotations
 

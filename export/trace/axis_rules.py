@@ -97,7 +97,7 @@ class AxisRules(TimeRules):
     def expand(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> Ref:
         layout = self._layout(node)
         if not isinstance(x, Ref):
-            raise refusal(node, "repeats a constant for every step or stream; rely on broadcasting instead")
+            raise refusal(node, "copies a constant to every step or row; leave its axis at size 1 instead")
         signal = self._signal(x)
         if layout.shape == signal.layout.shape:
             return x

@@ -1,7 +1,8 @@
-"""From a trace to a program: a rule for every operator that mixes time, all others as they are.
+"""Turns a trace into a program for streams.
 
-Which axis is time follows from the symbolic shapes of the trace. An operator without a rule is refused by its
-name and the line of the user's code, when an output depends on its value.
+Each operator that mixes steps has a rule; all others run on one step as they are. Which axis is time follows
+from the symbolic shapes of the trace. An operator without a rule is refused by its name and the line of the
+user's code, when an output depends on its value.
 """
 
 from __future__ import annotations
