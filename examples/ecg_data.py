@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import DataError
+from multires_edge.format.arrays import read_arrays
+
 SUPERCLASSES = ("CD", "HYP", "MI", "NORM", "STTC")
 RATE = 100
 
@@ -50,13 +53,16 @@ def load_records(path: Path, folds: set[int] | None = None) -> Records:
     """
     if path.is_dir():
         return _load_ptbxl(path, folds)
-    with np.load(path, allow_pickle=False) as file:
-        missing = {"x_uv", "labels", "leads", "classes"} - set(file)
-        if missing:
-            raise SystemExit(f"error: {path}: has no {', '.join(sorted(missing))}")
-        fold = file["fold"] if "fold" in file else np.zeros(len(file["x_uv"]), np.int64)
-        leads, classes = (tuple(map(str, file[name])) for name in ("leads", "classes"))
-        records = Records(file["x_uv"], file["labels"], fold, leads, classes)
+    try:
+        arrays = read_arrays(path)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from None
+    missing = {"x_uv", "labels", "leads", "classes"} - set(arrays)
+    if missing:
+        raise SystemExit(f"error: {path}: has no {', '.join(sorted(missing))}")
+    fold = arrays.get("fold", np.zeros(len(arrays["x_uv"]), np.int64))
+    leads, classes = (tuple(map(str, arrays[name].flat)) for name in ("leads", "classes"))
+    records = Records(arrays["x_uv"], arrays["labels"], fold, leads, classes)
     return records if folds is None else records.of(np.isin(fold, list(folds)))
 
 
@@ -64,6 +70,9 @@ def _load_ptbxl(folder: Path, folds: set[int] | None) -> Records:
     """Records with a diagnostic superclass, from ptbxl_database.csv and the signals at 100 Hz."""
     import wfdb
 
+    for name in ("scp_statements.csv", "ptbxl_database.csv"):
+        if not (folder / name).is_file():
+            raise SystemExit(f"error: {folder}: has no {name}; expected the folder of PTB-XL")
     with (folder / "scp_statements.csv").open(encoding="utf-8") as file:
         superclass = {row[""]: row["diagnostic_class"] for row in csv.DictReader(file) if row["diagnostic"]}
     signals, labels, fold = [], [], []

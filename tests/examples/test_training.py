@@ -125,3 +125,20 @@ def test_the_folder_of_ptbxl(example: Any, tmp_path: Path) -> None:
     assert found.labels.tolist() == [[0, 0, 0, 1, 0], [0, 0, 1, 0, 1]]
     assert np.abs(found.x_uv - x[:2]).max() <= 1
     assert len(ecg_data.load_records(tmp_path, {10}).labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.npz", "missing.npz: no such file, expected an .npz file"),
+        ("text.npz", "text.npz: not an .npz file, or damaged"),
+        ("other.npz", "other.npz: has no classes, labels, leads, x_uv"),
+        ("folder", "folder: has no scp_statements.csv; expected the folder of PTB-XL"),
+    ],
+)
+def test_other_data_is_an_error_of_one_line(example: Any, tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "text.npz").write_text("text")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SystemExit, match=message):
+        example.load_records(tmp_path / name)
