@@ -54,8 +54,8 @@ def doctor(as_json: bool) -> None:
 
 def examine() -> dict[str, Any]:
     """All findings; ``capabilities`` maps each ability to what is missing for it, or to None."""
+    from multires_edge.runtime.backends.device.gpu import find_gpu, why_no_gpu
     from multires_edge.runtime.backends.registry import backend_named, backend_names
-    from multires_edge.runtime.backends.tensorrt.gpu import find_gpu, why_no_gpu
 
     packages = {name: _version(name) for name in _PACKAGES}
     providers = _providers()

@@ -17,9 +17,9 @@ from multires_edge.base.files import disk_errors, flush_folder, staged_file
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec
 from multires_edge.format.targets import FORMS, TARGETS, Target, dotted, target_by_name
+from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
 from multires_edge.runtime.backends.tensorrt.engine_file import engine_path
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.sidecar import (
     SIDECAR,
     EngineBytes,

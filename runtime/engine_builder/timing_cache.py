@@ -9,8 +9,8 @@ from typing import Any
 
 from multires_edge.base.files import disk_errors, write_file
 from multires_edge.format.targets import dotted
+from multires_edge.runtime.backends.device.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.api import Api
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, MANIFEST,
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.specs import Graphs
 from multires_edge.format.targets import target_by_name
-from multires_edge.runtime.backends.tensorrt.cuda import PTX
+from multires_edge.runtime.backends.tensorrt.rings import PTX
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
 from multires_edge.runtime.kit.description import (
@@ -41,7 +41,8 @@ SCRIPT = "check_device.py"
 # The packages that need numpy alone, with TensorRT or ONNX Runtime.
 PACKAGES = (
     "multires_edge", "multires_edge.base", "multires_edge.format", "multires_edge.runtime",
-    "multires_edge.runtime.backends", "multires_edge.runtime.backends.tensorrt",
+    "multires_edge.runtime.backends", "multires_edge.runtime.backends.device",
+    "multires_edge.runtime.backends.tensorrt",
     "multires_edge.runtime.engine_builder", "multires_edge.runtime.kit",
 )  # fmt: skip
 

@@ -14,8 +14,8 @@ from typing import Any
 from multires_edge.base.errors import BackendError, BundleError, MissingExtraError, MultiresError
 from multires_edge.base.files import check_file, staged_file, write_file
 from multires_edge.base.names import printable
+from multires_edge.runtime.backends.device.gpu import find_gpu
 from multires_edge.runtime.backends.onnxruntime import load_onnxruntime
-from multires_edge.runtime.backends.tensorrt.gpu import find_gpu
 from multires_edge.runtime.kit.checks import Checker
 from multires_edge.runtime.kit.description import KIT
 from multires_edge.runtime.kit.engines import build_engines

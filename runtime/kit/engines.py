@@ -7,8 +7,8 @@ from pathlib import Path
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
+from multires_edge.runtime.backends.device.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.engine_file import check_engine, engine_path
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.opening import STREAM_KINDS, find_engine
 from multires_edge.runtime.engine_builder.build import Builder
 from multires_edge.runtime.engine_builder.shapes import Profile, Range

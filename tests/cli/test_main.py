@@ -125,7 +125,7 @@ class TestDoctor:
 
         monkeypatch.setattr(doctor, "_version", lambda _: None)
         monkeypatch.setattr("multires_edge.runtime.backends.onnxruntime.find_spec", lambda _: None)
-        monkeypatch.setattr("multires_edge.runtime.backends.tensorrt.cuda.load_library", lambda: None)
+        monkeypatch.setattr("multires_edge.runtime.backends.device.driver.load_library", lambda: None)
         lines = run("doctor").stdout.splitlines()
         assert any("-[x] export checkpoints" in line and "[export]" in line for line in lines)
         assert any("-[x] run the ONNX graphs on the CPU" in line for line in lines)

@@ -14,8 +14,8 @@ from multires_edge.base.files import sha256_of
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec
 from multires_edge.format.targets import dotted
+from multires_edge.runtime.backends.device.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.sidecar import Sidecar, read_sidecar, sidecar_path
 from multires_edge.runtime.bundle_files import read_file
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from multires_edge.base.errors import BackendError
+from multires_edge.runtime.backends.device.cuda import CudaDevice
 from multires_edge.runtime.backends.interface import TensorInfo
 from multires_edge.runtime.backends.tensorrt.api import Api, log_of
-from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32", "INT64": "int64"}
 

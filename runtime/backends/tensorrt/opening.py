@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
+from multires_edge.runtime.backends.device.driver import Driver
+from multires_edge.runtime.backends.device.gpu import find_gpu, why_no_gpu
 from multires_edge.runtime.backends.protocol import Backend, RunOptions
-from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice, Driver
 from multires_edge.runtime.backends.tensorrt.engine_file import EngineFile, check_engine, engines_of
-from multires_edge.runtime.backends.tensorrt.gpu import find_gpu, why_no_gpu
 from multires_edge.runtime.backends.tensorrt.loaded import LoadedEngine
+from multires_edge.runtime.backends.tensorrt.rings import RingDevice
 from multires_edge.runtime.backends.tensorrt.runner import TensorRtRunner
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 
@@ -83,9 +84,9 @@ def find_engine(folder: Path, manifest: Manifest, precision: str, kinds: Collect
     raise damaged or BackendError("; ".join(map(str, refusals)))
 
 
-def _on_device(engine: EngineFile, make: Callable[[CudaDevice, LoadedEngine], T]) -> T:
+def _on_device(engine: EngineFile, make: Callable[[RingDevice, LoadedEngine], T]) -> T:
     """Load an engine for what ``make`` makes, which then owns the device."""
-    device = CudaDevice()
+    device = RingDevice()
     try:
         return make(device, LoadedEngine(device, engine.api, engine.read(), engine.path.name))
     except BaseException:

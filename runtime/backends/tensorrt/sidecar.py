@@ -21,7 +21,7 @@ from multires_edge.format.fields import (
     Text,
 )
 from multires_edge.format.specs import Kind, Precision
-from multires_edge.runtime.backends.tensorrt.gpu import Capability, Gpu
+from multires_edge.runtime.backends.device.gpu import Capability, Gpu
 
 
 @dataclass(frozen=True)

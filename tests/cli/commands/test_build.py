@@ -108,7 +108,7 @@ class TestBuild:
 def test_a_target_that_cannot_be(
     bundle: Path, target: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("multires_edge.runtime.backends.tensorrt.cuda.load_library", lambda: None)
+    monkeypatch.setattr("multires_edge.runtime.backends.device.driver.load_library", lambda: None)
     result = run("build", bundle, "--target", target)
     assert result.exit_code == 2 and message in result.stderr
     assert "Traceback" not in result.stderr and len(result.stderr.splitlines()) == 1

@@ -23,10 +23,10 @@ from multires_edge.base.files import sha256_of, staged_file
 from multires_edge.export import export_bundle
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.backends.tensorrt import cuda
+from multires_edge.runtime.backends.device import driver as cuda_driver
+from multires_edge.runtime.backends.device.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.api import Api, log_of
 from multires_edge.runtime.backends.tensorrt.engine_file import check_engine, engines_of
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.sidecar import TensorRtRelease, read_sidecar
 from multires_edge.runtime.engine_builder import build as build_module
 from multires_edge.runtime.engine_builder.build import Builder
@@ -74,7 +74,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Any:
     def have(gpu: Gpu | None, version: str | None = None) -> None:
         names = {name: getattr(trt, name) for name in dir(trt) if not name.startswith("__")}
         fake = SimpleNamespace(**names | {"Runtime": FakeRuntime, "__version__": version})
-        monkeypatch.setattr(cuda, "load_library", lambda: gpu and FakeCuda(gpu=gpu))
+        monkeypatch.setattr(cuda_driver, "load_library", lambda: gpu and FakeCuda(gpu=gpu))
         monkeypatch.setattr(build_module, "log_of", lambda _: log_of("tensorrt_rtx"))
         monkeypatch.setitem(sys.modules, "tensorrt", fake if version else None)
 

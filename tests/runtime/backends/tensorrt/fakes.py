@@ -21,11 +21,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from multires_edge.runtime.backends.device import driver as cuda_driver
+from multires_edge.runtime.backends.device.gpu import Gpu
 from multires_edge.runtime.backends.interface import TensorInfo
-from multires_edge.runtime.backends.tensorrt import cuda
 from multires_edge.runtime.backends.tensorrt.api import log_of
 from multires_edge.runtime.backends.tensorrt.device import RingMove
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.host import HostContext, HostDevice
 
 ORIN = Gpu("Orin", "8.7", 16, 30, None)
@@ -49,11 +49,11 @@ class FakeCuda:
         self._outside: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
-        if name not in cuda.SIGNATURES:
+        if name not in cuda_driver.SIGNATURES:
             raise AttributeError(name)
 
         def call(*arguments: Any) -> int:
-            assert len(arguments) == len(cuda.SIGNATURES[name])
+            assert len(arguments) == len(cuda_driver.SIGNATURES[name])
             self.calls.append(name)
             if name == self.fail:
                 return self.status
@@ -400,6 +400,6 @@ def install(
     monkeypatch: pytest.MonkeyPatch, driver: FakeCuda | None, trt: FakeTensorRt | None = None
 ) -> None:
     """Put them where the package looks for them."""
-    monkeypatch.setattr(cuda, "load_library", lambda: driver)
+    monkeypatch.setattr(cuda_driver, "load_library", lambda: driver)
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     log_of.cache_clear()  # a logger is of one module

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError
 from multires_edge.runtime import Bundle, open_bundle
-from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice, board
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu, find_gpu
+from multires_edge.runtime.backends.device.driver import board
+from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.host import HostDevice, HostEngine
+from multires_edge.runtime.backends.tensorrt.rings import RingDevice
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from tests.runtime.backends.tensorrt.bundles import FORMS
 from tests.runtime.backends.tensorrt.test_rings import roll
@@ -46,7 +47,7 @@ def check_kernels() -> None:
         pushed = np.random.default_rng(0).integers(0, 256, (25, 3, 2, row_bytes), np.uint8)
         position = np.array([0, 7, 2**40])
         rings = [[1], [2, 5]]
-        ours = roll(CudaDevice(), rings, row_bytes, pushed, position)
+        ours = roll(RingDevice(), rings, row_bytes, pushed, position)
         theirs = roll(HostDevice(), rings, row_bytes, pushed, position)
         assert all(np.array_equal(mine, other) for mine, other in zip(ours, theirs, strict=True)), row_bytes
 
@@ -57,7 +58,7 @@ def check_streams(bundle: Bundle, form: str) -> None:
     spec, memory = bundle.manifest.graph(kind, "fp32"), _DriverMemory()
     engine = HostEngine(memory, bundle.path, spec, in_place=in_place)  # type: ignore[arg-type]
     states = bundle.manifest.graph("step", "fp32").states
-    stepper = TensorRtStepper(CudaDevice(), engine, spec, states, 2, None)
+    stepper = TensorRtStepper(RingDevice(), engine, spec, states, 2, None)
     stream, native = bundle.stream_of(stepper, 2, "fp32"), bundle.stream(2, backend="native")
     x = np.random.default_rng(1).standard_normal((2, 2, 100), dtype=np.float32)
     for t in range(5):
@@ -74,7 +75,7 @@ def check_words() -> None:
     """A device's description, a size beyond 32 bits, and an error."""
     assert find_gpu() == Gpu("fake", "8.7", 16, 30, board())
     try:
-        CudaDevice().allocate(1 << 41)
+        RingDevice().allocate(1 << 41)
     except BackendError as error:
         assert "cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY (2), of the fake driver; stop" in str(error)
     else:

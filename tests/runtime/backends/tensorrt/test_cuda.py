@@ -8,8 +8,8 @@ import pytest
 from multires_edge.base.errors import BackendError, InputError
 from multires_edge.runtime import Bundle
 from multires_edge.runtime.backends.tensorrt.api import load_api
-from multires_edge.runtime.backends.tensorrt.cuda import CudaDevice
 from multires_edge.runtime.backends.tensorrt.loaded import LoadedEngine
+from multires_edge.runtime.backends.tensorrt.rings import RingDevice
 from multires_edge.runtime.backends.tensorrt.runner import TensorRtRunner
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from multires_edge.runtime.full import FullGraph
@@ -40,7 +40,7 @@ def stepper_on(
     kind, in_place = FORMS[form]
     spec = bundle.manifest.graph(kind, "fp32")
     install(monkeypatch, driver, FakeTensorRt(driver, aliases=in_place, capturable=capturable))
-    device = CudaDevice()
+    device = RingDevice()
     loaded = LoadedEngine(device, load_api("tensorrt"), plan_of(bundle.path / spec.file), spec.file)
     states = bundle.manifest.graph("step", "fp32").states
     return TensorRtStepper(device, loaded, spec, states, batch, n_tokens=None)
@@ -113,14 +113,14 @@ class TestRefusals:
         with pytest.raises(
             BackendError, match=r"a\.engine: TensorRT 10\.16\.1 refuses it: magic tag does not match"
         ):
-            LoadedEngine(CudaDevice(), load_api("tensorrt"), b"else", "a.engine")
+            LoadedEngine(RingDevice(), load_api("tensorrt"), b"else", "a.engine")
 
 
 class TestWholeSequences:
     def graph(self, bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FullGraph:
         spec = bundle.manifest.graph("full", "fp32")
         install(monkeypatch, driver, FakeTensorRt(driver))
-        device = CudaDevice()
+        device = RingDevice()
         plan = plan_of(bundle.path / spec.file, most=40)  # both the batch and the steps
         engine = LoadedEngine(device, load_api("tensorrt"), plan, spec.file)
         return FullGraph(TensorRtRunner(device, engine, spec), spec, n_tokens=None)

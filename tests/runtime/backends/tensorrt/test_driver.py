@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from multires_edge.runtime.backends.tensorrt.cuda import SIGNATURES
+from multires_edge.runtime.backends.device.driver import SIGNATURES
 from tests.conftest import ROOT
 from tests.runtime.backends.tensorrt.bundles import export
 from tests.runtime.cpp.programs import run, tensorrt_wheels

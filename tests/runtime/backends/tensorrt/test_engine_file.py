@@ -14,13 +14,13 @@ import pytest
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.fields import digest_of
 from multires_edge.runtime import open_bundle
+from multires_edge.runtime.backends.device.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.engine_file import (
     EngineFile,
     check_engine,
     engine_path,
     engines_of,
 )
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.sidecar import (
     SIDECAR,
     GraphBytes,

@@ -12,7 +12,7 @@ import pytest
 
 from multires_edge.base.errors import BackendError, BundleError, MultiresError
 from multires_edge.runtime import Bundle, open_bundle
-from multires_edge.runtime.backends.tensorrt.gpu import Gpu
+from multires_edge.runtime.backends.device.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.opening import STREAM_KINDS, find_engine
 from multires_edge.runtime.backends.tensorrt.sidecar import (
     SIDECAR,

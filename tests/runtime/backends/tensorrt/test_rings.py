@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from multires_edge.runtime.backends.tensorrt.cuda import kernel_names, word_bytes
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Device, RingMove
 from multires_edge.runtime.backends.tensorrt.host import HostDevice
+from multires_edge.runtime.backends.tensorrt.rings import kernel_names, word_bytes
 from tests.runtime.backends.tensorrt.nvrtc import PTX, SOURCE, Nvrtc, compile_ptx
 
 ARCHITECTURES = ("75", "80", "86", "87", "89", "90", "100", "110", "120", "121")

@@ -9,7 +9,7 @@ from typing import Annotated
 from multires_edge.base.errors import BackendError
 from multires_edge.base.names import printable
 from multires_edge.format.fields import Count, Line, Natural, Pattern
-from multires_edge.runtime.backends.tensorrt.cuda import Driver, board
+from multires_edge.runtime.backends.device.driver import Driver, board
 
 # CUdevice_attribute of the CUDA driver API.
 _MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76

@@ -10,15 +10,15 @@ from click.testing import CliRunner
 
 from multires_edge.base.errors import BackendError
 from multires_edge.cli.main import main
-from multires_edge.runtime.backends.tensorrt import cuda
-from multires_edge.runtime.backends.tensorrt.gpu import find_gpu, why_no_gpu
+from multires_edge.runtime.backends.device import driver as cuda_driver
+from multires_edge.runtime.backends.device.gpu import find_gpu, why_no_gpu
 from tests.runtime.backends.tensorrt.fakes import ORIN, FakeCuda, install
 
 
 @pytest.fixture(autouse=True)
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where the facts about the machine are; first a PC."""
-    monkeypatch.setattr(cuda, "ROOT", tmp_path)
+    monkeypatch.setattr(cuda_driver, "ROOT", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path
 
@@ -94,6 +94,6 @@ def test_no_driver(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
 
 
 def test_a_driver_without_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "load_library", object)
+    monkeypatch.setattr(cuda_driver, "load_library", object)
     with pytest.raises(BackendError, match="too old, it has no cuInit: update it"):
         find_gpu()
