@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from multires_edge.base.errors import BackendError, MultiresError
+from multires_edge.base.errors import BackendError, ConfigError, MultiresError
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     GRAPH_LIST,
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     "Graphs, separated by commas: full, step, taps  [default: all that the target takes]",
 )
 @option("--precision", PRECISION_LIST, "Precisions, separated by commas  [default: the bundle's]")
-@option("--batch", "MIN:OPT:MAX", "Streams or records in one call  [default: 1:1:16]")
+@option("--streams", "N or MIN:OPT:MAX", "Streams in one call of the step and taps graphs  [default: 1:1:64]")
+@option("--batch", "N or MIN:OPT:MAX", "Whole sequences in one call of the full graph  [default: 1:1:16]")
 @option(
     "--time", "MIN:OPT:MAX", "Steps of whole sequences  [default: 1 to four times a layer's receptive field]"
 )
@@ -51,6 +52,7 @@ def build(
     target: str,
     kinds: tuple[str, ...] | None,
     precision: tuple[str, ...] | None,
+    streams: str | None,
     batch: str | None,
     time: str | None,
     capabilities: tuple[str, ...] | None,
@@ -61,32 +63,36 @@ def build(
 
     They are written to the bundle's engines/ folder, each with its sidecar (.json) and its layers
     (.layers.txt). `--target rtx` builds here, without a GPU, for several GPUs at once. Every other target
-    builds on the device itself.
+    builds on the device itself, which can take minutes. An engine for exactly N streams, by `--streams N`, is
+    the fastest and the smallest.
     """
+    from multires_edge.runtime.backends.tensorrt.engine_file import options_of
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.engine_builder.build import Builder
     from multires_edge.runtime.engine_builder.shapes import Range
 
-    batches = None if batch is None else Range.parse(batch, "--batch")
-    times = None if time is None else Range.parse(time, "--time")
+    given = {"streams": streams, "batch": batch, "time": time}
+    ranges = {name: Range.parse(text, f"--{name}") for name, text in given.items() if text is not None}
     builder = Builder.here(target, None if capabilities is None else list(capabilities))
     built: list[Built] = []
     with Progress() as progress:
         progress("checking digests")
         opened = open_bundle(bundle)
-        shapes: dict[str, Any] = {"batch": batches, "time_range": times, "force": force}
         graphs = [
             (kind, name)
             for kind in kinds or builder.kinds(opened.manifest)
             for name in precision or opened.manifest.graphs["full"]
         ]
-        for kind, name in graphs:  # before anything is built
-            builder.plan(opened, kind, name, **shapes)
+        plans = [builder.plan(opened, kind, name, ranges, force=force) for kind, name in graphs]
+        for name in ranges:
+            if not any(name in options_of(plan.spec).values() for plan in plans):
+                kind = "taps or step" if name == "streams" else "full"
+                raise ConfigError(f"--{name} applies to no graph that is built; give --graph {kind}")
         failures: list[MultiresError] = []
         for kind, name in graphs:
             show = partial(_show, progress, f"{kind} {name}")
             try:
-                built.append(builder.build(opened, kind, name, **shapes, progress=show))
+                built.append(builder.build(opened, kind, name, ranges, force=force, progress=show))
             except MultiresError as error:
                 failures.append(error)
                 if not isinstance(error, BackendError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from multires_edge.base.errors import BackendError, ConfigError, OutputError
@@ -19,7 +20,7 @@ from multires_edge.format.specs import GraphSpec
 from multires_edge.format.targets import FORMS, TARGETS, Target, dotted, target_by_name
 from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
-from multires_edge.runtime.backends.tensorrt.engine_file import engine_path
+from multires_edge.runtime.backends.tensorrt.engine_file import engine_path, options_of
 from multires_edge.runtime.backends.tensorrt.sidecar import (
     SIDECAR,
     EngineBytes,
@@ -120,9 +121,8 @@ class Builder:
         bundle: Bundle,
         kind: str,
         precision: str,
+        ranges: Mapping[str, Range] = MappingProxyType({}),
         *,
-        batch: Range | None = None,
-        time_range: Range | None = None,
         force: bool = False,
     ) -> Plan:
         """Make the checks of :meth:`build` that need no build."""
@@ -132,25 +132,25 @@ class Builder:
         form = self.form(bundle.manifest)
         manifest = bundle.manifest.in_form(form)
         spec = manifest.graph(kind, precision)
-        return Plan(path, spec, form, _profile(manifest, spec, batch, time_range))
+        return Plan(path, spec, form, _profile(manifest, spec, ranges))
 
     def build(
         self,
         bundle: Bundle,
         kind: str,
         precision: str,
+        ranges: Mapping[str, Range] = MappingProxyType({}),
         *,
-        batch: Range | None = None,
-        time_range: Range | None = None,
         force: bool = False,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Built:
         """Build the engine of one graph and write it with its sidecar into the bundle's ``engines/``.
 
-        ``batch`` and ``time_range`` default to :func:`default_ranges`. Raises InputError for a tensor that is
-        too large for TensorRT, OutputError if the engine exists, BackendError if TensorRT fails.
+        ``ranges`` replace those of :func:`default_ranges`; those of other graphs are ignored. Raises
+        InputError for a tensor that is too large for TensorRT, OutputError if the engine exists, BackendError
+        if TensorRT fails.
         """
-        plan = self.plan(bundle, kind, precision, batch=batch, time_range=time_range, force=force)
+        plan = self.plan(bundle, kind, precision, ranges, force=force)
         content = read_graph(bundle.path, plan.spec)
         made, spec = _make(self, plan, content, progress), plan.spec
         sidecar = Sidecar(
@@ -173,10 +173,15 @@ class Builder:
 
 
 def default_ranges(manifest: Manifest) -> dict[str, Range]:
-    """Batches of 1 to 16, tuned for 1. Sequences up to four receptive fields of a layer, tuned for one."""
+    """The ranges of all graphs by their options.
+
+    1 to 64 streams and 1 to 16 whole sequences, tuned for 1. Sequences up to four receptive fields of a
+    layer, tuned for one.
+    """
     model = manifest.model
     remembered = (model.kernel_size - 1) * ((1 << model.depth) - 1) + 1
-    return {"batch": Range(1, 1, 16), "time": Range(1, remembered, 4 * remembered)}
+    whole = {"batch": Range(1, 1, 16), "time": Range(1, remembered, 4 * remembered)}
+    return {"streams": Range(1, 1, 64), **whole}
 
 
 @dataclass(frozen=True)
@@ -288,13 +293,9 @@ def _check_in_place(in_place: dict[str, str], plan: Plan, builder: Builder) -> N
         )
 
 
-def _profile(manifest: Manifest, spec: GraphSpec, batch: Range | None, time_range: Range | None) -> Profile:
-    dynamic = {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
-    if time_range is not None and "time" not in dynamic:
-        raise ConfigError(f"--time: {spec.file} takes one step at a time; give --graph full")
-    given = {"batch": batch, "time": time_range}
-    ranges = {name: given[name] or default for name, default in default_ranges(manifest).items()}
-    profile = Profile({name: size for name, size in ranges.items() if name in dynamic})
+def _profile(manifest: Manifest, spec: GraphSpec, ranges: Mapping[str, Range]) -> Profile:
+    chosen = default_ranges(manifest) | dict(ranges)
+    profile = Profile({size: chosen[option] for size, option in options_of(spec).items()})
     profile.check(spec, 2 * int(manifest.model.d_model))
     return profile
 

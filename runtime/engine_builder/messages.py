@@ -42,11 +42,12 @@ _ERRORS = (
     ),
     (
         r"[Oo]ut of memory|OutOfMemory",
-        "the device has too little free memory; stop other programs there, or reduce --batch or --time",
+        "the device has too little free memory; stop other programs there, or reduce --streams, --batch or "
+        "--time",
     ),
     (
         r"not self-consistent|tensor volume exceeds",
-        "--batch or --time makes a tensor too large for TensorRT; reduce it",
+        "--streams, --batch or --time makes a tensor too large for TensorRT; reduce it",
     ),
 )
 

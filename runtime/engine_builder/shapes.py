@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from multires_edge.base.errors import InputError
 from multires_edge.format.specs import GraphSpec, Shape
 from multires_edge.format.targets import MOST_ELEMENTS
+from multires_edge.runtime.backends.tensorrt.engine_file import options_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Range:
     def parse(cls, text: str, option: str) -> Range:
         """Read "MIN:OPT:MAX", or one number for all three. Raises InputError."""
         if not re.fullmatch(r"\d{1,12}(:\d{1,12}:\d{1,12})?", text, re.ASCII):
-            raise InputError(f"{option} is {text!r}, expected MIN:OPT:MAX, such as 1:1:16, or one number")
+            raise InputError(f"{option} is {text!r}, expected one number, or MIN:OPT:MAX such as 1:1:16")
         sizes = [int(part) for part in text.split(":")]
         least, best, most = sizes if len(sizes) == 3 else sizes * 3
         if not 1 <= least <= best <= most:
@@ -61,7 +62,8 @@ class Profile:
             for size in self.shapes(shape)[2]:
                 elements *= size
             if elements > MOST_ELEMENTS:
-                given = " and ".join(f"--{name} {size}" for name, size in self.ranges.items())
+                options = options_of(spec)
+                given = " and ".join(f"--{options[name]} {size}" for name, size in self.ranges.items())
                 raise InputError(
                     f"{given} makes a tensor of {elements:,} elements, but TensorRT allows at most "
                     f"{MOST_ELEMENTS:,}: give a smaller MAX"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
 from multires_edge.runtime.backends.device.gpu import Gpu
-from multires_edge.runtime.backends.tensorrt.engine_file import check_engine, engine_path
+from multires_edge.runtime.backends.tensorrt.engine_file import check_engine
 from multires_edge.runtime.backends.tensorrt.opening import STREAM_KINDS, find_engine
-from multires_edge.runtime.engine_builder.build import Builder
-from multires_edge.runtime.engine_builder.shapes import Profile, Range
+from multires_edge.runtime.engine_builder.build import Builder, Plan
+from multires_edge.runtime.engine_builder.shapes import Range
 from multires_edge.runtime.kit.opened import Kit
 from multires_edge.runtime.kit.report import EngineRun
 
@@ -23,25 +22,27 @@ def build_engines(kit: Kit, precision: str, most_streams: int, gpu: Gpu, *, rebu
     """
     bundle, target = kit.bundle, kit.description.target
     builder, longest = Builder.here(target), kit.description.longest(precision)
+    rows = len(kit.golden.inputs)
+    ranges = {
+        "streams": Range(1, 1, most_streams),
+        "batch": Range(1, 1, rows),
+        "time": Range(1, longest, longest),
+    }
     for kind in builder.kinds(bundle.manifest):
-        ranges = {"batch": Range(1, 1, most_streams)}
-        if kind == "full":
-            ranges["time"] = Range(1, longest, longest)
-        path = engine_path(bundle.path, kind, precision, target)
-        if rebuild or not _fits(path, bundle.manifest, gpu, ranges):
-            print(f"building {path.name} ...", file=sys.stderr, flush=True)
-            builder.build(
-                bundle, kind, precision, batch=ranges["batch"], time_range=ranges.get("time"), force=True
-            )
+        plan = builder.plan(bundle, kind, precision, ranges, force=True)
+        if rebuild or not _fits(plan, bundle.manifest, gpu):
+            print(f"building {plan.path.name}, which can take minutes ...", file=sys.stderr, flush=True)
+            builder.build(bundle, kind, precision, ranges, force=True)
     taken = [
-        find_engine(bundle.path, bundle.manifest, precision, kinds) for kinds in (STREAM_KINDS, ("full",))
+        find_engine(bundle.path, bundle.manifest, precision, STREAM_KINDS, most_streams),
+        find_engine(bundle.path, bundle.manifest, precision, ("full",)),
     ]
     return [EngineRun(engine.what, engine.sidecar) for engine in taken]
 
 
-def _fits(path: Path, manifest: Manifest, gpu: Gpu, ranges: dict[str, Range]) -> bool:
+def _fits(plan: Plan, manifest: Manifest, gpu: Gpu) -> bool:
     try:
-        sidecar = check_engine(path, manifest, gpu).sidecar
+        sidecar = check_engine(plan.path, manifest, gpu).sidecar
     except (BackendError, BundleError):
         return False
-    return sidecar.profile == Profile(ranges).sizes()
+    return sidecar.profile == plan.profile.sizes()

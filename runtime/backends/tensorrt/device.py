@@ -38,9 +38,6 @@ class Engine(Protocol):
     def tensors(self) -> Mapping[str, TensorInfo]:
         """All inputs and outputs by name."""
 
-    def limits(self, tensor: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The smallest and largest shape of an input that the engine was built for."""
-
     def aliased_input(self, output: str) -> str | None:
         """The input that must share this output's memory, or None. The engine updates it in place.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from multires_edge.base.errors import BackendError, BundleError
+from multires_edge.base.errors import BackendError, BundleError, InputError
 from multires_edge.base.files import sha256_of
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec
@@ -20,12 +20,19 @@ from multires_edge.runtime.backends.tensorrt.sidecar import Sidecar, read_sideca
 from multires_edge.runtime.bundle_files import read_file
 
 FOLDER = "engines"
+_COUNTED = {"streams": "streams", "batch": "sequences", "time": "steps"}
 _AGAIN = "build it again: multires-edge build … --force"
 
 
 def engine_path(folder: Path, kind: str, precision: str, target: str) -> Path:
     """The path of an engine in a bundle folder."""
     return folder / FOLDER / f"{kind}.{precision}.{target}.engine"
+
+
+def options_of(spec: GraphSpec) -> dict[str, str]:
+    """The option of each dynamic size of a graph. The batch of a step is its streams."""
+    sizes = {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
+    return {size: size if "time" in sizes else "streams" for size in sorted(sizes)}
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,19 @@ class EngineFile:
         """Whether it is a step engine that updates all its queues in place. Others of its kind copy them."""
         queues = [state.input for state in self.spec.states if state.in_place]
         return self.kind == "step" and all(queue in self.sidecar.in_place for queue in queues)
+
+    def check_sizes(self, **sizes: int) -> None:
+        """Raise InputError for a size that it was not built for, with the command to build it again."""
+        for size, option in options_of(self.spec).items():
+            least, _, most = self.sidecar.profile[size]
+            if not least <= sizes[size] <= most:
+                built = str(least) if least == most else f"{least} to {most}"
+                bundle, target = self.path.parent.parent, self.sidecar.target
+                raise InputError(
+                    f"{self.path.name} was built for {built} {_COUNTED[option]}, not {sizes[size]}: "
+                    f"multires-edge build {bundle} --target {target} --graph {self.kind} --{option} "
+                    f"{sizes[size]} --force"
+                )
 
     def read(self) -> bytes:
         """The content of the engine. Raises BundleError if it changed since it was checked."""

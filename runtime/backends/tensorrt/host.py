@@ -23,8 +23,6 @@ from multires_edge.runtime.backends.protocol import RunOptions
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, RingMove
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 
-_BATCHES = (1, 1 << 16)
-
 
 class HostDevice:
     """Queues work in a list."""
@@ -140,24 +138,12 @@ class HostEngine:
     of a state that can be updated in place. All other inputs and outputs must not share memory.
     """
 
-    def __init__(
-        self,
-        device: HostDevice,
-        folder: Path,
-        spec: GraphSpec,
-        *,
-        in_place: bool,
-        batches: tuple[int, int] = _BATCHES,
-    ) -> None:
+    def __init__(self, device: HostDevice, folder: Path, spec: GraphSpec, *, in_place: bool) -> None:
         self.name = spec.file
         self.tensors = expected_tensors(spec)
         self._aliases = {state.output: state.input for state in spec.states if in_place and state.in_place}
-        self._batches, self._device = batches, device
+        self._device = device
         self._session = open_session(folder, spec, 1, "cpu")
-
-    def limits(self, tensor: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        least, most = ((batch, *self.tensors[tensor].shape[1:]) for batch in self._batches)
-        return least, most
 
     def aliased_input(self, output: str) -> str | None:
         return self._aliases.get(output)

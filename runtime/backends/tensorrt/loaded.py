@@ -39,10 +39,6 @@ class LoadedEngine:
         is_input = self._engine.get_tensor_mode(name) == self._api.module.TensorIOMode.INPUT
         return TensorInfo(_DTYPES.get(dtype, dtype), tuple(self._engine.get_tensor_shape(name)), is_input)
 
-    def limits(self, tensor: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        least, _, most = self._engine.get_tensor_profile_shape(tensor, 0)
-        return tuple(least), tuple(most)
-
     def aliased_input(self, output: str) -> str | None:
         # TensorRT before 10.15 has neither this method nor aliased outputs.
         ask = getattr(self._engine, "get_aliased_input_tensor", None)

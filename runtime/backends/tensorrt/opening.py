@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
-from multires_edge.base.errors import BackendError, BundleError
+from multires_edge.base.errors import BackendError, BundleError, InputError, MultiresError
 from multires_edge.format.manifest import Manifest
 from multires_edge.runtime.backends.device.driver import Driver
 from multires_edge.runtime.backends.device.gpu import find_gpu, why_no_gpu
@@ -44,7 +44,7 @@ class TensorRtBackend(Backend):
     def make_stepper(
         self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
     ) -> TensorRtStepper:
-        engine = find_engine(folder, manifest, options.precision, STREAM_KINDS)
+        engine = find_engine(folder, manifest, options.precision, STREAM_KINDS, batch)
         states = engine.manifest.graph("step", options.precision).states
         spec, n_tokens = engine.spec, manifest.model.n_tokens
         return _on_device(
@@ -53,25 +53,33 @@ class TensorRtBackend(Backend):
 
     def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> TensorRtRunner:
         engine = find_engine(folder, manifest, options.precision, ("full",))
-        return _on_device(engine, lambda device, loaded: TensorRtRunner(device, loaded, engine.spec))
+        return _on_device(
+            engine, lambda device, loaded: TensorRtRunner(device, loaded, engine.spec, engine.check_sizes)
+        )
 
 
-def find_engine(folder: Path, manifest: Manifest, precision: str, kinds: Collection[str]) -> EngineFile:
-    """The best engine of a bundle, of graphs of some kinds, that this machine can run.
+def find_engine(
+    folder: Path, manifest: Manifest, precision: str, kinds: Collection[str], streams: int | None = None
+) -> EngineFile:
+    """The best engine of a bundle, of graphs of some kinds, that this machine can run for ``streams``.
 
     The best is a step engine that updates its queues in place, then a taps engine, then any step engine,
     which copies every queue at every step. Raises BackendError without a GPU, TensorRT or an engine for both,
-    BundleError if the engine is damaged or of another bundle.
+    BundleError if the engine is damaged or of another bundle, InputError if it is for other numbers of
+    streams.
     """
     gpu = find_gpu()  # first: without a GPU, the advice to build an engine would be useless
     usable: list[EngineFile] = []
-    refusals: list[BackendError | BundleError] = []
+    refusals: list[MultiresError] = []
     for path in engines_of(folder):
         kind, of_precision = path.name.split(".")[:2]
         if kind in kinds and of_precision == precision:
             try:
-                usable.append(check_engine(path, manifest, gpu))
-            except (BackendError, BundleError) as error:
+                engine = check_engine(path, manifest, gpu)
+                if streams is not None:
+                    engine.check_sizes(batch=streams)
+                usable.append(engine)
+            except MultiresError as error:
                 refusals.append(error)
     if usable:
         return max(usable, key=lambda engine: (engine.updates_in_place, engine.kind == "taps"))
@@ -80,8 +88,11 @@ def find_engine(folder: Path, manifest: Manifest, precision: str, kinds: Collect
         raise BackendError(
             f"{folder} has no {what} engine in {precision}: multires-edge build {folder} --target NAME"
         )
-    damaged = next((error for error in refusals if isinstance(error, BundleError)), None)
-    raise damaged or BackendError("; ".join(map(str, refusals)))
+    # A damaged engine first, then one that is for other numbers of streams: both can be built again here.
+    for kind_of_error in (BundleError, InputError):
+        if found := [error for error in refusals if isinstance(error, kind_of_error)]:
+            raise found[0]
+    raise BackendError("; ".join(map(str, refusals)))
 
 
 def _on_device(engine: EngineFile, make: Callable[[RingDevice, LoadedEngine], T]) -> T:

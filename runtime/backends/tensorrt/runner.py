@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,20 @@ from numpy.typing import NDArray
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.interface import check_tensors
 from multires_edge.runtime.backends.tensorrt.device import Device, Engine
-from multires_edge.runtime.backends.tensorrt.profile import check_shape
 
 
 class TensorRtRunner:
     """A full graph on one engine, with buffers that grow to the longest sequences. One call runs at a time.
 
-    Raises BundleError if the engine is of another graph, InputError for a batch or length outside its
-    profile, BackendError if the device reports an error.
+    ``check_sizes`` raises InputError for a ``batch`` or ``time`` that the engine was not built for. Raises
+    BundleError if the engine is of another graph, BackendError if the device reports an error.
     """
 
-    def __init__(self, device: Device, engine: Engine, spec: GraphSpec) -> None:
+    def __init__(
+        self, device: Device, engine: Engine, spec: GraphSpec, check_sizes: Callable[..., None]
+    ) -> None:
         check_tensors(engine.name, engine.tensors, spec, "build it again", fixed=True)
-        self._device, self._engine, self._output = device, engine, spec.outputs[0]
+        self._device, self._check_sizes, self._output = device, check_sizes, spec.outputs[0]
         self._free = weakref.finalize(self, device.close)
         device.activate()
         self._context = engine.context()
@@ -37,8 +39,7 @@ class TensorRtRunner:
         sizes = {"batch": sample.shape[0], "time": sample.shape[-1]}
         shape = [sizes[size] if isinstance(size, str) else size for size in self._output.shape]
         y: NDArray[Any] = np.empty(shape, self._output.dtype)
-        for name, array in feeds.items():
-            check_shape(self._engine, name, array.shape)
+        self._check_sizes(**sizes)
         with self._lock:
             self._device.activate()
             for name, array in feeds.items():

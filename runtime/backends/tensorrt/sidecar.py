@@ -90,8 +90,10 @@ class Sidecar:
         for name, sizes in self.profile.items():
             if list(sizes) != sorted(sizes):
                 raise ValueError(f"profile.{name} is {list(sizes)}, expected MIN <= OPT <= MAX")
-        if "batch" not in self.profile or not self.compute_capabilities:
-            raise ValueError("profile needs batch, and compute_capabilities at least one")
+        sizes_of = {"batch", "time"} if self.graph.kind == "full" else {"batch"}
+        if set(self.profile) != sizes_of or not self.compute_capabilities:
+            needed = " and ".join(sorted(sizes_of))
+            raise ValueError(f"profile needs {needed}, and compute_capabilities at least one")
         named = f"{self.graph.kind}.{self.graph.precision}.{self.target}.engine"
         if self.engine.file != named:
             raise ValueError(f"engine.file is {self.engine.file}, expected {named}")

@@ -22,7 +22,6 @@ from multires_edge.format.specs import GraphSpec, RingBank, RingSpec, StateSpec,
 from multires_edge.runtime.backends.interface import check_tensors, expected_tensors
 from multires_edge.runtime.backends.protocol import Outcome
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
-from multires_edge.runtime.backends.tensorrt.profile import check_shape
 
 _CHUNK = 64  # steps of `run` per copy to the device and back
 _CLOCK = "position"
@@ -31,8 +30,8 @@ _CLOCK = "position"
 class TensorRtStepper:
     """Streams on one engine. ``spec`` describes the engine's graph; ``states`` are those of the step graph.
 
-    Raises InputError if the engine was not built for the batch, BundleError if the engine is of another
-    graph, BackendError if the device reports an error.
+    Raises BundleError if the engine is of another graph, BackendError if it was not built for the batch or
+    if the device reports an error.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class TensorRtStepper:
     ) -> None:
         check_tensors(engine.name, engine.tensors, spec, "build it again", fixed=True)
         sample, output = spec.inputs[0], spec.outputs[0]
-        check_shape(engine, sample.name, concrete(sample.shape, batch))
         self._device, self._batch, self._n_tokens = device, batch, n_tokens
         self._free = weakref.finalize(self, device.close)
         device.activate()

@@ -55,8 +55,11 @@ class TestBuild:
             (["--graph", "stp"], "unknown graph 'stp', expected one of full, step"),
             (["--precision", "fp16"], "no step graph in 'fp16'; it has: fp32"),
             (["--batch", "4:1:8"], "1 <= MIN <= OPT <= MAX"),
-            (["--time", "1:2:3"], "give --graph full"),
-            (["--graph", "step", "--time", "1:2:3"], "takes one step at a time"),
+            (
+                ["--graph", "step", "--time", "9"],
+                "--time applies to no graph that is built; give --graph full",
+            ),
+            (["--graph", "full", "--streams", "9"], "--streams applies to no graph"),
             (["--graph", "step,"], "'step,' has an empty name"),
             (["--compute-capability", "5.0"], "'5.0' is unknown to target rtx"),
         ],

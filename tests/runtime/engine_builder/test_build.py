@@ -86,7 +86,7 @@ class TestAheadOfTime:
         opened = open_bundle(bundle)
         said: list[str] = []
         built = Builder.here("rtx", ["8.6", "8.9"]).build(
-            opened, "step", "fp32", batch=Range(1, 2, 4), progress=said.append
+            opened, "step", "fp32", {"streams": Range(1, 2, 4)}, progress=said.append
         )
         sidecar = read_sidecar(built.path)
         assert sidecar == built.sidecar
@@ -251,11 +251,7 @@ class TestRefusals:
 
     def test_a_shape_that_does_not_fit(self, bundle: Path) -> None:
         with pytest.raises(InputError, match="TensorRT allows at most"):
-            Builder.here("rtx").build(open_bundle(bundle), "step", "fp32", batch=Range(1, 1, 10**9))
-
-    def test_steps_of_a_single_step(self, bundle: Path) -> None:
-        with pytest.raises(ConfigError, match="takes one step at a time"):
-            Builder.here("rtx").build(open_bundle(bundle), "step", "fp32", time_range=Range(1, 1, 2))
+            Builder.here("rtx").build(open_bundle(bundle), "step", "fp32", {"streams": Range(1, 1, 10**9)})
 
 
 def full_at(ending: str) -> Any:
@@ -275,7 +271,7 @@ class TestWriting:
         first = builder.build(opened, "step", "fp32")
         with pytest.raises(OutputError, match="exists already; give --force"):
             builder.build(opened, "step", "fp32")
-        again = builder.build(opened, "step", "fp32", batch=Range(1, 1, 2), force=True)
+        again = builder.build(opened, "step", "fp32", {"streams": Range(1, 1, 2)}, force=True)
         assert read_sidecar(again.path).profile != first.sidecar.profile
         assert read_sidecar(again.path).engine.sha256 == sha256_of(again.path)
 

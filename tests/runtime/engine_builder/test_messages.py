@@ -35,7 +35,7 @@ def test_the_first_error_with_advice() -> None:
             Message("error", "something later"),
         ]
     )
-    assert said.startswith("IBuilder failed; --batch or --time makes a tensor too large")
+    assert said.startswith("IBuilder failed; --streams, --batch or --time makes a tensor too large")
 
 
 def test_no_error_at_all() -> None:

@@ -53,7 +53,7 @@ def sidecar_of(
         tensorrt=TensorRtRelease("tensorrt", "10.16.1"),
         device=ORIN,
         compute_capabilities=(ORIN.compute_capability,),
-        profile={"batch": (1, 1, 4)},
+        profile={"batch": (1, 1, 4)} | ({"time": (1, 8, 40)} if kind == "full" else {}),
         in_place=in_place or {},
         options={"strongly_typed": True, "builder_optimization_level": 3},
         seconds=1.5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from multires_edge.base.errors import BackendError, BundleError
+from multires_edge.base.errors import BackendError, BundleError, InputError
 from multires_edge.format.fields import digest_of
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends.device.gpu import Gpu
@@ -159,6 +160,16 @@ class TestRefusals:
             match="built on Orin, 16 SMs, 30 GiB, but this is Orin, 8 SMs, 7 GiB, NVIDIA Jetson Orin Nano: ",
         ):
             read(bundle, gpu=nano)
+
+    def test_other_numbers_of_streams(self, bundle: Path) -> None:
+        put(bundle)
+        read(bundle).check_sizes(batch=4)
+        command = f"multires-edge build {bundle} --target jetpack7 --graph step --streams 5 --force"
+        with pytest.raises(InputError, match=f"was built for 1 to 4 streams, not 5: {re.escape(command)}$"):
+            read(bundle).check_sizes(batch=5)
+        put(bundle, profile={"batch": (64, 64, 64)})
+        with pytest.raises(InputError, match="was built for 64 streams, not 1: "):
+            read(bundle).check_sizes(batch=1)
 
     def test_another_compute_capability(self, bundle: Path) -> None:
         put_rtx(bundle)

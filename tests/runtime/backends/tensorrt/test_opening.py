@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from multires_edge.base.errors import BackendError, BundleError, MultiresError
+from multires_edge.base.errors import BackendError, BundleError, InputError, MultiresError
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.backends.device.gpu import Gpu
 from multires_edge.runtime.backends.tensorrt.opening import STREAM_KINDS, find_engine
@@ -79,6 +79,23 @@ class TestChoice:
         add_engine(bundle, "step", target="a", compute_capabilities=["11.0"], device=THOR)
         path = add_engine(bundle, "step", target="b")
         assert find_engine(bundle.path, bundle.manifest, "fp32", STREAM_KINDS).path == path
+
+    def test_the_best_for_so_many_streams(self, bundle: Bundle) -> None:
+        add_engine(bundle, "taps", profile={"batch": (1, 1, 64)})
+        add_engine(bundle, "step", in_place=True)
+        engine = find_engine(bundle.path, bundle.manifest, "fp32", STREAM_KINDS, 64)
+        assert engine.kind == "taps"
+        with pytest.raises(InputError, match=r"built for 1 to 4 streams, not 65: .* --streams 65"):
+            bundle.stream(65, backend="tensorrt")
+
+    def test_sequences_that_an_engine_was_not_built_for(self, bundle: Bundle) -> None:
+        add_engine(bundle, "full")
+        engine = find_engine(bundle.path, bundle.manifest, "fp32", ("full",))
+        engine.check_sizes(batch=4, time=40)
+        with pytest.raises(InputError, match=r"for 1 to 40 steps, not 41: .* --graph full --time 41 --f"):
+            engine.check_sizes(batch=4, time=41)
+        with pytest.raises(InputError, match=r"built for 1 to 4 sequences, not 5: .* --batch 5 --force$"):
+            engine.check_sizes(batch=5, time=1)
 
     def test_the_full_graph_is_no_step(self, bundle: Bundle) -> None:
         add_engine(bundle, "full")

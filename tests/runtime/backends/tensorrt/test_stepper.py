@@ -182,13 +182,6 @@ class TestEngines:
         with pytest.raises(BundleError, match=r"its \w+ is an \w+ of float32 .*, expected an \w+ of float32"):
             TensorRtStepper(device, engine, mine, mine.states, 1, None)
 
-    @pytest.mark.parametrize(("batches", "said"), [((1, 4), "1 to 4"), ((8, 8), "built for 8")])
-    def test_built_for_other_batches(self, fading: Bundle, batches: tuple[int, int], said: str) -> None:
-        device, spec = HostDevice(), fading.manifest.graph("step", "fp32")
-        engine = HostEngine(device, fading.path, spec, in_place=True, batches=batches)
-        with pytest.raises(InputError, match=rf"batch is 5, but step\.onnx was.*{said}.*--batch"):
-            TensorRtStepper(device, engine, spec, spec.states, 5, None)
-
 
 def test_verify_runs_the_taps_graph(fading: Bundle) -> None:
     checks = {check.name: check for check in verify_bundle(fading)}
