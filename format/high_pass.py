@@ -1,7 +1,7 @@
 """The high-pass filter that a card may name: it removes electrode offsets and baseline wander.
 
-It runs on the samples at their own rate, before anything else. Every sum is computed sample by sample and in
-one order, so the output is the same to the bit, whatever the size of the chunks.
+It runs at the network's rate, before the normalization. Every sum is computed sample by sample and in one
+order, so the output is the same to the bit, whatever the size of the chunks.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ struct Settings {
 class Decider {
  public:
   Decider(const multires::Model& model, double target, const Settings& settings)
-      : rate_(settings.rate), every_(steps(settings.every, target, "EVERY")), high_pass_(model, settings.rate),
-        resampler_(settings.rate, target, static_cast<size_t>(model.info().d_input)),
+      : rate_(settings.rate), every_(steps(settings.every, target, "EVERY")),
+        resampler_(settings.rate, target, static_cast<size_t>(model.info().d_input)), high_pass_(model),
         classifier_(model,
                     model.info().takes_window ? steps(settings.window, target, "WINDOW") : MULTIRES_DEFAULT_WINDOW,
                     "softmax") {
@@ -64,21 +64,21 @@ class Decider {
 
   // One sample of the card's channels.
   void feed(const std::vector<double>& sample) {
-    high_pass_.push(sample.data(), [this](const double* x) { resample(x); });
+    resampler_.push(sample.data(), [this](const std::vector<double>& y) { filter(y); });
   }
 
   void finish() {
-    high_pass_.finish([this](const double* x) { resample(x); });
-    resampler_.finish([this](const std::vector<double>& y) { step(y); });
+    resampler_.finish([this](const std::vector<double>& y) { filter(y); });
+    high_pass_.finish([this](const double* x) { step(x); });
   }
 
  private:
-  void resample(const double* x) {
-    resampler_.push(x, [this](const std::vector<double>& y) { step(y); });
+  void filter(const std::vector<double>& sample) {
+    high_pass_.push(sample.data(), [this](const double* x) { step(x); });
   }
 
-  void step(const std::vector<double>& sample) {
-    classifier_.step(sample.data());
+  void step(const double* sample) {
+    classifier_.step(sample);
     if (++steps_ % every_) return;
     const double ratio = static_cast<double>(resampler_.down()) / static_cast<double>(resampler_.up());
     const std::vector<float> probabilities = classifier_.probabilities();
@@ -91,8 +91,8 @@ class Decider {
 
   double rate_;
   int64_t every_, steps_ = 0;
-  HighPass high_pass_;
   Resampler resampler_;
+  HighPass high_pass_;
   Classifier classifier_;
 };
 

@@ -12,17 +12,20 @@
 
 #include <multires.hpp>
 
-// It starts settled: the first sample gives zeros. Without a filter in the card, samples pass unchanged.
+// For samples at the network's rate. It starts settled: the first sample gives zeros. Without a filter in the card,
+// samples pass unchanged.
 class HighPass {
  public:
-  HighPass(const multires::Model& model, double rate) : channels_(static_cast<size_t>(model.info().d_input)) {
+  explicit HighPass(const multires::Model& model) : channels_(static_cast<size_t>(model.info().d_input)) {
     const std::vector<std::string> card = model.metadata_lines("high_pass");
     if (card.empty()) return;
+    const char* text = model.metadata("sampling_rate");
+    const double rate = text ? std::strtod(text, nullptr) : 0;
     const double corner = card.size() == 3 ? std::strtod(card[1].c_str(), nullptr) : 0;
     const double last = card.size() == 3 ? std::strtod(card[2].c_str(), nullptr) : 0;
-    if (card[0] == "butterworth" && corner > 0 && last >= 1)
+    if (card[0] == "butterworth" && corner > 0 && rate > 0 && last >= 1)
       make_sections(corner / rate, static_cast<int>(last));
-    else if (card[0] == "linear-phase" && corner > 0 && last > 0)
+    else if (card[0] == "linear-phase" && corner > 0 && rate > 0 && last > 0)
       make_taps(corner / rate, std::max<int64_t>(1, std::lrint(last * rate)));
     else
       throw std::runtime_error("the high-pass filter in the weights file is unknown; export it again");

@@ -45,8 +45,7 @@ void run(const char* path) {
   if (!model.metadata("mean")) std::cerr << "note: the bundle has no mean and std: samples are taken as normalized\n";
   if (!model.metadata("output")) std::cerr << "note: the bundle does not name its output: logits are printed\n";
   if (model.metadata("labels")) std::cerr << "labels: " << joined(model.metadata_lines("labels")) << '\n';
-  const char* rate = model.metadata("sampling_rate");
-  HighPass high_pass(model, rate ? std::strtod(rate, nullptr) : 1);
+  HighPass high_pass(model);
   std::vector<float> probabilities;
   const auto step = [&](const double* x) {
     classifier.step(x);

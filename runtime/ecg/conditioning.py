@@ -1,4 +1,4 @@
-"""Samples at their own rate: impossible values, levels after gaps, and the high-pass filter."""
+"""Samples at their own rate: impossible values, and levels after gaps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import StateError
 from multires_edge.format.arrays import Array, all_finite
-from multires_edge.format.high_pass import HighPass, Samples
+from multires_edge.format.high_pass import Samples
 
 # No heart moves a lead so far between two samples, in volts. A value that does is a sentinel or a spike.
 # After so many seconds at another level that level is believed: the electrode has another offset.
@@ -89,51 +89,42 @@ class Spikes:
 @dataclass(frozen=True, eq=False)
 class LevelsState:
     """For each channel: the last value, NaN before the first, the samples without a value since then, and
-    the level that is taken away. Then the state of the filter."""  # fmt: skip
+    the level that is taken away."""  # fmt: skip
 
     last: Annotated[Samples, Array("float64", 1)]
     absent: Annotated[NDArray[np.int64], Array("int64", 1)]
     level: Annotated[Samples, Array("float64", 1, finite=True)]
-    filter: Annotated[Samples, Array("float64", 2, finite=True)]
 
 
 class Levels:
-    """The card's high-pass filter, for samples with gaps.
+    """Fills gaps in front of a high-pass filter, which must not see the levels of electrodes change.
 
-    It is settled at the first value of each lead, and again after a longer gap: a lead comes back at another
-    level than it went, and that step is no signal. Within a gap the last value is held.
+    A lead is zero at its first value. It comes back from a longer gap at another level than it went: that
+    step is no signal, and is taken away. Within a gap the last value is held.
     """
 
-    def __init__(self, high_pass: HighPass, rate: float, channels: int) -> None:
-        self._filter = high_pass.filter(rate, channels)
+    def __init__(self, rate: float, channels: int) -> None:
         self._kept = max(1, round(_LEVEL_KEPT * rate))
         self._channels = channels
         self.start_over()
-
-    @property
-    def delay(self) -> int:
-        """How many samples later the output of a sample comes."""
-        return self._filter.delay
 
     def start_over(self) -> None:
         """Treat the next sample as the first."""
         self._last: Samples = np.full(self._channels, np.nan)
         self._absent: NDArray[np.int64] = np.zeros(self._channels, np.int64)
         self._level: Samples = np.zeros(self._channels)
-        self._filter.settle()
 
     def process(self, x: Samples) -> Samples:
-        """Take samples (n, channels), NaN without a value; returns the outputs that they complete."""
+        """The next samples (n, channels), with a value everywhere."""
         if not len(x):
-            return self._filter.process(x)
-        if not (all_finite(x) and np.isfinite(self._last).all() and not self._absent.any()):
-            x = x.copy()
-            for channel in range(x.shape[1]):
-                self._bridge(x[:, channel], channel)
-        else:
+            return x
+        if all_finite(x) and np.isfinite(self._last).all() and not self._absent.any():
             self._last = x[-1].copy()
-            x = x - self._level
-        return self._filter.process(x)
+            return x - self._level
+        x = x.copy()
+        for channel in range(x.shape[1]):
+            self._bridge(x[:, channel], channel)
+        return x
 
     def _bridge(self, values: Samples, channel: int) -> None:
         """Hold the last value in gaps, and take the step after a long gap away."""
@@ -151,21 +142,13 @@ class Levels:
             values[t] = 0.0 if math.isnan(last) else last - level
         self._last[channel], self._absent[channel], self._level[channel] = last, absent, level
 
-    def finish(self) -> Samples:
-        """The last outputs of the recording."""
-        return self._filter.finish()
-
     def save(self) -> LevelsState:
-        return LevelsState(self._last.copy(), self._absent.copy(), self._level.copy(), self._filter.state())
+        return LevelsState(self._last.copy(), self._absent.copy(), self._level.copy())
 
     def load(self, saved: LevelsState) -> None:
         """Continue from :meth:`save`. Raises StateError."""
         shapes = {saved.last.shape, saved.absent.shape, saved.level.shape}
-        if (
-            shapes != {(self._channels,)}
-            or (saved.absent < 0).any()
-            or not self._filter.restore(saved.filter)
-        ):
-            raise StateError(f"the state of the high-pass filter is not of {self._channels} channels")
+        if shapes != {(self._channels,)} or (saved.absent < 0).any():
+            raise StateError(f"the state's levels are not of {self._channels} channels")
         self._last, self._absent = saved.last.copy(), saved.absent.copy()
         self._level = saved.level.copy()

@@ -22,19 +22,22 @@ Steps = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class ConversionState:
-    """The stage that fills gaps, which is Levels if the card has a high-pass filter; the resampler; and the
-    steps that were not taken yet."""  # fmt: skip
+    """The stage that fills gaps, which is Levels if the card has a high-pass filter; the resampler; the
+    filter; and the steps that were not taken yet."""  # fmt: skip
 
     hold: HoldState | None
     levels: LevelsState | None
     resampler: ResamplerState
+    filter: Annotated[Samples, Array("float64", 2, finite=True)] | None
     ahead: Annotated[Steps, Array("float32", 2, finite=True)]
 
 
 class Conversion:
     """Converts samples (n, channels) of a source at ``rate`` Hz, NaN without a value, to steps.
 
-    A channel that the source does not have stays at the card's mean. ``fill`` is that of a GapPolicy.
+    A channel that the source does not have stays at the card's mean. ``fill`` is that of a GapPolicy. The
+    card's high-pass filter runs at the network's rate: there it is the filter of the training data, and has a
+    fraction of the taps.
     """
 
     def __init__(self, preprocessing: Preprocessing, leads: LeadMap, rate: float, fill: str) -> None:
@@ -42,8 +45,11 @@ class Conversion:
         self._preprocessing, self._rate, self._mean = preprocessing, rate, leads.mean
         self._absent = [i for i, name in enumerate(leads.channels) if name in leads.missing]
         self._hold = Hold(fill, leads.mean) if high_pass is None else None
-        self._levels = None if high_pass is None else Levels(high_pass, rate, channels)
+        self._levels = None if high_pass is None else Levels(rate, channels)
         self._resampler = Resampler(rate, preprocessing.sampling_rate, channels)
+        self._filter = None
+        if high_pass is not None:
+            self._filter = high_pass.filter(preprocessing.sampling_rate, channels)
         self._ahead: Steps = np.empty((channels, 0), np.float32)
 
     @property
@@ -53,9 +59,14 @@ class Conversion:
         return stage
 
     @property
+    def _late(self) -> int:
+        """The steps that the filter is late."""
+        return 0 if self._filter is None else self._filter.delay
+
+    @property
     def delay(self) -> float:
         """Seconds of samples that a step needs after its own time."""
-        return self._resampler.lookahead + self._stage.delay / self._rate
+        return self._resampler.lookahead + self._late / self._preprocessing.sampling_rate
 
     @property
     def ready(self) -> int:
@@ -64,7 +75,7 @@ class Conversion:
 
     def needed(self, steps: int) -> int:
         """The number of samples since the start that so many steps need."""
-        return self._resampler.needed(steps) + self._stage.delay
+        return self._resampler.needed(steps + self._late)
 
     def outputs(self, samples: int) -> int:
         """The number of steps of a recording with so many samples."""
@@ -76,12 +87,15 @@ class Conversion:
 
     def process(self, x: Samples) -> None:
         """Take samples; the steps that they complete are ready afterwards."""
-        self._resample(self._stage.process(x))
+        resampled = self._resampler.process(self._stage.process(x))
+        self._keep(resampled if self._filter is None else self._filter.process(resampled))
 
     def finish(self) -> None:
         """Make the last steps of the recording ready."""
-        self._resample(self._stage.finish())
-        self._keep(self._resampler.finish())
+        last = self._resampler.finish()
+        if self._filter is not None:
+            last = np.concatenate([self._filter.process(last), self._filter.finish()])
+        self._keep(last)
 
     def take(self, steps: int) -> Steps:
         """The next steps, (channels, steps)."""
@@ -92,21 +106,22 @@ class Conversion:
         """Forget the samples so far, and the steps that were not taken."""
         self._stage.start_over()
         self._resampler.reset()
+        if self._filter is not None:
+            self._filter.settle()
         self._ahead = self._ahead[:, :0]
 
-    def _resample(self, x: Samples) -> None:
-        if self._levels is not None:
+    def _keep(self, x: Samples) -> None:
+        """Add steps (n, channels) to those that are ready."""
+        if self._filter is not None:
             x[:, self._absent] = self._mean[self._absent]
-        self._keep(self._resampler.process(x))
-
-    def _keep(self, resampled: Samples) -> None:
-        self._ahead = np.concatenate([self._ahead, self._preprocessing.normalize(resampled.T)], 1)
+        self._ahead = np.concatenate([self._ahead, self._preprocessing.normalize(x.T)], 1)
 
     def save(self) -> ConversionState:
         return ConversionState(
             None if self._hold is None else self._hold.save(),
             None if self._levels is None else self._levels.save(),
             self._resampler.save(),
+            None if self._filter is None else self._filter.state(),
             self._ahead.copy(),
         )
 
@@ -118,6 +133,8 @@ class Conversion:
             self._levels.load(saved.levels)
         else:
             raise StateError("the state is of a card with another high_pass")
+        if self._filter is not None and (saved.filter is None or not self._filter.restore(saved.filter)):
+            raise StateError("the state of the high-pass filter is not of this one")
         if len(saved.ahead) != len(self._ahead):
             raise StateError(f"the state's samples are not of {len(self._ahead)} channels")
         self._resampler.load(saved.resampler)
@@ -125,5 +142,5 @@ class Conversion:
 
     def is_after(self, saved: ConversionState, samples: int, steps: int) -> bool:
         """Whether a state is one after so many samples, of which so many steps were taken."""
-        counted = max(0, samples - self._stage.delay), steps + saved.ahead.shape[1]
-        return counted == (saved.resampler.received, saved.resampler.produced)
+        filtered = max(0, saved.resampler.produced - self._late)
+        return (samples, steps + saved.ahead.shape[1]) == (saved.resampler.received, filtered)

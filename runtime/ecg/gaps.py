@@ -102,8 +102,6 @@ class HoldState:
 class Hold:
     """Fills samples without a value: with the last value of the channel, or with ``mean`` (channels,)."""
 
-    delay = 0
-
     def __init__(self, fill: str, mean: Samples) -> None:
         self._zero, self._mean = fill == "zero", mean
         self.start_over()
@@ -126,10 +124,6 @@ class Hold:
                 x = np.take_along_axis(held, np.maximum.accumulate(rows, 0), 0)
         self._last = x[-1].copy()
         return x
-
-    def finish(self) -> Samples:
-        """No sample waits."""
-        return np.empty((0, len(self._mean)))
 
     def save(self) -> HoldState:
         return HoldState(self._last.copy())

@@ -18,8 +18,8 @@ _LONGEST_GAP = 60.0
 class Trace:
     """Removes impossible values and applies the card's high-pass filter, as :class:`FrontEnd` does.
 
-    A stream filters whole blocks, up to a decision; this does not wait for them. ``silence``: after so many
-    seconds without a value of any lead the stream starts over. ``missing`` are channels without a lead.
+    A stream filters whole blocks, at the network's rate; this does not wait for them. ``silence``: after so
+    many seconds without a value of any lead the stream starts over. ``missing`` are channels without a lead.
     """
 
     def __init__(
@@ -29,7 +29,8 @@ class Trace:
         volts, high_pass = volts_per(preprocessing.unit), preprocessing.high_pass
         self._millivolts = 1000 * volts
         self._spikes = Spikes(rate, len(channels), volts)
-        self._levels = None if high_pass is None else Levels(high_pass, rate, len(channels))
+        self._levels = Levels(rate, len(channels))
+        self._filter = None if high_pass is None else high_pass.filter(rate, len(channels))
         self._present = [i for i, channel in enumerate(channels) if channel not in missing]
         self._longest_silence = None if silence is None else max(1, round(silence * rate))
         self._longest_gap = round(_LONGEST_GAP * rate)
@@ -55,7 +56,7 @@ class Trace:
         for start, stop in pairwise([0, *starts, len(x)]):
             if start in starts:
                 self._start_over(first + start)
-            filtered = self._filter(x[start:stop])
+            filtered = self._filtered(x[start:stop])
             parts.append((self._due, filtered * self._millivolts))
             self._due += len(filtered)
         return [part for part in parts if len(part[1])]
@@ -73,14 +74,15 @@ class Trace:
     def _start_over(self, number: int) -> None:
         self._due = number
         self._absent = self._absent[:0]
-        if self._levels is not None:
-            self._levels.start_over()
+        self._levels.start_over()
+        if self._filter is not None:
+            self._filter.settle()
 
-    def _filter(self, x: Samples) -> Samples:
-        if self._levels is None:
+    def _filtered(self, x: Samples) -> Samples:
+        if self._filter is None:
             return x
         self._absent = np.concatenate([self._absent, np.isnan(x)])
-        y = self._levels.process(x)
+        y = self._filter.process(self._levels.process(x))
         absent, self._absent = self._absent[: len(y)], self._absent[len(y) :]
         shown: Samples = np.where(absent, np.nan, y)
         return shown

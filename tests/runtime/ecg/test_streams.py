@@ -48,8 +48,8 @@ class TestOnARealRecord:
         preprocessing = twelve_leads.preprocessing
         assert preprocessing is not None and preprocessing.high_pass is not None
         order = [[n.casefold() for n in names].index(c.casefold()) for c in preprocessing.channels]
-        filtered = preprocessing.high_pass.apply(samples[:, order].T, 500)
-        mv = resample_poly(filtered, 1, 5, axis=1, padtype="edge")
+        resampled = resample_poly(samples[:, order].T, 1, 5, axis=1, padtype="edge")
+        mv = preprocessing.high_pass.apply(resampled, 100)
         for decision in decisions:
             steps = round(decision.time * 100)
             expected = twelve_leads.full()(preprocessing.normalize(mv)[None, :, :steps])[0]
