@@ -299,7 +299,7 @@ class FrontEnd:
 
     def _stop(self, arrived: float | None) -> None:
         x, came = self._drop(len(self._waiting))
-        self._quality.inspect(x, ~came)
+        self._quality.skim(x, ~came)
         at = self._index
         self._told = self._note(at, "silent", {})
         self._pause()

@@ -123,6 +123,12 @@ class Quality:
                 verdicts.append(self.take())
         return verdicts
 
+    def skim(self, x: NDArray[np.float64], silent: NDArray[np.bool_]) -> None:
+        """Note which values are missing, in the samples before :meth:`start_over`: no decision follows."""
+        if len(x):
+            self._begin()
+            self._look_for_gaps(x, silent)
+
     def _begin(self) -> None:
         """Forget what was taken, before the first samples after it."""
         if self._taken:
