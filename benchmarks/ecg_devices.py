@@ -23,9 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ecg_stream import SIZES, first_samples, print_percentiles, random_bundle
+from benchmarks.ecg_stream import SIZES, first_samples, print_percentiles, random_bundle, samples_needed
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.ecg.resample import Resampler
 from multires_edge.runtime.ecg.sources.opening import open_source
 
 _START_SECONDS = 3.0  # while the command starts
@@ -55,11 +54,11 @@ def latency(bundle: Path, record: str, seconds: float) -> None:
     preprocessing = open_bundle(bundle).preprocessing
     assert preprocessing is not None
     spec = open_source(record).signal
-    resampler = Resampler(spec.rate, preprocessing.sampling_rate, len(spec.leads))
+    needed_by = samples_needed(bundle, spec)
     decisions, sent, _ = _run(bundle, record, seconds, 1, 1, "0.02s")
     taken = []
     for came, entry in decisions:
-        needed = resampler.needed(round(entry["time"] * preprocessing.sampling_rate))
+        needed = needed_by(round(entry["time"] * preprocessing.sampling_rate))
         if needed <= len(sent):  # the last ones come when the device hangs up
             taken.append(1e3 * (came - sent[needed - 1]))
     print(f"{len(taken)} decisions in {seconds:.0f} s at {spec.rate:g} Hz, from a sample sent to a line:")

@@ -20,7 +20,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,13 @@ from numpy.typing import NDArray
 
 from multires_edge.cli.commands.stream import stream as command
 from multires_edge.runtime import Bundle, open_bundle
+from multires_edge.runtime.ecg.conversion import Conversion
 from multires_edge.runtime.ecg.decision import Decision
+from multires_edge.runtime.ecg.leads import LeadMap
 from multires_edge.runtime.ecg.session import Session
 from multires_edge.runtime.ecg.sources.opening import open_source
-from multires_edge.runtime.ecg.sources.protocol import Samples, Source
-from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
+from multires_edge.runtime.ecg.sources.protocol import Samples, SignalSpec, Source
+from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams, preprocessing_of
 
 SIZES = {"paper": (128, 6), "demo": (64, 4)}  # d_model, n_layers
 _POOL = "window:10s"
@@ -101,6 +103,12 @@ def latency(bundle: Bundle, record: str, seconds: float) -> None:
 def first_samples(source: Source, count: int) -> NDArray[np.float64]:
     """The first ``count`` samples (n, leads) of a recording, or all there are."""
     return np.concatenate([piece.values for piece in source.read(count) if isinstance(piece, Samples)])
+
+
+def samples_needed(bundle: Path, spec: SignalSpec) -> Callable[[int], int]:
+    """How many samples since the start so many steps of the network need."""
+    preprocessing = preprocessing_of(open_bundle(bundle))
+    return Conversion(preprocessing, LeadMap(spec, preprocessing), spec.rate, "hold").needed
 
 
 def print_percentiles(taken: list[float]) -> None:

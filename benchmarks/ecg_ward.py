@@ -10,6 +10,7 @@ on without its header. Devices and decisions are on the same cores.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import random
@@ -21,13 +22,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ecg_stream import SIZES, first_samples, print_percentiles, random_bundle
+from benchmarks.ecg_stream import SIZES, first_samples, print_percentiles, random_bundle, samples_needed
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.ecg.resample import Resampler
 from multires_edge.runtime.ecg.sources.opening import open_source
+from multires_edge.runtime.ecg.streams import preprocessing_of
 
 _GOOD = 12
 _EVERY = 0.5
@@ -76,7 +78,7 @@ def good(device: Device, until: float, *, number: int, results: Any) -> None:
     count = 10_000 // packet * packet
     lines = [device.line(i, packet, 0.0 if timed else None) for i in range(0, count, packet)]
     lines = [line.rsplit(b'"time"', 1)[0] if timed else line for line in lines]
-    time.sleep(_START_SECONDS * random.random())
+    time.sleep(2 * _EVERY * random.random())  # they decide at different times
     sent, started = 0, time.monotonic()
     while time.time() < until:
         line = lines[sent // packet % len(lines)]
@@ -135,6 +137,12 @@ def power(device: Device, until: float) -> None:
             client, off = device.connected(header=False), time.time() + _AGAIN
 
 
+def until_the_end(act: Callable[[Device, float], None], device: Device, until: float) -> None:
+    """Be a device until ``until``, or until the command ends."""
+    with contextlib.suppress(ConnectionError):
+        act(device, until)
+
+
 BAD: tuple[Callable[[Device, float], None], ...] = (drifting, flood, hours, power)
 
 
@@ -162,11 +170,9 @@ def run(bundle: Path, record: str, seconds: float, bad: tuple[Any, ...], folder:
         listener = socket.create_server(("127.0.0.1", 0))
         addresses.append(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
         device = Device(listener, record)
-        if number < _GOOD:
-            act, keywords = good, {"number": number, "results": results}
-        else:
-            act, keywords = bad[number - _GOOD], {}
-        processes.append(context.Process(target=act, args=(device, until), kwargs=keywords, daemon=True))
+        act = partial(good, number=number, results=results) if number < _GOOD else bad[number - _GOOD]
+        target = partial(until_the_end, act, device, until)
+        processes.append(context.Process(target=target, daemon=True))
     for process in processes:
         process.start()
     output = folder / "decisions.jsonl"
@@ -212,13 +218,9 @@ def report_good(
     by_device: list[list[dict[str, Any]]], sent: dict[int, int], record: str, bundle: Path
 ) -> None:
     """Print the decisions on the good devices, and how long they took."""
-    preprocessing = open_bundle(bundle).preprocessing
-    assert preprocessing is not None
     spec = open_source(record).signal
-    resampler = Resampler(spec.rate, preprocessing.sampling_rate, len(spec.leads))
-    steps = round(_EVERY * preprocessing.sampling_rate)
-    high_pass = preprocessing.high_pass
-    late = 0 if high_pass is None else high_pass.filter(spec.rate, 1).delay
+    steps = round(_EVERY * preprocessing_of(open_bundle(bundle)).sampling_rate)
+    needed = samples_needed(bundle, spec)
     expected = found = 0
     taken, events = [], Counter[str]()
     for number, entries in enumerate(by_device):
@@ -226,7 +228,7 @@ def report_good(
         events.update(entry["event"] for entry in entries if entry["type"] == "event")
         times = {entry["time"] for entry in decisions}
         count = 0
-        while resampler.needed((count + 1) * steps) + late <= sent[number]:
+        while needed((count + 1) * steps) <= sent[number]:
             count += 1
             found += round(count * _EVERY, 6) in times
         expected += count
