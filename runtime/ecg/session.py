@@ -27,8 +27,8 @@ _TICK = 0.02
 # The samples of a live source that complete no decision are read this often: reading has a cost of its own,
 # which decisions of other sources would wait for.
 _LIVE_READ = 0.1
-# The part of a processor that a live source may take if it sends faster than the others, and the seconds
-# of computing that it may be ahead.
+# The least part of a processor that a live source may take, beside any number of others: for its lines, and
+# again for its decisions. It may be ahead by some seconds of computing.
 _SHARE, _CREDIT = 0.1, 0.25
 # A live source stalls after this time without samples, or after two of its usual intervals, if it sends
 # packets of seconds.
@@ -93,9 +93,9 @@ class _Feed:
         count = round(chunk * self.rate)
         return min(count, int((now - self._began) * self.rate) - self._front.received) if realtime else count
 
-    def owes(self, now: float, share: float) -> bool:
+    def owes(self, now: float) -> bool:
         """Whether the source took more than its share of the time, and waits for the others."""
-        self._debt = max(0.0, self._debt - share * (now - self._settled))
+        self._debt = max(0.0, self._debt - self.source.share * (now - self._settled))
         self._settled = now
         return self._debt > _CREDIT
 
@@ -135,6 +135,8 @@ class Session:
             _Feed(source, row, front)
             for row, (source, front) in enumerate(zip(sources, streams.fronts, strict=True))
         ]
+        for source in self.sources:
+            source.share = max(_SHARE, 1 / (1 + len(self.sources)))
         self._realtime = realtime
         # Whether the run follows a clock.
         self.paced = realtime or any(source.waits for source in sources)
@@ -194,8 +196,7 @@ class Session:
         return out
 
     def _owes(self, feed: _Feed, now: float) -> bool:
-        count = len(self._feeds)
-        return feed.source.live and count > 1 and feed.owes(now, max(_SHARE, 1 / count))
+        return feed.source.live and len(self._feeds) > 1 and feed.owes(now)
 
     def _wait(self) -> None:
         """Wait for the next tick or for the sample that completes a decision, whichever comes first."""

@@ -36,8 +36,7 @@ _SILENCE = 10.0
 _RETRY, _RECONNECT_SECONDS = 0.5, 3.0
 _TOO_FAST = 2  # times the rate of the signal
 _LINGER, _FAR, _VERDICT = 0.01, 0.05, 0.1  # seconds
-# Seconds of computing that a thread owes. It waits for as long as it computed, so no device takes a processor
-# for itself.
+# Seconds that a thread owes before it waits.
 _LARGEST_DEBT = 0.005
 
 
@@ -190,13 +189,13 @@ class LiveSource(Source):
         return self._connection.receive()
 
     def _linger(self) -> None:
-        """Wait for more samples while none of them is urgent, and while the thread owes time.
+        """Wait for more samples while none of them is urgent, and while the thread owes time for its share.
 
         Otherwise each sample of a device that sends single samples would wake the thread, which takes the
         interpreter's lock.
         """
         now, used = time.monotonic(), time.thread_time()
-        self._debt = max(0.0, self._debt + 2 * (used - self._used) - (now - self._looked))
+        self._debt = max(0.0, self._debt + (used - self._used) / self.share - (now - self._looked))
         self._looked, self._used = now, used
         if self._parser is None:
             return

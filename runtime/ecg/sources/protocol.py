@@ -65,7 +65,8 @@ class Source(ABC):
     source that has ``ended`` has no further samples.
     ``length`` is the number of samples of a recording, or None if it is unknown before the end. ``Position``
     is a dataclass, whose fields a state file has. ``continues`` is False after loading a state if it is
-    unknown how long the source was away since then.
+    unknown how long the source was away since then. ``share`` is the part of a processor that a live source
+    may take, so that none takes it from the others.
     """
 
     Position: ClassVar[type[Any]]
@@ -74,6 +75,7 @@ class Source(ABC):
     waits = False
     ended = False
     continues = True
+    share = 0.5
     length: int | None = None
 
     @abstractmethod
