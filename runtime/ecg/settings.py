@@ -19,11 +19,11 @@ DEFAULT_ALARM_AFTER = "10s"
 _SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 
 
-def parse_duration(text: str | float, what: str) -> float:
-    """Seconds of "0.5s", "500ms", "2min", "1h" or a number. Raises InputError."""
+def parse_duration(text: str | float, what: str, *, zero: bool = False) -> float:
+    """Seconds of "0.5s", "500ms", "2min", "1h" or a number. Raises InputError, for 0 too unless ``zero``."""
     match = _DURATION.fullmatch(str(text).strip())
     seconds = float(match[1]) * _SECONDS[match[2]] if match else math.nan
-    if not 0 < seconds <= 366 * 86400:
+    if not 0 <= seconds <= 366 * 86400 or (seconds == 0 and not zero):
         raise InputError(f"{what} is {text!r}, expected a duration such as 0.5s, 500ms or 2min")
     return seconds
 

@@ -105,9 +105,11 @@ class EcgStreams:
     def _steps_before_alarms(self, rate: float) -> float:
         """Steps of signal before an alarm: by default until the window is full."""
         after, window = self.options.alarm_after, self._pool.window(self._own)
-        if after is None:
-            return window if window is not None else rate * parse_duration(DEFAULT_ALARM_AFTER, "alarm_after")
-        return rate * (0.0 if str(after) in ("0", "0s", "0.0") else parse_duration(after, "alarm_after"))
+        if after is None and window is not None:
+            return window
+        return rate * parse_duration(
+            DEFAULT_ALARM_AFTER if after is None else after, "alarm_after", zero=True
+        )
 
     def _open_networks(self, bundle: Bundle, options: StreamOptions) -> Networks:
         batches = [len(self.fronts)] if self.lockstep else [1] * len(self.fronts)
