@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from multires_edge.base.errors import ConfigError
 from multires_edge.base.names import check_name, split_names
+from multires_edge.format.config import OUTPUT_ACTIVATIONS
 from multires_edge.format.pooling import usages
 from multires_edge.format.targets import PRECISIONS, TARGETS
 
@@ -244,7 +245,7 @@ tree_options = together(
     ),
     option(
         "--output-activation",
-        click.Choice(["sigmoid"]),
+        click.Choice(list(OUTPUT_ACTIVATIONS)),
         "Function that the network ends with  [default: none, the outputs are logits]",
     ),
     option(

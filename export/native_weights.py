@@ -4,7 +4,7 @@ Metadata (all strings): ``format`` "multires-weights", ``version`` "2", ``precis
 "fp16" or "int8", ``queues`` "float32", "float16" or "int8", the numbers of the configuration,
 ``autoregressive`` "0" or "1", ``window`` ("0" pools over everything so far) and ``norm_epsilon``. Where they
 are not those of the published network, also ``pooling``, such as "max", "mean+last" or "none",
-``encoder_kernel_size`` (taps), ``output_activation`` "sigmoid", ``norm_place`` "before", ``norm_groups``,
+``encoder_kernel_size`` (taps), ``output_activation``, ``norm_place`` "before", ``norm_groups``,
 ``activation``, ``mixing`` "plain" and ``filters`` "untied". With a card also ``labels`` and ``channels``, one
 per line, ``output``, ``unit``, ``sampling_rate``, and ``mean`` and ``std``, one number or one per line.
 

@@ -34,7 +34,10 @@ ACTIVATIONS = {
 }
 # The functions after the head by name. They are in models/network.py, their operators in
 # export/graphs/gemm.py.
-OUTPUT_ACTIVATIONS = {"sigmoid": "1 / (1 + exp(-x))"}
+OUTPUT_ACTIVATIONS = {
+    "sigmoid": "1 / (1 + exp(-x))",
+    "softmax": "exp(x) over its sum over the outputs of a step",
+}
 # How a block mixes the channels. Modules: models/mixing.py; nodes: export/graphs/mixing.py.
 MIXINGS = {"glu": "a gated linear unit", "plain": "a 1x1 convolution"}
 # 2**20 steps are three hours at 100 Hz. A deeper tree is a misread file.

@@ -21,7 +21,7 @@ class Overrides:
 
     ``weights`` names one of several networks in a checkpoint. ``pool`` is a pooling as in an export, or
     "none" for an output at every step; ``shifted`` says whether the network shifts its input by one step.
-    ``output_activation`` is "sigmoid" for a network that ends with one. ``block`` has what a residual block
+    ``output_activation`` is the function that a network ends with, such as "sigmoid". ``block`` has what a residual block
     computes, by the names of ModelConfig's fields.
     """
 

@@ -5,7 +5,8 @@ Its parameters have the names of the published checkpoints, so their state dicts
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -21,7 +22,11 @@ from multires_edge.models.multires import MultiresLayer
 from multires_edge.models.norms import NORM_MODULES
 from multires_edge.models.pooling import POOLING_REFERENCES
 
-OUTPUT_FUNCTIONS = {"sigmoid": torch.sigmoid}
+# Of (batch, d_output), or (batch, d_output, time).
+OUTPUT_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "softmax": partial(torch.softmax, dim=1),
+}
 
 
 class CausalConv1d(nn.Conv1d):

@@ -17,7 +17,11 @@ from multires_edge.export.linear import Linear, QuantizedLinear
 Product = Callable[..., str]
 
 
-OUTPUT_OPERATORS = {"sigmoid": "Sigmoid"}
+# The operator and its attributes. The outputs are the second axis.
+OUTPUT_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sigmoid": ("Sigmoid", {}),
+    "softmax": ("Softmax", {"axis": 1}),
+}
 
 
 def pointwise(
@@ -58,7 +62,8 @@ def head(graph: GraphBuilder, x: str, network: FoldedNetwork, product: Product) 
     x = graph.cast(x, dtype, "head/cast")
     if activation is not None:
         y = graph.cast(product(graph, x, network.head, "head"), np.float32, "head/output")
-        return graph.node(OUTPUT_OPERATORS[activation], [y], f"{output}/{activation}", output=output)
+        operator, attributes = OUTPUT_OPERATORS[activation]
+        return graph.node(operator, [y], f"{output}/{activation}", output=output, **attributes)
     if dtype == np.float32:
         return product(graph, x, network.head, "head", output)
     return graph.cast(product(graph, x, network.head, "head"), np.float32, f"{output}/cast", output=output)

@@ -48,7 +48,7 @@ ROWS, STEPS = 3, 70
 def frames(draw: st.DrawFn) -> tuple[ModelConfig, Pooling | None]:
     """Random networks of every frame, and another pooling of the same kind for a stream of theirs."""
     config = draw(configs(max_depth=4))
-    more: dict[str, Any] = {"output_activation": draw(st.sampled_from([None, "sigmoid"]))}
+    more: dict[str, Any] = {"output_activation": draw(st.sampled_from([None, "sigmoid", "softmax"]))}
     if config.encoder == "linear":
         more["encoder_kernel_size"] = draw(st.sampled_from([None, 2, 3, 17]))
     shifted = draw(st.booleans())
@@ -126,6 +126,10 @@ FRAMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a convolution in front, a sigmoid behind": (
         {"encoder_kernel_size": 5, "output_activation": "sigmoid"},
         {"overrides": Overrides(output_activation="sigmoid")},
+    ),
+    "a softmax of every step": (
+        {"pooling": "none", "output_activation": "softmax"},
+        {"pool": "none", "overrides": Overrides(output_activation="softmax")},
     ),
     "a shifted convolution": ({"task": "autoregressive", "encoder_kernel_size": 2}, {}),
     "unshifted tokens": (
@@ -248,7 +252,7 @@ class TestACheckpointSays:
             "pooling is 'sum', this release runs mean, max and last, or none",
         ),
         ('"window":"0"', '"window":"7"', "window is for models that take the mean"),
-        ('"sigmoid"', '"sigmoyd"', "output_activation is 'sigmoyd', this release runs sigmoid"),
+        ('"sigmoid"', '"sigmoyd"', "output_activation is 'sigmoyd', this release runs sigmoid and softmax"),
         ('"encoder_kernel_size":"3"', '"encoder_kernel_size":"4"', "tensor encoder.weight has shape"),
     ],
 )

@@ -1,4 +1,4 @@
-// The functions before the mixing that the engine supports, and their names in the metadata.
+// The functions before the mixing and after the head that the engine supports, and their names in the metadata.
 #pragma once
 
 namespace multires {
@@ -13,5 +13,7 @@ struct ActivationName {
 constexpr ActivationName kActivations[] = {{Activation::kGelu, "gelu"}, {Activation::kGeluTanh, "gelu_tanh"},
                                            {Activation::kRelu, "relu"}, {Activation::kRelu6, "relu6"},
                                            {Activation::kSilu, "silu"}, {Activation::kIdentity, "identity"}};
+
+enum class OutputActivation { kNone, kSigmoid, kSoftmax };
 
 }  // namespace multires

@@ -173,6 +173,14 @@ void apply_all(const From* x, To* y, int count) {
   apply(x, y, count, function);
 }
 
+// Replaces the logits of a row by their probabilities.
+void softmax(float* row, int count) {
+  const float largest = *std::max_element(row, row + count);
+  apply(row, row, count, [=](Vec v) { return exponential(most(v - all(largest), all(-87.0f))); });
+  const double sum = std::accumulate(row, row + count, 0.0);
+  for (int i = 0; i < count; ++i) row[i] = static_cast<float>(row[i] / sum);
+}
+
 // Puts the samples of a block of rows into the encoder's queue. Writes what the encoder reads for each row: its sample
 // and those before it, by delay.
 const float* find_samples(const Model& model, State& state, const float* x, int first, int rows) {
@@ -269,11 +277,13 @@ void forward(const Model& model, State& state, const float* x, const int64_t* to
   multiply(model.head, result, pools ? pooled : stride, rows, [&](int panel, int row, const float* out) {
     const int column = panel * kPanel, count = std::min(kPanel, info.d_output - column);
     float* to = y + static_cast<size_t>(row) * info.d_output + column;
-    if (model.sigmoid)
+    if (model.output_activation == OutputActivation::kSigmoid)
       apply_all<sigmoid>(out, to, count);
     else
       std::memcpy(to, out, static_cast<size_t>(count) * sizeof(float));
   });
+  if (model.output_activation == OutputActivation::kSoftmax)
+    for (int row = 0; row < rows; ++row) softmax(y + static_cast<size_t>(row) * info.d_output, info.d_output);
 }
 
 // Elementwise functions, for tests.

@@ -193,10 +193,8 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
   if (static_cast<int64_t>(info.d_input) * model->encoder_taps > kMaxChannels)
     throw LoadError(MULTIRES_UNSUPPORTED, "the encoder reads more than 2^20 values");
   if (file.metadata().count("output_activation")) {
-    model->sigmoid = file.text("output_activation") == "sigmoid";
-    if (!model->sigmoid)
-      throw LoadError(MULTIRES_UNSUPPORTED, "metadata output_activation is '" + file.text("output_activation") +
-                                                "', this release runs sigmoid");
+    const bool softmax = differs(file, "output_activation", "sigmoid", "softmax");
+    model->output_activation = softmax ? OutputActivation::kSoftmax : OutputActivation::kSigmoid;
   }
   model->width = padded(info.d_model);
   if (info.n_tokens > 0)

@@ -76,7 +76,7 @@ struct Model {
   std::vector<Layer> layers;
   std::vector<Pooling> poolings;
   Panels head;                // of d_head() inputs
-  bool sigmoid = false;       // of the outputs of the head
+  OutputActivation output_activation = OutputActivation::kNone;
   // For each scale: the number of delays that are read (with 0, and at least those of the low-pass filter), and the
   // slots of its ring.
   std::vector<int> taps;
