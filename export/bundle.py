@@ -30,8 +30,8 @@ from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.quantization import Quantization, plan_int8
 from multires_edge.export.report import GraphStatistics, write_report
 from multires_edge.export.target_selection import forms_of, targets_named
-from multires_edge.export.trial import find_network
-from multires_edge.format.card import read_card
+from multires_edge.export.trial import find_network, first_guess
+from multires_edge.format.card import Card, read_card
 from multires_edge.format.comparison import failures
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain
@@ -42,12 +42,12 @@ from multires_edge.format.pooling import Pooling, pooling_named
 from multires_edge.format.reading import step_states
 from multires_edge.format.specs import FileSpec, GraphSpec, Source, TensorSpec
 from multires_edge.format.targets import FORMS, TARGETS, GraphForm, Target
-from multires_edge.models.checkpoint import read_checkpoint
-from multires_edge.models.inference import Overrides, infer_config, stated_fields
+from multires_edge.models.checkpoint import Checkpoint, read_checkpoint
+from multires_edge.models.inference import Inferred, Overrides, infer_config
 from multires_edge.models.loading import build_network
 from multires_edge.models.threads import one_thread
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.evaluation.dataset import DataHints, Dataset, hints_of
 from multires_edge.runtime.evaluation.recordings import load_data
 
 # ONNX and its runtimes allow 2 GiB per tensor, and a state is one tensor.
@@ -120,14 +120,7 @@ def _export(
     overrides = options.overrides or Overrides()
     if options.pool is not None:
         overrides = replace(overrides, pool=options.pool)
-    read = read_checkpoint(checkpoint, overrides.weights, overrides.encoder)
-    inferred = infer_config(read, overrides)
-    card = None if options.card is None else read_card(options.card, inferred.config)
-    dataset = None
-    if options.verify_data is not None:
-        dataset = load_data(options.verify_data, inferred.config, card)
-    if dataset is not None and dataset.outputs is not None and read.config is None:
-        inferred = find_network(read, inferred, stated_fields(read, overrides), dataset, progress)
+    read, inferred, card, dataset = _read(checkpoint, overrides, options, progress)
     config = inferred.config
     net = build_network(read, config)
     asked = None if overrides.pool is None else pooling_named(overrides.pool)
@@ -182,6 +175,26 @@ def _export(
         manifest.files.update({name: sha256_of(folder / name) for name in names})
         write_json(folder / FILE_NAME, manifest.to_json())
     return ExportResult(final, manifest, proof, quantization, time.perf_counter() - started)
+
+
+def _read(
+    path: Path, overrides: Overrides, options: ExportOptions, progress: Callable[[str], None]
+) -> tuple[Checkpoint, Inferred, Card | None, Dataset | None]:
+    """The checkpoint, its configuration, the card, and the data to compare on."""
+    data = options.verify_data
+    hints = DataHints() if data is None else hints_of(data)
+    checkpoint = read_checkpoint(path, overrides.weights, overrides.encoder or hints.encoder)
+    by_outputs = hints.per_step is not None and checkpoint.config is None
+    if by_outputs:
+        config = first_guess(checkpoint, overrides, per_step=bool(hints.per_step))
+    else:
+        inferred = infer_config(checkpoint, overrides)
+        config = inferred.config
+    card = None if options.card is None else read_card(options.card, config)
+    dataset = None if data is None else load_data(data, config, card)
+    if by_outputs and dataset is not None:
+        inferred = find_network(checkpoint, overrides, dataset, progress)
+    return checkpoint, inferred, card, dataset
 
 
 def _write_precision(

@@ -21,8 +21,8 @@ class Overrides:
 
     ``weights`` names one of several networks in a checkpoint. ``pool`` is a pooling as in an export, or
     "none" for an output at every step; ``shifted`` says whether the network shifts its input by one step.
-    ``output_activation`` is the function that a network ends with, such as "sigmoid". ``block`` has what a residual block
-    computes, by the names of ModelConfig's fields.
+    ``output_activation`` is the function that a network ends with, such as "sigmoid". ``block`` has what a
+    residual block computes, by the names of ModelConfig's fields.
     """
 
     tree_select: TreeSelect | None = None
@@ -130,14 +130,22 @@ def stated_block(checkpoint: Checkpoint, overrides: Overrides) -> dict[str, Any]
 
 
 def stated_fields(checkpoint: Checkpoint, overrides: Overrides) -> dict[str, Any]:
-    """The fields of the configuration that they say and that no shape says."""
+    """What they say of that which no shape says, by the names of overrides and of a block's fields."""
     args = checkpoint.training_args
     frame = {
-        "pooling": overrides.pool or (args.pool if args is not None else None),
+        "tree_select": _stated_tree(checkpoint, overrides),
+        "pool": overrides.pool or (args.pool if args is not None else None),
         "shifted": overrides.shifted,
+        "output_activation": overrides.output_activation,
     }
     said = {name: value for name, value in frame.items() if value is not None}
     return stated_block(checkpoint, overrides) | said
+
+
+def _stated_tree(checkpoint: Checkpoint, overrides: Overrides) -> TreeSelect | None:
+    args = checkpoint.training_args
+    by_args = None if args is None else args.tree_select or ("fading" if args.complete else None)
+    return overrides.tree_select or cast(TreeSelect | None, by_args)
 
 
 def _pooling(checkpoint: Checkpoint, overrides: Overrides, name: str, width: int, d_model: int) -> str | None:
@@ -226,10 +234,9 @@ def _tree_select(
 ) -> tuple[TreeSelect, tuple[str, ...]]:
     """The kind of tree, and what was assumed about it."""
     args = checkpoint.training_args
-    if overrides.tree_select is not None:
-        return overrides.tree_select, ()
-    if args is not None and (args.complete or args.tree_select is not None):
-        return cast(TreeSelect, args.tree_select or "fading"), ()
+    stated = _stated_tree(checkpoint, overrides)
+    if stated is not None:
+        return stated, ()
     # The tensors of both trees have the same shapes. The default of the published scripts is the better
     # guess, unless it gives an absurdly deep tree: memory sizes are far larger than depths.
     depth = columns - 2

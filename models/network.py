@@ -99,9 +99,17 @@ class MultiresNet(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, pooling: Pooling | None = None) -> Tensor:
         """The outputs for whole sequences; ``pooling`` replaces the network's own."""
-        if self.config.shifts:
-            x = F.pad(x[..., :-1], (1, 0))
-        features, pooling = self.features(x), self.config.pooled_by(pooling)
+        return self.outputs(self.features(self.shifted(x)), lengths, pooling)
+
+    def shifted(self, x: Tensor) -> Tensor:
+        """The input that the encoder reads: in a shifted network, the one before each step."""
+        return F.pad(x[..., :-1], (1, 0)) if self.config.shifts else x
+
+    def outputs(
+        self, features: Tensor, lengths: Tensor | None = None, pooling: Pooling | None = None
+    ) -> Tensor:
+        """The outputs for the features of whole sequences; see `forward`."""
+        pooling = self.config.pooled_by(pooling)
         if pooling is not None:
             return self._activated(
                 self._head(POOLING_REFERENCES[type(pooling)].whole(pooling, features, lengths))

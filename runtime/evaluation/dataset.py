@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,27 @@ def has_inputs(path: Path) -> bool:
     """Whether a data file that was loaded has ``x``, the network's inputs, and not records as measured."""
     with np.load(path, allow_pickle=False) as file:
         return "x" in file.files
+
+
+@dataclass(frozen=True)
+class DataHints:
+    """What a data file says of its network: the encoder, and whether there is an output at every step."""
+
+    encoder: Literal["linear", "token"] | None = None
+    per_step: bool | None = None
+
+
+def hints_of(path: str | Path) -> DataHints:
+    """The hints of a data file; none of a folder, or of a file that cannot be read."""
+    try:
+        arrays = read_arrays(Path(path))
+    except DataError:
+        return DataHints()
+    encoders: tuple[Literal["linear", "token"], ...] = ("token",) if "tokens" in arrays else ()
+    encoders += ("linear",) if {"x", "x_uv", "x_u8"} & arrays.keys() else ()
+    y = arrays.get("y")
+    per_step = None if y is None else y.ndim == 3
+    return DataHints(encoders[0] if len(encoders) == 1 else None, per_step)
 
 
 def load_images(path: str | Path, channels: int) -> NDArray[np.uint8]:

@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from multires_edge.base.errors import DataError
-from multires_edge.export import export_bundle
+from multires_edge.base.errors import ConfigError, DataError
+from multires_edge.export import export_bundle, trial
 from multires_edge.export.bundle import ExportResult, ParityError
 from multires_edge.export.trial import find_network
 from multires_edge.format.reading import read_manifest
@@ -93,7 +93,7 @@ def test_find_the_network(tmp_path: Path) -> None:
     result = exported(net, tmp_path, pre_norm(net))
     assert result.manifest.model.norm_place == "before" and result.passed
     found = "blocks with norm layer, norm_place before, norm_eps 1e-05, activation gelu"
-    assert f"{found}: the outputs in own.npz are those" in result.manifest.source.assumed
+    assert f"{found}, pooling by mean: the outputs in own.npz are those" in result.manifest.source.assumed
 
 
 @pytest.mark.parametrize(
@@ -106,31 +106,77 @@ def test_find_the_network(tmp_path: Path) -> None:
         {"norm": "none", "activation": "silu", "mixing": "plain"},
         {"pooling": "max", "activation": "silu"},
         {"task": "autoregressive", "shifted": False, "norm_place": "before"},
+        {"pooling": "none", "output_activation": "softmax"},
+        {"pooling": "last+mean+max", "norm": "rms", "output_activation": "sigmoid"},
+        {"tree_select": "uniform", "memory_size": 6, "depth": 5, "pooling": "max+mean", "activation": "silu"},
+        {"activation": "silu", "norm_eps": 1e-6, "norm_place": "before", "pooling": "last"},
     ],
 )
 def test_find_any_network(block: dict[str, Any], tmp_path: Path) -> None:
     net = random_net(variant(**block))
-    path = save_published(net, tmp_path, args="--layer=multires")
     dataset = Dataset(Path("own.npz"), inputs(net), outputs=outputs(net))
-    checkpoint = read_checkpoint(path)
-    found = find_network(checkpoint, infer_config(checkpoint, Overrides()), {}, dataset)
+    found = find_network(read_checkpoint(save_published(net, tmp_path, args=None)), Overrides(), dataset)
     assert found.config == net.config
+    assert found.assumed[-1].endswith(": the outputs in own.npz are those")
+
+
+def test_find_a_network_whose_head_and_tree_nothing_says(tmp_path: Path) -> None:
+    net = random_net(variant(pooling="mean+max", tree_select="uniform", memory_size=30, depth=6))
+    np.savez(tmp_path / "own.npz", x=inputs(net), y=outputs(net))
+    path = save_published(net, tmp_path, args=None)
+    with pytest.raises(ConfigError, match="nothing says its kind of tree"):
+        export_bundle(path)
+    assert export_bundle(path, verify_data=tmp_path / "own.npz").manifest.model == net.config
 
 
 def test_of_no_supported_block_name_the_nearest(tmp_path: Path) -> None:
     net = random_net(SMALL)
-    words = "no supported network gives .* nearest has blocks with norm layer, .* with an error of 0"
+    words = "no supported network .*; of [0-9]+ .*, the nearest has blocks with norm layer, .* an error of 0"
     with pytest.warns(UserWarning, match=words), pytest.raises(ParityError):
         exported(net, tmp_path, outputs(net) + 0.1)
+
+
+def test_of_no_supported_network_leave_the_question(tmp_path: Path) -> None:
+    """Where an option must be given, a trial without result does not stand in for it."""
+    net = random_net(variant(pooling="mean+max"))
+    with pytest.raises(ConfigError, match=r"give --pool .*; no supported network .* an error of 0"):
+        exported(net, tmp_path, outputs(net) + 0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*assumed a fading tree")
+def test_are_compared_with_a_bounded_number_of_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "MOST_RUNS", 20)
+    net = random_net(SMALL)
+    checkpoint = read_checkpoint(save_published(net, tmp_path, args=None))
+    dataset = Dataset(Path("own.npz"), inputs(net), outputs=outputs(net) + 0.1)
+    runs: list[str] = []
+    with pytest.warns(UserWarning, match="no supported network"):
+        find_network(checkpoint, Overrides(), dataset, runs.append)
+    assert 20 < len(runs) < 100
 
 
 def test_do_not_overrule_what_is_said(tmp_path: Path) -> None:
     net = random_net(SMALL)
     checkpoint = read_checkpoint(save_published(net, tmp_path))
     dataset = Dataset(Path("own.npz"), inputs(net), outputs=pre_norm(net))
-    inferred = infer_config(checkpoint, Overrides())
+    said = Overrides(block={"norm_place": "after"})
     with pytest.warns(UserWarning, match="no supported network"):
-        assert find_network(checkpoint, inferred, {"norm_place": "after"}, dataset) == inferred
+        assert find_network(checkpoint, said, dataset) == infer_config(checkpoint, said)
+
+
+def test_tell_the_kind_of_encoder(tmp_path: Path) -> None:
+    """A square table of tokens and a Linear layer without a bias have the same shape."""
+    net = random_net(variant(d_input=8))
+    with torch.no_grad():
+        net.encoder.bias.zero_()
+    state = {name: value for name, value in net.state_dict().items() if name != "encoder.bias"}
+    torch.save(state | {"encoder.weight": net.encoder.weight[..., 0]}, tmp_path / "a.pth")
+    np.savez(tmp_path / "own.npz", x=inputs(net), y=outputs(net))
+    with pytest.raises(ConfigError, match="give --encoder"):
+        export_bundle(tmp_path / "a.pth")
+    assert export_bundle(tmp_path / "a.pth", verify_data=tmp_path / "own.npz").manifest.model == net.config
 
 
 @pytest.mark.filterwarnings("ignore:.*no supported network")
