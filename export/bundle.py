@@ -209,11 +209,11 @@ def _write_precision(
     pooling = manifest.pooling
     for form, graphs in manifest.by_form.items():
         takers = [TARGETS[name] for name, forms in manifest.targets.items() if form in forms]
-        taps = any(target.taps_graph for target in takers)
+        engines = any(target.package for target in takers)
         # step.onnx, step.fp16.onnx; step.fp16.opset17.onnx if the form is not the first target's
         infix = "" if precision == "fp32" else f".{precision}"
         infix += "" if form == manifest.form else f".{form}"
-        for kind, graph in build_graphs(network, FORMS[form], pooling, lengths=lengths, taps=taps):
+        for kind, graph in build_graphs(network, FORMS[form], pooling, lengths=lengths, engines=engines):
             name = f"{kind}{infix}.onnx"
             onnx.helper.set_model_props(graph.model, _metadata(manifest, precision, takers))
             if precision != "fp32":
@@ -267,13 +267,16 @@ def write_graph(folder: Path, name: str, graph: StepGraph) -> GraphSpec:
 
 
 def build_graphs(
-    network: FoldedNetwork, form: GraphForm, pooling: Pooling | None, *, lengths: bool, taps: bool
+    network: FoldedNetwork, form: GraphForm, pooling: Pooling | None, *, lengths: bool, engines: bool
 ) -> Iterator[tuple[str, StepGraph]]:
-    """Build the graphs of a form, one at a time, with their kind. The full graph has no states."""
+    """Build the graphs of a form, one at a time, with their kind. The full graph has no states.
+
+    With ``engines`` they are for TensorRT, with the taps graph.
+    """
     yield "full", StepGraph(build_full_graph(network, form, pooling, lengths=lengths), ())
-    yield "step", build_step_graph(network, form, pooling)
-    if taps:
-        yield "taps", build_step_graph(network, form, pooling, RingsOutside)
+    yield "step", build_step_graph(network, form, pooling, engines=engines)
+    if engines:
+        yield "taps", build_step_graph(network, form, pooling, RingsOutside, engines=True)
 
 
 def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:

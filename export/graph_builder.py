@@ -136,13 +136,13 @@ class GraphBuilder:
         """Exact GELU, x * Phi(x)."""
         if self.form.gelu_operator:
             return self.node("Gelu", [value], name, doc="x * Phi(x), exact")
-        root, one, half = (
-            self.weight(f"gelu/{constant}", number, like=value)
-            for constant, number in (("sqrt_2", np.sqrt(2.0)), ("one", 1.0), ("half", 0.5))
-        )
-        scaled = self.node("Div", [value, root], f"{name}/scaled")
+        # Erf in float32, also of a float16 value: TensorRT computes it in the type that it is given.
+        half = self.weight("gelu/half", 0.5, like=value)
+        root, one = self.weight("gelu/sqrt_2", np.sqrt(2.0)), self.weight("gelu/one", 1.0)
+        scaled = self.node("Div", [self.cast(value, np.float32, f"{name}/cast"), root], f"{name}/scaled")
         erf = self.node("Erf", [scaled], f"{name}/erf")
         phi = self.node("Add", [erf, one], f"{name}/phi")
+        phi = self.cast(phi, self.type_of(value), f"{name}/cast_back")
         product = self.node("Mul", [value, phi], f"{name}/product")
         return self.node("Mul", [product, half], name, doc="x * Phi(x), exact")
 

@@ -64,8 +64,8 @@ class Target:
     ``forms`` has the best first; the others are for older releases of the same target. ``package`` is the
     Python package that builds its engines, null if ONNX Runtime or the native engine runs the graphs;
     ``versions`` are the leading numbers of its releases. ``compute_capabilities`` are those of the devices;
-    empty means any. ``ahead_of_time`` engines are built without a GPU, others on the device. ``taps_graph``
-    says that the target also gets the taps graph, with CUDA kernels for the rings.
+    empty means any. ``ahead_of_time`` engines are built without a GPU, others on the device. Targets with
+    engines also get the taps graph.
     """
 
     name: str
@@ -76,7 +76,6 @@ class Target:
     versions: tuple[Version, ...] = ()
     compute_capabilities: tuple[str, ...] = ()
     ahead_of_time: bool = False
-    taps_graph: bool = False
     precisions: tuple[str, ...] = PRECISIONS
     limits: tuple[str, ...] = ()
 
@@ -149,7 +148,7 @@ TARGETS = {
             "Jetson Orin with JetPack 6.1 and 6.2: TensorRT 10.3",
             ("docs.pytorch.org/TensorRT, JetPack 6.1: TensorRT 10.3, CUDA 12.6",
              "onnx-tensorrt release/10.3-GA (62bdde2), docs/operators.md: opsets 9 to 20"),
-            package="tensorrt", versions=((10, 3),), compute_capabilities=("8.7",), taps_graph=True,
+            package="tensorrt", versions=((10, 3),), compute_capabilities=("8.7",),
             limits=(_ELEMENTS, _BUILT_THERE, "queues are copied by ScatterND, not updated in place"),
         ),
         Target(
@@ -158,7 +157,7 @@ TARGETS = {
             ("developer.nvidia.com/embedded/jetpack/downloads: archive 7.0, 7.1, 7.2",
              "onnx-tensorrt docs/operators.md of 10.15: TensorScatter, 4-D, axis -2"),
             package="tensorrt", versions=((10, 13), (10, 16)),
-            compute_capabilities=("8.7", "11.0"), taps_graph=True,
+            compute_capabilities=("8.7", "11.0"),
             limits=(_ELEMENTS, _BUILT_THERE, "queues are updated in place from 10.15; below, ScatterND"),
         ),
         Target(
@@ -166,7 +165,7 @@ TARGETS = {
             "any GPU with TensorRT 10",
             ("onnx-tensorrt docs/operators.md of 10.15: opsets 9 to 24, TensorScatter",
              "NVIDIA TensorRT documentation, KVCacheUpdate: float32, float16, bfloat16"),
-            package="tensorrt", versions=((10,),), taps_graph=True,
+            package="tensorrt", versions=((10,),),
             limits=(_ELEMENTS, _BUILT_THERE, "queues are updated in place from 10.15; below, ScatterND"),
         ),
         Target(
@@ -174,7 +173,7 @@ TARGETS = {
             "any GPU with TensorRT 11; Jetson Thor and AGX Orin from JetPack 7.2.2 and TensorRT 11.4.1",
             ("NVIDIA TensorRT documentation 11, ONNX Opset Guide: opsets 9 to 25",
              "NVIDIA TensorRT documentation 11.4.1, Migrating from 10.x to 11.x on Jetson/JetPack"),
-            package="tensorrt", versions=((11,),), taps_graph=True,
+            package="tensorrt", versions=((11,),),
             limits=(_ELEMENTS, _BUILT_THERE),
         ),
     )

@@ -22,7 +22,7 @@ def targets(as_json: bool) -> None:
         rows = [target.to_json() for target in TARGETS.values()]
         print_json({"format": "multires-targets", "version": 1, "targets": rows})
         return
-    head = ("target", "graphs", "queues", "taps", "built by", "compute capability", "precisions")
+    head = ("target", "graphs", "queues", "built by", "compute capability", "precisions")
     print_table([head, *(_cells(target) for target in TARGETS.values())])
     for target in TARGETS.values():
         click.echo(f"\n{target.name}: {target.description}")
@@ -42,7 +42,6 @@ def _cells(target: Target) -> tuple[str, ...]:
         target.name,
         " or ".join(f"opset {form.opset}" for form in target.forms),
         " or ".join(form.queue_update for form in target.forms),
-        "yes" if target.taps_graph else "",
         built_by,
         ", ".join(target.compute_capabilities) or ("any" if target.package else ""),
         ", ".join(target.precisions),

@@ -49,11 +49,14 @@ def build_step_graph(
     form: GraphForm,
     pooling: Pooling | None = None,
     kind: type[RingSet] = RingsInGraph,
+    *,
+    engines: bool = False,
 ) -> StepGraph:
     """Build the step graph, dynamic in batch. Each row of a batch is a stream with its own position.
 
     ``pooling`` replaces the network's own. ``kind`` decides where its rings are: with
-    :class:`~multires_edge.export.graphs.taps.RingsOutside` it is the taps graph.
+    :class:`~multires_edge.export.graphs.taps.RingsOutside` it is the taps graph. With ``engines`` it is
+    written for TensorRT, else for ONNX Runtime.
     """
     graph = GraphBuilder(kind.name, form)
     config, types = network.config, network.types
@@ -64,7 +67,7 @@ def build_step_graph(
     rings = kind(graph, [*queues, *(state for state in states if state.in_place and state not in queues)])
     x = _encode(graph, rings, sample, network)
     taps = _as_float(graph, rings.read([queue.input for queue in queues], "taps"), types.taps)
-    past, past_of_pushed = _weigh_taps(graph, network, taps)
+    past, past_of_pushed = _weigh_taps(graph, network, taps, engines=engines)
     inputs = []
     for i, layer in enumerate(network.layers):
         x = graph.cast(x, types.layers[i], f"layers.{i}/cast")
@@ -116,7 +119,9 @@ def _as_float(graph: GraphBuilder, taps: str, dtype: Type) -> str:
     return graph.cast(taps, dtype, "taps/cast")
 
 
-def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple[list[str], list[str]]:
+def _weigh_taps(
+    graph: GraphBuilder, network: FoldedNetwork, taps: str, *, engines: bool
+) -> tuple[list[str], list[str]]:
     """The contribution of the queues, for all layers together.
 
     Returns their part of every layer's output, n_layers values (batch, d_model), and their part of the rows
@@ -131,10 +136,17 @@ def _weigh_taps(graph: GraphBuilder, network: FoldedNetwork, taps: str) -> tuple
     ]
     weight = graph.weight("taps/weights", np.concatenate(scales), like=taps)
     products = graph.node("Mul", [taps, weight], "taps/weighted")
-    # ONNX Runtime sums rows the fastest by a product with ones.
-    ones = graph.weight("taps/ones", np.ones((1, sum(map(len, scales)))), like=taps)
-    past = graph.node("MatMul", [ones, products], "taps/sum", doc="sum over the taps, all layers")
-    past = graph.node("Squeeze", [past, graph.integers("taps/axes", [1, 2])], "taps/row")
+    axes, doc = graph.integers("taps/axes", [1, 2]), "sum over the taps, all layers"
+    if engines:
+        # TensorRT fuses a sum with what is before and after it, and copies the factors of a product.
+        products = graph.cast(products, np.float32, "taps/terms")
+        past = graph.node("ReduceSum", [products, axes], "taps/sum", doc=doc, keepdims=0)
+        past = graph.cast(past, graph.type_of(taps), "taps/row")
+    else:
+        # ONNX Runtime sums rows the fastest by a product with ones.
+        ones = graph.weight("taps/ones", np.ones((1, sum(map(len, scales)))), like=taps)
+        past = graph.node("MatMul", [ones, products], "taps/sum", doc=doc)
+        past = graph.node("Squeeze", [past, axes], "taps/row")
     parts = [f"layers.{i}" for i in range(config.n_layers)]
     outputs = graph.split(past, [config.d_model] * config.n_layers, 1, "taps/split", parts)
     return outputs, _lowpass_taps(graph, network, taps, [len(scale) for scale in scales])

@@ -69,7 +69,7 @@ def unproven_bundle(
         network = quantize(network, calibrate(net, Dataset(file, inputs)), quantizable(net.config, parts))
     lengths = net.config.encoder == "token" and not net.config.per_step
     graphs: dict[str, dict[str, GraphSpec]] = {}
-    for kind, graph in build_graphs(network, form, pooling, lengths=lengths, taps=True):
+    for kind, graph in build_graphs(network, form, pooling, lengths=lengths, engines=True):
         if precision != "fp32":
             compact(graph.model)
         graphs[kind] = {precision: write_graph(folder, f"{kind}.onnx", graph)}

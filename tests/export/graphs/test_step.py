@@ -20,18 +20,23 @@ forms = st.sampled_from(list(FORMS.values()))
 poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 
 
-def build(net: MultiresNet, form: GraphForm = FORMS["opset24"], pooling: Pooling = Cumulative()) -> StepGraph:
-    return build_step_graph(fold(net), form, pooling)
+def build(
+    net: MultiresNet,
+    form: GraphForm = FORMS["opset24"],
+    pooling: Pooling = Cumulative(),
+    engines: bool = False,
+) -> StepGraph:
+    return build_step_graph(fold(net), form, pooling, engines=engines)
 
 
-@given(configs(), forms, poolings, st.integers(0, 5))
+@given(configs(), forms, poolings, st.booleans(), st.integers(0, 5))
 @settings(max_examples=40)
 def test_equals_the_reference_on_every_prefix(
-    config: ModelConfig, form: GraphForm, pooling: Pooling, seed: int
+    config: ModelConfig, form: GraphForm, pooling: Pooling, engines: bool, seed: int
 ) -> None:
     net = random_net(config, seed).double()
     inputs = random_inputs(config, 2, 150, seed)
-    y = Steps(build(net, form, pooling), 2).run(inputs)
+    y = Steps(build(net, form, pooling, engines), 2).run(inputs)
     assert within_limit(y, net.stepwise(as_double(inputs), pooling))
 
 

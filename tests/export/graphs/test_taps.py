@@ -26,7 +26,7 @@ poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 
 
 def build(net: MultiresNet, form: GraphForm = FORMS["opset17"], pooling: Pooling = Cumulative()) -> StepGraph:
-    return build_step_graph(fold(net), form, pooling, RingsOutside)
+    return build_step_graph(fold(net), form, pooling, RingsOutside, engines=True)
 
 
 def run(graph: StepGraph, inputs: NDArray[Any]) -> NDArray[Any]:
@@ -76,8 +76,8 @@ class TestStructure:
     @pytest.mark.parametrize("pooling", [Cumulative(), Window(9)])
     def test_is_the_step_graph_without_its_rings(self, form: GraphForm, pooling: Pooling) -> None:
         network = fold(random_net(variant()))
-        step = build_step_graph(network, form, pooling).model.graph
-        taps = build_step_graph(network, form, pooling, RingsOutside).model.graph
+        step = build_step_graph(network, form, pooling, engines=True).model.graph
+        taps = build_step_graph(network, form, pooling, RingsOutside, engines=True).model.graph
         names = {node.name for node in taps.node}
         assert {name for name in names if not name.startswith("rings/")} < {node.name for node in step.node}
         assert not {"GatherND", "TensorScatter", "ScatterND", "Mod"} & {

@@ -49,8 +49,8 @@ def graphs(
     net: MultiresNet, types: TypePlan, form: GraphForm = TARGETS["portable"].form
 ) -> dict[str, onnx.ModelProto]:
     folded = replace(fold(net), types=types)
-    step = build_step_graph(folded, form, Cumulative()).model
-    return {"full": build_full_graph(folded, form), "step": step}
+    step, fused = (build_step_graph(folded, form, Cumulative(), engines=e).model for e in (False, True))
+    return {"full": build_full_graph(folded, form), "step": step, "step for engines": fused}
 
 
 def value_types(model: onnx.ModelProto) -> dict[str, int]:
@@ -65,7 +65,7 @@ def test_weights_activations_and_queues_are_float16(kind: str) -> None:
     for model in graphs(net, planned(net)).values():
         types = value_types(model)
         for node in model.graph.node:
-            if node.op_type in ("Conv", "Gemm", "Erf") and "head" not in node.name:
+            if node.op_type in ("Conv", "Gemm") and "head" not in node.name:
                 assert {types[name] for name in node.input} == {TensorProto.FLOAT16}, node.name
         queues = [value for value in model.graph.input if value.name.startswith("queue")]
         assert all(queue.type.tensor_type.elem_type == TensorProto.FLOAT16 for queue in queues)
@@ -83,8 +83,23 @@ def test_no_cast_is_useless_or_there_twice(kind: str) -> None:
         made = Counter((cast.input[0], types[cast.output[0]]) for cast in casts)
         assert all(count == 1 for count in made.values())
         # In: the sample. Out: features to the pooling, or params. The pooling counts its steps.
-        norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
-        assert len(casts) <= 3 + 2 * len(norms)
+        wide = [
+            node for node in model.graph.node if node.op_type in ("LayerNormalization", "Erf", "ReduceSum")
+        ]
+        assert len(casts) <= 3 + 2 * len(wide)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sums_and_error_functions_are_float32(form: str) -> None:
+    """TensorRT computes both in the type that it is given."""
+    net, found = random_net(variant()), set()
+    for model in graphs(net, planned(net), FORMS[form]).values():
+        types = value_types(model)
+        for node in model.graph.node:
+            if node.op_type in ("Erf", "ReduceSum"):
+                found.add(node.op_type)
+                assert types[node.input[0]] == types[node.output[0]] == TensorProto.FLOAT, node.name
+    assert found == ({"Erf", "ReduceSum"} if form == "opset17" else {"ReduceSum"})
 
 
 @pytest.mark.parametrize("form", FORMS)
