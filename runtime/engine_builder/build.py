@@ -15,12 +15,14 @@ from typing import Any
 
 from multires_edge.base.errors import BackendError, ConfigError, OutputError
 from multires_edge.base.files import disk_errors, flush_folder, staged_file
+from multires_edge.base.memory import available_memory
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec
 from multires_edge.format.targets import FORMS, TARGETS, Target, dotted, target_by_name
 from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
 from multires_edge.runtime.backends.tensorrt.engine_file import engine_path, options_of
+from multires_edge.runtime.backends.tensorrt.messages import explain, why_it_failed
 from multires_edge.runtime.backends.tensorrt.sidecar import (
     SIDECAR,
     EngineBytes,
@@ -33,7 +35,6 @@ from multires_edge.runtime.backends.tensorrt.sidecar import (
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.bundle_files import read_graph
 from multires_edge.runtime.engine_builder.layers import engine_layers, in_place_updates, network_layers
-from multires_edge.runtime.engine_builder.messages import explain, why_it_failed
 from multires_edge.runtime.engine_builder.progress import BuildProgress
 from multires_edge.runtime.engine_builder.shapes import Profile, Range
 from multires_edge.runtime.engine_builder.timing_cache import TimingCache
@@ -113,8 +114,7 @@ class Builder:
     def kinds(self, manifest: Manifest) -> list[str]:
         """The kinds of graphs of a bundle that the target builds engines of, the most demanding last."""
         graphs = manifest.in_form(self.form(manifest)).graphs
-        wanted = ("taps", "step", "full") if self.target.taps_graph else ("step", "full")
-        return [kind for kind in wanted if kind in graphs]
+        return [kind for kind in ("taps", "step", "full") if kind in graphs]
 
     def plan(
         self,
@@ -223,7 +223,7 @@ def _make(builder: Builder, plan: Plan, content: bytes, progress: Callable[[str]
         _check_in_place(in_place, plan, builder)
         layers = network_layers(network)
         config = build.create_builder_config()
-        options = _configure(trt, config, builder)
+        options = _configure(trt, config, builder, plan)
         shapes = build.create_optimization_profile()
         for name, shape in _input_shapes(spec):
             shapes.set_shape(name, *plan.profile.shapes(shape))
@@ -256,7 +256,7 @@ def _strongly_typed(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _configure(trt: Any, config: Any, builder: Builder) -> dict[str, Any]:
+def _configure(trt: Any, config: Any, builder: Builder, plan: Plan) -> dict[str, Any]:
     # TF32 is on by default, and rounds the factors of a float32 product to ten bits.
     config.clear_flag(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -265,12 +265,21 @@ def _configure(trt: Any, config: Any, builder: Builder) -> dict[str, Any]:
         for i, capability in enumerate(builder.compute_capabilities):
             member = getattr(trt.ComputeCapability, "SM" + capability.replace(".", ""))
             config.set_compute_capability(member, i)
-    return {
+    options = {
         "strongly_typed": True,
         "tf32": False,
         "profiling_verbosity": "detailed",
         "builder_optimization_level": int(config.builder_optimization_level),
     }
+    flag = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    if flag is not None and "time" not in plan.profile.ranges:
+        config.set_flag(flag)  # TensorRT-RTX then allocates nothing in a step, which can be captured
+        options["require_user_allocation"] = True
+    if builder.gpu is not None and builder.gpu.board is not None:
+        # The CPU shares the memory of a board, and TensorRT by default tries kernels that need all of it.
+        options["workspace_bytes"] = available_memory() // 2
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace_bytes"])
+    return options
 
 
 def _inspect(trt: Any, logger: Any, plan: bytes, builder: Builder, messages: Sequence[Any]) -> str:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from multires_edge.base.errors import BackendError
+from multires_edge.base.errors import BackendError, OutputError
+from multires_edge.base.files import write_file
 from multires_edge.runtime.backends.device.cuda import CudaDevice
 from multires_edge.runtime.backends.interface import TensorInfo
 from multires_edge.runtime.backends.tensorrt.api import Api, log_of
+from multires_edge.runtime.backends.tensorrt.messages import explain
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32", "INT64": "int64"}
 
 
 class LoadedEngine:
-    """A loaded engine. Raises BackendError with TensorRT's messages if TensorRT refuses the engine."""
+    """A loaded engine. TensorRT's warnings become Python's.
 
-    def __init__(self, device: CudaDevice, api: Api, content: bytes, name: str) -> None:
-        self.name = name
+    ``kernels`` is the file for the kernels that TensorRT-RTX compiles on the device. Raises BackendError with
+    TensorRT's messages if TensorRT refuses the engine.
+    """
+
+    def __init__(
+        self, device: CudaDevice, api: Api, content: bytes, name: str, kernels: Path | None = None
+    ) -> None:
+        self.name, self._kernels = name, kernels
         self._device, self._api = device, api
         self._log = log_of(api.package)
         with self._log.collect() as messages:
@@ -25,11 +36,16 @@ class LoadedEngine:
             if self._engine is None:
                 said = "; ".join(message.text for message in messages) or "no reason given"
                 raise BackendError(f"{name}: {api.name} refuses it: {said}")
+        for warned in explain(messages):
+            warnings.warn(f"{name}: {warned.line()}", stacklevel=2)
+        self._config, self._cache, self._stored = None, None, b""
         device.before_close(self.release)
+        if hasattr(api.module, "IRuntimeCache"):
+            self._configure_rtx()
         self.tensors = {name: self._info(name) for name in self._names()}
 
     def release(self) -> None:
-        self._engine = self._runtime = None
+        self._engine = self._runtime = self._config = self._cache = None
 
     def _names(self) -> list[str]:
         return [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
@@ -45,19 +61,34 @@ class LoadedEngine:
         return (ask(output) or None) if ask else None
 
     def context(self) -> LoadedContext:
-        context = LoadedContext(self._device, self, self._create())
+        options = () if self._config is None else (self._config,)
+        context = LoadedContext(self._device, self, self._engine.create_execution_context(*options))
         self._device.before_close(context.release)
         return context
 
-    def _create(self) -> Any:
-        trt = self._api.module
-        if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
-            return self._engine.create_execution_context()
+    def _configure_rtx(self) -> None:
+        """All contexts share one cache of compiled kernels, which begins with those of the last start."""
+        strategies = self._api.module.DynamicShapesKernelSpecializationStrategy
+        self._config = self._engine.create_runtime_config()
         # By default TensorRT-RTX specializes kernels later, and a captured graph would keep the first ones.
-        config = self._engine.create_runtime_config()
-        eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        config.dynamic_shapes_kernel_specialization_strategy = eager
-        return self._engine.create_execution_context(config)
+        self._config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        self._cache = self._config.create_runtime_cache()
+        if self._kernels is not None:
+            with suppress(OSError):
+                self._stored = self._kernels.read_bytes()
+        if self._stored:
+            self._cache.deserialize(self._stored)  # refuses those of another device or driver
+        self._config.set_runtime_cache(self._cache)
+
+    def keep_kernels(self) -> None:
+        """Write new kernels to their file. Where the bundle is read-only, the next start compiles again."""
+        if self._cache is None or self._kernels is None:
+            return
+        compiled = bytes(self._cache.serialize())
+        if compiled != self._stored:
+            with suppress(OutputError):
+                write_file(self._kernels, compiled, force=True)
+            self._stored = compiled
 
 
 class LoadedContext:

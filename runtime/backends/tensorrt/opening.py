@@ -99,7 +99,11 @@ def _on_device(engine: EngineFile, make: Callable[[RingDevice, LoadedEngine], T]
     """Load an engine for what ``make`` makes, which then owns the device."""
     device = RingDevice()
     try:
-        return make(device, LoadedEngine(device, engine.api, engine.read(), engine.path.name))
+        kernels = engine.path.with_suffix(".kernels")
+        loaded = LoadedEngine(device, engine.api, engine.read(), engine.path.name, kernels)
+        made = make(device, loaded)
+        loaded.keep_kernels()
+        return made
     except BaseException:
         device.close()
         raise

@@ -4,10 +4,12 @@ A step engine is built from the step graph. It reads and writes the queues itsel
 place has one address, every other state has two, which swap roles at each step. A taps engine is built from
 the taps graph and does not touch the rings: one kernel gathers its taps before it runs, another pushes its
 rows into the rings afterwards. In both cases there are two CUDA graphs, one for each role of the buffers.
+A step that cannot be captured is queued each time.
 """
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import BackendError
 from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.specs import GraphSpec, RingBank, RingSpec, StateSpec, concrete
 from multires_edge.runtime.backends.interface import check_tensors, expected_tensors
@@ -55,11 +58,11 @@ class TensorRtStepper:
         self._states = {state.input: self._place(engine, spec, state) for state in states}
         self._banks = [_Bank.place(device, bank, self._states, batch) for bank in spec.banks]
         self._contexts = [self._bind(engine, spec, turn) for turn in (0, 1)]
-        self._turn = 0
+        self._turn, self._captures = 0, True
         self._chunk: _Chunk | None = None
         self._cores: list[Callable[[], None]] = []
         self._warm_up()
-        self._whole = [device.capture(partial(self._queue_whole, turn)) for turn in (0, 1)]
+        self._whole = [self._captured(partial(self._queue_whole, turn)) for turn in (0, 1)]
 
     def _place(self, engine: Engine, spec: GraphSpec, state: StateSpec) -> _State:
         """Allocate one buffer if the engine or the ring kernels update the state in place, else two."""
@@ -95,6 +98,16 @@ class TensorRtStepper:
                 self._device.zero(address, self._batch * state.spec.row_bytes)
         self._device.synchronize()
 
+    def _captured(self, work: Callable[[], None]) -> Callable[[], None]:
+        """A CUDA graph of the work. If it cannot be captured, the work itself, after a warning."""
+        try:
+            return self._device.capture(work)
+        except BackendError as error:
+            if self._captures:
+                warnings.warn(f"runs without CUDA graphs, which is slower: {error}", stacklevel=2)
+            self._captures = False
+            return work
+
     def _queue_core(self, turn: int) -> None:
         """Queue a step from the sample on the device to the result on the device."""
         position, following = (self._states[_CLOCK].addresses[t] for t in (turn, 1 - turn))
@@ -124,7 +137,7 @@ class TensorRtStepper:
         device.activate()
         if self._chunk is None:
             self._chunk = _Chunk.place(device, self.input, self.output)
-            self._cores = [device.capture(partial(self._queue_core, turn)) for turn in (0, 1)]
+            self._cores = [self._captured(partial(self._queue_core, turn)) for turn in (0, 1)]
         chunk, each, result = self._chunk, self.input.nbytes, self.output.nbytes
         outputs = np.empty((count, *self.output.shape), self.output.dtype)
         for start in range(0, count, _CHUNK):

@@ -180,7 +180,7 @@ class TestOnTheDevice:
 
     def test_graphs_that_the_target_wants(self, bundle: Path, device: Any) -> None:
         device(THOR, "10.16.1")
-        assert Builder.here("jetpack7").kinds(open_bundle(bundle).manifest) == ["step", "full"]
+        assert Builder.here("jetpack7").kinds(open_bundle(bundle).manifest) == ["taps", "step", "full"]
 
     def test_an_engine_that_cannot_be_loaded(self, bundle: Path, device: Any) -> None:
         device(ORIN, "10.3.0")

@@ -214,14 +214,20 @@ class FakeTensorRt(ModuleType):
     ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
     LayerType = SimpleNamespace(KV_CACHE_UPDATE="TensorScatter")
     LayerInformationFormat = SimpleNamespace(JSON="json")
+    MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
 
     def __init__(
-        self, driver: FakeCuda, version: str = "10.16.1", *, aliases: bool = True, capturable: bool = True
-    ) -> None:
-        super().__init__("tensorrt")
-        self.__version__, self.driver = version, driver
-        self.__spec__ = ModuleSpec("tensorrt", None)
-        self.aliases, self.capturable, self.builds = aliases, capturable, 0
+        self, driver: FakeCuda, version: str = "10.16.1", *, aliases: bool = True, capturable: bool = True,
+        rtx: bool = False, warning: str = "",
+    ) -> None:  # fmt: skip
+        super().__init__("tensorrt_rtx" if rtx else "tensorrt")
+        self.__version__, self.driver, self.rtx = version, driver, rtx
+        self.__spec__ = ModuleSpec(self.__name__, None)
+        self.aliases, self.capturable, self.warning, self.builds = aliases, capturable, warning, 0
+        self.compiled = 0  # engines whose kernels were in no cache
+        if rtx:
+            self.IRuntimeCache = _Kernels
+            self.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
 
     def Builder(self, logger: Any) -> Any:
         def create_network(flags: int) -> Any:
@@ -254,6 +260,8 @@ class FakeTensorRt(ModuleType):
             if not header.startswith(b"{"):
                 logger.log("error", "magic tag does not match")
                 return None
+            if self.warning:
+                logger.log("warning", self.warning)
             return _Engine(self, json.loads(header), model)
 
         return SimpleNamespace(deserialize_cuda_engine=deserialize)
@@ -272,7 +280,8 @@ class _Config:
 
     def __init__(self) -> None:
         self.flags = {"TF32"}
-        self.clear_flag = self.flags.discard
+        self.clear_flag, self.limits = self.flags.discard, {}
+        self.set_memory_pool_limit = self.limits.__setitem__
 
     def add_optimization_profile(self, profile: Any) -> None:
         self.profile = profile
@@ -329,6 +338,7 @@ class _Engine:
         }
         self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         self.aliases: dict[str, str] = {}
+        self.caches: list[_Kernels] = []
         if trt.aliases:
             scatters = [node for node in graph.node if node.op_type == "TensorScatter"]
             self.aliases = {node.output[0]: node.input[0] for node in scatters}
@@ -349,7 +359,15 @@ class _Engine:
         assert index == 0
         return self._profile[name]
 
-    def create_execution_context(self) -> Any:
+    def create_runtime_config(self) -> Any:
+        return SimpleNamespace(create_runtime_cache=_Kernels, set_runtime_cache=self.caches.append)
+
+    def create_execution_context(self, config: Any = None) -> Any:
+        if self._trt.rtx:
+            assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
+            (cache,) = self.caches
+            self._trt.compiled += not cache.content
+            cache.content = b"kernels"
         return _Context(self, self._trt)
 
     def create_engine_inspector(self) -> Any:
@@ -360,6 +378,21 @@ def _info(value: onnx.ValueInfoProto, is_input: bool) -> TensorInfo:
     tensor = value.type.tensor_type
     shape = tuple(dim.dim_value or -1 for dim in tensor.shape.dim)
     return TensorInfo(_TYPES[onnx.TensorProto.DataType.Name(tensor.elem_type)], shape, is_input)
+
+
+class _Kernels:
+    """RTX's cache of compiled kernels, of a single device and driver."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def deserialize(self, content: bytes) -> bool:
+        if content == b"kernels":
+            self.content = content
+        return bool(self.content)
+
+    def serialize(self) -> bytes:
+        return self.content
 
 
 class _Context:
@@ -401,5 +434,5 @@ def install(
 ) -> None:
     """Put them where the package looks for them."""
     monkeypatch.setattr(cuda_driver, "load_library", lambda: driver)
-    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.setitem(sys.modules, trt.__name__ if trt else "tensorrt", trt)
     log_of.cache_clear()  # a logger is of one module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multires_edge.runtime.backends.tensorrt.api import Message
-from multires_edge.runtime.engine_builder.messages import explain, why_it_failed
+from multires_edge.runtime.backends.tensorrt.messages import explain, why_it_failed
 
 
 def warning(text: str) -> Message:
