@@ -13,7 +13,7 @@ from multires_edge.format.targets import (
     dotted,
     target_by_name,
 )
-from multires_edge.runtime.backends.onnxruntime import release
+from multires_edge.runtime.backends.providers import release
 
 
 def targets_named(names: str | Sequence[str] | None) -> list[Target]:

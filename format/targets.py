@@ -51,6 +51,8 @@ FORMS = {form.form_name: form for form in (_IN_PLACE, _PLAIN)}
 # The first releases that take a form. Sources for ONNX Runtime: microsoft/onnxruntime#27389 (TensorScatter-24
 # for the CPU, February 2026) and its compatibility page; for TensorRT: onnx-tensorrt operators.md of 10.15.
 FIRST_ONNXRUNTIME: dict[str, Version] = {"opset24": (1, 25), "opset17": (1, 13)}
+# By its CUDA provider without parts on the CPU: microsoft/onnxruntime#28368, #27446.
+FIRST_ONNXRUNTIME_CUDA: dict[str, Version] = {"opset24": (1, 28), "opset17": (1, 13)}
 FIRST_TENSORRT: dict[str, Version] = {"opset24": (10, 15), "opset17": (10, 0)}
 FIRST_TENSORRT_RTX: dict[str, Version] = {"opset24": (1, 7), "opset17": (1, 0)}
 # The elements of a tensor must fit into int32: NVIDIA/TensorRT#3815.

@@ -66,8 +66,7 @@ def examine() -> dict[str, Any]:
         if export_missing
         else None,
         **{backend.ability: backend.missing() for backend in map(backend_named, backend_names())},
-        "run the ONNX graphs on an NVIDIA GPU": no_gpu
-        or (None if "CUDAExecutionProvider" in providers else pip_install("gpu")),
+        "run the ONNX graphs on an NVIDIA GPU": _missing_cuda(),
         "build TensorRT-RTX engines ahead of time": None
         if packages["tensorrt-rtx-cu13"]
         else pip_install("rtx"),
@@ -97,6 +96,16 @@ def _providers() -> list[str]:
     except ImportError:
         return []
     return list(onnxruntime.get_available_providers())
+
+
+def _missing_cuda() -> str | None:
+    from multires_edge.base.errors import MissingExtraError
+    from multires_edge.runtime.backends.providers import install_cuda, why_no_cuda
+
+    try:
+        return why_no_cuda()
+    except MissingExtraError:
+        return install_cuda()
 
 
 def _missing_tensorrt() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,22 +11,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import BackendError, BundleError, MissingExtraError
+from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.base.installation import pip_install
 from multires_edge.base.memory import available_memory
 from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.fields import shortened
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec, Shape, StateSpec, concrete, row_bytes
-from multires_edge.format.targets import FIRST_ONNXRUNTIME, Version, dotted
+from multires_edge.format.targets import FIRST_ONNXRUNTIME, FIRST_ONNXRUNTIME_CUDA, Version, dotted
+from multires_edge.runtime.backends.device.gpu import why_no_gpu
 from multires_edge.runtime.backends.exit_gate import ExitGate
 from multires_edge.runtime.backends.interface import TensorInfo, check_tensors
 from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper
+from multires_edge.runtime.backends.providers import (
+    CPU,
+    CUDA,
+    CUDA_NAMES,
+    full_name,
+    load_onnxruntime,
+    release,
+    why_no_cuda,
+)
 from multires_edge.runtime.bundle_files import read_graph
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_SHORT_NAMES = {"cpu": CPU, "cuda": CUDA}
-_EXTRAS = {CPU: "onnxruntime", CUDA: "gpu"}
 _DEFAULTS = {CUDA: {"use_tf32": "0"}}  # TF32 rounds float32 factors to ten bits
 _FATAL_ERRORS_ONLY = 4  # other errors are raised
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8",
@@ -63,51 +71,32 @@ class OnnxRuntimeBackend(Backend):
         return list(manifest.graphs.get("step", {}))
 
     def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> Stepper:
-        spec = _in_runnable_form(manifest).graph("step", options.precision)
+        spec = _in_runnable_form(manifest, options.provider).graph("step", options.precision)
+        if options.provider in CUDA_NAMES and any(state.dtype == "int8" for state in spec.states):
+            raise BackendError(
+                "provider 'cuda' has no int8 queues, and would copy all of them at every step: use backend "
+                "'native', or a taps engine of backend 'tensorrt'"
+            )
         return OnnxRuntimeStepper(folder, spec, batch, options, manifest.network.n_tokens)
 
     def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> OnnxRuntimeRunner:
-        spec = _in_runnable_form(manifest).graph("full", options.precision)
+        spec = _in_runnable_form(manifest, options.provider).graph("full", options.precision)
         return OnnxRuntimeRunner(folder, spec, options)
-
-
-def load_onnxruntime() -> Any:
-    """The module ``onnxruntime``. Raises MissingExtraError."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "onnxruntime", "the onnxruntime backend") from None
-    return onnxruntime
-
-
-def release() -> Version:
-    """The installed ONNX Runtime's release, such as (1, 25). Raises MissingExtraError."""
-    return tuple(int(part) for part in load_onnxruntime().__version__.split(".")[:2])
 
 
 def _first_release(form: str) -> Version:
     return FIRST_ONNXRUNTIME.get(form, (0,))
 
 
-def _in_runnable_form(manifest: Manifest) -> Manifest:
-    """The manifest with the graphs of a form that this release of ONNX Runtime runs."""
+def _in_runnable_form(manifest: Manifest, provider: str | None) -> Manifest:
+    """The manifest with the graphs of a form that this release of ONNX Runtime runs, by CUDA as a whole."""
     installed = release()
-    runnable = (form for form in manifest.by_form if installed >= _first_release(form))
-    return manifest.in_form(next(runnable, manifest.form))  # if none can run, loading explains the error
-
-
-def _full_name(provider: str, ort: Any) -> str:
-    """ONNX Runtime's name of a provider. Raises BackendError with the available providers."""
-    name, available = _SHORT_NAMES.get(provider, provider), ort.get_available_providers()
-    if name not in available:
-        short = {full: short for short, full in _SHORT_NAMES.items()}
-        has = ", ".join(short.get(full, full) for full in available)
-        install = f": {pip_install(_EXTRAS[name])}" if name in _EXTRAS else ""
-        raise BackendError(
-            f"provider {provider!r} is not in this onnxruntime {ort.__version__}, which has only {has}"
-            f"{install}"
-        )
-    return name
+    runnable = [form for form in manifest.by_form if installed >= _first_release(form)]
+    if provider in CUDA_NAMES:
+        whole = [form for form in runnable if installed >= FIRST_ONNXRUNTIME_CUDA.get(form, (0,))]
+        runnable = whole or runnable
+    # If none can run, loading explains the error.
+    return manifest.in_form(runnable[0] if runnable else manifest.form)
 
 
 def open_session(
@@ -125,7 +114,9 @@ def open_session(
     """
     ort = load_onnxruntime()
     path, content = folder / spec.file, read_graph(folder, spec)
-    name = _full_name(provider, ort)
+    name = full_name(provider, ort)
+    if name == CUDA and (why := why_no_cuda()) is not None:
+        raise BackendError(f"provider {provider!r} cannot run here: {why}")
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
@@ -168,12 +159,12 @@ def _tensors_of(session: Any) -> dict[str, TensorInfo]:
 
 
 def open_on_best_provider(folder: Path, spec: GraphSpec, threads: int | None) -> Any:
-    """A session on an NVIDIA GPU if CUDA works, else on the CPU."""
-    if CUDA in load_onnxruntime().get_available_providers():
+    """A session on an NVIDIA GPU if there is one and CUDA works, else on the CPU."""
+    if CUDA in load_onnxruntime().get_available_providers() and why_no_gpu() is None:
         try:
             return open_session(folder, spec, threads, CUDA)
-        except (BackendError, BundleError):
-            pass  # the GPU package is installed, but this machine has no GPU
+        except (BackendError, BundleError) as error:
+            warnings.warn(f"runs on the CPU: {error}", stacklevel=2)
     return open_session(folder, spec, threads, CPU)
 
 

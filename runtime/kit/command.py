@@ -15,7 +15,7 @@ from multires_edge.base.errors import BackendError, BundleError, MissingExtraErr
 from multires_edge.base.files import check_file, staged_file, write_file
 from multires_edge.base.names import printable
 from multires_edge.runtime.backends.device.gpu import find_gpu
-from multires_edge.runtime.backends.onnxruntime import load_onnxruntime
+from multires_edge.runtime.backends.providers import load_onnxruntime
 from multires_edge.runtime.kit.checks import Checker
 from multires_edge.runtime.kit.description import KIT
 from multires_edge.runtime.kit.engines import build_engines

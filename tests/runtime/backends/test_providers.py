@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,12 @@ import pytest
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.export import export_bundle
 from multires_edge.runtime import open_bundle
+from multires_edge.runtime.backends import providers
+from multires_edge.runtime.backends.device import driver
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper, open_session
+from multires_edge.runtime.backends.providers import _preload, install_cuda
 from tests.conftest import SMALL, random_net, save_published
+from tests.runtime.backends.tensorrt.fakes import FakeCuda
 
 SAMPLES = np.random.default_rng(0).standard_normal((3, 2, 20), np.float32)
 CPU, CUDA, NNAPI = "CPUExecutionProvider", "CUDAExecutionProvider", "NnapiExecutionProvider"
@@ -64,6 +70,9 @@ class FakeDevices:
 def devices(monkeypatch: pytest.MonkeyPatch) -> FakeDevices:
     fake = FakeDevices()
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU, CUDA, NNAPI])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(driver, "load_library", FakeCuda)
+    _preload.cache_clear()
     monkeypatch.setattr(ort, "InferenceSession", fake.session)
     on_host = ort.OrtValue.ortvalue_from_numpy
     monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", lambda array, *_: on_host(array))
@@ -88,6 +97,29 @@ class TestRefusals:
         with pytest.raises(BackendError, match=f"'{provider}': {name} found no usable device"):
             open_bundle(exported).full(provider=provider)
 
+    def test_cuda_without_a_driver(
+        self, exported: Path, devices: FakeDevices, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(driver, "load_library", lambda: FakeCuda("cuInit", 803))
+        with pytest.raises(BackendError, match=r"provider 'cuda' cannot run here: cuInit failed: .*\(803\)"):
+            open_bundle(exported).stream(provider="cuda")
+
+    def test_cuda_without_a_library(
+        self, exported: Path, devices: FakeDevices, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said = "Failed to load libcublasLt.so.13: cannot open shared object file"
+        monkeypatch.setattr(ort, "preload_dlls", lambda: print(said, "\nPlease follow"))
+        with pytest.raises(BackendError, match=rf"cannot run here: {said} ?: pip install .*\[gpu\]"):
+            open_bundle(exported).stream(provider="cuda")
+        assert devices.opened == []
+
+    def test_how_to_install_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+        monkeypatch.setattr(providers, "_installed", lambda _: "1.31.1")
+        assert install_cuda().startswith("pip uninstall onnxruntime onnxruntime-gpu, then pip install ")
+        monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+        assert "use backend 'tensorrt'" in install_cuda()
+
     def test_a_graph_that_does_not_load(self, exported: Path, devices: FakeDevices) -> None:
         devices.broken.add("full.onnx")
         with pytest.raises(BundleError, match="cannot load it"):
@@ -108,9 +140,17 @@ class TestSelection:
 
     def test_the_cpu_where_it_does_not(self, bundle: Path, devices: FakeDevices) -> None:
         devices.broken.add(CUDA)
-        y = open_bundle(bundle).full()(SAMPLES)
+        with pytest.warns(UserWarning, match="runs on the CPU: provider .* found no usable device"):
+            y = open_bundle(bundle).full()(SAMPLES)
         assert [name for _, name, _ in devices.opened] == [CUDA, CPU]
         np.testing.assert_array_equal(y, open_bundle(bundle).full(provider="cpu")(SAMPLES))
+
+    def test_the_cpu_without_a_gpu(
+        self, bundle: Path, devices: FakeDevices, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(driver, "load_library", lambda: None)
+        open_bundle(bundle).full()
+        assert [name for _, name, _ in devices.opened] == [CPU]
 
     def test_cuda_computes_in_float32(self, exported: Path, devices: FakeDevices) -> None:
         open_bundle(exported).full(provider="cuda")
@@ -156,6 +196,35 @@ class TestStreams:
 
 
 class TestForms:
+    @pytest.mark.parametrize(
+        ("release", "provider", "file"),
+        [
+            ("1.27.2", "cuda", "step.opset17.onnx"),
+            ("1.28.0", "cuda", "step.onnx"),
+            ("1.27.2", NNAPI, "step.onnx"),
+        ],
+    )
+    def test_cuda_runs_whole_graphs(
+        self,
+        release: str,
+        provider: str,
+        file: str,
+        two: Path,
+        devices: FakeDevices,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(ort, "__version__", release)
+        open_bundle(two).stream(provider=provider)
+        assert [opened for opened, _, _ in devices.opened] == [file]
+
+    def test_int8_queues_on_cuda(self, two: Path, devices: FakeDevices) -> None:
+        opened = open_bundle(two)
+        spec = opened.manifest.graphs["step"]["fp32"]
+        states = tuple(replace(state, dtype="int8") for state in spec.states)
+        opened.manifest.graphs["step"]["fp32"] = replace(spec, states=states)
+        with pytest.raises(BackendError, match=r"no int8 queues.*'native'.*taps engine"):
+            opened.stream(provider="cuda")
+
     def test_an_older_onnxruntime_runs_the_older_form(
         self, two: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
