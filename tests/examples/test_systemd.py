@@ -26,13 +26,28 @@ def unit() -> str:
     return (HOME / "multires-edge@.service").read_text()
 
 
-def test_systemd_verifies_it(tmp_path: Path) -> None:
+def verify(folder: Path, *drop_ins: str) -> tuple[int, str]:
+    """What systemd says of the unit with drop-ins."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze, which this machine does not have")
-    path = tmp_path / "multires-edge@.service"
+    path = folder / "multires-edge@.service"
     path.write_text(unit().replace(PROGRAM, shutil.which("true") or "/bin/true"))
+    for i, text in enumerate(drop_ins):
+        drop_in = folder / f"{path.name}.d" / f"{i}.conf"
+        drop_in.parent.mkdir(exist_ok=True)
+        drop_in.write_text(text)
     result = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (0, "")
+    return result.returncode, result.stderr
+
+
+def test_systemd_verifies_it(tmp_path: Path) -> None:
+    assert verify(tmp_path) == (0, "")
+
+
+def test_systemd_verifies_the_drop_in_for_gpus(tmp_path: Path) -> None:
+    gpu = (HOME / "multires-edge@.service.d" / "gpu.conf").read_text()
+    assert verify(tmp_path, gpu) == (0, "")
+    assert "Unknown key" in verify(tmp_path, gpu, "[Service]\nPrivateDevice=no\n")[1]
 
 
 def test_the_command_runs_as_it_says(two_leads: Path, tmp_path: Path) -> None:
