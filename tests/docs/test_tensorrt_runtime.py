@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_the_documented_build_and_streams(
     assert command and called
     words = command[1].replace("BUNDLE", str(folder)).replace("NAME", target).split()
     assert CliRunner().invoke(main, words).exit_code == 0
-    arguments = dict(pair.split("=") for pair in called[1].replace('"', "").split(", ")[1:])
+    arguments: dict[str, Any] = dict(pair.split("=") for pair in called[1].replace('"', "").split(", ")[1:])
     stream = open_bundle(folder).stream(64, **arguments)
     x = random_inputs(SMALL, 64, 20)
     native = open_bundle(folder).stream(64, backend="native", precision=arguments["precision"])

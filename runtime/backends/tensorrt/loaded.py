@@ -38,7 +38,9 @@ class LoadedEngine:
                 raise BackendError(f"{name}: {api.name} refuses it: {said}")
         for warned in explain(messages):
             warnings.warn(f"{name}: {warned.line()}", stacklevel=2)
-        self._config, self._cache, self._stored = None, None, b""
+        self._config: Any = None
+        self._cache: Any = None
+        self._stored = b""
         device.before_close(self.release)
         if hasattr(api.module, "IRuntimeCache"):
             self._configure_rtx()

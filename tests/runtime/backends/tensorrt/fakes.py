@@ -280,7 +280,8 @@ class _Config:
 
     def __init__(self) -> None:
         self.flags = {"TF32"}
-        self.clear_flag, self.limits = self.flags.discard, {}
+        self.limits: dict[str, int] = {}
+        self.clear_flag = self.flags.discard
         self.set_memory_pool_limit = self.limits.__setitem__
 
     def add_optimization_profile(self, profile: Any) -> None:
