@@ -23,7 +23,7 @@ FILLED = FLAGS[:3]
 _GAP, _NAN, _FLAT, _CLIPPED, _NOISE, _IMPLAUSIBLE = (1 << i for i in range(1, 7))
 _TREND_BITS = FLAGS.index(TRENDS[0])
 # The network cannot judge a heart from a lead with one of these flags.
-_UNUSABLE = _FLAT | _CLIPPED | _IMPLAUSIBLE | 1 << FLAGS.index("offset")
+_UNUSABLE = _FLAT | _CLIPPED | _IMPLAUSIBLE | 1 << FLAGS.index("no_beat") | 1 << FLAGS.index("offset")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Quality:
         levels: bool = True,
     ) -> None:
         self._channels = channels
-        self._trends = Trends(channels, [*derived, *missing], levels=levels)
+        self._trends = Trends(channels, [*derived, *missing], rate, levels=levels)
         self._valued = np.zeros(len(channels), bool)
         self._taken = False
         self._present = np.array([channel not in missing for channel in channels])
@@ -182,18 +182,19 @@ class Quality:
 
     def _judge(self, volts: NDArray[np.float64]) -> NDArray[np.int64]:
         """The codes (seconds, channels) of volts (seconds, samples, channels)."""
-        limits = self._limits
-        whole: NDArray[np.bool_] = np.asarray(np.isfinite(volts).all(1))
-        # A second with missing values has other flags; zeros are fast to compute with.
+        limits, found = self._limits, np.isfinite(volts)
+        whole: NDArray[np.bool_] = np.asarray(found.all(1))
+        high, low = (np.where(found, volts, fill) for fill in (-np.inf, np.inf))
+        high, low = high.max(1), low.min(1)
+        flat = found.any(1) & (high - low < limits.flat)
+        codes = np.where(flat, _FLAT, 0) | np.where(high - low > limits.largest, _IMPLAUSIBLE, 0)
+        # The rest needs all values of a second; zeros are fast to compute with.
         given, volts = volts, np.where(whole[:, None], volts, 0.0)
-        high, low = volts.max(1), volts.min(1)
-        codes = np.where(high - low < limits.flat, _FLAT, 0)
-        codes |= np.where(high - low > limits.largest, _IMPLAUSIBLE, 0)
         middle = _median(volts)
-        moves = whole & (codes & _FLAT == 0)
+        moves = whole & ~flat
         trends = self._trends.judge(given, np.where(moves, middle, np.nan)) << _TREND_BITS
         for extreme in (high, low):
-            for i, channel in np.argwhere(np.abs(extreme - middle) > limits.rail):
+            for i, channel in np.argwhere(whole & (np.abs(extreme - middle) > limits.rail)):
                 stands = volts[i, :, channel] == extreme[i, channel]
                 codes[i, channel] |= _CLIPPED if _longest_run(stands) >= self._plateau else 0
         # The second difference of white noise with deviation s has deviation sqrt(6) s; its median absolute
@@ -201,7 +202,7 @@ class Quality:
         lag = self._lag
         bends = np.abs(volts[:, 2 * lag :] - 2 * volts[:, lag:-lag] + volts[:, : -2 * lag])
         noisy = _median(bends) / (0.6745 * 6**0.5) > limits.noise
-        return np.asarray(np.where(whole, codes | np.where(noisy, _NOISE, 0), 0) | trends, np.int64)
+        return np.asarray(codes | np.where(whole & noisy, _NOISE, 0) | trends, np.int64)
 
     def save(self) -> QualityState:
         return QualityState(

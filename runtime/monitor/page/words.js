@@ -73,6 +73,7 @@ const FAULTS = {
   clipped: "clipped",
   noise: "noisy",
   implausible: "implausible",
+  no_beat: "no heartbeat",
   offset: "offset",
   wander: "wandering",
   contradiction: "contradictory",

@@ -132,6 +132,28 @@ class TestNoSignal:
         warming = [d.time for d in decisions if d.warming]
         assert warming[-1] == 30.0 and len(warming) == 19 + 13
 
+    @pytest.mark.parametrize("hum", [0.0, 0.1, 1.0, 4.0])
+    @pytest.mark.parametrize("mains", [50, 49.8, 60])
+    @pytest.mark.parametrize("start", [0, 4000])
+    def test_hum_and_noise_are_no_heart(self, opened: Bundle, hum: float, mains: float, start: int) -> None:
+        """What electrodes pick up that lie on the bed, from the start or after 16 s of a patient."""
+        x, t = beats(30, 250), np.arange(7500) / 250
+        noise = np.random.default_rng(0).normal(0, 0.008, x.shape)
+        x[start:] = (noise + hum * np.sin(2 * np.pi * mains * t + 1)[:, None])[start:]
+        decisions, events = run(opened, x, thresholds=ALWAYS)
+        begins = start / 250 + 4
+        off = [d for d in decisions if d.time >= begins]
+        assert off and all(d.probabilities is None for d in off)
+        assert all("no_beat" in flags for d in off for flags in d.quality.values())
+        kinds = [event.kind for event in events]
+        assert kinds == (["onset", "lost"] if start else [])
+
+    def test_values_that_stay_between_those_that_are_impossible(self, opened: Bundle) -> None:
+        """A lead on a rail, with spikes: what is left of it is flat."""
+        x = np.full((2500, 2), 4.0)
+        x[::3] = -400.0
+        assert not any(d.probabilities for d in run(opened, x)[0] if d.time > 2)
+
     def test_one_lead_is_enough_unless_the_card_asks_for_more(self, opened: Bundle, tmp_path: Path) -> None:
         x = beats(5, 250)
         x[:, 1] = np.nan

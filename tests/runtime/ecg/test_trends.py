@@ -32,7 +32,24 @@ def flags(
 def test_good_records_have_none(records: tuple[NDArray[np.float64], list[str]]) -> None:
     x, leads = records
     found = {flag for record in x for given in flags(record, leads).values() for flag in given}
-    assert not found & {"offset", "contradiction", "arms_swapped", "implausible"}
+    assert not found & {"no_beat", "offset", "contradiction", "arms_swapped", "implausible"}
+
+
+def test_any_lead_alone_shows_a_beat(records: tuple[NDArray[np.float64], list[str]]) -> None:
+    x, leads = records
+    for i, lead in enumerate(leads):
+        assert not any("no_beat" in flags(record[:, [i]], [lead]).get(lead, ()) for record in x)
+
+
+def test_no_beat_in_three_seconds_and_the_first_one_after_them() -> None:
+    x = beats(9, 250)
+    x[500:1250] = np.random.default_rng(0).normal(0, 0.006, (750, 2))
+    quality = Quality(250, ["V1", "V2"], [], 1e-3, levels=False)
+    found = [
+        verdict.flags.get("V1", ())
+        for verdict in quality.inspect(x, np.zeros(len(x), bool), range(250, len(x) + 1, 250))
+    ]
+    assert found == [()] * 4 + [("no_beat",)] + [()] * 4
 
 
 @pytest.mark.parametrize("by", [1.0, -0.4, 300.0])
