@@ -84,6 +84,27 @@ class Stream:
             self._release()
         return y
 
+    def prepare(self) -> None:
+        """Do all of the next step that does not depend on its sample, while the program waits for it.
+
+        A step after this returns sooner; its result is the same. What the step left undone for this is done
+        by :meth:`commit`, or by the next call of any other method. Backends other than native do nothing.
+
+        >>> import numpy as np
+        >>> from multires_edge.runtime import open_bundle
+        >>> stream = open_bundle("out/demo.bundle").stream()
+        >>> for sample in np.zeros((100, 1, 12), np.float32):  # each from a device
+        ...     logits = stream.step(sample)
+        ...     stream.prepare()
+        """
+        with self._ownership:
+            self._stepper.prepare()
+
+    def commit(self) -> None:
+        """Do what a step after :meth:`prepare` left undone. Only a program that measures time needs this."""
+        with self._ownership:
+            self._stepper.commit()
+
     def _check(self, x: Any) -> None:
         check_array(x, self._name, self._dtype, self._shape, self._n_tokens)
 

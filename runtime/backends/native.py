@@ -16,7 +16,7 @@ from multires_edge.format.native import FRAME_KEYS, frame_metadata
 from multires_edge.format.pooling import Pooling
 from multires_edge.format.reading import step_states
 from multires_edge.format.specs import StateSpec, concrete
-from multires_edge.runtime.backends.protocol import Backend, RunOptions, StepTimer
+from multires_edge.runtime.backends.protocol import Backend, RunOptions, Stepper, StepTimer
 from multires_edge.runtime.bundle_files import read_file
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _window_of(pooling: Pooling) -> int:
     return pooling.native_window
 
 
-class NativeStepper:
+class NativeStepper(Stepper):
     """Streams in the native engine. Its states have the layout of the step graph's states."""
 
     def __init__(self, model: _native.Model, batch: int, pooling: Pooling | None = None) -> None:
@@ -162,7 +162,14 @@ class NativeStepper:
         for row in [-1] if rows is None else rows:
             self._state.reset(row)
 
+    def prepare(self) -> None:
+        self._state.prepare()
+
+    def commit(self) -> None:
+        self._state.commit()
+
     def read_state(self) -> dict[str, NDArray[Any]]:
+        self._state.commit()
         return {name: part.copy() for name, part in self._parts.items()}
 
     def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:

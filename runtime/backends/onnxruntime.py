@@ -200,7 +200,7 @@ class OnnxRuntimeRunner:
         return outputs
 
 
-class OnnxRuntimeStepper:
+class OnnxRuntimeStepper(Stepper):
     """A step graph in ONNX Runtime. All states are bound only once.
 
     A state that can be updated in place has one buffer, which is input and output. Any other state has two

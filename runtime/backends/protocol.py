@@ -41,6 +41,12 @@ class Stepper(Protocol):
     def step(self) -> int:
         """Run one step on ``input``. Returns a value of Outcome."""
 
+    def prepare(self) -> None:
+        """Do all of the next step that does not depend on its sample, or nothing. No result changes."""
+
+    def commit(self) -> None:
+        """Do what a step after :meth:`prepare` has left. Every other call does it too."""
+
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Run dense samples (steps, batch, ...). Returns the outputs (steps, batch, d_output)."""
 

@@ -70,6 +70,28 @@ class TestStepping:
     def test_full_graph_is_the_last_step(self, opened: Bundle, stream: Stream) -> None:
         assert within_limit(stream.run(X)[..., -1], opened.full()(X))
 
+    @pytest.mark.parametrize("commits", [False, True])
+    def test_looking_ahead_changes_not_a_bit(
+        self, opened: Bundle, backend: str, stream: Stream, commits: bool
+    ) -> None:
+        plain = opened.stream(3, backend=backend)
+        for t in range(40):
+            x = np.ascontiguousarray(X[..., t])
+            stream.prepare()
+            assert np.array_equal(stream.step(x), plain.step(x))
+            if commits:
+                stream.commit()
+            if t % 10 == 9:
+                assert stream.save_state().to_bytes() == plain.save_state().to_bytes()
+            if t % 10 == 5:
+                stream.prepare()
+                stream.load_state(plain.save_state([0, 2]), [0, 2])
+            if t == 21:
+                stream.reset([1])
+                plain.reset([1])
+        stream.prepare()
+        assert np.array_equal(stream.run(X), plain.run(X))
+
     def test_an_output_stays_what_it_was(self, stream: Stream) -> None:
         first = stream.step(X[..., 0])
         kept = first.copy()

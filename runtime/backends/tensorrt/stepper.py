@@ -23,14 +23,14 @@ from multires_edge.base.errors import BackendError
 from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.specs import GraphSpec, RingBank, RingSpec, StateSpec, concrete
 from multires_edge.runtime.backends.interface import check_tensors, expected_tensors
-from multires_edge.runtime.backends.protocol import Outcome
+from multires_edge.runtime.backends.protocol import Outcome, Stepper
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
 
 _CHUNK = 64  # steps of `run` per copy to the device and back
 _CLOCK = "position"
 
 
-class TensorRtStepper:
+class TensorRtStepper(Stepper):
     """Streams on one engine. ``spec`` describes the engine's graph; ``states`` are those of the step graph.
 
     Raises BundleError if the engine is of another graph, BackendError if it was not built for the batch or

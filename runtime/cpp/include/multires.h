@@ -7,8 +7,8 @@
  * A string that the library returns lives as long as the object it comes from; a string without an object
  * lives as long as the program. Free no strings. Buffers from the caller remain the caller's.
  *
- * Real time: multires_step, multires_run, their token forms and multires_reset allocate nothing, take no
- * lock, make no system call and throw nothing. Their time depends on the batch and the number of steps, and
+ * Real time: multires_step, multires_run, their token forms, multires_prepare, multires_commit and multires_reset
+ * allocate nothing, take no lock, make no system call and throw nothing. Their time depends on the batch and the number of steps, and
  * not on earlier samples. multires_snapshot_save and _load do not allocate either, but read or write the
  * whole state. All other functions may do anything; call them outside the real-time thread.
  *
@@ -139,6 +139,25 @@ MULTIRES_API multires_status multires_step(multires_state* state, const float* x
  * state does not change. */
 MULTIRES_API multires_status multires_step_tokens(multires_state* state, const int64_t* tokens, float* y);
 
+/* Look-ahead, for the least time from a sample to its outputs. While a program waits for the next sample,
+ * multires_prepare does all of the next step that does not depend on it: it sums what is in the queues, and brings the
+ * weights into a cache. The step after it leaves out what its outputs do not need: it writes nothing into the queues.
+ * multires_commit does this afterwards; so do the next multires_prepare, step, run, reset and snapshot, if it was not
+ * called. Without multires_prepare, a step does everything. Outputs and states are the same to the last bit. A second
+ * call of either function does nothing.
+ *
+ * @code
+ *   for (;;) {
+ *     multires_prepare(state);
+ *     wait_for_sample(x);
+ *     multires_step(state, x, y);
+ *     use(y);
+ *   }
+ * @endcode
+ */
+MULTIRES_API multires_status multires_prepare(multires_state* state);
+MULTIRES_API multires_status multires_commit(multires_state* state);
+
 /* `steps` steps at once: x (steps, batch, d_input) to y (steps, batch, d_output). The result equals that many
  * calls of multires_step, which take longer. */
 MULTIRES_API multires_status multires_run(multires_state* state, const float* x, int64_t steps, float* y);
@@ -153,7 +172,7 @@ MULTIRES_API multires_status multires_reset(multires_state* state, int32_t row);
 MULTIRES_API size_t multires_snapshot_size(const multires_state* state);
 
 /* Write a snapshot to buffer, of at least multires_snapshot_size bytes. */
-MULTIRES_API multires_status multires_snapshot_save(const multires_state* state, void* buffer, size_t size);
+MULTIRES_API multires_status multires_snapshot_save(multires_state* state, void* buffer, size_t size);
 
 /* Continue from a snapshot of `size` bytes. A snapshot that is damaged (MULTIRES_MALFORMED), of a later version
  * (MULTIRES_UNSUPPORTED), or of another model, batch or window (MULTIRES_MISMATCH) changes nothing. Snapshots
@@ -162,8 +181,8 @@ MULTIRES_API multires_status multires_snapshot_load(multires_state* state, const
 
 /* ---- The parts of a state ----
  * They have the names and the layout of the step graph's states, so a state can move between this engine and
- * an ONNX runtime. `data` stays valid until the state is freed. After writing to a part, call
- * multires_state_changed. It refuses positions outside 0 to 2^62; then correct them and call it again, or
+ * an ONNX runtime. `data` stays valid until the state is freed. Before reading or writing
+ * a part, call multires_commit; after writing to it, multires_state_changed. It refuses positions outside 0 to 2^62; then correct them and call it again, or
  * reset, before the next step. */
 typedef enum multires_dtype {
   MULTIRES_FLOAT32 = 0,

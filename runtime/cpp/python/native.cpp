@@ -101,6 +101,13 @@ struct State {
     return all_finite(output) ? kDone : kBadOutput;
   }
 
+  void prepare() {
+    unlocked([&] { multires_prepare(handle); });
+  }
+  void commit() {
+    unlocked([&] { multires_commit(handle); });
+  }
+
   // x (steps, batch, d_input) or tokens (steps, batch), to y (steps, batch, d_output).
   template <typename Inputs>
   void run(const Inputs& inputs, Output y) {
@@ -216,6 +223,8 @@ NB_MODULE(_native, module) {
                      return as_numpy(state.output, state.rows, self);
                    })
       .def("step", &State::step)
+      .def("prepare", &State::prepare)
+      .def("commit", &State::commit)
       .def("run", &State::run<Floats>, nb::arg("inputs"), nb::arg("y"))
       .def("run", &State::run<Tokens>, nb::arg("inputs"), nb::arg("y"))
       .def(

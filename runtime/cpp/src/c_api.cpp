@@ -9,6 +9,7 @@
 #include "measure.h"
 #include "model.h"
 #include "rounding.h"
+#include "running.h"
 #include "snapshot.h"
 #include "state.h"
 
@@ -58,25 +59,26 @@ multires_status load_model(multires_model** model, char* message, size_t size, L
   });
 }
 
+// Whether a call of `steps` steps may be made.
+bool accepts(const multires_state* state, const float* x, const int64_t* tokens, int64_t steps, const float* y) {
+  if (!state || !y || steps < 0) return false;
+  const int32_t n_tokens = state->model.info.n_tokens;
+  if (n_tokens > 0 ? !tokens : !x) return false;
+  if (steps > INT64_MAX / state->batch) return false;
+  for (int64_t row = 0; n_tokens > 0 && row < steps * state->batch; ++row)
+    if (tokens[row] < 0 || tokens[row] >= n_tokens) return false;
+  return true;
+}
+
+multires_status step(multires_state* state, const float* x, const int64_t* tokens, float* y) noexcept {
+  if (!accepts(state, x, tokens, 1, y)) return MULTIRES_ARGUMENT;
+  multires::step(*state, {x, tokens, y});
+  return MULTIRES_OK;
+}
+
 multires_status run(multires_state* state, const float* x, const int64_t* tokens, int64_t steps, float* y) noexcept {
-  if (!state || !y || steps < 0) return MULTIRES_ARGUMENT;
-  const multires::Model& model = state->model;
-  const bool takes_tokens = model.info.n_tokens > 0;
-  if (takes_tokens ? !tokens : !x) return MULTIRES_ARGUMENT;
-  if (steps > INT64_MAX / state->batch) return MULTIRES_ARGUMENT;
-  const int64_t rows = steps * state->batch;
-  if (takes_tokens)
-    for (int64_t row = 0; row < rows; ++row)
-      if (tokens[row] < 0 || tokens[row] >= model.info.n_tokens) return MULTIRES_ARGUMENT;
-  const multires::RoundToNearest rounding;
-  int first = 0;
-  for (int64_t row = 0; row < rows;) {
-    const int count = static_cast<int>(rows - row < multires::kBlockRows ? rows - row : multires::kBlockRows);
-    model.kernels->forward(model, *state, x ? x + row * model.info.d_input : nullptr, tokens ? tokens + row : nullptr,
-                           first, count, y + row * model.info.d_output);
-    row += count;
-    first = (first + count) % state->batch;
-  }
+  if (!accepts(state, x, tokens, steps, y)) return MULTIRES_ARGUMENT;
+  multires::run(*state, {x, tokens, y}, steps);
   return MULTIRES_OK;
 }
 
@@ -148,10 +150,10 @@ int32_t multires_state_window(const multires_state* state) { return state ? stat
 
 void multires_state_free(multires_state* state) { delete state; }
 
-multires_status multires_step(multires_state* state, const float* x, float* y) { return run(state, x, nullptr, 1, y); }
+multires_status multires_step(multires_state* state, const float* x, float* y) { return step(state, x, nullptr, y); }
 
 multires_status multires_step_tokens(multires_state* state, const int64_t* tokens, float* y) {
-  return run(state, nullptr, tokens, 1, y);
+  return step(state, nullptr, tokens, y);
 }
 
 multires_status multires_run(multires_state* state, const float* x, int64_t steps, float* y) {
@@ -162,8 +164,21 @@ multires_status multires_run_tokens(multires_state* state, const int64_t* tokens
   return run(state, nullptr, tokens, steps, y);
 }
 
+multires_status multires_prepare(multires_state* state) {
+  if (!state) return MULTIRES_ARGUMENT;
+  multires::prepare(*state);
+  return MULTIRES_OK;
+}
+
+multires_status multires_commit(multires_state* state) {
+  if (!state) return MULTIRES_ARGUMENT;
+  multires::commit(*state);
+  return MULTIRES_OK;
+}
+
 multires_status multires_reset(multires_state* state, int32_t row) {
   if (!state || row < -1 || row >= state->batch) return MULTIRES_ARGUMENT;
+  multires::settle(*state);
   for (int b = 0; b < state->batch; ++b)
     if (row == -1 || row == b) state->zero(b);
   return MULTIRES_OK;
@@ -171,8 +186,9 @@ multires_status multires_reset(multires_state* state, int32_t row) {
 
 size_t multires_snapshot_size(const multires_state* state) { return state ? multires::snapshot_size(*state) : 0; }
 
-multires_status multires_snapshot_save(const multires_state* state, void* buffer, size_t size) {
+multires_status multires_snapshot_save(multires_state* state, void* buffer, size_t size) {
   if (!state || !buffer || size < multires::snapshot_size(*state)) return MULTIRES_ARGUMENT;
+  multires::commit(*state);
   multires::save_snapshot(*state, static_cast<unsigned char*>(buffer));
   return MULTIRES_OK;
 }
@@ -196,6 +212,7 @@ multires_status multires_state_changed(multires_state* state) {
   if (!state) return MULTIRES_ARGUMENT;
   for (int b = 0; b < state->batch; ++b)
     if (state->position[b] < 0 || state->position[b] > multires::kMaxPosition) return MULTIRES_ARGUMENT;
+  state->phase = multires::Phase::kSettled;
   state->find_heads();
   return MULTIRES_OK;
 }

@@ -6,12 +6,36 @@
 
 namespace multires {
 
+// The inputs and outputs of a call: x (steps, batch, d_input) or tokens (steps, batch), to y (steps, batch, d_output).
+struct Call {
+  const float* x;
+  const int64_t* tokens;
+  float* y;
+};
+
+// A block of consecutive rows of (steps, streams), for `streams` streams of a batch from `first` on. It begins with
+// stream first + start of a step.
+struct Rows {
+  int first, streams;
+  int64_t step;
+  int start, count;
+
+  int stream(int row) const { return first + (start + row) % streams; }
+  // The number of rows of the same stream before this row.
+  int ahead(int row) const { return row / streams; }
+  // The row of (steps, batch).
+  int64_t of_call(int row, int batch) const { return (step + (start + row) / streams) * batch + stream(row); }
+};
+
 struct Kernels {
   const char* isa;
-  // Computes at most kBlockRows rows of (time, batch), time-major, from row `first` of the batch on: x (rows,
-  // d_input) or tokens (rows), to y (rows, d_output). Advances the state. No allocation, no lock.
-  void (*forward)(const Model& model, State& state, const float* x, const int64_t* tokens, int first, int rows,
-                  float* y);
+  // These allocate nothing and take no lock. Computes a block of at most kBlockRows rows, and advances the state. In a
+  // prepared state the rows are those of one step, and what is pushed into the queues is left to commit.
+  void (*forward)(const Model& model, State& state, Scratch& scratch, const Call& call, const Rows& rows);
+  // Sums the taps of the next step of all streams, and touches the weights, so that they are in a cache.
+  void (*prepare)(const Model& model, State& state);
+  // Pushes into the queues what the last step of all streams left.
+  void (*commit)(const Model& model, State& state);
   // Elementwise, for tests of the error bounds.
   void (*gelu)(const float* x, float* y, int count);
   void (*sigmoid)(const float* x, float* y, int count);

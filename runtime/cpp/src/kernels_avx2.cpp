@@ -7,6 +7,8 @@ namespace {
 
 constexpr int kColumns = 4, kAlone = 8, kRows = 3, kChains = 12;
 
+inline Vec multiply_add(Vec a, Vec b, Vec c) { return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+
 inline Vec widen(Halves halves) { return (Vec)_mm256_cvtph_ps((__m128i)halves); }
 inline Halves narrow(Vec v) {
   return (Halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

@@ -8,6 +8,8 @@ namespace {
 
 constexpr int kColumns = 4, kAlone = 4, kRows = 4, kChains = 20;
 
+inline Vec multiply_add(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+
 inline Vec widen(Halves halves) { return (Vec)_mm512_cvtph_ps((__m256i)halves); }
 inline Halves narrow(Vec v) {
   return (Halves)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

@@ -7,6 +7,8 @@ namespace {
 
 constexpr int kColumns = 4, kAlone = 8, kRows = 2, kChains = 12;
 
+inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+
 // The bias of the exponent is 15 in float16 and 127 in float32: the shifted bits are too small by a factor of 2^112.
 // A subnormal float16 then is a subnormal float32, and the product corrects it too.
 inline Vec widen(Halves halves) {

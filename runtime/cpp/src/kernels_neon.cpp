@@ -7,6 +7,10 @@ namespace {
 
 constexpr int kColumns = 4, kAlone = 8, kRows = 4, kChains = 20;
 
+inline Vec multiply_add(Vec a, Vec b, Vec c) {
+  return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+
 inline Vec widen(Halves halves) { return (Vec)vcvt_f32_f16((float16x4_t)halves); }
 inline Halves narrow(Vec v) { return (Halves)vcvt_f16_f32((float32x4_t)v); }
 typedef Vec HalfSums;

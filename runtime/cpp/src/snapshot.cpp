@@ -81,6 +81,7 @@ multires_status load_snapshot(State& state, const unsigned char* buffer, size_t 
     std::memcpy(part.data, parts, part.bytes);
     parts += part.bytes;
   }
+  state.phase = Phase::kSettled;
   state.find_heads();
   return MULTIRES_OK;
 }

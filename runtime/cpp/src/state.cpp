@@ -8,10 +8,14 @@
 namespace multires {
 namespace {
 
+// Rings of this size stay in the nearer caches of most CPUs. Prefetching them takes longer than it saves.
+constexpr size_t kNear = 16u << 20;
+
 // Of a state, without the scratch of a block, whose size does not depend on the batch.
 uint64_t bytes_of(const Model& model, int batch, int window) {
   const uint64_t rows = static_cast<uint64_t>(batch), d = static_cast<uint64_t>(model.info.d_model);
   Bytes bytes;
+  bytes.add({rows, static_cast<uint64_t>(model.info.n_layers), static_cast<uint64_t>(model.width), sizeof(float)});
   bytes.add({rows, sizeof(int64_t), 1 + static_cast<uint64_t>(model.info.depth)});  // position and heads
   for (int64_t slots : model.slots)
     bytes.add(
@@ -26,7 +30,7 @@ uint64_t bytes_of(const Model& model, int batch, int window) {
 
 }  // namespace
 
-State::State(const Model& model_, int batch_, int window) : model(model_), batch(batch_) {
+State::State(const Model& model_, int batch_, int window) : model(model_), batch(batch_), scratch(model_) {
   const multires_info& info = model.info;
   const size_t rows = static_cast<size_t>(batch);
   // Before the first allocation: the products below cannot overflow.
@@ -38,7 +42,6 @@ State::State(const Model& model_, int batch_, int window) : model(model_), batch
   if (model.encoder_taps > 1) {
     const size_t values = static_cast<size_t>(model.encoder_taps) * info.d_input;
     encoder_queue = AlignedArray<float>(rows * values);
-    samples = AlignedArray<float>(kBlockRows * values);
     parts.push_back(make_part("encoder_queue", MULTIRES_FLOAT32, encoder_queue.data(),
                               {batch, 1, model.encoder_taps, info.d_input}));
   }
@@ -46,11 +49,8 @@ State::State(const Model& model_, int batch_, int window) : model(model_), batch
   std::sort(parts.begin(), parts.end(),
             [](const multires_part& a, const multires_part& b) { return std::string(a.name) < b.name; });
 
-  const size_t scratch = kBlockRows * (static_cast<size_t>(model.width) + kPanel);
-  for (AlignedArray<float>* buffer : {&x, &mixed, &gated}) *buffer = AlignedArray<float>(scratch);
-  pooled = AlignedArray<float>(kBlockRows * static_cast<size_t>(model.d_head()));
-  bytes = AlignedArray<uint8_t>(scratch);
-  taps.resize(static_cast<size_t>(kBlockRows) * model.total_taps);
+  known_ = AlignedArray<float>(rows * info.n_layers * model.width);
+  fetches = rings_.size() > kNear;
 }
 
 void State::make_queues() {

@@ -6,10 +6,16 @@
 
 #include "model.h"
 #include "pooling.h"
+#include "scratch.h"
 
 namespace multires {
 
-constexpr int kBlockRows = 32;  // rows (a row is one step of one stream) that share a pass over the weights
+// Where a state is between two steps. Only the first phase has all of it in its parts.
+enum class Phase {
+  kSettled,
+  kPrepared,  // known() has the sums of the taps for the next step
+  kAnswered,  // known() has the layers' inputs of the last step, which has not yet been pushed
+};
 
 struct State {
   // window: steps to pool over, 0 for everything so far. Throws LoadError or std::bad_alloc.
@@ -31,15 +37,19 @@ struct State {
   void find_heads();
   void zero(int row);
 
-  // Scratch for one block of rows; unused between calls.
-  AlignedArray<float> x, mixed, gated;
-  AlignedArray<float> pooled;
-  AlignedArray<float> samples;       // for each row, encoder_taps * d_input inputs of the encoder
-  AlignedArray<uint8_t> bytes;       // the quantized inputs of products
-  std::vector<unsigned char*> taps;  // for each row, total_taps addresses in the rings
+  Phase phase = Phase::kSettled;
+  // (width) floats of a stream and layer, see Phase.
+  float* known(int b, int layer) {
+    return known_.data() + (static_cast<size_t>(b) * model.info.n_layers + layer) * model.width;
+  }
+
+  // Whether taps are prefetched, because the rings of all streams do not fit into a cache.
+  bool fetches = false;
+  Scratch scratch;
 
  private:
   AlignedArray<unsigned char> rings_;  // the queues of all scales, in one piece
+  AlignedArray<float> known_;          // (batch, n_layers, width)
   void make_queues();
 };
 

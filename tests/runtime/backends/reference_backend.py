@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec, concrete
-from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions
+from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper
 
 
 class ReferenceBackend(Backend):
@@ -39,7 +39,7 @@ class ReferenceBackend(Backend):
         return ReferenceRunner(folder, manifest.graph("full", options.precision))
 
 
-class ReferenceStepper:
+class ReferenceStepper(Stepper):
     def __init__(self, folder: Path, spec: GraphSpec, batch: int) -> None:
         from onnx.reference import ReferenceEvaluator
 

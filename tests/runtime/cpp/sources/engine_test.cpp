@@ -1,6 +1,6 @@
 // Checks of the engine on a real weights file, meant to run under sanitizers:
 //   engine_test WEIGHTS SCRATCH [ROUNDS]
-// Steps and chunks agree to the last bit, rows are independent, a file and a buffer give the same model, rounding modes
+// Steps, chunks and steps that look ahead agree to the last bit, rows are independent, a file and a buffer give the same model, rounding modes
 // change nothing, wrong arguments are refused, and a damaged file is an error. ROUNDS is the number of damaged files.
 // Exits 0 on success.
 
@@ -13,6 +13,29 @@
 namespace {
 
 constexpr int kSteps = 75;
+
+// Calls function() with the parts of the same name of two streams.
+template <typename Function>
+void for_each_part(Stream& a, Stream& b, Function function) {
+  for (int32_t i = 0; i < multires_state_parts(a.handle()); ++i) {
+    multires_part of_a, of_b;
+    CHECK(multires_state_part(a.handle(), i, &of_a) == MULTIRES_OK);
+    CHECK(multires_state_part(b.handle(), i, &of_b) == MULTIRES_OK);
+    CHECK(std::strcmp(of_a.name, of_b.name) == 0 && of_a.bytes == of_b.bytes);
+    function(of_a, of_b);
+  }
+}
+
+void copy_parts(Stream& from, Stream& to) {
+  for_each_part(from, to, [](const multires_part& a, const multires_part& b) { std::memcpy(b.data, a.data, a.bytes); });
+  CHECK(multires_state_changed(to.handle()) == MULTIRES_OK);
+}
+
+void check_same_parts(Stream& a, Stream& b) {
+  for_each_part(a, b, [](const multires_part& of_a, const multires_part& of_b) {
+    CHECK(std::memcmp(of_a.data, of_b.data, of_a.bytes) == 0);
+  });
+}
 
 void check_streams(const Model& model, int batch) {
   const Inputs inputs = random_inputs(model.info(), batch, kSteps, 1);
@@ -34,15 +57,44 @@ void check_streams(const Model& model, int batch) {
 
   // A state that is copied part by part continues like the original.
   CHECK(b.reset() == MULTIRES_OK);
-  for (int32_t i = 0; i < multires_state_parts(a.handle()); ++i) {
-    multires_part from, to;
-    CHECK(multires_state_part(a.handle(), i, &from) == MULTIRES_OK);
-    CHECK(multires_state_part(b.handle(), i, &to) == MULTIRES_OK);
-    CHECK(std::strcmp(from.name, to.name) == 0 && from.bytes == to.bytes);
-    std::memcpy(to.data, from.data, from.bytes);
-  }
-  CHECK(multires_state_changed(b.handle()) == MULTIRES_OK);
+  copy_parts(a, b);
   CHECK(same_bits(outputs(a, inputs, 0, 9), outputs(b, inputs, 0, 9)));
+}
+
+// A stream that looks ahead, in any order of calls, has the outputs and the state of a stream that does not.
+void check_look_ahead(const Model& model, int batch) {
+  const Inputs inputs = random_inputs(model.info(), batch, kSteps, 5);
+  std::mt19937 random(6);
+  Stream ahead(model, batch), plain(model, batch);
+  const auto maybe = [&](unsigned of) { return random() % of == 0; };
+  for (int t = 0; t < kSteps;) {
+    for (int prepared = maybe(4) ? 0 : 1 + maybe(5); prepared > 0; --prepared) CHECK(ahead.prepare() == MULTIRES_OK);
+    if (maybe(9)) CHECK(ahead.commit() == MULTIRES_OK);  // keeps the preparation
+    if (maybe(9)) {
+      const int32_t row = static_cast<int32_t>(random() % static_cast<unsigned>(batch + 1)) - 1;
+      CHECK(ahead.reset(row) == MULTIRES_OK && plain.reset(row) == MULTIRES_OK);
+    }
+    if (maybe(9)) {
+      const std::vector<unsigned char> saved = ahead.save();
+      ahead.load(saved);
+    }
+    const int n = maybe(6) ? std::min(3, kSteps - t) : 1;
+    std::vector<float> y(static_cast<size_t>(n * batch * model.info().d_output));
+    CHECK((n == 1 ? step(ahead, inputs, t, y.data()) : feed(ahead, inputs, t, n, y.data())) == MULTIRES_OK);
+    CHECK(same_bits(y, outputs(plain, inputs, t, n)));
+    t += n;
+    if (maybe(3)) {
+      CHECK(ahead.commit() == MULTIRES_OK && ahead.commit() == MULTIRES_OK);
+      check_same_parts(ahead, plain);
+    }
+    if (maybe(5)) CHECK(ahead.save() == plain.save());
+  }
+  // What was written into the parts of a state counts, whatever was known before.
+  CHECK(ahead.commit() == MULTIRES_OK && ahead.prepare() == MULTIRES_OK);
+  Stream other(model, batch);
+  outputs(other, inputs, 3, 20);
+  copy_parts(other, ahead);
+  CHECK(same_bits(outputs(ahead, inputs, 0, 9), outputs(other, inputs, 0, 9)));
 }
 
 // In any rounding mode the bits are the same, and the mode is restored.
@@ -80,6 +132,7 @@ void check_refusals(const Model& model) {
   CHECK(multires_run(state, y.data(), -1, y.data()) == MULTIRES_ARGUMENT);
   CHECK(multires_reset(state, 1) == MULTIRES_ARGUMENT);
   CHECK(multires_reset(state, -2) == MULTIRES_ARGUMENT);
+  CHECK(multires_prepare(nullptr) == MULTIRES_ARGUMENT && multires_commit(nullptr) == MULTIRES_ARGUMENT);
   multires_part part;
   CHECK(multires_state_part(state, 99, &part) == MULTIRES_ARGUMENT);
   if (info.n_tokens > 0) {
@@ -171,7 +224,10 @@ int main(int count, char** arguments) {
   CHECK(count == 3 || count == 4);
   CHECK(status_of([] { Model("/nowhere"); }) == MULTIRES_IO);
   const Model model(arguments[1]);
-  for (int batch : {1, 3, 32, 33}) check_streams(model, batch);
+  for (int batch : {1, 3, 32, 33}) {
+    check_streams(model, batch);
+    check_look_ahead(model, batch);
+  }
   check_rounding(arguments[1]);
   check_refusals(model);
   check_cost(model);

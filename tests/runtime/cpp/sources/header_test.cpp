@@ -14,6 +14,8 @@ namespace {
 static_assert(noexcept(std::declval<Stream&>().step(static_cast<const float*>(nullptr), nullptr)), "real time");
 static_assert(noexcept(std::declval<Stream&>().run(static_cast<const float*>(nullptr), 0, nullptr)), "real time");
 static_assert(noexcept(std::declval<Stream&>().reset()), "real time");
+static_assert(noexcept(std::declval<Stream&>().prepare()), "real time");
+static_assert(noexcept(std::declval<Stream&>().commit()), "real time");
 static_assert(std::is_nothrow_move_constructible<Stream>::value && !std::is_copy_constructible<Stream>::value, "");
 static_assert(std::is_copy_constructible<Model>::value, "");
 
@@ -36,6 +38,7 @@ void check_ownership(const std::string& path) {
   check_equal(orphan, 25, 5);
   float y = 0;
   CHECK(moved.step(&y, &y) == MULTIRES_ARGUMENT && moved.reset() == MULTIRES_ARGUMENT);
+  CHECK(moved.prepare() == MULTIRES_ARGUMENT && moved.commit() == MULTIRES_ARGUMENT);
   CHECK(moved.batch() == 0 && status_of([&] { moved.save(); }) == MULTIRES_ARGUMENT);
 }
 

@@ -35,6 +35,13 @@ multires_status feed(AnyStream& stream, const Inputs& inputs, int from, int step
   return stream.run(inputs.x.data() + row * static_cast<size_t>(inputs.info.d_input), steps, y);
 }
 
+// One step, by the function for one step.
+inline multires_status step(Stream& stream, const Inputs& inputs, int t, float* y) {
+  const size_t row = static_cast<size_t>(t) * static_cast<size_t>(inputs.batch);
+  if (inputs.info.n_tokens > 0) return stream.step(inputs.tokens.data() + row, y);
+  return stream.step(inputs.x.data() + row * static_cast<size_t>(inputs.info.d_input), y);
+}
+
 template <typename AnyStream>
 std::vector<float> outputs(AnyStream& stream, const Inputs& inputs, int from, int steps) {
   std::vector<float> y(static_cast<size_t>(steps) * static_cast<size_t>(inputs.batch * inputs.info.d_output));

@@ -1,0 +1,172 @@
+// A block of rows through the network, from samples to outputs. Included by kernels_impl.h.
+#pragma once
+
+namespace multires {
+namespace {
+
+// An elementwise function of `count` values.
+template <typename From, typename To, typename Function>
+void apply(const From* x, To* y, int count, Function function) {
+  for (int i = 0; i < count; i += kVector) {
+    const int n = std::min(kVector, count - i);
+    store_some(y + i, function(load_some(x + i, n)), n);
+  }
+}
+template <Vec (*function)(Vec), typename From, typename To>
+void apply_all(const From* x, To* y, int count) {
+  apply(x, y, count, function);
+}
+
+// Replaces the logits of a row by their probabilities.
+void softmax(float* row, int count) {
+  const float largest = *std::max_element(row, row + count);
+  apply(row, row, count, [=](Vec v) { return exponential(most(v - all(largest), all(-87.0f))); });
+  const double sum = std::accumulate(row, row + count, 0.0);
+  for (int i = 0; i < count; ++i) row[i] = static_cast<float>(row[i] / sum);
+}
+
+// Rows of a buffer whose rows are `stride` floats apart. Called with a panel of outputs, it writes them.
+struct ToRows {
+  float* buffer;
+  size_t stride;
+  int columns;
+  void operator()(int panel, int row, const float* out) const {
+    std::memcpy(buffer + row * stride + panel * kPanel, out,
+                static_cast<size_t>(std::min(kPanel, columns - panel * kPanel)) * sizeof(float));
+  }
+};
+
+// Puts the samples of a block of rows into the encoder's queue. Writes what the encoder reads for each row: its sample
+// and those before it, by delay.
+void find_samples(const Model& model, State& state, const Call& call, const Rows& rows, float* samples) {
+  const int taps = model.encoder_taps;
+  const size_t d = static_cast<size_t>(model.info.d_input), all = d * static_cast<size_t>(taps);
+  for (int row = 0; row < rows.count; ++row, samples += all) {
+    const float* x = call.x + static_cast<size_t>(rows.of_call(row, state.batch)) * d;
+    std::memcpy(samples, x, d * sizeof(float));
+    if (taps == 1) continue;
+    const int b = rows.stream(row);
+    int slot = static_cast<int>((state.position[b] + rows.ahead(row)) % taps);
+    float* queue = state.encoder_queue.data() + b * all;
+    std::memcpy(queue + slot * d, x, d * sizeof(float));
+    for (int o = 1; o < taps; ++o) {
+      slot = slot == 0 ? taps - 1 : slot - 1;
+      std::memcpy(samples + o * d, queue + slot * d, d * sizeof(float));
+    }
+  }
+}
+
+// From the samples or tokens of a block to the features of its rows.
+void encode(const Model& model, State& state, Scratch& scratch, const Call& call, const Rows& rows, float* features) {
+  const int width = model.width;
+  const size_t stride = scratch.stride;
+  if (model.info.n_tokens > 0) {
+    for (int row = 0; row < rows.count; ++row)
+      std::memcpy(features + row * stride,
+                  model.table.data() + static_cast<size_t>(call.tokens[rows.of_call(row, state.batch)]) * width,
+                  static_cast<size_t>(width) * sizeof(float));
+    return;
+  }
+  find_samples(model, state, call, rows, scratch.samples.data());
+  multiply(model.encoder, scratch.samples.data(), static_cast<size_t>(model.encoder.inputs), rows.count,
+           ToRows{features, stride, width});
+}
+
+// The part of a layer after its activation: from mixed rows, and the features that entered the layer, to features.
+// Calls meanwhile(panel, row) for every panel and row of the mixing.
+template <typename Meanwhile>
+void mix(const Model& model, const Layer& layer, Scratch& scratch, int rows, float* mixed, float* features,
+         Meanwhile meanwhile) {
+  const int d = model.info.d_model, width = model.width;
+  const size_t stride = scratch.stride;
+  float* gated = scratch.gated.data();
+  uint8_t* bytes = scratch.bytes.data();
+  const ToRows to_gated{gated, stride, width};
+  multiply(layer.mixing, mixed, stride, rows, bytes, [&](int panel, int row, const float* out) {
+    meanwhile(panel, row);
+    if (!model.gated) return to_gated(panel, row, out);
+    float* glu = gated + row * stride + panel * kHalf;
+    const int half = layer.mixing.width(panel) / 2;
+    for (int c = 0; c < half; c += kVector) store(glu + c, load(out + c) * sigmoid(load(out + half + c)));
+  });
+  const float* change = gated;
+  if (layer.output.count) {
+    multiply(layer.output, gated, stride, rows, bytes, ToRows{mixed, stride, width});
+    change = mixed;
+  }
+  for (int row = 0; row < rows; ++row) leave_block(layer, d, width, change + row * stride, features + row * stride);
+}
+
+// From the features after the last layer to the outputs. Pools them, and counts the step.
+void leave(const Model& model, State& state, Scratch& scratch, const Call& call, const Rows& rows,
+           const float* features) {
+  const multires_info& info = model.info;
+  const bool pools = !model.poolings.empty();
+  const size_t pooled = static_cast<size_t>(model.d_head()), stride = scratch.stride;
+  for (int row = 0; row < rows.count; ++row) {
+    const int b = rows.stream(row);
+    if (pools)
+      pool_row(model.poolings, state.pool, info.d_model, state.position[b], b, features + row * stride,
+               scratch.pooled.data() + row * pooled);
+    ++state.position[b];
+  }
+  const float* result = pools ? scratch.pooled.data() : features;
+  const auto outputs_of = [&](int row) {
+    return call.y + static_cast<size_t>(rows.of_call(row, state.batch)) * info.d_output;
+  };
+  multiply(model.head, result, pools ? pooled : stride, rows.count, [&](int panel, int row, const float* out) {
+    const int column = panel * kPanel, count = std::min(kPanel, info.d_output - column);
+    float* to = outputs_of(row) + column;
+    if (model.output_activation == OutputActivation::kSigmoid)
+      apply_all<sigmoid>(out, to, count);
+    else
+      std::memcpy(to, out, static_cast<size_t>(count) * sizeof(float));
+  });
+  if (model.output_activation == OutputActivation::kSoftmax)
+    for (int row = 0; row < rows.count; ++row) softmax(outputs_of(row), info.d_output);
+}
+
+void forward(const Model& model, State& state, Scratch& scratch, const Call& call, const Rows& rows) {
+  const int d = model.info.d_model, width = model.width, layers = model.info.n_layers, total = model.total_taps;
+  const size_t stride = scratch.stride;
+  float *features = scratch.x.data(), *mixed = scratch.mixed.data(), *gated = scratch.gated.data();
+  const size_t row_bytes = static_cast<size_t>(d) * size_of(model.queues);  // of one layer in a row of a ring
+  const bool prepared = state.phase == Phase::kPrepared;
+  const bool fetches = state.fetches && !prepared;
+  encode(model, state, scratch, call, rows, features);
+  for (int row = 0; row < rows.count && !prepared; ++row) {
+    unsigned char** taps = scratch.taps.data() + row * total;
+    find_taps(model, state, rows.stream(row), rows.ahead(row), taps);
+    if (fetches) prefetch_taps(taps, 0, total, 0, row_bytes);
+  }
+  const auto multires = multires_of<Stage::kWhole>(model);
+  for (int i = 0; i < layers; ++i) {
+    const Layer& layer = model.layers[static_cast<size_t>(i)];
+    for (int row = 0; row < rows.count; ++row) {
+      float *entered = features + row * stride, *sum = mixed + row * stride;
+      if (layer.place == Place::kBefore) {
+        norm_row(layer, d, width, entered, gated + row * stride);
+        entered = gated + row * stride;
+      }
+      if (prepared) {
+        float* known = state.known(rows.stream(row), i);
+        add_input(model, layer, known, entered, sum);
+        std::memcpy(known, entered, static_cast<size_t>(width) * sizeof(float));  // for the pushes
+      } else {
+        multires(model, layer, static_cast<size_t>(i) * d, scratch.taps.data() + row * total, entered, sum, 0);
+      }
+      activate_row(model.activation, width, sum);
+    }
+    mix(model, layer, scratch, rows.count, mixed, features, [&](int panel, int row) {
+      if (!fetches || i + 1 == layers) return;
+      const int panels = layer.mixing.count;
+      prefetch_taps(scratch.taps.data() + row * total, panel * total / panels, (panel + 1) * total / panels,
+                    static_cast<size_t>(i + 1) * row_bytes, row_bytes);
+    });
+  }
+  leave(model, state, scratch, call, rows, features);
+  for (int row = 0; row < rows.count && !prepared; ++row) advance_heads(model, state, rows.stream(row));
+}
+
+}  // namespace
+}  // namespace multires

@@ -1,0 +1,55 @@
+// The parts of a step that can be done before its sample comes and after its outputs are known. Included by
+// kernels_impl.h.
+#pragma once
+
+namespace multires {
+namespace {
+
+// Brings memory into the caches, by reading it: the CPU may drop prefetches, and so may the compiler.
+template <typename T>
+void touch(const AlignedArray<T>& array) {
+  const unsigned char* bytes = reinterpret_cast<const unsigned char*>(array.data());
+  for (size_t i = 0; i < array.size() * sizeof(T); i += kLine) asm volatile("" : : "r"(bytes[i]));
+}
+
+void touch(const Panels& panels) {
+  touch(panels.weights);
+  touch(panels.bias);
+  touch(panels.scales);
+  touch(panels.offsets);
+  touch(panels.reciprocal_scales);
+}
+
+void prepare(const Model& model, State& state) {
+  const auto sum = multires_of<Stage::kTaps>(model);
+  unsigned char** taps = state.scratch.taps.data();
+  for (int b = 0; b < state.batch; ++b) {
+    find_taps(model, state, b, 0, taps);
+    for (int i = 0; i < model.info.n_layers; ++i)
+      sum(model, model.layers[static_cast<size_t>(i)], static_cast<size_t>(i) * model.info.d_model, taps, nullptr,
+          state.known(b, i), 0);
+  }
+  touch(model.encoder);
+  for (const Layer& layer : model.layers) {
+    touch(layer.mixing);
+    touch(layer.output);
+    touch(layer.scale);
+    touch(layer.shift);
+  }
+  touch(model.head);
+}
+
+void commit(const Model& model, State& state) {
+  const auto push = multires_of<Stage::kPushes>(model);
+  unsigned char** taps = state.scratch.taps.data();
+  for (int b = 0; b < state.batch; ++b) {
+    find_taps(model, state, b, 0, taps);
+    for (int i = 0; i < model.info.n_layers; ++i)
+      push(model, model.layers[static_cast<size_t>(i)], static_cast<size_t>(i) * model.info.d_model, taps,
+           state.known(b, i), nullptr, 0);
+    advance_heads(model, state, b);
+  }
+}
+
+}  // namespace
+}  // namespace multires

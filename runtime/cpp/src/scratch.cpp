@@ -1,0 +1,13 @@
+#include "scratch.h"
+
+namespace multires {
+
+Scratch::Scratch(const Model& model) : stride(static_cast<size_t>(model.width) + kPanel) {
+  for (AlignedArray<float>* buffer : {&x, &mixed, &gated}) *buffer = AlignedArray<float>(kBlockRows * stride);
+  pooled = AlignedArray<float>(kBlockRows * static_cast<size_t>(model.d_head()));
+  samples = AlignedArray<float>(kBlockRows * static_cast<size_t>(model.encoder.inputs));
+  bytes = AlignedArray<uint8_t>(kBlockRows * stride);
+  taps.resize(static_cast<size_t>(kBlockRows) * model.total_taps);
+}
+
+}  // namespace multires
