@@ -80,9 +80,9 @@ void mix(const Model& model, const Layer& layer, Scratch& scratch, int rows, flo
   const int d = model.info.d_model, width = model.width;
   const size_t stride = scratch.stride;
   float* gated = scratch.gated.data();
-  uint8_t* bytes = scratch.bytes.data();
+  const ProductScratch products = scratch.products();
   const ToRows to_gated{gated, stride, width};
-  multiply(layer.mixing, mixed, stride, rows, bytes, [&](int panel, int row, const float* out) {
+  multiply(layer.mixing, mixed, stride, rows, products, [&](int panel, int row, const float* out) {
     meanwhile(panel, row);
     if (!model.gated) return to_gated(panel, row, out);
     float* glu = gated + row * stride + panel * kHalf;
@@ -91,7 +91,7 @@ void mix(const Model& model, const Layer& layer, Scratch& scratch, int rows, flo
   });
   const float* change = gated;
   if (layer.output.count) {
-    multiply(layer.output, gated, stride, rows, bytes, ToRows{mixed, stride, width});
+    multiply(layer.output, gated, stride, rows, products, ToRows{mixed, stride, width});
     change = mixed;
   }
   for (int row = 0; row < rows; ++row) leave_block(layer, d, width, change + row * stride, features + row * stride);

@@ -43,8 +43,9 @@ struct Kernels {
   void (*narrow)(const float* x, uint16_t* y, int count);  // to float16, as float16 queues store x
   void (*from_int8)(const int8_t* x, float* y, int count);
   void (*push_int8)(const float* x, float reciprocal, int8_t* y, int count);  // to int8, as int8 queues store x
-  // A product, for tests: in (rows, stride) to out (rows, panels.count * kPanel). bytes is as large as in.
-  void (*multiply)(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, float* out);
+  // A product, for tests: in (rows, stride) to out (rows, panels.count * kPanel).
+  void (*multiply)(const Panels& panels, const float* in, size_t stride, int rows, const ProductScratch& scratch,
+                   float* out);
   // For measuring the rates of this CPU, see rates_impl.h.
   float (*read_floats)(const float* p, size_t count);
   float (*multiply_adds)(float factor, float addend, size_t count);

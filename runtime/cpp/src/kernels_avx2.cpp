@@ -7,6 +7,11 @@ namespace {
 
 constexpr int kColumns = 4, kAlone = 8, kRows = 3, kChains = 12;
 
+inline Vec least(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
+inline Vec most(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
+inline float total(Vec v) {
+  return total_of(_mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1)));
+}
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 
 inline Vec widen(Halves halves) { return (Vec)_mm256_cvtph_ps((__m128i)halves); }

@@ -8,6 +8,12 @@ namespace {
 
 constexpr int kColumns = 4, kAlone = 4, kRows = 4, kChains = 20;
 
+inline Vec least(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
+inline Vec most(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
+inline float total(Vec v) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+  return total_of(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 
 inline Vec widen(Halves halves) { return (Vec)_mm512_cvtph_ps((__m256i)halves); }

@@ -7,6 +7,15 @@ namespace {
 
 constexpr int kColumns = 4, kAlone = 8, kRows = 2, kChains = 12;
 
+#if defined(__SSE2__)
+inline Vec least(Vec a, Vec b) { return (Vec)_mm_min_ps((__m128)a, (__m128)b); }
+inline Vec most(Vec a, Vec b) { return (Vec)_mm_max_ps((__m128)a, (__m128)b); }
+inline float total(Vec v) { return total_of((__m128)v); }
+#else
+inline Vec least(Vec a, Vec b) { return a < b ? a : b; }
+inline Vec most(Vec a, Vec b) { return a > b ? a : b; }
+inline float total(Vec v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+#endif
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
 
 // The bias of the exponent is 15 in float16 and 127 in float32: the shifted bits are too small by a factor of 2^112.

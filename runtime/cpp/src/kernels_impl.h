@@ -4,6 +4,8 @@
 //   kColumns                    and vectors of each row: their sums leave enough registers for the rest
 //   kAlone                      vectors that it computes at once for a single row
 //   kChains                     vectors whose sums hide the latency of a multiply-add and fit into the registers
+//   least, most                 of two vectors; the second where one is NaN
+//   total                       the sum of the lanes: the upper half is added to the lower half, and so on
 //   multiply_add                a * b + c, rounded once where the instruction set can do so
 //   widen, narrow               float16 to float32; back, for values within float16's range, or NaN
 //   HalfSums                    the vectors in which products with float16 weights are summed
@@ -16,20 +18,6 @@
 #pragma once
 
 #include "stored_impl.h"
-
-namespace multires {
-namespace {
-
-inline float total(Vec v) {
-  float lanes[kVector];
-  std::memcpy(lanes, &v, sizeof v);
-  for (int n = kVector / 2; n > 0; n /= 2)
-    for (int i = 0; i < n; ++i) lanes[i] += lanes[i + n];
-  return lanes[0];
-}
-
-}  // namespace
-}  // namespace multires
 
 #include "activations_impl.h"
 #include "multires_impl.h"
@@ -49,8 +37,9 @@ void push_int8(const float* x, float reciprocal, int8_t* y, int count) {
   apply(x, y, count, [=](Vec v) { return v * all(reciprocal); });
 }
 
-void multiply_alone(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, float* out) {
-  multiply(panels, in, stride, rows, bytes, [&](int panel, int row, const float* outputs) {
+void multiply_alone(const Panels& panels, const float* in, size_t stride, int rows, const ProductScratch& scratch,
+                    float* out) {
+  multiply(panels, in, stride, rows, scratch, [&](int panel, int row, const float* outputs) {
     std::memcpy(out + (static_cast<size_t>(row) * panels.count + panel) * kPanel, outputs,
                 static_cast<size_t>(panels.width(panel)) * sizeof(float));
   });

@@ -7,6 +7,10 @@ namespace {
 
 constexpr int kColumns = 4, kAlone = 8, kRows = 4, kChains = 20;
 
+// Not FMIN and FMAX: these give NaN.
+inline Vec least(Vec a, Vec b) { return a < b ? a : b; }
+inline Vec most(Vec a, Vec b) { return a > b ? a : b; }
+inline float total(Vec v) { return vpadds_f32(vadd_f32(vget_low_f32((float32x4_t)v), vget_high_f32((float32x4_t)v))); }
 inline Vec multiply_add(Vec a, Vec b, Vec c) {
   return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 }

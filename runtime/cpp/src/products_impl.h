@@ -102,12 +102,23 @@ inline void multiply_panel(const Panel& panel, const typename Panel::Input* in, 
   if constexpr (V > 1) multiply_panel<R, V / 2>(panel, in, stride, out, c);
 }
 
-template <typename Panel, typename Use>
-void multiply_panels(const Panels& panels, const typename Panel::Input* in, size_t stride, int rows, Use use) {
+// One panel of float16 weights, for so many rows that it is faster to convert them once into `widened`.
+struct WidenedPanel : FloatPanel<float> {
+  WidenedPanel(const Panels& panels, int p, float* widened) : FloatPanel<float>(panels, p) {
+    const Half* halves = panels.panel<Half>(p);
+    for (int i = 0; i < inputs * width; i += kVector) store(widened + i, load(halves + i));
+    weights = widened;
+  }
+};
+constexpr int kRowsToWiden = 4;
+
+template <typename Panel, typename Use, typename... Memory>
+void multiply_panels(const Panels& panels, const typename Panel::Input* in, size_t stride, int rows, Use use,
+                     Memory... memory) {
   constexpr int R = Panel::kRowsTogether;
   alignas(64) float out[R * kPanel];
   for (int p = 0; p < panels.count; ++p) {
-    const Panel panel(panels, p);
+    const Panel panel(panels, p, memory...);
     int row = 0;
     for (; row + R <= rows; row += R) {
       multiply_panel<R, kColumns>(panel, in + row * stride, stride, out);
@@ -126,11 +137,15 @@ void multiply(const Panels& panels, const float* in, size_t stride, int rows, Us
   multiply_panels<FloatPanel<float>>(panels, in, stride, rows, use);
 }
 
-// The same for a matrix of any type. `bytes` is scratch for quantized rows, with the stride of `in`.
+// The same for a matrix of any type.
 template <typename Use>
-void multiply(const Panels& panels, const float* in, size_t stride, int rows, uint8_t* bytes, Use use) {
+void multiply(const Panels& panels, const float* in, size_t stride, int rows, const ProductScratch& scratch, Use use) {
   if (panels.dtype == MULTIRES_FLOAT32) return multiply_panels<FloatPanel<float>>(panels, in, stride, rows, use);
-  if (panels.dtype == MULTIRES_FLOAT16) return multiply_panels<FloatPanel<Half>>(panels, in, stride, rows, use);
+  if (panels.dtype == MULTIRES_FLOAT16 && rows < kRowsToWiden)
+    return multiply_panels<FloatPanel<Half>>(panels, in, stride, rows, use);
+  if (panels.dtype == MULTIRES_FLOAT16)
+    return multiply_panels<WidenedPanel>(panels, in, stride, rows, use, scratch.widened);
+  uint8_t* bytes = scratch.bytes;
   for (int row = 0; row < rows; ++row)
     quantize_row(in + row * stride, panels.inputs, panels.reciprocal_scales.data(), bytes + row * stride);
   multiply_panels<Int8Panel>(panels, bytes, stride, rows, use);

@@ -7,6 +7,8 @@ Scratch::Scratch(const Model& model) : stride(static_cast<size_t>(model.width) +
   pooled = AlignedArray<float>(kBlockRows * static_cast<size_t>(model.d_head()));
   samples = AlignedArray<float>(kBlockRows * static_cast<size_t>(model.encoder.inputs));
   bytes = AlignedArray<uint8_t>(kBlockRows * stride);
+  const bool widens = model.layers.front().mixing.dtype == MULTIRES_FLOAT16;
+  widened = AlignedArray<float>(widens ? static_cast<size_t>(model.info.d_model) * kPanel : 0);
   taps.resize(static_cast<size_t>(kBlockRows) * model.total_taps);
 }
 

@@ -15,6 +15,7 @@
 #pragma GCC diagnostic push
 // GCC 12 warns of values that its own header leaves undefined on purpose.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 #if !defined(__clang__)
@@ -42,8 +43,6 @@ inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); 
 inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
 // Subtracting +0 changes no value, so it is free; adding +0 would change -0 to +0.
 inline Vec all(float value) { return value - Vec{}; }
-inline Vec least(Vec a, Vec b) { return a < b ? a : b; }
-inline Vec most(Vec a, Vec b) { return a > b ? a : b; }
 
 inline Ints bits_of(Vec v) {
   Ints bits;
@@ -55,6 +54,13 @@ inline Vec float_of(Ints bits) {
   std::memcpy(&v, &bits, sizeof v);
   return v;
 }
+
+#if defined(__SSE2__)
+inline float total_of(__m128 v) {
+  const __m128 half = _mm_add_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
+}
+#endif
 
 inline int32_t four_bytes(const void* p) {
   int32_t four;

@@ -63,11 +63,13 @@ void check_products(const Kernels& kernels, Panels& panels, std::mt19937& random
   std::fill_n(panels.scales.data(), panels.scales.size(), 1.0f);
   const std::vector<float> x = inputs_for(panels, stride, random);
   std::vector<uint8_t> bytes(x.size());
+  std::vector<float> widened(static_cast<size_t>(panels.inputs) * multires::kPanel);
+  const multires::ProductScratch scratch{bytes.data(), widened.data()};
   std::vector<float> y(kRows * outputs), alone(outputs);
-  kernels.multiply(panels, x.data(), stride, kRows, bytes.data(), y.data());
+  kernels.multiply(panels, x.data(), stride, kRows, scratch, y.data());
   for (int row = 0; row < kRows; ++row) {
     const float* in = x.data() + row * stride;
-    kernels.multiply(panels, in, stride, 1, bytes.data(), alone.data());
+    kernels.multiply(panels, in, stride, 1, scratch, alone.data());
     for (int panel = 0; panel < panels.count; ++panel)
       for (int place = 0; place < panels.width(panel); ++place) {
         const size_t at = static_cast<size_t>(panel) * multires::kPanel + place;
