@@ -8,8 +8,8 @@
  * lives as long as the program. Free no strings. Buffers from the caller remain the caller's.
  *
  * Real time: multires_step, multires_run, their token forms, multires_prepare, multires_commit and multires_reset
- * allocate nothing, take no lock, make no system call and throw nothing. Their time depends on the batch and the number of steps, and
- * not on earlier samples. multires_snapshot_save and _load do not allocate either, but read or write the
+ * allocate nothing, take no lock, make no system call and throw nothing. Their time depends on the batch and the number
+ * of steps, and not on earlier samples. multires_snapshot_save and _load do not allocate either, but read or write the
  * whole state. All other functions may do anything; call them outside the real-time thread.
  *
  * Errors: every function that can fail returns a multires_status. If a message buffer is given, the function
@@ -90,10 +90,10 @@ MULTIRES_API multires_status multires_model_load_buffer(const void* data, size_t
 MULTIRES_API void multires_model_free(multires_model* model);
 MULTIRES_API multires_info multires_model_info(const multires_model* model);
 
-/* The instruction set of the kernels: "avx512vnni", "avx512", "avx2" or "baseline" (SSE2) on x86-64, "neon" on
- * aarch64, "baseline" elsewhere. It is the best that the CPU has, unless the environment variable MULTIRES_ISA
- * names another one while a model is loaded. An unknown name, or an instruction set that the CPU lacks, means
- * the baseline. */
+/* The instruction set of the kernels: "avx512vnni", "avx512", "avx2" or "baseline" (SSE2) on x86-64, "neondot" or
+ * "neon" on aarch64, "baseline" elsewhere. It is the best that the CPU has, unless the environment variable
+ * MULTIRES_ISA names another one while a model is loaded. An unknown name, or an instruction set that the CPU lacks,
+ * means the baseline. */
 MULTIRES_API const char* multires_model_isa(const multires_model* model);
 
 /* The bytes that one step of one stream reads and writes, and its multiply-adds. With the rates of a CPU they
@@ -182,8 +182,8 @@ MULTIRES_API multires_status multires_snapshot_load(multires_state* state, const
 /* ---- The parts of a state ----
  * They have the names and the layout of the step graph's states, so a state can move between this engine and
  * an ONNX runtime. `data` stays valid until the state is freed. Before reading or writing
- * a part, call multires_commit; after writing to it, multires_state_changed. It refuses positions outside 0 to 2^62; then correct them and call it again, or
- * reset, before the next step. */
+ * a part, call multires_commit; after writing to it, multires_state_changed. It refuses positions outside 0 to 2^62;
+ * then correct them and call it again, or reset, before the next step. */
 typedef enum multires_dtype {
   MULTIRES_FLOAT32 = 0,
   MULTIRES_INT64 = 1,

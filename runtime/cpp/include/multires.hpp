@@ -29,8 +29,8 @@
 // }
 // @endcode
 //
-// Real time: Stream::step, run, prepare, commit and reset, and the simple getters, are noexcept, allocate nothing, take no
-// lock and make no system call. Call everything else in another thread, or before and after.
+// Real time: Stream::step, run, prepare, commit and reset, and the simple getters, are noexcept, allocate nothing, take
+// no lock and make no system call. Call everything else in another thread, or before and after.
 //
 // Threads: any number may use one Model. A Stream belongs to one thread at a time.
 #ifndef MULTIRES_HPP

@@ -41,7 +41,7 @@ inline Vec exponential(Vec z) {
 // 1 / (1 + e^-x). Relative error < 5e-7 (tested).
 inline Vec sigmoid(Vec x) {
   // Outside these bounds, the result is 1, or too small to matter.
-  return all(1.0f) / (all(1.0f) + exponential(most(least(-x, all(87.0f)), all(-87.0f))));
+  return reciprocal(all(1.0f) + exponential(most(least(-x, all(87.0f)), all(-87.0f))));
 }
 
 // A product with a vanishing sigmoid: its smallest value, 1e-38, times a large negative x would not be small.

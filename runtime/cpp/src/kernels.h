@@ -56,9 +56,9 @@ constexpr int kMultiplyAddUnit = 960;  // multiply-adds; a multiple of the chain
 
 // The kernels of each instruction set. A build has those of its architecture; the baseline is SSE2 on x86-64, NEON on
 // aarch64.
-extern const Kernels kBaselineKernels, kAvx2Kernels, kAvx512Kernels, kAvx512VnniKernels;
+extern const Kernels kBaselineKernels, kAvx2Kernels, kAvx512Kernels, kAvx512VnniKernels, kNeonDotKernels;
 
-// The best kernels for this CPU, or those that MULTIRES_ISA in the environment names ("baseline", "avx2", "avx512").
+// The best kernels for this CPU, or those that MULTIRES_ISA in the environment names, such as "avx2" or "baseline".
 // An unknown name, or an instruction set that the CPU lacks, means the baseline.
 const Kernels& best_kernels();
 

@@ -5,7 +5,8 @@
 namespace multires {
 namespace {
 
-constexpr int kColumns = 4, kAlone = 8, kRows = 3, kChains = 12;
+constexpr int kColumns = 4, kAlone = 8, kRows = 3, kInputs = 1, kChains = 12;
+constexpr int kDotRows = 3, kDotAlone = 8;
 
 inline Vec least(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
 inline Vec most(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
@@ -13,6 +14,8 @@ inline float total(Vec v) {
   return total_of(_mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1)));
 }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+
+inline Vec reciprocal(Vec v) { return all(1.0f) / v; }
 
 inline Vec widen(Halves halves) { return (Vec)_mm256_cvtph_ps((__m128i)halves); }
 inline Halves narrow(Vec v) {
@@ -48,6 +51,7 @@ inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
 }  // namespace
 }  // namespace multires
 
+#include "dots_impl.h"
 #include "kernels_impl.h"
 
 constexpr multires::Kernels multires::kAvx2Kernels = kernels_named("avx2");

@@ -6,7 +6,8 @@
 namespace multires {
 namespace {
 
-constexpr int kColumns = 4, kAlone = 4, kRows = 4, kChains = 20;
+constexpr int kColumns = 4, kAlone = 4, kRows = 4, kInputs = 1, kChains = 20;
+constexpr int kDotRows = 4, kDotAlone = 4;
 
 inline Vec least(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
 inline Vec most(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
@@ -15,6 +16,8 @@ inline float total(Vec v) {
   return total_of(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
 }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+
+inline Vec reciprocal(Vec v) { return all(1.0f) / v; }
 
 inline Vec widen(Halves halves) { return (Vec)_mm512_cvtph_ps((__m256i)halves); }
 inline Halves narrow(Vec v) {
@@ -40,7 +43,7 @@ inline void store_low_bytes(void* p, Ints v) {
 constexpr bool kUnsigned = true;
 typedef __m512i Group;
 inline Group group(int32_t four) { return _mm512_set1_epi32(four); }
-inline Ints dot(Ints sum, const int8_t* w, Group g) {
+inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, g, _mm512_loadu_si512(w));
 }
 #else
@@ -65,6 +68,7 @@ inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
 }  // namespace
 }  // namespace multires
 
+#include "dots_impl.h"
 #include "kernels_impl.h"
 
 #if defined(__AVX512VNNI__)

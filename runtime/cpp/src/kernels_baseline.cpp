@@ -5,7 +5,8 @@
 namespace multires {
 namespace {
 
-constexpr int kColumns = 4, kAlone = 8, kRows = 2, kChains = 12;
+constexpr int kColumns = 4, kAlone = 8, kRows = 2, kInputs = 1, kChains = 12;
+constexpr int kDotRows = 2, kDotAlone = 8;
 
 #if defined(__SSE2__)
 inline Vec least(Vec a, Vec b) { return (Vec)_mm_min_ps((__m128)a, (__m128)b); }
@@ -17,6 +18,8 @@ inline Vec most(Vec a, Vec b) { return a > b ? a : b; }
 inline float total(Vec v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 #endif
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+
+inline Vec reciprocal(Vec v) { return all(1.0f) / v; }
 
 // The bias of the exponent is 15 in float16 and 127 in float32: the shifted bits are too small by a factor of 2^112.
 // A subnormal float16 then is a subnormal float32, and the product corrects it too.
@@ -60,7 +63,7 @@ inline Group group(int32_t four) {
   const __m128i v = _mm_set1_epi32(four);
   return _mm_unpacklo_epi8(v, _mm_cmpgt_epi8(_mm_setzero_si128(), v));
 }
-inline Ints dot(Ints sum, const int8_t* w, Group g) {
+inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
   const __m128i weights = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w));
   const __m128i sign = _mm_cmpgt_epi8(_mm_setzero_si128(), weights);
   // Two sums of two products for each output; then the even and the odd sums are added.
@@ -88,7 +91,7 @@ inline Group group(int32_t four) {
   std::memcpy(&g, &four, sizeof four);
   return g;
 }
-inline Ints dot(Ints sum, const int8_t* w, Group g) {
+inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
   for (int o = 0; o < kVector; ++o)
     for (int i = 0; i < kGroup; ++i) sum[o] += w[kGroup * o + i] * g.inputs[i];
   return sum;
@@ -98,6 +101,7 @@ inline Ints dot(Ints sum, const int8_t* w, Group g) {
 }  // namespace
 }  // namespace multires
 
+#include "dots_impl.h"
 #include "kernels_impl.h"
 
 constexpr multires::Kernels multires::kBaselineKernels = kernels_named("baseline");

@@ -3,6 +3,8 @@
 //   kRows                       rows that a matrix product computes at once,
 //   kColumns                    and vectors of each row: their sums leave enough registers for the rest
 //   kAlone                      vectors that it computes at once for a single row
+//   kInputs                     inputs that it loads at once: a vector, if a lane can be a factor, or 1
+//   kDotRows, kDotAlone         kRows and kAlone for int8
 //   kChains                     vectors whose sums hide the latency of a multiply-add and fit into the registers
 //   least, most                 of two vectors; the second where one is NaN
 //   total                       the sum of the lanes: the upper half is added to the lower half, and so on
@@ -11,9 +13,12 @@
 //   HalfSums                    the vectors in which products with float16 weights are summed
 //   load, store_low_bytes       int8 to float32; the low byte of each lane of integers. For such short vectors, GCC's
 //                               __builtin_convertvector converts one byte after the other
+//   reciprocal                  of numbers from 1 to 2^126
 //   Group, group                kGroup inputs in int8, in the layout of the instruction set
-//   dot(sum, w, g)              adds to output o of the sum the products of the group with w[kGroup * o] ..
+//   Dots, dots_of, sums_of      sums of products of int8 while they are formed; from and to a vector of integers
+//   dot(dots, w, g)             adds to output o the products of the group with w[kGroup * o] ..
 //                               w[kGroup * o + kGroup - 1]. No weight is -128: the loader checks this
+//   kPairs, dot_two             whether it is faster to add two groups at once; the same for two groups
 //   kUnsigned                   whether 128 was added to these inputs; Panels::offsets then correct the sum
 #pragma once
 

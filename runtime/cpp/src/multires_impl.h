@@ -90,8 +90,7 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
     rows += taps[j];
   }
   for (int v = 0; kSums && v < V; ++v) {
-    if (stage == Stage::kWhole)
-      sum[v] = multiply_add(load(of_input + v * kVector), load(x + v * kVector), sum[v]);
+    if (stage == Stage::kWhole) sum[v] = multiply_add(load(of_input + v * kVector), load(x + v * kVector), sum[v]);
     store(y + v * kVector, sum[v]);
   }
 }

@@ -29,6 +29,7 @@ struct FloatPanel {
   typedef std::conditional_t<std::is_same_v<W, Half>, HalfSums, Vec> Sum;
   static constexpr int kLanes = sizeof(Sum) / sizeof(float);
   static constexpr int kRowsTogether = kRows * kLanes / kVector;  // the same number of registers for any length
+  static constexpr int kVectorsAlone = kAlone;
 
   // out[r][c .. c + V vectors) = bias + weights * in[r] for R rows. Each sum is in the order of the inputs, so R and V
   // change no bit.
@@ -39,7 +40,19 @@ struct FloatPanel {
     for (int r = 0; r < R; ++r)
       for (int n = 0; n < N; ++n) load_to(sums[r][n], bias + c + n * kLanes);
     const W* from = weights + c;
-    for (int i = 0; i < inputs; ++i, from += width) {
+    int i = 0;
+    // A multiply-add may take its factor from a lane of a vector.
+    for (; kInputs > 1 && i + kInputs <= inputs; i += kInputs) {
+      Vec factors[R];
+      for (int r = 0; r < R; ++r) factors[r] = load(in + r * stride + i);
+#pragma GCC unroll 4
+      for (int lane = 0; lane < kInputs; ++lane, from += width)
+        for (int n = 0; n < N; ++n) {
+          load_to(weight, from + n * kLanes);
+          for (int r = 0; r < R; ++r) sums[r][n] += weight * (factors[r][lane] - Sum{});
+        }
+    }
+    for (; i < inputs; ++i, from += width) {
       for (int r = 0; r < R; ++r) {
         const Sum factor = in[r * stride + i] - Sum{};
         for (int n = 0; n < N; ++n) {
@@ -74,22 +87,32 @@ struct Int8Panel {
         scales(panels.scales.data() + p * kPanel), offsets(panels.offsets.data() + p * kPanel), width(panels.width(p)),
         inputs(panels.inputs) {}
 
-  static constexpr int kRowsTogether = kRows;
+  static constexpr int kRowsTogether = kDotRows, kVectorsAlone = kDotAlone;
   template <int R, int V>
   void columns(int c, const uint8_t* in, size_t stride, float* out) const {
-    Ints sums[R][V];
+    Dots dots[R][V];
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < V; ++v) sums[r][v] = kUnsigned ? load(offsets + c + v * kVector) : Ints{};
+      for (int v = 0; v < V; ++v) dots[r][v] = dots_of(kUnsigned ? load(offsets + c + v * kVector) : Ints{});
     const int8_t* from = weights + kGroup * c;
-    for (int i = 0; i < inputs; i += kGroup, from += kGroup * width) {
+    const size_t next = static_cast<size_t>(kGroup) * width;  // from one group to the next
+    int i = 0;
+    for (; kPairs && i + kGroup < inputs; i += 2 * kGroup, from += 2 * next)
+      for (int r = 0; r < R; ++r) {
+        const uint8_t* q = in + r * stride + i;
+        const Group first = group(four_bytes(q)), second = group(four_bytes(q + kGroup));
+        for (int v = 0; v < V; ++v) {
+          const int8_t* w = from + kGroup * v * kVector;
+          dots[r][v] = dot_two(dots[r][v], w, first, w + next, second);
+        }
+      }
+    for (; i < inputs; i += kGroup, from += next)
       for (int r = 0; r < R; ++r) {
         const Group inputs_of_row = group(four_bytes(in + r * stride + i));
-        for (int v = 0; v < V; ++v) sums[r][v] = dot(sums[r][v], from + kGroup * v * kVector, inputs_of_row);
+        for (int v = 0; v < V; ++v) dots[r][v] = dot(dots[r][v], from + kGroup * v * kVector, inputs_of_row);
       }
-    }
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < V; ++v) {
-        const Vec sum = __builtin_convertvector(sums[r][v], Vec);
+        const Vec sum = __builtin_convertvector(sums_of(dots[r][v]), Vec);
         store(out + r * kPanel + c + v * kVector, sum * load(scales + c + v * kVector) + load(bias + c + v * kVector));
       }
   }
@@ -125,7 +148,7 @@ void multiply_panels(const Panels& panels, const typename Panel::Input* in, size
       for (int r = 0; r < R; ++r) use(p, row + r, out + r * kPanel);
     }
     for (; row < rows; ++row) {
-      multiply_panel<1, kAlone>(panel, in + row * stride, stride, out);
+      multiply_panel<1, Panel::kVectorsAlone>(panel, in + row * stride, stride, out);
       use(p, row, out);
     }
   }

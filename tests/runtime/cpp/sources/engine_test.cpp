@@ -1,8 +1,8 @@
 // Checks of the engine on a real weights file, meant to run under sanitizers:
 //   engine_test WEIGHTS SCRATCH [ROUNDS]
-// Steps, chunks and steps that look ahead agree to the last bit, rows are independent, a file and a buffer give the same model, rounding modes
-// change nothing, wrong arguments are refused, and a damaged file is an error. ROUNDS is the number of damaged files.
-// Exits 0 on success.
+// Steps, chunks and steps that look ahead agree to the last bit, rows are independent, a file and a buffer give the
+// same model, rounding modes change nothing, wrong arguments are refused, and a damaged file is an error. ROUNDS is the
+// number of damaged files. Exits 0 on success.
 
 #include <sys/stat.h>
 

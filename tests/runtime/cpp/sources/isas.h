@@ -10,7 +10,7 @@
 template <typename Function>
 void for_each_isa(Function function) {
   std::set<std::string> seen;
-  for (const char* name : {"baseline", "avx2", "avx512", "avx512vnni"}) {
+  for (const char* name : {"baseline", "avx2", "avx512", "avx512vnni", "neondot"}) {
     setenv("MULTIRES_ISA", name, 1);
     const multires::Kernels& kernels = multires::best_kernels();
     if (seen.insert(kernels.isa).second) function(kernels);

@@ -1,7 +1,8 @@
 // The real-time promises of multires.h, on Linux with glibc:
 //   realtime_test WEIGHTS
-// 10,000 steps, one by one and in chunks, with and without look-ahead, with restarts, snapshots and refused calls, allocate nothing. A process that
-// the kernel would kill at any system call survives the same steps. Exits 0 on success.
+// 10,000 steps, one by one and in chunks, with and without look-ahead, with restarts, snapshots and refused calls,
+// allocate nothing. A process that the kernel would kill at any system call survives the same steps. Exits 0 on
+// success.
 
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
