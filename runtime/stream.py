@@ -132,11 +132,8 @@ class Stream:
         """A copy of the state of all rows, or only of ``rows``. The stream does not change."""
         numbers = None if rows is None else self._row_numbers(rows)
         with self._ownership:
-            arrays = self._stepper.read_state()
-        if numbers is None:
-            return StreamState(self._model, self.batch, arrays)
-        arrays = {name: array[numbers] for name, array in arrays.items()}
-        return StreamState(self._model, len(numbers), arrays)
+            arrays = self._stepper.read_state(numbers)
+        return StreamState(self._model, self.batch if numbers is None else len(numbers), arrays)
 
     def load_state(self, saved: StreamState, rows: Iterable[int] | None = None) -> None:
         """Continue all rows, or only ``rows``, from a saved state. Other rows do not change.
@@ -145,13 +142,7 @@ class Stream:
         """
         numbers = self.check_state(saved, rows)
         with self._ownership:
-            if numbers is None:
-                self._stepper.write_state(saved.arrays)
-                return
-            arrays = self._stepper.read_state()
-            for name, array in saved.arrays.items():
-                arrays[name][numbers] = array
-            self._stepper.write_state(arrays)
+            self._stepper.write_state(saved.arrays, numbers)
 
     def check_state(self, saved: StreamState, rows: Iterable[int] | None = None) -> list[int] | None:
         """Raise StateError unless :meth:`load_state` can load it. Returns the numbers of ``rows``."""

@@ -16,7 +16,14 @@ from multires_edge.format.native import FRAME_KEYS, frame_metadata
 from multires_edge.format.pooling import Pooling
 from multires_edge.format.reading import step_states
 from multires_edge.format.specs import StateSpec, concrete
-from multires_edge.runtime.backends.protocol import Backend, RunOptions, Stepper, StepTimer
+from multires_edge.runtime.backends.protocol import (
+    Backend,
+    RunOptions,
+    Stepper,
+    StepTimer,
+    copy_of,
+    index_of,
+)
 from multires_edge.runtime.bundle_files import read_file
 
 if TYPE_CHECKING:
@@ -168,13 +175,14 @@ class NativeStepper(Stepper):
     def commit(self) -> None:
         self._state.commit()
 
-    def read_state(self) -> dict[str, NDArray[Any]]:
+    def read_state(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
         self._state.commit()
-        return {name: part.copy() for name, part in self._parts.items()}
+        return {name: copy_of(part, rows) for name, part in self._parts.items()}
 
-    def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+    def write_state(self, arrays: dict[str, NDArray[Any]], rows: Sequence[int] | None = None) -> None:
+        self._state.commit()
         for name, part in self._parts.items():
-            part[...] = arrays[name]
+            part[index_of(rows)] = arrays[name]
         self._state.changed()
 
 

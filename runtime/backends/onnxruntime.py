@@ -22,7 +22,14 @@ from multires_edge.format.targets import FIRST_ONNXRUNTIME, FIRST_ONNXRUNTIME_CU
 from multires_edge.runtime.backends.device.gpu import why_no_gpu
 from multires_edge.runtime.backends.exit_gate import ExitGate
 from multires_edge.runtime.backends.interface import TensorInfo, check_tensors
-from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper
+from multires_edge.runtime.backends.protocol import (
+    Backend,
+    Outcome,
+    RunOptions,
+    Stepper,
+    copy_of,
+    index_of,
+)
 from multires_edge.runtime.backends.providers import (
     CPU,
     CUDA,
@@ -263,14 +270,14 @@ class OnnxRuntimeStepper(Stepper):
 
     def reset(self, rows: Sequence[int] | None) -> None:
         for state in self._states:
-            state.buffer(self._turn).zero(rows)
+            state.buffer(self._turn).write(0, rows)
 
-    def read_state(self) -> dict[str, NDArray[Any]]:
-        return {state.spec.input: state.buffer(self._turn).read() for state in self._states}
+    def read_state(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
+        return {state.spec.input: state.buffer(self._turn).read(rows) for state in self._states}
 
-    def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+    def write_state(self, arrays: dict[str, NDArray[Any]], rows: Sequence[int] | None = None) -> None:
         for state in self._states:
-            state.buffer(self._turn).write(arrays[state.spec.input])
+            state.buffer(self._turn).write(arrays[state.spec.input], rows)
 
 
 def _check_memory(spec: GraphSpec, batch: int) -> None:
@@ -289,23 +296,15 @@ class _Buffer:
         self.on_host = device == "cpu"
         self.value = load_onnxruntime().OrtValue.ortvalue_from_numpy(self.array, device, 0)
 
-    def read(self) -> NDArray[Any]:
-        if self.on_host:
-            return self.array.copy()
-        array: NDArray[Any] = self.value.numpy()
-        return array
+    def read(self, rows: Sequence[int] | None = None) -> NDArray[Any]:
+        array = self.array if self.on_host else self.value.numpy()
+        return copy_of(array, rows)
 
-    def write(self, array: NDArray[Any]) -> None:
-        if self.on_host:
-            self.array[...] = array
-        else:
-            self.value.update_inplace(np.ascontiguousarray(array))
-
-    def zero(self, rows: Sequence[int] | None) -> None:
-        array = self.array if self.on_host else self.read()
-        array[slice(None) if rows is None else list(rows)] = 0
+    def write(self, values: NDArray[Any] | int, rows: Sequence[int] | None = None) -> None:
+        array = self.array if self.on_host else self.value.numpy()
+        array[index_of(rows)] = values
         if not self.on_host:
-            self.write(array)
+            self.value.update_inplace(np.ascontiguousarray(array))
 
 
 class _State:

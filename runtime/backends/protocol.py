@@ -53,11 +53,11 @@ class Stepper(Protocol):
     def reset(self, rows: Sequence[int] | None) -> None:
         """Set the states of ``rows`` of the batch, or of all rows, to zero."""
 
-    def read_state(self) -> dict[str, NDArray[Any]]:
-        """Copies of all states, by the input names of the step graph."""
+    def read_state(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
+        """Copies of the states of ``rows``, or of all rows, by the input names of the step graph."""
 
-    def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Replace all states. The caller has checked shapes and dtypes."""
+    def write_state(self, arrays: dict[str, NDArray[Any]], rows: Sequence[int] | None = None) -> None:
+        """Replace the states of ``rows``, or of all rows. The caller has checked shapes and dtypes."""
 
 
 class Runner(Protocol):
@@ -79,6 +79,16 @@ class RunOptions:
     provider: str | None = None
     provider_options: Mapping[str, str] | None = None
     pooling: Pooling | None = None
+
+
+def index_of(rows: Sequence[int] | None) -> slice | list[int]:
+    """The index of ``rows``, or of all rows, in the arrays of a batch."""
+    return slice(None) if rows is None else list(rows)
+
+
+def copy_of(array: NDArray[Any], rows: Sequence[int] | None) -> NDArray[Any]:
+    """A copy of ``rows``, or of all rows, of an array of a batch."""
+    return array.copy() if rows is None else array[index_of(rows)]
 
 
 class Backend(ABC):

@@ -7,6 +7,7 @@ import json
 import resource
 import statistics
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,19 @@ class TestSavedState:
         assert saved.to_bytes() == before
         stream.load_state(saved)
         assert np.array_equal(stream.run(X), expected)
+
+    def test_of_one_row_costs_one_row(self, opened: Bundle, backend: str) -> None:
+        stream = opened.stream(1000, backend=backend)
+        stream.save_state([3])
+        tracemalloc.start()
+        try:
+            saved = stream.save_state([3])
+            stream.load_state(saved, [200])
+            stream.reset([7])
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 2 * stream.state_bytes + 50_000 < 500 * stream.state_bytes
 
     def test_of_some_rows_moves_into_others(self, opened: Bundle, stream: Stream, backend: str) -> None:
         stream.run(X[..., :20])

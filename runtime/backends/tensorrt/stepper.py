@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -164,21 +164,36 @@ class TensorRtStepper(Stepper):
                 self._device.zero(state.addresses[self._turn] + row * each, each)
         self._device.synchronize()
 
-    def read_state(self) -> dict[str, NDArray[Any]]:
+    def read_state(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
         self._device.activate()
-        arrays: dict[str, NDArray[Any]] = {}
+        count = self._batch if rows is None else len(rows)
+        arrays = {
+            name: np.empty(concrete(state.spec.shape, count), state.spec.dtype)
+            for name, state in self._states.items()
+        }
         for name, state in self._states.items():
-            arrays[name] = np.empty(concrete(state.spec.shape, self._batch), state.spec.dtype)
-            self._device.download(arrays[name], state.addresses[self._turn])
+            for address, part in self._parts(state, arrays[name], rows):
+                self._device.download(part, address)
         self._device.synchronize()
         return arrays
 
-    def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+    def write_state(self, arrays: dict[str, NDArray[Any]], rows: Sequence[int] | None = None) -> None:
         self._device.activate()
         dense = {name: np.ascontiguousarray(arrays[name]) for name in self._states}
         for name, state in self._states.items():
-            self._device.upload(state.addresses[self._turn], dense[name])
+            for address, part in self._parts(state, dense[name], rows):
+                self._device.upload(address, part)
         self._device.synchronize()
+
+    def _parts(
+        self, state: _State, array: NDArray[Any], rows: Sequence[int] | None
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The parts of an array that are together on the device, with their addresses."""
+        address = state.addresses[self._turn]
+        if rows is None:
+            yield address, array
+        for i, row in enumerate(rows or ()):
+            yield address + row * state.spec.row_bytes, array[i : i + 1]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec, concrete
-from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper
+from multires_edge.runtime.backends.protocol import Backend, Outcome, RunOptions, Stepper, copy_of, index_of
 
 
 class ReferenceBackend(Backend):
@@ -69,13 +69,14 @@ class ReferenceStepper(Stepper):
 
     def reset(self, rows: Sequence[int] | None) -> None:
         for state in self._states.values():
-            state[slice(None) if rows is None else list(rows)] = 0
+            state[index_of(rows)] = 0
 
-    def read_state(self) -> dict[str, NDArray[Any]]:
-        return {name: state.copy() for name, state in self._states.items()}
+    def read_state(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
+        return {name: copy_of(state, rows) for name, state in self._states.items()}
 
-    def write_state(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self._states = {name: arrays[name].copy() for name in self._states}
+    def write_state(self, arrays: dict[str, NDArray[Any]], rows: Sequence[int] | None = None) -> None:
+        for name, state in self._states.items():
+            state[index_of(rows)] = arrays[name]
 
 
 class ReferenceRunner:
