@@ -71,7 +71,10 @@ class Bundle:
         provider: str | None = None,
         provider_options: Mapping[str, str] | None = None,
     ) -> FullGraph:
-        """Load the full-sequence graph. ``threads`` defaults to one per core.
+        """Load the full-sequence graph.
+
+        ``threads`` share the operators in ONNX Runtime, one per core by default, and the rows of the batch in
+        the native engine, which has one by default.
 
         ``provider`` is ONNX Runtime's execution provider: "cpu", "cuda" or the full name of another, with its
         ``provider_options``. None selects CUDA if it works, else the CPU. Raises BackendError or BundleError.
@@ -95,9 +98,10 @@ class Bundle:
         """Start ``batch`` streams with zero states.
 
         ``backend`` "auto" selects the native engine if the bundle has its weights. "tensorrt" runs an engine
-        that `multires-edge build` made for this device. Only ONNX Runtime supports more than one of
-        ``threads``, and a ``provider`` with ``provider_options`` (see :meth:`full`); a single stream is
-        fastest on one thread, because its operators are small. Only the native backend supports ``pool``:
+        that `multires-edge build` made for this device. With several ``threads``, the native engine gives
+        each some of the streams in :meth:`Stream.run`; a step runs on one. ONNX Runtime shares operators
+        among them, which slows a single stream down. Only ONNX Runtime supports a ``provider`` with
+        ``provider_options`` (see :meth:`full`). Only the native backend supports ``pool``:
         "cumulative" or "window:N" in steps replaces the pooling of the export.
         Raises BackendError, BundleError, ConfigError or InputError.
         """

@@ -34,7 +34,7 @@ _NAMES = {
     "auroc_macro": "macro AUROC",
 }
 # The parameters that only one of the two kinds of evaluation has.
-_NOT_ECG = ("graph", "state", "resamples", "limit", "batch", "window")
+_NOT_ECG = ("graph", "state", "resamples", "limit", "batch", "threads", "window")
 _ONLY_ECG = ("thresholds_from", "thresholds", "pool", "every")
 
 
@@ -76,6 +76,7 @@ _ONLY_ECG = ("thresholds_from", "thresholds", "pool", "every")
 @option(
     "--batch", AT_LEAST_1, "Records per call, or streams with --state carried  [default: 16, or 1 stream]"
 )
+@option("--threads", AT_LEAST_1, "Threads of the backend; the native engine gives each some of the records.")
 @json_option
 @flag("--ecg", "Measure decisions from electrodes; see docs/disclosure.md.")
 @option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from multires_edge.format.native import FRAME_KEYS, frame_metadata
 from multires_edge.format.pooling import Pooling
 from multires_edge.format.reading import step_states
 from multires_edge.format.specs import StateSpec, concrete
+from multires_edge.runtime.backends.native_threads import ThreadedStepper, in_threads, parts_of
 from multires_edge.runtime.backends.protocol import (
     Backend,
     RunOptions,
@@ -39,6 +41,8 @@ class NativeBackend(Backend):
     ability = "stream on the native engine"
     checked_as = "native engine"
     changes_pooling = True
+    takes = frozenset({"threads"})
+    place = "the CPU"
 
     def missing(self) -> str | None:
         found = find_spec("multires_edge.runtime.backends._native")
@@ -50,20 +54,25 @@ class NativeBackend(Backend):
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
         return list(manifest.native)
 
-    def make_stepper(
-        self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
-    ) -> NativeStepper:
+    def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> Stepper:
         model, pooling = open_weights(folder, manifest, options.precision), options.pooling
-        stepper = NativeStepper(model, batch, pooling)
         states = _states(manifest, options.precision)
         if pooling is not None:
             queues = next(state.dtype for state in states if state.scale is not None)
             states = step_states(manifest.model, pooling, queues)
-        stepper.check_states(folder / manifest.native[options.precision].file, states)
-        return stepper
+        path = folder / manifest.native[options.precision].file
+
+        def make(rows: int) -> NativeStepper:
+            stepper = NativeStepper(model, rows, pooling)
+            stepper.check_states(path, states)
+            return stepper
+
+        threads = min(options.threads or 1, batch)
+        return make(batch) if threads == 1 else ThreadedStepper(make, batch, threads, manifest.model.n_tokens)
 
     def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> NativeRunner:
-        return NativeRunner(open_weights(folder, manifest, options.precision), manifest)
+        model = open_weights(folder, manifest, options.precision)
+        return NativeRunner(model, manifest, options.threads or 1)
 
     def step_timer(self, folder: Path, manifest: Manifest, precision: str) -> StepTimer:
         engine = load_engine()
@@ -187,10 +196,13 @@ class NativeStepper(Stepper):
 
 
 class NativeRunner:
-    """Whole sequences in the native engine. Each call runs new streams from zero states."""
+    """Whole sequences in the native engine. Each call runs new streams from zero states.
 
-    def __init__(self, model: _native.Model, manifest: Manifest) -> None:
-        self._model = model
+    Several threads share the rows of a batch. Each row is a stream of its own, so this changes no result.
+    """
+
+    def __init__(self, model: _native.Model, manifest: Manifest, threads: int = 1) -> None:
+        self._model, self._threads = model, threads
         self._shifts, self._per_step = manifest.model.shifts, manifest.model.per_step
         self._d_output = int(manifest.model.d_output)
 
@@ -201,12 +213,21 @@ class NativeRunner:
         if self._shifts:
             # Step t gets input t - 1; the first step gets zero.
             samples = np.concatenate([np.zeros_like(samples[:1]), samples[:-1]])
-        outputs = np.empty((len(samples), batch, self._d_output), np.float32)
-        # Without a window, a stream pools over the whole sequence at its end, as the full graph does.
-        state = load_engine().State(self._model, batch, window=0)
-        state.run(samples, outputs)
+        outputs = np.concatenate(
+            in_threads([partial(self._run, samples[:, rows]) for rows in parts_of(batch, self._threads)]),
+            axis=1,
+        )
         if self._per_step:
             return np.ascontiguousarray(np.moveaxis(outputs, 0, -1))
         ends = feeds["lengths"] - 1 if "lengths" in feeds else np.full(batch, len(samples) - 1)
         last: NDArray[Any] = outputs[ends, np.arange(batch)]
         return last
+
+    def _run(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Samples (steps, batch, ...) through new streams; the outputs of every step."""
+        samples = np.ascontiguousarray(samples)
+        steps, batch = samples.shape[:2]
+        outputs = np.empty((steps, batch, self._d_output), np.float32)
+        # Without a window, a stream pools over the whole sequence at its end, as the full graph does.
+        load_engine().State(self._model, batch, window=0).run(samples, outputs)
+        return outputs

@@ -31,7 +31,7 @@ class EvaluationOptions:
     ``graph`` is "full" or "step". ``state`` "reset" starts a stream at every record. "carried" runs ``batch``
     streams, each without reset through its own consecutive part of the records. ``batch`` defaults to 16
     records, with "carried" to one stream. ``resamples`` is the number of bootstrap resamples for the
-    intervals, if there shall be intervals. Raises InputError.
+    intervals, if there shall be intervals. ``threads`` are those of the backend. Raises InputError.
     """
 
     graph: str = "full"
@@ -39,6 +39,7 @@ class EvaluationOptions:
     state: str = "reset"
     batch: int | None = None
     resamples: int | None = None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.graph not in GRAPHS:
@@ -108,8 +109,8 @@ def compare(
 
     def outputs(precision: str) -> Outputs:
         if options.graph == "full":
-            return _full_outputs(bundle, data, options.backend, precision, batch)
-        return _step_outputs(bundle, data, options.backend, precision, batch, carried)
+            return _full_outputs(bundle, data, options.backend, precision, batch, options.threads)
+        return _step_outputs(bundle, data, options.backend, precision, batch, carried, options.threads)
 
     parts: list[list[NDArray[Any]]] = [[] for _ in precisions]
     order: list[NDArray[np.intp]] = []
@@ -169,9 +170,11 @@ def _check_carried(bundle: Bundle, data: Dataset, graph: str, batch: int) -> Non
         raise InputError("state 'carried': the recordings of a folder are read in order; give batch 1")
 
 
-def _full_outputs(bundle: Bundle, data: Dataset, backend: str, precision: str, batch: int) -> Outputs:
+def _full_outputs(
+    bundle: Bundle, data: Dataset, backend: str, precision: str, batch: int, threads: int | None
+) -> Outputs:
     """Outputs of the full graph: logits, or parameters of every step."""
-    full = bundle.full(backend=backend, precision=precision)
+    full = bundle.full(backend=backend, precision=precision, threads=threads)
     takes_lengths = "lengths" in (tensor.name for tensor in bundle.manifest.graph("full", precision).inputs)
     for rows in _batches(len(data), batch):
         x = data.inputs[rows]
@@ -186,7 +189,13 @@ def _full_outputs(bundle: Bundle, data: Dataset, backend: str, precision: str, b
 
 
 def _step_outputs(
-    bundle: Bundle, data: Dataset, backend: str, precision: str, batch: int, carried: bool
+    bundle: Bundle,
+    data: Dataset,
+    backend: str,
+    precision: str,
+    batch: int,
+    carried: bool,
+    threads: int | None,
 ) -> Outputs:
     """Outputs of streams: logits at each row's last step, or parameters of every step."""
     stream: Stream | None = None
@@ -201,7 +210,7 @@ def _step_outputs(
             if missing:  # streams whose part has ended
                 x = np.concatenate([x, np.repeat(x[:1], missing, axis=0)])
         if stream is None or stream.batch != len(x):
-            stream = bundle.stream(len(x), backend=backend, precision=precision)
+            stream = bundle.stream(len(x), backend=backend, precision=precision, threads=threads or 1)
         if not carried or before is None:
             stream.reset()
             before = np.zeros_like(x[..., :1])

@@ -335,11 +335,9 @@ class TestBackends:
     def test_native_is_the_default_where_nothing_else_is_asked_for(self, opened: Bundle) -> None:
         native, other = opened.stream(3).run(X), opened.stream(3, backend="native").run(X)
         assert np.array_equal(native, other)
-        assert not np.array_equal(native, opened.stream(3, threads=2).run(X))
+        assert not np.array_equal(native, opened.stream(3, provider="cpu").run(X))
 
-    def test_native_has_no_threads_and_no_provider(self, opened: Bundle) -> None:
-        with pytest.raises(BackendError, match="does not support threads: it runs on one thread"):
-            opened.stream(backend="native", threads=2)
+    def test_native_has_no_provider(self, opened: Bundle) -> None:
         with pytest.raises(BackendError, match="does not support provider"):
             opened.full(backend="native", provider="cpu")
 
