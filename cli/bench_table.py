@@ -23,6 +23,14 @@ def print_benchmark(entry: dict[str, Any]) -> None:
     click.echo(f"{entry['bundle']}: {what}; threads: {entry['threads']}")
     results = entry["results"]
     _section(["one step, µs", "p50", "p99", "max", "to roofline"], _steps(results))
+    paced = ("answer", "cold", "cold_answer", "paced", "paced_answer")
+    _section(
+        ["sample to answer, µs, p50", "step", *(kind.replace("_", " ") for kind in paced)],
+        [
+            [_name(r), *(f"{r['step'][kind]['p50'] * 1e6:.1f}" for kind in ("python", *paced))]
+            for r in results
+        ],
+    )
     counts = [str(call["streams"]) for call in results[0]["streams"]]
     _section(
         ["steps per second, by streams in one call", *counts, f"gain at {counts[-1]}"],

@@ -13,6 +13,7 @@ from multires_edge.format.module import ModuleConfig
 from multires_edge.format.specs import TensorSpec
 from multires_edge.runtime.backends.protocol import StepTimer
 from multires_edge.runtime.backends.registry import backend_named
+from multires_edge.runtime.bench.paced import paced_steps
 from multires_edge.runtime.bench.timing import TimedCalls, calls
 from multires_edge.runtime.bundle import Bundle
 
@@ -66,13 +67,18 @@ class Candidate:
             sample = random_sample(manifest, count)
             self._timed[f"step of {count}"] = calls(stream.step, sample)
             self.state_bytes = stream.state_bytes
+            if count == 1:
+                self._timed |= paced_steps(stream, sample)
         timer = backend_named(backend).step_timer(bundle.path, manifest, precision)
         if timer is not None:
             self._timed["step in C++"] = timed_steps(timer, manifest)
         self._timed["full"] = calls(bundle.full(**options), random_inputs(manifest, 1, steps))
 
     def timed_calls(self) -> dict[str, TimedCalls]:
-        """``step of N`` for N streams per call, ``full``, and ``step in C++`` if the backend has a timer."""
+        """``step of N`` for N streams per call, ``full``, and ``step in C++`` if the backend has a timer.
+
+        Also those of :func:`paced_steps`.
+        """
         return self._timed
 
 

@@ -13,6 +13,7 @@ from multires_edge.runtime.backends.native import open_weights
 from multires_edge.runtime.backends.registry import backend_named, whole_sequence_backends
 from multires_edge.runtime.bench.candidate import Candidate
 from multires_edge.runtime.bench.cold import measure_cold
+from multires_edge.runtime.bench.paced import PACED
 from multires_edge.runtime.bench.roofline import Roofline
 from multires_edge.runtime.bench.timing import FULL_BUDGET, Budget, TimedCalls, Timing, time_in_turns
 from multires_edge.runtime.bundle import Bundle
@@ -139,6 +140,7 @@ def _result(
         "step": {
             "python": asdict(python),
             "cpp": asdict(engine) if engine else None,
+            **{kind.replace(" ", "_"): asdict(timings[kind]) for kind in PACED},
             "to_roofline": (engine or python).p50 / bound["seconds"] if bound else None,
         },
         "streams": together,

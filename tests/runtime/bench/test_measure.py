@@ -46,12 +46,13 @@ def check(entry: dict[str, Any], streams: list[int], steps: int) -> None:
     for result in entry["results"]:
         assert set(result) == {"backend", "precision", "step", "streams", "full", "load", "memory"}
         step, full = result["step"], result["full"]
-        assert set(step) == {"python", "cpp", "to_roofline"}
+        paced = [step[kind] for kind in ("answer", "cold", "cold_answer", "paced", "paced_answer")]
+        assert len(step) == 3 + len(paced) and set(step) > {"python", "cpp", "to_roofline"}
         assert (step["cpp"] is not None) == (result["backend"] == "native")
         fastest = step["cpp"] or step["python"]
         bound = entry["rooflines"][result["precision"]]
         assert step["to_roofline"] == fastest["p50"] / bound["seconds"] > 0
-        timings = [step["python"], fastest, full, *result["streams"]]
+        timings = [step["python"], fastest, full, *result["streams"], *paced]
         for timing in timings:
             assert set(timing) >= TIMING
             assert 0 < timing["p50"] <= timing["p99"] <= timing["max"] and timing["calls"] >= 3
@@ -92,20 +93,32 @@ def test_a_process_of_its_own_holds_the_state(tmp_path: Path) -> None:
         assert memory["stream_bytes"] >= 0.9 * state > 3_000_000
 
 
+def without_native_weights(bundle: Path) -> Path:
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["native"] = {}
+    path.write_text(json.dumps(manifest | {"sha256": digest_of(manifest)}))
+    return bundle
+
+
 class TestWhatCannotRun:
-    def test_is_listed_with_its_reason(self, exported: Path) -> None:
+    def test_is_listed_with_its_reason(self, bundle: Path) -> None:
+        opened = open_bundle(without_native_weights(bundle))
+        backends = ["native", "onnxruntime"]
+        entry = benchmark(opened, backends=backends, steps=5, streams=[1], budget=QUICK_BUDGET)
+        assert [result["backend"] for result in entry["results"]] == ["onnxruntime"]
+        skipped = entry["skipped"][0]
+        assert skipped["what"] == "native fp32" and "no native weights" in skipped["reason"]
+
+    def test_threads_run_on_every_backend(self, exported: Path) -> None:
         entry = benchmark(open_bundle(exported), threads=2, steps=5, streams=[1], budget=QUICK_BUDGET)
         check(entry, [1], 5)
-        assert [result["backend"] for result in entry["results"]] == ["onnxruntime"]
-        (skipped,) = entry["skipped"]
-        assert skipped["what"] == "native fp32" and "on one thread" in skipped["reason"]
+        assert [result["backend"] for result in entry["results"]] == ["native", "onnxruntime"]
 
     def test_a_bundle_without_native_weights_has_no_roofline(self, bundle: Path) -> None:
-        path = bundle / "manifest.json"
-        manifest = json.loads(path.read_text())
-        manifest["native"] = {}
-        path.write_text(json.dumps(manifest | {"sha256": digest_of(manifest)}))
-        entry = benchmark(open_bundle(bundle), steps=5, streams=[1], budget=QUICK_BUDGET)
+        entry = benchmark(
+            open_bundle(without_native_weights(bundle)), steps=5, streams=[1], budget=QUICK_BUDGET
+        )
         assert entry["rooflines"] == {}
         assert [result["step"]["to_roofline"] for result in entry["results"]] == [None]
         assert [skipped["what"] for skipped in entry["skipped"]] == ["roofline fp32"]
