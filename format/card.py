@@ -93,7 +93,7 @@ class Preprocessing:
 class About:
     """Texts about a network; ``output`` is "sigmoid" (each label on its own) or "softmax" (exactly one).
 
-    Networks that end with an activation need no ``output``.
+    Networks that end with an activation need no ``output``. ``label_descriptions`` say what labels mean.
     """
 
     name: Text | None = field(default=None, metadata=ABSENT)
@@ -101,6 +101,7 @@ class About:
     output: Literal["sigmoid", "softmax"] | None = field(default=None, metadata=ABSENT)
     source: Text | None = field(default=None, metadata=ABSENT)
     license: Text | None = field(default=None, metadata=ABSENT)
+    label_descriptions: dict[Line, Line] | None = field(default=None, metadata=ABSENT)
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class Card(About):
     def __post_init__(self) -> None:
         if self.labels is not None:
             _check_names("labels", self.labels)
+        if unknown := set(self.label_descriptions or ()) - set(self.labels or ()):
+            raise CardError(f"label_descriptions has {', '.join(sorted(unknown))}, expected names of labels")
 
     @property
     def about(self) -> About:

@@ -46,7 +46,9 @@ def test_good(tmp_path: Path) -> None:
 
 
 def test_the_demonstration_card_is_good() -> None:
-    assert read_card(DEMO / "card.json").labels == ("CD", "HYP", "MI", "NORM", "STTC")
+    card = read_card(DEMO / "card.json")
+    assert card.labels == ("CD", "HYP", "MI", "NORM", "STTC")
+    assert tuple(card.label_descriptions or ()) == card.labels
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,9 @@ def test_the_demonstration_card_is_good() -> None:
             GOOD | {"labels": ["a", "b", "\x1b[31mc"]},
             r"labels\[2\] is '.x1b\[31mc', expected one line",
         ),
+        (GOOD | {"label_descriptions": {"d": "D"}}, "label_descriptions has d, expected names of labels"),
+        (GOOD | {"label_descriptions": {"a": 1}}, "label_descriptions.a is 1, expected a string"),
+        ({"label_descriptions": {"a": "A"}}, "label_descriptions has a, expected names of labels"),
         (GOOD | {"output": "tanh"}, "output is 'tanh', expected sigmoid or softmax"),
         (GOOD | {"preprocessing": {"mean": 0}}, "preprocessing: has no sampling_rate"),
         (changed(channels=["I"], std=1), "1 channels for a network that takes 2 inputs"),
