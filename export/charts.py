@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.palette import LIGHT, plot_style, themed
 from multires_edge.calibration.table import TensorRange
 from multires_edge.format.comparison import Check
 
@@ -26,30 +27,34 @@ def error_chart(checks: list[Check]) -> str:
     panels: dict[str, list[Check]] = {}
     for check in checks:
         panels.setdefault(check.precision, []).append(check)
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    axes: Any = figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0]
-    for panel, (precision, drawn) in zip(axes, panels.items(), strict=False):
-        for check in drawn:
-            steps, errors = _thinned(np.asarray(check.curve))
-            # A logarithmic axis has no zero. Steps that were not compared are zero too.
-            name = check.name.replace(f"{precision}: ", "", 1)
-            panel.plot(steps, np.where(errors > 0, errors, np.nan), linewidth=0.8, label=name)
-        if drawn[0].limit.measure == "max":
-            panel.axhline(drawn[0].limit.value, color="#b00020", linestyle="--", linewidth=1, label="limit")
-        panel.set_title(precision, fontsize=10)
-        panel.set_yscale("log")
-        panel.set_xlabel("step")
-        panel.grid(alpha=0.3)
-    axes[0].set_ylim(1e-10, None)
-    axes[0].set_ylabel("error / max(1, |reference|)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, fontsize=8, ncols=3, loc="outside lower center")
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "multires-edge"}):
+    with matplotlib.rc_context(plot_style()):
+        figure = Figure(figsize=(9, 3.2), layout="constrained")
+        axes: Any = figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0]
+        for panel, (precision, drawn) in zip(axes, panels.items(), strict=False):
+            _draw_errors(panel, precision, drawn)
+        axes[0].set_ylim(1e-10, None)
+        axes[0].set_ylabel("error / max(1, |reference|)")
+        handles, labels = axes[0].get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, labels, fontsize=8, ncols=3, loc="outside lower center", frameon=False)
+        buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
-    return svg[svg.index("<svg") :]
+    return themed(svg[svg.index("<svg") :])
+
+
+def _draw_errors(panel: Any, precision: str, drawn: list[Check]) -> None:
+    for check in drawn:
+        steps, errors = _thinned(np.asarray(check.curve))
+        # A logarithmic axis has no zero. Steps that were not compared are zero too.
+        name = check.name.replace(f"{precision}: ", "", 1)
+        panel.plot(steps, np.where(errors > 0, errors, np.nan), linewidth=0.8, label=name)
+    if drawn[0].limit.measure == "max":
+        panel.axhline(drawn[0].limit.value, color=LIGHT.bad, linestyle="--", linewidth=1, label="limit")
+    panel.set_title(precision, fontsize=10)
+    panel.set_yscale("log")
+    panel.set_xlabel("step")
+    panel.grid()
 
 
 def _thinned(curve: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -61,7 +66,8 @@ def _thinned(curve: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float
 def histogram_chart(values: TensorRange) -> str:
     """Magnitudes from 0 to the last bin that is not empty, counts on a log axis, and the thresholds.
 
-    The red band is from the smallest to the largest threshold of the channels.
+    The report's style sheet colours ``counts`` and ``cut``, the band from the smallest to the largest
+    threshold of the channels.
     """
     counts = np.asarray(values.histogram.counts)
     bins = int(np.flatnonzero(counts)[-1]) + 1
@@ -75,7 +81,6 @@ def histogram_chart(values: TensorRange) -> str:
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
         f'aria-label="histogram of magnitudes up to {end:.3g}, thresholds {low:.3g} to {high:.3g}">'
-        f'<path d="M0 {_HEIGHT}{outline}V{_HEIGHT}z" fill="#8fb3d9"/>'
-        f'<path d="M{left:.1f} 0H{right:.1f}V{_HEIGHT}H{left:.1f}z" fill="#b00020" fill-opacity="0.12" '
-        'stroke="#b00020" stroke-width="1"/></svg>'
+        f'<path d="M0 {_HEIGHT}{outline}V{_HEIGHT}z" class="counts"/>'
+        f'<path d="M{left:.1f} 0H{right:.1f}V{_HEIGHT}H{left:.1f}z" class="cut"/></svg>'
     )

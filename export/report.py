@@ -9,7 +9,9 @@ from typing import Protocol
 
 import onnx
 
+from multires_edge.base import palette
 from multires_edge.export.charts import error_chart, histogram_chart
+from multires_edge.export.picture import duration, network_picture
 from multires_edge.export.quantization import Quantization
 from multires_edge.format.comparison import Check
 from multires_edge.format.config import ModelConfig
@@ -68,8 +70,13 @@ def write_report(
     )
     own = isinstance(manifest.network, ModuleConfig)
     states = manifest.graph("step", "fp32").states
+    rate = manifest.preprocessing.sampling_rate if manifest.preprocessing else None
     page = environment.get_template("report.html.j2").render(
         manifest=manifest.to_json(),
+        palette=palette.css(),
+        picture=network_picture(manifest),
+        duration=lambda steps: duration(steps, rate),
+        descriptions=(manifest.about and manifest.about.label_descriptions) or {},
         preprocessing=manifest.preprocessing.rows() if manifest.preprocessing else [],
         proof=proof,
         module=manifest.network if own else None,

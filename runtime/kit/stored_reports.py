@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from multires_edge.base import palette
 from multires_edge.base.errors import BundleError
 from multires_edge.base.files import disk_errors, write_file
 from multires_edge.runtime.bundle import Bundle
@@ -56,13 +57,14 @@ def store_report(report: Report, bundle: Bundle) -> Path:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Devices</title>
 <style>
-  body {{ font: 15px/1.5 system-ui, sans-serif; margin: 0; color: #1b1f24; }} h3 {{ margin: 1rem 0 0; }}
-  table {{ border-collapse: collapse; width: 100%; }}
-  th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #d8dee4; }}
+  {palette}
+  body {{ font: 15px/1.5 system-ui, sans-serif; margin: 0; color: var(--text); background: var(--panel); }}
+  h3 {{ margin: 1rem 0 0; }} table {{ border-collapse: collapse; width: 100%; }}
+  th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--edge); }}
   td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
-  .pass {{ color: #116329; }} .fail {{ color: #b00020; }}
+  .pass {{ color: var(--good); }} .fail {{ color: var(--bad); }}
 </style></head><body>
-{}
+{body}
 </body></html>
 """
 _TIMING_COLUMNS = ("p50_us", "p99_us", "max_us")
@@ -72,7 +74,7 @@ def render(reports: Sequence[Report], damaged: Sequence[str] = ()) -> str:
     """The page ``devices/index.html``, which report.html embeds. ``damaged`` has error messages."""
     parts = [_section(report) for report in reports]
     parts += [f'<p class="fail">{html.escape(text)}</p>' for text in damaged]
-    return _PAGE.format("\n".join(parts))
+    return _PAGE.format(palette=palette.css(), body="\n".join(parts))
 
 
 def _section(report: Report) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import CardError, ConfigError, OutputError
+from multires_edge.base.palette import css
 from multires_edge.export import ParityError, export_bundle
 from multires_edge.export.bundle import ExportResult
 from multires_edge.format.fields import plain
 from multires_edge.models.inference import Overrides
 from multires_edge.models.network import MultiresNet
+from multires_edge.runtime import Bundle
 from tests.conftest import (
     DEMO,
     RECORDED_NAMES,
@@ -30,6 +33,9 @@ from tests.conftest import (
     within_limit,
 )
 from tests.export.graphs.harness import session
+from tests.runtime.conftest import twelve_leads
+
+__all__ = ["twelve_leads"]
 
 
 class Stranger:
@@ -222,8 +228,24 @@ class TestReport:
     def test_is_whole_and_needs_no_network(self, exported: Path) -> None:
         page = (exported / "report.html").read_text()
         assert "all 12 checks passed" in page
-        assert page.count("<svg") == 1 and page.rstrip().endswith("</html>")
-        assert "<script" not in page and "<link" not in page and "src=" not in page
+        assert page.count("<svg") == 2 and page.rstrip().endswith("</html>")
+        assert "<script" not in page and "<link" not in page
+        links = set(re.findall(r'(?:src|href|data)="([^"]*)"', page))
+        assert {link for link in links if not link.startswith("#")} == {"devices/index.html"}
+        assert links - {"devices/index.html"} <= {f"#{name}" for name in re.findall(r'id="([^"]+)"', page)}
+
+    def test_colours_are_the_palettes(self, exported: Path) -> None:
+        """On light and dark screens, and on paper."""
+        page = (exported / "report.html").read_text()
+        assert css() in page and "@media print" in page
+        colours = re.findall(r"#[0-9a-f]{6}\b", page.replace(css(), ""))
+        assert len(colours) == len(re.findall(r"var\(--[a-z0-9-]+,#[0-9a-f]{6}\)", page)) > 0
+
+    @pytest.mark.slow
+    def test_says_what_labels_and_steps_mean(self, twelve_leads: Bundle) -> None:
+        page = (twelve_leads.path / "report.html").read_text()
+        assert "<tr><th>MI</th><td>Myocardial infarction</td></tr>" in page
+        assert "depends on the last 4,093 steps, 40.9 s" in page and "label_descriptions" not in page
 
     @pytest.mark.slow
     def test_names_from_files_are_escaped(self, tmp_path: Path) -> None:

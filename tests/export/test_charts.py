@@ -39,6 +39,8 @@ def test_errors_have_a_panel_a_precision() -> None:
         check.compare(np.full((1, 1, 50), 1.001), np.ones((1, 1, 50)), over_time=True)
         checks.append(check)
     svg = error_chart(checks)
-    assert [len(re.findall(f"<!-- {precision} -->", svg)) for precision in LIMITS] == [1, 1, 1]
-    assert len(re.findall("<!-- step graph -->", svg)) == 1, "one legend"
+    assert [len(re.findall(f">{precision}</text>", svg)) for precision in LIMITS] == [1, 1, 1]
+    assert len(re.findall(">step graph</text>", svg)) == 1, "one legend"
+    colours = re.findall(r"#[0-9a-f]{6}", svg)
+    assert colours and len(colours) == len(re.findall(r"var\(--[a-z0-9-]+,#[0-9a-f]{6}\)", svg))
     assert svg.startswith("<svg") and error_chart([]).startswith("<svg")
