@@ -100,7 +100,7 @@ def standalone(svg: str) -> str:
     return f"{head}{tag}{opening}{end}<style>{css()}</style>{content}"
 
 
-def plot_style() -> dict[str, Any]:
+def plot_style() -> dict[Any, Any]:
     """Settings of matplotlib for SVG in the colours of LIGHT, on which :func:`themed` works."""
     names = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor")
     return {

@@ -86,7 +86,7 @@ def monitor(
     with open_session(bundle, sources, chosen, show) as (session, _):
         hub, traces = _hub(session, names)
         with (
-            MonitorServer(hub, gate, host, port) as server,
+            MonitorServer(hub, gate, host, port, output) as server,
             contextlib.closing(PageOutput(_opened(output), server, hub, session)) as lines,
         ):
             click.echo(f"http://{_shown(host)}:{server.port}/")
@@ -148,6 +148,7 @@ def _hub(session: Session, names: tuple[str, ...]) -> tuple[Hub, list[Trace]]:
         "bundle": bundle.path.name,
         "model": card and card.name,
         "labels": streams.labels,
+        "descriptions": (card and card.label_descriptions) or {},
         "independent": card is not None and card.output == "sigmoid",
         "thresholds": {t.label: t.on for t in options.parsed_thresholds()},
         "every": parse_duration(options.every, "every"),

@@ -6,6 +6,8 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
+from multires_edge.base import palette
+
 _PAGE = Path(__file__).with_name("page")
 _TEXT = "text/plain; charset=utf-8"
 _TYPES = {
@@ -16,8 +18,8 @@ _TYPES = {
 }
 
 _REFUSAL = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Monitor</title><link rel="stylesheet" href="/monitor.css">
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Monitor</title><link rel="stylesheet" href="/palette.css"><link rel="stylesheet" href="/monitor.css">
 <body class="refusal"><main><h1>{title}</h1><p>{message}</p>{form}</main></body></html>
 """
 _FORM = """<form><label>Token <input name="token" type="password" required autofocus></label>
@@ -39,7 +41,8 @@ def load_page() -> dict[str, Asset]:
         for path in _PAGE.rglob("*")
         if path.is_file()
     }
-    return assets | {"/": assets["/index.html"]}
+    colours = Asset(_TYPES[".css"], palette.css().encode())
+    return assets | {"/": assets["/index.html"], "/palette.css": colours}
 
 
 def refusal_page(title: str, message: str, *, ask_for_token: bool) -> bytes:

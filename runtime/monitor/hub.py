@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from multires_edge.format.fields import plain
 from multires_edge.runtime.monitor.patient import Identity, Patient
+from multires_edge.runtime.monitor.review import Past
 
 MOST_CLIENTS = 32
 # The length of a browser's queue, in seconds of all patients' samples. A slower browser loses samples.
@@ -120,6 +121,28 @@ class Hub:
         if patient.end():
             self._put(json.dumps(patient.status()))
 
+    def hear(self, message: str | bytes) -> bool:
+        """Take a message of a browser: an alarm was acknowledged. Returns whether it is a valid message."""
+        match _parsed(message):
+            case {
+                "type": "acknowledge",
+                "source": str(source),
+                "label": str(label),
+                "since": float() | int() as since,
+            }:
+                patient = self._by_source.get(source)
+                if patient is not None and patient.acknowledge(label, since):
+                    self._put(json.dumps(patient.status()))
+                return True
+        return False
+
+    def past(self, number: int) -> Past | None:
+        """What a review of a patient needs, or None if there is no such patient."""
+        if not 0 <= number < len(self._patients):
+            return None
+        patient = self._patients[number]
+        return Past(patient.identity.source, self._about["labels"], patient.reached, list(patient.lines))
+
     def tick(self) -> None:
         """Send a sign of life. A browser without one for some seconds reconnects."""
         self._put('{"type": "tick"}')
@@ -144,3 +167,10 @@ class Hub:
             past += patient.frames
             past += patient.lines
         return [*past, *self._statuses(), '{"type": "now"}']
+
+
+def _parsed(message: str | bytes) -> Any:
+    try:
+        return json.loads(message) if isinstance(message, str) else None
+    except (ValueError, RecursionError):
+        return None

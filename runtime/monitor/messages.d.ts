@@ -16,6 +16,7 @@ export interface Hello {
   model: string | null;
   channels: string[];
   labels: string[];
+  descriptions: Record<string, string>; // of labels
   thresholds: Record<string, number>;
   every: number;
   filter: string | null; // the card's high-pass
@@ -39,7 +40,29 @@ export interface Status {
   feed: string;
   since: number;
   message: string | null;
-  alarms: Record<string, number>;
+  alarms: Record<string, number>; // when each began
+  acknowledged: string[];
+}
+
+// What the page sends: the alarm of a label that began at a time has been seen.
+export interface Acknowledge {
+  type: "acknowledge";
+  source: string;
+  label: string;
+  since: number;
+}
+
+// The answer to /review, by review.py.
+export interface Past {
+  start: number;
+  end: number;
+  step: number; // seconds of each of the highest probabilities
+  reached: number; // how far back the output was read
+  complete: boolean;
+  file: boolean;
+  highest: Record<string, (number | null)[]>;
+  events: StreamEvent[]; // the latest first
+  omitted: number;
 }
 
 // As `stream` writes it: other fields by kind of event.

@@ -55,6 +55,8 @@ class Patient:
         self.feed, self.message = "waiting", ""
         self.since = 0.0
         self.alarms: dict[str, float] = {}
+        self.acknowledged: set[str] = set()
+        self.reached = 0.0  # the second of the record that lines have reached
         self.lines: deque[str] = deque(maxlen=_LONGEST_LINES)
         self.frames: deque[bytes] = deque()
         self._kept = 0  # samples in the frames
@@ -74,6 +76,7 @@ class Patient:
     def take_line(self, line: str, entry: Mapping[str, Any]) -> bool:
         """Keep a line of output. Returns whether it changed the patient's state."""
         self.lines.append(line)
+        self.reached = max(self.reached, entry["time"])
         if entry["type"] != "event":
             return False
         kind, time = entry["event"], entry["time"]
@@ -81,10 +84,18 @@ class Patient:
             self.alarms[entry["label"]] = time
         elif kind == "offset" or (kind == "lost" and "label" in entry):
             self.alarms.pop(entry["label"], None)
+            self.acknowledged.discard(entry["label"])
         elif kind in _FEED:
             self._become(_FEED[kind], time, entry.get("message", ""))
         else:
             return False
+        return True
+
+    def acknowledge(self, label: str, since: float) -> bool:
+        """Mark the alarm of a label that began at ``since`` as seen. Returns whether it was not yet."""
+        if self.alarms.get(label) != since or label in self.acknowledged:
+            return False  # an alarm that has ended, or another than the one that was seen
+        self.acknowledged.add(label)
         return True
 
     def end(self) -> bool:
@@ -104,6 +115,7 @@ class Patient:
             "message": self.message,
             "since": self.since,
             "alarms": dict(self.alarms),
+            "acknowledged": sorted(self.acknowledged),
         }
 
     def _become(self, feed: str, time: float, message: str) -> None:

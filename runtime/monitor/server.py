@@ -1,7 +1,7 @@
 """The server: files and one WebSocket, on a separate thread. Samples never wait for this thread.
 
 It uses the websockets library, which is small, has no dependencies, and answers plain requests too. The page
-needs binary messages in one direction, and a keepalive that detects dead connections.
+needs binary messages, and a keepalive that detects dead connections.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from multires_edge.base.errors import InputError
-from multires_edge.runtime.monitor.access import Gate, Refused
+from multires_edge.runtime.monitor.access import Gate, Refused, query_of
 from multires_edge.runtime.monitor.assets import load_page, refusal_page, security_headers
 from multires_edge.runtime.monitor.hub import Client, Hub
+from multires_edge.runtime.monitor.review import question, review
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
     from multires_edge.runtime.monitor.connection import Strangers
 
-_STREAM = "/stream"
+_STREAM, _REVIEW = "/stream", "/review"
 # The kernel's default grows to megabytes: minutes of samples that would be shown late.
 _SEND_BUFFER = 1 << 17
 _TICK_SECONDS = 1.0
@@ -34,15 +37,21 @@ _TICK_SECONDS = 1.0
 _WRONG_TOKEN_SECONDS = 0.5
 # A client that sends its request more slowly is cut off.
 _REQUEST_SECONDS = 5.0
+# A browser's messages are taken no faster. It sends one when somebody acknowledges an alarm.
+_SECONDS_PER_MESSAGE = 0.05
 # Headers that a request may have once at most.
 _SINGLE_HEADERS = ("Host", "Origin", "Authorization", "Upgrade")
 
 
 class MonitorServer:
-    """Serves the page and the messages of ``hub`` at ``host`` and ``port``. Port 0 selects a free port."""
+    """Serves the page and the messages of ``hub`` at ``host`` and ``port``. Port 0 selects a free port.
 
-    def __init__(self, hub: Hub, gate: Gate, host: str, port: int) -> None:
-        self._hub, self._gate, self._host = hub, gate, host
+    Reviews of the past read ``output``, the file of the session's lines.
+    """
+
+    def __init__(self, hub: Hub, gate: Gate, host: str, port: int, output: Path | None = None) -> None:
+        self._hub, self._gate, self._host, self._output = hub, gate, host, output
+        self._reviewing = False
         self.port = port
         self._assets = load_page()
         self._ready = threading.Event()
@@ -99,7 +108,7 @@ class MonitorServer:
             ping_interval=5,
             ping_timeout=10,
             close_timeout=1,
-            max_size=1024,  # browsers send no messages
+            max_size=1024,
             max_queue=1,
             logger=_quiet(),
         )
@@ -128,10 +137,34 @@ class MonitorServer:
         )
         sending = asyncio.ensure_future(_send_all(connection, client))
         try:
-            await connection.wait_closed()
+            await self._hear(connection)
         finally:
             sending.cancel()
             self._hub.leave(client)
+
+    async def _hear(self, connection: ServerConnection) -> None:
+        """Take a browser's messages until it leaves, or sends one that is not valid."""
+        from websockets.exceptions import ConnectionClosed
+
+        with contextlib.suppress(ConnectionClosed):
+            async for message in connection:
+                if not self._hub.hear(message):
+                    await connection.close(1008, "this monitor takes no such message")
+                await asyncio.sleep(_SECONDS_PER_MESSAGE)
+
+    async def _review(self, query: str) -> bytes:
+        """The answer to a question for the past, read in another thread. Raises Refused."""
+        number, hours = question(query)
+        past = self._hub.past(number)
+        if past is None:
+            raise Refused(400, f"This monitor has no patient {number}.")
+        if self._reviewing:
+            raise Refused(503, "This monitor reads another review. Ask again in a few seconds.")
+        self._reviewing = True
+        try:
+            return await asyncio.to_thread(review, past, self._output, hours)
+        finally:
+            self._reviewing = False
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """A file, a page that explains a refusal, or None for the WebSocket."""
@@ -150,6 +183,9 @@ class MonitorServer:
             path = request.path.partition("#")[0].partition("?")[0]
             if path == _STREAM and headers.get("Upgrade", "").casefold() == "websocket":
                 return None
+            if path == _REVIEW:
+                body = await self._review(query_of(request.path))
+                return _response(200, body, "application/json", {}, host)
             asset = self._assets.get(path)
             if asset is None:
                 raise Refused(404, f"This monitor has no file {path}.")

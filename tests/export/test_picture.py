@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -12,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multires_edge.export.picture import duration, network_picture
-from multires_edge.format.config import ModelConfig
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.module import ModuleConfig
 from multires_edge.format.specs import TensorSpec
 from multires_edge.runtime import Bundle
+from tests.conftest import SMALL
 from tests.runtime.conftest import twelve_leads
 
 __all__ = ["twelve_leads"]
@@ -28,12 +27,6 @@ def texts(svg: str) -> list[str]:
 
 def bars(svg: str) -> list[float]:
     return [float(width) for width in re.findall(r'class="bar" [^>]* width="([\d.]+)"', svg)]
-
-
-def small(**changes: Any) -> ModelConfig:
-    entry = {"task": "classification", "encoder": "linear", "d_input": 2, "n_tokens": None, "d_output": 3}
-    entry |= {"d_model": 8, "n_layers": 2, "kernel_size": 2, "depth": 4}
-    return ModelConfig(**(entry | changes))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +58,8 @@ def test_the_longest_bar_is_the_receptive_field_of_a_layer(
     manifest: Manifest, tree: str, kernel: int, depth: int, layers: int, data: st.DataObject
 ) -> None:
     size = data.draw(st.integers(2, 40)) if tree == "uniform" else None
-    config = small(kernel_size=kernel, depth=depth, n_layers=layers, tree_select=tree, memory_size=size)
+    shape = {"kernel_size": kernel, "depth": depth, "n_layers": layers}
+    config = replace(SMALL, **shape, tree_select=tree, memory_size=size)  # type: ignore[arg-type]
     svg = network_picture(replace(manifest, network=config, preprocessing=None))
     scales = [text for text in texts(svg) if re.fullmatch(r"[\d,]+ steps?", text)]
     reaches = [int(text.split()[0].replace(",", "")) for text in scales]

@@ -42,6 +42,11 @@ export class Connection {
     socket.onclose = (event) => this.lost(socket, event.reason);
   }
 
+  /** @param {import("../messages").Acknowledge} message */
+  send(message) {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+
   watch() {
     if (performance.now() - this.heard > SILENCE && this.socket) {
       const socket = this.socket;

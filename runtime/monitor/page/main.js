@@ -1,13 +1,13 @@
 // The page: takes the server's messages, and draws animation frames.
 
 import { Connection } from "./connection.js";
-import { show } from "./dom.js";
+import { byId, create, show, showName } from "./dom.js";
+import { gridFor } from "./grid.js";
 import { Patient } from "./patient.js";
+import { Review } from "./review.js";
 
 /** @import {Hello, Message, Settings} from "../messages" */
 
-/** @type {(id: string) => any} */
-const byId = (id) => document.getElementById(id);
 const motion = matchMedia("(prefers-reduced-motion: reduce)");
 const SPOKEN_EVERY = 4000;
 
@@ -21,26 +21,40 @@ let frozen = false;
 let lost = { samples: 0, lines: 0 };
 /** @type {Map<Patient, string>} */
 const toSay = new Map();
+/** @type {Set<Element>} the heads of cards that are not on the screen */
+const offScreen = new Set();
+const review = new Review(arrange);
 
 /** @returns {Settings} */
 function settings() {
   return { speed: Number(byId("speed").value), gain: Number(byId("gain").value), leads: Number(byId("leads").value) };
 }
 
-function layout() {
+function arrange() {
   const main = byId("patients");
-  const alone = main.querySelector(".patient.enlarged");
-  main.dataset.count = alone ? 1 : patients.length;
-  const columns = alone ? 1 : Math.ceil(Math.sqrt(patients.length));
-  main.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
-  for (const patient of patients) {
-    patient.root.hidden = Boolean(alone) && patient.root !== alone;
-    if (!patient.root.hidden) patient.layout(settings());
-  }
-  warnOfOthers();
+  main.hidden = review.patient !== null;
+  const shown = patients.filter((patient) => !patient.root.hidden).length;
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const grid = gridFor(shown, main.clientWidth, main.clientHeight, rem);
+  main.style.gridTemplateColumns = `repeat(${grid.columns}, minmax(0, 1fr))`;
+  main.style.setProperty("--least", `${grid.least}px`);
+}
+
+function layout() {
+  arrange();
+  for (const patient of patients) if (!patient.root.hidden) patient.layout(settings());
   const { speed, gain } = settings();
   const filter = hello?.filter ? `as the network sees it: ${hello.filter}` : "display from 0.05 Hz";
-  byId("scale").textContent = `${speed} mm/s, ${gain} mm/mV; a square is 5 mm: ${5 / speed} s, ${5 / gain} mV; ${filter}`;
+  byId("scale").textContent = `${speed} mm/s, ${gain} mm/mV; a square of 5 mm is ${5 / speed} s, ${5 / gain} mV; ${filter}`;
+}
+
+// The width of the widest label with its percentage, in its own font size.
+/** @param {string[]} labels */
+function widest(labels) {
+  const context = /** @type {CanvasRenderingContext2D} */ (create("canvas", {}).getContext("2d"));
+  context.font = `700 100px ${getComputedStyle(document.body).fontFamily}`;
+  const width = (text) => context.measureText(text).width / 100;
+  return Math.max(...labels.map(width)) + width("100 %") + 2;
 }
 
 /** @param {Hello} message */
@@ -51,12 +65,16 @@ function greet(message) {
   byId("bundle").title = message.bundle;
   document.title = `${message.patients.map((p) => p.name).join(", ")} – Monitor`;
   const counts = [1, 2, 3, 6, 12].filter((n) => n < message.channels.length);
-  const options = [["", "as many as fit"], ...counts.map((n) => [n, n]), [message.channels.length, "all"]];
+  const options = [["", "that fit"], ...counts.map((n) => [n, n]), [message.channels.length, "all"]];
   byId("leads").replaceChildren(...options.map(([value, text]) => new Option(String(text), String(value))));
   for (const old of patients) old.observer.disconnect();
+  heads.disconnect();
+  offScreen.clear();
+  if (review.patient !== null) review.close();
   patients = message.patients.map((about) => new Patient(message, about, say));
   patients.forEach((patient, i) => wire(message, patient, i));
   byId("patients").replaceChildren(...patients.map((patient) => patient.root));
+  byId("patients").style.setProperty("--ems", widest(message.labels).toFixed(2));
   lost = { samples: 0, lines: 0 };
   show(byId("notice"), "");
   layout();
@@ -69,34 +87,63 @@ function wire(hello, patient, number) {
   patient.find(".decision").id = `decision-${number}`;
   patient.root.setAttribute("aria-labelledby", heading.id);
   patient.root.setAttribute("aria-describedby", `decision-${number}`);
+  heads.observe(patient.find("header"));
+  patient.find(".acknowledge").onclick = () => patient.unacknowledged().forEach((one) => connection.send(one));
+  patient.find(".past").onclick = () => review.open(hello, number);
   patient.find(".enlarge").hidden = hello.patients.length < 2;
-  patient.find(".enlarge").onclick = () => enlarge(patient, !patient.root.classList.contains("enlarged"));
+  patient.find(".enlarge").onclick = () => enlarge(patient.root.classList.contains("enlarged") ? null : patient);
   patient.root.onkeydown = (event) => {
     if (event.target !== patient.root && event.key !== "Escape") return;
     const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (event.key === "Escape") enlarge(patient, false);
-    else if (event.key === "Enter") enlarge(patient, true);
+    if (event.key === "Escape") enlarge(null);
+    else if (event.key === "Enter") enlarge(patient);
     else if (by && !patient.root.classList.contains("enlarged")) {
       patients[(number + by + patients.length) % patients.length].root.focus();
     } else return;
+    if (!by) patient.root.focus();
     event.preventDefault();
   };
 }
 
-/** @type {(patient: Patient, on: boolean) => void} */
-function enlarge(patient, on) {
+// Give one patient the whole page, or none.
+/** @param {Patient | null} chosen */
+function enlarge(chosen) {
   if (patients.length < 2) return;
-  patient.root.classList.toggle("enlarged", on);
-  patient.find(".enlarge").setAttribute("aria-pressed", on);
-  patient.find(".enlarge").textContent = on ? "All patients" : "Enlarge";
+  for (const patient of patients) {
+    const button = patient.find(".enlarge");
+    patient.root.hidden = Boolean(chosen) && patient !== chosen;
+    patient.root.classList.toggle("enlarged", patient === chosen);
+    button.setAttribute("aria-pressed", patient === chosen);
+    button.querySelector("span").textContent = patient === chosen ? "All patients" : "Enlarge";
+  }
   layout();
-  patient.root.focus();
 }
 
-// While one patient fills the page, show the warnings of all hidden patients.
+// Warnings of the patients that are not on the screen. Each leads to its patient.
 function warnOfOthers() {
-  const warnings = patients.filter((one) => one.root.hidden && one.warning);
-  show(byId("others"), warnings.map((one) => `${one.about.name}: ${one.warning}`).join(" — "));
+  const away = patients.filter((one) => one.warning && offScreen.has(one.find("header")));
+  const others = byId("others");
+  const shown = away.map((one) => `${one.about.name}: ${one.warning}`).join("\n");
+  if (others.dataset.shown === shown) return;
+  others.dataset.shown = shown;
+  others.hidden = !away.length;
+  others.replaceChildren(
+    ...away.map((one) => {
+      const button = create("button", { type: "button", className: one.urgency, onclick: () => visit(one) });
+      const name = create("span", {});
+      showName(name, one.about.name);
+      button.append(name, create("span", { textContent: one.warning }));
+      return button;
+    }),
+  );
+}
+
+/** @param {Patient} patient */
+function visit(patient) {
+  if (review.patient !== null) review.close();
+  if (patient.root.hidden) enlarge(patient);
+  patient.root.scrollIntoView({ block: "nearest" });
+  patient.root.focus();
 }
 
 // One line at a time, the newest of each patient, so that a screen reader keeps up.
@@ -129,10 +176,7 @@ function message(entry) {
   if (!patient) return;
   if (entry.type === "decision") patient.decision(entry, current, performance.now());
   else if (entry.type === "event") patient.event(entry);
-  else if (entry.type === "status") {
-    patient.status(entry);
-    warnOfOthers();
-  }
+  else if (entry.type === "status") patient.status(entry);
 }
 
 /** @param {ArrayBuffer} buffer */
@@ -149,6 +193,18 @@ function state(now, reason) {
   const why = reason ? `: ${reason}` : "";
   show(byId("banner"), connected ? "" : `No connection to the monitor${why}. The display is out of date. Trying again.`);
 }
+
+const heads = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting) offScreen.delete(target);
+      else offScreen.add(target);
+    }
+  },
+  { threshold: 0.9 },
+);
+new ResizeObserver(arrange).observe(byId("patients"));
+matchMedia("(prefers-color-scheme: dark)").onchange = layout;
 
 byId("controls").onsubmit = (event) => event.preventDefault();
 for (const id of ["speed", "gain", "leads"]) byId(id).onchange = layout;
@@ -170,6 +226,7 @@ function animate(now) {
     counted = 0;
     since = now;
   }
+  warnOfOthers();
   for (const patient of patients) {
     if (patient.root.hidden) continue;
     if (patient.resized) patient.layout(settings());
@@ -178,5 +235,5 @@ function animate(now) {
   requestAnimationFrame(animate);
 }
 
-new Connection({ message, frame, state });
+const connection = new Connection({ message, frame, state });
 requestAnimationFrame(animate);

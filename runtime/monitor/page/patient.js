@@ -1,19 +1,28 @@
 // A patient's part of the page.
 
-import { copyOf, create, show } from "./dom.js";
+import { styleOf } from "./chart.js";
+import { copyOf, create, show, showName } from "./dom.js";
 import { Signal } from "./signal.js";
 import { Sweep } from "./sweep.js";
-import { Trend, styleOf } from "./trend.js";
-import { FEEDS, clock, describe, duration, milliseconds, percent, quality, trouble } from "./words.js";
+import { describe as describeLabel, walk } from "./tip.js";
+import { Trend } from "./trend.js";
+import { FEEDS, clock, describe, duration, milliseconds, percent, quality, warnings } from "./words.js";
 
 const EVENTS_SHOWN = 4;
 
-/** @import {Decision, Hello, Identity, Settings, Status, StreamEvent} from "../messages" */
+/** @import {Acknowledge, Decision, Hello, Identity, Settings, Status, StreamEvent} from "../messages" */
 
 export class Patient {
   /** @type {Decision | null} */
   decided = null;
   resized = false;
+  /** @type {Status | null} */
+  state = null;
+  warned = "";
+  warning = ""; // in a few words
+  urgency = ""; // the kind of the most urgent warning
+  /** @type {number | null} the second of the record at which the display was frozen */
+  stopped = null;
 
   /**
    * @param {Hello} hello the server's first message
@@ -28,14 +37,13 @@ export class Patient {
     this.root.dataset.source = about.source;
     /** @type {(selector: string) => any} */
     this.find = (selector) => this.root.querySelector(selector);
-    this.find(".name").textContent = about.name;
+    showName(this.find(".name"), about.name);
     this.signal = new Signal(hello.channels.length, about.rate, Boolean(hello.filter));
     this.sweep = new Sweep(this.find(".traces"), this.signal, hello.channels, about.missing);
     this.trend = new Trend(this.find(".trend"), hello.labels, hello.thresholds);
     this.find(".trend").setAttribute("aria-label", `Probabilities of ${hello.labels.join(", ")} over two minutes`);
     this.labels = hello.labels.map((label, i) => this.row(label, i));
-    this.feed = "waiting";
-    this.warning = "";
+    walk(this.labels.filter(({ row }) => row.hasAttribute("aria-description")).map(({ row }) => row));
     this.decidedAt = 0;
     this.lastRead = "";
     // The window, a banner or longer text may resize these parts.
@@ -46,11 +54,12 @@ export class Patient {
   row(label, number) {
     const row = copyOf("label");
     row.dataset.label = label;
-    row.style.setProperty("--colour", styleOf(number).colour);
-    row.querySelector(".label").textContent = label;
+    row.style.setProperty("--colour", `var(--${styleOf(number).name})`);
+    showName(row.querySelector(".label"), label);
     const [value, fill, limit] = [".value", ".bar i", ".bar b"].map((part) => row.querySelector(part));
     limit.style.left = `${100 * this.hello.thresholds[label]}%`;
     limit.hidden = !(label in this.hello.thresholds);
+    if (this.hello.descriptions[label]) describeLabel(row, this.hello.descriptions[label]);
     this.find(".labels").append(row);
     return { row, value, fill };
   }
@@ -80,12 +89,11 @@ export class Patient {
       fill.style.width = `${chances ? 100 * chances[label] : 0}%`;
     });
     const over = entry.warming ? `only ${duration(entry.seen)}` : duration(entry.seen);
-    this.find(".when").textContent = chances
-      ? `Decision at ${clock(entry.time, 1)}, over ${over}`
-      : `No decision at ${clock(entry.time, 1)}`;
+    const at = clock(entry.time, 1);
+    this.find(".when").textContent = chances ? `At ${at}, over ${over}` : `No decision at ${at}`;
     const { timing } = entry;
     this.find(".timing").textContent = timing
-      ? `Latency ${milliseconds(timing.latency)}, age ${milliseconds(timing.age)}`
+      ? `Latency ${milliseconds(timing.latency)}, age\u00a0${milliseconds(timing.age)}`
       : "";
     const signal = this.find(".signal");
     const leads = quality(entry.quality, this.hello.channels.length);
@@ -93,6 +101,7 @@ export class Patient {
     signal.textContent = faults;
     signal.classList.toggle("faulty", !chances || Object.keys(entry.quality).length > 0);
     this.sweep.mark(entry.quality);
+    this.warn();
     if (aloud) this.read(entry, faults);
   }
 
@@ -121,16 +130,37 @@ export class Patient {
 
   /** @param {Status} entry */
   status(entry) {
-    this.feed = entry.feed;
+    this.state = entry;
     this.root.dataset.feed = entry.feed;
     this.find(".feed").textContent = FEEDS[entry.feed] ?? entry.feed;
     if (entry.feed === "ended" || entry.feed === "lost") this.signal.delay = 0; // show all samples
-    const names = Object.keys(entry.alarms);
-    this.root.classList.toggle("alarmed", names.length > 0);
-    this.hello.labels.forEach((label, i) => this.labels[i].row.classList.toggle("over", names.includes(label)));
-    const alarms = names.map((name) => `${name} above its threshold since ${clock(entry.alarms[name], 1)}`);
-    this.warning = [trouble(entry), ...alarms].filter(Boolean).join(" · ");
-    show(this.find(".alarm"), this.warning);
+    this.hello.labels.forEach((label, i) => this.labels[i].row.classList.toggle("over", label in entry.alarms));
+    this.warn();
+  }
+
+  // Show the warnings. What has not changed is not set again, for screen readers.
+  warn() {
+    if (!this.state) return;
+    const found = warnings(this.state, this.decided?.probabilities === null);
+    const text = found.map((warning) => warning.text).join("\n");
+    if (text === this.warned) return;
+    this.warned = text;
+    this.warning = found.map((warning) => warning.short).join(", ");
+    this.urgency = ["trouble", "onset", "ended", "acknowledged"].find((kind) => found.some((one) => one.kind === kind)) ?? "";
+    const alarm = this.find(".alarm");
+    alarm.replaceChildren(...found.map(({ text, kind }) => create("span", { textContent: text, className: kind })));
+    alarm.hidden = !found.length;
+    const open = this.unacknowledged().length > 0;
+    this.root.classList.toggle("alarmed", open);
+    this.find(".acknowledge").hidden = !open;
+  }
+
+  /** @returns {Acknowledge[]} messages that acknowledge every alarm that is shown */
+  unacknowledged() {
+    const { alarms = {}, acknowledged = [] } = this.state ?? {};
+    return Object.entries(alarms)
+      .filter(([label]) => !acknowledged.includes(label))
+      .map(([label, since]) => ({ type: "acknowledge", source: this.about.source, label, since }));
   }
 
   // Draw an animation frame, `seconds` after the last. Old decisions are dimmed, whatever the reason.
@@ -140,9 +170,11 @@ export class Patient {
     this.trend.draw();
     const late = this.decided && now - this.decidedAt > 1000 * Math.max(3, 3 * this.hello.every);
     const undecided = this.decided !== null && !this.decided.probabilities;
-    this.root.classList.toggle("old", !connected || this.feed !== "live" || Boolean(late) || undecided);
+    this.root.classList.toggle("old", !connected || this.state?.feed !== "live" || Boolean(late) || undecided);
     if (Number.isNaN(head)) return;
     show(this.find(".record .value"), clock(Math.max(0, head), 0));
-    if (!frozen) this.sweep.draw(stepwise ? Math.floor(head) : head);
+    this.stopped = frozen ? (this.stopped ?? head) : null;
+    const until = this.stopped ?? head;
+    this.sweep.draw(stepwise ? Math.floor(until) : until);
   }
 }

@@ -2,14 +2,13 @@
 // samples and clears the erase bar in front of them. To redraw all of twelve leads in every frame costs four
 // times as much: too much for four patients.
 
-import { create } from "./dom.js";
+import { colour, create } from "./dom.js";
 import { fault } from "./words.js";
 
 export const PIXELS_PER_MM = 96 / 25.4; // CSS's millimetre
 const ERASE_MM = 6;
 const TOP_MM = 3; // for an R wave in the first lane
 const GUTTER_MM = 20; // for the lead's name and the pulse of 1 mV
-const COLOURS = { grid: "#15242d", second: "#20363f", trace: "#3df28b", pulse: "#9fb3bf" };
 // The order in which leads are chosen if not all fit.
 const PREFERENCE = ["II", "V1", "V5", "I", "aVF", "V2", "III", "V6", "V3", "aVR", "aVL", "V4"];
 
@@ -97,9 +96,9 @@ export class Sweep {
         },
         series: [{}, {}],
         axes: [
-          paper(5 / speed, COLOURS.grid),
-          paper(5, COLOURS.grid),
-          { ...paper(1, COLOURS.second), scale: "x", side: 0 },
+          paper(5 / speed, colour("paper")),
+          paper(5, colour("paper")),
+          { ...paper(1, colour("paper-strong")), scale: "x", side: 0 },
         ],
         hooks: { draw: [(u) => pulses(u, centres, gutter, gain, speed)] },
       },
@@ -112,7 +111,7 @@ export class Sweep {
     plot.over.append(canvas);
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     context.scale(ratio, ratio);
-    Object.assign(context, { strokeStyle: COLOURS.trace, lineWidth: 1.8, lineJoin: "round", lineCap: "round" });
+    Object.assign(context, { strokeStyle: colour("trace"), lineWidth: 1.8, lineJoin: "round", lineCap: "round" });
     leads.forEach((lead, i) => {
       const label = create("p", { className: "lead" });
       label.style.top = `${Math.round(top + (i + 0.02) * lane)}px`;
@@ -145,7 +144,7 @@ export class Sweep {
     for (const column of this.columns) {
       const erase = ERASE_MM / this.settings.speed;
       const most = Math.floor((column.seconds - erase) * rate);
-      const oldest = Math.max(to - most, this.signal.start);
+      const oldest = Math.max(to - most, this.signal.start, this.signal.end - this.signal.capacity);
       const from = this.drawn === null || this.drawn < oldest ? oldest : this.drawn;
       if (to <= from) continue;
       this.erase(column, this.drawn === null ? from / rate : column.cleared, to / rate + erase);
@@ -159,7 +158,8 @@ export class Sweep {
     const { context, seconds, width, height } = column;
     from = Math.max(from, to - seconds);
     const x = (time) => ((time % seconds) / seconds) * width;
-    const [left, right] = [x(from), x(to)];
+    // Whole pixels: of those at its edges, a rectangle clears only a part.
+    const [left, right] = [Math.floor(x(from)), Math.ceil(x(to))];
     if (right > left) context.clearRect(left, 0, right - left, height);
     else {
       context.clearRect(left, 0, width - left, height);
@@ -205,7 +205,7 @@ function pulses(u, centres, gutter, gain, speed) {
   const mm = PIXELS_PER_MM * pxRatio;
   const wide = 0.2 * speed * mm;
   ctx.save();
-  ctx.strokeStyle = COLOURS.pulse;
+  ctx.strokeStyle = colour("quiet");
   ctx.lineWidth = 1.2 * pxRatio;
   ctx.beginPath();
   for (const centre of centres) {

@@ -9,7 +9,7 @@ export function clock(seconds, digits = 0) {
 }
 
 export function duration(seconds) {
-  return seconds < 100 ? `${Number(seconds.toFixed(1))} s` : clock(seconds);
+  return seconds < 100 ? `${Number(seconds.toFixed(1))}\u00a0s` : clock(seconds);
 }
 
 export function percent(probability) {
@@ -18,7 +18,7 @@ export function percent(probability) {
 
 export function milliseconds(seconds) {
   const ms = 1000 * seconds;
-  return ms < 9.95 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
+  return `${ms < 9.95 ? ms.toFixed(1) : Math.round(ms)}\u00a0ms`;
 }
 
 export const FEEDS = {
@@ -54,15 +54,29 @@ export function describe(event) {
 
 const TROUBLES = {
   stalled: (s) => `No samples since ${clock(s.since, 1)}: the display is out of date`,
-  silent: (s) => `No signal since ${clock(s.since, 1)}: no decisions until the signal is back`,
-  lost: (s) => `Source lost at ${clock(s.since, 1)}: the display is out of date${s.message ? ` (${s.message})` : ""}`,
+  silent: (s) => `No signal since ${clock(s.since, 1)}`,
+  lost: (s) => `Source lost at ${clock(s.since, 1)}: the display is out of date`,
   ended: (s) => `${s.message}: the display is out of date`,
 };
 
-// The problem of a source, or null.
-/** @param {import("../messages").Status} status */
-export function trouble(status) {
-  return TROUBLES[status.feed]?.(status) ?? null;
+/** @typedef {{text: string, short: string, kind: string}} Warning of the kind trouble, ended, onset or acknowledged */
+
+/**
+ * What a patient's card has to warn of. `silent`: the newest decision has no signal.
+ * @type {(status: import("../messages").Status, silent: boolean) => Warning[]}
+ */
+export function warnings(status, silent) {
+  const { feed, alarms, acknowledged } = status;
+  const found = Object.entries(alarms).map(([label, since]) => {
+    const text = `${label} alarm since ${clock(since, 1)}`;
+    const known = acknowledged.includes(label);
+    return known ? { text: `✓ ${text}`, short: `✓ ${label}`, kind: "acknowledged" } : { text, short: label, kind: "onset" };
+  });
+  if (feed in TROUBLES) {
+    const kind = feed === "ended" ? "ended" : "trouble";
+    found.unshift({ text: TROUBLES[feed](status), short: FEEDS[feed], kind });
+  } else if (silent) found.unshift({ text: "No signal", short: "No signal", kind: "trouble" });
+  return found;
 }
 
 const FAULTS = {

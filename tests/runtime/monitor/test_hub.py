@@ -113,6 +113,49 @@ class TestStates:
         assert status(hub)["alarms"] == {}
 
 
+class TestAcknowledging:
+    """Kept by the hub, told to every browser, and over when the alarm is."""
+
+    def seen(self, since: float = 3.0, **changes: Any) -> str:
+        return json.dumps({"type": "acknowledge", "source": "a", "label": "X", "since": since} | changes)
+
+    def test_every_browser_is_told(self) -> None:
+        hub = make_hub()
+        hub.line(event("onset", 3.0, label="X", probability=0.9))
+        clients = [joined(hub) for _ in range(2)]
+        for client in clients:
+            take(client)
+        assert hub.hear(self.seen())
+        assert [told(take(client))[0]["acknowledged"] for client in clients] == [["X"], ["X"]]
+        assert status(hub)["acknowledged"] == ["X"], "and so is who comes later"
+
+    @pytest.mark.parametrize("end", ["offset", "lost"])
+    def test_ends_with_the_alarm(self, end: str) -> None:
+        hub = make_hub()
+        hub.line(event("onset", 3.0, label="X", probability=0.9))
+        hub.hear(self.seen())
+        hub.line(event(end, 4.0, label="X", probability=0.1))
+        assert status(hub)["acknowledged"] == []
+        hub.line(event("onset", 5.0, label="X", probability=0.9))
+        assert status(hub)["acknowledged"] == []
+
+    @pytest.mark.parametrize("changes", [{"since": 2.0}, {"label": "Y"}, {"source": "b"}, {"source": "c"}])
+    def test_another_alarm_than_the_one_that_was_seen(self, changes: dict[str, Any]) -> None:
+        hub = make_hub()
+        hub.line(event("onset", 3.0, label="X", probability=0.9))
+        assert hub.hear(self.seen(**changes))
+        assert status(hub)["acknowledged"] == []
+
+    @pytest.mark.parametrize(
+        "message",
+        ["", "{", "null", "[]", "[" * 1000, "{}", '{"type": "hello"}', b"x", '{"type": "acknowledge"}',
+         '{"type": "acknowledge", "source": 1, "label": "X", "since": 3}',
+         '{"type": "acknowledge", "source": "a", "label": ["X"], "since": 3}'],
+    )  # fmt: skip
+    def test_other_messages_are_not_valid(self, message: str | bytes) -> None:
+        assert not make_hub().hear(message)
+
+
 class TestJoining:
     def test_the_past_comes_first_and_in_order(self) -> None:
         hub = make_hub()

@@ -129,7 +129,9 @@ def test_shows_the_decisions_of_the_lines(browser: Browser, two_leads: Path, tmp
         assert browser.complaints() == []
         assert all(url.split("/")[2] == address.split("/")[2] for url in browser.requests())
         alerts = browser.evaluate("[...document.querySelectorAll('.alarm')].map((a) => a.textContent)")
-        headings = browser.evaluate("[...document.querySelectorAll('h2')].map((h) => h.textContent)")
+        headings = browser.evaluate(
+            "[...document.querySelectorAll('.patient .name')].map((h) => h.textContent)"
+        )
         marked = browser.evaluate("[...document.querySelectorAll('.lead.faulty')].map((p) => p.textContent)")
     assert alerts == ["The recording has ended: the display is out of date"] * 2
     assert headings == ["Bed 1", "Bed 2"]
@@ -197,16 +199,17 @@ def test_keyboard(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
     sources = [recording(tmp_path / f"{name}.npz", 60) for name in "ab"]
     with monitor(two_leads, *sources, "--threshold", "A=0.01") as (_, address):
         browser.open(address)
-        browser.wait_for("document.querySelector('[data-feed=live]') && true")
+        browser.wait_for("document.querySelectorAll('.acknowledge:not([hidden])').length === 2")
         stops = []
-        for _ in range(9):
+        for _ in range(13):
             browser.press("Tab")
             stops.append(
                 browser.evaluate(
                     "document.activeElement.id || document.activeElement.className.split(' ')[0]"
                 )
             )
-        assert stops[:8] == ["speed", "gain", "leads", "freeze", "patient", "enlarge", "patient", "enlarge"]
+        card = ["patient", "acknowledge", "past", "enlarge"]
+        assert stops[:12] == ["speed", "gain", "leads", "freeze", *card, *card]
         browser.evaluate("document.querySelector('.patient').focus()")
         browser.press("ArrowRight")
         focused = "[...document.querySelectorAll('.patient')].indexOf(document.activeElement)"
@@ -216,10 +219,10 @@ def test_keyboard(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
         assert browser.evaluate(visible) == [False, True]
         others = "document.getElementById('others')"
         warning = browser.wait_for(f"!{others}.hidden && {others}.textContent")
-        assert warning.startswith(f"{sources[0]}: A above its threshold")
+        assert warning == f"{sources[0]}A"
         browser.press("Escape")
         assert browser.evaluate(visible) == [True, True] and browser.evaluate(focused) == 1
-        assert browser.evaluate(f"{others}.hidden")
+        browser.wait_for(f"{others}.hidden")
         browser.evaluate("document.getElementById('freeze').focus()")
         browser.press(" ")
         assert browser.evaluate("document.getElementById('freeze').getAttribute('aria-pressed')") == "true"
@@ -267,8 +270,9 @@ def test_a_device_that_stalls_and_leaves(browser: Browser, two_leads: Path) -> N
                 == "No samples since 0:02.0: the display is out of date"
             )
             assert browser.wait_for("document.querySelector('.patient.old') && true")
-            good = "getComputedStyle(document.querySelector('.signal')).opacity"
-            assert float(browser.evaluate(good)) < 1  # what was good once is old too
+            colours = "['.signal', '.when'].map((c) => getComputedStyle(document.querySelector(c)).color)"
+            signal, quiet = browser.evaluate(colours)
+            assert signal == quiet  # what was good once is old too
             device.send(1)
             browser.wait_for("document.querySelector('[data-feed=live]') && true")
             assert browser.evaluate(f"{alarm}.hidden")
@@ -294,6 +298,41 @@ def test_finds_the_server_again(browser: Browser, two_leads: Path, tmp_path: Pat
     with monitor(two_leads, source, "--name", "Back", port=int(address.split(":")[2].strip("/"))):
         browser.wait_for("document.querySelector('h2')?.textContent === 'Back'")
         assert browser.evaluate(f"[{link}, {banner}.hidden, window.same]") == ["open", True, True]
+
+
+def test_acknowledge_and_review(browser: Browser, two_leads: Path, tmp_path: Path) -> None:
+    """By the keyboard, on one page; the other learns of it. The alarm stays on the screen until it ends."""
+    source, out = recording(tmp_path / "a.npz", 60), tmp_path / "out.jsonl"
+    options = ("--threshold", "A=0.01", "--alarm-after", "0.5s", "--output", out)
+    with monitor(two_leads, source, *options) as (_, address):
+        browser.open(address)
+        button = "document.querySelector('.acknowledge')"
+        browser.wait_for(f"!{button}.hidden")
+        told = browser.evaluate("document.querySelector('.alarm').textContent")
+        assert told == "A alarm since 0:00.5"
+        browser.evaluate(f"({button}.focus(), 0)")
+        browser.press("Enter")
+        browser.wait_for(f"{button}.hidden")
+        assert browser.evaluate("document.querySelector('.alarm .acknowledged').textContent") == f"✓ {told}"
+        assert browser.evaluate("[...document.querySelector('.patient').classList]") == ["patient"]
+        browser.open(address)
+        browser.wait_for("document.querySelector('.alarm .acknowledged') && true")
+        kinds = {json.loads(line).get("event") for line in out.read_text().splitlines()}
+        assert kinds == {None, "onset"}, "the output has what `stream` writes"
+
+        browser.evaluate("document.querySelector('.past').click()")
+        browser.wait_for("document.querySelectorAll('#review-events li').length === 1")
+        browser.wait_for("document.querySelector('#review-trend canvas') && true")
+        heard = browser.evaluate("document.getElementById('review-events').textContent")
+        assert heard.startswith("0:00.5 A above its threshold, ")
+        assert "the highest probability of every" in browser.evaluate(
+            "document.getElementById('review-note').textContent"
+        )
+        others = "document.getElementById('others').textContent"
+        assert browser.wait_for(others) == f"{source}✓ A", "a review hides no warning"
+        browser.press("Escape")
+        browser.wait_for("document.getElementById('review').hidden && !document.querySelector('main').hidden")
+        assert browser.complaints() == []
 
 
 def test_frame_rate(
@@ -329,7 +368,8 @@ def test_the_token_is_asked_for_once(browser: Browser, two_leads: Path, tmp_path
 
 
 def test_a_display_that_is_too_slow_says_so(browser: Browser) -> None:
-    hub = Hub([Identity("a", "Bed 1", 500.0)], ["I"], {"labels": ["X"], "thresholds": {}, "every": 0.5})
+    about = {"labels": ["X"], "descriptions": {}, "thresholds": {}, "every": 0.5}
+    hub = Hub([Identity("a", "Bed 1", 500.0)], ["I"], about)
     with MonitorServer(hub, Gate("127.0.0.1", None), "127.0.0.1", 0) as server:
         browser.open(f"http://127.0.0.1:{server.port}/")
         browser.wait_for("document.querySelector('.patient') && true")

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.cookiejar import CookieJar
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ class TestFiles:
         page = load_page()
         index = page["/"].body.decode()
         named = re.findall(r'(?:src|href)="([^"]+)"', index)
-        assert len(named) == 5 and all(f"/{name}" in page for name in named)
+        assert len(named) == 6 and all(f"/{name}" in page for name in named)
         for path, asset in page.items():
             if path.endswith(".js") and "/uplot/" not in path:
                 for name in re.findall(r'from "\./([^"]+)"', asset.body.decode()):
@@ -195,12 +196,72 @@ def test_a_page_that_reads_nothing_holds_nobody_up(open_server: MonitorServer) -
     slow.close()
 
 
-def test_a_page_has_nothing_to_say(open_server: MonitorServer) -> None:
+@pytest.mark.parametrize(("message", "code"), [("x" * 5000, 1009), ("{}", 1008), (b"x", 1008)])
+def test_a_page_has_nothing_else_to_say(open_server: MonitorServer, message: str | bytes, code: int) -> None:
     with connect(f"ws://127.0.0.1:{open_server.port}/stream", proxy=None) as page:
-        page.send("x" * 5000)
-        with pytest.raises(ConnectionClosed):
+        page.send(message)
+        with pytest.raises(ConnectionClosed) as closed:
             for _ in range(100):
                 page.recv(timeout=20)
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == code
+
+
+def test_an_alarm_that_one_page_acknowledges_is_acknowledged_on_all(open_server: MonitorServer) -> None:
+    onset = '{"type": "event", "source": "a", "time": 3.5, "event": "onset", "label": "X", "probability": 1}'
+    open_server.call(open_server._hub.line, onset)
+    address = f"ws://127.0.0.1:{open_server.port}/stream"
+    with connect(address, proxy=None) as mine, connect(address, proxy=None) as other:
+        seen = {"type": "acknowledge", "source": "a", "label": "X", "since": 3.5}
+        for _ in range(3):  # again and again changes nothing
+            mine.send(json.dumps(seen))
+        for page in (mine, other):
+            acknowledged: list[str] = []
+            while not acknowledged:
+                acknowledged = json.loads(page.recv(timeout=20)).get("acknowledged", [])
+            assert acknowledged == ["X"]
+
+
+class TestReviews:
+    @pytest.fixture
+    def output(self, tmp_path: Path) -> Path:
+        lines = [
+            {"type": "decision", "source": "a", "time": t, "probabilities": {"X": 0.001 * t}}
+            for t in range(60)
+        ]
+        (tmp_path / "out").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        return tmp_path / "out"
+
+    @pytest.fixture
+    def server(self, output: Path) -> Iterator[MonitorServer]:
+        hub = make_hub()
+        hub.line('{"type": "decision", "source": "a", "time": 59, "probabilities": {"X": 0.059}}')
+        with MonitorServer(hub, Gate("127.0.0.1", TOKEN), "127.0.0.1", 0, output) as server:
+            yield server
+
+    def ask(self, server: MonitorServer, query: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+        return get(server, f"/review?{query}", Authorization=f"Bearer {TOKEN}")
+
+    def test_are_of_the_file(self, server: MonitorServer) -> None:
+        status, headers, body = self.ask(server, "patient=0&hours=1")
+        found = json.loads(body)
+        assert status == 200 and headers["Content-Type"] == "application/json"
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Cache-Control"] == "no-store"
+        assert found["file"] and found["complete"] and found["end"] == 59
+        assert [p for p in found["highest"]["X"] if p is not None] == [0.001 * t for t in range(60)]
+
+    @pytest.mark.parametrize(
+        ("query", "status"), [("patient=1&hours=1", 400), ("patient=-1&hours=1", 400), ("patient=0", 400)]
+    )
+    def test_of_nobody(self, server: MonitorServer, query: str, status: int) -> None:
+        assert self.ask(server, query)[0] == status
+
+    def test_need_the_token(self, server: MonitorServer) -> None:
+        assert get(server, "/review?patient=0&hours=1")[0] == 401
+
+    def test_one_at_a_time(self, server: MonitorServer) -> None:
+        server._reviewing = True
+        status, _, body = self.ask(server, "patient=0&hours=1")
+        assert status == 503 and b"Ask again" in body
 
 
 def test_it_leaves_nothing_behind() -> None:
