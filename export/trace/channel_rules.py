@@ -131,7 +131,7 @@ class ChannelRules(Values):
         if layout.axis == 1:
             raise refusal(node, "has time as its channels")
         epsilon = rest[1]
-        scale = torch.rsqrt(var + epsilon) * (1.0 if weight is None else weight)
+        scale = (torch.ones_like(var) if weight is None else weight) / torch.sqrt(var + epsilon)
         shift = (0.0 if bias is None else bias) - mean * scale
         column = [-1, *[1] * (len(layout.shape) - 2)]
         path, signal = path_of(node), self._signal(x)
@@ -144,6 +144,12 @@ class ChannelRules(Values):
                 before = run_operator(step, values, layout, 1)
             x = self._emit(step, replace(signal, before=before))
         return x
+
+    def decomposed_batch_norm(self, node: fx.Node, x: Ref, *args: Any) -> tuple[Any, ...]:
+        """A batch norm as PyTorch decomposes it, with statistics that evaluation does not have."""
+        *parameters, momentum, epsilon = args
+        unread = refusal(node, "gives the statistics of a batch")
+        return self.batch_norm(node, x, *parameters, False, momentum, epsilon), unread, unread
 
     def group_norm(self, node: fx.Node, x: Ref, *_: Any, **__: Any) -> Ref:
         raise refusal(node, "normalises over time: its groups hold all steps")

@@ -32,15 +32,24 @@ from multires_edge.export.trace.program import (
 )
 from multires_edge.export.trace.signals import Signal
 from multires_edge.export.trace.tracing import Trace, base_name, refusal
-from multires_edge.export.trace.values import Fill
+from multires_edge.export.trace.values import Fill, path_of
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The program, and how many tokens each integer input knows, by name."""
+    """The program, how many tokens each integer input knows, and the traced nodes by their paths."""
 
     program: Program
     tokens: dict[str, int]
+    nodes: dict[str, fx.Node]
+
+    def at(self, instruction: str | None, why: str) -> str:
+        """A reason with the operator and the line of the user's code that an instruction comes from."""
+        while instruction:
+            if instruction in self.nodes:
+                return str(refusal(self.nodes[instruction], why))
+            instruction = instruction.rpartition("/")[0]
+        return why
 
 
 def make_plan(trace: Trace) -> Plan:
@@ -79,7 +88,8 @@ class Planner(AxisRules):
         constants = {name: tensor for name, tensor in self.constants.items() if name in needed}
         reach = max(self.signals[name].reach for name in outputs.values())
         program = Program(self.trace.inputs, outputs, tuple(reversed(kept)), layouts, constants, reach)
-        return Plan(_numbered(program), self.tokens)
+        nodes = {path_of(node): node for node in self.trace.graph.nodes if node.op == "call_function"}
+        return Plan(_numbered(program), self.tokens, nodes)
 
     def _placeholder(self, node: fx.Node) -> None:
         if node.name in self.trace.constants:
@@ -192,6 +202,7 @@ _RULES: dict[str, _Rule] = {
     "linear": Planner.linear,
     "embedding": Planner.embedding,
     "batch_norm": Planner.batch_norm,
+    "_native_batch_norm_legit_no_training": Planner.decomposed_batch_norm,
     "cat": Planner.cat,
     "stack": Planner.stack,
     "select": Planner.select,
@@ -205,5 +216,6 @@ KNOWN = frozenset(_RULES) | {
     "scaled_dot_product_attention", "bmm", "baddbmm", "einsum", "lstm", "gru", "rnn_tanh", "rnn_relu",
     "conv_transpose1d", "conv_transpose2d", "max_pool1d", "avg_pool1d", "upsample_nearest1d", "sym_size",
     "upsample_linear1d", "arange", "min", "prod", "median", "index_select", "gather", "scatter", "repeat",
+    "_assert_tensor_metadata",
     *FILLS,
 }  # fmt: skip

@@ -15,6 +15,7 @@ from torch import nn
 from multires_edge.base.errors import ModuleError
 from multires_edge.export.trace.executor import StepExecutor
 from multires_edge.export.trace.planning import Plan
+from multires_edge.export.trace.program import Program
 from multires_edge.export.trace.tracing import output_names, output_tensors
 from multires_edge.format.comparison import Check, Limit
 from multires_edge.format.fields import shortened
@@ -79,6 +80,17 @@ class ModuleProof:
         )
 
 
+def prefixes_of(program: Program, n_parameters: int) -> NDArray[np.int64]:
+    """The lengths on which a module is compared: every short one, and some up to the receptive field."""
+    longest = max((ring.slots - 1 for ring in program.rings), default=0)
+    affordable = int(_WORK / n_parameters / ROWS)
+    steps = min(program.reach + _PAST, max(longest + _PAST, affordable), 100_000)
+    every = min(steps, _ALL_PREFIXES)
+    further = np.unique(np.linspace(every, steps, _SOME_PREFIXES).astype(np.int64))
+    some = max(1, affordable // steps)
+    return np.union1d(np.arange(1, every + 1), further[-some:])
+
+
 def prove_module(
     net: nn.Module,
     plan: Plan,
@@ -101,11 +113,8 @@ class _Prover:
         program = plan.program
         count = sum(p.numel() for p in net.parameters()) or 1
         longest = max((ring.slots - 1 for ring in program.rings), default=0)
-        steps = min(program.reach + _PAST, max(longest + _PAST, int(_WORK / count / ROWS)), 100_000)
-        every = min(steps, _ALL_PREFIXES)
-        further = np.unique(np.linspace(every, steps, _SOME_PREFIXES).astype(np.int64))
-        some = max(1, int(_WORK / count / ROWS / steps))
-        prefixes = np.union1d(np.arange(1, every + 1), further[-some:])
+        prefixes = prefixes_of(program, count)
+        steps = int(prefixes[-1])
         data = f"noise with the mean and spread of the example (seed {SEED})"
         self.proof = ModuleProof(data, steps, count, longest, program.reach, prefixes)
         self.inputs = self._noise(ROWS, steps, np.random.default_rng(SEED))

@@ -8,6 +8,7 @@ import linecache
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import fx, nn
 from multires_edge.base.errors import ModuleError
 from multires_edge.format.fields import shortened
 
+_TORCH = str(Path(torch.__file__).parent)  # its lines say nothing of the user's module
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)\n\s*(?P<code>.*)')
 
 
@@ -137,7 +139,8 @@ def place(node: fx.Node) -> str:
     frames = list(_FRAME.finditer(node.meta.get("stack_trace") or ""))
     if not frames:
         return "an unknown line"
-    frame = frames[-1]
+    own = [frame for frame in frames if not frame["file"].startswith(_TORCH)]
+    frame = (own or frames)[-1]
     code = frame["code"].strip() or linecache.getline(frame["file"], int(frame["line"])).strip()
     return f"{frame['file'].rpartition('/')[2]}:{frame['line']} ({shortened(code)})"
 

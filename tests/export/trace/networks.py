@@ -205,10 +205,10 @@ class Casts(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(3, 4, 2)
+        self.conv, self.norm = nn.Conv1d(3, 4, 2), nn.BatchNorm1d(4)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        y = F.pad(self.conv(F.pad(x, (1, 0))), (1, 0))[..., :-1].float()
+        y = self.norm(F.pad(self.conv(F.pad(x, (1, 0))), (1, 0))[..., :-1]).float()
         y = (y * torch.rsqrt(y.pow(2).mean(1, keepdim=True) + 1e-6)).type_as(x)
         return {"mul": y * 2, "mean": y.mean(-1)}
 
