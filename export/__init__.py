@@ -8,8 +8,9 @@ from multires_edge.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from multires_edge.export.bundle import ExportResult, ParityError, export_bundle
+    from multires_edge.export.module import export_module
     from multires_edge.export.options import ExportOptions, Int8Options
-    from multires_edge.export.trace.module import ModuleParityError, ModuleResult, export_module
+    from multires_edge.export.trace.module import ModuleParityError, ModuleResult
 
 __all__ = [
     "ExportOptions",
@@ -32,6 +33,6 @@ __getattr__, __dir__ = lazy_names(
         "ModuleResult": "export.trace.module",
         "ParityError": "export.bundle",
         "export_bundle": "export.bundle",
-        "export_module": "export.trace.module",
+        "export_module": "export.module",
     },
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from multires_edge.export.graphs.step import StepGraph, build_step_graph
 from multires_edge.export.graphs.taps import RingsOutside
 from multires_edge.export.native_weights import file_name, native_weights, runs_natively
 from multires_edge.export.options import ExportOptions, output_folder
+from multires_edge.export.own_module import OwnModule
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.quantization import Quantization, plan_int8
@@ -49,6 +51,9 @@ from multires_edge.models.threads import one_thread
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.evaluation.dataset import DataHints, Dataset, hints_of
 from multires_edge.runtime.evaluation.recordings import load_data
+
+if TYPE_CHECKING:
+    from multires_edge.models.network import MultiresNet
 
 # ONNX and its runtimes allow 2 GiB per tensor, and a state is one tensor.
 _MAX_STATE_BYTES = (1 << 31) - 1
@@ -114,28 +119,56 @@ def _export(
     checkpoint: Path, final: Path, options: ExportOptions, force: bool, progress: Callable[[str], None]
 ) -> ExportResult:
     started = time.perf_counter()
-    targets = targets_named(options.target)
-    first, *further = (form.form_name for form in forms_of(targets))
     progress("reading the checkpoint")
     overrides = options.overrides or Overrides()
     if options.pool is not None:
         overrides = replace(overrides, pool=options.pool)
     read, inferred, card, dataset = _read(checkpoint, overrides, options, progress)
-    config = inferred.config
-    net = build_network(read, config)
-    asked = None if overrides.pool is None else pooling_named(overrides.pool)
-    pooling = config.pooled_by(asked)
+    name = printable(read.path.name or read.path.resolve().name)
+    source = Source(name, read.sha256, overrides.weights, inferred.assumed)
+    given = Given(build_network(read, inferred.config), source, card, dataset, overrides.pool)
+    return export_network(given, final, options, started=started, force=force, progress=progress)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A network to export, and what is known of it.
+
+    ``pool`` is how it pools, as an option says it. ``module`` is the user's module that the network was found
+    in; its weights may be in float64.
+    """
+
+    net: MultiresNet
+    source: Source
+    card: Card | None
+    dataset: Dataset | None
+    pool: str | None
+    module: OwnModule | None = None
+
+
+def export_network(
+    given: Given,
+    final: Path,
+    options: ExportOptions,
+    *,
+    started: float,
+    force: bool,
+    progress: Callable[[str], None],
+) -> ExportResult:
+    """Write and prove the bundle of a network. ``started`` is the time at which the export began."""
+    net, config, card = given.net, given.net.config, given.card
+    targets = targets_named(options.target)
+    first, *further = (form.form_name for form in forms_of(targets))
+    pooling = config.pooled_by(None if given.pool is None else pooling_named(given.pool))
     lengths = _takes_lengths(options.lengths, config)
     _check_state_sizes(config, pooling)
     folded = fold(net)
-    quantization = plan_int8(options.int8, net, folded, card, targets[0].form, progress)
+    single = net  # calibration runs it in float32
+    if next(net.parameters()).dtype != torch.float32:
+        single = copy.deepcopy(net).float()
+    quantization = plan_int8(options.int8, single, folded, card, targets[0].form, progress)
     manifest = Manifest(
-        source=Source(
-            printable(read.path.name or read.path.resolve().name),
-            read.sha256,
-            overrides.weights,
-            inferred.assumed,
-        ),
+        source=given.source,
         network=config,
         target=targets[0].name,
         pool=None if pooling is None else str(pooling),
@@ -155,7 +188,7 @@ def _export(
         for precision in options.written_precisions():
             network = folded
             if precision == "fp16":
-                network = replace(folded, types=plan_fp16(net, _typical_inputs(config, dataset)))
+                network = replace(folded, types=plan_fp16(single, _typical_inputs(config, given.dataset)))
             elif precision == "int8" and quantization is not None:
                 network = quantization.apply(folded)
             statistics |= _write_precision(folder, manifest, network, precision, lengths)
@@ -165,7 +198,8 @@ def _export(
         if quantization is not None:
             names.append(CALIBRATION_FILE)
             quantization.table.write(folder / CALIBRATION_FILE)  # the proof reads it
-        proof, golden = prove(net, Bundle(folder, manifest), dataset=dataset, progress=progress)
+        bundle = Bundle(folder, manifest)
+        proof, golden = prove(net, bundle, dataset=given.dataset, module=given.module, progress=progress)
         progress("writing the report")
         golden.save(folder / GOLDEN_FILE)
         quantized = None if quantization is None else {"int8": quantization.to_json()}

@@ -93,9 +93,10 @@ class ExportOptions:
     int8: Int8Options = Int8Options()
     overrides: Overrides | None = None
 
-    def check(self, checkpoint: Path, output: Path, *, force: bool) -> None:
+    def check(self, checkpoint: Path | None, output: Path, *, force: bool) -> None:
         """Raise MultiresError for all errors that are known without reading the network."""
-        check_file(checkpoint)
+        if checkpoint is not None:
+            check_file(checkpoint)
         check_output(output, force=force)
         self.written_precisions()
         if self.pool is not None:

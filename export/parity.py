@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from multires_edge.calibration.table import CalibrationTable
 from multires_edge.calibration.tensors import ENCODER_INPUT
+from multires_edge.export.own_module import OwnModule
 from multires_edge.format.comparison import LIMITS, Check, Limit
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.golden import Golden
@@ -74,12 +75,13 @@ class Proof:
     pooling: Pooling | None
     checks: list[Check] = field(default_factory=list)
     outputs: str | None = None  # the file with the outputs of the user's own network
+    module: bool = False  # whether the network was found in the user's module, and compared with it
 
     @property
     def basis(self) -> str:
         """What shows that the reference is the user's network."""
         own = "" if self.outputs is None else f", and your network's outputs in {self.outputs}"
-        return f"the published definition{own}"
+        return f"{'your module' if self.module else 'the published definition'}{own}"
 
     @property
     def passed(self) -> bool:
@@ -130,15 +132,18 @@ def prove(
     bundle: Bundle,
     *,
     dataset: Dataset | None = None,
+    module: OwnModule | None = None,
     progress: Progress = lambda _: None,
 ) -> tuple[Proof, Golden]:
     """Make every check on a bundle, in each of its precisions, and record golden inputs and outputs.
+
+    ``module`` is the user's module in which the network was found.
 
     On sequences longer than the records that int8 was calibrated on, its graphs are compared with each
     other and not with the network: the ranges say nothing of those. Nor do they of larger inputs, so where
     the encoder is in int8, noise stays within its range.
     """
-    return _Prover(net, bundle, dataset, progress).run()
+    return _Prover(net, bundle, dataset, module, progress).run()
 
 
 def _encoder_range(bundle: Bundle) -> NDArray[np.float32] | None:
@@ -159,6 +164,7 @@ class _Prover:
         net: MultiresNet,
         bundle: Bundle,
         dataset: Dataset | None,
+        module: OwnModule | None,
         progress: Progress,
     ) -> None:
         import torch
@@ -169,6 +175,7 @@ class _Prover:
         self.bundle = bundle
         self.pooling = bundle.manifest.pooling
         self.dataset = dataset
+        self.module = module
         self.progress = progress
         self.precision = "fp32"
         self.form = self.first_form = bundle.manifest.form
@@ -183,9 +190,12 @@ class _Prover:
         self.encoder_range = _encoder_range(bundle)
         if self.encoder_range is not None:
             data += ", within the range of the int8 encoder"
-        self.proof = Proof(data, self.longest, self.config, count, self.pooling)
+        self.proof = Proof(data, self.longest, self.config, count, self.pooling, module=module is not None)
 
     def run(self) -> tuple[Proof, Golden]:
+        if self.module is not None:
+            self.proof.checks.append(self.module.check)
+            self._own_module(self.module)
         inputs = self._noise(ROWS, self.steps)
         self.progress("parity: reference of every prefix")
         stepwise = self._stepwise(inputs)
@@ -424,6 +434,14 @@ class _Prover:
         for i in range(rows):
             their = None if lengths is None or dataset.lengths is None else dataset.lengths[i : i + 1]
             check.compare(full(dataset.inputs[i : i + 1], their), outputs[i : i + 1])
+
+    def _own_module(self, module: OwnModule) -> None:
+        """Compare the full graph with the user's module itself."""
+        check = self._check("full graph, your module", "full", "rows of several lengths")
+        full = self.bundle.full(provider="cpu", threads=1)
+        for rows, steps in ((1, 1), (2, 37), (1, self.steps)):
+            inputs = noise(self.config, rows, steps, self.random)
+            check.compare(full(inputs), module.outputs(inputs))
 
     def _golden(self, inputs: NDArray[Any], stepwise: NDArray[Any]) -> Golden:
         longest = max(self.config.layer_receptive_field, self.pooling.settling_steps if self.pooling else 0)

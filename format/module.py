@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.format.arrays import check_array, npz_bytes, read_npz
-from multires_edge.format.fields import Count, Line, Name
+from multires_edge.format.fields import Count, Line, Name, Text
 from multires_edge.format.golden import golden_errors
 from multires_edge.format.specs import TensorSpec
 
@@ -27,6 +27,7 @@ class ModuleConfig:
 
     ``inputs`` and ``outputs`` are those of whole sequences. ``tokens`` has the number of tokens that each
     integer input knows. Apart from pooling, an output depends on at most ``receptive_field`` steps.
+    ``unmatched`` says why the module is no MultiresNet, which would run faster and in every backend.
     """
 
     module: Line
@@ -34,6 +35,7 @@ class ModuleConfig:
     outputs: tuple[TensorSpec, ...]
     tokens: dict[Name, Count]
     receptive_field: Count
+    unmatched: Text
 
     def __post_init__(self) -> None:
         names = [tensor.name for tensor in (*self.inputs, *self.outputs)]

@@ -127,13 +127,17 @@ Graphs = dict[Kind, dict[Precision, GraphSpec]]
 
 @dataclass(frozen=True)
 class Source:
-    """The checkpoint. ``weights`` names the network that was chosen of several; ``assumed`` is what neither
-    the checkpoint nor the user said."""  # fmt: skip
+    """The checkpoint, or the module of the user's own.
+
+    ``weights`` names the network that was chosen of several. ``assumed`` is what neither the checkpoint nor
+    the user said. ``module`` is the class of the user's module in which the network was found.
+    """
 
     file: Line
     sha256: Sha256
     weights: Line | None = field(default=None, metadata=ABSENT)
     assumed: tuple[Line, ...] = field(default=(), metadata=ABSENT)
+    module: Line | None = field(default=None, metadata=ABSENT)
 
 
 @dataclass(frozen=True)

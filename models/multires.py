@@ -23,7 +23,8 @@ def causal_depthwise(x: Tensor, filters: Tensor, dilation: int) -> Tensor:
         # As for an impulse response in training. For one sequence, the gradients of conv1d take long.
         return _shifted_sum(x, filters, dilation)
     # Taps that meet nothing but the zeros before the first step are left out: deep trees reach far.
-    filters = filters[..., -1 - (x.shape[-1] - 1) // dilation :]
+    if not torch.compiler.is_compiling():  # a trace is for any number of steps
+        filters = filters[..., -1 - (x.shape[-1] - 1) // dilation :]
     padding = dilation * (filters.shape[-1] - 1)
     return F.conv1d(F.pad(x, (padding, 0)), filters, dilation=dilation, groups=x.shape[1])
 

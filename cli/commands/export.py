@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from multires_edge.format.module import ModuleConfig
 
 PARITY_FAILED = 1
+# What a module costs that is no MultiresNet; docs/own-networks.md has the measurement.
+COST = (
+    "so it runs in ONNX Runtime in float32 alone, without native engine, float16, int8, TensorRT engines and "
+    "`multires-edge stream`; a step takes about six times as long"
+)
 
 
 @click.command(cls=Command)
@@ -124,23 +130,26 @@ def export(
 
 def _export_own(
     checkpoint: Path, output: Path | None, module: str, force: bool, given: dict[str, Any]
-) -> ModuleResult:
+) -> ExportResult | ModuleResult:
     """Export the user's own module with the weights of a checkpoint."""
-    context = click.get_current_context()
-    for name in given.keys() - {"target", "weights"}:
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise ConfigError(
-                f"--{name.replace('_', '-')} is for MultiresNets that are read from their checkpoint; with "
-                "--module the module alone says what it computes"
-            )
-    from multires_edge.export.bundle_folder import check_output
-    from multires_edge.export.options import output_folder
-    from multires_edge.models.containers import check_file
+    from multires_edge.export.options import ExportOptions, Int8Options, output_folder
+    from multires_edge.models.inference import Overrides
 
+    context = click.get_current_context()
+    for field in fields(Overrides):
+        name = field.name
+        if name in ("weights", "pool") or context.get_parameter_source(name) is ParameterSource.DEFAULT:
+            continue
+        raise ConfigError(
+            f"--{name.replace('_', '-')} is for MultiresNets that are read from their checkpoint; with "
+            "--module the module alone says what it computes"
+        )
+    options = pick(ExportOptions, given, int8=pick(Int8Options, given))
     final = output_folder(checkpoint, output)
-    check_file(checkpoint)
-    check_output(final, force=force)
-    from multires_edge.export.trace.module import ModuleParityError, export_module
+    options.check(checkpoint, final, force=force)
+    from multires_edge.export.bundle import ParityError
+    from multires_edge.export.module import export_module
+    from multires_edge.export.trace.module import ModuleParityError
     from multires_edge.export.trace.own_code import build_module, load_weights
 
     net, example = build_module(module)
@@ -148,9 +157,10 @@ def _export_own(
     with Progress() as progress:
         try:
             return export_module(
-                net, example, final, target=given["target"], force=force, source=checkpoint, progress=progress
-            )
-        except ModuleParityError as error:
+                net, example, final, options,
+                force=force, source=checkpoint, weights=given["weights"], progress=progress,
+            )  # fmt: skip
+        except (ParityError, ModuleParityError) as error:
             return error.result
 
 
@@ -202,8 +212,9 @@ def _files(result: ExportResult | ModuleResult) -> list[tuple[str, Path]]:
 
 
 def _print_summary(result: ExportResult | ModuleResult) -> None:
-    network = result.manifest.network
-    click.echo(f"{result.path}  {_described(network)}, target {', '.join(result.manifest.targets)}")
+    network, module = result.manifest.network, result.manifest.source.module
+    found = f"found in your module {module}: " if module else ""
+    click.echo(f"{result.path}  {found}{_described(network)}, target {', '.join(result.manifest.targets)}")
     for check in result.proof.checks:
         click.echo(check.line())
     quantization = _quantization_of(result)
@@ -219,7 +230,8 @@ def _print_summary(result: ExportResult | ModuleResult) -> None:
     for assumed in result.manifest.source.assumed:
         click.echo(f"assumed: {assumed}")
     if not isinstance(network, ModelConfig):
-        click.echo("it runs in ONNX Runtime: without the native engine, int8 and TensorRT engines")
+        click.echo(f"no MultiresNet: {network.unmatched}")
+        click.echo(COST)
     verdict = "proven" if result.passed else "NOT PROVEN: parity failed, do not use this bundle"
     click.echo(f"{verdict}, against {result.proof.basis}, in {result.seconds:.1f} s")
 

@@ -38,6 +38,8 @@ def inspect(bundle: Path, as_json: bool) -> None:
     card = manifest.card
     click.echo((card and card.name) or manifest.source.file)
     print_table([(key, _text(value)) for key, value in vars(manifest.network).items() if value is not None])
+    if manifest.source.module:
+        click.echo(f"found in your module {manifest.source.module}")
     parity = opened.parity()
     click.echo(f"parity: {'proven' if parity.passed else 'FAILED'}, against {parity.basis}")
     for assumed in manifest.source.assumed:

@@ -86,8 +86,13 @@ def _prove_again(bundle: Bundle, path: Path, progress: Progress) -> Sequence[Che
     from multires_edge.models.checkpoint import read_checkpoint
     from multires_edge.models.loading import build_network
 
-    progress("reading the checkpoint")
     manifest = bundle.manifest
+    if manifest.source.module is not None:
+        raise BundleError(
+            f"{bundle.path} was exported from your module {manifest.source.module}, and its checkpoint "
+            "does not say what it computes; export it again to repeat the proof"
+        )
+    progress("reading the checkpoint")
     checkpoint = read_checkpoint(path, manifest.source.weights, manifest.model.encoder)
     if checkpoint.sha256 != bundle.manifest.source.sha256:
         raise BundleError(

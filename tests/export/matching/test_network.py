@@ -67,7 +67,7 @@ def assert_same_files(found: MultiresNet, net: MultiresNet) -> None:
     graphs = [
         {kind: graph.model.SerializeToString(deterministic=True) for kind, graph in each}
         for each in (
-            build_graphs(network, FORMS["opset24"], pooling, lengths=False, taps=True)
+            build_graphs(network, FORMS["opset24"], pooling, lengths=False, engines=True)
             for network in (folded, expected)
         )
     ]

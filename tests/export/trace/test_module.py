@@ -51,13 +51,17 @@ def broken():
 def tcn(tmp_path_factory: pytest.TempPathFactory) -> ModuleResult:
     net, inputs = network("TCN")
     folder = tmp_path_factory.mktemp("tcn")
-    return export_module(net, inputs(20), folder / "tcn.bundle", target="cpu,portable")
+    result = export_module(net, inputs(20), folder / "tcn.bundle", target="cpu,portable")
+    assert isinstance(result, ModuleResult)
+    return result
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> ModuleResult:
     net, inputs = network("two encoders")
-    return export_module(net, inputs(20), tmp_path_factory.mktemp("two") / "two.bundle")
+    result = export_module(net, inputs(20), tmp_path_factory.mktemp("two") / "two.bundle")
+    assert isinstance(result, ModuleResult)
+    return result
 
 
 def run(*arguments: object) -> Result:
