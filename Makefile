@@ -20,7 +20,7 @@ TYPESCRIPT := 7.0.2
 # The tests start hundreds of Pythons: without bytecode, each would compile everything again.
 test check: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check lint lint-python lint-cpp lint-js docs bench lock clean
+.PHONY: demo test check gpu-test lint lint-python lint-cpp lint-js docs bench lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/multires-export models/demo/ckpt.pth --card models/demo/card.json -o $(OUT)/demo.bundle --force
@@ -32,6 +32,11 @@ test: $(VENV)/.installed-test
 
 check: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser and not native"
+
+# Everything that needs an NVIDIA GPU, and a report with its name.
+gpu-test: $(VENV)/.installed-test
+	@mkdir -p $(OUT)/gpu
+	$(BIN)/python -m tests.on_gpu $(OUT)/gpu/report.md
 
 lint: lint-python lint-cpp lint-js
 

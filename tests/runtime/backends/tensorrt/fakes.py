@@ -29,8 +29,10 @@ from multires_edge.runtime.backends.tensorrt.device import RingMove
 from multires_edge.runtime.backends.tensorrt.host import HostContext, HostDevice
 
 ORIN = Gpu("Orin", "8.7", 16, 30, None)
-ERRORS = {2: "OUT_OF_MEMORY", 46: "DEVICE_UNAVAILABLE", 100: "NO_DEVICE", 222: "UNSUPPORTED_PTX_VERSION",
-          801: "NOT_SUPPORTED", 803: "SYSTEM_DRIVER_MISMATCH", 999: "UNKNOWN"}  # fmt: skip
+ERRORS = {
+    2: "OUT_OF_MEMORY", 46: "DEVICE_UNAVAILABLE", 100: "NO_DEVICE", 222: "UNSUPPORTED_PTX_VERSION",
+    700: "ILLEGAL_ADDRESS", 801: "NOT_SUPPORTED", 803: "SYSTEM_DRIVER_MISMATCH", 999: "UNKNOWN",
+}  # fmt: skip
 _STREAM = 7
 _TYPES = {"FLOAT": "float32", "FLOAT16": "float16", "INT8": "int8", "INT64": "int64"}
 _CODES = {"float32": "FLOAT", "float16": "HALF", "int8": "INT8", "int64": "INT64"}

@@ -1,0 +1,246 @@
+"""Everything that needs an NVIDIA GPU, and a report of it: `make gpu-test`.
+
+    python -m tests.on_gpu REPORT [BUNDLE] [--streams N,...] [--calls N]
+
+Without a bundle it exports a network of the paper's size with random weights, in every precision. Exit code
+0: all passed; 1: a check failed; 2: there is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multires_edge.base.errors import BackendError, MultiresError
+from multires_edge.base.files import write_file
+from multires_edge.format.comparison import LIMITS, Check
+from multires_edge.format.targets import TARGETS, Target
+from multires_edge.runtime.backends.device.cuda import CudaDevice
+from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu
+from multires_edge.runtime.backends.providers import why_no_cuda
+from multires_edge.runtime.backends.registry import backend_named, backend_names
+from multires_edge.runtime.backends.tensorrt.api import load_api
+from multires_edge.runtime.bench.candidate import random_sample
+from multires_edge.runtime.bench.timing import Timing, calls
+from multires_edge.runtime.bundle import Bundle, open_bundle
+from multires_edge.runtime.engine_builder.build import Builder
+from multires_edge.runtime.engine_builder.shapes import Range
+from multires_edge.runtime.kit.cases import assemble, roll, stream_cases
+
+STREAMS = (1, 4, 16, 64, 256, 1024)
+RATE = 100  # Hz
+SANITIZERS = ("memcheck", "racecheck")
+# The precision and the options of each way to run a bundle, by its name.
+Ways = dict[str, tuple[str, dict[str, Any]]]
+_HEAD = "| | p50 | p99 | at 100 Hz |\n| --- | ---: | ---: | ---: |"
+
+
+class Report:
+    """Lines of Markdown, printed as they come."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.passed = True
+
+    def say(self, text: str) -> None:
+        """Add a line."""
+        print(text, flush=True)
+        self.lines.append(text)
+
+    def check(self, name: str, work: Callable[[], object]) -> None:
+        """Add whether some work succeeds, with its error."""
+        try:
+            work()
+        except (MultiresError, AssertionError, subprocess.CalledProcessError) as error:
+            self.passed = False
+            self.say(f"- [ ] {name}: {type(error).__name__}: {error}")
+        else:
+            self.say(f"- [x] {name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all of it. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.on_gpu")
+    parser.add_argument("report", type=Path)
+    parser.add_argument("bundle", type=Path, nargs="?")
+    parser.add_argument("--streams", type=lambda text: [int(n) for n in text.split(",")], default=STREAMS)
+    parser.add_argument("--calls", type=int, default=500, help="of each timing; a tenth of them paced")
+    options = parser.parse_args(arguments)
+    try:
+        gpu = find_gpu()
+    except BackendError as error:
+        print(f"no GPU: {error}", file=sys.stderr)
+        return 2
+    report = Report()
+    report.say(f"# {gpu}, compute capability {gpu.compute_capability}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = open_bundle(options.bundle or export(Path(folder)))
+        check_kernels(report)
+        build_engines(report, bundle, gpu, max(options.streams))
+        ways = ways_to_run(report, bundle)
+        for name, (precision, way) in ways.items():
+            check_parity(report, bundle, name, precision, way)
+        report.check("floors", partial(time_floors, report, options.calls))
+        time_steps(report, bundle, ways, options.streams, options.calls)
+    write_file(options.report, "\n".join([*report.lines, ""]).encode(), force=True)
+    return 0 if report.passed else 1
+
+
+def export(folder: Path) -> Path:
+    """A bundle of the paper's size in every precision and form."""
+    from benchmarks.networks import PAPER_SIZE, random_checkpoint
+    from multires_edge.export import Int8Options, export_bundle
+
+    data = folder / "records.npz"
+    np.savez(data, x=np.random.default_rng(0).standard_normal((16, PAPER_SIZE.channels, 1000), np.float32))
+    return export_bundle(
+        random_checkpoint(PAPER_SIZE, folder), folder / "paper.bundle", target="tensorrt10",
+        precisions=("fp32", "fp16", "int8"), int8=Int8Options(data=data),
+    ).path  # fmt: skip
+
+
+def check_kernels(report: Report) -> None:
+    """The ring kernels by the real driver, also under NVIDIA's sanitizers."""
+    report.say("## Kernels\n")
+    code = "from tests.runtime.backends.tensorrt.on_driver import check_kernels as c; c()"
+    command = [sys.executable, "-c", code]
+    report.check("ring kernels as numpy", lambda: run(*command))
+    sanitizer = shutil.which("compute-sanitizer")
+    if sanitizer is None:
+        report.say("- compute-sanitizer is not installed")
+    for tool in SANITIZERS if sanitizer else ():
+        under = (str(sanitizer), "--tool", tool, "--error-exitcode", "1")
+        report.check(tool, partial(run, *under, *command))
+
+
+def run(*command: str) -> None:
+    """Run a program. Its error has what it wrote."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"exit code {done.returncode}: {(done.stdout + done.stderr)[-2000:]}"
+
+
+def build_engines(report: Report, bundle: Bundle, gpu: Gpu, most: int) -> None:
+    """Engines of all stream graphs for each TensorRT that is installed."""
+    report.say("\n## Engines\n")
+    for target in filter(None, (target_of(package, gpu) for package in ("tensorrt", "tensorrt_rtx"))):
+        capabilities = [gpu.compute_capability] if target.ahead_of_time else None
+        builder, ranges = Builder.here(target.name, capabilities), {"streams": Range(1, min(64, most), most)}
+        for kind in ("taps", "step"):
+            for precision in bundle.manifest.graphs[kind]:
+                build = partial(builder.build, bundle, kind, precision, ranges, force=True)
+                report.check(f"{kind}.{precision}.{target.name} by {builder.api.name}", build)
+
+
+def target_of(package: str, gpu: Gpu) -> Target | None:
+    """The first target of an installed package that fits a device."""
+    try:
+        api = load_api(package)
+    except BackendError:
+        return None
+    return next(
+        (
+            target
+            for target in TARGETS.values()
+            if target.package == package
+            and target.takes_version(api.version)
+            and gpu.compute_capability in (target.compute_capabilities or gpu.compute_capability)
+        ),
+        None,
+    )
+
+
+def ways_to_run(report: Report, bundle: Bundle) -> Ways:
+    """How the bundle can be run here; first natively, to compare with."""
+    options: dict[str, dict[str, Any]] = {name: {"backend": name} for name in backend_names()}
+    options["onnxruntime"] |= {"provider": "cuda"}
+    report.say("\n## Backends\n")
+    ways: Ways = {}
+    for name, way in options.items():
+        missing = why_no_cuda() if "provider" in way else backend_named(name).missing()
+        known = backend_named(name).precisions(bundle.path, bundle.manifest)
+        precisions = [precision for precision in LIMITS if precision in known]
+        report.say(f"- {name}: {missing or ', '.join(precisions) or 'no engine'}")
+        if not missing:
+            ways |= {f"{name} {precision}": (precision, way) for precision in precisions}
+    return ways
+
+
+def check_parity(report: Report, bundle: Bundle, name: str, precision: str, way: dict[str, Any]) -> None:
+    """Recorded streams, rows that restart, by steps and in chunks, against the float64 reference."""
+    golden, model, pooling = bundle.golden(), bundle.manifest.model, bundle.manifest.pooling
+    steps = min(golden.inputs.shape[-1], bundle.manifest.calibrated_steps(precision) or 10**9)
+    for case in stream_cases(len(golden.inputs), steps, pooling, model.d_model, LIMITS[precision]):
+        if not case.outputs:
+            continue
+        for in_chunks in (False, True):
+            what = Check(f"{name}, {case.name}{', in chunks' if in_chunks else ''}", "step", "", precision)
+
+            def compare(case: Any = case, in_chunks: bool = in_chunks, what: Check = what) -> None:
+                stream = bundle.stream(len(case.streams), precision=precision, **way)
+                outputs = roll(stream, case, golden.inputs, in_chunks=in_chunks)
+                what.compare(outputs, assemble(golden.stepwise, case.streams, case.steps), over_time=True)
+                assert what.passed, what.line()
+
+            report.check(what.name, compare)
+
+
+def time_floors(report: Report, times: int) -> None:
+    """What a step costs before any arithmetic: a launch, its nodes, copies, and the wait for them."""
+    device = CudaDevice()
+    memory, sample = device.allocate(64), device.pinned((16,), np.float32)
+
+    def zero(nodes: int) -> None:
+        for _ in range(nodes):
+            device.zero(memory, 64)
+
+    def finish(*work: Callable[[], None]) -> None:
+        for each in work:
+            each()
+        device.synchronize()
+
+    there, back = partial(device.upload, memory, sample), partial(device.download, sample, memory)
+    report.say(f"\n## Floors, µs\n\n{_HEAD}")
+    for nodes in (1, 20):
+        launch = device.capture(partial(zero, nodes))
+        report.say(row(f"graph of {nodes} nodes", *timed(partial(finish, launch), times)))
+    report.say(row("64 bytes there and back", *timed(partial(finish, there, back), times)))
+    device.close()
+
+
+def timed(work: Callable[[], object], times: int) -> tuple[Timing, Timing]:
+    """The time of a call without a pause, and at the rate."""
+    calls(work)(times // 10 + 1)
+    return Timing.of(calls(work)(times)), Timing.of(calls(work, period=1 / RATE)(times // 10 + 1))
+
+
+def row(name: str, hot: Timing, paced: Timing) -> str:
+    """A row of a table in microseconds."""
+    return f"| {name} | {hot.p50 * 1e6:.1f} | {hot.p99 * 1e6:.1f} | {paced.p50 * 1e6:.1f} |"
+
+
+def time_steps(report: Report, bundle: Bundle, ways: Ways, streams: Sequence[int], times: int) -> None:
+    """A step by way and number of streams."""
+    report.say(f"\n## Steps, µs\n\n{_HEAD}")
+    for name, (precision, way) in ways.items():
+        for count in streams:
+            what = f"{name}, {count} streams"
+            try:
+                stream = bundle.stream(count, precision=precision, **way)
+                report.say(
+                    row(what, *timed(partial(stream.step, random_sample(bundle.manifest, count)), times))
+                )
+            except (MultiresError, MemoryError) as error:
+                report.say(f"| {what}: {error} | | | |")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

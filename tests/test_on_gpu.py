@@ -1,0 +1,48 @@
+"""`make gpu-test` on the stand-ins: it is ready for the day on which there is a GPU."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import on_gpu
+from tests.runtime.backends.tensorrt.bundles import export
+from tests.runtime.backends.tensorrt.fakes import ORIN, FakeCuda, FakeTensorRt, install
+
+
+@pytest.mark.slow
+def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeCuda()
+    install(monkeypatch, driver, FakeTensorRt(driver, "10.3.0"))
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(on_gpu, "run", lambda *command: ran.append(command))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    bundle, report = export(tmp_path, target="tensorrt10"), tmp_path / "report.md"
+    arguments = [str(report), str(bundle.path), "--streams", "1,3", "--calls", "10"]
+    assert on_gpu.main(arguments) == 0
+    text = report.read_text()
+    assert text.startswith(f"# {ORIN}, compute capability 8.7\n")
+    assert [command[:3] for command in ran[1:]] == [
+        ("/bin/compute-sanitizer", "--tool", tool) for tool in on_gpu.SANITIZERS
+    ]
+    for line in (
+        "- [x] taps.fp16.jetpack6 by TensorRT 10.3.0", "- native: fp32, fp16", "- tensorrt: fp32, fp16",
+        "- [x] tensorrt fp16, one whole stream, in chunks", "| graph of 20 nodes |",
+        "| tensorrt fp32, 3 streams |",
+    ):  # fmt: skip
+        assert line in text, line
+    assert "- [ ]" not in text
+
+    driver.fail, driver.status = "cuGraphLaunch", 700
+    assert on_gpu.main(arguments) == 1
+    assert "- [ ] tensorrt fp32, one whole stream: BackendError: cuGraphLaunch failed" in report.read_text()
+
+
+def test_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch, FakeCuda("cuInit", 999))
+    assert on_gpu.main([str(tmp_path / "report.md")]) == 2
+    assert "CUDA_ERROR_UNKNOWN (999)" in capsys.readouterr().err and not list(tmp_path.iterdir())
