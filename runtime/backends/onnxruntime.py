@@ -78,7 +78,7 @@ class OnnxRuntimeBackend(Backend):
         return list(manifest.graphs.get("step", {}))
 
     def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> Stepper:
-        spec = _in_runnable_form(manifest, options.provider).graph("step", options.precision)
+        spec = in_runnable_form(manifest, options.provider).graph("step", options.precision)
         if options.provider in CUDA_NAMES and any(state.dtype == "int8" for state in spec.states):
             raise BackendError(
                 "provider 'cuda' has no int8 queues, and would copy all of them at every step: use backend "
@@ -87,7 +87,7 @@ class OnnxRuntimeBackend(Backend):
         return OnnxRuntimeStepper(folder, spec, batch, options, manifest.network.n_tokens)
 
     def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> OnnxRuntimeRunner:
-        spec = _in_runnable_form(manifest, options.provider).graph("full", options.precision)
+        spec = in_runnable_form(manifest, options.provider).graph("full", options.precision)
         return OnnxRuntimeRunner(folder, spec, options)
 
 
@@ -95,7 +95,7 @@ def _first_release(form: str) -> Version:
     return FIRST_ONNXRUNTIME.get(form, (0,))
 
 
-def _in_runnable_form(manifest: Manifest, provider: str | None) -> Manifest:
+def in_runnable_form(manifest: Manifest, provider: str | None = None) -> Manifest:
     """The manifest with the graphs of a form that this release of ONNX Runtime runs, by CUDA as a whole."""
     installed = release()
     runnable = [form for form in manifest.by_form if installed >= _first_release(form)]

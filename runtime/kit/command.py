@@ -16,6 +16,7 @@ from multires_edge.base.files import check_file, staged_file, write_file
 from multires_edge.base.names import printable
 from multires_edge.runtime.backends.device.gpu import find_gpu
 from multires_edge.runtime.backends.providers import load_onnxruntime
+from multires_edge.runtime.backends.tensorrt.host import InPlaceOnHost, TapsOnHost
 from multires_edge.runtime.kit.checks import Checker
 from multires_edge.runtime.kit.description import KIT
 from multires_edge.runtime.kit.engines import build_engines
@@ -23,6 +24,9 @@ from multires_edge.runtime.kit.machine import machine
 from multires_edge.runtime.kit.opened import Kit
 from multires_edge.runtime.kit.report import REPORT, EngineRun, Report
 from multires_edge.runtime.kit.timing import time_precision
+
+# The tensorrt backend without its device, by name.
+_ON_HOST = {backend.name: backend for backend in (TapsOnHost, InPlaceOnHost)}
 
 
 def _names(text: str) -> list[str]:
@@ -51,7 +55,11 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog="Exit code 0: all checks passed; 1: a check failed; 2: the check could not run.",
     )
     add = parser.add_argument
-    add("--backend", choices=("tensorrt", "onnxruntime"), default="tensorrt", help="default: tensorrt")
+    add(
+        "--backend", choices=("tensorrt", "onnxruntime", *_ON_HOST), default="tensorrt",
+        help="default: tensorrt. taps and in-place run the graphs of its engines in ONNX Runtime, with the "
+        "same rings and buffers",
+    )  # fmt: skip
     add("--provider", default="cpu", help="of ONNX Runtime (default: %(default)s)")
     add(
         "--provider-option", type=_pair, action="append", default=[], dest="provider_options",
@@ -128,9 +136,13 @@ class _Runs:
                 f"onnxruntime is not installed for {sys.executable}: python3 -m venv --system-site-packages "
                 "venv && venv/bin/pip install onnxruntime"
             ) from None
+        self.facts = {"onnxruntime": release}
+        if options.backend in _ON_HOST:
+            self.way = {"backend": _ON_HOST[options.backend]()}
+            return
         given = dict(options.provider_options)
         self.way |= {"provider": options.provider, "provider_options": given}
-        self.facts = {"onnxruntime": release, "provider": options.provider}
+        self.facts["provider"] = options.provider
         if given:
             pairs = ", ".join(f"{key}={value}" for key, value in given.items())
             self.facts["provider_options"] = printable(pairs)
@@ -139,6 +151,13 @@ class _Runs:
         """Build the engines of a precision. Returns what runs its streams."""
         if self._options.backend == "onnxruntime":
             return "step graph"
+        if self._options.backend in _ON_HOST:
+            bundle = self._kit.bundle
+            if precision not in self.way["backend"].precisions(bundle.path, bundle.manifest):
+                raise BundleError(
+                    f"the kit has no graph for --backend {self._options.backend}: use onnxruntime"
+                )
+            return f"{self._options.backend}, on the host"
         most = max(*self._options.streams, self._kit.description.most_streams)
         used = build_engines(self._kit, precision, most, self._gpu, rebuild=self._options.rebuild)
         self.engines += used

@@ -18,7 +18,7 @@ from multires_edge.base.errors import BackendError
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.interface import TensorInfo, expected_tensors
-from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeBackend, open_session
+from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeBackend, in_runnable_form, open_session
 from multires_edge.runtime.backends.protocol import RunOptions
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, RingMove
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
@@ -198,7 +198,6 @@ class TapsOnHost(OnnxRuntimeBackend):
     name = "taps"
     ability = "run the taps graph as the tensorrt backend does"
     checked_as = "taps graph"
-    whole_sequences = False
     takes = frozenset()
 
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
@@ -207,7 +206,24 @@ class TapsOnHost(OnnxRuntimeBackend):
     def make_stepper(
         self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
     ) -> TensorRtStepper:
-        return host_stepper(folder, manifest, "taps", options.precision, batch)
+        return host_stepper(folder, in_runnable_form(manifest), "taps", options.precision, batch)
+
+
+class InPlaceOnHost(TapsOnHost):
+    """Runs a bundle's step graph with one buffer for each queue, as an engine that updates them in place."""
+
+    name = "in-place"
+    ability = "run the step graph as the tensorrt backend does"
+    checked_as = None
+
+    def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
+        return list(manifest.graphs.get("step", {}))
+
+    def make_stepper(
+        self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
+    ) -> TensorRtStepper:
+        runnable = in_runnable_form(manifest)
+        return host_stepper(folder, runnable, "step", options.precision, batch, in_place=True)
 
 
 def host_stepper(

@@ -22,6 +22,7 @@ from multires_edge.base.errors import BundleError
 from multires_edge.format.comparison import Limit
 from multires_edge.format.fields import digest_of
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
+from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
 from multires_edge.runtime.kit.cases import assemble
@@ -146,8 +147,18 @@ class TestPasses:
 
 
 class TestFinds:
-    @pytest.mark.parametrize("kind", ["step", "full"])
-    def test_a_changed_weight(self, kind: str, kit: Path, check: Check, capsys: Any) -> None:
+    @pytest.mark.parametrize(
+        ("backend", "kind", "what"),
+        [
+            ("onnxruntime", "step", "step graph"),
+            ("onnxruntime", "full", "full graph"),
+            ("taps", "taps", "taps, on the host"),
+            ("in-place", "step", "in-place, on the host"),
+        ],
+    )
+    def test_a_changed_weight(
+        self, backend: str, kind: str, what: str, kit: Path, check: Check, capsys: Any
+    ) -> None:
         path = kit / "bundle" / f"{kind}.onnx"
         model = onnx.load(path)
         tensor = next(t for t in model.graph.initializer if "layers.1" in t.name and len(t.dims) > 1)
@@ -155,10 +166,10 @@ class TestFinds:
         weight.flat[0] += 0.05
         tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
         onnx.save(model, path)
-        assert check("--precision", "fp32") == 1
+        assert check("--precision", "fp32", "--backend", backend) == 1
         output = capsys.readouterr().out
         assert f"files: bundle/{kind}.onnx changed since the kit was made" in output
-        assert f"fp32 {kind} graph" in output and "logits is off at step " in output and ", row " in output
+        assert f"fp32 {what}" in output and "logits is off at step " in output and ", row " in output
 
     @pytest.mark.parametrize("name", ["position", "queue_00", "queue_01", "queue_02", "pool_sum"])
     def test_a_state_that_is_not_fed_back(
@@ -178,6 +189,24 @@ class TestFinds:
         assert failed[0]["tensor"] == name and "first 2 steps" in failed[0]["name"]
         assert failed[0]["at"]["step"] == 1
         assert f"{name} is off at step 1, row " in capsys.readouterr().out
+
+    @pytest.mark.parametrize("backend", ["taps", "in-place"])
+    @pytest.mark.parametrize("name", ["position", "queue_00", "queue_02", "pool_sum"])
+    def test_a_state_that_an_engine_does_not_feed_back(
+        self, name: str, backend: str, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        step = TensorRtStepper.step
+
+        def forgets(self: TensorRtStepper) -> int:
+            state = self._states[name]
+            self._device.zero(state.addresses[self._turn], self._batch * state.spec.row_bytes)
+            return step(self)
+
+        monkeypatch.setattr(TensorRtStepper, "step", forgets)
+        assert check("--precision", "fp32", "--backend", backend) == 1
+        lines = capsys.readouterr().out.splitlines()
+        failed = next(line for line in lines if "state at the end" in line and "is off at" in line)
+        assert f"first 2 steps, state at the end: {name} is off at step 1, row " in failed
 
     def test_a_row_that_is_not_restarted(
         self, check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
