@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -197,7 +197,7 @@ class TapsOnHost(OnnxRuntimeBackend):
 
     name = "taps"
     ability = "run the taps graph as the tensorrt backend does"
-    checked_as = "taps graph"
+    checked_as: ClassVar[str | None] = "taps graph"
     takes = frozenset()
 
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:

@@ -179,7 +179,7 @@ class TestFinds:
 
         def forgets(self: OnnxRuntimeStepper) -> None:
             (state,) = (state for state in self._states if state.spec.input == name)
-            state.buffer(self._turn).zero(None)
+            state.buffer(self._turn).write(0)
             feed(self)
 
         monkeypatch.setattr(OnnxRuntimeStepper, "_feed", forgets)
