@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -197,7 +197,7 @@ class TapsOnHost(OnnxRuntimeBackend):
 
     name = "taps"
     ability = "run the taps graph as the tensorrt backend does"
-    checked_as: ClassVar[str | None] = "taps graph"
+    checked_as = "taps graph"
     takes = frozenset()
 
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
@@ -214,7 +214,7 @@ class InPlaceOnHost(TapsOnHost):
 
     name = "in-place"
     ability = "run the step graph as the tensorrt backend does"
-    checked_as = None
+    checked_as = "step graph in place"
 
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
         return list(manifest.graphs.get("step", {}))
