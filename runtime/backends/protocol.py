@@ -43,9 +43,11 @@ class Stepper(Protocol):
 
     def prepare(self) -> None:
         """Do all of the next step that does not depend on its sample, or nothing. No result changes."""
+        return
 
     def commit(self) -> None:
         """Do what a step after :meth:`prepare` has left. Every other call does it too."""
+        return
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Run dense samples (steps, batch, ...). Returns the outputs (steps, batch, d_output)."""
