@@ -25,19 +25,26 @@ from multires_edge.models import MultiresNet, load_checkpoint
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.backends.native import load_engine, open_weights
 from multires_edge.runtime.bench.candidate import random_inputs, timed_steps
+from multires_edge.runtime.bench.paced import paced_steps
 from multires_edge.runtime.bench.roofline import Roofline
 from multires_edge.runtime.bench.timing import Budget, TimedCalls, Timing, calls, time_in_turns
 
 TOGETHER = 64
 SAMPLES = 1000
+CHUNK = 50
 
 NAMES = {
     "native": "native engine, one step, from C++",
     "python": "native engine, one step, from Python",
+    "answer": "native engine, from a sample to its outputs after stream.prepare",
+    "cold": "native engine, one step after other work",
+    "cold answer": "native engine, from a sample to its outputs after other work",
     "step.onnx": "ONNX Runtime, step.onnx, states in place",
     "shift queues": "ONNX Runtime, a shift queue a layer and scale, session.run",
     "together": f"native engine, {TOGETHER} streams in one call",
     "apart": f"native engine, {TOGETHER} calls of one stream each",
+    "64 run": f"native engine, {TOGETHER} streams, {CHUNK} samples by stream.run",
+    "64 run on 2": "native engine, the same on two threads",
     "run": f"native engine, {SAMPLES:,} samples by stream.run",
     "native full": f"native engine, {SAMPLES:,} samples by bundle.full",
     "full.onnx": f"ONNX Runtime, full.onnx, {SAMPLES:,} samples",
@@ -81,11 +88,17 @@ def candidates(net: MultiresNet, bundle: Bundle, folder: Path) -> dict[str, Time
     check("native engine, full", lambda _: native_full(x), x[..., :1], logits[..., -1:])
     sample = np.ascontiguousarray(x[..., 0])
     sequence = random_inputs(bundle.manifest, 1, SAMPLES)
+    chunk = random_inputs(bundle.manifest, TOGETHER, CHUNK)
+    paced = paced_steps(bundle.stream(backend="native"), sample)
+    one, two = (bundle.stream(TOGETHER, backend="native", threads=threads) for threads in (1, 2))
     return {
         "native": engine_steps(bundle, 1),
         "python": calls(native.step, sample),
         "step.onnx": calls(step.step, sample),
         "shift queues": calls(shift.step_by_run, sample),
+        **{kind: paced[kind] for kind in ("answer", "cold", "cold answer")},
+        "64 run": calls(one.run, chunk),
+        "64 run on 2": calls(two.run, chunk),
         "together": engine_steps(bundle, 1, batch=TOGETHER),
         "apart": engine_steps(bundle, TOGETHER),
         "run": calls(native.run, sequence),
@@ -124,6 +137,13 @@ def print_figures(timings: dict[str, Timing], roofline: Roofline) -> None:
         ("step: times faster than step.onnx", p50["step.onnx"] / p50["native"], "at least 10"),
         ("step: times faster than shift queues", p50["shift queues"] / p50["native"], "at least 80"),
         ("step: time over the roofline", p50["native"] / bound["seconds"], "at most 2.5, aim 1.5"),
+        ("sample to outputs: times faster than a step", p50["python"] / p50["answer"], "at least 1.25"),
+        ("the same after other work", p50["cold"] / p50["cold answer"], "at least 2.5"),
+        (
+            f"{TOGETHER} streams on two threads: times faster than on one",
+            p50["64 run"] / p50["64 run on 2"],
+            "at least 1.9",
+        ),
         ("step: microseconds that Python adds", (p50["python"] - p50["native"]) * 1e6, "at most 3"),
         (
             f"{TOGETHER} streams in one call: times faster than {TOGETHER} calls",
