@@ -25,26 +25,29 @@ void softmax(float* row, int count) {
   for (int i = 0; i < count; ++i) row[i] = static_cast<float>(row[i] / sum);
 }
 
-// Rows of a buffer whose rows are `stride` floats apart. Called with a panel of outputs, it writes them.
+// Rows of a buffer whose rows are `stride` floats apart. Called with a panel of outputs, it writes them. The columns
+// are a multiple of kLane.
 struct ToRows {
   float* buffer;
   size_t stride;
   int columns;
   void operator()(int panel, int row, const float* out) const {
-    std::memcpy(buffer + row * stride + panel * kPanel, out,
-                static_cast<size_t>(std::min(kPanel, columns - panel * kPanel)) * sizeof(float));
+    float* to = buffer + row * stride + panel * kPanel;
+    const int count = std::min(kPanel, columns - panel * kPanel);
+    for (int c = 0; c < count; c += kVector) store(to + c, load(out + c));
   }
 };
 
-// Puts the samples of a block of rows into the encoder's queue. Writes what the encoder reads for each row: its sample
-// and those before it, by delay.
-void find_samples(const Model& model, State& state, const Call& call, const Rows& rows, float* samples) {
+// What the encoder reads for each row of a block: its sample and those before it, by delay. Puts the samples into the
+// encoder's queue.
+const float* find_samples(const Model& model, State& state, const Call& call, const Rows& rows, float* found) {
   const int taps = model.encoder_taps;
   const size_t d = static_cast<size_t>(model.info.d_input), all = d * static_cast<size_t>(taps);
-  for (int row = 0; row < rows.count; ++row, samples += all) {
-    const float* x = call.x + static_cast<size_t>(rows.of_call(row, state.batch)) * d;
+  const float* x = call.x + static_cast<size_t>(rows.of_call(0)) * d;
+  if (taps == 1) return x;
+  float* samples = found;
+  for (int row = 0; row < rows.count; ++row, samples += all, x += d) {
     std::memcpy(samples, x, d * sizeof(float));
-    if (taps == 1) continue;
     const int b = rows.stream(row);
     int slot = static_cast<int>((state.position[b] + rows.ahead(row)) % taps);
     float* queue = state.encoder_queue.data() + b * all;
@@ -54,6 +57,7 @@ void find_samples(const Model& model, State& state, const Call& call, const Rows
       std::memcpy(samples + o * d, queue + slot * d, d * sizeof(float));
     }
   }
+  return found;
 }
 
 // From the samples or tokens of a block to the features of its rows.
@@ -63,12 +67,12 @@ void encode(const Model& model, State& state, Scratch& scratch, const Call& call
   if (model.info.n_tokens > 0) {
     for (int row = 0; row < rows.count; ++row)
       std::memcpy(features + row * stride,
-                  model.table.data() + static_cast<size_t>(call.tokens[rows.of_call(row, state.batch)]) * width,
+                  model.table.data() + static_cast<size_t>(call.tokens[rows.of_call(row)]) * width,
                   static_cast<size_t>(width) * sizeof(float));
     return;
   }
-  find_samples(model, state, call, rows, scratch.samples.data());
-  multiply(model.encoder, scratch.samples.data(), static_cast<size_t>(model.encoder.inputs), rows.count,
+  const float* samples = find_samples(model, state, call, rows, scratch.samples.data());
+  multiply(model.encoder, samples, static_cast<size_t>(model.encoder.inputs), rows.count,
            ToRows{features, stride, width});
 }
 
@@ -111,9 +115,7 @@ void leave(const Model& model, State& state, Scratch& scratch, const Call& call,
     ++state.position[b];
   }
   const float* result = pools ? scratch.pooled.data() : features;
-  const auto outputs_of = [&](int row) {
-    return call.y + static_cast<size_t>(rows.of_call(row, state.batch)) * info.d_output;
-  };
+  const auto outputs_of = [&](int row) { return call.y + static_cast<size_t>(rows.of_call(row)) * info.d_output; };
   multiply(model.head, result, pools ? pooled : stride, rows.count, [&](int panel, int row, const float* out) {
     const int column = panel * kPanel, count = std::min(kPanel, info.d_output - column);
     float* to = outputs_of(row) + column;

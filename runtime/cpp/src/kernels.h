@@ -13,18 +13,17 @@ struct Call {
   float* y;
 };
 
-// A block of consecutive rows of (steps, streams), for `streams` streams of a batch from `first` on. It begins with
-// stream first + start of a step.
+// A block of consecutive rows of (steps, batch). It begins with stream `start` of a step.
 struct Rows {
-  int first, streams;
+  int batch;
   int64_t step;
   int start, count;
 
-  int stream(int row) const { return first + (start + row) % streams; }
+  int stream(int row) const { return (start + row) % batch; }
   // The number of rows of the same stream before this row.
-  int ahead(int row) const { return row / streams; }
+  int ahead(int row) const { return row / batch; }
   // The row of (steps, batch).
-  int64_t of_call(int row, int batch) const { return (step + (start + row) / streams) * batch + stream(row); }
+  int64_t of_call(int row) const { return step * batch + start + row; }
 };
 
 struct Kernels {

@@ -17,7 +17,11 @@ inline float total(Vec v) {
 }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 
-inline Vec reciprocal(Vec v) { return all(1.0f) / v; }
+// An estimate of 14 bits, refined once, takes half the time of a division.
+inline Vec reciprocal(Vec v) {
+  const Vec x = (Vec)_mm512_rcp14_ps((__m512)v);
+  return multiply_add(x, multiply_add(-v, x, all(1.0f)), x);
+}
 
 inline Vec widen(Halves halves) { return (Vec)_mm512_cvtph_ps((__m256i)halves); }
 inline Halves narrow(Vec v) {

@@ -13,7 +13,7 @@ void run_blocks(State& state, const Call& call, int64_t steps) {
   const int64_t rows = steps * state.batch;
   for (int64_t row = 0; row < rows;) {
     const int count = static_cast<int>(std::min<int64_t>(rows - row, kBlockRows));
-    const Rows block{0, state.batch, row / state.batch, static_cast<int>(row % state.batch), count};
+    const Rows block{state.batch, row / state.batch, static_cast<int>(row % state.batch), count};
     model.kernels->forward(model, state, state.scratch, call, block);
     row += count;
   }
