@@ -148,7 +148,7 @@ def _window_of(pooling: Pooling) -> int:
     return pooling.native_window
 
 
-class NativeStepper(Stepper):
+class NativeStepper:
     """Streams in the native engine. Its states have the layout of the step graph's states."""
 
     def __init__(self, model: _native.Model, batch: int, pooling: Pooling | None = None) -> None:
