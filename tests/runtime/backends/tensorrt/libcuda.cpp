@@ -67,10 +67,13 @@ const std::map<std::string, std::function<void(void**)>> kernels = {
 }  // namespace
 
 extern "C" {
-CUresult cuInit(unsigned) { return CUDA_SUCCESS; }
+CUresult cuInit(unsigned) {
+  const char* refused = std::getenv("CUINIT");  // the status that a test asks for
+  return refused ? static_cast<CUresult>(std::atoi(refused)) : CUDA_SUCCESS;
+}
 CUresult cuDeviceGetCount(int* count) { return *count = 1, CUDA_SUCCESS; }
 CUresult cuDeviceGet(CUdevice* device, int) { return *device = 0, CUDA_SUCCESS; }
-CUresult cuDeviceGetName(char* name, int size, CUdevice) { return std::strncpy(name, "fake", size), CUDA_SUCCESS; }
+CUresult cuDeviceGetName(char* name, int size, CUdevice) { return std::strncpy(name, "Orin", size), CUDA_SUCCESS; }
 CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice) {
   if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) return *value = 16, CUDA_SUCCESS;
   return *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 8 : 7, CUDA_SUCCESS;
@@ -136,7 +139,9 @@ CUresult cuGraphLaunch(CUgraphExec graph, CUstream) {
   for (const Work& work : *reinterpret_cast<Works*>(graph)) ask(work);
   return CUDA_SUCCESS;
 }
-CUresult cuGetErrorName(CUresult, const char** text) { return *text = "CUDA_ERROR_OUT_OF_MEMORY", CUDA_SUCCESS; }
+CUresult cuGetErrorName(CUresult status, const char** text) {
+  return *text = status == CUDA_ERROR_OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR", CUDA_SUCCESS;
+}
 CUresult cuGetErrorString(CUresult, const char** text) { return *text = "of the fake driver", CUDA_SUCCESS; }
 
 // For an engine that runs in Python: work of its own, in order with the rest.

@@ -73,7 +73,7 @@ def check_streams(bundle: Bundle, form: str) -> None:
 
 def check_words() -> None:
     """A device's description, a size beyond 32 bits, and an error."""
-    assert find_gpu() == Gpu("fake", "8.7", 16, 30, board())
+    assert find_gpu() == Gpu("Orin", "8.7", 16, 30, board())
     try:
         RingDevice().allocate(1 << 41)
     except BackendError as error:

@@ -41,6 +41,18 @@ def test_streams_on_a_driver(driver: Path, tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "as the native engine\n"), result.stderr
 
 
+@pytest.mark.native
+@pytest.mark.parametrize("status", [0, 801, 803, 999])
+def test_doctor_says_what_the_driver_says(driver: Path, status: int) -> None:
+    command = [sys.executable, "-m", "multires_edge", "doctor"]
+    environment = os.environ | {"LD_LIBRARY_PATH": str(driver), "CUINIT": str(status)}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    if status:
+        assert f"cuInit failed: CUDA_ERROR ({status}), of the fake driver" in said
+    else:
+        assert re.search(r"^ *gpu +Orin, 16 SMs, 30 GiB", said, re.MULTILINE)
+
+
 def test_signatures_are_those_of_the_header() -> None:
     wheels = tensorrt_wheels()
     if wheels is None:
