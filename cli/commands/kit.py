@@ -16,6 +16,7 @@ from multires_edge.cli.terminal import Progress, human_bytes, print_json
 @option("--target", TARGET, "Target, such as jetpack6  [default: the bundle's]")
 @option("-o --output", FILE, "Archive to write  [default: BUNDLE with the suffix .kit.tar.gz]")
 @option("--precision precisions", PRECISION_LIST, "Precisions, separated by commas  [default: all]")
+@option("--wheel", FILE, "Wheel of multires-edge for the device: the kit takes its native engine")
 @flag("--force", "Replace an existing archive.")
 @json_option
 def kit(
@@ -23,6 +24,7 @@ def kit(
     target: str | None,
     output: Path | None,
     precisions: tuple[str, ...] | None,
+    wheel: Path | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -41,7 +43,7 @@ def kit(
     with Progress() as progress:
         progress("checking digests")
         opened = open_bundle(bundle)
-        content = make_kit(opened, target=target, precisions=precisions or (), progress=progress)
+        content = make_kit(opened, target=target, precisions=precisions or (), wheel=wheel, progress=progress)
         write_file(final, content, force=force)
     if as_json:
         print_json({"bundle": str(bundle), "kit": str(final), "bytes": len(content)})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 import tarfile
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -13,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from multires_edge.base.errors import BundleError
+from multires_edge.base.errors import BundleError, ConfigError
 from multires_edge.format.arrays import npz_bytes
 from multires_edge.format.comparison import LIMITS
 from multires_edge.format.golden import GOLDEN_FILE
@@ -38,6 +40,7 @@ from multires_edge.runtime.kit.description import (
 
 _HERE = Path(__file__).parent
 SCRIPT = "check_device.py"
+_ENGINE = r"multires_edge/runtime/backends/_native\.[\w.-]*(so|pyd)"
 # The packages that need numpy alone, with TensorRT or ONNX Runtime.
 PACKAGES = (
     "multires_edge", "multires_edge.base", "multires_edge.format", "multires_edge.runtime",
@@ -52,17 +55,21 @@ def make_kit(
     *,
     target: str | None = None,
     precisions: Sequence[str] = (),
+    wheel: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> bytes:
     """Make the archive: the same bytes for the same bundle on the same kind of CPU.
 
-    ``target`` defaults to the bundle's target, ``precisions`` to all. Raises BundleError if the bundle
-    lacks the requested graphs, or fails its own reference on this machine.
+    ``target`` defaults to the bundle's target, ``precisions`` to all. ``wheel`` is this package's for the
+    device, of which the kit takes the native engine. Raises BundleError if the bundle lacks the requested
+    graphs, or fails its own reference on this machine, ConfigError if the wheel has no engine.
     """
     target = target or bundle.manifest.target
-    manifest = manifest_for(bundle.manifest, target, precisions)
+    manifest = manifest_for(bundle.manifest, target, precisions, native=wheel is not None)
     golden = bundle.golden()
     files = {"README.md": (_HERE / "README.md").read_bytes(), **_program()}
+    if wheel is not None:
+        files |= _engine(wheel)
     files[f"{BUNDLE}/{FILE_NAME}"] = MANIFEST.to_bytes(manifest)
     for name in manifest.digests():
         files[f"{BUNDLE}/{name}"] = bundle.read(name)
@@ -95,8 +102,13 @@ def make_kit(
     return _pack(f"multires-kit-{description.bundle.manifest_sha256[:8]}", files)
 
 
-def manifest_for(manifest: Manifest, target: str, precisions: Sequence[str]) -> Manifest:
-    """A bundle's manifest with the graphs of a target alone. Raises BundleError or ConfigError."""
+def manifest_for(
+    manifest: Manifest, target: str, precisions: Sequence[str], *, native: bool = False
+) -> Manifest:
+    """A bundle's manifest with the graphs of a target, and perhaps its native weights.
+
+    Raises BundleError or ConfigError.
+    """
     there = list(manifest.graphs["step"])
     for name in precisions:
         if name not in there:
@@ -121,7 +133,7 @@ def manifest_for(manifest: Manifest, target: str, precisions: Sequence[str]) -> 
         form=taken[0],
         graphs=graphs_in(taken[0]),
         forms={form: graphs_in(form) for form in taken[1:]},
-        native={},
+        native={name: spec for name, spec in manifest.native.items() if native and name in chosen},
         quantization={name: spec for name, spec in manifest.quantization.items() if name in chosen},
         files={
             name: digest
@@ -129,6 +141,19 @@ def manifest_for(manifest: Manifest, target: str, precisions: Sequence[str]) -> 
             if name in (GOLDEN_FILE, PARITY_FILE, CALIBRATION_FILE)
         },
     )
+
+
+def _engine(wheel: Path) -> dict[str, bytes]:
+    """The native engine of a wheel. Python loads it if the wheel is for the device's Python and processor."""
+    try:
+        with zipfile.ZipFile(wheel) as packed:
+            names = [name for name in packed.namelist() if re.fullmatch(_ENGINE, name)]
+            found = {name: packed.read(name) for name in names}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{wheel}: is not a wheel ({error})") from error
+    if not found:
+        raise ConfigError(f"{wheel}: has no native engine; give a wheel of multires-edge for the device")
+    return found
 
 
 def _program() -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from multires_edge.base.files import check_file, staged_file, write_file
 from multires_edge.base.names import printable
 from multires_edge.runtime.backends.device.gpu import find_gpu
 from multires_edge.runtime.backends.providers import load_onnxruntime
+from multires_edge.runtime.backends.registry import backend_named
 from multires_edge.runtime.backends.tensorrt.host import InPlaceOnHost, TapsOnHost
 from multires_edge.runtime.kit.checks import Checker
 from multires_edge.runtime.kit.description import KIT
@@ -56,7 +57,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add(
-        "--backend", choices=("tensorrt", "onnxruntime", *_ON_HOST), default="tensorrt",
+        "--backend", choices=("tensorrt", "native", "onnxruntime", *_ON_HOST), default="tensorrt",
         help="default: tensorrt. taps and in-place run the graphs of its engines in ONNX Runtime, with the "
         "same rings and buffers",
     )  # fmt: skip
@@ -127,7 +128,19 @@ class _Runs:
         self.way: dict[str, Any] = {"backend": options.backend}
         if options.backend == "tensorrt":
             self._gpu = find_gpu()
-            self.facts = {"gpu": str(self._gpu), "compute_capability": self._gpu.compute_capability}
+            self.facts: dict[str, str] = {
+                "gpu": str(self._gpu),
+                "compute_capability": self._gpu.compute_capability,
+            }
+            return
+        if options.backend == "native":
+            if backend_named("native").missing() or not kit.bundle.manifest.native:
+                raise BackendError(
+                    "the kit has no native engine for this Python and processor: make the kit again with "
+                    "multires-edge kit --wheel FILE"
+                )
+            backend_named("native").load()
+            self.facts = {}
             return
         try:
             release = load_onnxruntime().__version__
@@ -151,6 +164,8 @@ class _Runs:
         """Build the engines of a precision. Returns what runs its streams."""
         if self._options.backend == "onnxruntime":
             return "step graph"
+        if self._options.backend == "native":
+            return "native engine"
         if self._options.backend in _ON_HOST:
             bundle = self._kit.bundle
             if precision not in self.way["backend"].precisions(bundle.path, bundle.manifest):

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from multires_edge.base.errors import BundleError
+from multires_edge.base.errors import BundleError, ConfigError
 from multires_edge.format.comparison import Limit
 from multires_edge.format.fields import digest_of
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
@@ -49,9 +51,12 @@ runpy.run_path("check_device.py", run_name="__main__")
 """
 
 
-def alone(kit: Path, *arguments: str, absent: Sequence[str] = ()) -> list[str]:
+_NATIVE = "multires_edge.runtime.backends._native"
+
+
+def alone(kit: Path, *arguments: str, absent: Sequence[str] = (_NATIVE,)) -> list[str]:
     """A command line that runs the script as on a device."""
-    blocked = ["torch", "onnx", "click", "tensorrt", "multires_edge.runtime.backends._native", *absent]
+    blocked = ["torch", "onnx", "click", "tensorrt", *absent]
     packages = sysconfig.get_path("purelib")
     # Without site there is no hook of an editable installation.
     return [sys.executable, "-S", "-c", _ALONE.format(absent=blocked, arguments=arguments, packages=packages)]
@@ -144,6 +149,38 @@ class TestPasses:
         assert check("--steps", "10", folder=folder) == 0
         timing = json.loads((tmp_path / "device_report.json").read_text())["timing"]
         assert [each["how"] for each in timing[:2]] == ["without a pause", "at 100 Hz"]
+
+
+@pytest.mark.slow
+def test_the_native_engine_of_a_wheel(for_jetson: Path, tmp_path: Path) -> None:
+    engine = Path(str(import_module(_NATIVE).__file__))
+    wheel = tmp_path / "multires_edge-1-cp311-cp311-linux_aarch64.whl"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        packed.write(engine, f"multires_edge/runtime/backends/{engine.name}")
+    kit = unpack(make_kit(open_bundle(for_jetson), wheel=wheel), tmp_path / "here")
+    command = alone(kit, "--backend", "native", "--steps", "20", "--streams", "3", absent=["onnxruntime"])
+    done = subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fp16 native engine, one whole stream, in chunks, every step: logits" in done.stdout
+    report = json.loads((kit / "device_report.json").read_text())
+    assert report["backend"] == {"name": "native"} and report["timing"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip"])
+def test_a_wheel_without_an_engine(content: bytes, for_jetson: Path, tmp_path: Path) -> None:
+    wheel = tmp_path / "a.whl"
+    if content:
+        wheel.write_bytes(content)
+    else:
+        zipfile.ZipFile(wheel, "w").close()
+    with pytest.raises(ConfigError, match=r"a\.whl: (has no native engine|is not a wheel)"):
+        make_kit(open_bundle(for_jetson), wheel=wheel)
+
+
+def test_a_kit_without_the_native_engine(check: Check, capsys: Any) -> None:
+    assert check("--backend", "native") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no native engine" in error and "kit --wheel FILE" in error
 
 
 class TestFinds:
@@ -318,7 +355,7 @@ class TestRefuses:
     def test_a_missing_package(
         self, arguments: tuple[str, ...], absent: tuple[str, ...], words: tuple[str, ...], kit: Path
     ) -> None:
-        command = alone(kit, *arguments, absent=absent)
+        command = alone(kit, *arguments, absent=(_NATIVE, *absent))
         done = subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False)
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("\n") == 1 and all(word in done.stderr for word in words)
