@@ -20,6 +20,7 @@ from multires_edge.export.matching.forms import (
     Norm,
     Pooled,
     Product,
+    Softmax,
     Term,
     UnmatchedError,
     form_of,
@@ -35,11 +36,11 @@ _POOLINGS = {"mean": "mean", "max": "max", "last": "last"}
 
 @dataclass(frozen=True)
 class Head:
-    """``pooling`` is that of a configuration, ``features`` what is pooled."""
+    """``pooling`` and the output ``activation`` are those of a configuration, ``features`` what is pooled."""
 
     weight: Array
     bias: Array
-    sigmoid: bool
+    activation: str | None
     pooling: str
     features: Form
 
@@ -153,14 +154,13 @@ def _pointwise(form: Form) -> tuple[Linear, Form] | None:
 
 def find_head(form: Form, *, per_step: bool) -> Head:
     """The head of the output. Raises UnmatchedError."""
-    argument, value = as_function(_thawed(form))
-    sigmoid = argument is not form.bare and is_function(value, SIGMOID)
-    found = _pointwise(form_of(argument) if sigmoid else form)
+    activation, inner = _output_activation(form)
+    found = _pointwise(inner)
     if found is None:
         raise UnmatchedError("gives the output; the head of a MultiresNet is a linear layer", _at(form))
     (weight, bias), source = found
     if per_step:
-        return Head(weight, bias, sigmoid, "none", source)
+        return Head(weight, bias, activation, "none", source)
     width = next((term.node.width for term in source.terms if isinstance(term.node, Pooled)), 0)
     if not width or source.width % width:
         raise UnmatchedError("reads what is not pooled over time", _at(form))
@@ -173,7 +173,18 @@ def find_head(form: Form, *, per_step: bool) -> Head:
         features.append(part.source)
     if any(each.key != features[0].key for each in features):
         raise UnmatchedError("reads poolings of different values", _at(form))
-    return Head(weight, bias, sigmoid, "+".join(kinds), features[0])
+    return Head(weight, bias, activation, "+".join(kinds), features[0])
+
+
+def _output_activation(form: Form) -> tuple[str | None, Form]:
+    """The name of the function that gives a form, if it has one, and the argument."""
+    form = _thawed(form)
+    if isinstance(node := form.bare, Softmax):
+        return "softmax", node.source
+    argument, value = as_function(form)
+    if isinstance(form.bare, Function) and is_function(value, SIGMOID):
+        return "sigmoid", form_of(argument)
+    return None, form
 
 
 def encoder_of(form: Form) -> Mixed | Embedded | None:

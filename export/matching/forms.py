@@ -112,6 +112,13 @@ class Norm(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Softmax(Node):
+    """exp(x) over its sum over all channels of ``source``."""
+
+    source: Form
+
+
+@dataclass(frozen=True, eq=False)
 class Pooled(Node):
     """The mean or maximum over all steps, or the last step."""
 

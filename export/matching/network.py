@@ -17,6 +17,8 @@ from multires_edge.export.trace.program import BATCH, TIME, Program
 from multires_edge.format.config import ModelConfig
 from multires_edge.models.network import MultiresNet
 
+_ROUNDING = 1e-15
+
 
 def match_network(program: Program) -> MultiresNet:
     """The network of a program. Raises UnmatchedError.
@@ -77,7 +79,7 @@ def _built(encoder: Mixed | Embedded, blocks: list[Block], head: Head) -> Multir
             pooling=head.pooling,
             shifted=shifted,
             encoder_kernel_size=_encoder_taps(encoder),
-            output_activation="sigmoid" if head.sigmoid else None,
+            output_activation=head.activation,
         )
     except MultiresError as error:
         raise UnmatchedError(f"no configuration has this: {error}") from error
@@ -103,8 +105,7 @@ def _network(config: ModelConfig, state: dict[str, Array]) -> MultiresNet:
     with torch.device("meta"):
         net = MultiresNet(config)
     expected = net.state_dict()
-    with np.errstate(over="ignore"):
-        exact = all(np.array_equal(array, array.astype(np.float32)) for array in state.values())
+    exact = all(map(_fits_float32, state.values()))
     tensors = {
         name: torch.from_numpy(np.array(array, np.float32 if exact else np.float64, order="C"))
         for name, array in state.items()
@@ -116,6 +117,13 @@ def _network(config: ModelConfig, state: dict[str, Array]) -> MultiresNet:
             raise UnmatchedError(f"{name} would have the shape {tuple(tensors[name].shape)}")
     net.load_state_dict(tensors, assign=True)
     return net.eval().requires_grad_(False)
+
+
+def _fits_float32(array: Array) -> bool:
+    """Whether float32 has these values, apart from what a formula has rounded in float64."""
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32).astype(np.float64)
+    return bool(np.all(np.abs(array - single) <= _ROUNDING * np.abs(array)))
 
 
 def _tree_fields(trees: list[Tree]) -> dict[str, Any]:

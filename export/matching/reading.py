@@ -23,6 +23,7 @@ from multires_edge.export.matching.forms import (
     Mixed,
     Norm,
     Pooled,
+    Softmax,
     UnmatchedError,
     concatenated,
     frozen,
@@ -224,6 +225,12 @@ class Reader:
         gate = Function(len(gates), each.name, argument, lambda u: SIGMOID(before(u)))
         return product(form.gathered(values), Form.of(gate), each.name)
 
+    def _softmax(self, each: Operator, x: Ref, axis: int, *_: Any) -> Form:
+        given, form = self.program.layouts[x.name], self.forms[x.name]
+        if given.shape[axis] != form.width:
+            raise UnmatchedError("is over a part of the channels of a step", each.name)
+        return Form.of(Softmax(form.width, each.name, form))
+
     def _layer_norm(
         self, each: Operator, x: Ref, shape: Any, weight: Any = None, bias: Any = None,
         epsilon: float = 1e-5, *_: Any,
@@ -313,4 +320,6 @@ _RULES: dict[str, Callable[..., Form]] = {
     "glu": Reader._gated,
     "layer_norm": Reader._layer_norm,
     "rms_norm": Reader._rms_norm,
+    "softmax": Reader._softmax,
+    "_softmax": Reader._softmax,
 }

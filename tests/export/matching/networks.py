@@ -105,7 +105,8 @@ class Written(nn.Module):
             parts = config.kind_of_pooling.split("+")
             pooled = torch.cat([POOLINGS[self.style.pooling][part](x) for part in parts], 1)
             y = F.linear(pooled, self.w("output_mapping.weight"), self.w("output_mapping.bias"))
-        return torch.sigmoid(y) if config.output_activation else y
+        functions = {"sigmoid": torch.sigmoid, "softmax": lambda y: y.softmax(1), None: lambda y: y}
+        return functions[config.output_activation](y)  # type: ignore[no-untyped-call, no-any-return]
 
 
 # Convolutions

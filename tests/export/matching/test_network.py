@@ -28,7 +28,7 @@ from tests.export.trace.test_random_networks import D, Part, Random, part
 BASE = ModelConfig("classification", "linear", 3, None, 2, d_model=4, n_layers=2, kernel_size=2, depth=3)
 CONFIGS: dict[str, ModelConfig] = {
     "published": BASE,
-    "uniform": replace(BASE, tree_select="uniform", memory_size=5),
+    "uniform": replace(BASE, tree_select="uniform", memory_size=5, output_activation="softmax"),
     "tokens, shifted": replace(BASE, task="autoregressive", encoder="token", d_input=None, n_tokens=5),
     "RMS before": replace(BASE, norm="rms", norm_place="before", activation="silu", filters="untied"),
     "batch": replace(BASE, norm="batch", kernel_size=3, encoder_kernel_size=3, pooling="mean+max+last"),
@@ -121,7 +121,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         filters="tied" if depth == 1 else draw(st.sampled_from(["tied", "untied"])),
         pooling=None if shifted else draw(st.sampled_from(["mean", "max", "last", "mean+max", "none"])),
         encoder_kernel_size=None if tokens else draw(st.sampled_from([None, 3])),
-        output_activation=None if shifted else draw(st.sampled_from([None, "sigmoid"])),
+        output_activation=None if shifted else draw(st.sampled_from([None, "sigmoid", "softmax"])),
     )
     counts = [len(columns) for columns in config.memory_columns()]
     if uniform and set(counts) == {1}:  # the same as a fading tree
@@ -184,7 +184,8 @@ UNMATCHED: dict[str, tuple[dict[str, Any], str]] = {
     "half of a residual": ({"residual": lambda net, s, x, y: x + 0.5 * y}, "not added to the input"),
     "another residual": ({"residual": lambda net, s, x, y: torch.cat([x[:, 2:], x[:, :2]], 1) + y}, "."),
     "padding by ones": ({"padding": 1.0}, "conv1d in .*before the first step that are not zero"),
-    "a softmax": ({"output": lambda net, y: y.softmax(-1)}, "softmax in .*is in no MultiresNet"),
+    "a softmax before the head": ({"stem": lambda net, x: x.softmax(1)}, "softmax in .*no residual block"),
+    "a logarithm of a softmax": ({"output": lambda net, y: y.log_softmax(-1)}, "is in no MultiresNet"),
     "a square": ({"output": lambda net, y: y * y}, "the head of a MultiresNet is a linear layer"),
     "a sum over time": ({"pool": lambda net, y, x: x.sum(-1)}, "sum in .*over time"),
     "a function before the blocks": ({"stem": lambda net, x: torch.relu(x)}, "relu in .*no residual block"),
