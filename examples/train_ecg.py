@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from multires_edge.base.errors import MultiresError
+from multires_edge.base.palette import LIGHT
 from multires_edge.export import export_bundle
 from multires_edge.export.options import Int8Options
 from multires_edge.format.card import Preprocessing, read_card
@@ -200,10 +201,10 @@ def draw_curve(path: Path, history: History) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     loss, auroc = figure.subplots(2, 1, sharex=True)
     epochs = np.arange(1, len(history.loss) + 1)
-    loss.plot(epochs, history.loss, color="#1b1f24")
+    loss.plot(epochs, history.loss, color=LIGHT.text)
     loss.set_ylabel("training loss")
-    auroc.plot(epochs, history.auroc, color="#0b6bcb")
-    auroc.plot(history.best + 1, history.auroc[history.best], "o", color="#0b6bcb")
+    auroc.plot(epochs, history.auroc, color=LIGHT.series[0])
+    auroc.plot(history.best + 1, history.auroc[history.best], "o", color=LIGHT.series[0])
     auroc.annotate(
         f"{history.auroc[history.best]:.4f}",
         (history.best + 1, history.auroc[history.best]),
