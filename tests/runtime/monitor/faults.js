@@ -43,7 +43,7 @@
   const scrolls = (element) => ["auto", "scroll"].includes(getComputedStyle(element).overflowY);
   if (document.documentElement.scrollWidth > innerWidth) faults.push("the page scrolls sideways");
   const main = document.querySelector("main");
-  for (const card of document.querySelectorAll(".patient")) {
+  for (const card of main.hidden ? [] : document.querySelectorAll(".patient")) {
     card.scrollIntoView({ block: "nearest" });
     const who = card.querySelector(".name").textContent;
     const say = (text) => faults.push(`${who}: ${text}`);

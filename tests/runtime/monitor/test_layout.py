@@ -187,3 +187,22 @@ def test_descriptions_of_labels_on_hover_and_focus(browser: Browser) -> None:
         ]
         stops = "[...document.querySelectorAll('.labels li')].map((l) => l.tabIndex)"
         assert browser.evaluate(stops).count(0) == 1
+
+
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[1], SIZES[-1]])
+def test_a_review_is_legible(browser: Browser, size: tuple[int, int]) -> None:
+    ward = Ward(2)
+    ward.fill()
+    ward.worst()
+    for time in range(30):
+        ward.event(1, 20.0 + time, "gap", seconds=0.5)
+    heights = "['review-trend', 'review-events'].map((id) => document.getElementById(id).clientHeight)"
+    with served(ward) as address:
+        scheme(browser, "light" if size == SIZES[0] else "dark")
+        browser.resize(*size)
+        opened(browser, address)
+        browser.evaluate("document.querySelectorAll('.past')[1].click()")
+        browser.wait_for("document.querySelector('#review-trend canvas') && true")
+        found, (trend, events) = faults(browser), browser.evaluate(heights)
+        close = browser.evaluate("document.getElementById('review-close').getBoundingClientRect().right")
+    assert found == [] and trend >= 100 and events >= 50 and close <= size[0]
