@@ -281,6 +281,8 @@ def write_card(
     card = json.loads(like.read_text(encoding="utf-8"))
     card["preprocessing"] |= {"mean": 0.0, "std": inputs.std}
     card["labels"] = list(training.classes)
+    known = card.get("label_descriptions", {})
+    card["label_descriptions"] = {label: known[label] for label in training.classes if label in known}
     card["description"] = (
         f"Probabilities of {', '.join(training.classes)}; macro AUROC {history.auroc[history.best]:.4f} on "
         "validation records. Not a medical device."
