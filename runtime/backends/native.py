@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
-from multires_edge.format.native import FRAME_KEYS, frame_metadata
-from multires_edge.format.pooling import Pooling
-from multires_edge.format.reading import step_states
-from multires_edge.format.specs import StateSpec, concrete
 from multires_edge.runtime.backends.native_threads import ThreadedStepper, in_threads, parts_of
+from multires_edge.runtime.backends.native_weights import (
+    check_metadata,
+    check_states,
+    read_weights,
+    states_of,
+    window_of,
+)
 from multires_edge.runtime.backends.protocol import (
     Backend,
     RunOptions,
@@ -26,12 +29,12 @@ from multires_edge.runtime.backends.protocol import (
     copy_of,
     index_of,
 )
-from multires_edge.runtime.bundle_files import read_file
+from multires_edge.runtime.backends.stream_runner import StreamRunner
 
 if TYPE_CHECKING:
     from multires_edge.runtime.backends import _native
 
-_SIZES = ("d_input", "n_tokens", "d_output", "d_model", "n_layers", "kernel_size", "depth")
+_OWN_WINDOW = -1  # that of the weights file
 
 
 class NativeBackend(Backend):
@@ -55,24 +58,32 @@ class NativeBackend(Backend):
         return list(manifest.native)
 
     def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> Stepper:
-        model, pooling = open_weights(folder, manifest, options.precision), options.pooling
-        states = _states(manifest, options.precision)
-        if pooling is not None:
-            queues = next(state.dtype for state in states if state.scale is not None)
-            states = step_states(manifest.model, pooling, queues)
-        path = folder / manifest.native[options.precision].file
+        precision, pooling = options.precision, options.pooling
+        model = open_weights(folder, manifest, precision)
+        states = states_of(manifest, precision, pooling)
+        window = _OWN_WINDOW if pooling is None else window_of(pooling)
+        path = folder / manifest.native[precision].file
 
         def make(rows: int) -> NativeStepper:
-            stepper = NativeStepper(model, rows, pooling)
-            stepper.check_states(path, states)
+            stepper = NativeStepper(model, rows, window)
+            check_states(stepper.shapes, path, states, rows)
             return stepper
 
         threads = min(options.threads or 1, batch)
         return make(batch) if threads == 1 else ThreadedStepper(make, batch, threads, manifest.model.n_tokens)
 
-    def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> NativeRunner:
-        model = open_weights(folder, manifest, options.precision)
-        return NativeRunner(model, manifest, options.threads or 1)
+    def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> StreamRunner:
+        model, threads = open_weights(folder, manifest, options.precision), options.threads or 1
+
+        def run_some(samples: NDArray[Any]) -> NDArray[Any]:
+            return NativeStepper(model, samples.shape[1], window=0).run(np.ascontiguousarray(samples))
+
+        def run(samples: NDArray[Any]) -> NDArray[Any]:
+            # Several threads share the rows of a batch. Each row is a stream of its own: no result changes.
+            parts = parts_of(samples.shape[1], threads)
+            return np.concatenate(in_threads([partial(run_some, samples[:, rows]) for rows in parts]), axis=1)
+
+        return StreamRunner(run, manifest)
 
     def step_timer(self, folder: Path, manifest: Manifest, precision: str) -> StepTimer:
         engine = load_engine()
@@ -107,67 +118,26 @@ def open_weights(folder: Path, manifest: Manifest, precision: str) -> _native.Mo
 
     Raises BundleError if the file has changed, is damaged, or is not of the manifest's network.
     """
-    pooling = manifest.pooling
-    if pooling is not None and pooling.native_window is None:
-        raise BackendError(f"the native engine does not support pool {pooling}; use backend onnxruntime")
-    if precision not in manifest.native:
-        has = ", ".join(manifest.native) or "none"
-        raise BackendError(f"the bundle has no native weights in {precision!r}; it has: {has}")
-    file = manifest.native[precision]
-    path = folder / file.file
-    model = load_model(read_file(folder, file.file, file.sha256), path)
-    for key, wanted in _expected_metadata(manifest, precision).items():
-        if (found := model.metadata(key)) != wanted:
-            raise BundleError(
-                f"{path} does not fit the manifest: its {key} is {found}, expected {wanted}; export the "
-                "checkpoint again"
-            )
+    content, path = read_weights(folder, manifest, precision)
+    model = load_model(content, path)
+    check_metadata(model.metadata, path, manifest, precision)
     return model
-
-
-def _expected_metadata(manifest: Manifest, precision: str) -> dict[str, str | None]:
-    """What the weights file of a manifest's network says of itself."""
-    model = manifest.model
-    sizes = {size: getattr(model, size) or 0 for size in _SIZES}
-    queues = next(state.dtype for state in _states(manifest, precision) if state.scale is not None)
-    texts = {key: str(value) for key, value in sizes.items()}
-    frame = dict.fromkeys(FRAME_KEYS) | frame_metadata(model, manifest.pooling)
-    return {**texts, **frame, "precision": precision, "queues": queues}
-
-
-def _states(manifest: Manifest, precision: str) -> Sequence[StateSpec]:
-    return manifest.graph("step", precision).states
-
-
-def _window_of(pooling: Pooling) -> int:
-    if pooling.native_window is None:
-        raise BackendError(
-            f"the native engine does not support pool {pooling}; export the bundle with --pool {pooling} and "
-            "use backend onnxruntime"
-        )
-    return pooling.native_window
 
 
 class NativeStepper:
     """Streams in the native engine. Its states have the layout of the step graph's states."""
 
-    def __init__(self, model: _native.Model, batch: int, pooling: Pooling | None = None) -> None:
-        window = -1 if pooling is None else _window_of(pooling)
+    def __init__(self, model: _native.Model, batch: int, window: int = _OWN_WINDOW) -> None:
         state: _native.State = load_engine().State(model, batch, window)
         self._state = state
         self._parts: dict[str, NDArray[Any]] = state.parts()
         self.input, self.output = state.input, state.output
         self.step = state.step  # the engine checks the values itself, much faster than numpy
 
-    def check_states(self, path: Path, states: Sequence[StateSpec]) -> None:
-        """Raise BundleError unless the weights of a file make the states of the step graph."""
-        for state in states:
-            part, shape = self._parts[state.input], concrete(state.shape, len(self.input))
-            if part.shape != shape or part.dtype != np.dtype(state.dtype):
-                raise BundleError(
-                    f"{path} does not fit the manifest: its {state.input} is {part.dtype} {part.shape}, "
-                    f"expected {state.dtype} {shape}; export the checkpoint again"
-                )
+    @property
+    def shapes(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """The dtype and shape of each state."""
+        return {name: (part.dtype, part.shape) for name, part in self._parts.items()}
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
         outputs = np.empty((len(samples), *self.output.shape), np.float32)
@@ -193,41 +163,3 @@ class NativeStepper:
         for name, part in self._parts.items():
             part[index_of(rows)] = arrays[name]
         self._state.changed()
-
-
-class NativeRunner:
-    """Whole sequences in the native engine. Each call runs new streams from zero states.
-
-    Several threads share the rows of a batch. Each row is a stream of its own, so this changes no result.
-    """
-
-    def __init__(self, model: _native.Model, manifest: Manifest, threads: int = 1) -> None:
-        self._model, self._threads = model, threads
-        self._shifts, self._per_step = manifest.model.shifts, manifest.model.per_step
-        self._d_output = int(manifest.model.d_output)
-
-    def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        inputs = feeds["tokens"] if "tokens" in feeds else feeds["x"]
-        batch = len(inputs)
-        samples = np.ascontiguousarray(np.moveaxis(inputs, -1, 0))
-        if self._shifts:
-            # Step t gets input t - 1; the first step gets zero.
-            samples = np.concatenate([np.zeros_like(samples[:1]), samples[:-1]])
-        outputs = np.concatenate(
-            in_threads([partial(self._run, samples[:, rows]) for rows in parts_of(batch, self._threads)]),
-            axis=1,
-        )
-        if self._per_step:
-            return np.ascontiguousarray(np.moveaxis(outputs, 0, -1))
-        ends = feeds["lengths"] - 1 if "lengths" in feeds else np.full(batch, len(samples) - 1)
-        last: NDArray[Any] = outputs[ends, np.arange(batch)]
-        return last
-
-    def _run(self, samples: NDArray[Any]) -> NDArray[Any]:
-        """Samples (steps, batch, ...) through new streams; the outputs of every step."""
-        samples = np.ascontiguousarray(samples)
-        steps, batch = samples.shape[:2]
-        outputs = np.empty((steps, batch, self._d_output), np.float32)
-        # Without a window, a stream pools over the whole sequence at its end, as the full graph does.
-        load_engine().State(self._model, batch, window=0).run(samples, outputs)
-        return outputs
