@@ -7,15 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from multires_edge.base.errors import BackendError
+from multires_edge.runtime.backends.cuda import backend as cuda_backend
 from tests import on_gpu
 from tests.runtime.backends.tensorrt.bundles import export
 from tests.runtime.backends.tensorrt.fakes import ORIN, FakeCuda, FakeTensorRt, install
+
+
+def no_compiler(most: int) -> None:
+    """Kernels of the cuda backend are not for this driver."""
+    raise BackendError("no compiler")
 
 
 @pytest.mark.slow
 def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = FakeCuda()
     install(monkeypatch, driver, FakeTensorRt(driver, "10.3.0"))
+    monkeypatch.setattr(cuda_backend, "find_nvrtc", no_compiler)
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(on_gpu, "run", lambda *command: ran.append(command))
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
@@ -28,9 +36,9 @@ def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("/bin/compute-sanitizer", "--tool", tool) for tool in on_gpu.SANITIZERS
     ]
     for line in (
-        "- [x] taps.fp16.jetpack6 by TensorRT 10.3.0", "- native: fp32, fp16", "- tensorrt: fp32, fp16",
-        "- [x] tensorrt fp16, one whole stream, in chunks", "| graph of 20 nodes |",
-        "| tensorrt fp32, 3 streams |",
+        "- [x] taps.fp16.jetpack6 by TensorRT 10.3.0", "- native: fp32, fp16",
+        "- cuda: no compiler", "- tensorrt: fp32, fp16", "- [x] tensorrt fp16, one whole stream, in chunks",
+        "| graph of 20 nodes |", "| tensorrt fp32, 3 streams |",
     ):  # fmt: skip
         assert line in text, line
     assert "- [ ]" not in text

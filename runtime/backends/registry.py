@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _CLASSES = {
     "native": "multires_edge.runtime.backends.native:NativeBackend",
     "onnxruntime": "multires_edge.runtime.backends.onnxruntime:OnnxRuntimeBackend",
+    "cuda": "multires_edge.runtime.backends.cuda.backend:CudaBackend",
     "tensorrt": "multires_edge.runtime.backends.tensorrt.opening:TensorRtBackend",
 }
 ENTRY_POINTS = "multires_edge.backends"  # the group in which other packages register backends
@@ -67,6 +68,7 @@ def make_stepper(
     if options.pooling is not None and not chosen.changes_pooling:
         able = [each for each in map(backend_named, backend_names()) if each.changes_pooling]
         able = [each for each in able if options.precision in each.precisions(folder, manifest)]
+        able = [each for each in able if each.unable(manifest) is None]
         instead = f", or use backend {' or '.join(each.name for each in able)}" if able else ""
         raise FixedPoolingError(
             f"the {chosen.name} backend cannot change the bundle's pooling {manifest.pooling}; export the "

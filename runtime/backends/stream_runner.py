@@ -14,8 +14,8 @@ from multires_edge.format.manifest import Manifest
 class StreamRunner:
     """Whole sequences. Each call runs new streams from zero states.
 
-    ``run`` takes samples (steps, batch, ...) through such streams, and returns the outputs of every step. They
-    pool over everything so far: at the end of a sequence, that is the pooling of the full graph.
+    ``run`` takes samples (steps, batch, ...) through such streams, and returns the outputs of every step.
+    They pool over everything so far: at the end of a sequence, that is the pooling of the full graph.
     """
 
     def __init__(self, run: Callable[[NDArray[Any]], NDArray[Any]], manifest: Manifest) -> None:

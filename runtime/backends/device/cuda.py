@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from multires_edge.base.errors import BackendError
 from multires_edge.runtime.backends.device.driver import Driver
 
 _INT, _POINTER = ctypes.c_int, ctypes.c_void_p
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
+_MAPPED = 2  # CU_MEMHOSTALLOC_DEVICEMAP
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate meanwhile
+# How a thread waits for the device: CU_CTX_SCHED_SPIN, _YIELD and _BLOCKING_SYNC. Else the driver chooses.
+_WAITS = {"spin": 1, "yield": 2, "block": 4}
+WAIT = "MULTIRES_CUDA_WAIT"
 
 
 class CudaDevice:
     """The first CUDA device, in its primary context like TensorRT. CUDA_VISIBLE_DEVICES selects the device.
 
-    All work is queued on one stream and runs in the order of the calls. Only :meth:`synchronize` waits.
+    All work is queued on one stream and runs in the order of the calls. Only :meth:`synchronize` waits, as
+    MULTIRES_CUDA_WAIT says: "spin", "yield" or "block". This is for all of the process.
     Raises BackendError without a driver or a device, and whenever the driver reports an error.
     """
 
@@ -33,6 +40,10 @@ class CudaDevice:
         self._releases: list[Callable[[], None]] = []
         self.capturing = self._closed = False
         self._device = get(_INT, "cuDeviceGet", 0)
+        if wait := os.environ.get(WAIT):
+            if wait not in _WAITS:
+                raise BackendError(f"{WAIT} is {wait!r}, expected {', '.join(_WAITS)}")
+            self._call("cuDevicePrimaryCtxSetFlags_v2", self._device, _WAITS[wait])
         self._context = get(_POINTER, "cuDevicePrimaryCtxRetain", self._device)
         self.activate()
         self.stream = get(_POINTER, "cuStreamCreate", _NON_BLOCKING)  # the stream's handle, for TensorRT
@@ -52,8 +63,16 @@ class CudaDevice:
         return address
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        return self._allocate_host(shape, dtype, 0)
+
+    def mapped(self, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], int]:
+        """Allocate a zeroed host array that kernels use, until ``close``. Returns it and its address."""
+        array = self._allocate_host(shape, dtype, _MAPPED)
+        return array, self._driver.get(_POINTER, "cuMemHostGetDevicePointer_v2", array.ctypes.data, 0)
+
+    def _allocate_host(self, shape: tuple[int, ...], dtype: DTypeLike, flags: int) -> NDArray[Any]:
         size = max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1)
-        address = self._driver.get(_POINTER, "cuMemHostAlloc", size, 0)
+        address = self._driver.get(_POINTER, "cuMemHostAlloc", size, flags)
         self._host.append(address)
         memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
         memory[...] = 0
@@ -82,12 +101,17 @@ class CudaDevice:
         """The handle of a kernel of a module."""
         return self._driver.get(_POINTER, "cuModuleGetFunction", module, name.encode())
 
-    def launch(
+    def launcher(
         self, function: int, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: Sequence[Any]
-    ) -> None:
-        """Queue a kernel with arguments of ctypes."""
+    ) -> Callable[[], None]:
+        """A function that queues a kernel with arguments of ctypes."""
         addresses = (_POINTER * len(arguments))(*map(ctypes.addressof, arguments))
-        self._call("cuLaunchKernel", function, *grid, *block, 0, self.stream, addresses, None)
+        call, stream = self._call, self.stream
+
+        def launch(_: Sequence[Any] = arguments) -> None:  # the arguments must live as long
+            call("cuLaunchKernel", function, *grid, *block, 0, stream, addresses, None)
+
+        return launch
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         graph = _POINTER()

@@ -15,11 +15,13 @@ _INT, _UNSIGNED, _SIZE, _POINTER = ctypes.c_int, ctypes.c_uint, ctypes.c_size_t,
 # The functions by their names in the library, and their parameters. All return a CUresult.
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuInit": (_UNSIGNED,),
+    "cuDriverGetVersion": (_POINTER,),
     "cuDeviceGetCount": (_POINTER,),
     "cuDeviceGet": (_POINTER, _INT),
     "cuDeviceGetName": (_POINTER, _INT, _INT),
     "cuDeviceGetAttribute": (_POINTER, _INT, _INT),
     "cuDeviceTotalMem_v2": (_POINTER, _INT),
+    "cuDevicePrimaryCtxSetFlags_v2": (_INT, _UNSIGNED),
     "cuDevicePrimaryCtxRetain": (_POINTER, _INT),
     "cuDevicePrimaryCtxRelease_v2": (_INT,),
     "cuCtxSetCurrent": (_POINTER,),
@@ -32,6 +34,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemAlloc_v2": (_POINTER, _SIZE),
     "cuMemFree_v2": (_POINTER,),
     "cuMemHostAlloc": (_POINTER, _SIZE, _UNSIGNED),
+    "cuMemHostGetDevicePointer_v2": (_POINTER, _POINTER, _UNSIGNED),
     "cuMemFreeHost": (_POINTER,),
     "cuMemcpyHtoDAsync_v2": (_POINTER, _POINTER, _SIZE, _POINTER),
     "cuMemcpyDtoHAsync_v2": (_POINTER, _POINTER, _SIZE, _POINTER),
@@ -74,6 +77,11 @@ class Driver:
                 raise BackendError(f"the CUDA driver is too old, it has no {name}: update it") from None
             self._functions[name].argtypes = types
         self.call("cuInit", 0)
+
+    @property
+    def version(self) -> int:
+        """The newest major version of CUDA whose programs it runs."""
+        return self.get(_INT, "cuDriverGetVersion") // 1000
 
     def call(self, name: str, *arguments: Any) -> None:
         """Call a function. Raises BackendError if it fails."""

@@ -64,4 +64,4 @@ class RingDevice(CudaDevice):
         threads = min(_MOST_THREADS, -(-move.row_bytes // word // 32) * 32)
         grid, block = (move.batch, move.count, 1), (threads, 1, 1)
         function = self._kernels[f"{kernel}_{word}"]
-        self.launch(function, grid, block, arguments)
+        self.launcher(function, grid, block, arguments)()

@@ -94,8 +94,8 @@ class TestABackendOfAnotherPackage:
         result = run("evaluate", opened.path, *data, "--backend", "reference", "--json")
         assert result.exit_code == 0 and json.loads(result.stdout)["backend"] == "reference"
         assert "-[✓] run the ONNX graphs in numpy" in run("doctor").stdout
-        assert "[auto|native|onnxruntime|tensorrt|reference]" in run("stream", "--help").stdout
-        assert "[native|onnxruntime|tensorrt|reference]" in run("bench", "--help").stdout
+        assert "[auto|native|onnxruntime|cuda|tensorrt|reference]" in run("stream", "--help").stdout
+        assert "[native|onnxruntime|cuda|tensorrt|reference]" in run("bench", "--help").stdout
 
     def test_is_timed(self, opened: Bundle) -> None:
         result = run("bench", opened.path, "--backend", "reference", "--quick", "--steps", 5, "--json")
@@ -107,11 +107,13 @@ class TestABackendOfAnotherPackage:
     def test_refuses_what_it_does_not_take(self, opened: Bundle) -> None:
         with pytest.raises(BackendError, match="reference backend does not support threads: it runs on one"):
             opened.stream(backend="reference", threads=2)
-        with pytest.raises(BackendError, match=r"the reference backend cannot change .*backend native$"):
+        with pytest.raises(
+            BackendError, match=r"reference backend cannot change .*backend native( or cuda)?$"
+        ):
             opened.stream(backend="reference", pool="window:5")
 
     def test_is_listed_for_a_wrong_name(self, opened: Bundle) -> None:
-        names = "expected auto or native, onnxruntime, tensorrt, reference"
+        names = "expected auto or native, onnxruntime, cuda, tensorrt, reference"
         with pytest.raises(BackendError, match=f"unknown backend 'abacus'; {names}"):
             opened.stream(backend="abacus")
 
@@ -139,7 +141,7 @@ class TestRegistration:
 
     def test_the_own_backends_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         install(tmp_path, monkeypatch, LINE.replace("reference =", "native ="))
-        assert backend_names() == ["native", "onnxruntime", "tensorrt"]
+        assert backend_names() == ["native", "onnxruntime", "cuda", "tensorrt"]
         assert backend_named("native").ability == "stream on the native engine"
 
     def test_names_are_those_of_the_classes(self) -> None:

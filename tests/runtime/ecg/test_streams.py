@@ -180,7 +180,7 @@ class TestPools:
             EcgStream(opened, leads=LEADS, pool="window:1s", backend="onnxruntime")
         with pytest.raises(BackendError, match="pool bundle takes the graph's as it is"):
             EcgStream(opened, leads=LEADS, backend="onnxruntime")
-        with pytest.raises(BackendError, match=r"expected auto or native, onnxruntime, tensorrt$"):
+        with pytest.raises(BackendError, match=r"expected auto or native, onnxruntime, cuda, tensorrt$"):
             EcgStream(opened, leads=LEADS, backend="trt")
         assert decide(opened, X, pool="bundle", backend="onnxruntime")[0]
 

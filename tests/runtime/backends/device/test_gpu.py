@@ -60,7 +60,7 @@ def test_a_user_outside_the_groups_of_a_jetson(
     with pytest.raises(BackendError, match=rf"\({status}\).*usermod -aG video,render \$USER, and log in"):
         find_gpu()
     said = CliRunner().invoke(main, ["doctor"]).stdout
-    assert said.count("usermod -aG video,render") == 3
+    assert said.count("usermod -aG video,render") == 4
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ class FakeCuda:
         self.host = HostDevice()
         self.fail, self.status, self.gpu, self.devices = fail, status, gpu, devices
         self.calls: list[str] = []
+        self.flags = 0  # of the context
         self.launched: set[str] = set()
         self.alive: dict[str, int] = {}
         self._kept: dict[int, Any] = {}  # what has a handle
@@ -81,6 +82,9 @@ class FakeCuda:
     def _cuInit(self, flags: int) -> None:
         assert flags == 0
 
+    def _cuDriverGetVersion(self, version: Any) -> None:
+        version._obj.value = 12060
+
     def _cuDeviceGetCount(self, count: Any) -> None:
         count._obj.value = self.devices
 
@@ -97,6 +101,10 @@ class FakeCuda:
 
     def _cuDeviceTotalMem(self, size: Any, device: int) -> None:
         size._obj.value = (self.gpu.memory_gib << 30) + (1 << 28)
+
+    def _cuDevicePrimaryCtxSetFlags(self, device: int, flags: int) -> None:
+        assert not self.alive.get("context"), "too late"
+        self.flags = flags
 
     def _cuDevicePrimaryCtxRetain(self, context: Any, device: int) -> None:
         self._new(context, "context", handle=1000 + device)
@@ -139,6 +147,10 @@ class FakeCuda:
     def _cuMemHostAlloc(self, address: Any, size: int, flags: int) -> None:
         memory = np.full(size, 0xFF, np.uint8)
         self._new(address, "pinned", memory, handle=memory.ctypes.data)
+
+    def _cuMemHostGetDevicePointer(self, address: Any, memory: int, flags: int) -> None:
+        assert flags == 0
+        address._obj.value = memory
 
     def _cuMemFreeHost(self, address: int) -> None:
         self._gone("pinned")
