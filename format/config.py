@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from multires_edge.base.errors import ConfigError
 from multires_edge.format.fields import ABSENT, Between, Count, FieldError, Line, Name, check_fields
-from multires_edge.format.pooling import NO_POOLING, Pooling, pooling_named
+from multires_edge.format.pooling import NO_POOLING, Pooling, pooled_as, pooling_named
 
 Task = Literal["classification", "autoregressive"]
 Encoder = Literal["linear", "token"]
@@ -157,9 +157,7 @@ class ModelConfig:
         None for a network with an output at every step. Raises ConfigError for a pooling of another kind.
         """
         own = pooling_named(self.pooling or self._published_pooling)
-        if own is not None and other is not None and own.kind != other.kind:
-            raise ConfigError(f"pool is {other}, but this network was trained with pooling by {own.kind}")
-        return own and (other or own)
+        return own if own is None or other is None else pooled_as(own, other)
 
     @property
     def per_step(self) -> bool:

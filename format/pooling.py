@@ -49,6 +49,10 @@ class Pooling(ABC):
         """What the network was trained with: "mean", "max", "last", or several such as "mean+max"."""
         return self.of_kind
 
+    def over(self, steps: int | None) -> Pooling:
+        """The pooling of this kind over the last ``steps`` steps, or over all; itself if it has no window."""
+        return self
+
     def sums(self, d_model: int) -> list[str]:
         """The names of the states that add up many steps."""
         return [state.input for state in self.states(d_model)]
@@ -97,6 +101,9 @@ class Cumulative(Pooling):
     def states(self, d_model: int) -> tuple[StateSpec, ...]:
         return tuple(_row(name, d_model) for name in ("pool_sum", "pool_sum_error"))
 
+    def over(self, steps: int | None) -> Pooling:
+        return self if steps is None else Window(steps)
+
     @property
     def native_window(self) -> int:
         return 0
@@ -113,8 +120,8 @@ class Window(Pooling):
 
     @classmethod
     def of(cls, argument: str) -> Window | None:
-        valid = re.fullmatch("[0-9]{1,9}", argument) and 1 <= int(argument) <= MAX_WINDOW
-        return cls(int(argument)) if valid else None
+        steps = _steps_of(argument)
+        return None if steps is None else cls(steps)
 
     def __str__(self) -> str:
         return f"{self.name}:{self.steps}"
@@ -126,6 +133,9 @@ class Window(Pooling):
             input="pool_prefix", output="next_pool_prefix", dtype="float32", shape=shape, in_place=True
         )
         return (*(_row(name, d_model) for name in names), prefix)
+
+    def over(self, steps: int | None) -> Pooling:
+        return CUMULATIVE.over(steps)
 
     @property
     def window(self) -> int:
@@ -146,23 +156,75 @@ class Window(Pooling):
 
 @dataclass(frozen=True)
 class Max(Pooling):
-    """The largest value of each channel in all steps so far."""
+    """The largest value of each channel in the last ``steps`` steps, or in all steps so far.
 
-    name = usage = of_kind = "max"
+    The maximum of a window is that of two shorter windows, which may overlap: of the last 2^k steps, it is
+    that of the last 2^(k-1), now and 2^(k-1) steps ago. So a window of N steps takes log2(N) maxima per step,
+    rounded up, and the rings of the shorter windows have N rows in all.
+    """
+
+    name = of_kind = "max"
+    usage = "max or max:N for the largest value"
+
+    steps: int | None = None
 
     @classmethod
     def of(cls, argument: str) -> Max | None:
-        return None if argument else cls()
+        steps = _steps_of(argument)
+        return None if argument and steps is None else cls(steps)
+
+    def __str__(self) -> str:
+        return self.name if self.steps is None else f"{self.name}:{self.steps}"
+
+    def over(self, steps: int | None) -> Pooling:
+        return Max(steps)
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        """How many steps ago the ring of each shorter window is read, of the shortest first."""
+        reach, delays = 1, []
+        while self.steps is not None and reach < self.steps:
+            delays.append(min(reach, self.steps - reach))
+            reach += delays[-1]
+        return tuple(delays)
+
+    @property
+    def rings(self) -> list[str]:
+        """The states of the shorter windows."""
+        return [f"pool_max_{k:02d}" for k in range(len(self.delays))]
 
     def states(self, d_model: int) -> tuple[StateSpec, ...]:
-        return (_row("pool_max", d_model),)
+        if self.steps is None:
+            return (_row("pool_max", d_model),)
+        return tuple(
+            StateSpec(
+                input=ring,
+                output=f"next_{ring}",
+                dtype="float32",
+                shape=("batch", 1, delay + 1, d_model),
+                in_place=True,
+            )
+            for ring, delay in zip(self.rings, self.delays, strict=True)
+        )
 
     def sums(self, d_model: int) -> list[str]:
         return []
 
     @property
+    def window(self) -> int | None:
+        return self.steps
+
+    @property
+    def settling_steps(self) -> int:
+        return 2 * (self.steps or 0)
+
+    @property
     def native_window(self) -> int:
-        return 0
+        return self.steps or 0
+
+    @property
+    def full_steps(self) -> int | None:
+        return self.steps
 
 
 @dataclass(frozen=True)
@@ -211,6 +273,9 @@ class Concatenation(Pooling):
     def states(self, d_model: int) -> tuple[StateSpec, ...]:
         return tuple(state for part in self.several for state in part.states(d_model))
 
+    def over(self, steps: int | None) -> Pooling:
+        return Concatenation(tuple(part.over(steps) for part in self.several))
+
     @property
     def window(self) -> int | None:
         windows = [part.window for part in self.several]
@@ -222,8 +287,9 @@ class Concatenation(Pooling):
 
     @property
     def native_window(self) -> int | None:
-        windows = [part.native_window for part in self.several]
-        return None if None in windows else max(window for window in windows if window is not None)
+        # The engine has one window for all its poolings.
+        windows = {part.native_window for part in self.several if part.over(None) != part.over(1)}
+        return windows.pop() if len(windows) == 1 else None if windows else 0
 
     def sums(self, d_model: int) -> list[str]:
         return [name for part in self.several for name in part.sums(d_model)]
@@ -260,10 +326,28 @@ def pooling_named(text: str) -> Pooling | None:
     return None if text == NO_POOLING else parse_pooling(text)
 
 
+def pooled_as(own: Pooling, other: Pooling) -> Pooling:
+    """``other`` for a network that was trained with ``own``: "window:N" is a window of any kind.
+
+    Raises ConfigError for a pooling of another kind.
+    """
+    if own.kind != other.kind and isinstance(other, Window) and own.over(other.steps) != own.over(None):
+        return own.over(other.steps)
+    if own.kind != other.kind:
+        raise ConfigError(f"pool is {other}, but this network was trained with pooling by {own.kind}")
+    return other
+
+
 def usages() -> str:
     """How every pooling is written, for messages and help."""
     each = " or ".join(kind.usage for kind in POOLINGS.values())
     return f"{each}; several are joined by '+', such as cumulative+max"
+
+
+def _steps_of(argument: str) -> int | None:
+    """The steps of a window; None for an invalid argument."""
+    valid = re.fullmatch("[0-9]{1,9}", argument) and 1 <= int(argument) <= MAX_WINDOW
+    return int(argument) if valid else None
 
 
 def _row(name: str, d_model: int) -> StateSpec:

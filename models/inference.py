@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from multires_edge.base.errors import CheckpointError, ConfigError
 from multires_edge.format.config import ModelConfig, TreeSelect, depth_for_length
-from multires_edge.format.pooling import NO_POOLING, pooling_named
+from multires_edge.format.pooling import NO_POOLING, Window, pooling_named
 from multires_edge.models.checkpoint import Checkpoint
 from multires_edge.models.training_args import TRAINING_LENGTHS, TrainingArgs
 
@@ -134,7 +134,7 @@ def stated_fields(checkpoint: Checkpoint, overrides: Overrides) -> dict[str, Any
     args = checkpoint.training_args
     frame = {
         "tree_select": _stated_tree(checkpoint, overrides),
-        "pool": overrides.pool or (args.pool if args is not None else None),
+        "pool": (None if _is_window(overrides.pool) else overrides.pool) or (args.pool if args else None),
         "shifted": overrides.shifted,
         "output_activation": overrides.output_activation,
     }
@@ -155,7 +155,7 @@ def _pooling(checkpoint: Checkpoint, overrides: Overrides, name: str, width: int
     """
     args = checkpoint.training_args
     stated = _kind_of(checkpoint, overrides.pool, per_step=name.startswith("decoder"))
-    if stated is None and args is not None:
+    if args is not None and args.pool is not None and (stated is None or _is_window(overrides.pool)):
         stated = args.pool
     kinds = 1 if stated in (None, NO_POOLING) else len(stated.split("+"))
     if width != kinds * d_model:
@@ -165,6 +165,11 @@ def _pooling(checkpoint: Checkpoint, overrides: Overrides, name: str, width: int
             "with each of its poolings in order, such as mean+max+last"
         )
     return stated
+
+
+def _is_window(pool: str | None) -> bool:
+    """Whether an option says how a stream pools, and not what the network was trained with."""
+    return pool is not None and isinstance(pooling_named(pool), Window)
 
 
 def _kind_of(checkpoint: Checkpoint, pool: str | None, *, per_step: bool) -> str | None:
@@ -184,11 +189,12 @@ def _kind_of(checkpoint: Checkpoint, pool: str | None, *, per_step: bool) -> str
 
 def _recorded(checkpoint: Checkpoint, config: ModelConfig, overrides: Overrides) -> ModelConfig:
     """The configuration that the checkpoint has, which options must not contradict."""
+    pool = None if _is_window(overrides.pool) and not config.per_step else overrides.pool
     for name, stated, found in (
         ("tree-select", overrides.tree_select, config.tree_select),
         ("depth", overrides.depth, config.depth),
         ("encoder", overrides.encoder, config.encoder),
-        ("pool", _kind_of(checkpoint, overrides.pool, per_step=config.per_step), config.kind_of_pooling),
+        ("pool", _kind_of(checkpoint, pool, per_step=config.per_step), config.kind_of_pooling),
         ("output-activation", overrides.output_activation, config.output_activation),
         *((f"block {name}", value, _part(config, name)) for name, value in overrides.block.items()),
     ):

@@ -48,8 +48,11 @@ def _max(_: Max, features: Tensor, lengths: Tensor | None) -> Tensor:
     return features.amax(-1)
 
 
-def _running_max(_: Max, features: Tensor) -> Tensor:
-    return features.cummax(-1).values
+def _running_max(pooling: Max, features: Tensor) -> Tensor:
+    if pooling.steps is None:
+        return features.cummax(-1).values
+    before = min(pooling.steps, features.shape[-1]) - 1
+    return F.pad(features, (before, 0), value=-torch.inf).unfold(-1, before + 1, 1).amax(-1)
 
 
 def _last(_: Last, features: Tensor, lengths: Tensor | None) -> Tensor:

@@ -147,8 +147,7 @@ class Bundle:
             return spec, None
         if own is None:
             raise InputError(f"pool is {pool!r}, but this network has an output at every step")
-        other = parse_pooling(pool)
-        self.manifest.model.pooled_by(other)  # is of the same kind
+        other = self.manifest.model.pooled_by(parse_pooling(pool))
         if other == own:
             return spec, None
         dtype = next(state.dtype for state in spec.states if state.scale is not None)

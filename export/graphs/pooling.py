@@ -124,8 +124,27 @@ def _within(graph: GraphBuilder, x: str, lengths: str) -> str:
     return graph.node("Less", [steps, limits], "pool/within", doc="(batch, 1, time)", dtype=np.bool_)
 
 
-def _running_max(_: Max, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
-    return running_maximum(graph, features, "pool_max", ["batch", d_model], rings.position, "pool/max")
+def _running_max(pooling: Max, graph: GraphBuilder, rings: RingSet, features: str, d_model: int) -> str:
+    """The maximum of all steps so far, or of a window, which is that of two shorter ones; see `Max`."""
+    if pooling.steps is None:
+        return running_maximum(graph, features, "pool_max", ["batch", d_model], rings.position, "pool/max")
+    if not pooling.delays:
+        return features
+    largest = features
+    axes, column = graph.integers("pool/row_axes", [1, 2]), graph.integers("pool/column", [1])
+    taps = rings.read(pooling.rings, "pool_max_taps")
+    rows = graph.split(taps, [1] * len(pooling.rings), 2, "pool/max/taps", pooling.rings)
+    for ring, delay, row in zip(pooling.rings, pooling.delays, rows, strict=True):
+        name = f"pool/max/{ring}"
+        rings.write(ring, graph.node("Unsqueeze", [largest, axes], f"{name}/row"))
+        old = graph.node("Squeeze", [row, axes], f"{name}/old_row")
+        larger = graph.node("Max", [largest, old], f"{name}/larger")
+        steps = graph.integers(f"{name}/delay", delay)
+        early = graph.node("Less", [rings.position, steps], f"{name}/is_early", dtype=np.bool_)
+        early = graph.node("Unsqueeze", [early, column], f"{name}/early")
+        doc = f"{delay} steps ago there was nothing yet, or another window"
+        largest = graph.node("Where", [early, largest, larger], name, dtype=np.float32, doc=doc)
+    return largest
 
 
 def _max(_: Max, graph: GraphBuilder, x: str, lengths: str | None) -> str:

@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from multires_edge.base.errors import ConfigError, InputError
-from multires_edge.format.pooling import CUMULATIVE, MAX_WINDOW, POOLINGS, Pooling, Window, parse_pooling
+from multires_edge.format.pooling import (
+    CUMULATIVE,
+    MAX_WINDOW,
+    POOLINGS,
+    Pooling,
+    parse_pooling,
+    pooled_as,
+)
 from multires_edge.runtime.ecg.thresholds import Threshold
 
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|h|)", re.ASCII)
@@ -97,7 +104,8 @@ class Pool:
         or a window of ten seconds if that is cumulative.
         """
         if text is None:
-            text = DEFAULT_POOL if own == CUMULATIVE else "bundle"
+            endless = own is not None and own.window is None and own.over(1) != own
+            text = DEFAULT_POOL if endless else "bundle"
         if text == "bundle":
             return cls()
         if own is None:
@@ -108,16 +116,17 @@ class Pool:
         try:
             if text.startswith("reset:"):
                 steps = _steps_of(text, rate)
-                return cls(CUMULATIVE if own.kind == CUMULATIVE.kind else None, steps)
+                return cls(own.over(None), steps)
             parts = (
                 f"{part.partition(':')[0]}:{_steps_of(part, rate)}" if ":" in part else part
                 for part in text.split("+")
             )
-            return cls(parse_pooling("+".join(parts)))
+            pooling = parse_pooling("+".join(parts))
         except ConfigError:
             raise InputError(
                 f"pool is {text!r}, expected cumulative, window:10s, reset:10s or bundle"
             ) from None
+        return cls(pooled_as(own, pooling))
 
     @property
     def pool(self) -> str | None:
@@ -126,14 +135,14 @@ class Pool:
 
     def suits(self, own: Pooling | None) -> Pool:
         """The same pooling, as the bundle's own if the bundle's ``own`` has the same result."""
-        if self.reset and isinstance(own, Window) and own.steps >= self.reset:
+        if self.reset and own is not None and own.equals_full(self.reset):
             return Pool(None, self.reset)
         return Pool(None if self.pooling == own else self.pooling, self.reset)
 
     def window(self, own: Pooling | None) -> int | None:
         """The number of steps after which a decision has seen all that it will see; None if it never has."""
         pooling = self.pooling or own
-        return self.reset or (pooling.steps if isinstance(pooling, Window) else None)
+        return self.reset or (None if pooling is None or pooling.window is None else pooling.full_steps)
 
     def seen(self, steps: int, own: Pooling | None) -> int:
         """The number of steps that the logits after ``steps`` steps of the stream are pooled over.

@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[dict[str, Any], Pooling]] = {
     "tokens": ({"encoder": "token"}, Cumulative()),
     "autoregressive": ({"task": "autoregressive"}, Cumulative()),
     "per step": ({"pooling": "none"}, Cumulative()),
-    "max, windowed mean and last": ({"pooling": "max+mean+last"}, parse_pooling("max+window:7+last")),
+    "max, windowed mean and last": ({"pooling": "max+mean+last"}, parse_pooling("max:7+window:7+last")),
 }
 
 

@@ -118,9 +118,18 @@ class TestEcg:
             per_step.stream(pool="cumulative")
 
     def test_other_poolings_are_the_bundles_own(self) -> None:
-        from multires_edge.format.pooling import Max, parse_pooling
+        from multires_edge.format.pooling import Last, Max, parse_pooling
 
-        assert Pool.parse(None, 100, Max()) == Pool()
-        assert Pool.parse("reset:2s", 100, Max()) == Pool(None, 200)
+        assert Pool.parse(None, 100, Last()) == Pool()
+        assert Pool.parse("reset:2s", 100, Max()) == Pool(Max(), 200)
         both = parse_pooling("cumulative+max")
         assert Pool.parse("window:2s+max", 100, both) == Pool(parse_pooling("window:200+max"))
+
+    def test_a_window_is_of_every_kind(self) -> None:
+        from multires_edge.format.pooling import Max, parse_pooling
+
+        assert Pool.parse(None, 100, Max()) == Pool(Max(1000))
+        both = parse_pooling("cumulative+max+last")
+        window = Pool(parse_pooling("window:200+max:200+last"))
+        assert Pool.parse("window:2s", 100, both) == window and window.window(both) == 200
+        assert Pool.parse("reset:2s", 100, window.pooling).suits(window.pooling) == Pool(None, 200)

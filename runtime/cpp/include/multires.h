@@ -73,7 +73,7 @@ typedef struct multires_model multires_model;
 typedef struct multires_info {
   int32_t d_input, n_tokens, d_output, d_model, n_layers, kernel_size, depth;
   int32_t autoregressive; /* 1: outputs are the parameters of the next input's distribution; 0: logits */
-  int32_t takes_window;   /* 1: outputs depend on a mean over time, which can be that of a window */
+  int32_t takes_window;   /* 1: outputs depend on a mean or maximum over time, which can be that of a window */
   int32_t window;         /* steps to take the mean over, from the weights file; 0: everything so far */
 } multires_info;
 
@@ -121,10 +121,10 @@ typedef struct multires_state multires_state;
 
 #define MULTIRES_DEFAULT_WINDOW (-1)
 
-/* Create `batch` independent streams in lockstep, at their start. A classifier takes the mean of its features over
- * the last `window` steps, 1 to 2^24; 0 means everything so far, MULTIRES_DEFAULT_WINDOW the window of the weights
- * file. A model that takes no mean (takes_window is 0), such as one with an output at every step, takes 0 or the
- * default. A state that needs more memory than the system has available is refused with MULTIRES_MEMORY before
+/* Create `batch` independent streams in lockstep, at their start. A classifier takes the mean or the maximum of its
+ * features over the last `window` steps, 1 to 2^24; 0 means everything so far, MULTIRES_DEFAULT_WINDOW the window of
+ * the weights file. A model that does neither (takes_window is 0), such as one with an output at every step, takes 0 or
+ * the default. A state that needs more memory than the system has available is refused with MULTIRES_MEMORY before
  * anything is allocated. */
 MULTIRES_API multires_status multires_state_new(const multires_model* model, int32_t batch, int32_t window,
                                                 multires_state** state, char* message, size_t message_size);

@@ -157,7 +157,7 @@ multires_dtype read_type(const WeightsFile& file, const std::string& key, const 
 }  // namespace
 
 int64_t Model::stream_values() const {
-  int64_t values = pool_values(info);
+  int64_t values = pool_values(poolings, info.d_model, info.window);
   const int64_t wide = static_cast<int64_t>(info.n_layers) * info.d_model, most = INT64_MAX / 64;
   for (int64_t rows : slots) values += rows > most / wide ? most : rows * wide;  // cannot overflow: depth <= 30
   return values;
@@ -180,10 +180,9 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
   info.window = file.number("window", 0, kMaxWindow);
   info.autoregressive = file.number("autoregressive", 0, 1);
   model->poolings = read_poolings(file, info.autoregressive);
-  const std::vector<Pooling>& poolings = model->poolings;
-  info.takes_window = std::find(poolings.begin(), poolings.end(), Pooling::kMean) != poolings.end();
+  info.takes_window = take_window(model->poolings);
   if (info.window > 0 && !info.takes_window)
-    throw LoadError(MULTIRES_MALFORMED, "metadata window is for models that take the mean over time");
+    throw LoadError(MULTIRES_MALFORMED, "metadata window is for models that pool by the mean or the maximum");
   if ((info.d_input > 0) == (info.n_tokens > 0))
     throw LoadError(MULTIRES_MALFORMED, "exactly one of d_input and n_tokens must be above 0");
   if (file.metadata().count("encoder_kernel_size"))

@@ -44,13 +44,28 @@ int32_t check_window(const multires_info& info, int32_t window) {
                                            std::to_string(MULTIRES_DEFAULT_WINDOW) +
                                            " for the window of the weights file");
   if (window > 0 && !info.takes_window)
-    throw LoadError(MULTIRES_ARGUMENT,
-                    "window is " + std::to_string(window) + ", but this model does not take the mean over time");
+    throw LoadError(MULTIRES_ARGUMENT, "window is " + std::to_string(window) + ", but this model pools over no window");
   return window;
 }
 
-int64_t pool_values(const multires_info& info) {
-  return info.window > 0 ? 2 * (static_cast<int64_t>(info.window) + 1) * info.d_model : 0;
+bool take_window(const std::vector<Pooling>& poolings) {
+  return std::any_of(poolings.begin(), poolings.end(), [](Pooling pooling) { return pooling != Pooling::kLast; });
+}
+
+std::vector<int> max_delays(int window) {
+  std::vector<int> delays;
+  for (int reach = 1; reach < window; reach += delays.back()) delays.push_back(std::min(reach, window - reach));
+  return delays;
+}
+
+int64_t pool_values(const std::vector<Pooling>& poolings, int d_model, int window) {
+  int64_t rows = 0;
+  for (const Pooling pooling : poolings) {
+    if (pooling == Pooling::kMean && window > 0) rows += 2 * (static_cast<int64_t>(window) + 1);
+    if (pooling == Pooling::kMax)
+      for (const int delay : max_delays(window)) rows += static_cast<int64_t>(delay) + 1;
+  }
+  return rows * d_model;
 }
 
 Pool::Pool(const std::vector<Pooling>& poolings, int d_model, int batch, int window_, std::vector<multires_part>& parts)
@@ -63,7 +78,15 @@ Pool::Pool(const std::vector<Pooling>& poolings, int d_model, int batch, int win
     parts.push_back(part);
   };
   for (const Pooling pooling : poolings) {
-    if (pooling == Pooling::kMax) add("pool_max", max, {batch, d});
+    if (pooling == Pooling::kMax && window == 0) add("pool_max", max, {batch, d});
+    if (pooling == Pooling::kMax && window > 0) {
+      delays = max_delays(window);
+      maxima.resize(delays.size());
+      for (size_t k = 0; k < delays.size(); ++k)
+        names.push_back((k < 10 ? "pool_max_0" : "pool_max_") + std::to_string(k));
+      for (size_t k = 0; k < delays.size(); ++k)
+        add(names[k].c_str(), maxima[k], {batch, 1, static_cast<int64_t>(delays[k]) + 1, d});
+    }
     if (pooling != Pooling::kMean) continue;
     add("pool_sum", sum, {batch, d});
     add("pool_sum_error", sum_error, {batch, d});

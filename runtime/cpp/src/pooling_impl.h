@@ -57,8 +57,23 @@ void mean_row(Pool& pool, int d, int64_t position, int b, const float* x, float*
   }
 }
 
+// The largest values of a window: those of each shorter window, now and some steps ago. A NaN stays while it counts.
+void window_max_row(Pool& pool, int d, int64_t position, int b, const float* x, float* pooled) {
+  std::memcpy(pooled, x, static_cast<size_t>(d) * sizeof(float));
+  for (size_t k = 0; k < pool.delays.size(); ++k) {
+    const int64_t delay = pool.delays[k], slots = delay + 1;
+    float* ring = pool.maxima[k].data() + static_cast<size_t>(b) * slots * d;
+    const float* before = ring + static_cast<size_t>((position + 1) % slots) * d;
+    std::memcpy(ring + static_cast<size_t>(position % slots) * d, pooled, static_cast<size_t>(d) * sizeof(float));
+    if (position < delay) continue;
+    for (int c = 0; c < d; ++c)
+      if (before[c] > pooled[c] || std::isnan(before[c])) pooled[c] = before[c];
+  }
+}
+
 // The largest values so far. The zeros of a new stream do not count; a NaN stays.
 void max_row(Pool& pool, int d, int64_t position, int b, const float* x, float* pooled) {
+  if (pool.window > 0) return window_max_row(pool, d, position, b, x, pooled);
   float* largest = pool.max.data() + static_cast<size_t>(b) * d;
   for (int c = 0; c < d; ++c) {
     const bool taken = position == 0 || x[c] > largest[c] || std::isnan(x[c]);

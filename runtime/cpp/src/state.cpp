@@ -24,7 +24,7 @@ uint64_t bytes_of(const Model& model, int batch, int window) {
     bytes.add(
         {rows, static_cast<uint64_t>(model.encoder_taps), static_cast<uint64_t>(model.info.d_input), sizeof(float)});
   if (!model.poolings.empty()) bytes.add({rows, 5, d, sizeof(float)});  // sums, their errors, and the maximum
-  if (window > 0) bytes.add({rows, static_cast<uint64_t>(window) + 1, 2, d, sizeof(float)});
+  bytes.add({rows, static_cast<uint64_t>(pool_values(model.poolings, model.info.d_model, window)), sizeof(float)});
   return bytes.total();
 }
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from multires_edge.export.graph_builder import GraphBuilder
@@ -71,6 +73,29 @@ class TestCumulative:
         y = Steps(pooling_alone("cumulative"), 1).run(x)
         expected = np.cumsum(x.astype(np.float64)) / np.arange(1, x.shape[-1] + 1)
         assert np.abs(y[0, 0] - expected).max() < 2e-7 * 2
+
+
+def moving_maximum(x: NDArray[Any], window: int) -> NDArray[Any]:
+    return np.stack([x[..., max(0, t + 1 - window) : t + 1].max(-1) for t in range(x.shape[-1])], -1)
+
+
+class TestMaximumOfAWindow:
+    @given(window=st.integers(1, 70), steps=st.integers(1, 200), seed=st.integers(0, 9))
+    @settings(max_examples=15)
+    def test_is_that_of_the_last_steps(self, window: int, steps: int, seed: int) -> None:
+        x = np.random.default_rng(seed).standard_normal((2, 3, steps), dtype=np.float32) - 2
+        y = Steps(pooling_alone(f"max:{window}", d_model=3), 2).run(x)
+        assert np.array_equal(y, moving_maximum(x, window))
+
+    @pytest.mark.parametrize("start", [10**8, 10**12 + 3])
+    def test_after_many_steps(self, start: int) -> None:
+        """Whatever states a long run has left, nothing of them is left two windows later."""
+        random = np.random.default_rng(3)
+        steps = Steps(pooling_alone("max:13"), 1)
+        for name, state in steps.states.items():
+            state[:] = start if name == "position" else 1000 * random.standard_normal(state.shape)
+        x = random.standard_normal((1, 1, 100), dtype=np.float32)
+        assert np.array_equal(steps.run(x)[..., 26:], moving_maximum(x, 13)[..., 26:])
 
 
 class TestWindow:
