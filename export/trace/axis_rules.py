@@ -17,6 +17,11 @@ from multires_edge.export.trace.values import Fill, path_of
 
 aten = torch.ops.aten
 
+OF_A_TABLE = (
+    "takes as much of a table as there are steps: a stream has no last step, and would run over the end of a "
+    "table of positions"
+)
+
 
 class AxisRules(TimeRules):
     """Operators on the axes of a value."""
@@ -140,8 +145,10 @@ class AxisRules(TimeRules):
         return self._pool(node, x, "last", keep=False)
 
     def slice(
-        self, node: fx.Node, x: Ref, axis: int = 0, start: Any = None, end: Any = None, step: int = 1
+        self, node: fx.Node, x: Any, axis: int = 0, start: Any = None, end: Any = None, step: int = 1
     ) -> Ref:
+        if isinstance(x, torch.Tensor):
+            raise refusal(node, OF_A_TABLE)
         signal, layout = self._signal(x), self._layout(node)
         given = signal.layout
         axis %= len(given.shape)

@@ -92,6 +92,31 @@ class ChannelRules(Values):
             raise refusal(node, "sums over time")
         return self.operator(node, left, right)
 
+    def einsum(self, node: fx.Node, equation: str, values: Sequence[Any], **_: Any) -> Ref:
+        """A sum of products, over axes that are not time."""
+        equation = equation.replace(" ", "")
+        if "->" not in equation or "." in equation:
+            raise refusal(node, f"is {equation!r}; write all axes and the result, such as 'bct,oc->bot'")
+        given, result = equation.split("->")
+        times = set()
+        for letters, value in zip(given.split(","), values, strict=True):
+            if isinstance(value, Ref) and (axis := self._signal(value).layout.axis) is not None:
+                times.add(letters[axis])
+        constants = [
+            letters
+            for letters, value in zip(given.split(","), values, strict=True)
+            if not isinstance(value, Ref)
+        ]
+        if len(times) > 1 or not times <= set(result) or any(times & set(each) for each in constants):
+            raise refusal(node, "sums over time, or relates steps to other steps")
+        operands = tuple(self._operand(node, value) for value in values)
+        refs = [each for each in operands if each.name in self.signals]
+        aligned = dict(zip(refs, self._aligned(node, refs), strict=True))
+        joined = self._joined(list(aligned.values()))
+        signal = Signal(self._layout(node), joined.shift, None, joined.reach, joined.cause)
+        args = (equation, tuple(aligned.get(each, each) for each in operands))
+        return self._apply(node, signal.layout, signal, args, {})
+
     def _constants_only(self, node: fx.Node, *tensors: Any) -> None:
         if any(isinstance(each, Ref) for each in tensors):
             raise refusal(node, "has weights that depend on the input")

@@ -15,6 +15,7 @@ from multires_edge.export.trace.program import (
     Pad,
     Pool,
     Program,
+    Recurrence,
     Ref,
     Reshape,
     Ring,
@@ -66,10 +67,14 @@ class StepExecutor:
                 if each.ring is not None:
                     pushed[each.ring.name] = each.ring, source
                 values[each.name] = self._convolve(source, each, values)
-            elif isinstance(each, Pool):
+            elif isinstance(each, Pool | Recurrence):
                 axis = program.layouts[each.source.name].axis
                 assert axis is not None
-                values[each.name] = self._pool(source, each, axis)
+                values[each.name] = (
+                    self._pool(source, each, axis)
+                    if isinstance(each, Pool)
+                    else self._recur(source, each, axis, values)
+                )
             else:
                 values[each.name] = source
         slots = self.position
@@ -123,6 +128,18 @@ class StepExecutor:
         if each.how == "mean":
             new = new / (self.position + 1).reshape(-1, *[1] * (source.dim() - 1))
         return new if each.keep else new.squeeze(axis)
+
+    def _recur(self, source: torch.Tensor, each: Recurrence, axis: int, values: Values) -> torch.Tensor:
+        x = source.squeeze(axis)
+        weights = [values[weight.name] for weight in each.weights]
+        zeros = x.new_zeros(self.batch, each.width)
+        states = [self.pools.setdefault(name, zeros.clone()) for name in each.states]
+        if each.kind == "lstm":
+            new = torch.lstm_cell(x, states, *weights)
+        else:
+            new = (torch.gru_cell(x, *states, *weights),)
+        self.pools.update(zip(each.states, new, strict=True))
+        return new[0].unsqueeze(axis)
 
 
 def run_operator(

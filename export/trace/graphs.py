@@ -23,9 +23,11 @@ from multires_edge.export.trace.program import (
     Pad,
     Pool,
     Program,
+    Recurrence,
     Reshape,
     Ring,
 )
+from multires_edge.export.trace.recurrent_nodes import recurrent_step, whole_recurrence
 from multires_edge.format.specs import StateSpec
 from multires_edge.format.targets import GraphForm
 
@@ -105,6 +107,8 @@ class _Whole(_Writer):
             return self._between(value, each.start, -each.end or _END, axis, name)
         if isinstance(each, Convolution):
             return self._convolve(each, value)
+        if isinstance(each, Recurrence):
+            return whole_recurrence(self, each, value, batch_first=axis == 1)
         assert isinstance(each, Pool)
         return self._pool(each, value, axis)
 
@@ -200,7 +204,13 @@ class _Step(_Writer):
             return graph.node("Reshape", [rows, shape], name, doc=f"{each.ring.slots - 1} steps ago")
         if isinstance(each, Convolution):
             return self._convolve(each, value, layout)
-        assert isinstance(each, Pool)
+        if isinstance(each, Recurrence):
+            self.pooled += [_state(state, ("batch", each.width)) for state in each.states]
+            return recurrent_step(self, each, value)
+        return self._pool(each, value, layout, rest)
+
+    def _pool(self, each: Pool, value: str, layout: Layout, rest: list[int]) -> str:
+        graph, name = self.graph, each.name
         if each.state is None:
             return self._kept(value, layout) if each.keep else value
         states: tuple[int | str, ...] = ("batch", *rest)

@@ -21,7 +21,7 @@ from multires_edge.export.report import GraphStatistics, write_report
 from multires_edge.export.target_selection import forms_of, targets_named
 from multires_edge.export.trace.graphs import build_traced_step_graph, build_whole_graph, onnx_type
 from multires_edge.export.trace.planning import Plan
-from multires_edge.export.trace.program import Layout
+from multires_edge.export.trace.program import Layout, Recurrence
 from multires_edge.export.trace.proof import ModuleProof, prove_module
 from multires_edge.format.comparison import failures
 from multires_edge.format.fields import plain
@@ -123,6 +123,7 @@ def module_config(net: nn.Module, plan: Plan, unmatched: str) -> ModuleConfig:
         "position",
         *(ring.name for ring in program.rings),
         *(str(pool.state) for pool in program.pools),
+        *(state for each in program.instructions if isinstance(each, Recurrence) for state in each.states),
     }
     names = [tensor.name for tensor in (*inputs, *outputs)]
     taken = states | {f"next_{state}" for state in states}

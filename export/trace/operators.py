@@ -297,6 +297,25 @@ def affine(
     return graph.node("Add", [graph.node("MatMul", [value, factor], f"{name}/product"), *offsets], name)
 
 
+def _einsum(nodes: Nodes, each: Operator, equation: str, values: Sequence[Ref]) -> str:
+    given = equation.partition("->")[0]
+    pairs = list(zip(given.split(","), values, strict=True))
+    if not nodes.whole:  # a step has no axis of time
+        times = {
+            letters[axis]
+            for letters, value in pairs
+            if not nodes.is_constant(value)
+            and (axis := nodes.layout(value).axis) is not None
+            and nodes.layout(value).shape[axis] == TIME
+        }
+        equation = "".join(letter for letter in equation if letter not in times)
+    inputs = [
+        nodes.weight(value.name, nodes.constant(value)) if nodes.is_constant(value) else nodes.value(value)
+        for _, value in pairs
+    ]
+    return nodes.graph.node("Einsum", inputs, each.name, equation=equation)
+
+
 def _matmul(nodes: Nodes, each: Operator, left: Ref, right: Ref) -> str:
     graph = nodes.graph
     if nodes.is_constant(right):
@@ -373,4 +392,5 @@ OPERATORS: dict[str, Callable[..., str]] = {
     "amin": _reduction("ReduceMin"), "linalg_vector_norm": _vector_norm, "layer_norm": _layer_norm,
     "rms_norm": _rms_norm, "linear": _linear, "matmul": _matmul, "mm": _matmul, "embedding": _embedding,
     "cat": _cat, "permute": _permute, "expand": _expand, "to": _to, "slice": _slice, "select": _select,
+    "einsum": _einsum,
 }  # fmt: skip

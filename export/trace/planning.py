@@ -16,7 +16,7 @@ import torch
 from torch import fx
 
 from multires_edge.base.errors import ModuleError
-from multires_edge.export.trace.axis_rules import AxisRules
+from multires_edge.export.trace.axis_rules import OF_A_TABLE
 from multires_edge.export.trace.channel_rules import ALONG
 from multires_edge.export.trace.operators import OPERATORS
 from multires_edge.export.trace.program import (
@@ -27,9 +27,11 @@ from multires_edge.export.trace.program import (
     Instruction,
     Pool,
     Program,
+    Recurrence,
     Ref,
     references,
 )
+from multires_edge.export.trace.recurrent_rules import RecurrentRules
 from multires_edge.export.trace.signals import Signal
 from multires_edge.export.trace.tracing import Trace, base_name, refusal
 from multires_edge.export.trace.values import Fill, path_of
@@ -59,11 +61,14 @@ def make_plan(trace: Trace) -> Plan:
         for node in trace.graph.nodes:
             if base_name(node.target) in KNOWN - _RULES.keys() - FILLS - {"sym_size"}:
                 raise refusal(node, "has no rule for streams")
+        for node in trace.graph.nodes:
+            if base_name(node.target) == "slice" and node.args[0].name in trace.constants:
+                raise refusal(node, OF_A_TABLE)
         raise trace.fixed
     return Planner(trace).run()
 
 
-class Planner(AxisRules):
+class Planner(RecurrentRules):
     """Applies the rule of each node, in the order of the trace."""
 
     def run(self) -> Plan:
@@ -161,6 +166,9 @@ def _numbered(program: Program) -> Program:
         if isinstance(each, Pool) and each.state is not None:
             number = counts[each.state] = counts.get(each.state, -1) + 1
             return replace(each, state=f"{each.state}_{number:02d}")
+        if isinstance(each, Recurrence):
+            number = counts["recurrence"] = counts.get("recurrence", -1) + 1
+            return replace(each, number=number)
         return each
 
     return replace(program, instructions=tuple(map(renamed, program.instructions)))
@@ -199,6 +207,10 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("group_norm", "instance_norm"), Planner.group_norm),
     **dict.fromkeys(("pad", "constant_pad_nd"), Planner.pad),
     **dict.fromkeys(("matmul", "mm"), Planner.matmul),
+    **dict.fromkeys(("lstm", "gru"), Planner.recurrence),
+    "avg_pool1d": Planner.avg_pool,
+    "max_pool1d": Planner.max_pool,
+    "einsum": Planner.einsum,
     "linear": Planner.linear,
     "embedding": Planner.embedding,
     "batch_norm": Planner.batch_norm,
@@ -213,8 +225,8 @@ _RULES: dict[str, _Rule] = {
 # Operators that PyTorch need not decompose: those above, and those refused by the name that the user knows.
 KNOWN = frozenset(_RULES) | {
     "flip", "roll", "unfold", "sort", "topk", "argmax", "argmin", "var", "std", "cumprod", "logsumexp",
-    "scaled_dot_product_attention", "bmm", "baddbmm", "einsum", "lstm", "gru", "rnn_tanh", "rnn_relu",
-    "conv_transpose1d", "conv_transpose2d", "max_pool1d", "avg_pool1d", "upsample_nearest1d", "sym_size",
+    "scaled_dot_product_attention", "bmm", "baddbmm", "rnn_tanh", "rnn_relu",
+    "conv_transpose1d", "conv_transpose2d", "upsample_nearest1d", "sym_size",
     "upsample_linear1d", "arange", "min", "prod", "median", "index_select", "gather", "scatter", "repeat",
     "_assert_tensor_metadata",
     *FILLS,

@@ -163,7 +163,29 @@ class Pool:
     state: str | None
 
 
-Instruction = Operator | Reshape | Pad | Cut | Delay | Convolution | Pool
+@dataclass(frozen=True)
+class Recurrence:
+    """A layer of an LSTM or a GRU, from zeros; see `torch.nn.LSTM` and `torch.nn.GRU` for its equations.
+
+    ``weights`` are those of the input and of the state, with their biases if there are any; ``width`` is that
+    of its state. ``number`` is that among the program's recurrences.
+    """
+
+    name: str
+    source: Ref
+    kind: Literal["lstm", "gru"]
+    weights: tuple[Ref, ...]
+    width: int
+    number: int = 0
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The names of its states, the output first."""
+        names = ("recurrent_output", "recurrent_memory") if self.kind == "lstm" else ("recurrent_output",)
+        return tuple(f"{name}_{self.number:02d}" for name in names)
+
+
+Instruction = Operator | Reshape | Pad | Cut | Delay | Convolution | Pool | Recurrence
 
 
 def references(instruction: Any) -> Iterator[str]:

@@ -18,6 +18,7 @@ from multires_edge.export.trace.program import (
     Cut,
     Delay,
     Layout,
+    Operator,
     Pad,
     Pool,
     Pooled,
@@ -26,6 +27,8 @@ from multires_edge.export.trace.program import (
 from multires_edge.export.trace.signals import Signal
 from multires_edge.export.trace.tracing import base_name, refusal
 from multires_edge.export.trace.values import path_of
+
+aten = torch.ops.aten
 
 
 class TimeRules(ChannelRules):
@@ -163,6 +166,67 @@ class TimeRules(ChannelRules):
             )
         reach = signal.reach + history
         return self._emit(instruction, Signal(out, shift, before, reach, signal.cause))
+
+    def avg_pool(
+        self,
+        node: fx.Node,
+        x: Ref,
+        size: Sequence[int],
+        stride: Sequence[int] = (),
+        padding: Sequence[int] = (0,),
+        ceil: bool = False,
+        count_padding: bool = True,
+    ) -> Ref:
+        """The mean of a few steps: a convolution with equal weights."""
+        steps, pad = self._window(node, x, size, stride, padding)
+        if pad and not count_padding:
+            raise refusal(node, "leaves its padding out of the mean; pad the past by torch.nn.functional.pad")
+        layout = self._signal(x).layout
+        channels = int(layout.shape[1])
+        weight = torch.full((channels, 1, steps), 1 / steps, dtype=layout.dtype)
+        return self.convolution(node, x, weight, None, (1,), (pad,), (1,), channels)
+
+    def max_pool(
+        self,
+        node: fx.Node,
+        x: Ref,
+        size: Sequence[int],
+        stride: Sequence[int] = (),
+        padding: Sequence[int] = (0,),
+        dilation: Sequence[int] = (1,),
+        ceil: bool = False,
+    ) -> Ref:
+        """The maximum of a few steps, of two shorter windows that may overlap."""
+        steps, pad = self._window(node, x, size, stride, padding)
+        path, near = path_of(node), each_axis(dilation, 1)[0]
+        x = self._pad(node, x, pad, pad, float("-inf"), f"{path}/pad")
+        reach = 1
+        while reach < steps:
+            more = min(reach, steps - reach)
+            older = self._cut(node, x, 0, more * near, f"{path}/older_{reach}")
+            newer = self._cut(node, x, more * near, 0, f"{path}/newer_{reach}")
+            older, newer = self._aligned(node, [older, newer])
+            reach += more
+            largest = Operator(f"{path}/{reach}", "maximum", aten.maximum.default, (older, newer))
+            signal = self._joined([older, newer])
+            if signal.shift > 0:
+                before = torch.maximum(self._signal(older).past, self._signal(newer).past)
+                signal = replace(signal, before=before)
+            x = self._emit(largest, signal)
+        return x
+
+    def _window(
+        self, node: fx.Node, x: Ref, size: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+    ) -> tuple[int, int]:
+        """The steps and the padding of a pooling of each channel over a few steps."""
+        layout = self._signal(x).layout
+        if len(layout.shape) != 3 or layout.axis != 2 or layout.shape[0] != BATCH:
+            raise refusal(
+                node, f"reads ({', '.join(map(str, layout.shape))}), expected (batch, channels, time)"
+            )
+        if (strides := each_axis(stride or size, 1)[0]) != 1:
+            raise refusal(node, f"strides over {strides} steps; give stride=1 for an output at each step")
+        return each_axis(size, 1)[0], each_axis(padding, 1)[0]
 
     def mean(self, node: fx.Node, x: Ref, axes: Any = None, keep: bool = False, **_: Any) -> Ref:
         """Mean, sum or maximum, over time or over channels."""

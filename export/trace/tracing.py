@@ -6,6 +6,7 @@ import copy
 import inspect
 import linecache
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import fx, nn
 
 from multires_edge.base.errors import ModuleError
+from multires_edge.export.trace.symbolic_operators import symbolic_operators
 from multires_edge.format.fields import shortened
 
 _TORCH = str(Path(torch.__file__).parent)  # its lines say nothing of the user's module
@@ -75,7 +77,10 @@ def trace(net: nn.Module, example: Sequence[torch.Tensor], known: frozenset[str]
     if forward and forward[0].kind is inspect.Parameter.VAR_POSITIONAL:
         shapes = (shapes,)  # type: ignore[assignment]  # torch.export takes forward(*x) as one argument
     try:
-        exported = torch.export.export(net, inputs, dynamic_shapes=shapes, strict=False)
+        with symbolic_operators(), warnings.catch_warnings():
+            # Of LSTM and GRU, which hold a list of their weights.
+            warnings.filterwarnings("ignore", "The tensor attributes")
+            exported = torch.export.export(net, inputs, dynamic_shapes=shapes, strict=False)
         if any(_needs_decomposing(node, known) for node in exported.graph.nodes):
             exported = exported.run_decompositions(
                 {
@@ -131,7 +136,7 @@ def base_name(target: Any) -> str:
     if schema is None:
         return str(getattr(target, "__name__", target))
     namespace, _, name = str(schema.name).partition("::")
-    return name if namespace == "aten" else f"{namespace}.{name}"
+    return name if namespace in ("aten", "multires_edge") else f"{namespace}.{name}"
 
 
 def place(node: fx.Node) -> str:

@@ -255,6 +255,40 @@ class Shapes(nn.Module):
         return torch.stack([y, late], 1).flatten(1, 2), torch.sigmoid(y.cumsum(-1) / 50).sum(-1)
 
 
+class Recurrent(nn.Module):
+    """LSTM or GRU layers over the outputs of a convolution, and their last state, as a classifier has it."""
+
+    def __init__(self, kind: str, batch_first: bool, **options: Any) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.conv = nn.Conv1d(3, 4, 3)
+        self.layers = getattr(nn, kind)(4, 5, batch_first=batch_first, **options)
+        self.head, self.steps = nn.Linear(5, 2), nn.Conv1d(5, 2, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.relu(self.conv(F.pad(x, (2, 0))))
+        there, back = ((0, 2, 1), (0, 2, 1)) if self.batch_first else ((2, 0, 1), (1, 2, 0))
+        y, last = self.layers(x.permute(there))
+        state = last[0] if isinstance(last, tuple) else last
+        return self.steps(y.permute(back)), self.head(state[-1])
+
+
+class Windows(nn.Module):
+    """Means and maxima of a few steps, and sums of products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.gates = nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(4))
+        self.mean, self.max = nn.AvgPool1d(3, 1), nn.MaxPool1d(5, stride=1, dilation=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.einsum("bct,oc->bot", x, self.mix)
+        y = torch.tanh(self.mean(F.pad(y, (2, 0), value=0.5)))
+        largest = self.max(F.pad(y, (8, 0), value=-float("inf")))
+        late = F.max_pool1d(F.pad(torch.exp(y), (3, 0)), 2, 1)[..., :-2]
+        return torch.einsum("bct,bct,c->bct", largest, late, self.gates)
+
+
 def brisk(net: nn.Module, seed: int = 0) -> nn.Module:
     """Move parameters and statistics off their initial values, so that all of them count."""
     random = torch.Generator().manual_seed(seed)
@@ -301,6 +335,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], tuple[Tensor,
     "merged rows": (MergedRows, signals(3)),
     "two axes": (OverAxes, signals(3)),
     "shapes": (Shapes, signals(3)),
+    "LSTM": (lambda: Recurrent("LSTM", batch_first=True, num_layers=2), signals(3)),
+    "LSTM without biases": (lambda: Recurrent("LSTM", batch_first=False, bias=False), signals(3)),
+    "GRU": (lambda: Recurrent("GRU", batch_first=False, num_layers=2, dropout=0.1), signals(3)),
+    "windows": (Windows, signals(3)),
 }
 
 

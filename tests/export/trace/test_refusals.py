@@ -40,6 +40,56 @@ def hand_made_attention(x: Tensor) -> Tensor:
     return (x.transpose(1, 2) @ x).softmax(-1) @ x.transpose(1, 2)
 
 
+class Positions(nn.Module):
+    """Adds a row of a table to each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(1, 4, 100))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table[..., : x.shape[-1]]
+
+
+class Layer(nn.Module):
+    """A recurrent layer over the steps of (batch, channels, time), which may start from ones."""
+
+    def __init__(self, layer: nn.Module, from_ones: bool = False) -> None:
+        super().__init__()
+        self.layer, self.from_ones = layer, from_ones
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_ones(1, x.shape[0], 3) if self.from_ones else None
+        y, _ = self.layer(x.transpose(1, 2), state)
+        return y.transpose(1, 2)
+
+
+class Memory(Layer):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.transpose(1, 2))[1][1][-1]
+
+
+def test_a_table_of_positions() -> None:
+    with pytest.raises(ModuleError, match=r"slice in .*over the end of a table of positions"):
+        plan_of(Positions().eval(), X)
+
+
+RECURRENT: dict[str, tuple[nn.Module, str]] = {
+    "both ways": (Layer(nn.GRU(4, 3, batch_first=True, bidirectional=True)), "gru in .*is bidirectional"),
+    "a projection": (Layer(nn.LSTM(4, 3, batch_first=True, proj_size=2)), "lstm in .*proj_size"),
+    "a start": (Layer(nn.GRU(4, 3, batch_first=True), from_ones=True), "gru in .*states of its own"),
+    "rows as steps": (Layer(nn.GRU(4, 3)), "gru in .*expected .time, batch, features"),
+    "its memory": (Memory(nn.LSTM(4, 3, batch_first=True)), "lstm in .*memory behind the last step"),
+}
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_recurrent_layer_is_refused(name: str) -> None:
+    net, message = RECURRENT[name]
+    with pytest.raises(ModuleError, match=message):
+        plan_of(net.eval(), X)
+
+
 REFUSED: dict[str, tuple[Callable[..., object], str]] = {
     "bidirectional": (lambda x: x + x.flip(-1), "flip in .*no rule"),
     "future padding": (lambda x: F.conv1d(F.pad(x, (1, 1)), x.new_ones(2, 4, 3)), "pad in .*of the future"),
@@ -62,7 +112,12 @@ REFUSED: dict[str, tuple[Callable[..., object], str]] = {
     "the longest norm": (lambda x: F.normalize(x, dim=-1), "linalg_vector_norm in .*norm over time"),
     "a stride": (lambda x: F.conv1d(x, x.new_ones(2, 4, 1), stride=2), "conv1d in .*strides over 2 steps"),
     "every second step": (lambda x: x[..., ::2], "slice in .*one output for each step"),
-    "max pooling": (lambda x: F.max_pool1d(x, 2), "max_pool1d in .*no rule"),
+    "max pooling": (lambda x: F.max_pool1d(x, 2), "max_pool1d in .*strides over 2 steps; give stride=1"),
+    "mean pooling": (lambda x: F.avg_pool1d(x, 3, 1, 1), "avg_pool1d in .*of the future"),
+    "max pooling around a step": (lambda x: F.max_pool1d(x, 3, 1, 1), "max_pool1d in .*of the future"),
+    "a sum over time": (lambda x: torch.einsum("bct,to->bco", x, x.new_ones(12, 2)), "."),
+    "a product over time": (lambda x: torch.einsum("bct,bct->bc", x, x), "einsum in .*sums over time"),
+    "attention by einsum": (lambda x: torch.einsum("bct,bcs->bts", x, x), "einsum in .*relates steps"),
     "upsampling": (lambda x: F.interpolate(x, scale_factor=2), "."),
     "the first step": (lambda x: x[..., 0], "select in .*step 0 of the whole sequence"),
     "a later step": (lambda x: x[..., 1:], "fewer than the inputs"),
