@@ -48,6 +48,12 @@ from multires_edge.format.pooling import Pooling
 VERSION = 2
 # Metadata only where they differ from the published block.
 _BLOCK = ("norm_place", "norm_groups", "activation", "mixing")
+# What the engine has of the parts that only have a name; see activations.h and model.cpp.
+NATIVE_PARTS = {
+    "activation": ("gelu", "gelu_tanh", "relu", "relu6", "silu", "identity"),
+    "mixing": ("glu", "plain"),
+    "output_activation": ("sigmoid", "softmax"),
+}
 _SIZES = ("d_input", "n_tokens", "d_output", "d_model", "n_layers", "kernel_size", "depth")
 _TYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int8): "I8"}
 
@@ -60,9 +66,11 @@ def file_name(precision: str) -> str:
 
 def runs_natively(network: FoldedNetwork, pooling: Pooling | None) -> bool:
     """Whether the native engine has all parts of a network."""
-    pooling = network.config.pooled_by(pooling)
+    config = network.config
+    pooling = config.pooled_by(pooling)
     norms = all(layer.norm.native for layer in network.layers)
-    return norms and (pooling is None or pooling.native_window is not None)
+    parts = all(getattr(config, part) in (None, *names) for part, names in NATIVE_PARTS.items())
+    return norms and parts and (pooling is None or pooling.native_window is not None)
 
 
 def native_weights(
