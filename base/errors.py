@@ -57,13 +57,18 @@ class OverflowedError(MultiresError, ArithmeticError):
     """Finite inputs caused an overflow inside the network."""
 
 
+# Of modules with another name.
+_PACKAGES = {"PIL": "pillow"}
+
+
 class MissingExtraError(MultiresError, ImportError):
     """A missing optional dependency. The message names the extra that installs it."""
 
     def __init__(self, module: str, extra: str, purpose: str) -> None:
         from multires_edge.base.installation import pip_install
 
-        super().__init__(f"{purpose} needs {module}, which is not installed: {pip_install(extra)}")
+        package = _PACKAGES.get(module, module)
+        super().__init__(f"{purpose} needs {package}, which is not installed: {pip_install(extra)}")
 
 
 def require_extra(extra: str, purpose: str, *modules: str) -> None:

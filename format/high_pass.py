@@ -14,11 +14,12 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import CardError
+from multires_edge.base.errors import CardError, StateError
 from multires_edge.format.fields import ABSENT, Between
 
 Samples = NDArray[np.float64]
 _FEW, _AT_ONCE = 128, 32  # outputs of a linear-phase filter
+_OTHER = "the state is of another high-pass filter"
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class HighPassFilter:
         """Everything that the next outputs depend on: (values, channels), without values before a sample."""
         raise NotImplementedError
 
-    def restore(self, state: Samples) -> bool:
-        """Continue from :meth:`state`. Returns False if it is not of this filter."""
+    def restore(self, state: Samples) -> None:
+        """Continue from :meth:`state`. Raises StateError if it is not of this filter."""
         raise NotImplementedError
 
 
@@ -139,11 +140,10 @@ class Butterworth(HighPassFilter):
     def state(self) -> Samples:
         return np.empty((0, self._shape[1])) if self._history is None else self._history.copy()
 
-    def restore(self, state: Samples) -> bool:
+    def restore(self, state: Samples) -> None:
         if len(state) and state.shape != self._shape:
-            return False
+            raise StateError(_OTHER)
         self._history = state.copy() if len(state) else None
-        return True
 
 
 class LinearPhase(HighPassFilter):
@@ -195,13 +195,12 @@ class LinearPhase(HighPassFilter):
     def state(self) -> Samples:
         return self._past.copy()
 
-    def restore(self, state: Samples) -> bool:
+    def restore(self, state: Samples) -> None:
         if state.shape[1] != self._past.shape[1] or not (
             len(state) == 0 or self.delay < len(state) < len(self._taps)
         ):
-            return False
+            raise StateError(_OTHER)
         self._past = state.copy()
-        return True
 
 
 def _sections(corner: float, order: int, rate: float) -> list[tuple[float, float, float]]:

@@ -218,9 +218,10 @@ class Quality:
         """Continue from :meth:`save`. Raises StateError."""
         channels, codes = len(self._channels), (saved.judged, saved.since)
         known = all(len(c) == channels and ((c >= 0) & (c < 1 << len(FLAGS))).all() for c in codes)
-        known = known and len(saved.valued) == channels and self._trends.load(saved.trends)
+        known = known and len(saved.valued) == channels
         if not known or saved.window.shape[1] != channels or len(saved.window) >= self._second:
             raise StateError(f"the state's quality is not of {channels} channels and less than a second")
+        self._trends.load(saved.trends)
         self._filled = len(saved.window)
         self._window[: self._filled] = saved.window
         self._judged, self._since = saved.judged.copy(), saved.since.copy()

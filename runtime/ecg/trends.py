@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import StateError
 from multires_edge.format.arrays import Array
 from multires_edge.runtime.ecg.leads import DERIVED, plain_name
 
@@ -158,12 +159,11 @@ class Trends:
     def save(self) -> TrendsState:
         return TrendsState(self._seconds.copy())
 
-    def load(self, saved: TrendsState) -> bool:
-        """Continue from :meth:`save`. Returns False if it is not of these channels."""
+    def load(self, saved: TrendsState) -> None:
+        """Continue from :meth:`save`. Raises StateError."""
         if saved.seconds.shape != self._seconds.shape:
-            return False
+            raise StateError("the state's trends are of other channels")
         self._seconds = saved.seconds.copy()
-        return True
 
 
 def _sums(*figures: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:

@@ -48,7 +48,7 @@ def grid(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def require_png() -> None:
     """Raise MissingExtraError without pillow, which writes PNG files."""
-    require_extra("images", "writing a PNG file with pillow", "PIL")
+    require_extra("images", "writing a PNG file", "PIL")
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
-from multires_edge.base.errors import CardError
+from multires_edge.base.errors import CardError, StateError
 from multires_edge.format.high_pass import HighPass
 
 KINDS = [
@@ -64,7 +64,7 @@ class TestEvery:
             start = cut
             if cut == saved:
                 other = high_pass.filter(100, 3)
-                assert other.restore(running.state())
+                other.restore(running.state())
                 running = other
         parts += [running.process(x[start:]), running.finish()]
         assert np.array_equal(np.concatenate(parts), expected)
@@ -81,8 +81,9 @@ class TestEvery:
     def test_states_of_other_filters_are_refused(self, high_pass: HighPass) -> None:
         running = high_pass.filter(100, 3)
         running.process(noise(500))
-        assert not high_pass.filter(100, 2).restore(running.state())
-        assert not high_pass.filter(100, 3).restore(np.zeros((3, 3)))
+        for channels, state in ((2, running.state()), (3, np.zeros((3, 3)))):
+            with pytest.raises(StateError, match="of another high-pass filter"):
+                high_pass.filter(100, channels).restore(state)
 
 
 def test_linear_phase_keeps_shapes() -> None:

@@ -117,5 +117,7 @@ class TestRefusals:
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda name, *a: None if name == "PIL" else found(name, *a)
         )
-        assert_refused(run(drawing, "-o", tmp_path / "a.png"), "[images]'")
+        assert_refused(
+            run(drawing, "-o", tmp_path / "a.png"), "needs pillow, which is not installed", "[images]'"
+        )
         assert run(drawing, "--npz", tmp_path / "a.npz", "--size", "2x2").exit_code == 0
