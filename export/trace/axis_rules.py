@@ -145,7 +145,13 @@ class AxisRules(TimeRules):
         return self._pool(node, x, "last", keep=False)
 
     def slice(
-        self, node: fx.Node, x: Any, axis: int = 0, start: Any = None, end: Any = None, step: int = 1
+        self,
+        node: fx.Node,
+        x: Ref | torch.Tensor,
+        axis: int = 0,
+        start: Any = None,
+        end: Any = None,
+        step: int = 1,
     ) -> Ref:
         if isinstance(x, torch.Tensor):
             raise refusal(node, OF_A_TABLE)

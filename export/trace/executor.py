@@ -134,6 +134,7 @@ class StepExecutor:
         weights = [values[weight.name] for weight in each.weights]
         zeros = x.new_zeros(self.batch, each.width)
         states = [self.pools.setdefault(name, zeros.clone()) for name in each.states]
+        new: tuple[torch.Tensor, ...]
         if each.kind == "lstm":
             new = torch.lstm_cell(x, states, *weights)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ def whole_recurrence(nodes: Nodes, each: Recurrence, value: str, *, batch_first:
     inputs = [nodes.weight(f"{name}/{i}", tensor[None]) for i, tensor in enumerate(tensors[:2])]
     if len(tensors) > 2:
         inputs.append(nodes.weight(f"{name}/bias", torch.cat(tensors[2:])[None]))
-    how = {} if each.kind == "lstm" else {"linear_before_reset": 1}
+    how: dict[str, Any] = {} if each.kind == "lstm" else {"linear_before_reset": 1}
     if batch_first:
         value = graph.node("Transpose", [value], f"{name}/steps", perm=[1, 0, 2])
     y = graph.node(each.kind.upper(), [value, *inputs], f"{name}/y", hidden_size=each.width, **how)
@@ -32,7 +33,7 @@ def whole_recurrence(nodes: Nodes, each: Recurrence, value: str, *, batch_first:
 def recurrent_step(nodes: Nodes, each: Recurrence, value: str) -> str:
     """The output (batch, width) of a step. The states are inputs and outputs of the graph."""
     graph, name = nodes.graph, each.name
-    shape = ["batch", each.width]
+    shape: list[int | str] = ["batch", each.width]
     states = [graph.input(state, np.float32, shape, "state, zeros at the start") for state in each.states]
     parts = ("input", "forget", "cell", "output") if each.kind == "lstm" else ("reset", "update", "new")
     read, kept = (

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import _VF, Tensor
+from torch import _VF, Tensor, library
 
 aten = torch.ops.aten
 
 
-@torch.library.custom_op("multires_edge::lstm", mutates_args=())
+@library.custom_op("multires_edge::lstm", mutates_args=())
 def lstm(
     x: Tensor, states: list[Tensor], weights: list[Tensor], biases: bool, layers: int, dropout: float,
     train: bool, bidirectional: bool, batch_first: bool,
@@ -28,7 +28,7 @@ def lstm(
     return y, state, memory
 
 
-@torch.library.custom_op("multires_edge::gru", mutates_args=())
+@library.custom_op("multires_edge::gru", mutates_args=())
 def gru(
     x: Tensor, state: Tensor, weights: list[Tensor], biases: bool, layers: int, dropout: float,
     train: bool, bidirectional: bool, batch_first: bool,
@@ -38,7 +38,7 @@ def gru(
     return y, last
 
 
-@torch.library.custom_op("multires_edge::max_pool1d", mutates_args=())
+@library.custom_op("multires_edge::max_pool1d", mutates_args=())
 def _max_pool1d(
     x: Tensor, size: list[int], stride: list[int], padding: list[int], dilation: list[int], ceil: bool
 ) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -58,14 +59,14 @@ class Layer(nn.Module):
         super().__init__()
         self.layer, self.from_ones = layer, from_ones
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         state = x.new_ones(1, x.shape[0], 3) if self.from_ones else None
         y, _ = self.layer(x.transpose(1, 2), state)
         return y.transpose(1, 2)
 
 
 class Memory(Layer):
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.layer(x.transpose(1, 2))[1][1][-1]
 
 
