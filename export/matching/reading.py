@@ -41,6 +41,7 @@ from multires_edge.export.trace.program import (
     Pad,
     Pool,
     Program,
+    Recurrence,
     Ref,
     Reshape,
     references,
@@ -88,6 +89,8 @@ class Reader:
         if isinstance(each, Operator):
             return self._operator(each)
         source = self.forms[each.source.name]
+        if isinstance(each, Recurrence):
+            raise UnmatchedError("is in no MultiresNet", each.name)
         if isinstance(each, Pad) and each.mask:
             raise UnmatchedError("replaces the first steps of a value", each.name)
         if isinstance(each, Delay | Convolution) and each.ring is not None and each.ring.before is not None:

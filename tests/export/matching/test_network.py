@@ -206,6 +206,20 @@ def test_it_is_not_found_in(name: str) -> None:
     assert re.search(message, reason), reason
 
 
+class Remembering(Block):
+    """With a recurrent layer before its block."""
+
+    def __init__(self) -> None:
+        super().__init__(stem=lambda net, x: net.gru(x.mT)[0].mT)
+        self.gru = nn.GRU(4, 4, batch_first=True)
+
+
+def test_it_is_not_found_behind_a_recurrent_layer() -> None:
+    _, plan = plan_of(Remembering().eval(), (torch.randn(2, 3, 9),))
+    with pytest.raises(UnmatchedError, match="is in no MultiresNet"):
+        match_network(plan.program)
+
+
 class LongFilter(nn.Module):
     """A depthwise convolution with a long kernel, as in convolutional state space models."""
 
