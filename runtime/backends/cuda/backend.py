@@ -68,7 +68,10 @@ def open_network(folder: Path, manifest: Manifest, precision: str, window: int |
     content, path = read_weights(folder, manifest, precision)
     file = WeightsFile(content, path)
     check_metadata(file.metadata.get, path, manifest, precision)
-    return Network(file, window)
+    network = Network(file, window)
+    if network.window and "max" in network.poolings:
+        raise BackendError("the kernel takes no maximum of a window; use backend native")
+    return network
 
 
 def on_device(network: Network, batch: int) -> CudaStepper:

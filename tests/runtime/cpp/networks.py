@@ -70,7 +70,8 @@ NETWORKS = {
     ),
     "per-step": Network({"pooling": "none", "encoder_kernel_size": 5, "output_activation": "sigmoid"}),
     "softmax": Network({"d_output": 70, "output_activation": "softmax"}),
-    "poolings": Network({"pooling": "max+mean+last", "d_model": 19}, parse_pooling("max:7+window:7+last")),
+    "poolings": Network({"pooling": "max+mean+last", "d_model": 19}, parse_pooling("max+mean+last")),
+    "windows": Network({"pooling": "max+mean+last", "d_model": 19}, parse_pooling("max:7+window:7+last")),
     "float16": Network({"depth": 6, "d_model": 37}, Window(5), "fp16", 2e-3, "float16"),
     "float16-autoregressive": Network(
         {"task": "autoregressive", "kernel_size": 4}, precision="fp16", limit=2e-3, queues="float16"

@@ -9,10 +9,12 @@ from click.testing import CliRunner
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.cli.main import main
+from multires_edge.export import export_bundle
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends.cuda import backend
 from multires_edge.runtime.backends.device import driver as cuda_driver
 from multires_edge.runtime.backends.registry import backend_named
+from tests.conftest import random_net, save_published, variant
 from tests.runtime.backends.device.compiled_driver import build_driver, run_on_driver
 from tests.runtime.backends.tensorrt.fakes import FakeCuda, install
 
@@ -57,6 +59,12 @@ class TestRefusals:
     def test_a_precision_that_the_bundle_lacks(self, exported: Path) -> None:
         with pytest.raises(BackendError, match=r"no native weights in 'int8'; it has: fp32"):
             backend.open_network(exported, open_bundle(exported).manifest, "int8", None)
+
+    def test_a_maximum_of_a_window(self, tmp_path: Path) -> None:
+        checkpoint = save_published(random_net(variant(pooling="max")), tmp_path)
+        folder = export_bundle(checkpoint, pool="max:9").path
+        with pytest.raises(BackendError, match="no maximum of a window; use backend native"):
+            backend.open_network(folder, open_bundle(folder).manifest, "fp32", None)
 
     def test_weights_that_changed(self, bundle: Path) -> None:
         opened = open_bundle(bundle)
