@@ -31,7 +31,6 @@ from multires_edge.export.matching.functions import SIGMOID, activation_of, as_f
 from multires_edge.export.matching.trees import Tree, base_of, find_tree
 
 Linear = tuple[Array, Array]  # weight (out, in) and bias (out,)
-_POOLINGS = {"mean": "mean", "max": "max", "last": "last"}
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def find_head(form: Form, *, per_step: bool) -> Head:
         part = source.gathered(np.arange(start, start + width)).bare
         if not isinstance(part, Pooled):
             raise UnmatchedError("reads what is not pooled over time", _at(form))
-        kinds.append(_POOLINGS[part.how])
+        kinds.append(part.how)
         features.append(part.source)
     if any(each.key != features[0].key for each in features):
         raise UnmatchedError("reads poolings of different values", _at(form))
@@ -191,7 +190,7 @@ def encoder_of(form: Form) -> Mixed | Embedded | None:
     """The encoder that a form is; None for any other form."""
     form = _thawed(form)
     if isinstance(node := form.bare, Embedded):
-        return node if isinstance(node.source.nodes[0], Input) and _is_input(node.source) else None
+        return node if _is_input(node.source) else None
     mixed = as_mixed(form)
     if mixed is None or not _is_input(mixed[2]):
         return None

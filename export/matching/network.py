@@ -17,7 +17,7 @@ from multires_edge.export.trace.program import BATCH, TIME, Program
 from multires_edge.format.config import ModelConfig
 from multires_edge.models.network import MultiresNet
 
-_ROUNDING = 1e-15
+_ROUNDING = 1e-15  # relative, of a few operations in float64
 
 
 def match_network(program: Program) -> MultiresNet:
