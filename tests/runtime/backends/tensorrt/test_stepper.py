@@ -27,7 +27,7 @@ NETWORKS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "tokens": ("cumulative", {"encoder": "token"}),
     "autoregressive": (None, {"task": "autoregressive", "d_output": 30}),
     "per step": ("none", {"pooling": "none", "encoder_kernel_size": 4, "output_activation": "sigmoid"}),
-    "max and window": ("max+window:5", {"pooling": "max+mean"}),
+    "max and window": ("max:5+window:5", {"pooling": "max+mean"}),
 }
 
 
