@@ -135,7 +135,7 @@ class Names(Name):
 class _Renaming(click.ParamType):  # type: ignore[type-arg]
     """A channel and a lead. Several of them become a dictionary."""
 
-    name = "CHANNEL=LEAD"
+    name = "[SOURCE:]CHANNEL=LEAD"
 
     def get_metavar(self, *_: Any, **__: Any) -> str:
         return self.name
@@ -264,7 +264,8 @@ lead_options = together(
     option(
         "--lead rename",
         _Renaming(),
-        "Read the card's CHANNEL from the lead named LEAD; may be repeated.",
+        "Read the card's CHANNEL from the lead named LEAD, or the third as #3, in sources that have it; may "
+        "be repeated.",
         multiple=True,
         callback=lambda context, parameter, pairs: dict(pairs),
     ),

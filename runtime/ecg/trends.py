@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import StateError
 from multires_edge.format.arrays import Array
-from multires_edge.runtime.ecg.leads import DERIVED, plain_name
+from multires_edge.runtime.ecg.lead_names import plain_name
+from multires_edge.runtime.ecg.leads import DERIVED
 
 # Flags in the order of their bits.
 TRENDS = ("no_beat", "offset", "wander", "contradiction", "arms_swapped")
