@@ -13,7 +13,8 @@ import numpy as np
 
 from multires_edge.base.errors import DataError
 from multires_edge.runtime.ecg.sources.arrivals import Arrivals, ArrivalsState
-from multires_edge.runtime.ecg.sources.connections import Connection, TcpAddress, standard_input
+from multires_edge.runtime.ecg.sources.connections import Connection, standard_input
+from multires_edge.runtime.ecg.sources.head import Head
 from multires_edge.runtime.ecg.sources.lines import Lines
 from multires_edge.runtime.ecg.sources.protocol import (
     Format,
@@ -33,7 +34,7 @@ _PACKET_SECONDS, _PIECE = 0.5, 30
 _FIRST_LINE_SECONDS = 10.0
 # A device that may be away is connected again after a silence.
 _SILENCE = 10.0
-_RETRY, _RECONNECT_SECONDS = 0.5, 3.0
+_RETRY, _CONNECT_SECONDS, _RECONNECT_SECONDS = 0.5, 10.0, 3.0
 _TOO_FAST = 2  # times the rate of the signal
 _LINGER, _FAR, _VERDICT = 0.01, 0.05, 0.1  # seconds
 # Seconds that a thread owes before it waits.
@@ -81,6 +82,7 @@ class LiveSource(Source):
         self._closed = threading.Event()
         self._away_since: float | None = None
         self._given, self._name = given, name
+        self._head = Head(name, given, eager=True)
         self._parser: LineParser | None = None
         self._arrivals: Arrivals  # as soon as there is a parser
         self._lines = Lines()
@@ -102,12 +104,18 @@ class LiveSource(Source):
     def _await_header(self) -> SignalSpec:
         if not self._opened.wait(_FIRST_LINE_SECONDS):
             self.close()
+            came = (
+                f"{len(self._head.taken)} lines without leads, rate and unit"
+                if self._head.taken
+                else "no line"
+            )
             raise DataError(
-                f"{self._name}: no line within {_FIRST_LINE_SECONDS:.0f} s, expected a header, then samples"
+                f"{self._name}: {came} within {_FIRST_LINE_SECONDS:.0f} s, expected a header, then samples"
             )
         if self._parser is None:
             self.close()
             raise DataError(self._error or f"{self._name}: ended before its first line")
+        self.notes = self._parser.layout.notes
         return self._parser.signal
 
     def read(self, count: int) -> list[Piece]:
@@ -176,6 +184,8 @@ class LiveSource(Source):
                 self._take_lines(self._lines.add(data), time.monotonic())
                 self._linger()
             self._take_lines(self._lines.finish(), time.monotonic())
+            if self._parser is None and self._head.taken:
+                self._convert(self._begin(), time.monotonic())
         except DataError:
             raise
         except (OSError, ValueError) as error:
@@ -234,18 +244,29 @@ class LiveSource(Source):
     def _take_lines(self, lines: list[bytes], arrived: float) -> None:
         if not lines:
             return
-        parser = self._parser
-        if parser is None:
-            self._parser = parser = LineParser(self._name, lines[0], self._given, _LONGEST_LINE)
-            self._arrivals = Arrivals(parser.signal.rate)
-            lines = lines[parser.header_lines :]
-            self._opened.set()
-            self._wanted.wait()
+        if self._parser is None:
+            taken = next((i for i, line in enumerate(lines, 1) if self._head.add(line)), 0)
+            if not taken:
+                return
+            lines = self._begin() + lines[taken:]
         elif self._away_since is not None:
             away = time.monotonic() - self._away_since
-            parser.note("connected", seconds=round(away, 3))
+            self._parser.note("connected", seconds=round(away, 3))
             self._away_since = None
             self._arrivals.suspect()
+        self._convert(lines, arrived)
+
+    def _begin(self) -> list[bytes]:
+        """Make the parser, and wait for the first read; returns the lines that the head took too many."""
+        self._parser = parser = LineParser(self._head, _LONGEST_LINE)
+        self._arrivals = Arrivals(parser.signal.rate)
+        self._opened.set()
+        self._wanted.wait()
+        return self._head.taken[parser.layout.lines :]
+
+    def _convert(self, lines: list[bytes], arrived: float) -> None:
+        parser = self._parser
+        assert parser is not None
         many = _PACKET_SECONDS * parser.signal.rate
         for line in lines:
             parser.add(line, arrived)
@@ -333,19 +354,26 @@ def open_stdin(given: Format) -> LiveSource:
     return LiveSource("-", lambda: connection, replace(given, reconnect=0.0))
 
 
-def open_tcp(address: str, given: Format) -> LiveSource:
-    """Lines from a device's server, as tcp://HOST:PORT. Raises DataError."""
-    server = TcpAddress(address)
+def open_address(
+    name: str, connect: Callable[[float | None, float], Connection], given: Format
+) -> LiveSource:
+    """Lines from a device, which ``connect`` reaches for a silence and a patience in seconds.
+
+    Raises DataError.
+    """
     opened: list[bool] = []
 
-    def connect() -> Connection:
+    def named() -> Connection:
         silence = _SILENCE if given.reconnect else None
-        if opened:
-            return server.connect(silence, _RECONNECT_SECONDS)
+        patience = _RECONNECT_SECONDS if opened else _CONNECT_SECONDS
+        try:
+            connection = connect(silence, patience)
+        except DataError as error:
+            raise DataError(str(error) if str(error).startswith(name) else f"{name}: {error}") from error
         opened.append(True)
-        return server.connect(silence)
+        return connection
 
-    return LiveSource(address, connect, given)
+    return LiveSource(name, named, given)
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

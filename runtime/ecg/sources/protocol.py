@@ -67,6 +67,7 @@ class Source(ABC):
     is a dataclass, whose fields a state file has. ``continues`` is False after loading a state if it is
     unknown how long the source was away since then. ``share`` is the part of a processor that a live source
     may take, so that none takes it from the others.
+    ``notes`` say what was concluded of the signal.
     """
 
     Position: ClassVar[type[Any]]
@@ -77,6 +78,7 @@ class Source(ABC):
     continues = True
     share = 0.5
     length: int | None = None
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def read(self, count: int) -> list[Piece]:
@@ -115,7 +117,7 @@ class Format:
     """Rate in Hz, unit and leads from the user, for sources that do not name them.
 
     ``reconnect`` is the time in seconds that a device at an address may be away. ``follow``: text files are
-    still being written.
+    still being written. ``wanted`` are the leads that are asked for, for recordings with several rates.
     """
 
     rate: float | None = None
@@ -123,3 +125,4 @@ class Format:
     leads: Sequence[str] | None = None
     reconnect: float = 0.0
     follow: bool = False
+    wanted: Sequence[str] = ()

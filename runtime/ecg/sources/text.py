@@ -1,31 +1,34 @@
-"""Samples as lines of text: CSV with a header of lead names, or JSON lines."""
+"""Samples as lines of text: a table as CSV, or JSON lines."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
 import numpy as np
 
+from multires_edge.base.errors import DataError
 from multires_edge.format.fields import Natural
-from multires_edge.runtime.ecg.sources.header import Header
+from multires_edge.runtime.ecg.lead_names import is_lead
+from multires_edge.runtime.ecg.sources import cells
+from multires_edge.runtime.ecg.sources.columns import is_time
+from multires_edge.runtime.ecg.sources.head import Head
 from multires_edge.runtime.ecg.sources.protocol import (
-    Format,
     Missing,
     Note,
     Piece,
     Samples,
 )
+from multires_edge.runtime.ecg.sources.table import is_comment, prepared
 from multires_edge.runtime.ecg.sources.timeline import LATEST, Placed, Timeline, TimelineState
 
 # A line is shorter than this, in bytes.
 LONGEST_LINE = 1 << 20
 _SAMPLES_AT_ONCE = 512
-_BOM = b"\xef\xbb\xbf"
 _NUMBERS = {int, float, NoneType}
 
 
@@ -40,24 +43,24 @@ class ParserState:
 
 
 class LineParser:
-    """Converts lines to pieces. The first line names the leads, the other lines have samples.
+    """Converts lines to pieces, as their ``head`` shows what they have. Raises DataError.
 
-    CSV: the header names one column per lead, and may name a column ``time``, in seconds. JSON: the first
-    line is {"leads": [...], "rate": 500, "unit": "mV"}. The others are a bare row, or {"samples": [[...]],
-    "time": 1.5} with one row per sample, of at most ``longest`` seconds. Empty fields and null are missing
-    values. A line that cannot be read is an event, and one missing sample if the lines have no times. A
-    header may come again, but not another one.
+    CSV: a line is a sample, and may have a time. JSON: a line is a bare row, or {"samples": [[...]], "time":
+    1.5} with one row per sample, of at most ``longest`` seconds. Missing values are NaN. A line that cannot
+    be read is an event, and one missing sample if the lines have no times. A header may come again, but not
+    another one.
     """
 
-    def __init__(self, name: str, first: bytes, given: Format, longest: float = math.inf) -> None:
-        self._header = Header(name, first.removeprefix(_BOM), given)
-        self.signal, self.header_lines = self._header.signal, self._header.lines
-        self._json, self._time = self._header.json, self._header.time
-        self._columns = len(self.signal.leads) + (self._time is not None)
+    def __init__(self, head: Head, longest: float = math.inf) -> None:
+        self._head, self.layout = head, head.finish()
+        self.signal = self.layout.signal
+        self._time, self._count = self.layout.time, self.layout.count
+        self._scale, self._offset = self.layout.scale, self.layout.offset
+        self._again = {line.strip() for line in head.taken[: self.layout.lines]}
         self._most_rows = longest * self.signal.rate
         self._timeline = Timeline(self.signal.rate)
         self.timed = self._time is not None  # whether lines have had times
-        self._lines = self.header_lines
+        self._lines = self.layout.lines
         self._bad = 0
         self._new = False  # whether the next line is the first of another connection
         self._rows: list[list[float]] = []
@@ -68,8 +71,8 @@ class LineParser:
     def add(self, line: bytes, arrived: float | None = None) -> None:
         """Convert a line; :meth:`take` has its pieces. Raises DataError for another header."""
         self._lines += 1
-        plain = line.removeprefix(_BOM) if self._lines == 1 else line
-        if not plain.strip():
+        plain = self._head.decoded(line, first=self._lines == 1)
+        if not plain.strip() or (not self.layout.json and is_comment(plain)):
             return
         if arrived != self._arrived:
             self._flush()
@@ -77,12 +80,12 @@ class LineParser:
         try:
             if len(line) >= LONGEST_LINE:
                 raise ValueError(f"has more than {LONGEST_LINE} bytes")
-            time, rows = self._json_line(plain) if self._json else self._csv_line(plain)
+            time, rows = self._json_line(plain) if self.layout.json else self._csv_line(plain)
             if not 0 < len(rows) <= self._most_rows:
                 raise ValueError(f"has {len(rows)} samples, expected 1 to {self._most_rows:.0f}")
             placed = self._timeline.place(time, rows)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            if not self._header.check(plain, strict=self._new):
+            if not self._is_header(plain):
                 self._refuse(str(error))
             return
         finally:
@@ -133,29 +136,65 @@ class LineParser:
         return self.take()
 
     def _csv_line(self, line: bytes) -> tuple[float | None, list[list[float]]]:
-        fields = line.split(b",")
-        if len(fields) != self._columns:
-            raise ValueError(f"has {len(fields)} fields, expected {self._columns}")
-        if b"_" in line:  # which float() ignores
-            raise ValueError("has a field with '_', expected numbers")
-        # float() accepts bytes and blanks.
-        values = [float(field) if field.strip() else math.nan for field in fields]
-        if self._time is None:
-            return None, [values]
-        return _seconds(values.pop(self._time)), [values]
+        delimiter = self.layout.delimiter
+        row = cells.split(prepared(line, delimiter), delimiter)
+        if len(row) != self._count:
+            rest = row[self._count :]
+            if len(row) < self._count or any(cell.strip() for cell in rest):  # separators at the end
+                raise ValueError(f"has {len(row)} fields, expected {self._count}")
+        leads = self.layout.leads
+        try:
+            if b"_" in line:  # which float() ignores
+                raise ValueError
+            values = [float(row[i]) for i in leads]
+        except ValueError:
+            values = [_number(row, i) for i in leads]
+        return None if self._time is None else _seconds(cells.time(row[self._time])), [values]
+
+    def _is_header(self, line: bytes) -> bool:
+        """Whether a line that has no samples is the header again. Raises DataError for another header.
+
+        The first line of a connection is a header if it has names in any columns. Elsewhere names may be a
+        line that was damaged, unless they are leads.
+        """
+        if line.strip() in self._again:
+            return True
+        if self.layout.json:
+            if not _has_leads(line):
+                return False
+        elif not self._names_leads(line):
+            return False
+        other = self._head.other(line)
+        if (other.signal, other.time) != (self.signal, self._time):
+            raise DataError(f"{self.signal.name}: another header came, with other leads, rate or unit")
+        return True
+
+    def _names_leads(self, line: bytes) -> bool:
+        try:
+            row = cells.split(prepared(line, self.layout.delimiter), self.layout.delimiter)
+        except ValueError:
+            return False
+        names = [cells.plain(cell) for cell in row]
+        if any(map(cells.is_number, row)) or len(set(names)) < len(names):
+            return False
+        known = set(self.signal.leads)
+        return self._new or all(name in known or is_lead(name) or is_time(name) for name in names)
 
     def _json_line(self, line: bytes) -> tuple[float | None, list[list[float]]]:
-        entry = json.loads(line)
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            raise ValueError("is not JSON") from None  # whose text may be a name
         time = None
         if isinstance(entry, dict):
             time, rows = entry.get("time"), entry.get("samples")
         else:
             rows = [entry]
         if not isinstance(rows, list) or not all(
-            isinstance(row, list) and len(row) == self._columns and _NUMBERS.issuperset(map(type, row))
+            isinstance(row, list) and len(row) == self._count and _NUMBERS.issuperset(map(type, row))
             for row in rows
         ):
-            raise ValueError(f"expected samples as rows of {self._columns} numbers")
+            raise ValueError(f"expected samples as rows of {self._count} numbers")
         if time is not None:
             if type(time) not in _NUMBERS:
                 raise ValueError("has a time that is no number")
@@ -196,7 +235,10 @@ class LineParser:
 
     def _flush(self) -> None:
         if self._rows:
-            self._pieces.append(Samples(np.array(self._rows, np.float64), self._arrived))
+            values = np.array(self._rows, np.float64)
+            if self._scale is not None and self._offset is not None:
+                values = values * self._scale + self._offset
+            self._pieces.append(Samples(values, self._arrived))
             self._rows = []
 
     def save(self) -> ParserState:
@@ -205,6 +247,21 @@ class LineParser:
     def load(self, saved: ParserState) -> None:
         self._lines, self._bad, self.timed = saved.lines, saved.bad, saved.timed
         self._timeline.load(saved.timeline)
+
+
+def _number(row: Sequence[bytes], column: int) -> float:
+    try:
+        return cells.number(row[column])
+    except ValueError as error:
+        raise ValueError(f"field {column + 1} {error}") from None
+
+
+def _has_leads(line: bytes) -> bool:
+    try:
+        entry = json.loads(line) if b"leads" in line else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(entry, dict) and "leads" in entry
 
 
 def _seconds(value: Any) -> float:

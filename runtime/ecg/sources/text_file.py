@@ -8,6 +8,7 @@ from pathlib import Path
 
 from multires_edge.base.errors import DataError, StateError
 from multires_edge.runtime.ecg.file_mark import FileMark
+from multires_edge.runtime.ecg.sources.head import Head
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Source
 from multires_edge.runtime.ecg.sources.text import LONGEST_LINE, LineParser, ParserState
 
@@ -39,13 +40,16 @@ class TextFileSource(Source):
             raise DataError(f"{path}: is not a file; give - for lines on standard input")
         try:
             self._file = path.open("rb")
-            first = self._file.readline(LONGEST_LINE)
+            head, lengths = Head(str(path), given), list[int]()
+            while line := self._file.readline(LONGEST_LINE):
+                lengths.append(len(line))
+                if head.add(line):
+                    break
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-        self._parser = LineParser(str(path), first, given)
-        if not self._parser.header_lines:
-            self._file.seek(0)
-        self.signal = self._parser.signal
+        self._parser = LineParser(head)
+        self._file.seek(sum(lengths[: self._parser.layout.lines]))
+        self.signal, self.notes = self._parser.signal, self._parser.layout.notes
         self._mark = FileMark.of(self._file.fileno(), self._file.tell())
         # Whether the file has another name now, or none: it is read to its end before the new one.
         self._replaced = False

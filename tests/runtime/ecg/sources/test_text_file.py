@@ -114,8 +114,7 @@ def test_what_was_wrong_at_the_end_is_said_too(
         (b'{"leads": ["I"], "rate": "x", "unit": "mV"}', GIVEN, "has no rate"),
         (b'{"leads": ["I"], "rate": NaN, "unit": "mV"}', GIVEN, "the rate is nan Hz"),
         (b'{"leads": ["I"], "rate": 1%s, "unit": "mV"}' % (b"0" * 400), GIVEN, "expected 50 to 2000 Hz"),
-        (b"I;II\n1;2\n", GIVEN, "separated by ';', expected commas"),
-        (b"1\t2\n", Format(500, "mV", ["I", "II"]), "separated by"),
+        (b"1\t2\n", Format(500, "mV", ["I", "II", "III"]), "without names of leads"),
     ],
 )
 def test_that_say_too_little(tmp_path: Path, content: bytes, given: Format, message: str) -> None:
