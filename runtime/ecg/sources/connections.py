@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from multires_edge.base.errors import DataError
 
 _READ_BYTES = 1 << 16
-_CONNECT_SECONDS = 10.0
 # A device that lost its power sends no end. The system asks after so many seconds of silence, and again; it
 # gives up after so many questions, or when nothing was answered for so many milliseconds.
 _KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 8000}
@@ -67,7 +66,7 @@ class TcpAddress:
             raise DataError(f"{address}: expected tcp://HOST:PORT")
         self._host, self._port = host, port
 
-    def connect(self, silence: float | None, patience: float = _CONNECT_SECONDS) -> Connection:
+    def connect(self, silence: float | None, patience: float) -> Connection:
         """Connect within ``patience`` seconds. A silence of ``silence`` seconds ends the connection.
 
         Raises DataError.

@@ -27,7 +27,7 @@ def test_a_device_without_power_is_noticed_within_seconds(
 
     monkeypatch.setattr(socket, "create_connection", kept)
     with listener:
-        connection = TcpAddress(f"tcp://127.0.0.1:{listener.getsockname()[1]}").connect(None)
+        connection = TcpAddress(f"tcp://127.0.0.1:{listener.getsockname()[1]}").connect(None, 5)
         (client,) = opened
         assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         if not hasattr(socket, "TCP_KEEPIDLE"):
@@ -42,7 +42,7 @@ def test_a_device_without_power_is_noticed_within_seconds(
 
 def test_a_silence_ends_a_connection_that_can_be_made_again(listener: socket.socket) -> None:
     with listener:
-        connection = TcpAddress(f"tcp://127.0.0.1:{listener.getsockname()[1]}").connect(0.05)
+        connection = TcpAddress(f"tcp://127.0.0.1:{listener.getsockname()[1]}").connect(0.05, 5)
         device, _ = listener.accept()
         with device:
             device.sendall(b"1\n")

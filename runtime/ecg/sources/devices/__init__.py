@@ -1,0 +1,1 @@
+"""Devices: one module for each way to connect to them."""
