@@ -6,8 +6,8 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from multires_edge.cli.options import (
     pick,
     together,
 )
+from multires_edge.cli.terminal import say
 
 if TYPE_CHECKING:
     from multires_edge.runtime.bundle import Bundle
@@ -104,11 +105,12 @@ def open_session(
     the options that a saved state must have been made with.
     """
     from multires_edge.runtime.bundle import open_bundle
+    from multires_edge.runtime.ecg.leads import check_applied
     from multires_edge.runtime.ecg.session import Session
     from multires_edge.runtime.ecg.settings import StreamOptions, parse_duration
     from multires_edge.runtime.ecg.sources.opening import open_source
     from multires_edge.runtime.ecg.sources.protocol import Format
-    from multires_edge.runtime.ecg.streams import EcgStreams
+    from multires_edge.runtime.ecg.streams import EcgStreams, preprocessing_of
 
     if len(set(sources)) < len(sources):
         raise InputError(f"a source is given twice: {', '.join(sources)}")
@@ -116,11 +118,13 @@ def open_session(
     away = chosen["reconnect"]
     given = pick(Format, chosen | {"reconnect": parse_duration(away, "reconnect") if away else 0.0})
     opened = open_bundle(bundle)
+    given = replace(given, wanted=(*preprocessing_of(opened).channels, *options.rename.values()))
     with contextlib.ExitStack() as stack:
         inputs: list[Source] = []
         for spec in sources:
             inputs.append(open_source(spec, given))
             stack.callback(inputs[-1].close)
+            _say_all(inputs[-1].signal.name, inputs[-1].notes)
         names = [source.signal.name for source in inputs]
         if len(set(names)) < len(names):  # such as rec and rec.hea
             raise InputError(f"a source is given twice: {', '.join(names)}")
@@ -129,6 +133,9 @@ def open_session(
             sys.setswitchinterval(_SWITCH_SECONDS)
         specs = [source.signal for source in inputs]
         streams = EcgStreams(opened, specs, options, lockstep=lockstep, on_samples=on_samples)
+        check_applied(options.rename, [front.leads for front in streams.fronts])
+        for each, front in zip(specs, streams.fronts, strict=True):
+            _say_all(each.name, front.leads.notes)
         run_options = asdict(options) | {
             "card": _digest_of_card(opened),
             "weights": _digest_of_weights(opened, options.precision),
@@ -140,6 +147,11 @@ def open_session(
         gc.collect()
         gc.freeze()
         yield session, run_options
+
+
+def _say_all(source: str, notes: Iterable[str]) -> None:
+    for note in notes:
+        say(f"note: {source}: {note}")
 
 
 @contextlib.contextmanager

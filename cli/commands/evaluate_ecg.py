@@ -13,7 +13,9 @@ from multires_edge.cli.options import pick
 from multires_edge.cli.terminal import Progress, print_json, print_table
 from multires_edge.format.fields import plain
 from multires_edge.runtime.bundle import Bundle, open_bundle
+from multires_edge.runtime.ecg.leads import LeadMap, check_applied
 from multires_edge.runtime.ecg.settings import StreamOptions
+from multires_edge.runtime.ecg.streams import preprocessing_of
 from multires_edge.runtime.ecg.thresholds import Alarms, Threshold
 from multires_edge.runtime.evaluation.decision_accuracy import Delays, Performance, assess, choose_thresholds
 from multires_edge.runtime.evaluation.diagnostic import Rate
@@ -32,7 +34,8 @@ def evaluate_ecg(bundle: Path, data_path: Path, given: dict[str, Any], *, as_jso
         progress("reading")
         opened = open_bundle(bundle)
         options = pick(StreamOptions, given | {"thresholds": ()})
-        data = load_recordings(data_path, opened)
+        data = load_recordings(data_path, opened, options.rename)
+        _check_renames(opened, data, options)
         limits, how = _thresholds(opened, given["thresholds"], thresholds_from, options)
         names = list(given["precisions"] or opened.manifest.graphs["step"])
         result = assess(opened, data, limits, options, precisions=names, progress=progress)
@@ -44,6 +47,14 @@ def evaluate_ecg(bundle: Path, data_path: Path, given: dict[str, Any], *, as_jso
         _print(result, data, how, names[0])
 
 
+def _check_renames(bundle: Bundle, data: LabelledRecordings, options: StreamOptions) -> None:
+    """Raise DataError for a lead that no recording has."""
+    if options.rename:
+        leads: Any = {"allow_missing": options.allow_missing, "rename": options.rename}
+        maps = [LeadMap(each.signal, preprocessing_of(bundle), **leads) for each in data.recordings]
+        check_applied(options.rename, maps)
+
+
 def _thresholds(
     bundle: Bundle, given: Sequence[str], chosen_on: Path | None, options: StreamOptions
 ) -> tuple[dict[str, float], str]:
@@ -52,7 +63,7 @@ def _thresholds(
     parsed = [Threshold.parse(text) for text in given]
     Alarms(parsed, labels)  # refuses unknown labels
     if chosen_on is not None:
-        limits = choose_thresholds(bundle, load_recordings(chosen_on, bundle), options)
+        limits = choose_thresholds(bundle, load_recordings(chosen_on, bundle, options.rename), options)
         how = f"the greatest sensitivity + specificity on {chosen_on}"
     else:
         limits, how = dict.fromkeys(labels, 0.5), "0.5 unless given"

@@ -15,6 +15,7 @@ from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.card import Preprocessing
 from multires_edge.runtime.ecg.block import Block
 from multires_edge.runtime.ecg.frontend import FrontEnd
+from multires_edge.runtime.ecg.leads import LeadMap, check_applied
 from multires_edge.runtime.ecg.quality import FILLED
 from multires_edge.runtime.ecg.sources.protocol import Missing, Samples, SignalSpec
 
@@ -49,15 +50,18 @@ class RecordPieces:
     ) -> None:
         self._recordings = recordings
         self._preprocessing, self._steps, self._leads = preprocessing, steps, leads
-        lengths = []
+        lengths, maps = [], list[LeadMap]()
         for recording in recordings:
             try:
-                total = self._front(recording).outputs(recording.length)
+                front = self._front(recording)
+                maps.append(front.leads)
+                total = front.outputs(recording.length)
             except InputError as error:
                 raise DataError(str(error)) from error
             if not total:
                 raise DataError(f"{recording.signal.name}: has no samples")
             lengths.append(np.diff([*range(0, total, steps), total]))
+        check_applied(leads.get("rename") or {}, maps)
         counts = [len(each) for each in lengths]
         self._starts = np.cumsum([0, *counts[:-1]])
         self.recording = np.repeat(np.arange(len(counts)), counts)

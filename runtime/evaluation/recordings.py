@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ from multires_edge.format.card import Card, Preprocessing
 from multires_edge.format.config import ModelConfig
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.sources.opening import find_records, open_source, read_through
-from multires_edge.runtime.ecg.sources.protocol import Samples, SignalSpec
+from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Samples, SignalSpec
 from multires_edge.runtime.ecg.streams import preprocessing_of
 from multires_edge.runtime.evaluation.dataset import Dataset, has_inputs, load_file
 from multires_edge.runtime.evaluation.pieces import Recording, RecordPieces
@@ -50,11 +51,11 @@ def load_data(
     """Read an .npz file, or a folder of recordings, and check it against the network.
 
     The recordings of a folder are read as a stream sees them: its leads, gaps, resampler and normalization.
-    They are those of ``labels.csv``, with their labels, or else all WFDB, EDF, .npz and JSON lines records in
-    the folder and its subfolders. Options of a folder: recordings longer than ``window`` seconds (None: 60)
-    are cut into pieces, each a record of its own with the recording's labels. ``allow_missing`` and
-    ``rename`` are those of :class:`StreamOptions`. Raises DataError, and MissingExtraError for recordings
-    without the ecg extra.
+    They are those of ``labels.csv``, with their labels, or else all recordings in the folder and its
+    subfolders that name leads, rate and unit. Options of a folder: recordings longer than ``window`` seconds
+    (None: 60) are cut into pieces, each a record of its own with the labels of the recording.
+    ``allow_missing`` and ``rename`` are those of :class:`StreamOptions`. Raises DataError, and
+    MissingExtraError without the library for a recording.
     """
     path = Path(path)
     preprocessing = None if card is None else card.preprocessing
@@ -72,8 +73,9 @@ def load_data(
     window = DEFAULT_WINDOW if window is None else window
     if not 1 <= window * preprocessing.sampling_rate < float("inf"):
         raise DataError(f"the window is {window} s, expected a finite time of one sample or more")
-    labelled = _read_labels(path, card.labels) if (path / LABELS_FILE).is_file() else None
-    recordings = labelled.recordings if labelled else [_open(name) for name in find_records(path)]
+    given = _wanted(preprocessing, rename)
+    labelled = _read_labels(path, card.labels, given) if (path / LABELS_FILE).is_file() else None
+    recordings = labelled.recordings if labelled else _open_all(find_records(path), given)
     if not recordings:
         raise DataError(f"{path}: no recordings in the folder, expected .hea, .edf, .npz or .jsonl files")
     steps = round(window * preprocessing.sampling_rate)
@@ -85,17 +87,20 @@ def load_data(
     return Dataset(path, inputs, several, labels, labelled.labels)
 
 
-def load_recordings(path: str | Path, bundle: Bundle) -> LabelledRecordings:
+def load_recordings(
+    path: str | Path, bundle: Bundle, rename: Mapping[str, str] | None = None
+) -> LabelledRecordings:
     """A data file (.npz, with labels), at the card's rate, or a folder of recordings with a ``labels.csv``.
 
     Its header is ``record,LABEL,...`` with the bundle's labels in any order. Every other line has a record's
-    path in the folder, and 0 or 1 for each label. Raises DataError.
+    path in the folder, and 0 or 1 for each label. ``rename`` is that of :class:`StreamOptions`. Raises
+    DataError.
     """
     path = Path(path)
     preprocessing = preprocessing_of(bundle)
     if not path.is_dir():
         return _from_file(path, bundle, preprocessing)
-    return _read_labels(path, bundle.class_names)
+    return _read_labels(path, bundle.class_names, _wanted(preprocessing, rename))
 
 
 def _from_file(path: Path, bundle: Bundle, preprocessing: Preprocessing) -> LabelledRecordings:
@@ -125,13 +130,30 @@ def _from_file(path: Path, bundle: Bundle, preprocessing: Preprocessing) -> Labe
     return LabelledRecordings(path, bundle.class_names, recordings, labels.astype(bool))
 
 
-def _open(name: Path) -> Recording:
-    source = open_source(str(name))
-    source.close()
-    return Recording(source.signal, lambda: read_through(open_source(str(name))), source.length)
+def _wanted(preprocessing: Preprocessing, rename: Mapping[str, str] | None) -> Format:
+    return Format(wanted=(*preprocessing.channels, *(rename or {}).values()))
 
 
-def _read_labels(folder: Path, labels: Sequence[str] | None) -> LabelledRecordings:
+def _open_all(names: Sequence[Path], given: Format) -> list[Recording]:
+    """The recordings. Warns once of each note, with the first recording that has it."""
+    recordings, notes = [], dict[str, str]()
+    for name in names:
+        source = open_source(str(name), given)
+        source.close()
+        for note in source.notes:
+            notes.setdefault(note, source.signal.name)
+        read = partial(_read, str(name), given)
+        recordings.append(Recording(source.signal, read, source.length))
+    for note, first in notes.items():
+        warnings.warn(f"{first}: {note}", stacklevel=3)
+    return recordings
+
+
+def _read(name: str, given: Format) -> Iterator[Samples | Missing]:
+    return read_through(open_source(name, given))
+
+
+def _read_labels(folder: Path, labels: Sequence[str] | None, given: Format) -> LabelledRecordings:
     """The recordings of a folder's table. ``labels`` is the order of its columns, None that of the file."""
     path = folder / LABELS_FILE
     expected = ",".join(["record", *(labels or ["LABEL", "..."])])
@@ -160,4 +182,4 @@ def _read_labels(folder: Path, labels: Sequence[str] | None) -> LabelledRecordin
     if not rows:
         raise DataError(f"{path}: has no records after the header")
     positive = np.array(list(rows.values()), bool)
-    return LabelledRecordings(folder, labels, [_open(folder / name) for name in rows], positive)
+    return LabelledRecordings(folder, labels, _open_all([folder / name for name in rows], given), positive)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import edfio
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import DataError, MissingExtraError
-from multires_edge.runtime.ecg.sources import records
+from multires_edge.base.errors import DataError
+from multires_edge.runtime.ecg.sources import record
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, Source
 from tests.runtime.conftest import LUDB, beats, write_wfdb
@@ -78,7 +77,7 @@ class TestEachKind:
             with pytest.raises(DataError, match=r"not an \.npz file, or damaged"):
                 open_source(str(path))
             return
-        monkeypatch.setattr(records, "_READ_AHEAD", 500)
+        monkeypatch.setattr(record, "_READ_AHEAD", 500)
         values, notes = read_all(open_source(str(path)), 100)
         assert 500 <= len(values) < 700
         assert np.abs(values - X[: len(values)]).max() < 1e-3
@@ -130,7 +129,7 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["a.edf", "a.hea", "a.npz"])
     def test_junk(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(b"\x00\xffjunk\n" * 100)
-        with pytest.raises(DataError, match=r"damaged|not ASCII"):
+        with pytest.raises(DataError, match="damaged"):
             open_source(str(tmp_path / name))
 
     def test_an_edf_without_volts(self, tmp_path: Path) -> None:
@@ -138,13 +137,3 @@ class TestRefusals:
         edfio.Edf([signal]).write(tmp_path / "a.edf")
         with pytest.raises(DataError, match="no signal in uV, mV or V"):
             open_source(str(tmp_path / "a.edf"))
-
-    @pytest.mark.parametrize(("kind", "module"), [("wfdb", "wfdb"), ("edf", "edfio")])
-    def test_without_the_extra(
-        self, tmp_path: Path, kind: str, module: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = save(tmp_path, kind)
-        find: Any = lambda name: None if name == module else object()  # noqa: E731
-        monkeypatch.setattr("importlib.util.find_spec", find)
-        with pytest.raises(MissingExtraError, match=rf"{module}.*\[ecg\]"):
-            open_source(str(path))
