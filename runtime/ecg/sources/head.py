@@ -159,7 +159,7 @@ class Head:
         fixed = [] if preset is None or preset.time is None else [preset.time]
         times = fixed or [i for i, name in enumerate(names) if name is not None and _is_time(name, i, rows)]
         clock = find_clock(times, rows) if rows else None
-        time = clock.column if clock else times[0] if times and not rows else None
+        time = clock.column if clock else times[0] if times else None
         leads = [
             (i, name) for i, name in enumerate(names)
             if name and i not in times and not is_index(name) and _has_samples(name, i, rows)
@@ -259,6 +259,8 @@ def _contradicts(clock: Clock, rate: float) -> bool:
 
 def _has_samples(name: str, column: int, rows: Sequence[Sequence[bytes]]) -> bool:
     """Whether a column has numbers, and not more of something else; a lead may have no values yet."""
+    if is_lead(name):
+        return True
     numbers = sum(cells.is_number(row[column]) for row in rows)
     missing = sum(cells.is_missing(row[column]) for row in rows)
     return numbers > len(rows) - numbers - missing or (missing == len(rows) and (not rows or is_ecg(name)))

@@ -189,7 +189,9 @@ def _fitted(header: list[str], rows: list[list[bytes]], count: int) -> tuple[lis
         rows and header and len(header) == count - 1 and _count(rows)
     ):  # R writes no name for the names of rows
         header = ["", *header]
-    return (header if not rows or len(header) == count else []), count if rows else len(header)
+    if header and (not rows or all(is_lead(name) or is_time(name) for name in header)):
+        count = len(header)  # whatever the lines below have
+    return (header if len(header) == count else []), count
 
 
 def _count(rows: list[list[bytes]]) -> bool:

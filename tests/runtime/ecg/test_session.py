@@ -321,9 +321,9 @@ class TestNothingReadable:
             (
                 "a.csv",
                 "time,I,II\n" + "x,1,2\n" * 500,
-                r"\(line 2: could not convert string",
+                r"\(line 2: has a time that cannot be read",
             ),
-            ("a.csv", "I,II\n" + "1,2,\n" * 500, r"\(line 2: has 3 fields, expected 2\)"),
+            ("a.csv", "I,II\n" + "1,2,3\n" * 500, r"\(line 2: has 3 fields, expected 2\)"),
             ("a.jsonl", '{"leads": ["I", "II"], "rate": 250, "unit": "mV"}\n[1]\n', "rows of 2 numbers"),
         ],
     )

@@ -287,8 +287,8 @@ class TestRefusals:
     def test_units_that_are_no_volts(self, tmp_path: Path) -> None:
         write_wfdb(tmp_path, "a", tone(100, 1), units=("mmHg", "mV"))
         with (
-            pytest.warns(UserWarning, match="a: I: no voltage, not read"),
-            pytest.raises(DataError, match="a: no lead I;"),
+            pytest.warns(UserWarning, match="a: II: no voltage, not read"),
+            pytest.raises(DataError, match="a: no lead II;"),
         ):
             load(tmp_path)
         write_wfdb(tmp_path, "a", tone(100, 1))

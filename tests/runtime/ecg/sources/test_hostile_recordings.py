@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ X = ecg_files.numbers(250)
 _SIGNALS = [("EEG C3-A2", "uV", X[:, 0].reshape(5, 50)), ("ECG II", "\u00b5V", X[:, 1].reshape(5, 50))]
 _HEADER = "a 2 250 125\na.dat 16x2 1000(3)/mV 16 0 0 0 0 I\na.dat 16x2:1 200/uV 12 0 0 0 0 II\n# Ann\n"
 _MASTER = "a/3 2 250 325\np_layout 0\n~ 75\np_1 125\n~ 125\n"
-_KINDS = {
+_KINDS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "edf": (".edf", lambda: ecg_files.edf(_SIGNALS)),
     "edf+d": (".edf", lambda: ecg_files.edf(_SIGNALS, kind="EDF+D", times=[0, 1, 2, 9, 10])),
     "bdf": (".bdf", lambda: ecg_files.edf(_SIGNALS, bits=24)),
