@@ -110,17 +110,19 @@ bool LoadedEngine::updates_in_place(const multires_part& part) const {
 }
 
 // A queue of scale j is read at every multiple of 2^j for which it has a slot; that of the encoder at every delay, and
-// the ring of a window at its end.
+// the rings of windows at their ends.
 void LoadedEngine::find_banks(const std::vector<multires_part>& parts) {
   banks = {{"taps", "pushes", {}, MULTIRES_FLOAT32, 0, 0},
            {"encoder_taps", "encoder_pushes", {}, MULTIRES_FLOAT32, 0, 0},
-           {"pool_taps", "pool_pushes", {}, MULTIRES_FLOAT32, 0, 0}};
+           {"pool_taps", "pool_pushes", {}, MULTIRES_FLOAT32, 0, 0},
+           {"pool_max_taps", "pool_max_pushes", {}, MULTIRES_FLOAT32, 0, 0}};
   for (const multires_part& part : parts) {
     if (!is_ring(part)) continue;
     int scale = 0;
     const bool is_queue = std::sscanf(part.name, "queue_%d", &scale) == 1;
     const bool is_encoder = std::string(part.name) == "encoder_queue";
-    Bank& bank = banks[is_queue ? 0 : is_encoder ? 1 : 2];
+    const bool is_maximum = std::string(part.name).compare(0, 9, "pool_max_") == 0;
+    Bank& bank = banks[is_queue ? 0 : is_encoder ? 1 : is_maximum ? 3 : 2];
     const int slots = static_cast<int>(part.shape[2]), step = is_queue || is_encoder ? 1 << scale : slots - 1;
     Bank::Ring ring{part.name, slots, {}};
     for (int delay = step; delay < slots; delay += step) ring.delays.push_back(delay);

@@ -196,7 +196,8 @@ std::map<std::string, Rings> banks_of(multires_state* state) {
     const bool is_queue = std::strncmp(part.name, "queue_", 6) == 0;
     const bool is_encoder = std::strcmp(part.name, "encoder_queue") == 0;
     const int64_t step = is_queue ? int64_t{1} << std::atoi(part.name + 6) : is_encoder ? 1 : part.shape[2] - 1;
-    Rings& bank = banks[is_queue ? "" : is_encoder ? "encoder_" : "pool_"];
+    const bool is_maximum = std::strncmp(part.name, "pool_max_", 9) == 0;
+    Rings& bank = banks[is_queue ? "" : is_encoder ? "encoder_" : is_maximum ? "pool_max_" : "pool_"];
     bank.parts.push_back(part);
     bank.delays.emplace_back();
     for (int64_t delay = step; delay < part.shape[2]; delay += step) bank.delays.back().push_back(delay);
