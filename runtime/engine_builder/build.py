@@ -17,6 +17,7 @@ from multires_edge.base.errors import BackendError, ConfigError, OutputError
 from multires_edge.base.files import disk_errors, flush_folder, staged_file
 from multires_edge.base.memory import available_memory
 from multires_edge.format.manifest import Manifest
+from multires_edge.format.pooling import Max
 from multires_edge.format.specs import GraphSpec
 from multires_edge.format.targets import FORMS, TARGETS, Target, dotted, target_by_name
 from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu
@@ -114,7 +115,15 @@ class Builder:
     def kinds(self, manifest: Manifest) -> list[str]:
         """The kinds of graphs of a bundle that the target builds engines of, the most demanding last."""
         graphs = manifest.in_form(self.form(manifest)).graphs
-        return [kind for kind in ("taps", "step", "full") if kind in graphs]
+        unsafe = {"step"} if self._crashes_on_steps(manifest) else set()
+        return [kind for kind in ("taps", "step", "full") if kind in graphs.keys() - unsafe]
+
+    def _crashes_on_steps(self, manifest: Manifest) -> bool:
+        """TensorRT-RTX 1.7 ends the process for some step graphs with a maximum over a window, of 4 to 7 and 20
+        steps among others."""  # fmt: skip
+        parts = () if manifest.pooling is None else manifest.pooling.parts
+        windowed = any(isinstance(part, Max) and part.steps is not None for part in parts)
+        return windowed and self.target.package == "tensorrt_rtx"
 
     def plan(
         self,
@@ -126,6 +135,11 @@ class Builder:
         force: bool = False,
     ) -> Plan:
         """Make the checks of :meth:`build` that need no build."""
+        if kind == "step" and self._crashes_on_steps(bundle.manifest):
+            raise ConfigError(
+                f"{self.api.name} may end the process while it builds a step graph with a maximum over a "
+                "window; the taps graph runs the same streams: --graph taps"
+            )
         path = engine_path(bundle.path, kind, precision, self.target.name)
         if sidecar_path(path).exists() and not force:
             raise OutputError(f"{path}: exists already; give --force to build it again")

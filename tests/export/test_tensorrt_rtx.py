@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from multires_edge.format.pooling import Cumulative
+from multires_edge.base.errors import ConfigError
+from multires_edge.format.pooling import parse_pooling
 from multires_edge.format.targets import TARGETS
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.bundle import Bundle
@@ -45,7 +47,7 @@ def check_engines(bundle: Bundle, precision: str, kinds: Sequence[str]) -> None:
 def test_every_kind_of_network(kind: str, precision: str, tmp_path: Path) -> None:
     changes, pooling = KINDS[kind]
     bundle = unproven_bundle(random_net(variant(**changes)), pooling, precision, FORM, tmp_path)
-    check_engines(bundle, precision, ("full", "step", "taps"))
+    check_engines(bundle, precision, Builder.here("rtx", COMPUTE_CAPABILITIES).kinds(bundle.manifest))
 
 
 @pytest.mark.filterwarnings("ignore:.*advised records:UserWarning")
@@ -60,3 +62,13 @@ def test_trained_networks(name: str, precision: str, tmp_path: Path) -> None:
     check_engines(
         unproven_bundle(net, Cumulative(), precision, FORM, tmp_path, inputs), precision, ("full", "step")
     )
+
+
+def test_no_step_graph_with_the_maximum_of_a_window(tmp_path: Path) -> None:
+    """TensorRT-RTX would end the process."""
+    net = random_net(variant(pooling="max"))
+    bundle = unproven_bundle(net, parse_pooling("max:7"), "fp32", FORM, tmp_path)
+    builder = Builder.here("rtx", COMPUTE_CAPABILITIES)
+    assert builder.kinds(bundle.manifest) == ["taps", "full"]
+    with pytest.raises(ConfigError, match="--graph taps"):
+        builder.plan(bundle, "step", "fp32")
