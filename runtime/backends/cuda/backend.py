@@ -12,6 +12,7 @@ from multires_edge.runtime.backends.cuda.nvrtc import find_nvrtc
 from multires_edge.runtime.backends.cuda.plan import make_plan, rows_for
 from multires_edge.runtime.backends.cuda.stepper import CudaStepper
 from multires_edge.runtime.backends.cuda.weights_file import WeightsFile
+from multires_edge.runtime.backends.device import driver
 from multires_edge.runtime.backends.device.cuda import CudaDevice
 from multires_edge.runtime.backends.device.driver import Driver
 from multires_edge.runtime.backends.device.gpu import find_gpu, why_no_gpu
@@ -48,7 +49,8 @@ class CudaBackend(Backend):
         Driver()
 
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
-        return list(manifest.native)
+        """Those of the native weights; none on a machine that has no CUDA driver at all."""
+        return [] if driver.load_library() is None else list(manifest.native)
 
     def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> CudaStepper:
         precision, pooling = options.precision, options.pooling
