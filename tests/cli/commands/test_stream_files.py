@@ -67,11 +67,15 @@ def test_lines_of_a_device_stay_although_no_state_could_be_written(two_leads: Pa
         process = command(two_leads, address, *options, stderr=subprocess.PIPE)
         while len(lines_of(out)) < 3:
             time.sleep(0.01)
-        while not partial.is_dir():
-            with contextlib.suppress(OSError):
-                partial.mkdir()
-            if partial.is_file():
-                partial.unlink(missing_ok=True)  # it may just have been renamed
+        # A state that was being written may still take the name away, so the folder has to stay for a while.
+        stays_since = time.monotonic()
+        while time.monotonic() < stays_since + 0.3:
+            if not partial.is_dir():
+                stays_since = time.monotonic()
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
+                    partial.mkdir()
+            time.sleep(0.001)
         at = len(lines_of(out))
         while len(lines_of(out)) < at + 10:
             time.sleep(0.01)
