@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multires_edge.format.pooling import Cumulative
 from multires_edge.base.errors import ConfigError
-from multires_edge.format.pooling import parse_pooling
+from multires_edge.format.pooling import Cumulative, parse_pooling
 from multires_edge.format.targets import TARGETS
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.bundle import Bundle
