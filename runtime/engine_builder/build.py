@@ -119,8 +119,10 @@ class Builder:
         return [kind for kind in ("taps", "step", "full") if kind in graphs.keys() - unsafe]
 
     def _crashes_on_steps(self, manifest: Manifest) -> bool:
-        """TensorRT-RTX 1.7 ends the process for some step graphs with a maximum over a window, of 4 to 7 and 20
-        steps among others."""  # fmt: skip
+        """TensorRT-RTX 1.7 ends the process for some step graphs with a maximum over a window.
+
+        Windows of 4 to 7 and of 20 steps are among them.
+        """
         parts = () if manifest.pooling is None else manifest.pooling.parts
         windowed = any(isinstance(part, Max) and part.steps is not None for part in parts)
         return windowed and self.target.package == "tensorrt_rtx"
