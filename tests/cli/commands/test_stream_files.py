@@ -65,7 +65,7 @@ def test_lines_of_a_device_stay_although_no_state_could_be_written(two_leads: Pa
     with device(tmp_path) as address:
         options = ("--every", "0.1s", "--output", out, "--state-file", state, "--state-every", "10ms")
         process = command(two_leads, address, *options, stderr=subprocess.PIPE)
-        while len(lines_of(out)) < 3:
+        while len(lines_of(out)) < 3 or not state.exists():
             time.sleep(0.01)
         # A state that was being written may still take the name away, so the folder has to stay for a while.
         stays_since = time.monotonic()
