@@ -70,7 +70,7 @@ def choices_of(
     """
     said = stated_fields(checkpoint, overrides)
     if said.get("norm", norm_of(names_of_norm(checkpoint))) == "none":
-        said = {**said, "norm_place": None, "norm_eps": None}  # there is none to describe
+        said = {**said, "norm_place": None, "norm_eps": None}  # without a norm, neither exists
     body = (
         _trees(checkpoint, overrides, said, steps),
         _norms(checkpoint, said),

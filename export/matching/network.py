@@ -148,7 +148,7 @@ def _tree_fields(trees: list[Tree]) -> dict[str, Any]:
 
 
 def _memory_size(counts: list[int], kernel_size: int) -> int | None:
-    """The smallest memory of a uniform tree with so many weights of each scale; None if there is none."""
+    """The smallest memory size whose uniform tree has so many weights for each scale; None if no size has."""
     wanted, total = 1, 1
     for j, count in reversed(list(enumerate(counts))):
         if count > wanted:

@@ -16,7 +16,7 @@ from multires_edge.runtime.backends.cuda.plan import Plan
 SOURCES = Path(__file__).parents[2] / "cpp" / "cuda" / "step"
 ENTRY = "multires_step"
 _MOST_CODE = 1 << 26  # bytes of a compiled kernel
-_DIGEST = 32  # bytes in front of a kept kernel
+_DIGEST = 32  # bytes of the SHA-256 in front of it
 
 
 def sources(plan: Plan) -> tuple[str, dict[str, str]]:
@@ -67,7 +67,7 @@ def _file_for(source: str, headers: dict[str, str], options: Sequence[str], nvrt
 
 
 def _read(path: Path | None) -> bytes | None:
-    """A kept kernel; None if there is none, or if it is damaged."""
+    """The kernel in a file of an earlier start; None if the file is missing or damaged."""
     try:
         content = b"" if path is None else read_regular(path, _MOST_CODE)
     except OSError:
