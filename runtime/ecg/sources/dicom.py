@@ -12,7 +12,7 @@ import numpy as np
 from multires_edge.base.errors import DataError, require_extra
 from multires_edge.runtime.ecg.lead_names import is_lead, plain_names, unit_named
 from multires_edge.runtime.ecg.sources.protocol import Format
-from multires_edge.runtime.ecg.sources.record import Damaged, Record, Values, refused
+from multires_edge.runtime.ecg.sources.record import Damaged, Record, Values, reading
 from multires_edge.runtime.ecg.sources.whole import BYTES_MOST, SAMPLES_MOST, Lead, record_of
 
 _TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4", "MB": "u1", "AB": "u1"}
@@ -27,9 +27,7 @@ def open_dicom(path: Path, given: Format) -> Record:
     import pydicom
     from pydicom.filereader import read_file_meta_info
 
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    with refused(f"{path}: not a DICOM file"), warnings.catch_warnings():
+    with reading(path, "a DICOM file"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if path.stat().st_size > BYTES_MOST:
             raise Damaged(f"has more than {BYTES_MOST:,} bytes")

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import DataError
 from multires_edge.format.card import is_voltage
 from multires_edge.runtime.ecg.lead_names import unit_named
 from multires_edge.runtime.ecg.sources.frames import FrameFile
 from multires_edge.runtime.ecg.sources.protocol import Format, SignalSpec
-from multires_edge.runtime.ecg.sources.record import Channel, Damaged, Record, Values, choose, refused
+from multires_edge.runtime.ecg.sources.record import Channel, Damaged, Record, Values, choose, reading
 
 # Bytes of the fields of the header of a signal: label, transducer, unit, physical and digital minimum and
 # maximum, filters, samples in a data record, reserved.
@@ -49,9 +48,7 @@ class _Signal:
 
 def open_edf(path: Path, given: Format) -> Record:
     """An EDF, EDF+ or BDF file: its signals in volts of one rate. Raises DataError."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    with refused(f"{path}: not an EDF or BDF file"):
+    with reading(path, "an EDF or BDF file"):
         return _open(path, given)
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from multires_edge.base.errors import DataError
 from multires_edge.runtime.ecg.sources.frames import FrameFile
 from multires_edge.runtime.ecg.sources.protocol import Format, SignalSpec
-from multires_edge.runtime.ecg.sources.record import Channel, Damaged, Record, Values, choose, refused
+from multires_edge.runtime.ecg.sources.record import Channel, Damaged, Record, Values, choose, reading
 
 _MAGIC = b"ISHNE1.0"
 _HEADER = 522
@@ -25,9 +24,7 @@ _NANOVOLT = 1e-3  # microvolt
 
 def open_ishne(path: Path, given: Format) -> Record:
     """Raises DataError."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    with refused(f"{path}: not an ISHNE file"):
+    with reading(path, "an ISHNE file"):
         return _open(path, given)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,15 @@ def choose(channels: Sequence[Channel], given: Format, name: str) -> tuple[list[
         names = listed(f"{quoted[i]} ({channels[i].rate:g} Hz)" for i in others)
         notes.append(f"{names}: not at {best:g} Hz, not read")
     return [i for i in readable if channels[i].rate == best], notes
+
+
+@contextlib.contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Refuse a recording that is not there, or is not of a kind such as "an ISHNE file". Raises DataError."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    with refused(f"{path}: not {kind}"):
+        yield
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from multires_edge.runtime.ecg.sources.frames import read_bounded
 from multires_edge.runtime.ecg.sources.muse import muse_leads
 from multires_edge.runtime.ecg.sources.philips import philips_leads
 from multires_edge.runtime.ecg.sources.protocol import Format
-from multires_edge.runtime.ecg.sources.record import Record, refused
+from multires_edge.runtime.ecg.sources.record import Record, reading
 from multires_edge.runtime.ecg.sources.whole import BYTES_MOST, record_of
 from multires_edge.runtime.ecg.sources.xml_tree import read_tree
 
@@ -19,9 +19,7 @@ _KINDS = {"AnnotatedECG": aecg_leads, "RestingECG": muse_leads, "restingecgdata"
 
 def open_xml(path: Path, given: Format) -> Record:
     """Raises DataError."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    with refused(f"{path}: not an ECG in XML"):
+    with reading(path, "an ECG in XML"):
         root = read_tree(read_bounded(path, BYTES_MOST))
         kind = _KINDS.get(root.tag)
         if kind is None:
