@@ -14,8 +14,6 @@ import numpy as np
 from multires_edge.base.errors import DataError
 from multires_edge.runtime.ecg.sources.arrivals import Arrivals, ArrivalsState
 from multires_edge.runtime.ecg.sources.connections import Connection, standard_input
-from multires_edge.runtime.ecg.sources.head import Head
-from multires_edge.runtime.ecg.sources.lines import Lines
 from multires_edge.runtime.ecg.sources.protocol import (
     Format,
     Missing,
@@ -25,7 +23,9 @@ from multires_edge.runtime.ecg.sources.protocol import (
     SignalSpec,
     Source,
 )
-from multires_edge.runtime.ecg.sources.text import LineParser, ParserState
+from multires_edge.runtime.ecg.sources.text.head import Head
+from multires_edge.runtime.ecg.sources.text.lines import Lines
+from multires_edge.runtime.ecg.sources.text.parser import LineParser, ParserState
 
 # Seconds of samples that may wait for the network, and that a line may have.
 _BUFFER_SECONDS, _LONGEST_LINE = 20.0, 10.0

@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 
 from multires_edge.base.errors import DataError, InputError
-from multires_edge.runtime.ecg.sources import text_file
 from multires_edge.runtime.ecg.sources.devices.registry import open_device
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Samples, Source
-from multires_edge.runtime.ecg.sources.record import Record, RecordSource
-from multires_edge.runtime.ecg.sources.wfdb_record import segments_of
+from multires_edge.runtime.ecg.sources.recordings.record import Record, RecordSource
+from multires_edge.runtime.ecg.sources.recordings.wfdb_record import segments_of
+from multires_edge.runtime.ecg.sources.text.file import TextFileSource
 
 # The module and function that opens a recording. Those of a recording that names leads, rate and unit.
 _SUFFIXES = {
@@ -57,7 +57,7 @@ def open_source(spec: str, given: Format | None = None) -> Source:
     is_text = suffix in _TEXT and (path.exists() or not Path(f"{path}.hea").exists())
     kind = None if is_text else _kind(path, suffix)
     if is_text or kind == ".txt":
-        return text_file.TextFileSource(path, given)
+        return TextFileSource(path, given)
     if given.follow:
         raise InputError(f"{spec}: cannot be followed, expected a .csv or .jsonl file; leave --follow out")
     if kind is None:
@@ -106,7 +106,7 @@ def _opener(kind: str) -> Callable[[Path, Format], Record]:
     # Each kind is imported when it is used.
     module, _, function = _SUFFIXES[kind].partition(":")
     opener: Callable[[Path, Format], Record] = getattr(
-        import_module(f"multires_edge.runtime.ecg.sources.{module}"), function
+        import_module(f"multires_edge.runtime.ecg.sources.recordings.{module}"), function
     )
     return opener
 

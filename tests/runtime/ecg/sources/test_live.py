@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from multires_edge.base.errors import DataError
-from multires_edge.runtime.ecg.sources import lines, live, text
+from multires_edge.runtime.ecg.sources import live
 from multires_edge.runtime.ecg.sources.connections import Connection
 from multires_edge.runtime.ecg.sources.live import LiveSource
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
-from multires_edge.runtime.ecg.sources.text import LineParser
+from multires_edge.runtime.ecg.sources.text import lines, parser
+from multires_edge.runtime.ecg.sources.text.parser import LineParser
 
 HEADER = b'{"leads": ["I"], "rate": 100, "unit": "mV"}\n'
 
@@ -223,24 +224,24 @@ def test_a_reader_that_fails_is_no_orderly_end(monkeypatch: pytest.MonkeyPatch) 
 def test_a_saved_state_knows_what_has_been(serve: Callable[..., str]) -> None:
     """A device that sends its last seconds again after a reconnection."""
 
-    def lines(start: int, stop: int) -> bytes:
+    def rows(start: int, stop: int) -> bytes:
         return HEADER + b"".join(
             b'{"time": %f, "samples": [[%d]]}\n' % (i / 100, i) for i in range(start, stop)
         )
 
-    first = open_source(serve(lambda client: client.sendall(lines(0, 50))))
+    first = open_source(serve(lambda client: client.sendall(rows(0, 50))))
     assert isinstance(first, LiveSource)
     head = drain(first)
     saved = first.save()
     first.close()
-    second = scripted(lines(30, 80))
+    second = scripted(rows(30, 80))
     second.load(saved)
     assert values(head) + values(drain(second)) == list(range(80))
 
 
 def test_a_line_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "LONGEST_LINE", 100)
-    monkeypatch.setattr(text, "LONGEST_LINE", 100)
+    monkeypatch.setattr(parser, "LONGEST_LINE", 100)
     pieces = drain(scripted(HEADER, b"[1]\n", *[b"9" * 60] * 5, b"9\n[2]\n"))
     assert values(pieces) == [1, 2]
     (note,) = [p for p in pieces if isinstance(p, Note)]

@@ -1,0 +1,1 @@
+"""Recordings in files: each format, and the source that reads any of them."""

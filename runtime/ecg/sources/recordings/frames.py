@@ -1,0 +1,128 @@
+"""Samples of fixed size in frames of a file: read in parts, and never more than the file has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multires_edge.runtime.ecg.sources.recordings.record import Damaged, Values
+
+# Bytes that are read at once.
+_BYTES = 1 << 22
+SAMPLES_MOST = 1 << 24  # in a frame
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """``bytes`` per ``samples`` of them, and the number for a missing value."""
+
+    name: str
+    bytes: int
+    missing: int
+    samples: int = 1
+
+
+ENCODINGS = {
+    "80": Encoding("80", 1, -128),
+    "16": Encoding("16", 2, -(1 << 15)),
+    "61": Encoding("61", 2, -(1 << 15)),
+    "160": Encoding("160", 2, -(1 << 15)),
+    "24": Encoding("24", 3, -(1 << 23)),
+    "32": Encoding("32", 4, -(1 << 31)),
+    "212": Encoding("212", 3, -(1 << 11), samples=2),
+}
+
+
+def decode(data: bytes, encoding: str) -> NDArray[np.int64]:
+    """The numbers in bytes."""
+    match encoding:
+        case "80":
+            numbers = np.frombuffer(data, np.uint8).astype(np.int64) - 128
+        case "16" | "61":
+            numbers = np.frombuffer(data, "<i2" if encoding == "16" else ">i2").astype(np.int64)
+        case "160":
+            numbers = np.frombuffer(data, "<u2").astype(np.int64) - (1 << 15)
+        case "24":
+            low = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int64)
+            numbers = low[:, 0] | low[:, 1] << 8 | (low[:, 2] ^ 0x80) << 16
+            numbers -= 1 << 23
+        case "32":
+            numbers = np.frombuffer(data, "<i4").astype(np.int64)
+        case _:  # 212: two samples of 12 bits
+            triple = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int64)
+            first = triple[:, 0] | (triple[:, 1] & 0x0F) << 8
+            second = triple[:, 2] | (triple[:, 1] & 0xF0) << 4
+            numbers = np.stack([first, second], 1).reshape(-1)
+            numbers -= (numbers >> 11) << 12
+    return numbers
+
+
+@dataclass(frozen=True)
+class FrameFile:
+    """Frames in a file from byte ``start`` on. A frame has ``sizes`` samples of each signal in turn.
+    ``has_missing``: whether a number of the encoding says that a value is missing."""  # fmt: skip
+
+    path: Path
+    encoding: str
+    start: int
+    sizes: Sequence[int]
+    has_missing: bool = True
+
+    @property
+    def samples(self) -> int:
+        """Samples of a frame."""
+        return sum(self.sizes)
+
+    def length(self) -> int:
+        """Whole frames in the file."""
+        encoding = ENCODINGS[self.encoding]
+        size = max(0, self.path.stat().st_size - self.start)
+        return size * encoding.samples // (encoding.bytes * self.samples)
+
+    def read(self, first: int, stop: int, signals: Sequence[int]) -> list[Values]:
+        """The samples of some signals in the frames from ``first`` to ``stop``, NaN without a value.
+
+        Raises Damaged if the file ends before them.
+        """
+        if stop > (there := self.length()):
+            raise Damaged(f"the file has {there} frames")
+        encoding = ENCODINGS[self.encoding]
+        many = max(1, _BYTES * encoding.samples // (encoding.bytes * self.samples))
+        offsets = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
+        parts: list[list[Values]] = [[] for _ in signals]
+        with self.path.open("rb") as file:
+            for at in range(first, stop, many):
+                frames = self._frames(file.fileno(), at, min(at + many, stop))
+                values = frames.astype(np.float64)
+                if self.has_missing:
+                    values[frames == encoding.missing] = np.nan
+                for part, signal in zip(parts, signals, strict=True):
+                    part.append(values[:, offsets[signal] : offsets[signal] + self.sizes[signal]].reshape(-1))
+        return [np.concatenate(part) for part in parts]
+
+    def _frames(self, file: int, first: int, stop: int) -> NDArray[np.int64]:
+        encoding = ENCODINGS[self.encoding]
+        begin, end = first * self.samples, stop * self.samples
+        groups = begin // encoding.samples, -(-end // encoding.samples)
+        size = (groups[1] - groups[0]) * encoding.bytes
+        data = os.pread(file, size, self.start + groups[0] * encoding.bytes)
+        # The last of an odd number of samples of 12 bits may lack its third byte.
+        if len(data) < size - (end % encoding.samples):
+            raise Damaged("the file ends before its samples do")
+        numbers = decode(data.ljust(size, b"\0"), self.encoding)
+        skipped = begin - groups[0] * encoding.samples
+        return numbers[skipped : skipped + end - begin].reshape(-1, self.samples)
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The bytes of a file that is read as a whole. Raises Damaged if it has more than ``most``."""
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise Damaged(f"has more than {most:,} bytes")
+    return data

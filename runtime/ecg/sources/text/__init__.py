@@ -1,0 +1,1 @@
+"""Samples as text: tables, JSON lines, and files of them."""
