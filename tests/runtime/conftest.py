@@ -26,8 +26,13 @@ CARD: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def two_leads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small bundle of leads I and II at 100 Hz, with random weights."""
-    folder = tmp_path_factory.mktemp("two_leads")
-    (folder / "card.json").write_text(json.dumps(CARD))
+    return named_leads(tmp_path_factory.mktemp("two_leads"), ["I", "II"])
+
+
+def named_leads(folder: Path, leads: list[str]) -> Path:
+    """The same with two leads of other names."""
+    card = CARD | {"preprocessing": CARD["preprocessing"] | {"channels": leads}}
+    (folder / "card.json").write_text(json.dumps(card))
     checkpoint = save_published(random_net(SMALL, seed=3), folder)
     return export_bundle(checkpoint, folder / "two.bundle", card=folder / "card.json").path
 

@@ -196,7 +196,9 @@ class LineParser:
         ):
             raise ValueError(f"expected samples as rows of {self._count} numbers")
         if time is not None:
-            if type(time) not in _NUMBERS:
+            if isinstance(time, str):
+                time = cells.time(time.encode())
+            elif type(time) not in _NUMBERS:
                 raise ValueError("has a time that is no number")
             time = _seconds(time)
             self.timed = True

@@ -257,7 +257,8 @@ class Timeline:
         if off < 0 or off > _LONGEST_GAP or (hours and abs(off - hours * _HOUR) <= _FURTHEST):
             out.append(Note("clock", {"message": f"the clock was set by {off:+.3f} s"}))
         else:
-            out += [Note("gap", {"seconds": round(off, 6)}), Missing(round(off * self._rate))]
+            missing = round(off * self._rate)
+            out += [Note("gap", {"seconds": round(missing / self._rate, 6)}), Missing(missing)]
         self._next += off
         lines, self._held = self._held, []
         for line in lines:

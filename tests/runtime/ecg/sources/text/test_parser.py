@@ -104,7 +104,7 @@ class TestJson:
             "{", '{"samples": 3}', "[1]", '["a", 1]', '{"samples": [[1, 2]], "time": "x"}', "[" * 99999,
             f"[1{'0' * 400}, 1]", f'{{"samples": [[1, 2]], "time": 1{"0" * 400}}}',
             '{"samples": [[1, 2]], "time": 1e308}', '["1", 2]', "[true, 1]", '{"samples": []}',
-            '{"samples": [[1, 2]], "time": "1"}', '{"samples": [[1, 2]], "time": true}',
+            '{"samples": [[1, 2]], "time": true}',
         ],
     )  # fmt: skip
     def test_bad_lines(self, line: str) -> None:
