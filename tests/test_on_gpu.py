@@ -10,8 +10,11 @@ import pytest
 from multires_edge.base.errors import BackendError
 from multires_edge.runtime.backends.cuda import backend as cuda_backend
 from tests import on_gpu
+from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda
 from tests.runtime.backends.tensorrt.bundles import export
-from tests.runtime.backends.tensorrt.fakes import ORIN, FakeCuda, FakeTensorRt, install
+from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt, install
+
+pytestmark = pytest.mark.native
 
 
 def no_compiler(most: int) -> None:
@@ -43,7 +46,7 @@ def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert line in text, line
     assert "- [ ]" not in text
 
-    driver.fail, driver.status = "cuGraphLaunch", 700
+    driver.refuse("cuGraphLaunch", 700)
     assert on_gpu.main(arguments) == 1
     assert "- [ ] tensorrt fp32, one whole stream: BackendError: cuGraphLaunch failed" in report.read_text()
 

@@ -14,8 +14,11 @@ from click.testing import CliRunner
 from multires_edge.cli.main import main
 from multires_edge.runtime import open_bundle
 from tests.conftest import ROOT, SMALL, random_inputs
+from tests.runtime.backends.device.fake_driver import FakeCuda
 from tests.runtime.backends.tensorrt.bundles import export
-from tests.runtime.backends.tensorrt.fakes import FakeCuda, FakeTensorRt, install
+from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt, install
+
+pytestmark = pytest.mark.native
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from multires_edge.runtime.backends.device import driver
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper, open_session
 from multires_edge.runtime.backends.providers import _preload, install_cuda
 from tests.conftest import SMALL, random_net, save_published
-from tests.runtime.backends.tensorrt.fakes import FakeCuda
+from tests.runtime.backends.device.fake_driver import FakeCuda
 
 SAMPLES = np.random.default_rng(0).standard_normal((3, 2, 20), np.float32)
 CPU, CUDA, NNAPI = "CPUExecutionProvider", "CUDAExecutionProvider", "NnapiExecutionProvider"

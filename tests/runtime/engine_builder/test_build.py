@@ -35,8 +35,8 @@ from multires_edge.runtime.engine_builder.shapes import Range
 from multires_edge.runtime.engine_builder.timing_cache import TimingCache
 from tests.conftest import SMALL, random_net, save_published
 from tests.forged import replace_file
+from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda
 from tests.runtime.backends.tensorrt.bundles import sidecar_of
-from tests.runtime.backends.tensorrt.fakes import ORIN, FakeCuda
 
 trt: Any = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for Linux and Windows on x86-64")
 THOR = Gpu("NVIDIA Thor", "11.0", 20, 122)

@@ -70,12 +70,10 @@ class CompiledDevice(HostDevice):
         self, function: int, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: Sequence[Any]
     ) -> Callable[[], None]:
         addresses = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
-        launch = self._libraries[function].multires_launch
-
-        def run(_: Sequence[Any] = arguments) -> None:  # which must live as long
-            launch(addresses, grid[0], block[0], next(self._seeds))
-
-        return lambda: self.queue(run)
+        library = self._libraries[function]
+        library.multires_bind.restype = ctypes.c_void_p
+        launch = ctypes.c_void_p(library.multires_bind(addresses))
+        return lambda: self.queue(lambda: library.multires_run(launch, grid[0], block[0], next(self._seeds)))
 
 
 def network_of(weights: bytes, window: int | None = None) -> Network:

@@ -1,15 +1,34 @@
-// step.cu for a host, as a library: its one function takes the parameters of a launch as the driver does.
+// step.cu for a host, as a library. A launch copies its parameters, as the driver does, and runs later.
 #include "step.cu"
 
-extern "C" __attribute__((visibility("default"))) void multires_launch(void** parameters, int blocks, int threads,
-                                                                       unsigned seed) {
-  const auto weights = *static_cast<const unsigned char**>(parameters[0]);
-  const States& states = *static_cast<States*>(parameters[1]);
-  const auto samples = *static_cast<const void**>(parameters[2]);
-  const auto outputs = *static_cast<float**>(parameters[3]);
-  const auto scratch = *static_cast<unsigned char**>(parameters[4]);
-  const int batch = *static_cast<int*>(parameters[5]), steps = *static_cast<int*>(parameters[6]);
-  if (threads != kThreads || blocks != (batch + kRows - 1) / kRows) std::abort();
+struct Launch {
+  const unsigned char* weights;
+  States states;
+  const void* samples;
+  float* outputs;
+  unsigned char* scratch;
+  int batch, steps;
+};
+
+extern "C" {
+__attribute__((visibility("default"))) Launch* multires_bind(void** parameters) {
+  const auto pointer = [&](int i) { return *static_cast<void**>(parameters[i]); };
+  return new Launch{
+      static_cast<unsigned char*>(pointer(0)),
+      *static_cast<States*>(parameters[1]),
+      pointer(2),
+      static_cast<float*>(pointer(3)),
+      static_cast<unsigned char*>(pointer(4)),
+      *static_cast<int*>(parameters[5]),
+      *static_cast<int*>(parameters[6]),
+  };
+}
+
+__attribute__((visibility("default"))) void multires_run(const Launch* launch, int blocks, int threads, unsigned seed) {
+  const Launch& l = *launch;
+  if (threads != kThreads || blocks != (l.batch + kRows - 1) / kRows) std::abort();
   seed_order(seed);
-  run_grid(blocks, threads, [&] { multires_step(weights, states, samples, outputs, scratch, batch, steps); });
+  run_grid(blocks, threads,
+           [&l] { multires_step(l.weights, l.states, l.samples, l.outputs, l.scratch, l.batch, l.steps); });
+}
 }

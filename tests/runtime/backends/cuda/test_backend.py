@@ -14,15 +14,45 @@ from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends.cuda import backend
 from multires_edge.runtime.backends.device import driver as cuda_driver
 from multires_edge.runtime.backends.registry import backend_named
-from tests.conftest import random_net, save_published, variant
-from tests.runtime.backends.device.compiled_driver import build_driver, run_on_driver
-from tests.runtime.backends.tensorrt.fakes import FakeCuda, install
+from tests.conftest import random_inputs, random_net, save_published, variant, within_limit
+from tests.runtime.backends.device.fake_driver import FakeCuda, install_compiler
+from tests.runtime.backends.tensorrt.fake_tensorrt import install
+
+pytestmark = pytest.mark.native
 
 
 @pytest.mark.slow
-@pytest.mark.native
-def test_streams_on_a_driver(exported: Path, tmp_path: Path) -> None:
-    run_on_driver(build_driver(tmp_path), "tests.runtime.backends.cuda.on_driver", exported)
+@pytest.mark.parametrize(("batch", "pool"), [(2, None), (70, None), (1, "window:3")])
+def test_streams_as_the_native_engine(
+    batch: int, pool: str | None, exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Steps, chunks, a reset and a snapshot. Of 70 streams several share a block on 16 multiprocessors."""
+    driver = FakeCuda()
+    install(monkeypatch, driver)
+    install_compiler(monkeypatch, tmp_path)
+    bundle = open_bundle(exported)
+    stream, native = (bundle.stream(batch, backend=name, pool=pool) for name in ("cuda", "native"))
+    x = random_inputs(variant(), batch, 40)
+    for t in range(5):
+        assert within_limit(stream.step(x[..., t]), native.step(x[..., t])), t
+    stream.reset(rows=[batch - 1])
+    native.reset(rows=[batch - 1])
+    assert within_limit(stream.run(x), native.run(x))
+    native.load_state(stream.save_state())
+    stream.reset(rows=[batch - 1])
+    stream.load_state(native.save_state(rows=[batch - 1]), rows=[batch - 1])
+    native.load_state(stream.save_state(rows=[0]), rows=[0])
+    assert within_limit(stream.run(x), native.run(x))
+    del stream
+    assert not driver.alive, driver.alive
+
+
+def test_whole_sequences(exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(monkeypatch, FakeCuda())
+    install_compiler(monkeypatch, tmp_path)
+    full, native = (open_bundle(exported).full(backend=name) for name in ("cuda", "native"))
+    x = random_inputs(variant(), 3, 30)
+    assert within_limit(full(x), native(x))
 
 
 class TestWhatIsMissing:
@@ -80,4 +110,4 @@ class TestRefusals:
         monkeypatch.setattr(backend, "compile_kernel", lambda *_: b"code\0")
         with pytest.raises(BackendError, match="cuModuleLoadData failed: CUDA_ERROR_UNSUPPORTED_PTX_VERSION"):
             open_bundle(exported).stream(backend="cuda")
-        assert not any(driver.alive.values())
+        assert not driver.alive

@@ -6,7 +6,10 @@ import pytest
 
 from multires_edge.base.errors import BackendError
 from multires_edge.runtime.backends.device.cuda import WAIT, CudaDevice
-from tests.runtime.backends.tensorrt.fakes import FakeCuda, install
+from tests.runtime.backends.device.fake_driver import FakeCuda
+from tests.runtime.backends.tensorrt.fake_tensorrt import install
+
+pytestmark = pytest.mark.native
 
 
 class TestWaiting:
@@ -16,7 +19,7 @@ class TestWaiting:
         install(monkeypatch, driver)
         monkeypatch.setenv(WAIT, wait)
         CudaDevice().close()
-        assert driver.flags == flags
+        assert driver.fake_flags() == flags
 
     def test_as_the_driver_chooses(self, monkeypatch: pytest.MonkeyPatch) -> None:
         driver = FakeCuda()
@@ -39,4 +42,11 @@ def test_memory_that_kernels_use(monkeypatch: pytest.MonkeyPatch) -> None:
     array, address = device.mapped((2, 3), "float32")
     assert array.shape == (2, 3) and not array.any() and address == array.ctypes.data
     device.close()
-    assert not any(driver.alive.values())
+    assert not driver.alive
+
+
+def test_a_size_beyond_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeCuda())
+    words = r"cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY \(2\), of the fake driver; stop other programs"
+    with pytest.raises(BackendError, match=words):
+        CudaDevice().allocate(1 << 41)

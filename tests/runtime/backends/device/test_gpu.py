@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,10 @@ from multires_edge.base.errors import BackendError
 from multires_edge.cli.main import main
 from multires_edge.runtime.backends.device import driver as cuda_driver
 from multires_edge.runtime.backends.device.gpu import find_gpu, why_no_gpu
-from tests.runtime.backends.tensorrt.fakes import ORIN, FakeCuda, install
+from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda, on_driver
+from tests.runtime.backends.tensorrt.fake_tensorrt import install
+
+pytestmark = pytest.mark.native
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +49,7 @@ def test_a_device(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
 )
 def test_every_failure_is_in_the_words_of_the_driver(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     install(monkeypatch, FakeCuda(call, 999))
-    with pytest.raises(BackendError, match=r"^cu\w+ failed: CUDA_ERROR_UNKNOWN \(999\), unknown$"):
+    with pytest.raises(BackendError, match=r"^cu\w+ failed: CUDA_ERROR_UNKNOWN \(999\), of the fake driver$"):
         find_gpu()
 
 
@@ -75,7 +81,7 @@ def test_advice(monkeypatch: pytest.MonkeyPatch, status: int, advice: str) -> No
 
 def test_no_device(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     install(monkeypatch, FakeCuda("cuInit", 100))
-    assert why_no_gpu() == "cuInit failed: CUDA_ERROR_NO_DEVICE (100), no device"
+    assert why_no_gpu() == "cuInit failed: CUDA_ERROR_NO_DEVICE (100), of the fake driver"
     put(root, "run/.containerenv")
     assert "--gpus all" in str(why_no_gpu())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
@@ -97,3 +103,15 @@ def test_a_driver_without_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_driver, "load_library", object)
     with pytest.raises(BackendError, match="too old, it has no cuInit: update it"):
         find_gpu()
+
+
+@pytest.mark.parametrize("status", [0, 801, 803, 999])
+def test_doctor_says_what_the_driver_says(status: int, tmp_path: Path) -> None:
+    """By the driver that the loader finds."""
+    command = [sys.executable, "-m", "multires_edge", "doctor"]
+    here = on_driver(tmp_path, CUINIT=str(status))
+    said = subprocess.run(command, env=here, capture_output=True, text=True, check=True).stdout
+    if status:
+        assert re.search(rf"cuInit failed: CUDA_ERROR_\w+ \({status}\), of the fake driver", said)
+    else:
+        assert re.search(r"^ *gpu +Orin, 16 SMs, 30 GiB", said, re.MULTILINE)

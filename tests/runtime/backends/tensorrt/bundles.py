@@ -13,7 +13,7 @@ from multires_edge.runtime import Bundle, Stream, open_bundle
 from multires_edge.runtime.backends.tensorrt.host import host_stepper
 from multires_edge.runtime.backends.tensorrt.sidecar import EngineBytes, GraphBytes, Sidecar, TensorRtRelease
 from tests.conftest import random_net, save_published, variant
-from tests.runtime.backends.tensorrt.fakes import ORIN
+from tests.runtime.backends.device.fake_driver import ORIN
 
 # What an engine of each graph looks like to the backend: (kind, whether queues are updated in place).
 FORMS = {"step in place": ("step", True), "step": ("step", False), "taps": ("taps", False)}

@@ -30,8 +30,8 @@ from multires_edge.runtime.backends.tensorrt.sidecar import (
 )
 from tests.hostile import check_hostile
 from tests.hostile import put as put_value
+from tests.runtime.backends.device.fake_driver import ORIN
 from tests.runtime.backends.tensorrt.bundles import sidecar_of
-from tests.runtime.backends.tensorrt.fakes import ORIN
 
 RTX = Gpu("NVIDIA GeForce RTX 4090", "8.9", 128, 24)
 

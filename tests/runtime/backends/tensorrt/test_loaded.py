@@ -11,8 +11,11 @@ import pytest
 from multires_edge.runtime import Bundle
 from multires_edge.runtime.backends.tensorrt.engine_file import engine_path
 from multires_edge.runtime.backends.tensorrt.sidecar import SIDECAR, TensorRtRelease, sidecar_path
+from tests.runtime.backends.device.fake_driver import FakeCuda
 from tests.runtime.backends.tensorrt.bundles import export, sidecar_of
-from tests.runtime.backends.tensorrt.fakes import FakeCuda, FakeTensorRt, install, plan_of
+from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt, install, plan_of
+
+pytestmark = pytest.mark.native
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,13 @@ from multires_edge.runtime.backends.tensorrt.sidecar import (
     TensorRtRelease,
     sidecar_path,
 )
+from tests.runtime.backends.device.fake_driver import FakeCuda
 from tests.runtime.backends.tensorrt.bundles import export, sidecar_of
-from tests.runtime.backends.tensorrt.fakes import FakeCuda, FakeTensorRt, install
+from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt, install
 
 THOR, XAVIER = Gpu("Thor", "8.7", 20, 122), Gpu("Xavier", "8.7", 8, 31)
+
+pytestmark = pytest.mark.native
 
 
 @pytest.fixture(scope="module")

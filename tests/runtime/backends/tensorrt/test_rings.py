@@ -1,11 +1,7 @@
-"""The ring kernels: one source, compiled for this host and for every GPU, against the host device's numpy."""
+"""The ring kernels: one source, compiled for a driver on this host and for every GPU, against numpy."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +13,12 @@ from numpy.typing import NDArray
 
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Device, RingMove
 from multires_edge.runtime.backends.tensorrt.host import HostDevice
-from multires_edge.runtime.backends.tensorrt.rings import kernel_names, word_bytes
+from multires_edge.runtime.backends.tensorrt.rings import RingDevice, kernel_names, word_bytes
+from tests.runtime.backends.device.fake_driver import FakeCuda
+from tests.runtime.backends.tensorrt.fake_tensorrt import install
 from tests.runtime.backends.tensorrt.nvrtc import PTX, SOURCE, Nvrtc, compile_ptx
 
 ARCHITECTURES = ("75", "80", "86", "87", "89", "90", "100", "110", "120", "121")
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """rings.cu for this host."""
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        pytest.skip("no C++ compiler on this machine")
-    library = tmp_path_factory.mktemp("rings") / "rings.so"
-    strict = ["-Wall", "-Wextra", "-Werror", "-std=c++17", "-O1", "-fsanitize=undefined"]
-    checked = ["-fno-sanitize-recover=all", "-shared", "-fPIC", "-x", "c++"]
-    subprocess.run([compiler, *strict, *checked, SOURCE, "-o", library], check=True)
-    return ctypes.CDLL(str(library))
-
-
-class CompiledDevice(HostDevice):
-    """The host device with the compiled kernels in the place of numpy's."""
-
-    def __init__(self, library: ctypes.CDLL) -> None:
-        super().__init__()
-        self._library = library
-
-    def gather_taps(self, move: RingMove) -> None:
-        self.queue(lambda: self._call("gather_taps", move))
-
-    def push_rows(self, move: RingMove, next_position: int) -> None:
-        self.queue(lambda: self._call("push_rows", move, ctypes.c_void_p(next_position)))
-
-    def _call(self, kernel: str, move: RingMove, *more: ctypes.c_void_p) -> None:
-        word = word_bytes(move.row_bytes)
-        pointers = [ctypes.c_void_p(value) for value in (move.accesses, move.position, move.rows)]
-        function = getattr(self._library, f"{kernel}_{word}")
-        count, batch, words = move.count, move.batch, move.row_bytes // word
-        function(pointers[0], count, pointers[1], pointers[2], batch, words, *more)
 
 
 def roll(
@@ -106,16 +70,42 @@ def roll(
     seed=st.integers(0, 9),
 )
 @settings(max_examples=60)
-def test_the_compiled_source_moves_what_numpy_moves(
-    compiled: ctypes.CDLL, rings: list[list[int]], width: int, dtype: str, batch: int, far: int, seed: int
+@pytest.mark.native
+def test_the_kernels_move_what_numpy_moves(
+    rings: list[list[int]], width: int, dtype: str, batch: int, far: int, seed: int
 ) -> None:
     random, row_bytes = np.random.default_rng(seed), width * np.dtype(dtype).itemsize
     pushed = random.integers(0, 256, (25, batch, len(rings), row_bytes), np.uint8)
     position = far + random.integers(0, 30, batch)
-    ours = roll(CompiledDevice(compiled), rings, row_bytes, pushed, position)
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch, FakeCuda())
+        check_kernels(rings, row_bytes, pushed, position)
+
+
+def check_kernels(
+    rings: list[list[int]], row_bytes: int, pushed: NDArray[Any], position: NDArray[Any]
+) -> None:
+    """Roll on the driver that is found, and on numpy."""
+    device = RingDevice()
+    ours = roll(device, rings, row_bytes, pushed, position)
     theirs = roll(HostDevice(), rings, row_bytes, pushed, position)
-    for mine, expected in zip(ours, theirs, strict=True):
-        assert np.array_equal(mine, expected)
+    device.close()
+    assert all(np.array_equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
+
+
+def check_widths() -> None:
+    """Words of every width on the driver that is found."""
+    for row_bytes in (16, 12, 6, 5):
+        pushed = np.random.default_rng(0).integers(0, 256, (25, 3, 2, row_bytes), np.uint8)
+        check_kernels([[1], [2, 5]], row_bytes, pushed, np.array([0, 7, 2**40]))
+
+
+@pytest.mark.native
+def test_words_of_every_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeCuda()
+    install(monkeypatch, driver)
+    check_widths()
+    assert set(driver.launched) == set(kernel_names())
 
 
 def test_numpy_reads_what_was_pushed_so_long_ago() -> None:

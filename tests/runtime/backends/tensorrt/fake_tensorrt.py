@@ -1,213 +1,29 @@
-"""A CUDA driver and a TensorRT that are not there, for the code that speaks to them.
+"""A TensorRT that is not there, for the code that speaks to it: its engines run their graphs in ONNX Runtime.
 
-The driver keeps its memory, kernels and queue on the host; TensorRT's engine runs its graph in ONNX Runtime.
-What neither can show is that real ones accept the same.
+It works on the memory and the stream of a driver without a GPU.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
-import re
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from numpy.typing import NDArray
 
 from multires_edge.runtime.backends.device import driver as cuda_driver
-from multires_edge.runtime.backends.device.gpu import Gpu
 from multires_edge.runtime.backends.interface import TensorInfo
 from multires_edge.runtime.backends.tensorrt.api import log_of
-from multires_edge.runtime.backends.tensorrt.device import RingMove
-from multires_edge.runtime.backends.tensorrt.host import HostContext, HostDevice
+from multires_edge.runtime.backends.tensorrt.host import HostContext
+from tests.runtime.backends.device.fake_driver import FakeCuda
 
-ORIN = Gpu("Orin", "8.7", 16, 30, None)
-ERRORS = {
-    2: "OUT_OF_MEMORY", 46: "DEVICE_UNAVAILABLE", 100: "NO_DEVICE", 222: "UNSUPPORTED_PTX_VERSION",
-    700: "ILLEGAL_ADDRESS", 801: "NOT_SUPPORTED", 803: "SYSTEM_DRIVER_MISMATCH", 999: "UNKNOWN",
-}  # fmt: skip
-_STREAM = 7
 _TYPES = {"FLOAT": "float32", "FLOAT16": "float16", "INT8": "int8", "INT64": "int64"}
 _CODES = {"float32": "FLOAT", "float16": "HALF", "int8": "INT8", "int64": "INT64"}
-
-
-class FakeCuda:
-    """libcuda as far as the package calls it. ``fail`` makes one function fail with ``status``."""
-
-    def __init__(self, fail: str = "", status: int = 100, gpu: Gpu = ORIN, devices: int = 1) -> None:
-        self.host = HostDevice()
-        self.fail, self.status, self.gpu, self.devices = fail, status, gpu, devices
-        self.calls: list[str] = []
-        self.flags = 0  # of the context
-        self.launched: set[str] = set()
-        self.alive: dict[str, int] = {}
-        self._kept: dict[int, Any] = {}  # what has a handle
-        self._outside: list[Any] = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in cuda_driver.SIGNATURES:
-            raise AttributeError(name)
-
-        def call(*arguments: Any) -> int:
-            assert len(arguments) == len(cuda_driver.SIGNATURES[name])
-            self.calls.append(name)
-            if name == self.fail:
-                return self.status
-            getattr(self, "_" + name.removesuffix("_v2"))(*arguments)
-            return 0
-
-        return call
-
-    def _new(self, pointer: Any, what: str, thing: Any = None, handle: int | None = None) -> None:
-        self.alive[what] = self.alive.get(what, 0) + 1
-        handle = handle if handle is not None else 1 + len(self._kept)
-        pointer._obj.value, self._kept[handle] = handle, thing
-
-    def _gone(self, what: str) -> None:
-        self.alive[what] -= 1
-
-    def _cuGetErrorName(self, status: int, text: Any) -> None:
-        text._obj.value = f"CUDA_ERROR_{ERRORS[status]}".encode()
-
-    def _cuGetErrorString(self, status: int, text: Any) -> None:
-        text._obj.value = ERRORS[status].lower().replace("_", " ").encode()
-
-    def _cuInit(self, flags: int) -> None:
-        assert flags == 0
-
-    def _cuDriverGetVersion(self, version: Any) -> None:
-        version._obj.value = 12060
-
-    def _cuDeviceGetCount(self, count: Any) -> None:
-        count._obj.value = self.devices
-
-    def _cuDeviceGet(self, device: Any, ordinal: int) -> None:
-        device._obj.value = ordinal
-
-    def _cuDeviceGetName(self, name: Any, size: int, device: int) -> None:
-        assert size == len(name) and device == 0
-        name.value = self.gpu.name.encode()
-
-    def _cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> None:
-        major, minor = map(int, self.gpu.compute_capability.split("."))
-        value._obj.value = {16: self.gpu.multiprocessors, 75: major, 76: minor}[attribute]
-
-    def _cuDeviceTotalMem(self, size: Any, device: int) -> None:
-        size._obj.value = (self.gpu.memory_gib << 30) + (1 << 28)
-
-    def _cuDevicePrimaryCtxSetFlags(self, device: int, flags: int) -> None:
-        assert not self.alive.get("context"), "too late"
-        self.flags = flags
-
-    def _cuDevicePrimaryCtxRetain(self, context: Any, device: int) -> None:
-        self._new(context, "context", handle=1000 + device)
-
-    def _cuDevicePrimaryCtxRelease(self, device: int) -> None:
-        self._gone("context")
-
-    def _cuCtxSetCurrent(self, context: int) -> None:
-        assert context == 1000
-
-    def _cuStreamCreate(self, stream: Any, flags: int) -> None:
-        assert flags == 1, "would wait for the default stream"
-        self._new(stream, "stream", handle=_STREAM)
-
-    def _cuStreamDestroy(self, stream: int) -> None:
-        self._gone("stream")
-
-    def _cuStreamSynchronize(self, stream: int) -> None:
-        self.host.synchronize()
-
-    def _cuModuleLoadData(self, module: Any, image: bytes) -> None:
-        assert image.endswith(b"\0")
-        self._new(module, "module", re.findall(r"\.entry (\w+)\(", image.decode()))
-
-    def _cuModuleUnload(self, module: int) -> None:
-        self._gone("module")
-
-    def _cuModuleGetFunction(self, function: Any, module: int, name: bytes) -> None:
-        assert name.decode() in self._kept[module]
-        self._kept[5000 + len(self._kept)] = name.decode()
-        function._obj.value = list(self._kept)[-1]
-
-    def _cuMemAlloc(self, address: Any, size: int) -> None:
-        self._new(address, "memory", handle=self.host.allocate(size))
-        self.host.view(address._obj.value, size)[...] = 0xFF  # nobody promised zeros
-
-    def _cuMemFree(self, address: int) -> None:
-        self._gone("memory")
-
-    def _cuMemHostAlloc(self, address: Any, size: int, flags: int) -> None:
-        memory = np.full(size, 0xFF, np.uint8)
-        self._new(address, "pinned", memory, handle=memory.ctypes.data)
-
-    def _cuMemHostGetDevicePointer(self, address: Any, memory: int, flags: int) -> None:
-        assert flags == 0
-        address._obj.value = memory
-
-    def _cuMemFreeHost(self, address: int) -> None:
-        self._gone("pinned")
-
-    def _array(self, address: int, size: int) -> NDArray[np.uint8]:
-        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-
-    def _cuMemcpyHtoDAsync(self, target: int, source: int, size: int, stream: int) -> None:
-        self.host.upload(target, self._array(source, size))
-
-    def _cuMemcpyDtoHAsync(self, target: int, source: int, size: int, stream: int) -> None:
-        self.host.download(self._array(target, size), source)
-
-    def _cuMemcpyDtoDAsync(self, target: int, source: int, size: int, stream: int) -> None:
-        self.host.copy(target, source, size)
-
-    def _cuMemsetD8Async(self, address: int, value: int, size: int, stream: int) -> None:
-        assert value == 0
-        self.host.zero(address, size)
-
-    def _cuLaunchKernel(self, function: int, *arguments: Any) -> None:
-        gx, gy, gz, bx, by, bz, shared, stream, addresses, extra = arguments
-        assert (gz, by, bz, shared, extra, stream) == (1, 1, 1, 0, None, _STREAM)
-        kinds = "pippiip"[: len(addresses)]
-        accesses, count, position, rows, batch, words, *more = (
-            (ctypes.c_void_p if kind == "p" else ctypes.c_int).from_address(address).value or 0
-            for kind, address in zip(kinds, addresses, strict=True)
-        )
-        assert (gx, gy) == (batch, count) and bx % 32 == 0 and 32 <= bx <= 1024
-        self.launched.add(self._kept[function])
-        name, _, word = self._kept[function].rpartition("_")
-        move = RingMove(accesses, count, position, rows, batch, words * int(word))
-        if name == "push_rows":
-            self.host.push_rows(move, *more)
-        else:
-            self.host.gather_taps(move)
-
-    def _cuStreamBeginCapture(self, stream: int, mode: int) -> None:
-        assert mode == 1, "other threads may not allocate"
-        self._outside, self.host._queue = self.host._queue, []
-
-    def _cuStreamEndCapture(self, stream: int, graph: Any) -> None:
-        recorded, self.host._queue = self.host._queue, self._outside
-        self._kept[9000 + len(self._kept)] = recorded
-        graph._obj.value = list(self._kept)[-1]
-
-    def _cuGraphInstantiateWithFlags(self, ready: Any, graph: Any, flags: int) -> None:
-        assert flags == 0
-        self._new(ready, "graph", self._kept[graph.value], handle=20000 + len(self._kept))
-
-    def _cuGraphDestroy(self, graph: Any) -> None: ...
-
-    def _cuGraphExecDestroy(self, graph: int) -> None:
-        self._gone("graph")
-
-    def _cuGraphLaunch(self, graph: int, stream: int) -> None:
-        self.host._queue.extend(self._kept[graph])
 
 
 class FakeTensorRt(ModuleType):
@@ -426,17 +242,17 @@ class _Context:
         return name in self._engine.tensors
 
     def is_stream_capturable(self, stream: int) -> bool:
-        return self._trt.capturable and stream == _STREAM
+        return self._trt.capturable and self._trt.driver.has_stream(stream)
 
     def execute_async_v3(self, stream: int) -> bool:
         engine = self._engine
-        if stream != _STREAM or set(self._addresses) != set(engine.tensors):
+        if not self._trt.driver.has_stream(stream) or set(self._addresses) != set(engine.tensors):
             return False
         inputs = {name: info for name, info in engine.tensors.items() if info.is_input}
         if set(self._shapes) != set(inputs):
             return False
         sample = self._shapes[next(iter(inputs))]
-        context = HostContext(self._trt.driver.host, engine.session, engine.tensors, engine.aliases)
+        context = HostContext(self._trt.driver, engine.session, engine.tensors, engine.aliases)
         for name, info in engine.tensors.items():
             sizes = [sample[0 if axis == 0 else -1] if s < 0 else s for axis, s in enumerate(info.shape)]
             context.bind(name, self._addresses[name], self._shapes.get(name, tuple(sizes)))
