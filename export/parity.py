@@ -224,7 +224,8 @@ class _Prover:
     def _backends(self) -> list[Backend]:
         # Backends with weights of their own do not depend on the form of the graphs.
         graphs_only = self.form != self.first_form
-        return checked_backends(self.bundle, self.precision, graphs_only=graphs_only)
+        backends = checked_backends(self.bundle, self.precision, graphs_only=graphs_only)
+        return [backend for backend in backends if not backend.needs_gpu]
 
     def _stream(self, rows: int, backend: str | Backend) -> Stream:
         return self.bundle.stream(rows, backend=backend, precision=self.precision)

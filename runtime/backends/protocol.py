@@ -97,8 +97,9 @@ class Backend(ABC):
     """A way to run bundles. Importing its module is cheap: :meth:`load` imports the library.
 
     ``ability`` is shown by `multires-edge doctor`. ``checked_as`` is the name of its streams in `verify` and
-    in the parity proof; with None they skip the backend. With ``runs_graphs`` it runs the bundle's ONNX
-    graphs in any of their forms. ``takes`` has the options that it supports, of "threads" and "provider".
+    in the parity proof; with None they skip the backend. The proof also skips it with ``needs_gpu``: a proof
+    must not depend on the machine. With ``runs_graphs`` it runs the bundle's ONNX graphs in any form.
+    ``takes`` has the options that it supports, of "threads" and "provider".
     ``place`` names where it runs without these options.
     """
 
@@ -106,6 +107,7 @@ class Backend(ABC):
     ability: ClassVar[str]
     checked_as: ClassVar[str | None] = None
     runs_graphs: ClassVar[bool] = False
+    needs_gpu: ClassVar[bool] = False
     whole_sequences: ClassVar[bool] = True
     changes_pooling: ClassVar[bool] = False
     takes: ClassVar[frozenset[str]] = frozenset()

@@ -23,6 +23,7 @@ from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, MANIFEST,
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.specs import Graphs
 from multires_edge.format.targets import target_by_name
+from multires_edge.runtime.backends.cuda.kernel import SOURCES
 from multires_edge.runtime.backends.tensorrt.rings import PTX
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
@@ -45,7 +46,7 @@ _ENGINE = r"multires_edge/runtime/backends/_native\.[\w.-]*(so|pyd)"
 PACKAGES = (
     "multires_edge", "multires_edge.base", "multires_edge.format", "multires_edge.runtime",
     "multires_edge.runtime.backends", "multires_edge.runtime.backends.device",
-    "multires_edge.runtime.backends.tensorrt",
+    "multires_edge.runtime.backends.cuda", "multires_edge.runtime.backends.tensorrt",
     "multires_edge.runtime.engine_builder", "multires_edge.runtime.kit",
 )  # fmt: skip
 
@@ -65,7 +66,7 @@ def make_kit(
     graphs, or fails its own reference on this machine, ConfigError if the wheel has no engine.
     """
     target = target or bundle.manifest.target
-    manifest = manifest_for(bundle.manifest, target, precisions, native=wheel is not None)
+    manifest = manifest_for(bundle.manifest, target, precisions)
     golden = bundle.golden()
     files = {"README.md": (_HERE / "README.md").read_bytes(), **_program()}
     if wheel is not None:
@@ -102,10 +103,8 @@ def make_kit(
     return _pack(f"multires-kit-{description.bundle.manifest_sha256[:8]}", files)
 
 
-def manifest_for(
-    manifest: Manifest, target: str, precisions: Sequence[str], *, native: bool = False
-) -> Manifest:
-    """A bundle's manifest with the graphs of a target, and perhaps its native weights.
+def manifest_for(manifest: Manifest, target: str, precisions: Sequence[str]) -> Manifest:
+    """A bundle's manifest with the graphs of a target, and its native weights.
 
     Raises BundleError or ConfigError.
     """
@@ -133,7 +132,7 @@ def manifest_for(
         form=taken[0],
         graphs=graphs_in(taken[0]),
         forms={form: graphs_in(form) for form in taken[1:]},
-        native={name: spec for name, spec in manifest.native.items() if native and name in chosen},
+        native={name: spec for name, spec in manifest.native.items() if name in chosen},
         quantization={name: spec for name, spec in manifest.quantization.items() if name in chosen},
         files={
             name: digest
@@ -165,7 +164,8 @@ def _program() -> dict[str, bytes]:
         folder = package.replace(".", "/")
         files |= {f"{folder}/{path.name}": path for path in Path(file).parent.glob("*.py")}
     del files["multires_edge/__main__.py"]  # of the command line
-    files["multires_edge/runtime/cpp/cuda/rings.ptx"] = PTX
+    kernels = [PTX, *SOURCES.iterdir()]
+    files |= {f"multires_edge/runtime/cpp/{path.relative_to(PTX.parents[1])}": path for path in kernels}
     content = {name: path.read_bytes() for name, path in files.items()}
     # What `importlib.metadata` reads the version from.
     release = version("multires-edge")

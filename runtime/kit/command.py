@@ -57,9 +57,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add(
-        "--backend", choices=("tensorrt", "native", "onnxruntime", *_ON_HOST), default="tensorrt",
-        help="default: tensorrt. taps and in-place run the graphs of its engines in ONNX Runtime, with the "
-        "same rings and buffers",
+        "--backend", choices=("tensorrt", "cuda", "native", "onnxruntime", *_ON_HOST), default="tensorrt",
+        help="default: tensorrt. cuda is one kernel on a GPU. taps and in-place run the graphs of TensorRT's "
+        "engines in ONNX Runtime, with the same rings and buffers",
     )  # fmt: skip
     add("--provider", default="cpu", help="of ONNX Runtime (default: %(default)s)")
     add(
@@ -123,62 +123,53 @@ class _Runs:
     """How the bundle is run: the options that select the backend, its facts, and the engines used."""
 
     def __init__(self, options: argparse.Namespace, kit: Kit) -> None:
-        self._options, self._kit = options, kit
+        self._options, self._kit, self._name = options, kit, options.backend
+        self._backend = _ON_HOST[self._name]() if self._name in _ON_HOST else backend_named(self._name)
+        self.way: dict[str, Any] = {"backend": self._backend}
         self.engines: list[EngineRun] = []
-        self.way: dict[str, Any] = {"backend": options.backend}
-        if options.backend == "tensorrt":
+        self.facts: dict[str, str] = {}
+        if self._backend.needs_gpu:
             self._gpu = find_gpu()
-            self.facts: dict[str, str] = {
-                "gpu": str(self._gpu),
-                "compute_capability": self._gpu.compute_capability,
-            }
-            return
-        if options.backend == "native":
-            if backend_named("native").missing() or not kit.bundle.manifest.native:
-                raise BackendError(
-                    "the kit has no native engine for this Python and processor: make the kit again with "
-                    "multires-edge kit --wheel FILE"
-                )
-            backend_named("native").load()
-            self.facts = {}
-            return
+            self.facts |= {"gpu": str(self._gpu), "compute_capability": self._gpu.compute_capability}
+        if self._backend.runs_graphs:
+            self._find_onnxruntime()
+        elif self._name == "native" and self._backend.missing():
+            raise BackendError(
+                "the kit has no native engine for this Python and processor: make the kit again with "
+                "multires-edge kit --wheel FILE"
+            )
+        elif missing := self._backend.missing():
+            raise BackendError(missing)
+        if self._name == "onnxruntime":
+            given = dict(options.provider_options)
+            self.way |= {"provider": options.provider, "provider_options": given}
+            self.facts["provider"] = options.provider
+            if given:
+                pairs = ", ".join(f"{key}={value}" for key, value in given.items())
+                self.facts["provider_options"] = printable(pairs)
+
+    def _find_onnxruntime(self) -> None:
         try:
-            release = load_onnxruntime().__version__
+            self.facts["onnxruntime"] = load_onnxruntime().__version__
         except MissingExtraError:
             raise BackendError(
                 f"onnxruntime is not installed for {sys.executable}: python3 -m venv --system-site-packages "
                 "venv && venv/bin/pip install onnxruntime"
             ) from None
-        self.facts = {"onnxruntime": release}
-        if options.backend in _ON_HOST:
-            self.way = {"backend": _ON_HOST[options.backend]()}
-            return
-        given = dict(options.provider_options)
-        self.way |= {"provider": options.provider, "provider_options": given}
-        self.facts["provider"] = options.provider
-        if given:
-            pairs = ", ".join(f"{key}={value}" for key, value in given.items())
-            self.facts["provider_options"] = printable(pairs)
 
     def prepare(self, precision: str) -> str:
         """Build the engines of a precision. Returns what runs its streams."""
-        if self._options.backend == "onnxruntime":
-            return "step graph"
-        if self._options.backend == "native":
-            return "native engine"
-        if self._options.backend in _ON_HOST:
-            bundle = self._kit.bundle
-            if precision not in self.way["backend"].precisions(bundle.path, bundle.manifest):
-                raise BundleError(
-                    f"the kit has no graph for --backend {self._options.backend}: use onnxruntime"
-                )
-            return f"{self._options.backend}, on the host"
-        most = max(*self._options.streams, self._kit.description.most_streams)
-        used = build_engines(self._kit, precision, most, self._gpu, rebuild=self._options.rebuild)
-        self.engines += used
-        release = used[0].sidecar.tensorrt
-        self.facts[release.package] = release.version
-        return used[0].what
+        bundle = self._kit.bundle
+        if self._backend.checked_as is None:  # it needs engines
+            most = max(*self._options.streams, self._kit.description.most_streams)
+            used = build_engines(self._kit, precision, most, self._gpu, rebuild=self._options.rebuild)
+            self.engines += used
+            release = used[0].sidecar.tensorrt
+            self.facts[release.package] = release.version
+            return used[0].what
+        if precision not in self._backend.precisions(bundle.path, bundle.manifest):
+            raise BundleError(f"the kit has nothing in {precision} for --backend {self._name}")
+        return self._backend.checked_as
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

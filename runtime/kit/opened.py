@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from multires_edge.base.errors import BundleError
 from multires_edge.base.files import sha256_of
@@ -12,13 +13,15 @@ from multires_edge.format.arrays import read_npz
 from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.reading import read_manifest
-from multires_edge.format.specs import Graphs
+from multires_edge.format.specs import FileSpec, GraphSpec
 from multires_edge.runtime.bundle import Bundle, open_bundle
 from multires_edge.runtime.kit.description import BUNDLE, KIT, KIT_FILE, STATES_FILE, FileEntry
 
+Spec = TypeVar("Spec", GraphSpec, FileSpec)
+
 
 class Kit:
-    """An unpacked kit. ``changed`` has a message per changed graph: the other checks show the effect.
+    """An unpacked kit. ``changed`` has a message per changed graph or weights; the checks show the effect.
 
     Raises BundleError if any other file was changed, because it is the reference or the program.
     """
@@ -63,7 +66,7 @@ class Kit:
         if found != expected.sha256 or size != expected.bytes:
             what = f"{size:,} of {expected.bytes:,} bytes" if size != expected.bytes else "differs"
             message = f"changed since the kit was made ({what}); {KIT.remedy}"
-            if path.suffix != ".onnx":
+            if path.suffix not in (".onnx", ".safetensors"):
                 raise BundleError(f"{path}: {message}")
             self.changed[name] = message
         return found
@@ -78,13 +81,14 @@ class Kit:
 
 
 def _with_digests(manifest: Manifest, found: dict[str, str]) -> Manifest:
-    """The manifest with the digests of the graphs as they are."""
+    """The manifest with the digests of the graphs and native weights as they are."""
 
-    def as_found(graphs: Graphs) -> Graphs:
-        return {
-            kind: {name: replace(spec, sha256=found[f"{BUNDLE}/{spec.file}"]) for name, spec in specs.items()}
-            for kind, specs in graphs.items()
-        }
+    def as_found(specs: Mapping[str, Spec]) -> dict[str, Spec]:
+        return {name: replace(spec, sha256=found[f"{BUNDLE}/{spec.file}"]) for name, spec in specs.items()}
 
-    forms = {form: as_found(graphs) for form, graphs in manifest.forms.items()}
-    return replace(manifest, graphs=as_found(manifest.graphs), forms=forms)
+    graphs = {kind: as_found(specs) for kind, specs in manifest.graphs.items()}
+    forms = {
+        form: {kind: as_found(specs) for kind, specs in of_form.items()}
+        for form, of_form in manifest.forms.items()
+    }
+    return replace(manifest, graphs=graphs, forms=forms, native=as_found(manifest.native))

@@ -32,6 +32,8 @@ class CudaBackend(Backend):
 
     name = "cuda"
     ability = "stream on an NVIDIA GPU by one kernel"
+    checked_as = "kernel on the GPU"
+    needs_gpu = True
     place = "the first device of CUDA_VISIBLE_DEVICES"
     changes_pooling = True
 

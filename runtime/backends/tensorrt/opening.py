@@ -27,6 +27,7 @@ class TensorRtBackend(Backend):
 
     name = "tensorrt"
     ability = "run TensorRT engines"
+    needs_gpu = True
     place = "the first device of CUDA_VISIBLE_DEVICES"
 
     def missing(self) -> str | None:

@@ -13,6 +13,8 @@ import pytest
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
 from tests.conftest import SMALL, random_net, save_published
+from tests.runtime.backends.device.fake_driver import FakeCuda, install_compiler
+from tests.runtime.backends.tensorrt.fake_tensorrt import install
 
 
 def unpack(archive: bytes, folder: Path) -> Path:
@@ -64,3 +66,18 @@ def check(kit: Path, tmp_path: Path) -> Callable[..., int]:
         return main([*defaults, "--kit", str(folder), "--report", report, *arguments])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of compiled kernels."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture
+def our_kernel(monkeypatch: pytest.MonkeyPatch, kernels: Path) -> FakeCuda:
+    """A device for the cuda backend."""
+    driver = FakeCuda()
+    install(monkeypatch, driver)
+    install_compiler(monkeypatch, kernels)
+    return driver

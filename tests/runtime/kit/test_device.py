@@ -23,6 +23,8 @@ from onnx import numpy_helper
 from multires_edge.base.errors import BundleError, ConfigError
 from multires_edge.format.comparison import Limit
 from multires_edge.format.fields import digest_of
+from multires_edge.runtime.backends.cuda.stepper import CudaStepper
+from multires_edge.runtime.backends.native import NativeBackend
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from multires_edge.runtime.bundle import open_bundle
@@ -32,6 +34,7 @@ from multires_edge.runtime.kit.checks import compare
 from multires_edge.runtime.kit.machine import machine
 from tests.conftest import SMALL, random_inputs, random_net, save_published, variant
 from tests.hostile import check_hostile
+from tests.runtime.backends.device.fake_driver import FakeCuda
 from tests.runtime.kit.conftest import unpack
 
 Check = Callable[..., int]
@@ -177,7 +180,8 @@ def test_a_wheel_without_an_engine(content: bytes, for_jetson: Path, tmp_path: P
         make_kit(open_bundle(for_jetson), wheel=wheel)
 
 
-def test_a_kit_without_the_native_engine(check: Check, capsys: Any) -> None:
+def test_a_kit_without_the_native_engine(check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(NativeBackend, "missing", lambda self: "it was not built")
     assert check("--backend", "native") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "no native engine" in error and "kit --wheel FILE" in error
@@ -189,8 +193,8 @@ class TestFinds:
         [
             ("onnxruntime", "step", "step graph"),
             ("onnxruntime", "full", "full graph"),
-            ("taps", "taps", "taps, on the host"),
-            ("in-place", "step", "in-place, on the host"),
+            ("taps", "taps", "taps graph"),
+            ("in-place", "step", "step graph in place"),
         ],
     )
     def test_a_changed_weight(
@@ -203,10 +207,43 @@ class TestFinds:
         weight.flat[0] += 0.05
         tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
         onnx.save(model, path)
-        assert check("--precision", "fp32", "--backend", backend) == 1
+        self.is_named(path, what, check("--precision", "fp32", "--backend", backend), capsys)
+
+    def is_named(self, path: Path, what: str, code: int, capsys: Any) -> None:
         output = capsys.readouterr().out
-        assert f"files: bundle/{kind}.onnx changed since the kit was made" in output
+        assert code == 1 and f"/{path.name} changed since the kit was made" in output
         assert f"fp32 {what}" in output and "logits is off at step " in output and ", row " in output
+
+    @pytest.mark.native
+    def test_a_changed_weight_of_the_kernel(
+        self, kit: Path, check: Check, capsys: Any, our_kernel: FakeCuda
+    ) -> None:
+        path = kit / "bundle" / "native" / "weights.safetensors"
+        content = bytearray(path.read_bytes())
+        size = int.from_bytes(content[:8], "little")
+        entries = json.loads(content[8 : 8 + size])
+        first = next(entries[name]["data_offsets"][0] for name in entries if "layers.1" in name)
+        np.frombuffer(content, np.float32, 1, 8 + size + first)[...] += 1
+        path.write_bytes(content)
+        code = check("--precision", "fp32", "--backend", "cuda")
+        self.is_named(path, "kernel on the GPU", code, capsys)
+
+    @pytest.mark.native
+    @pytest.mark.parametrize("name", ["position", "queue_00", "queue_02", "pool_sum"])
+    def test_a_state_that_the_kernel_does_not_keep(
+        self, name: str, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any, our_kernel: FakeCuda
+    ) -> None:
+        step = CudaStepper.step
+
+        def forgets(self: CudaStepper) -> int:
+            self._device.zero(self._states[name], self._size(name))
+            return step(self)
+
+        monkeypatch.setattr(CudaStepper, "step", forgets)
+        assert check("--precision", "fp32", "--backend", "cuda") == 1
+        lines = capsys.readouterr().out.splitlines()
+        failed = next(line for line in lines if "state at the end" in line and "is off at" in line)
+        assert f"first 2 steps, state at the end: {name} is off at step 1, row " in failed
 
     @pytest.mark.parametrize("name", ["position", "queue_00", "queue_01", "queue_02", "pool_sum"])
     def test_a_state_that_is_not_fed_back(

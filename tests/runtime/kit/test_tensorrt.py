@@ -1,4 +1,4 @@
-"""The kit on the stand-ins for the CUDA driver and TensorRT: all but the arithmetic on a GPU."""
+"""The kit on the stand-ins for the CUDA driver, its compiler and TensorRT: all but a GPU."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from multires_edge.base.errors import OutputError
 from multires_edge.export import export_bundle
+from multires_edge.runtime.backends.cuda import nvrtc
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.engine_builder import build as build_module
@@ -114,10 +115,36 @@ def test_states_that_are_swapped_one_step_late_are_found(
     assert {"logits", "position", "pool_sum"} <= failed
 
 
+@pytest.mark.slow
+def test_our_own_kernel(our_kernel: FakeCuda, check: Check, tmp_path: Path) -> None:
+    assert check("--backend", "cuda", "--steps", "20", "--streams", "1,70") == 0
+    report = read(tmp_path)
+    for name in (
+        "fp32 kernel on the GPU, one whole stream, in chunks, every step",
+        "fp16 full graph, 2 rows",
+    ):
+        assert any(made["name"].startswith(name) for made in report["checks"]), name
+    assert report["backend"] == {"name": "cuda", "gpu": str(ORIN), "compute_capability": "8.7"}
+    timed = {(each["graph"], each["streams"]) for each in report["timing"]}
+    assert timed == {("step", 1), ("step", 70), ("full", 1)}
+    assert not our_kernel.alive and set(our_kernel.launched) == {"multires_step"}
+
+
+def test_no_compiler(
+    our_kernel: FakeCuda, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(nvrtc, "_paths", list)
+    assert check("--backend", "cuda") == 2
+    assert "compiled by NVRTC; it was not found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "cuda"])
 @pytest.mark.parametrize("there", [True, False])
-def test_no_device(there: bool, monkeypatch: pytest.MonkeyPatch, check: Check, capsys: Any) -> None:
+def test_no_device(
+    there: bool, backend: str, monkeypatch: pytest.MonkeyPatch, check: Check, capsys: Any
+) -> None:
     install(monkeypatch, FakeCuda("cuInit", 999) if there else None)
-    assert check(*ON) == 2
+    assert check("--backend", backend) == 2
     error = capsys.readouterr().err
     assert ("CUDA_ERROR_UNKNOWN (999)" if there else "no CUDA driver was found") in error
     assert error.count("\n") == 1

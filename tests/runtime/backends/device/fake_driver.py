@@ -93,14 +93,15 @@ class FakeCuda:
     @property
     def calls(self) -> list[str]:
         """The functions that were called, since the last time that this was asked."""
-        names = self._library.fake_calls().decode().split()
+        names: bytes = self._library.fake_calls()
         self._library.fake_forget_calls()
-        return names
+        return names.decode().split()
 
     @property
     def launched(self) -> list[str]:
         """The kernels that were launched."""
-        return self._library.fake_launched().decode().split()
+        names: bytes = self._library.fake_launched()
+        return names.decode().split()
 
     @property
     def alive(self) -> dict[str, int]:

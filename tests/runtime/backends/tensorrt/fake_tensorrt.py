@@ -51,7 +51,8 @@ class FakeTensorRt(ModuleType):
         rtx: bool = False, warning: str = "",
     ) -> None:  # fmt: skip
         super().__init__("tensorrt_rtx" if rtx else "tensorrt")
-        self.__version__, self.driver, self.rtx = version, driver, rtx
+        self.__version__, self.rtx = version, rtx
+        self.driver: Any = driver  # also in the place of a HostDevice
         self.__spec__ = ModuleSpec(self.__name__, None)
         self.aliases, self.capturable, self.warning, self.builds = aliases, capturable, warning, 0
         self.compiled = 0  # engines whose kernels were in no cache
