@@ -40,9 +40,9 @@ struct ToRows {
 
 // What the encoder reads for each row of a block: its sample and those before it, by delay. Puts the samples into the
 // encoder's queue.
-const float* find_samples(const Model& model, State& state, const Call& call, const Rows& rows, float* found) {
-  const int taps = model.encoder_taps;
-  const size_t d = static_cast<size_t>(model.info.d_input), all = d * static_cast<size_t>(taps);
+const float* find_samples(const Network& network, State& state, const Call& call, const Rows& rows, float* found) {
+  const int taps = network.encoder_taps;
+  const size_t d = static_cast<size_t>(network.info.d_input), all = d * static_cast<size_t>(taps);
   const float* x = call.x + static_cast<size_t>(rows.of_call(0)) * d;
   if (taps == 1) return x;
   float* samples = found;
@@ -61,34 +61,35 @@ const float* find_samples(const Model& model, State& state, const Call& call, co
 }
 
 // From the samples or tokens of a block to the features of its rows.
-void encode(const Model& model, State& state, Scratch& scratch, const Call& call, const Rows& rows, float* features) {
-  const int width = model.width;
+void encode(const Network& network, State& state, Scratch& scratch, const Call& call, const Rows& rows,
+            float* features) {
+  const int width = network.width;
   const size_t stride = scratch.stride;
-  if (model.info.n_tokens > 0) {
+  if (network.info.n_tokens > 0) {
     for (int row = 0; row < rows.count; ++row)
       std::memcpy(features + row * stride,
-                  model.table.data() + static_cast<size_t>(call.tokens[rows.of_call(row)]) * width,
+                  network.table.data() + static_cast<size_t>(call.tokens[rows.of_call(row)]) * width,
                   static_cast<size_t>(width) * sizeof(float));
     return;
   }
-  const float* samples = find_samples(model, state, call, rows, scratch.samples.data());
-  multiply(model.encoder, samples, static_cast<size_t>(model.encoder.inputs), rows.count,
+  const float* samples = find_samples(network, state, call, rows, scratch.samples.data());
+  multiply(network.encoder, samples, static_cast<size_t>(network.encoder.inputs), rows.count,
            ToRows{features, stride, width});
 }
 
 // The part of a layer after its activation: from mixed rows, and the features that entered the layer, to features.
 // Calls meanwhile(panel, row) for every panel and row of the mixing.
 template <typename Meanwhile>
-void mix(const Model& model, const Layer& layer, Scratch& scratch, int rows, float* mixed, float* features,
+void mix(const Network& network, const Layer& layer, Scratch& scratch, int rows, float* mixed, float* features,
          Meanwhile meanwhile) {
-  const int d = model.info.d_model, width = model.width;
+  const int d = network.info.d_model, width = network.width;
   const size_t stride = scratch.stride;
   float* gated = scratch.gated.data();
   const ProductScratch products = scratch.products();
   const ToRows to_gated{gated, stride, width};
   multiply(layer.mixing, mixed, stride, rows, products, [&](int panel, int row, const float* out) {
     meanwhile(panel, row);
-    if (!model.gated) return to_gated(panel, row, out);
+    if (!network.gated) return to_gated(panel, row, out);
     float* glu = gated + row * stride + panel * kHalf;
     const int half = layer.mixing.width(panel) / 2;
     for (int c = 0; c < half; c += kVector) store(glu + c, load(out + c) * sigmoid(load(out + half + c)));
@@ -102,48 +103,48 @@ void mix(const Model& model, const Layer& layer, Scratch& scratch, int rows, flo
 }
 
 // From the features after the last layer to the outputs. Pools them, and counts the step.
-void leave(const Model& model, State& state, Scratch& scratch, const Call& call, const Rows& rows,
+void leave(const Network& network, State& state, Scratch& scratch, const Call& call, const Rows& rows,
            const float* features) {
-  const multires_info& info = model.info;
-  const bool pools = !model.poolings.empty();
-  const size_t pooled = static_cast<size_t>(model.d_head()), stride = scratch.stride;
+  const multires_info& info = network.info;
+  const bool pools = !network.poolings.empty();
+  const size_t pooled = static_cast<size_t>(network.d_head()), stride = scratch.stride;
   for (int row = 0; row < rows.count; ++row) {
     const int b = rows.stream(row);
     if (pools)
-      pool_row(model.poolings, state.pool, info.d_model, state.position[b], b, features + row * stride,
+      pool_row(network.poolings, state.pool, info.d_model, state.position[b], b, features + row * stride,
                scratch.pooled.data() + row * pooled);
     ++state.position[b];
   }
   const float* result = pools ? scratch.pooled.data() : features;
   const auto outputs_of = [&](int row) { return call.y + static_cast<size_t>(rows.of_call(row)) * info.d_output; };
-  multiply(model.head, result, pools ? pooled : stride, rows.count, [&](int panel, int row, const float* out) {
-    const int column = panel * kPanel, count = std::min(kPanel, info.d_output - column);
+  multiply(network.head, result, pools ? pooled : stride, rows.count, [&](int panel, int row, const float* out) {
+    const int column = panel * kPanel, count = std::min(kPanel, static_cast<int>(info.d_output) - column);
     float* to = outputs_of(row) + column;
-    if (model.output_activation == OutputActivation::kSigmoid)
+    if (network.output_activation == OutputActivation::kSigmoid)
       apply_all<sigmoid>(out, to, count);
     else
       std::memcpy(to, out, static_cast<size_t>(count) * sizeof(float));
   });
-  if (model.output_activation == OutputActivation::kSoftmax)
+  if (network.output_activation == OutputActivation::kSoftmax)
     for (int row = 0; row < rows.count; ++row) softmax(outputs_of(row), info.d_output);
 }
 
-void forward(const Model& model, State& state, Scratch& scratch, const Call& call, const Rows& rows) {
-  const int d = model.info.d_model, width = model.width, layers = model.info.n_layers, total = model.total_taps;
+void forward(const Network& network, State& state, Scratch& scratch, const Call& call, const Rows& rows) {
+  const int d = network.info.d_model, width = network.width, layers = network.info.n_layers, total = network.total_taps;
   const size_t stride = scratch.stride;
   float *features = scratch.x.data(), *mixed = scratch.mixed.data(), *gated = scratch.gated.data();
-  const size_t row_bytes = static_cast<size_t>(d) * size_of(model.queues);  // of one layer in a row of a ring
+  const size_t row_bytes = static_cast<size_t>(d) * size_of(network.queues);  // of one layer in a row of a ring
   const bool prepared = state.phase == Phase::kPrepared;
   const bool fetches = state.fetches && !prepared;
-  encode(model, state, scratch, call, rows, features);
+  encode(network, state, scratch, call, rows, features);
   for (int row = 0; row < rows.count && !prepared; ++row) {
     unsigned char** taps = scratch.taps.data() + row * total;
-    find_taps(model, state, rows.stream(row), rows.ahead(row), taps);
+    find_taps(network, state, rows.stream(row), rows.ahead(row), taps);
     if (fetches) prefetch_taps(taps, 0, total, 0, row_bytes);
   }
-  const auto multires = multires_of<Stage::kWhole>(model);
+  const auto multires = multires_of<Stage::kWhole>(network);
   for (int i = 0; i < layers; ++i) {
-    const Layer& layer = model.layers[static_cast<size_t>(i)];
+    const Layer& layer = network.layers[static_cast<size_t>(i)];
     for (int row = 0; row < rows.count; ++row) {
       float *entered = features + row * stride, *sum = mixed + row * stride;
       if (layer.place == Place::kBefore) {
@@ -152,22 +153,22 @@ void forward(const Model& model, State& state, Scratch& scratch, const Call& cal
       }
       if (prepared) {
         float* known = state.known(rows.stream(row), i);
-        add_input(model, layer, known, entered, sum);
+        add_input(network, layer, known, entered, sum);
         std::memcpy(known, entered, static_cast<size_t>(width) * sizeof(float));  // for the pushes
       } else {
-        multires(model, layer, static_cast<size_t>(i) * d, scratch.taps.data() + row * total, entered, sum, 0);
+        multires(network, layer, static_cast<size_t>(i) * d, scratch.taps.data() + row * total, entered, sum, 0);
       }
-      activate_row(model.activation, width, sum);
+      activate_row(network.activation, width, sum);
     }
-    mix(model, layer, scratch, rows.count, mixed, features, [&](int panel, int row) {
+    mix(network, layer, scratch, rows.count, mixed, features, [&](int panel, int row) {
       if (!fetches || i + 1 == layers) return;
       const int panels = layer.mixing.count;
       prefetch_taps(scratch.taps.data() + row * total, panel * total / panels, (panel + 1) * total / panels,
                     static_cast<size_t>(i + 1) * row_bytes, row_bytes);
     });
   }
-  leave(model, state, scratch, call, rows, features);
-  for (int row = 0; row < rows.count && !prepared; ++row) advance_heads(model, state, rows.stream(row));
+  leave(network, state, scratch, call, rows, features);
+  for (int row = 0; row < rows.count && !prepared; ++row) advance_heads(network, state, rows.stream(row));
 }
 
 }  // namespace

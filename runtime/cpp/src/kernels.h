@@ -1,7 +1,7 @@
 // The arithmetic for a block of rows, compiled for each instruction set and chosen at run time.
 #pragma once
 
-#include "model.h"
+#include "network.h"
 #include "state.h"
 
 namespace multires {
@@ -28,13 +28,13 @@ struct Rows {
 
 struct Kernels {
   const char* isa;
-  // These allocate nothing and take no lock. Computes a block of at most kBlockRows rows, and advances the state. In a
-  // prepared state the rows are those of one step, and what is pushed into the queues is left to commit.
-  void (*forward)(const Model& model, State& state, Scratch& scratch, const Call& call, const Rows& rows);
+  // These allocate nothing and take no lock. Computes a block of at most Scratch::rows rows, and advances the state. In
+  // a prepared state the rows are those of one step, and what is pushed into the queues is left to commit.
+  void (*forward)(const Network& network, State& state, Scratch& scratch, const Call& call, const Rows& rows);
   // Sums the taps of the next step of all streams, and touches the weights, so that they are in a cache.
-  void (*prepare)(const Model& model, State& state);
+  void (*prepare)(const Network& network, State& state);
   // Pushes into the queues what the last step of all streams left.
-  void (*commit)(const Model& model, State& state);
+  void (*commit)(const Network& network, State& state);
   // Elementwise, for tests of the error bounds.
   void (*gelu)(const float* x, float* y, int count);
   void (*sigmoid)(const float* x, float* y, int count);
@@ -49,6 +49,9 @@ struct Kernels {
   float (*read_floats)(const float* p, size_t count);
   float (*multiply_adds)(float factor, float addend, size_t count);
 };
+
+constexpr int kBlockRows = 32;   // rows (a row is one step of one stream) that share a pass over the weights
+constexpr int kRowsToWiden = 4;  // rows from which on it is faster to convert a panel of float16 weights once
 
 constexpr int kReadUnit = 128;         // floats
 constexpr int kMultiplyAddUnit = 960;  // multiply-adds; a multiple of the chains of every instruction set

@@ -6,7 +6,7 @@ namespace multires {
 namespace {
 
 constexpr int kColumns = 4, kAlone = 8, kRows = 3, kInputs = 1, kChains = 12;
-constexpr int kDotRows = 3, kDotAlone = 8;
+constexpr int kGroup = 4, kDotRows = 3, kDotAlone = 8;
 
 inline Vec least(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
 inline Vec most(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
@@ -38,7 +38,8 @@ constexpr bool kUnsigned = false;
 struct Group {
   __m256i value, magnitude;
 };
-inline Group group(int32_t four) {
+inline Group group(const uint8_t* inputs) {
+  const int32_t four = four_bytes(inputs);
   const __m256i v = _mm256_set1_epi32(four);
   return {v, _mm256_abs_epi8(v)};
 }

@@ -7,7 +7,7 @@ namespace multires {
 namespace {
 
 constexpr int kColumns = 4, kAlone = 4, kRows = 4, kInputs = 1, kChains = 20;
-constexpr int kDotRows = 4, kDotAlone = 4;
+constexpr int kGroup = 4, kDotRows = 4, kDotAlone = 4;
 
 inline Vec least(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
 inline Vec most(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
@@ -46,7 +46,7 @@ inline void store_low_bytes(void* p, Ints v) {
 // The sums of products of int8 are one instruction, which takes one unsigned factor.
 constexpr bool kUnsigned = true;
 typedef __m512i Group;
-inline Group group(int32_t four) { return _mm512_set1_epi32(four); }
+inline Group group(const uint8_t* inputs) { return _mm512_set1_epi32(four_bytes(inputs)); }
 inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, g, _mm512_loadu_si512(w));
 }
@@ -57,7 +57,8 @@ struct Group {
   __m512i magnitude;
   __mmask64 negative;
 };
-inline Group group(int32_t four) {
+inline Group group(const uint8_t* inputs) {
+  const int32_t four = four_bytes(inputs);
   const __m512i v = _mm512_set1_epi32(four);
   return {_mm512_abs_epi8(v), _mm512_movepi8_mask(v)};
 }

@@ -6,7 +6,7 @@ namespace multires {
 namespace {
 
 constexpr int kColumns = 4, kAlone = 8, kRows = 2, kInputs = 1, kChains = 12;
-constexpr int kDotRows = 2, kDotAlone = 8;
+constexpr int kGroup = 4, kDotRows = 2, kDotAlone = 8;
 
 #if defined(__SSE2__)
 inline Vec least(Vec a, Vec b) { return (Vec)_mm_min_ps((__m128)a, (__m128)b); }
@@ -59,7 +59,8 @@ inline void store_low_bytes(void* p, Ints v) {
 }
 
 typedef __m128i Group;  // twice the four inputs, in 16 bits
-inline Group group(int32_t four) {
+inline Group group(const uint8_t* inputs) {
+  const int32_t four = four_bytes(inputs);
   const __m128i v = _mm_set1_epi32(four);
   return _mm_unpacklo_epi8(v, _mm_cmpgt_epi8(_mm_setzero_si128(), v));
 }
@@ -86,9 +87,9 @@ inline void store_low_bytes(void* p, Ints v) {
 struct Group {
   int8_t inputs[kGroup];
 };
-inline Group group(int32_t four) {
+inline Group group(const uint8_t* inputs) {
   Group g;
-  std::memcpy(&g, &four, sizeof four);
+  std::memcpy(&g, inputs, sizeof g);
   return g;
 }
 inline Ints dot(Ints sum, const int8_t* w, const Group& g) {

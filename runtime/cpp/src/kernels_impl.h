@@ -14,6 +14,7 @@
 //   load, store_low_bytes       int8 to float32; the low byte of each lane of integers. For such short vectors, GCC's
 //                               __builtin_convertvector converts one byte after the other
 //   reciprocal                  of numbers from 1 to 2^126
+//   kGroup                      int8 inputs whose products are summed together
 //   Group, group                kGroup inputs in int8, in the layout of the instruction set
 //   Dots, dots_of, sums_of      sums of products of int8 while they are formed; from and to a vector of integers
 //   dot(dots, w, g)             adds to output o the products of the group with w[kGroup * o] ..
@@ -22,6 +23,7 @@
 //   kUnsigned                   whether 128 was added to these inputs; Panels::offsets then correct the sum
 #pragma once
 
+#include "kinds.h"
 #include "stored_impl.h"
 
 #include "activations_impl.h"

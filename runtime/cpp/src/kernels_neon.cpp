@@ -37,14 +37,14 @@ inline void store_low_bytes(void* p, Ints v) {
 
 constexpr bool kUnsigned = false;
 typedef int8x16_t Group;
-inline Group group(int32_t four) { return vreinterpretq_s8_s32(vdupq_n_s32(four)); }
+inline Group group(const uint8_t* inputs) { return vreinterpretq_s8_s32(vdupq_n_s32(four_bytes(inputs))); }
 #if defined(MULTIRES_DOT_PRODUCTS)
-constexpr int kDotRows = 4, kDotAlone = 8;
+constexpr int kGroup = 4, kDotRows = 4, kDotAlone = 8;
 inline Ints dot(Ints sum, const int8_t* w, Group g) { return (Ints)vdotq_s32((int32x4_t)sum, vld1q_s8(w), g); }
 #else
 // Two products of int8 fit into 16 bits, because no weight is -128. Each output has two sums: 2 rows fill the
 // registers.
-constexpr int kDotRows = 2, kDotAlone = 4;
+constexpr int kGroup = 4, kDotRows = 2, kDotAlone = 4;
 constexpr bool kPairs = true;
 struct Dots {
   int32x4_t low, high;

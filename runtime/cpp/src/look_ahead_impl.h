@@ -7,7 +7,7 @@ namespace {
 
 // Brings memory into the caches, by reading it: the CPU may drop prefetches, and so may the compiler.
 template <typename T>
-void touch(const AlignedArray<T>& array) {
+void touch(View<T> array) {
   const unsigned char* bytes = reinterpret_cast<const unsigned char*>(array.data());
   for (size_t i = 0; i < array.size() * sizeof(T); i += kLine) asm volatile("" : : "r"(bytes[i]));
 }
@@ -20,34 +20,34 @@ void touch(const Panels& panels) {
   touch(panels.reciprocal_scales);
 }
 
-void prepare(const Model& model, State& state) {
-  const auto sum = multires_of<Stage::kTaps>(model);
+void prepare(const Network& network, State& state) {
+  const auto sum = multires_of<Stage::kTaps>(network);
   unsigned char** taps = state.scratch.taps.data();
   for (int b = 0; b < state.batch; ++b) {
-    find_taps(model, state, b, 0, taps);
-    for (int i = 0; i < model.info.n_layers; ++i)
-      sum(model, model.layers[static_cast<size_t>(i)], static_cast<size_t>(i) * model.info.d_model, taps, nullptr,
+    find_taps(network, state, b, 0, taps);
+    for (int i = 0; i < network.info.n_layers; ++i)
+      sum(network, network.layers[static_cast<size_t>(i)], static_cast<size_t>(i) * network.info.d_model, taps, nullptr,
           state.known(b, i), 0);
   }
-  touch(model.encoder);
-  for (const Layer& layer : model.layers) {
+  touch(network.encoder);
+  for (const Layer& layer : network.layers) {
     touch(layer.mixing);
     touch(layer.output);
     touch(layer.scale);
     touch(layer.shift);
   }
-  touch(model.head);
+  touch(network.head);
 }
 
-void commit(const Model& model, State& state) {
-  const auto push = multires_of<Stage::kPushes>(model);
+void commit(const Network& network, State& state) {
+  const auto push = multires_of<Stage::kPushes>(network);
   unsigned char** taps = state.scratch.taps.data();
   for (int b = 0; b < state.batch; ++b) {
-    find_taps(model, state, b, 0, taps);
-    for (int i = 0; i < model.info.n_layers; ++i)
-      push(model, model.layers[static_cast<size_t>(i)], static_cast<size_t>(i) * model.info.d_model, taps,
+    find_taps(network, state, b, 0, taps);
+    for (int i = 0; i < network.info.n_layers; ++i)
+      push(network, network.layers[static_cast<size_t>(i)], static_cast<size_t>(i) * network.info.d_model, taps,
            state.known(b, i), nullptr, 0);
-    advance_heads(model, state, b);
+    advance_heads(network, state, b);
   }
 }
 

@@ -16,7 +16,7 @@ int64_t bytes_of(const Panels& panels) {
   return static_cast<int64_t>(panels.weights.size() + outputs * each);
 }
 
-int64_t bytes_of(const AlignedArray<float>& array) { return static_cast<int64_t>(array.size() * sizeof(float)); }
+int64_t bytes_of(View<const float> array) { return static_cast<int64_t>(array.size() * sizeof(float)); }
 
 size_t whole_units(size_t count, size_t unit) { return std::max<size_t>(1, (count + unit - 1) / unit) * unit; }
 

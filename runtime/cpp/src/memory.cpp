@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdio>
+#include <new>
 #include <string>
 
 #include "weights_file.h"
@@ -13,7 +14,6 @@ namespace multires {
 namespace {
 
 uint64_t sum(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
-uint64_t product(uint64_t a, uint64_t b) { return b != 0 && a > UINT64_MAX / b ? UINT64_MAX : a * b; }
 
 // Linux says what it can give without ending a process: with swap. Other systems say only what they have.
 uint64_t available_memory() {
@@ -25,22 +25,22 @@ uint64_t available_memory() {
     while (std::fgets(line, sizeof line, file)) {
       const bool free = std::sscanf(line, "MemAvailable: %llu", &kilobytes) == 1;
       if (!free && std::sscanf(line, "SwapFree: %llu", &kilobytes) != 1) continue;
-      available = sum(available, product(kilobytes, 1024));
+      available = sum(available, saturated({kilobytes, 1024}));
       told |= free;
     }
     std::fclose(file);
   }
   if (told) return available;
   const long pages = sysconf(_SC_PHYS_PAGES), each = sysconf(_SC_PAGESIZE);
-  return pages > 0 && each > 0 ? product(static_cast<uint64_t>(pages), static_cast<uint64_t>(each)) : UINT64_MAX;
+  return pages > 0 && each > 0 ? saturated({static_cast<uint64_t>(pages), static_cast<uint64_t>(each)}) : UINT64_MAX;
 }
 
 }  // namespace
 
-void Bytes::add(std::initializer_list<uint64_t> factors) noexcept {
-  uint64_t bytes = 1;
-  for (uint64_t factor : factors) bytes = product(bytes, factor);
-  total_ = sum(total_, bytes);
+void* Memory::take(uint64_t bytes) {
+  if (bytes > PTRDIFF_MAX) throw std::bad_alloc();
+  arrays_.emplace_back(static_cast<size_t>(bytes));
+  return arrays_.back().data();
 }
 
 void check_memory(uint64_t bytes, const char* what) {

@@ -1,20 +1,22 @@
-// The memory that the system still has. It is asked before large allocations: a system that promises more memory than
-// it has ends a process when the memory is used.
+// Memory of a host: the arrays of a model or a state, and what the system still has. The system is asked before large
+// allocations: one that promises more memory than it has ends a process when the memory is used.
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
+#include <vector>
+
+#include "aligned.h"
+#include "storage.h"
 
 namespace multires {
 
-// A sum of products of sizes, each of them 1 or more. After an overflow it is UINT64_MAX.
-class Bytes {
+class Memory final : public Storage {
  public:
-  void add(std::initializer_list<uint64_t> factors) noexcept;
-  uint64_t total() const noexcept { return total_; }
+  Memory() = default;
 
  private:
-  uint64_t total_ = 0;
+  void* take(uint64_t bytes) override;  // throws std::bad_alloc
+  std::vector<AlignedArray<unsigned char>> arrays_;
 };
 
 // Throws LoadError (MULTIRES_MEMORY) for more bytes than can be addressed, or are available. `what` names their use.

@@ -11,6 +11,7 @@
 
 #include "kernels.h"
 #include "panels.h"
+#include "pooling_names.h"
 
 namespace multires {
 namespace {
@@ -19,14 +20,21 @@ constexpr int32_t kMaxChannels = 1 << 20;
 constexpr int64_t kMaxTaps = 1 << 20;
 constexpr int64_t kMaxStreamValues = static_cast<int64_t>(1) << 31;
 
+template <typename T>
+View<const T> copied(Memory& memory, const std::vector<T>& values) {
+  const View<T> array = memory.array<T>({values.size()});
+  std::copy(values.begin(), values.end(), array.begin());
+  return read_only(array);
+}
+
 // A tensor (channels) or (rows, channels), with the channels padded.
-AlignedArray<float> padded_rows(const Tensor& tensor) {
+View<const float> padded_rows(Memory& memory, const Tensor& tensor) {
   const size_t channels = static_cast<size_t>(tensor.shape.back()), rows = tensor.count / channels;
   const size_t width = static_cast<size_t>(padded(static_cast<int>(channels)));
-  AlignedArray<float> array(rows * width);
+  const View<float> array = memory.array<float>({rows, width});
   for (size_t row = 0; row < rows; ++row)
     std::copy_n(tensor.floats() + row * channels, channels, array.data() + row * width);
-  return array;
+  return read_only(array);
 }
 
 const Tensor& highpass(const WeightsFile& file, const multires_info& info, const std::string& layer, int scale) {
@@ -45,7 +53,7 @@ const float* read_queue_scales(const WeightsFile& file, const multires_info& inf
 // With the filters of the file, y = sum over scales j and delays o of highpass[j][o] * a_j(t - o * 2^j), and
 // a_{j+1} = sum over o of lowpass[j][o] * a_j(t - o * 2^j). Substituting the a_j(t), coarsest first, leaves weights of
 // the layer's input and of the values in the queues.
-AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, const std::string& name) {
+View<const float> read_filters(const WeightsFile& file, Model& model, const std::string& name) {
   const multires_info& info = model.info;
   const int d = info.d_model, K = info.kernel_size;
   const size_t width = static_cast<size_t>(model.width);
@@ -54,7 +62,8 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
   const size_t rows = static_cast<size_t>(model.lowpass_rows());
   const float* queue_scales = model.queues == MULTIRES_INT8 ? read_queue_scales(file, info, name) : nullptr;
   const size_t beside = queue_scales ? 2 : 0;  // rows after the weights of each scale
-  AlignedArray<float> filters((rows + 1 + model.total_taps - info.depth + beside * info.depth) * width);
+  const View<float> filters =
+      model.memory.array<float>({rows + 1 + model.total_taps - info.depth + beside * info.depth, width});
   for (size_t row = 0; row < rows; ++row) std::copy_n(lowpass.floats() + row * d, d, filters.data() + row * width);
   std::vector<double> reached(static_cast<size_t>(d));  // weight of a_{j+1}(t) in y(t)
   float* weights = filters.data() + filters.size();
@@ -81,10 +90,9 @@ AlignedArray<float> read_filters(const WeightsFile& file, const Model& model, co
   }
   std::copy(reached.begin(), reached.end(), weights - width);
   // An infinite weight times a quantized zero would be NaN.
-  if (queue_scales &&
-      !std::all_of(filters.data(), filters.data() + filters.size(), [](float w) { return std::isfinite(w); }))
+  if (queue_scales && !std::all_of(filters.begin(), filters.end(), [](float w) { return std::isfinite(w); }))
     throw LoadError(MULTIRES_MALFORMED, "the product of " + name + ".queue_scales and its filters overflows float32");
-  return filters;
+  return read_only(filters);
 }
 
 float read_epsilon(const WeightsFile& file) {
@@ -120,7 +128,8 @@ Activation read_activation(const WeightsFile& file) {
   throw LoadError(MULTIRES_UNSUPPORTED, "metadata activation is '" + given + "', which this release does not run");
 }
 
-Layer read_layer(const WeightsFile& file, const Model& model, const std::string& name, multires_dtype precision) {
+Layer read_layer(const WeightsFile& file, Layout layout, Model& model, const std::string& name,
+                 multires_dtype precision) {
   const multires_info& info = model.info;
   const int d = info.d_model;
   Layer layer;
@@ -128,9 +137,9 @@ Layer read_layer(const WeightsFile& file, const Model& model, const std::string&
     if (std::max(highpass(file, info, name, j).shape[0], static_cast<int64_t>(info.kernel_size)) != model.taps[j])
       throw LoadError(MULTIRES_MALFORMED, "the layers' filters differ in length");
   layer.filters = read_filters(file, model, name);
-  layer.mixing = model.gated ? read_glu_panels(file, name + ".mixing", d, precision)
-                             : read_panels(file, name + ".mixing", d, d, precision);
-  if (file.has(name + ".output.weight")) layer.output = read_panels(file, name + ".output", d, d, precision);
+  layer.mixing = model.gated ? read_glu_panels(file, layout, name + ".mixing", d, precision)
+                             : read_panels(file, layout, name + ".mixing", d, d, precision);
+  if (file.has(name + ".output.weight")) layer.output = read_panels(file, layout, name + ".output", d, d, precision);
   const auto* tensors = std::find_if(std::begin(kNorms), std::end(kNorms),
                                      [&](const NormTensors& norm) { return file.has(name + norm.scale); });
   if (tensors == std::end(kNorms)) throw LoadError(MULTIRES_UNSUPPORTED, name + " has no norm that this release runs");
@@ -138,9 +147,9 @@ Layer read_layer(const WeightsFile& file, const Model& model, const std::string&
   layer.place = differs(file, "norm_place", "after", "before") ? Place::kBefore : tensors->place;
   layer.groups = file.metadata().count("norm_groups") ? file.number("norm_groups", 1, d) : 1;
   if (d % layer.groups != 0) throw LoadError(MULTIRES_MALFORMED, "norm_groups does not divide d_model");
-  layer.scale = padded_rows(file.tensor(name + tensors->scale, {d}));
-  layer.shift = tensors->shift ? padded_rows(file.tensor(name + tensors->shift, {d}))
-                               : AlignedArray<float>(static_cast<size_t>(model.width));
+  layer.scale = padded_rows(model.memory, file.tensor(name + tensors->scale, {d}));
+  layer.shift = tensors->shift ? padded_rows(model.memory, file.tensor(name + tensors->shift, {d}))
+                               : read_only(model.memory.array<float>({static_cast<uint64_t>(model.width)}));
   return layer;
 }
 
@@ -163,7 +172,7 @@ int64_t Model::stream_values() const {
   return values;
 }
 
-std::unique_ptr<Model> Model::load(const void* data, size_t size) {
+std::unique_ptr<Model> Model::load(const void* data, size_t size, int group) {
   const WeightsFile file(data, size);
   if (file.text("format") != "multires-weights") throw LoadError(MULTIRES_MALFORMED, "not a weights file");
   if (file.text("version") != "2")
@@ -179,8 +188,9 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
   info.depth = file.number("depth", 1, 30);
   info.window = file.number("window", 0, kMaxWindow);
   info.autoregressive = file.number("autoregressive", 0, 1);
-  model->poolings = read_poolings(file, info.autoregressive);
-  info.takes_window = take_window(model->poolings);
+  const std::vector<Pooling> poolings = read_poolings(file, info.autoregressive);
+  model->poolings = copied(model->memory, poolings);
+  info.takes_window = take_window(poolings);
   if (info.window > 0 && !info.takes_window)
     throw LoadError(MULTIRES_MALFORMED, "metadata window is for models that pool by the mean or the maximum");
   if ((info.d_input > 0) == (info.n_tokens > 0))
@@ -196,33 +206,41 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size) {
     model->output_activation = softmax ? OutputActivation::kSoftmax : OutputActivation::kSigmoid;
   }
   model->width = padded(info.d_model);
+  const Layout layout{model->memory, group};
   if (info.n_tokens > 0)
-    model->table = padded_rows(file.tensor("encoder.table", {info.n_tokens, info.d_model}));
+    model->table = padded_rows(model->memory, file.tensor("encoder.table", {info.n_tokens, info.d_model}));
   else
-    model->encoder = read_panels(file, "encoder", info.d_input * model->encoder_taps, info.d_model, MULTIRES_FLOAT32);
+    model->encoder =
+        read_panels(file, layout, "encoder", info.d_input * model->encoder_taps, info.d_model, MULTIRES_FLOAT32);
   const multires_dtype precision = read_type(file, "precision", {"fp32", "fp16", "int8"});
   model->queues = read_type(file, "queues", {"float32", "float16", "int8"});
   model->activation = read_activation(file);
   model->gated = !differs(file, "mixing", "glu", "plain");
   model->untied = differs(file, "filters", "tied", "untied");
   const float epsilon = read_epsilon(file);
+  std::vector<int> taps;
+  std::vector<int64_t> slots;
   for (int j = 0; j < info.depth; ++j) {
     const int64_t given = highpass(file, info, "layers.0", j).shape[0];
     if (given > kMaxTaps) throw LoadError(MULTIRES_UNSUPPORTED, "a filter has more than 2^20 taps");
-    model->taps.push_back(std::max(static_cast<int>(given), info.kernel_size));
-    model->slots.push_back((static_cast<int64_t>(model->taps[j] - 1) << j) + 1);
-    model->total_taps += model->taps[j];
+    taps.push_back(std::max(static_cast<int>(given), static_cast<int>(info.kernel_size)));
+    slots.push_back((static_cast<int64_t>(taps.back() - 1) << j) + 1);
+    model->total_taps += taps.back();
   }
+  model->taps = copied(model->memory, taps);
+  model->slots = copied(model->memory, slots);
   if (model->stream_values() > kMaxStreamValues)
     throw LoadError(MULTIRES_UNSUPPORTED, "a stream would hold more than 2^31 values, which are 8 GiB in float32");
   // Short filters are padded to the length of the low-pass filter: a small file could ask for much memory.
   const uint64_t filters = static_cast<uint64_t>(model->total_taps) * 2 * model->width * info.n_layers * sizeof(float);
   if (filters / 64 > file.size()) throw LoadError(MULTIRES_MALFORMED, "the filters need too much padding");
+  const View<Layer> layers = model->memory.array<Layer>({static_cast<uint64_t>(info.n_layers)});
   for (int i = 0; i < info.n_layers; ++i) {
-    model->layers.push_back(read_layer(file, *model, "layers." + std::to_string(i), precision));
-    model->layers.back().epsilon = epsilon;
+    layers[i] = read_layer(file, layout, *model, "layers." + std::to_string(i), precision);
+    layers[i].epsilon = epsilon;
   }
-  model->head = read_panels(file, "head", model->d_head(), info.d_output, MULTIRES_FLOAT32);
+  model->layers = read_only(layers);
+  model->head = read_panels(file, layout, "head", model->d_head(), info.d_output, MULTIRES_FLOAT32);
   model->kernels = &best_kernels();
   model->metadata = file.metadata();
   model->fingerprint = file.fingerprint();

@@ -26,14 +26,14 @@ inline Vec no_products() { return all(-0.0f); }
 // values that follow in the ring, and their results are not used. For int8 queues the weights of the taps include the
 // scales, and the sum of the low-pass filter over the taps is multiplied by the scale.
 template <typename Q, int K, Stage stage, int V, bool Partial>
-inline void multires_channels(const Model& model, const float* filters, unsigned char* const* rows, size_t place,
+inline void multires_channels(const Network& network, const float* filters, unsigned char* const* rows, size_t place,
                               int kept, const float* x, float* y) {
   const auto row_of = [&](int o) { return reinterpret_cast<Q*>(rows[o]) + place; };
   constexpr bool kQuantized = std::is_same_v<Q, int8_t>;
   constexpr bool kSums = stage != Stage::kPushes, kPushes = stage != Stage::kTaps;
-  const int depth = model.info.depth, lowpass_taps = K ? K : model.info.kernel_size;
-  const int* taps = model.taps.data();
-  const size_t width = static_cast<size_t>(model.width);
+  const int depth = network.info.depth, lowpass_taps = K ? K : network.info.kernel_size;
+  const int* taps = network.taps.data();
+  const size_t width = static_cast<size_t>(network.width);
   Vec lowpass[K ? K : 1][V];
   const float* lowpass_rows = filters;  // of the scale
   const auto load_lowpass = [&] {
@@ -44,7 +44,7 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
   const auto low = [&](int o, int v) {
     return K ? lowpass[K ? o : 0][v] : load(lowpass_rows + o * width + v * kVector);
   };
-  const float* of_input = filters + static_cast<size_t>(model.lowpass_rows()) * width;
+  const float* of_input = filters + static_cast<size_t>(network.lowpass_rows()) * width;
   const float* weights = of_input + width;
   Vec a[V], next[V], sum[V], pushed[V];
   for (int v = 0; v < V; ++v) {
@@ -81,7 +81,7 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
           store(push + v * kVector, pushed[v]);
         a[v] = next[v];
       }
-      if (model.untied && j + 1 < depth) {
+      if (network.untied && j + 1 < depth) {
         lowpass_rows += lowpass_taps * width;
         load_lowpass();
       }
@@ -97,49 +97,58 @@ inline void multires_channels(const Model& model, const float* filters, unsigned
 
 // A stage for all channels of one row of one layer, from c on; `offset` is the start of the layer in a row of a ring.
 template <typename Q, int K, Stage stage, int V>
-void multires_row(const Model& model, const Layer& layer, size_t offset, unsigned char* const* taps, const float* x,
+void multires_row(const Network& network, const Layer& layer, size_t offset, unsigned char* const* taps, const float* x,
                   float* y, int c = 0) {
-  const int channels = model.info.d_model;
+  const int channels = network.info.d_model;
   const float* filters = layer.filters.data();
   for (; c + V * kVector <= channels; c += V * kVector)
-    multires_channels<Q, K, stage, V, false>(model, filters + c, taps, offset + c, V * kVector, x + c, y + c);
+    multires_channels<Q, K, stage, V, false>(network, filters + c, taps, offset + c, V * kVector, x + c, y + c);
+  if constexpr (!kKinds.leaves_rest(V * kVector)) return;
   if constexpr (V > 1)
-    multires_row<Q, K, stage, V / 2>(model, layer, offset, taps, x, y, c);
+    multires_row<Q, K, stage, V / 2>(network, layer, offset, taps, x, y, c);
   else if (c < channels)
-    multires_channels<Q, K, stage, 1, true>(model, filters + c, taps, offset + c, channels - c, x + c, y + c);
+    multires_channels<Q, K, stage, 1, true>(network, filters + c, taps, offset + c, channels - c, x + c, y + c);
 }
 
+using MultiresRow = void (*)(const Network&, const Layer&, size_t, unsigned char* const*, const float*, float*, int);
+
 template <typename Q, Stage stage>
-auto multires_of(int kernel_size) {
-  return kernel_size == 2   ? multires_row<Q, 2, stage, kTogether>
-         : kernel_size == 4 ? multires_row<Q, 4, stage, kTogether>
-                            : multires_row<Q, 0, stage, kTogether>;
+MultiresRow multires_of(int kernel_size) {
+  if constexpr (kKinds.has_kernel_size(2))
+    if (kernel_size == 2) return multires_row<Q, 2, stage, kTogether>;
+  if constexpr (kKinds.has_kernel_size(4))
+    if (kernel_size == 4) return multires_row<Q, 4, stage, kTogether>;
+  if constexpr (kKinds.has_kernel_size(0)) return multires_row<Q, 0, stage, kTogether>;
+  return nullptr;
 }
 
 template <Stage stage>
-auto multires_of(const Model& model) {
-  return model.queues == MULTIRES_INT8      ? multires_of<int8_t, stage>(model.info.kernel_size)
-         : model.queues == MULTIRES_FLOAT16 ? multires_of<Half, stage>(model.info.kernel_size)
-                                            : multires_of<float, stage>(model.info.kernel_size);
+MultiresRow multires_of(const Network& network) {
+  if constexpr (kKinds.has_queues(MULTIRES_INT8))
+    if (network.queues == MULTIRES_INT8) return multires_of<int8_t, stage>(network.info.kernel_size);
+  if constexpr (kKinds.has_queues(MULTIRES_FLOAT16))
+    if (network.queues == MULTIRES_FLOAT16) return multires_of<Half, stage>(network.info.kernel_size);
+  if constexpr (kKinds.has_queues(MULTIRES_FLOAT32)) return multires_of<float, stage>(network.info.kernel_size);
+  return nullptr;
 }
 
 // The end of the sum after Stage::kTaps: y = sum + weight * x.
-inline void add_input(const Model& model, const Layer& layer, const float* sum, const float* x, float* y) {
-  const float* weights = layer.filters.data() + static_cast<size_t>(model.lowpass_rows()) * model.width;
-  for (int c = 0; c < model.width; c += kVector)
+inline void add_input(const Network& network, const Layer& layer, const float* sum, const float* x, float* y) {
+  const float* weights = layer.filters.data() + static_cast<size_t>(network.lowpass_rows()) * network.width;
+  for (int c = 0; c < network.width; c += kVector)
     store(y + c, multiply_add(load(weights + c), load(x + c), load(sum + c)));
 }
 
 // The address of each tap of one row, `ahead` steps after the newest of stream b: a row of a ring, with all layers.
-void find_taps(const Model& model, State& state, int b, int ahead, unsigned char** taps) {
-  const int64_t wide = static_cast<int64_t>(model.info.n_layers * model.info.d_model * size_of(model.queues));
-  for (int j = 0; j < model.info.depth; ++j) {
-    const int64_t slots = model.slots[j], bytes = slots * wide, dilation = wide << j;
+void find_taps(const Network& network, State& state, int b, int ahead, unsigned char** taps) {
+  const int64_t wide = static_cast<int64_t>(network.info.n_layers * network.info.d_model * size_of(network.queues));
+  for (int j = 0; j < network.info.depth; ++j) {
+    const int64_t slots = network.slots[j], bytes = slots * wide, dilation = wide << j;
     unsigned char* ring = state.queues[j] + b * bytes;
-    int64_t slot = state.heads[static_cast<size_t>(b) * model.info.depth + j] + ahead;
+    int64_t slot = state.heads[static_cast<size_t>(b) * network.info.depth + j] + ahead;
     if (slot >= slots) slot %= slots;
     int64_t place = slot * wide;
-    for (int o = 0; o < model.taps[j]; ++o) {
+    for (int o = 0; o < network.taps[j]; ++o) {
       *taps++ = ring + place;
       place -= dilation;
       if (place < 0) place += bytes;
@@ -158,10 +167,10 @@ void prefetch_taps(unsigned char* const* taps, int first, int last, size_t place
 }
 
 // Moves the heads of the rings of one stream to the next step.
-inline void advance_heads(const Model& model, State& state, int b) {
-  for (int j = 0; j < model.info.depth; ++j) {
-    int64_t& head = state.heads[static_cast<size_t>(b) * model.info.depth + j];
-    if (++head == model.slots[j]) head = 0;
+inline void advance_heads(const Network& network, State& state, int b) {
+  for (int j = 0; j < network.info.depth; ++j) {
+    int64_t& head = state.heads[static_cast<size_t>(b) * network.info.depth + j];
+    if (++head == network.slots[j]) head = 0;
   }
 }
 

@@ -25,7 +25,7 @@ void normalize_row(const Layer& layer, int channels, const float* x, float* out)
       squares += v * v;
     }
     float square = total(squares);
-    for (; c < size; ++c) square += (from[c] - mean[0]) * (from[c] - mean[0]);
+    for (; c < size; ++c) square += (from[c] - lane_of(mean, 0)) * (from[c] - lane_of(mean, 0));
     const Vec factor = all(1.0f / std::sqrt(square / static_cast<float>(size) + layer.epsilon));
     for (c = 0; c + kVector <= size; c += kVector)
       store(out + first + c, (load(from + c) - mean) * factor * load(scale + c) + load(shift + c));

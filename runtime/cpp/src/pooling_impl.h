@@ -62,7 +62,7 @@ void window_max_row(Pool& pool, int d, int64_t position, int b, const float* x, 
   std::memcpy(pooled, x, static_cast<size_t>(d) * sizeof(float));
   for (size_t k = 0; k < pool.delays.size(); ++k) {
     const int64_t delay = pool.delays[k], slots = delay + 1;
-    float* ring = pool.maxima[k].data() + static_cast<size_t>(b) * slots * d;
+    float* ring = pool.maxima[k] + static_cast<size_t>(b) * slots * d;
     const float* before = ring + static_cast<size_t>((position + 1) % slots) * d;
     std::memcpy(ring + static_cast<size_t>(position % slots) * d, pooled, static_cast<size_t>(d) * sizeof(float));
     if (position < delay) continue;
@@ -82,8 +82,7 @@ void max_row(Pool& pool, int d, int64_t position, int b, const float* x, float* 
 }
 
 // Pools the row of features x of stream b after `position` others, and writes the results side by side.
-void pool_row(const std::vector<Pooling>& poolings, Pool& pool, int d, int64_t position, int b, const float* x,
-              float* pooled) {
+void pool_row(View<const Pooling> poolings, Pool& pool, int d, int64_t position, int b, const float* x, float* pooled) {
   for (const Pooling pooling : poolings) {
     switch (pooling) {
       case Pooling::kMean: mean_row(pool, d, position, b, x, pooled); break;

@@ -49,7 +49,7 @@ struct FloatPanel {
       for (int lane = 0; lane < kInputs; ++lane, from += width)
         for (int n = 0; n < N; ++n) {
           load_to(weight, from + n * kLanes);
-          for (int r = 0; r < R; ++r) sums[r][n] += weight * (factors[r][lane] - Sum{});
+          for (int r = 0; r < R; ++r) sums[r][n] += weight * (lane_of(factors[r], lane) - Sum{});
         }
     }
     for (; i < inputs; ++i, from += width) {
@@ -99,7 +99,7 @@ struct Int8Panel {
     for (; kPairs && i + kGroup < inputs; i += 2 * kGroup, from += 2 * next)
       for (int r = 0; r < R; ++r) {
         const uint8_t* q = in + r * stride + i;
-        const Group first = group(four_bytes(q)), second = group(four_bytes(q + kGroup));
+        const Group first = group(q), second = group(q + kGroup);
         for (int v = 0; v < V; ++v) {
           const int8_t* w = from + kGroup * v * kVector;
           dots[r][v] = dot_two(dots[r][v], w, first, w + next, second);
@@ -107,12 +107,12 @@ struct Int8Panel {
       }
     for (; i < inputs; i += kGroup, from += next)
       for (int r = 0; r < R; ++r) {
-        const Group inputs_of_row = group(four_bytes(in + r * stride + i));
+        const Group inputs_of_row = group(in + r * stride + i);
         for (int v = 0; v < V; ++v) dots[r][v] = dot(dots[r][v], from + kGroup * v * kVector, inputs_of_row);
       }
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < V; ++v) {
-        const Vec sum = __builtin_convertvector(sums_of(dots[r][v]), Vec);
+        const Vec sum = floats_of(sums_of(dots[r][v]));
         store(out + r * kPanel + c + v * kVector, sum * load(scales + c + v * kVector) + load(bias + c + v * kVector));
       }
   }
@@ -122,7 +122,8 @@ struct Int8Panel {
 template <int R, int V, typename Panel>
 inline void multiply_panel(const Panel& panel, const typename Panel::Input* in, size_t stride, float* out, int c = 0) {
   for (; c + V * kVector <= panel.width; c += V * kVector) panel.template columns<R, V>(c, in, stride, out);
-  if constexpr (V > 1) multiply_panel<R, V / 2>(panel, in, stride, out, c);
+  // The width is a multiple of kLane.
+  if constexpr (kLane % (V * kVector) != 0) multiply_panel<R, V / 2>(panel, in, stride, out, c);
 }
 
 // One panel of float16 weights, for so many rows that it is faster to convert them once into `widened`.
@@ -133,7 +134,6 @@ struct WidenedPanel : FloatPanel<float> {
     weights = widened;
   }
 };
-constexpr int kRowsToWiden = 4;
 
 template <typename Panel, typename Use, typename... Memory>
 void multiply_panels(const Panels& panels, const typename Panel::Input* in, size_t stride, int rows, Use use,
@@ -143,7 +143,7 @@ void multiply_panels(const Panels& panels, const typename Panel::Input* in, size
   for (int p = 0; p < panels.count; ++p) {
     const Panel panel(panels, p, memory...);
     int row = 0;
-    for (; row + R <= rows; row += R) {
+    for (; R > 1 && row + R <= rows; row += R) {
       multiply_panel<R, kColumns>(panel, in + row * stride, stride, out);
       for (int r = 0; r < R; ++r) use(p, row + r, out + r * kPanel);
     }
@@ -163,15 +163,20 @@ void multiply(const Panels& panels, const float* in, size_t stride, int rows, Us
 // The same for a matrix of any type.
 template <typename Use>
 void multiply(const Panels& panels, const float* in, size_t stride, int rows, const ProductScratch& scratch, Use use) {
-  if (panels.dtype == MULTIRES_FLOAT32) return multiply_panels<FloatPanel<float>>(panels, in, stride, rows, use);
-  if (panels.dtype == MULTIRES_FLOAT16 && rows < kRowsToWiden)
-    return multiply_panels<FloatPanel<Half>>(panels, in, stride, rows, use);
-  if (panels.dtype == MULTIRES_FLOAT16)
-    return multiply_panels<WidenedPanel>(panels, in, stride, rows, use, scratch.widened);
-  uint8_t* bytes = scratch.bytes;
-  for (int row = 0; row < rows; ++row)
-    quantize_row(in + row * stride, panels.inputs, panels.reciprocal_scales.data(), bytes + row * stride);
-  multiply_panels<Int8Panel>(panels, bytes, stride, rows, use);
+  if constexpr (kKinds.has_weights(MULTIRES_FLOAT32))
+    if (panels.dtype == MULTIRES_FLOAT32) return multiply_panels<FloatPanel<float>>(panels, in, stride, rows, use);
+  if constexpr (kKinds.has_weights(MULTIRES_FLOAT16))
+    if (panels.dtype == MULTIRES_FLOAT16 && rows < kRowsToWiden)
+      return multiply_panels<FloatPanel<Half>>(panels, in, stride, rows, use);
+  if constexpr (kKinds.has_weights(MULTIRES_FLOAT16) && kRows > 1)
+    if (panels.dtype == MULTIRES_FLOAT16)
+      return multiply_panels<WidenedPanel>(panels, in, stride, rows, use, scratch.widened);
+  if constexpr (kKinds.has_weights(MULTIRES_INT8)) {
+    uint8_t* bytes = scratch.bytes;
+    for (int row = 0; row < rows; ++row)
+      quantize_row(in + row * stride, panels.inputs, panels.reciprocal_scales.data(), bytes + row * stride);
+    multiply_panels<Int8Panel>(panels, bytes, stride, rows, use);
+  }
 }
 
 }  // namespace

@@ -9,12 +9,12 @@ namespace {
 
 // Steps of all streams in blocks of rows.
 void run_blocks(State& state, const Call& call, int64_t steps) {
-  const Model& model = state.model;
+  const Network& network = state.network;
   const int64_t rows = steps * state.batch;
   for (int64_t row = 0; row < rows;) {
-    const int count = static_cast<int>(std::min<int64_t>(rows - row, kBlockRows));
+    const int count = static_cast<int>(std::min<int64_t>(rows - row, state.scratch.rows));
     const Rows block{state.batch, row / state.batch, static_cast<int>(row % state.batch), count};
-    model.kernels->forward(model, state, state.scratch, call, block);
+    network.kernels->forward(network, state, state.scratch, call, block);
     row += count;
   }
 }
@@ -25,14 +25,14 @@ void prepare(State& state) noexcept {
   if (state.phase == Phase::kPrepared) return;
   commit(state);
   const RoundToNearest rounding;
-  state.model.kernels->prepare(state.model, state);
+  state.network.kernels->prepare(state.network, state);
   state.phase = Phase::kPrepared;
 }
 
 void commit(State& state) noexcept {
   if (state.phase != Phase::kAnswered) return;
   const RoundToNearest rounding;
-  state.model.kernels->commit(state.model, state);
+  state.network.kernels->commit(state.network, state);
   state.phase = Phase::kSettled;
 }
 

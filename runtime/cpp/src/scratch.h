@@ -1,13 +1,10 @@
 // The memory that computing a block of rows needs; unused between calls. A thread has its own.
 #pragma once
 
-#include <vector>
-
-#include "model.h"
+#include "network.h"
+#include "storage.h"
 
 namespace multires {
-
-constexpr int kBlockRows = 32;  // rows (a row is one step of one stream) that share a pass over the weights
 
 // For products of matrices: quantized rows, with the stride of the inputs, and a panel of float16 weights in float32.
 struct ProductScratch {
@@ -16,18 +13,20 @@ struct ProductScratch {
 };
 
 struct Scratch {
-  explicit Scratch(const Model& model);
+  Scratch() = default;
+  Scratch(const Network& network, int rows, Storage& storage);
 
-  ProductScratch products() { return {bytes.data(), widened.data()}; }
+  ProductScratch products() const { return {bytes.data(), widened.data()}; }
 
-  size_t stride;  // floats between two rows of x, mixed and gated
+  int rows = 0;       // of a block; a row is one step of one stream
+  size_t stride = 0;  // floats between two rows of x, mixed and gated
 
-  AlignedArray<float> x, mixed, gated;
-  AlignedArray<float> pooled;
-  AlignedArray<float> samples;       // for each row, encoder_taps * d_input inputs of the encoder
-  AlignedArray<uint8_t> bytes;       // see ProductScratch
-  AlignedArray<float> widened;
-  std::vector<unsigned char*> taps;  // for each row, total_taps addresses in the rings
+  View<float> x, mixed, gated;
+  View<float> pooled;
+  View<float> samples;        // for each row, encoder_taps * d_input inputs of the encoder
+  View<uint8_t> bytes;        // see ProductScratch
+  View<float> widened;
+  View<unsigned char*> taps;  // for each row, total_taps addresses in the rings
 };
 
 }  // namespace multires

@@ -19,7 +19,7 @@ struct Header {
 };
 static_assert(sizeof(Header) == 48, "the layout that snapshot.h describes, without padding");
 
-size_t parts_bytes(const State& state) {
+size_t parts_bytes(const OwnedState& state) {
   size_t bytes = 0;
   for (const multires_part& part : state.parts) bytes += part.bytes;
   return bytes;
@@ -40,14 +40,14 @@ bool all_good(const multires_part& part, const unsigned char* data) {
 
 }  // namespace
 
-size_t snapshot_size(const State& state) noexcept { return sizeof(Header) + parts_bytes(state); }
+size_t snapshot_size(const OwnedState& state) noexcept { return sizeof(Header) + parts_bytes(state); }
 
-void save_snapshot(const State& state, unsigned char* buffer) noexcept {
+void save_snapshot(const OwnedState& state, unsigned char* buffer) noexcept {
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
   header.version = kVersion;
   header.header_bytes = sizeof header;
-  header.network = state.model.fingerprint;
+  header.network = state.model->fingerprint;
   header.batch = state.batch;
   header.window = state.pool.window;
   header.parts_bytes = parts_bytes(state);
@@ -60,7 +60,7 @@ void save_snapshot(const State& state, unsigned char* buffer) noexcept {
   std::memcpy(buffer, &header, sizeof header);
 }
 
-multires_status load_snapshot(State& state, const unsigned char* buffer, size_t size) noexcept {
+multires_status load_snapshot(OwnedState& state, const unsigned char* buffer, size_t size) noexcept {
   Header header;
   if (size < sizeof header) return MULTIRES_MALFORMED;
   std::memcpy(&header, buffer, sizeof header);
@@ -69,7 +69,7 @@ multires_status load_snapshot(State& state, const unsigned char* buffer, size_t 
   const unsigned char* parts = buffer + sizeof header;
   if (header.parts_bytes != size - sizeof header || header.parts_digest != digest(parts, size - sizeof header))
     return MULTIRES_MALFORMED;
-  if (header.network != state.model.fingerprint || header.batch != state.batch || header.window != state.pool.window ||
+  if (header.network != state.model->fingerprint || header.batch != state.batch || header.window != state.pool.window ||
       header.parts_bytes != parts_bytes(state))
     return MULTIRES_MISMATCH;
   const unsigned char* at = parts;

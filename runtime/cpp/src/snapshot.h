@@ -16,15 +16,15 @@
 
 #include <cstddef>
 
-#include "state.h"
+#include "owned_state.h"
 
 namespace multires {
 
 constexpr int64_t kMaxPosition = static_cast<int64_t>(1) << 62;  // out of reach of any stream; sums do not overflow
 
-size_t snapshot_size(const State& state) noexcept;
-void save_snapshot(const State& state, unsigned char* buffer) noexcept;
+size_t snapshot_size(const OwnedState& state) noexcept;
+void save_snapshot(const OwnedState& state, unsigned char* buffer) noexcept;
 // The state changes only if the result is MULTIRES_OK.
-multires_status load_snapshot(State& state, const unsigned char* buffer, size_t size) noexcept;
+multires_status load_snapshot(OwnedState& state, const unsigned char* buffer, size_t size) noexcept;
 
 }  // namespace multires

@@ -23,6 +23,10 @@
 #endif
 #elif defined(__aarch64__)
 #include <arm_neon.h>
+#elif defined(__ARM_FEATURE_MVE)
+#include <arm_mve.h>
+#elif defined(__ARM_FEATURE_DSP)
+#include <arm_acle.h>
 #endif
 
 #include "kernels.h"
@@ -31,14 +35,25 @@ namespace multires {
 namespace {
 
 constexpr int kVector = MULTIRES_VECTOR;
+typedef uint16_t Half;  // the bits of a float16
+#if MULTIRES_VECTOR == 1
+// CPUs without vectors: compilers do not keep vectors of one float in registers.
+typedef float Vec;
+typedef int32_t Ints;
+typedef Half Halves;
+inline float lane_of(Vec v, int) { return v; }
+inline Vec floats_of(Ints v) { return static_cast<float>(v); }
+#else
 typedef float Vec __attribute__((vector_size(kVector * sizeof(float))));
 typedef int32_t Ints __attribute__((vector_size(kVector * sizeof(float))));
-typedef uint16_t Half;  // the bits of a float16
-typedef uint16_t Halves __attribute__((vector_size(kVector * sizeof(Half))));
+typedef Half Halves __attribute__((vector_size(kVector * sizeof(Half))));
+inline float lane_of(Vec v, int lane) { return v[lane]; }
+inline Vec floats_of(Ints v) { return __builtin_convertvector(v, Vec); }
+#endif
 static_assert(kLane % kVector == 0, "a padded row is a whole number of vectors");
 
 // A vector at any address. With memcpy, GCC for aarch64 keeps sums in integer registers.
-typedef float LooseVec __attribute__((vector_size(kVector * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef Vec LooseVec __attribute__((aligned(sizeof(float)), may_alias));
 inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
 // Subtracting +0 changes no value, so it is free; adding +0 would change -0 to +0.

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "isas.h"
+#include "model.h"
 
 namespace {
 
@@ -33,7 +34,7 @@ std::vector<float> inputs_for(const Panels& panels, size_t stride, std::mt19937&
   return x;
 }
 
-// Checks output `place` of a panel for one row, with the layout in model.h.
+// Checks output `place` of a panel for one row, with the layout in network.h.
 void check_output(const Panels& panels, int panel, int place, const float* x, float y) {
   const size_t width = static_cast<size_t>(panels.width(panel));
   if (panels.dtype == MULTIRES_INT8) {
@@ -55,12 +56,13 @@ void check_output(const Panels& panels, int panel, int place, const float* x, fl
   CHECK(std::fabs(y - sum) <= 1e-5 * size);
 }
 
-void check_products(const Kernels& kernels, Panels& panels, std::mt19937& random) {
+void check_products(const Kernels& kernels, Panels panels, std::mt19937& random) {
   const size_t stride = static_cast<size_t>(multires::padded(panels.inputs)) + 16;
   const size_t outputs = static_cast<size_t>(panels.count) * multires::kPanel;
   // Without scales and biases, the outputs are the sums.
-  std::fill_n(panels.bias.data(), panels.bias.size(), 0.0f);
-  std::fill_n(panels.scales.data(), panels.scales.size(), 1.0f);
+  const std::vector<float> zeros(outputs, 0.0f), ones(outputs, 1.0f);
+  panels.bias = {zeros.data(), outputs};
+  panels.scales = {ones.data(), outputs};
   const std::vector<float> x = inputs_for(panels, stride, random);
   std::vector<uint8_t> bytes(x.size());
   std::vector<float> widened(static_cast<size_t>(panels.inputs) * multires::kPanel);
@@ -87,7 +89,7 @@ int main(int count, char** arguments) {
     const std::unique_ptr<multires::Model> model = multires::Model::load(arguments[1]);
     CHECK(model->kernels == &kernels);
     std::mt19937 random(7);
-    for (multires::Layer& layer : model->layers) {
+    for (const multires::Layer& layer : model->layers) {
       check_products(kernels, layer.mixing, random);
       if (layer.output.count) check_products(kernels, layer.output, random);
     }

@@ -1,0 +1,27 @@
+// A state of a host: with the memory of its arrays, and the description of its parts for the C interface.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "memory.h"
+#include "model.h"
+#include "state.h"
+
+namespace multires {
+
+struct StateMemory {
+  Memory memory;
+};
+
+struct OwnedState : private StateMemory, multires_state {
+  // window: steps to pool over, 0 for everything so far. Throws LoadError or std::bad_alloc.
+  OwnedState(std::shared_ptr<const Model> shared, int batch, int window);
+
+  const std::shared_ptr<const Model> model;
+  std::vector<std::string> names;
+  std::vector<multires_part> parts;  // sorted by name
+};
+
+}  // namespace multires
