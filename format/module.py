@@ -27,7 +27,8 @@ class ModuleConfig:
 
     ``inputs`` and ``outputs`` are those of whole sequences. ``tokens`` has the number of tokens that each
     integer input knows. Apart from pooling, an output depends on at most ``receptive_field`` steps.
-    ``unmatched`` says why the module is no MultiresNet, which would run faster and in every backend.
+    ``unmatched`` says why the module is no MultiresNet, which would run faster and in every backend;
+    ``filters`` says which of its convolutions are joined in the step graph.
     """
 
     module: Line
@@ -36,6 +37,7 @@ class ModuleConfig:
     tokens: dict[Name, Count]
     receptive_field: Count
     unmatched: Text
+    filters: Text
 
     def __post_init__(self) -> None:
         names = [tensor.name for tensor in (*self.inputs, *self.outputs)]

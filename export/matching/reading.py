@@ -35,6 +35,7 @@ from multires_edge.export.trace.program import (
     Convolution,
     Cut,
     Delay,
+    Filtered,
     Instruction,
     Layout,
     Operator,
@@ -88,6 +89,7 @@ class Reader:
     def _form(self, each: Instruction) -> Form:
         if isinstance(each, Operator):
             return self._operator(each)
+        assert not isinstance(each, Filtered)  # only the program of a step has banks
         source = self.forms[each.source.name]
         if isinstance(each, Recurrence):
             raise UnmatchedError("is in no MultiresNet", each.name)

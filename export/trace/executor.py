@@ -9,7 +9,10 @@ import torch
 
 from multires_edge.export.trace.program import (
     Convolution,
+    Cut,
     Delay,
+    FilterBank,
+    Filtered,
     Layout,
     Operator,
     Pad,
@@ -49,34 +52,21 @@ class StepExecutor:
         for name in program.inputs:
             values[name] = inputs[name].unsqueeze(-1)
         pushed: dict[str, tuple[Ring, torch.Tensor]] = {}
+        banks = {bank.name: self._taps(bank) for bank in program.banks}
         for each in program.instructions:
             layout = program.layouts[each.name]
-            source = values[each.source.name] if not isinstance(each, Operator) else None
             if isinstance(each, Operator):
                 values[each.name] = run_operator(each, values, layout, self.batch)
-                continue
-            assert source is not None
-            if isinstance(each, Reshape):
-                values[each.name] = source.reshape(layout.sizes(self.batch))
-            elif isinstance(each, Pad):
-                values[each.name] = self._mask(source, each)
-            elif isinstance(each, Delay):
-                pushed[each.ring.name] = each.ring, source
-                values[each.name] = self._past(each.ring)[:, 0].reshape(source.shape)
-            elif isinstance(each, Convolution):
-                if each.ring is not None:
-                    pushed[each.ring.name] = each.ring, source
-                values[each.name] = self._convolve(source, each, values)
-            elif isinstance(each, Pool | Recurrence):
-                axis = program.layouts[each.source.name].axis
-                assert axis is not None
-                values[each.name] = (
-                    self._pool(source, each, axis)
-                    if isinstance(each, Pool)
-                    else self._recur(source, each, axis, values)
-                )
+            elif isinstance(each, Filtered):
+                y = self._filtered(each, banks[each.bank.name], values)
+                values[each.name] = y.reshape(layout.sizes(self.batch))
             else:
-                values[each.name] = source
+                source = values[each.source.name]
+                if isinstance(each, Delay | Convolution) and each.ring is not None:
+                    pushed[each.ring.name] = each.ring, source
+                values[each.name] = self._over_time(each, source, layout, values)
+        for bank in program.banks:
+            pushed |= self._rows(bank, banks[bank.name], values)
         slots = self.position
         for ring, value in pushed.values():
             self.rings[ring.name][torch.arange(self.batch), slots % ring.slots] = value.reshape(
@@ -89,6 +79,30 @@ class StepExecutor:
             outputs[name] = values[output] if axis is None else values[output].squeeze(axis)
         return outputs
 
+    def _over_time(
+        self,
+        each: Reshape | Pad | Cut | Delay | Convolution | Pool | Recurrence,
+        source: torch.Tensor,
+        layout: Layout,
+        values: Values,
+    ) -> torch.Tensor:
+        if isinstance(each, Reshape):
+            return source.reshape(layout.sizes(self.batch))
+        if isinstance(each, Pad):
+            return self._mask(source, each)
+        if isinstance(each, Delay):
+            return self._past(each.ring)[:, 0].reshape(source.shape)
+        if isinstance(each, Convolution):
+            return self._convolve(source, each, values)
+        axis = self.program.layouts[each.source.name].axis
+        if isinstance(each, Cut) or axis is None:
+            return source
+        return (
+            self._pool(source, each, axis)
+            if isinstance(each, Pool)
+            else self._recur(source, each, axis, values)
+        )
+
     def _past(self, ring: Ring) -> torch.Tensor:
         """The rows of a ring at its delays, the newest first: (batch, taps, width)."""
         delays = torch.tensor(ring.delays)
@@ -97,6 +111,33 @@ class StepExecutor:
         if ring.before is None:
             return rows
         return torch.where((times < 0)[..., None], ring.before, rows)
+
+    def _taps(self, bank: FilterBank) -> torch.Tensor:
+        """The taps of a bank (batch, taps, width)."""
+        return torch.cat([self._past(ring) for ring in bank.rings], 1)
+
+    def _filtered(self, each: Filtered, taps: torch.Tensor, values: Values) -> torch.Tensor:
+        part = each.bank.channels(each.part)
+        y = (taps[..., part] * each.bank.outputs[each.output, :, part]).sum(1)
+        y = y + each.bank.bias[each.output, part]
+        for ref, factors in each.terms:
+            y = y + factors * values[ref.name].reshape(self.batch, -1)
+        return y
+
+    def _rows(
+        self, bank: FilterBank, taps: torch.Tensor, values: Values
+    ) -> dict[str, tuple[Ring, torch.Tensor]]:
+        """What the rings of a bank get at the end of a step."""
+        sources = [
+            torch.cat([values[ref.name].reshape(self.batch, -1) for ref in refs], 1) for refs in bank.sources
+        ]
+        rows: list[torch.Tensor] = []
+        for row in bank.rows:
+            terms = [(sources[i], factors) for i, factors in row.sources.items()]
+            terms += [(rows[i], factors) for i, factors in row.rows.items()]
+            terms += [(taps[:, i], factors) for i, factors in row.taps.items()]
+            rows.append(row.bias + sum(factors * value for value, factors in terms))
+        return {ring.name: (ring, row) for ring, row in zip(bank.rings, rows, strict=True)}
 
     def _mask(self, source: torch.Tensor, pad: Pad) -> torch.Tensor:
         early = self.position < pad.mask

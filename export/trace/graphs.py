@@ -13,11 +13,13 @@ from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.rings import RingsInGraph
 from multires_edge.export.graphs.running import ExactSum, running_maximum
 from multires_edge.export.graphs.step import StepGraph
+from multires_edge.export.trace.filter_nodes import BankNodes
 from multires_edge.export.trace.operators import Nodes, affine
 from multires_edge.export.trace.program import (
     Convolution,
     Cut,
     Delay,
+    Filtered,
     Layout,
     Operator,
     Pad,
@@ -81,12 +83,17 @@ class _Writer(Nodes):
     def instruction(self, each: Any) -> str:
         if isinstance(each, Operator):
             return self.operator(each)
+        if isinstance(each, Filtered):
+            return self.filtered(each)
         value = self.names[each.source.name]
         if isinstance(each, Reshape):
             return self.reshape(value, self.layout(each.source), self.program.layouts[each.name], each.name)
         return self.over_time(each, value, self.layout(each.source))
 
     def over_time(self, each: Any, value: str, layout: Layout) -> str:
+        raise NotImplementedError
+
+    def filtered(self, each: Filtered) -> str:
         raise NotImplementedError
 
 
@@ -179,8 +186,14 @@ class _Step(_Writer):
         self.pooled: list[StateSpec] = []
         self._rows: dict[str, str] = {}
         self._pushed: dict[str, tuple[Ring, str]] = {}
+        self._banks = {bank.name: BankNodes(self, self.rings, bank) for bank in self.program.banks}
+
+    def filtered(self, each: Filtered) -> str:
+        return self._banks[each.bank.name].output(each)
 
     def end(self) -> None:
+        for bank in self._banks.values():
+            bank.push()
         for ring, value in self._pushed.values():
             shape = self.graph.integers(f"rings/row_of_{ring.width}", [-1, 1, 1, ring.width])
             row = self.graph.node("Reshape", [value, shape], f"rings/row/{ring.name}")

@@ -19,6 +19,7 @@ from multires_edge.export.bundle_folder import atomic_folder
 from multires_edge.export.graphs.step import StepGraph
 from multires_edge.export.report import GraphStatistics, write_report
 from multires_edge.export.target_selection import forms_of, targets_named
+from multires_edge.export.trace.filters import described
 from multires_edge.export.trace.graphs import build_traced_step_graph, build_whole_graph, onnx_type
 from multires_edge.export.trace.planning import Plan
 from multires_edge.export.trace.program import Layout, Recurrence
@@ -96,7 +97,7 @@ def export_traced(
             whole = StepGraph(build_whole_graph(plan.program, FORMS[form]), ())
             for kind, graph in (
                 ("full", whole),
-                ("step", build_traced_step_graph(plan.program, FORMS[form])),
+                ("step", build_traced_step_graph(plan.step, FORMS[form])),
             ):
                 name = f"{kind}{infix}.onnx"
                 onnx.helper.set_model_props(graph.model, _metadata(manifest))
@@ -121,7 +122,7 @@ def module_config(net: nn.Module, plan: Plan, unmatched: str) -> ModuleConfig:
     outputs = tuple(_tensor(name, program.layouts[value]) for name, value in program.outputs.items())
     states = {
         "position",
-        *(ring.name for ring in program.rings),
+        *(ring.name for ring in plan.step.rings),
         *(str(pool.state) for pool in program.pools),
         *(state for each in program.instructions if isinstance(each, Recurrence) for state in each.states),
     }
@@ -129,7 +130,15 @@ def module_config(net: nn.Module, plan: Plan, unmatched: str) -> ModuleConfig:
     taken = states | {f"next_{state}" for state in states}
     if wrong := [name for i, name in enumerate(names) if name in names[:i] or name in taken]:
         raise ModuleError(f"the name {wrong[0]} is used twice; rename that input or output of the module")
-    return ModuleConfig(class_of(net), inputs, outputs, plan.tokens, program.reach + 1, printable(unmatched))
+    return ModuleConfig(
+        class_of(net),
+        inputs,
+        outputs,
+        plan.tokens,
+        program.reach + 1,
+        printable(unmatched),
+        described(plan.step),
+    )
 
 
 def class_of(net: nn.Module) -> str:

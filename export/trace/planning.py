@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,18 +19,18 @@ from torch import fx
 from multires_edge.base.errors import ModuleError
 from multires_edge.export.trace.axis_rules import OF_A_TABLE
 from multires_edge.export.trace.channel_rules import ALONG
+from multires_edge.export.trace.filters import with_banks
 from multires_edge.export.trace.operators import OPERATORS
 from multires_edge.export.trace.program import (
     BATCH,
     MERGED,
-    Convolution,
-    Delay,
     Instruction,
     Pool,
     Program,
     Recurrence,
     Ref,
     references,
+    with_numbered_rings,
 )
 from multires_edge.export.trace.recurrent_rules import RecurrentRules
 from multires_edge.export.trace.signals import Signal
@@ -44,6 +45,11 @@ class Plan:
     program: Program
     tokens: dict[str, int]
     nodes: dict[str, fx.Node]
+
+    @cached_property
+    def step(self) -> Program:
+        """The program of a step: the same with its filters in banks."""
+        return with_banks(self.program)
 
     def at(self, instruction: str | None, why: str) -> str:
         """A reason with the operator and the line of the user's code that an instruction comes from."""
@@ -155,14 +161,9 @@ class Planner(RecurrentRules):
 
 def _numbered(program: Program) -> Program:
     """The program with names for its rings and states, in the order in which they are read."""
-    queues = [ring.name for ring in program.rings]
-    digits = max(2, len(str(len(queues) - 1)))
-    named = {ring: f"queue_{i:0{digits}d}" for i, ring in enumerate(queues)}
     counts: dict[str, int] = {}
 
     def renamed(each: Instruction) -> Instruction:
-        if isinstance(each, Delay | Convolution) and each.ring is not None:
-            return replace(each, ring=replace(each.ring, name=named[each.ring.name]))
         if isinstance(each, Pool) and each.state is not None:
             number = counts[each.state] = counts.get(each.state, -1) + 1
             return replace(each, state=f"{each.state}_{number:02d}")
@@ -171,7 +172,8 @@ def _numbered(program: Program) -> Program:
             return replace(each, number=number)
         return each
 
-    return replace(program, instructions=tuple(map(renamed, program.instructions)))
+    instructions = tuple(map(renamed, program.instructions))
+    return with_numbered_rings(replace(program, instructions=instructions))
 
 
 def _has_symbols(values: Any) -> bool:

@@ -6,7 +6,7 @@ Both graphs and the reference of a step are written from this one list.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -185,7 +185,59 @@ class Recurrence:
         return tuple(f"{name}_{self.number:02d}" for name in names)
 
 
-Instruction = Operator | Reshape | Pad | Cut | Delay | Convolution | Pool | Recurrence
+@dataclass(frozen=True, eq=False)
+class Row:
+    """This step's row of a ring, as a sum over its channels' own values.
+
+    ``sources``, ``rows`` and ``taps`` have the factors (width,) of the bank's sources, of the rows of its
+    earlier rings and of its taps, by their numbers.
+    """
+
+    sources: dict[int, torch.Tensor]
+    rows: dict[int, torch.Tensor]
+    taps: dict[int, torch.Tensor]
+    bias: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class FilterBank:
+    """Filters of each channel, those of several values side by side: each has a part of ``widths`` channels.
+
+    The taps of a bank are the rows of all ``rings`` at their delays, ring after ring. Each of ``sources`` is
+    a value for each part. ``rows`` are what the rings get; they are known at the end of a step. ``outputs``
+    (outputs, taps, width) weighs the taps, ``bias`` is (outputs, width); the sum is known before the step.
+    """
+
+    name: str
+    rings: tuple[Ring, ...]
+    widths: tuple[int, ...]
+    sources: tuple[tuple[Ref, ...], ...]
+    rows: tuple[Row, ...]
+    outputs: torch.Tensor
+    bias: torch.Tensor
+
+    @property
+    def width(self) -> int:
+        return sum(self.widths)
+
+    def channels(self, part: int) -> slice:
+        """The channels of a part."""
+        start = sum(self.widths[:part])
+        return slice(start, start + self.widths[part])
+
+
+@dataclass(frozen=True, eq=False)
+class Filtered:
+    """A part of an output of a bank, and values of this step with factors (width,)."""
+
+    name: str
+    terms: tuple[tuple[Ref, torch.Tensor], ...]
+    bank: FilterBank
+    output: int
+    part: int
+
+
+Instruction = Operator | Reshape | Pad | Cut | Delay | Convolution | Pool | Recurrence | Filtered
 
 
 def references(instruction: Any) -> Iterator[str]:
@@ -215,14 +267,41 @@ class Program:
     reach: int
 
     @property
+    def banks(self) -> list[FilterBank]:
+        """Every bank once, in the order in which they are first read."""
+        return list(dict.fromkeys(each.bank for each in self.instructions if isinstance(each, Filtered)))
+
+    @property
     def rings(self) -> list[Ring]:
         """Every ring once, in the order in which they are first read."""
-        found = {
-            ring.name: ring for each in self.instructions if (ring := getattr(each, "ring", None)) is not None
-        }
+        found: dict[str, Ring] = {}
+        for each in self.instructions:
+            read = each.bank.rings if isinstance(each, Filtered) else (getattr(each, "ring", None),)
+            found |= {ring.name: ring for ring in read if ring is not None}
         return list(found.values())
 
     @property
     def pools(self) -> list[Pool]:
         """The running values that have a state."""
         return [each for each in self.instructions if isinstance(each, Pool) and each.state is not None]
+
+
+def with_numbered_rings(program: Program) -> Program:
+    """The program with names for its rings, in the order in which they are read."""
+    names = [ring.name for ring in program.rings]
+    digits = max(2, len(str(len(names) - 1)))
+    named = {name: f"queue_{i:0{digits}d}" for i, name in enumerate(names)}
+
+    def renamed(ring: Ring) -> Ring:
+        return replace(ring, name=named[ring.name])
+
+    banks = {bank: replace(bank, rings=tuple(map(renamed, bank.rings))) for bank in program.banks}
+
+    def reading(each: Instruction) -> Instruction:
+        if isinstance(each, Filtered):
+            return replace(each, bank=banks[each.bank])
+        if isinstance(each, Delay | Convolution) and each.ring is not None:
+            return replace(each, ring=renamed(each.ring))
+        return each
+
+    return replace(program, instructions=tuple(map(reading, program.instructions)))

@@ -203,13 +203,13 @@ class _Prover:
 
     def _traced(self) -> None:
         # PyTorch takes long for many small operators. The graphs are compared on all steps.
-        count = len(self.plan.program.instructions)
+        count = len(self.plan.step.instructions)
         steps = min(self.proof.steps, max(_ALL_PREFIXES, _INSTRUCTIONS // count))
         check, _ = self._check(
             "traced step in float64, every prefix", "step", f"{ROWS} rows of {steps} steps, with queues"
         )
         check.limit = TRACED
-        executor = StepExecutor(self.plan.program, ROWS)
+        executor = StepExecutor(self.plan.step, ROWS)
         outputs: list[dict[str, torch.Tensor]] = []
         for t in range(steps):
             tensors = {

@@ -138,6 +138,7 @@ class TestUnmatched:
         assert "conv1d in networks.py" in manifest.unmatched
         shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "b")])
         assert manifest.unmatched in shown.output
+        assert "no filters of single channels to join: 4 rings" in shown.output
 
     @pytest.mark.parametrize(
         ("change", "message"),

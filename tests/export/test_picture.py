@@ -70,7 +70,7 @@ def test_the_longest_bar_is_the_receptive_field_of_a_layer(
 
 def test_names_are_escaped(manifest: Manifest) -> None:
     tensors = (TensorSpec("x", "float32", ("batch", 2, "time")),), (TensorSpec("y", "float32", ("batch", 3)),)
-    own = ModuleConfig("net:<b>Net</b>", *tensors, {}, 7, "tanh is no activation of a block")
+    own = ModuleConfig("net:<b>Net</b>", *tensors, {}, 7, "tanh is no activation of a block", "joined")
     svg = network_picture(replace(manifest, network=own))
     assert "<b>" not in svg
     assert texts(svg) == [

@@ -32,7 +32,7 @@ def test_it_is_the_module_on_every_prefix(name: str) -> None:
     reference, plan = plan_of(net, inputs(20))
     x = inputs(STEPS)
     expected = at_prefixes(reference, plan.program, x)
-    executor = StepExecutor(plan.program, 2)
+    executor = StepExecutor(plan.step, 2)
     assert largest_error(traced_steps(executor, x), expected) <= 1e-12
     assert plan.program.reach < STEPS  # so every queue was filled
     # One row starts again, the other goes on.
@@ -58,4 +58,4 @@ def test_both_graphs_are_the_module(name: str, form: GraphForm) -> None:
     one = [each[:1, ..., :1] for each in x]
     assert largest_error([whole_graph(plan.program, form, one)], [returned(reference, one)]) <= 1e-5
     expected = at_prefixes(reference, plan.program, x)
-    assert largest_error(graph_steps(plan.program, form, x), expected) <= 1e-5
+    assert largest_error(graph_steps(plan.step, form, x), expected) <= 1e-5

@@ -71,4 +71,4 @@ def test_both_graphs(functions: list[One] | list[Weighted], weighted: bool) -> N
     expected = at_prefixes(reference, plan.program, x)
     for form in FORMS.values():
         assert largest_error([whole_graph(plan.program, form, x)], [returned(reference, x)]) <= 1e-5
-        assert largest_error(graph_steps(plan.program, form, x), expected) <= 1e-5
+        assert largest_error(graph_steps(plan.step, form, x), expected) <= 1e-5
