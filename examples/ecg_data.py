@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError
 from multires_edge.format.arrays import read_arrays
+from multires_edge.format.card import volts_per
+from multires_edge.runtime.ecg.sources.opening import open_source, read_through
+from multires_edge.runtime.ecg.sources.protocol import Samples
 
 SUPERCLASSES = ("CD", "HYP", "MI", "NORM", "STTC")
 RATE = 100
@@ -68,8 +71,6 @@ def load_records(path: Path, folds: set[int] | None = None) -> Records:
 
 def _load_ptbxl(folder: Path, folds: set[int] | None) -> Records:
     """Records with a diagnostic superclass, from ptbxl_database.csv and the signals at 100 Hz."""
-    import wfdb
-
     for name in ("scp_statements.csv", "ptbxl_database.csv"):
         if not (folder / name).is_file():
             raise SystemExit(f"error: {folder}: has no {name}; expected the folder of PTB-XL")
@@ -83,9 +84,11 @@ def _load_ptbxl(folder: Path, folds: set[int] | None) -> Records:
         found = {superclass.get(code) for code in ast.literal_eval(row["scp_codes"])}
         if not found & set(SUPERCLASSES):
             continue
-        record = wfdb.rdrecord(str(folder / row["filename_lr"]))
-        leads = tuple(record.sig_name)
-        signals.append(np.round(record.p_signal.T * 1000).astype(np.int16))
+        source = open_source(str(folder / row["filename_lr"]))
+        leads = tuple(source.signal.leads)
+        x = np.concatenate([each.values for each in read_through(source) if isinstance(each, Samples)])
+        scale = [volts_per(unit) / volts_per("uV") for unit in source.signal.unit]
+        signals.append(np.round(x * scale).T.astype(np.int16))
         labels.append([name in found for name in SUPERCLASSES])
         fold.append(int(row["strat_fold"]))
     if not signals:

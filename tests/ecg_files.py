@@ -195,42 +195,98 @@ def dicom(
     scale: float = 1.0,
 ) -> bytes:
     """DICOM of a rhythm and a median; the leads by the values and meanings of their codes."""
+    scales = [(scale, 1, 0, unit)] * samples.shape[1]
+    return dicom_file([dicom_group(part, rate, leads, scales) for part in (samples[:40], samples)])
+
+
+def _code(value: str, meaning: str = "x") -> Any:
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "MDC", meaning
+    return item
+
+
+def dicom_group(
+    samples: NDArray[Any],
+    rate: float,
+    leads: Sequence[tuple[str, str]],
+    scales: Sequence[tuple[Any, Any, Any, str]],
+    kind: str = "SS",
+    padding: int | None = None,
+) -> Any:
+    """Leads that were sampled together. ``scales`` are sensitivity, its correction, baseline and unit."""
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    item.NumberOfWaveformChannels, item.NumberOfWaveformSamples = samples.shape[1], len(samples)
+    item.SamplingFrequency, item.WaveformOriginality = rate, "ORIGINAL"
+    item.WaveformBitsAllocated, item.WaveformSampleInterpretation = 8 * samples.itemsize, kind
+    item.ChannelDefinitionSequence = []
+    for (value, meaning), (scale, correction, baseline, unit) in zip(leads, scales, strict=False):
+        channel = Dataset()
+        channel.ChannelSourceSequence = [_code(value or "x", meaning)]
+        channel.ChannelSensitivity, channel.ChannelSensitivityCorrectionFactor = scale, correction
+        channel.ChannelSensitivityUnitsSequence = [_code(unit)]
+        channel.ChannelBaseline, channel.WaveformBitsStored = baseline, 8 * samples.itemsize
+        item.ChannelDefinitionSequence.append(channel)
+    # The order of bytes is chosen when the file is written.
+    item.samples, item.padding = samples, padding
+    return item
+
+
+def dicom_file(groups: Sequence[Any], *, big_endian: bool = False) -> bytes:
+    """A file of groups."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, generate_uid
 
-    def code(value: str, meaning: str = "x") -> Dataset:
-        item = Dataset()
-        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "MDC", meaning
-        return item
-
-    def group(part: Numbers) -> Dataset:
-        item = Dataset()
-        item.NumberOfWaveformChannels, item.NumberOfWaveformSamples = part.shape[1], len(part)
-        item.SamplingFrequency, item.WaveformOriginality = rate, "ORIGINAL"
-        item.WaveformBitsAllocated, item.WaveformSampleInterpretation = 16, "SS"
-        channels = []
-        for value, meaning in leads[: part.shape[1]]:
-            channel = Dataset()
-            channel.ChannelSourceSequence = [code(value or "x", meaning)]
-            channel.ChannelSensitivity, channel.ChannelSensitivityCorrectionFactor = scale, 1
-            channel.ChannelSensitivityUnitsSequence = [code(unit)]
-            channel.ChannelBaseline, channel.WaveformBitsStored = 0, 16
-            channels.append(channel)
-        item.ChannelDefinitionSequence = channels
-        item.add_new(0x54001010, "OW", part.astype("<i2").tobytes())
-        return item
-
+    for group in groups:
+        order = group.samples.dtype.newbyteorder(">" if big_endian else "<")
+        width = "OB" if order.itemsize == 1 else "OW"
+        numbers = group.samples.astype(order).tobytes()
+        group.add_new(0x54001010, width, numbers + b"\0" * (len(numbers) % 2))
+        if group.padding is not None:
+            group.add_new(0x5400100A, width, np.array(group.padding, order).tobytes())
     data = Dataset()
     data.PatientName, data.Modality = "Other^Ann", "ECG"
     data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.9.1.1", generate_uid()
-    data.WaveformSequence = [group(samples[:40]), group(samples)]
+    data.WaveformSequence = list(groups)
     data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.TransferSyntaxUID = ExplicitVRBigEndian if big_endian else ExplicitVRLittleEndian
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
     file = io.BytesIO()
     data.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def wfdb_bytes(samples: NDArray[Any], encoding: str) -> bytes:
+    """Numbers (frames, samples) in a format of WFDB."""
+    if encoding == "8":
+        return bytes(np.diff(samples, axis=0, prepend=samples[:1]).astype("i1"))
+    flat: NDArray[Any] = samples.reshape(-1).astype(np.int64)
+    group = {"212": 2, "310": 3, "311": 3}.get(encoding, 1)
+    flat = np.concatenate([flat, np.zeros(-len(flat) % group, np.int64)])
+    parts = flat.reshape(-1, group).T & (0xFFF if group == 2 else 0x3FF)
+    match encoding:
+        case "80":
+            flat = (flat + 128).astype("u1")
+        case "160":
+            flat = (flat + (1 << 15)).astype("<u2")
+        case "24":
+            flat = flat.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
+        case "212":
+            a, b = parts
+            flat = np.stack([a & 0xFF, a >> 8 | b >> 8 << 4, b & 0xFF], 1).astype("u1")
+        case "310":
+            a, b, c = parts
+            flat = np.stack([a << 1 | (c & 0x1F) << 11, b << 1 | c >> 5 << 11], 1).astype("<u2")
+        case "311":
+            a, b, c = parts
+            flat = (a | b << 10 | c << 20).astype("<u4")
+        case _:
+            flat = flat.astype({"16": "<i2", "61": ">i2", "32": "<i4"}[encoding])
+    return flat.tobytes()
 
 
 def layout(folder: Path, samples: Numbers, gap: int = 300, rate: float = 250) -> Path:

@@ -28,6 +28,7 @@ class Encoding:
 
 
 ENCODINGS = {
+    "8": Encoding("8", 1, -(1 << 8)),  # differences, of which none is missing
     "80": Encoding("80", 1, -128),
     "16": Encoding("16", 2, -(1 << 15)),
     "61": Encoding("61", 2, -(1 << 15)),
@@ -35,12 +36,16 @@ ENCODINGS = {
     "24": Encoding("24", 3, -(1 << 23)),
     "32": Encoding("32", 4, -(1 << 31)),
     "212": Encoding("212", 3, -(1 << 11), samples=2),
+    "310": Encoding("310", 4, -(1 << 9), samples=3),
+    "311": Encoding("311", 4, -(1 << 9), samples=3),
 }
 
 
 def decode(data: bytes, encoding: str) -> NDArray[np.int64]:
     """The numbers in bytes."""
     match encoding:
+        case "8":
+            numbers = np.frombuffer(data, np.int8).astype(np.int64)
         case "80":
             numbers = np.frombuffer(data, np.uint8).astype(np.int64) - 128
         case "16" | "61":
@@ -53,13 +58,25 @@ def decode(data: bytes, encoding: str) -> NDArray[np.int64]:
             numbers -= 1 << 23
         case "32":
             numbers = np.frombuffer(data, "<i4").astype(np.int64)
-        case _:  # 212: two samples of 12 bits
+        case "212":  # two samples of 12 bits
             triple = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int64)
             first = triple[:, 0] | (triple[:, 1] & 0x0F) << 8
             second = triple[:, 2] | (triple[:, 1] & 0xF0) << 4
-            numbers = np.stack([first, second], 1).reshape(-1)
-            numbers -= (numbers >> 11) << 12
+            numbers = _signed(np.stack([first, second], 1).reshape(-1), 12)
+        case "310":  # three samples of 10 bits, the third in the upper bits of two words
+            pair = np.frombuffer(data, "<u2").reshape(-1, 2).astype(np.int64)
+            third = pair[:, 0] >> 11 | pair[:, 1] >> 11 << 5
+            numbers = _signed(np.stack([pair[:, 0] >> 1, pair[:, 1] >> 1, third], 1).reshape(-1), 10)
+        case _:  # 311: three samples of 10 bits in turn
+            word = np.frombuffer(data, "<u4").astype(np.int64)
+            numbers = _signed(np.stack([word, word >> 10, word >> 20], 1).reshape(-1), 10)
     return numbers
+
+
+def _signed(numbers: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+    """The lowest bits of numbers as two's complement."""
+    numbers = numbers & (1 << bits) - 1
+    return numbers - (numbers >> (bits - 1) << bits)
 
 
 @dataclass(frozen=True)
@@ -111,8 +128,10 @@ class FrameFile:
         groups = begin // encoding.samples, -(-end // encoding.samples)
         size = (groups[1] - groups[0]) * encoding.bytes
         data = os.pread(file, size, self.start + groups[0] * encoding.bytes)
-        # The last of an odd number of samples of 12 bits may lack its third byte.
-        if len(data) < size - (end % encoding.samples):
+        # The last group may lack the bytes that no sample needs.
+        last = end % encoding.samples
+        unneeded = encoding.bytes - -(-last * encoding.bytes // encoding.samples) if last else 0
+        if len(data) < size - unneeded:
             raise Damaged("the file ends before its samples do")
         numbers = decode(data.ljust(size, b"\0"), self.encoding)
         skipped = begin - groups[0] * encoding.samples

@@ -22,7 +22,8 @@ _GAIN = re.compile(r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)(?:\(([-+]?\d+)\))?(?:/(.*
 @dataclass(frozen=True)
 class Signal:
     """A line of a header. A sample is (number - ``baseline``) / ``gain`` in ``unit``. A frame has ``size``
-    samples. ``calibrated``: whether the header has a gain."""  # fmt: skip
+    samples; ``initial`` is the number before the first. ``calibrated``: whether the header has a gain.
+    """
 
     file: str
     encoding: str
@@ -31,6 +32,7 @@ class Signal:
     start: int
     gain: float
     baseline: float
+    initial: int
     unit: str
     name: str
     calibrated: bool
@@ -104,6 +106,7 @@ def _signal(line: str, number: int) -> Signal:
         words[0], form[1], size, int(form[3] or 0), int(form[4] or 0),
         factor or DEFAULT_GAIN,
         float(gain[2]) if gain and gain[2] else zero,
+        int(_number(words[5], "initial value") if len(words) > 5 else zero),
         gain[3] if gain and gain[3] else DEFAULT_UNIT,
         words[8].strip() if len(words) > 8 else f"signal {number + 1}",
         bool(factor),

@@ -12,6 +12,7 @@ import numpy as np
 from multires_edge.format.card import is_voltage, volts_per
 from multires_edge.runtime.ecg.lead_names import listed, shown
 from multires_edge.runtime.ecg.sources.protocol import Format, SignalSpec
+from multires_edge.runtime.ecg.sources.recordings.differences import Differences
 from multires_edge.runtime.ecg.sources.recordings.frames import ENCODINGS, FrameFile
 from multires_edge.runtime.ecg.sources.recordings.record import (
     Channel,
@@ -90,7 +91,7 @@ class _Single:
     def __init__(self, path: Path, header: Header) -> None:
         self.header, self.signals = header, header.signals
         self._skews = [each.skew for each in self.signals]
-        self._files: dict[str, tuple[FrameFile, list[int]]] = {}
+        self._files: dict[str, tuple[FrameFile | Differences, list[int]]] = {}
         for name in dict.fromkeys(each.file for each in self.signals if each.file != NO_FILE):
             those = [i for i, each in enumerate(self.signals) if each.file == name]
             first = self.signals[those[0]]
@@ -102,7 +103,8 @@ class _Single:
             file = FrameFile(path.parent / name, first.encoding, first.start, sizes)
             if not file.path.is_file():
                 raise Damaged("a file of signals that the header names is missing")
-            self._files[name] = file, those
+            initial = [self.signals[i].initial for i in those]
+            self._files[name] = Differences(file, initial) if first.encoding == "8" else file, those
         known = [file.length() for file, _ in self._files.values()]
         self.length = header.length or (min(known) if known else 0)
 
@@ -117,7 +119,7 @@ class _Single:
             # A signal with a skew lies so many frames later in the file.
             for skew in {self._skews[chosen[k]] for k in columns}:
                 group = [k for k in columns if self._skews[chosen[k]] == skew]
-                end = min(stop + skew, file.length()) if skew else stop
+                end = min(stop + skew, file.length(), self.length) if skew else stop
                 if end <= first + skew:
                     continue
                 numbers = file.read(first + skew, end, [those.index(chosen[k]) for k in group])

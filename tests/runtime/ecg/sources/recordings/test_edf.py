@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import edfio
 import numpy as np
@@ -36,16 +37,52 @@ def test_samples(tmp_path: Path, bits: int, kind: str) -> None:
     assert np.allclose(values, X) and not notes
 
 
-def test_as_edfio_reads_them(tmp_path: Path) -> None:
-    signals = [
-        edfio.EdfSignal(
-            X[:, i] / 1000, 250, label=f"ECG {i}", physical_dimension="mV", physical_range=(-3, 2)
-        )
-        for i in range(2)
-    ]
-    edfio.Edf(signals, annotations=[edfio.EdfAnnotation(1, None, "x")]).write(tmp_path / "a.edf")
-    expected = np.stack([each.data for each in edfio.read_edf(tmp_path / "a.edf").signals], 1)
-    assert np.allclose(read_all(open_source(str(tmp_path / "a.edf")))[0], expected, atol=1e-12)
+@pytest.mark.parametrize("kind", ["edf", "bdf"])
+@pytest.mark.parametrize("seed", range(20))
+def test_odd_headers_as_edfio_reads_them(tmp_path: Path, seed: int, kind: str) -> None:
+    """Several rates and units, ranges in odd notations, annotations, data records of any duration."""
+    random = np.random.default_rng(seed)
+    draw: Any = lambda *options: options[random.integers(len(options))]  # noqa: E731
+    seconds, count = draw(0.5, 1, 2, 10), int(random.integers(1, 6))
+    most = (1 << (15 if kind == "edf" else 23)) - 1
+    signals: list[Any] = []
+    for i in range(count):
+        rate = draw(100, 128, 250, 256)
+        low, high = draw((-3276.8, 3276.7), (-5, 5), (0, 1000), (0.25, 0.75), (-1e5, 12))
+        label = f"{draw('ECG', 'EKG', 'Lead', 'EEG')} {draw('I', 'V1', 'C3-A2', 'Ch')} {i}"
+        signals.append(
+            (edfio.EdfSignal if kind == "edf" else edfio.BdfSignal)(
+                random.uniform(low, high, int(20 * rate)), rate, label=label,
+                physical_dimension=draw("uV", "mV", "V", "uV", "bpm" if i else "uV"),
+                physical_range=(low, high), digital_range=draw((-most - 1, most), (0, 2047), (-2000, 1500)),
+            )
+        )  # fmt: skip
+    notes = draw((), [edfio.EdfAnnotation(1.5, None, "Ann Other")])
+    file = (edfio.Edf if kind == "edf" else edfio.Bdf)(
+        signals, annotations=notes, data_record_duration=seconds
+    )
+    file.write(tmp_path / f"a.{kind}")
+    data = bytearray((tmp_path / f"a.{kind}").read_bytes())
+    total = int(data[252:256])
+    for i in range(total):
+        for field in range(4):  # the minima and maxima, physical and digital
+            at = 256 + total * (104 + 8 * field) + 8 * i
+            text = bytes(data[at : at + 8]).decode().strip()
+            odd = [text.rjust(8), f"+{text}" if text[:1].isdigit() else text]
+            data[at : at + 8] = draw(text, *(each for each in odd if len(each) <= 8)).ljust(8).encode()
+    (tmp_path / f"a.{kind}").write_bytes(data)
+    read = (edfio.read_edf if kind == "edf" else edfio.read_bdf)(tmp_path / f"a.{kind}").signals
+    for rate in {each.sampling_frequency for each in read}:
+        those = [s for s in read if s.sampling_frequency == rate and s.physical_dimension != "bpm"]
+        if not those:
+            continue
+        labels = [each.label for each in those]
+        source = open_source(str(tmp_path / f"a.{kind}"), Format(wanted=labels))
+        assert (list(source.signal.leads), source.signal.rate) == (labels, rate)
+        assert list(source.signal.unit) == [each.physical_dimension for each in those]
+        values, faults = read_all(source, 333)
+        assert np.allclose(values, np.stack([each.data for each in those], 1), rtol=1e-9, atol=1e-6)
+        assert not faults
 
 
 @pytest.mark.parametrize("bits", [16, 24])

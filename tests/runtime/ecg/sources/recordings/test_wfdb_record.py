@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +10,133 @@ import pytest
 import wfdb
 
 from multires_edge.base.errors import DataError, MissingExtraError
-from multires_edge.runtime.ecg.sources.opening import find_records, open_source
+from multires_edge.runtime.ecg.sources.opening import find_records, open_source, read_through
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Samples
+from multires_edge.runtime.ecg.sources.recordings import differences
 from multires_edge.runtime.ecg.sources.recordings.record import RecordSource
+from multires_edge.runtime.ecg.sources.recordings.wfdb_record import open_wfdb
 from tests import ecg_files
 from tests.runtime.conftest import beats, write_wfdb
 from tests.runtime.ecg.sources.recordings.test_record import read_all
 
-_BYTES: dict[str, Callable[[Any], bytes]] = {
-    "61": lambda numbers: bytes(numbers.astype(">i2")),
-    "160": lambda numbers: bytes((numbers.astype(np.int32) + 32768).astype("<u2")),
-}
+FORMATS = ("8", "16", "24", "32", "61", "80", "160", "212", "310", "311")
+_LARGEST = {"8": 120, "80": 120, "212": 2000, "310": 500, "311": 500}
 
 
-@pytest.mark.parametrize("encoding", ["16", "24", "32", "80", "212", "61", "160"])
-@pytest.mark.parametrize("leads", [1, 2, 3])
-def test_formats_as_the_library_reads_them(tmp_path: Path, encoding: str, leads: int) -> None:
-    samples = beats(2, 251, leads)
-    samples[100, 0] = np.nan
-    wfdb.wrsamp(
-        "a", fs=251, units=["mV"] * leads, sig_name=["I", "II", "V1"][:leads], p_signal=samples,
-        fmt=["16" if encoding in _BYTES else encoding] * leads, write_dir=str(tmp_path),
-    )  # fmt: skip
-    if encoding in _BYTES:  # which the library only reads
-        data = np.fromfile(tmp_path / "a.dat", "<i2")
-        (tmp_path / "a.dat").write_bytes(_BYTES[encoding](data))
-        header = (tmp_path / "a.hea").read_text()
-        (tmp_path / "a.hea").write_text(header.replace("a.dat 16 ", f"a.dat {encoding} "))
-    expected = wfdb.rdrecord(str(tmp_path / "a")).p_signal
-    values, notes = read_all(open_source(str(tmp_path / "a")), 77)
-    assert np.array_equal(values, expected, equal_nan=True) and not notes
+def drawn(random: np.random.Generator, encoding: str, frames: int, samples: int) -> np.ndarray[Any, Any]:
+    """Numbers that fit a format; of differences those that do."""
+    largest = _LARGEST.get(encoding, 30_000)
+    numbers = random.integers(-largest, largest, (frames, samples))
+    return np.cumsum(numbers, 0) if encoding == "8" else numbers
+
+
+class TestAsTheLibraryReadsThem:
+    @pytest.mark.parametrize("encoding", FORMATS)
+    @pytest.mark.parametrize("leads", [1, 2, 3])
+    def test_formats(self, tmp_path: Path, encoding: str, leads: int) -> None:
+        numbers = drawn(np.random.default_rng(leads), encoding, 502, leads)
+        if encoding not in ("8", "80"):
+            numbers[100, 0] = {"24": -(1 << 23), "32": -(1 << 31), "212": -2048}.get(encoding, -(1 << 15))
+        if encoding in ("310", "311"):
+            numbers[100, 0] = -512
+        (tmp_path / "a.dat").write_bytes(ecg_files.wfdb_bytes(numbers, encoding))
+        lines = [f"a.dat {encoding} 200/mV 12 0 {numbers[0, i]} 0 0 V{i + 1}" for i in range(leads)]
+        (tmp_path / "a.hea").write_text("\n".join([f"a {leads} 251 502", *lines, ""]))
+        expected = wfdb.rdrecord(str(tmp_path / "a")).p_signal
+        values, notes = read_all(open_source(str(tmp_path / "a")), 77)
+        assert np.array_equal(values, expected, equal_nan=True) and not notes
+        assert np.isnan(values).any() == (encoding not in ("8", "80"))
+
+    @pytest.mark.parametrize("seed", range(40))
+    def test_odd_headers(self, tmp_path: Path, seed: int) -> None:
+        """Files of several formats, frames, offsets; gains and baselines in all notations; comments."""
+        header = _odd_record(np.random.default_rng(seed), tmp_path)
+        (tmp_path / "a.hea").write_bytes(header.encode())
+        record = wfdb.rdrecord(str(tmp_path / "a"), smooth_frames=False)
+        sizes = record.samps_per_frame
+        for size in set(sizes):
+            those = [i for i, each in enumerate(sizes) if each == size]
+            names = [record.sig_name[i] for i in those]
+            source = open_source(str(tmp_path / "a"), Format(wanted=names))
+            assert source.signal.rate == pytest.approx(record.fs * size)
+            assert list(source.signal.leads) == names
+            assert list(source.signal.unit) == [record.units[i] for i in those]
+            values, notes = read_all(source, 61)
+            expected = np.stack([record.e_p_signal[i] for i in those], 1)
+            for k, i in enumerate(those):  # the library makes zeros of what a skew lacks
+                expected[len(expected) - size * (record.skew[i] or 0) :, k] = np.nan
+            assert np.allclose(values, expected, rtol=1e-12, atol=1e-9, equal_nan=True) and not notes
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_odd_layouts(self, tmp_path: Path, seed: int) -> None:
+        """Segments of some of the signals, in another order, gain and format; gaps anywhere."""
+        random = np.random.default_rng(seed)
+        names = ["I", "II", "V", "MCL1", "RESP"][: int(random.integers(1, 6))]
+        layout = [f"~ 0 1000/mV 16 0 0 0 0 {name}" for name in names]
+        (tmp_path / "p_layout.hea").write_text("\n".join([f"p_layout {len(names)} 125 0", *layout, ""]))
+        segments, total = ["p_layout 0"], 0
+        for part in range(int(random.integers(2, 7))):
+            length = int(random.integers(20, 120))
+            total += length
+            if part != 1 and random.random() < 0.3:
+                segments.append(f"~ {length}")
+                continue
+            those = random.permutation(len(names))[: int(random.integers(1, len(names) + 1))]
+            encoding = str(random.choice(["16", "212", "80"]))
+            samples = drawn(random, encoding, length, len(those))
+            name = f"p_{part}"
+            (tmp_path / f"{name}.dat").write_bytes(ecg_files.wfdb_bytes(samples, encoding))
+            lines = [
+                f"{name}.dat {encoding} {random.integers(50, 3000)}({random.integers(-50, 50)})/mV "
+                f"12 0 {samples[0, k]} 0 0 {names[i]}"
+                for k, i in enumerate(those)
+            ]
+            header = [f"{name} {len(those)} 125 {length}", *lines, ""]
+            (tmp_path / f"{name}.hea").write_text("\n".join(header))
+            segments.append(f"{name} {length}")
+        (tmp_path / "p.hea").write_text(
+            "\n".join([f"p/{len(segments)} {len(names)} 125 {total}", *segments, ""])
+        )
+        expected = wfdb.rdrecord(str(tmp_path / "p"))
+        values = np.concatenate(
+            [
+                each.values if isinstance(each, Samples) else np.full((each.count, len(names)), np.nan)
+                for each in read_through(open_source(str(tmp_path / "p")))
+            ]
+        )
+        ours = [expected.sig_name.index(name) for name in names if name in expected.sig_name]
+        assert np.allclose(
+            values[:, [names.index(expected.sig_name[i]) for i in ours]], expected.p_signal[:, ours],
+            rtol=1e-12, atol=1e-9, equal_nan=True,
+        )  # fmt: skip
+
+
+def _odd_record(random: np.random.Generator, folder: Path) -> str:
+    """Writes files of signals; the header of them."""
+    draw: Any = lambda *options: options[random.integers(len(options))]  # noqa: E731
+    frames = int(random.integers(50, 200))
+    lines, count = [], 0
+    for file in range(int(random.integers(1, 4))):
+        encoding = draw(*FORMATS)
+        sizes = [draw(1, 1, 2, 5)] * int(random.integers(1, 4)) if encoding != "8" else [1, 1]
+        numbers = drawn(random, encoding, frames, sum(sizes))
+        offset = draw(0, 0, 24) if encoding != "8" else 0
+        name = f"{draw('a', 'ecg', 'x_1')}{file}.{draw('dat', 'DAT', 'mat')}"
+        (folder / name).write_bytes(b"x" * offset + ecg_files.wfdb_bytes(numbers, encoding))
+        for k, size in enumerate(sizes):
+            skew = draw("", "", ":3") if encoding != "8" else ""
+            form = f"{encoding}{f'x{size}' if size > 1 else ''}{skew}{f'+{offset}' if offset else ''}"
+            gain = draw("200", "1000", "1e3", "204.7", "2.5e-1", "1.0") + draw("", "(0)", "(-17)", "(2048)")
+            gain += draw("", "/mV", "/uV", "/V", "/mV")
+            initial = numbers[0, sum(sizes[:k])]
+            rest = draw("16 0", "12 1024", "0 -5") + f" {initial} {draw('0', '-12345')} 0"
+            lead = draw("I", "MLII", "ECG lead V1", "aVR", "V 2", "ECG(x)") + f" {count}"
+            lines.append(f"{name} {form} {gain} {rest} {lead}{draw('', '  ')}")
+            count += 1
+    rate = draw("250", "360", "128.0", "15.625", "500/25", "250/1000(5)")
+    first = f"a {count} {rate} {frames}{draw('', ' 10:00:00', ' 10:00:00.5 01/05/2024')}"
+    rows = [draw("# Ann Other", "#", "# <age>: 81  <sex>: M"), first, *lines, "# <diagnoses> (none)"]
+    return str(draw("\n", "\r\n", "\n\n").join(rows) + draw("", "\n"))
 
 
 def test_two_files_and_a_skew_as_the_library_reads_them(tmp_path: Path) -> None:
@@ -129,12 +225,26 @@ def test_a_mu_in_any_encoding(tmp_path: Path, encoding: str) -> None:
     )
 
 
-def test_other_formats_need_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_wfdb(tmp_path, "a", beats(2, 250, 1), 250, ("I",), ("mV",))
-    header = tmp_path / "a.hea"
-    header.write_text(header.read_text().replace("a.dat 16 ", "a.dat 8 "))
+def test_differences_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording that goes on from a state, and then in order."""
+    monkeypatch.setattr(differences, "_FRAMES", 7)
+    numbers = drawn(np.random.default_rng(0), "8", 300, 2)
+    (tmp_path / "a.dat").write_bytes(ecg_files.wfdb_bytes(numbers, "8"))
+    lines = [f"a.dat 8 1/mV 12 0 {numbers[0, i]} 0 0 {lead}" for i, lead in enumerate(("I", "II"))]
+    (tmp_path / "a.hea").write_text("\n".join(["a 2 250 300", *lines, ""]))
+    record = open_wfdb(tmp_path / "a", Format())
+    for start, stop in ((100, 131), (131, 140), (20, 300), (299, 300), (0, 300)):
+        assert np.array_equal(record.read(start, stop), numbers[start:stop])
+
+
+def test_flac_needs_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wfdb.wrsamp(
+        "a", fs=250, units=["mV"], sig_name=["I"], p_signal=beats(2, 250, 1), fmt=["516"],
+        write_dir=str(tmp_path),
+    )  # fmt: skip
     source = open_source(str(tmp_path / "a"))
     assert isinstance(source, RecordSource) and source.signal.leads == ["I"]
+    assert np.allclose(read_all(source, 77)[0], wfdb.rdrecord(str(tmp_path / "a")).p_signal)
     find: Any = lambda name: None if name == "wfdb" else object()  # noqa: E731
     monkeypatch.setattr("importlib.util.find_spec", find)
     with pytest.raises(MissingExtraError, match=r"wfdb.*\[wfdb\]"):
