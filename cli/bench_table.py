@@ -31,22 +31,16 @@ def print_benchmark(entry: dict[str, Any]) -> None:
             for r in results
         ],
     )
-    counts = [str(call["streams"]) for call in results[0]["streams"]]
+    counts = sorted({call["streams"] for result in results for call in result["streams"]})
     _section(
-        ["steps per second, by streams in one call", *counts, f"gain at {counts[-1]}"],
-        [
-            [
-                _name(result),
-                *(f"{call['steps_per_second']:,.0f}" for call in result["streams"]),
-                f"{result['streams'][-1]['gain']:.2f}",
-            ]
-            for result in results
-        ],
+        ["steps per second, by streams in one call", *map(str, counts), f"gain at {counts[-1]}"],
+        [[_name(result), *_rates(result, counts)] for result in results],
     )
-    _section(
-        [f"whole sequence of {results[0]['full']['steps']:,} steps, ms", "p50", "p99", "max", "steps/s"],
-        [[_name(r), *_three(r["full"], 1e3, 2), f"{r['full']['steps_per_second']:,.0f}"] for r in results],
-    )
+    if whole := [result for result in results if result["full"]]:
+        _section(
+            [f"whole sequence of {whole[0]['full']['steps']:,} steps, ms", "p50", "p99", "max", "steps/s"],
+            [[_name(r), *_three(r["full"], 1e3, 2), f"{r['full']['steps_per_second']:,.0f}"] for r in whole],
+        )
     kinds = ("open", "import", "stream", "first_step")
     _section(
         ["start in a new process, ms", "bundle", "library", "stream", "first step"],
@@ -94,11 +88,20 @@ def _steps(results: list[dict[str, Any]]) -> list[list[str]]:
     for result in results:
         ratio = result["step"]["to_roofline"]
         text = "-" if ratio is None else f"{ratio:.2f}"
-        for way, called in (("cpp", "from C++"), ("python", "from Python")):
+        count = result["step"]["streams"]
+        streams = "" if count == 1 else f", {count} streams"
+        for way, called in (("cpp", "from C++"), ("python", f"from Python{streams}")):
             if timing := result["step"][way]:
                 rows.append([f"{_name(result)}, {called}", *_three(timing, 1e6, 1), text])
                 text = ""
     return rows
+
+
+def _rates(result: dict[str, Any], counts: list[int]) -> list[str]:
+    """Steps per second for each number of streams, and the gain for the last."""
+    by_count = {call["streams"]: call for call in result["streams"]}
+    rates = [f"{by_count[n]['steps_per_second']:,.0f}" if n in by_count else "-" for n in counts]
+    return [*rates, f"{by_count[counts[-1]]['gain']:.2f}" if counts[-1] in by_count else "-"]
 
 
 def _section(head: list[str], rows: list[list[str]]) -> None:

@@ -167,13 +167,7 @@ class _BlockPart(click.ParamType):  # type: ignore[type-arg]
 def _backends() -> Iterable[str]:
     from multires_edge.runtime.backends.registry import backend_names
 
-    return ("auto", *backend_names())
-
-
-def _whole_sequence_backends() -> Iterable[str]:
-    from multires_edge.runtime.backends.registry import whole_sequence_backends
-
-    return whole_sequence_backends()
+    return backend_names()
 
 
 def _methods() -> Iterable[str]:
@@ -192,8 +186,8 @@ FILE = FilePath()
 AT_LEAST_1 = Number(1)
 TARGET, TARGET_LIST = Name("target", lambda: TARGETS), Names("target", lambda: TARGETS)
 PRECISION, PRECISION_LIST = Name("precision", lambda: PRECISIONS), Names("precision", lambda: PRECISIONS)
-BACKEND = Name("backend", _backends, metavar=None)
-WHOLE_SEQUENCE_BACKEND = Name("backend", _whole_sequence_backends, metavar=None)
+BACKEND = Name("backend", lambda: ("auto", *_backends()), metavar=None)
+NAMED_BACKEND = Name("backend", _backends, metavar=None)
 PART_LIST = Names("part", _parts)
 GRAPH_LIST = Names("graph", lambda: ("full", "step", "taps"))
 

@@ -9,8 +9,8 @@ import click
 
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
+    NAMED_BACKEND,
     PRECISION,
-    WHOLE_SEQUENCE_BACKEND,
     Number,
     bundle_argument,
     flag,
@@ -22,7 +22,7 @@ from multires_edge.cli.terminal import Progress, print_json
 
 @click.command(cls=Command)
 @bundle_argument
-@option("--backend backends", WHOLE_SEQUENCE_BACKEND, "Only this backend; may be repeated.", multiple=True)
+@option("--backend backends", NAMED_BACKEND, "Only this backend; may be repeated.", multiple=True)
 @option("--precision precisions", PRECISION, "Only this precision; may be repeated.", multiple=True)
 @option("--threads", Number(), "Threads of each backend.", default=1)
 @option("--steps", Number(), "Length of a whole sequence.", default=1000)

@@ -44,13 +44,6 @@ def backend_named(name: str) -> Backend:
     return backend
 
 
-def whole_sequence_backends() -> list[str]:
-    """The names of the backends that also run whole sequences."""
-    # All of this package's do; not asked, so that `--help` can list them without importing numpy.
-    others = backend_names()[len(_CLASSES) :]
-    return [*_CLASSES] + [name for name in others if backend_named(name).whole_sequences]
-
-
 def make_stepper(
     backend: str | Backend, folder: Path, manifest: Manifest, batch: int, options: RunOptions
 ) -> Stepper:
@@ -90,7 +83,7 @@ def make_runner(backend: str | Backend, folder: Path, manifest: Manifest, option
         backend = "native" if native else "onnxruntime"
     chosen = backend_named(backend) if isinstance(backend, str) else backend
     if not chosen.whole_sequences:
-        whole = ", ".join(whole_sequence_backends())
+        whole = ", ".join(name for name in backend_names() if backend_named(name).whole_sequences)
         raise BackendError(f"backend {chosen.name!r} runs only streams; whole sequences need one of {whole}")
     _check_options(chosen, options)
     return chosen.make_runner(folder, manifest, options)

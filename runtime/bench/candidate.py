@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import MultiresError
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.module import ModuleConfig
 from multires_edge.format.specs import TensorSpec
@@ -52,7 +53,11 @@ def _noise(
 
 
 class Candidate:
-    """A backend in a precision. Raises MultiresError if this machine or bundle cannot run it."""
+    """A backend in a precision. Raises MultiresError if this machine or bundle cannot run any of its streams.
+
+    ``streams`` are the batches that it runs: an engine may be built for some of them. ``skipped`` has what
+    it does not run, with the reason.
+    """
 
     def __init__(
         self, bundle: Bundle, backend: str, precision: str, threads: int, streams: Sequence[int], steps: int
@@ -61,23 +66,41 @@ class Candidate:
         self.name = f"{backend} {precision}"
         manifest = bundle.manifest
         options: dict[str, Any] = {"backend": backend, "precision": precision, "threads": threads}
+        self.streams: list[int] = []
+        self.skipped: list[dict[str, str]] = []
         self._timed: dict[str, TimedCalls] = {}
-        for count in sorted({1, *streams}):
-            stream = bundle.stream(count, **options)
+        refused: MultiresError | None = None
+        for count in streams:
+            try:
+                stream = bundle.stream(count, **options)
+            except MultiresError as error:
+                refused = error
+                self._skip(f"{count} streams", error)
+                continue
             sample = random_sample(manifest, count)
             self._timed[f"step of {count}"] = calls(stream.step, sample)
             self.state_bytes = stream.state_bytes
-            if count == 1:
+            if not self.streams:
                 self._timed |= paced_steps(stream, sample)
+            self.streams.append(count)
+        if not self.streams:
+            assert refused is not None
+            raise refused
         timer = backend_named(backend).step_timer(bundle.path, manifest, precision)
         if timer is not None:
             self._timed["step in C++"] = timed_steps(timer, manifest)
-        self._timed["full"] = calls(bundle.full(**options), random_inputs(manifest, 1, steps))
+        try:
+            self._timed["full"] = calls(bundle.full(**options), random_inputs(manifest, 1, steps))
+        except MultiresError as error:
+            self._skip("whole sequences", error)
+
+    def _skip(self, what: str, error: MultiresError) -> None:
+        self.skipped.append({"what": f"{self.name}, {what}", "reason": str(error)})
 
     def timed_calls(self) -> dict[str, TimedCalls]:
-        """``step of N`` for N streams per call, ``full``, and ``step in C++`` if the backend has a timer.
+        """``step of N`` for N streams per call, and ``full`` if the backend has a full graph.
 
-        Also those of :func:`paced_steps`.
+        Also ``step in C++`` if it has a timer, and those of :func:`paced_steps` for its smallest batch.
         """
         return self._timed
 

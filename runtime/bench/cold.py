@@ -1,6 +1,6 @@
 """Time and memory to open a backend and to run its first step, measured in a new process.
 
-    python -m multires_edge.runtime.bench.cold BUNDLE BACKEND PRECISION THREADS
+    python -m multires_edge.runtime.bench.cold BUNDLE BACKEND PRECISION THREADS STREAMS
 
 prints one JSON object. A new process has not loaded the libraries yet and has no freed memory to reuse, so it
 grows like a user's program. The disk's cache is warm.
@@ -23,12 +23,12 @@ from multires_edge.base.errors import BackendError
 _TIMEOUT_SECONDS = 600
 
 
-def measure_cold(bundle: Path, backend: str, precision: str, threads: int) -> dict[str, Any]:
+def measure_cold(bundle: Path, backend: str, precision: str, threads: int, streams: int) -> dict[str, Any]:
     """Seconds and bytes as in docs/benchmarks.md. Bytes are None if the system does not report them.
 
     Raises BackendError if the process fails.
     """
-    arguments = [str(bundle), backend, precision, str(threads)]
+    arguments = [str(bundle), backend, precision, str(threads), str(streams)]
     command = [sys.executable, "-m", __name__, *arguments]
     try:
         result = subprocess.run(
@@ -47,7 +47,7 @@ def measure_cold(bundle: Path, backend: str, precision: str, threads: int) -> di
 
 def main(arguments: Sequence[str]) -> None:
     """Measure, and print the JSON object."""
-    path, backend, precision, threads = arguments
+    path, backend, precision, threads, streams = arguments
 
     from multires_edge.runtime.backends.registry import backend_named
     from multires_edge.runtime.bench.candidate import random_sample
@@ -63,13 +63,12 @@ def main(arguments: Sequence[str]) -> None:
         return result
 
     bundle = timed("open_seconds", open_bundle, path)
-    sample = random_sample(bundle.manifest, 1)
+    sample = random_sample(bundle.manifest, int(streams))
     at_first = resident_bytes()
     timed("import_seconds", lambda: backend_named(backend).load())
     with_library = resident_bytes()
-    stream = timed(
-        "stream_seconds", bundle.stream, backend=backend, precision=precision, threads=int(threads)
-    )
+    options = {"backend": backend, "precision": precision, "threads": int(threads)}
+    stream = timed("stream_seconds", bundle.stream, int(streams), **options)
     timed("first_step_seconds", stream.step, sample)
     stream.reset()  # touches every page of the state, as a long stream would
     for _ in range(10):

@@ -10,7 +10,7 @@ from typing import Any
 from multires_edge.base.errors import BackendError, InputError, MultiresError
 from multires_edge.format.fields import plain
 from multires_edge.runtime.backends.native import open_weights
-from multires_edge.runtime.backends.registry import backend_named, whole_sequence_backends
+from multires_edge.runtime.backends.registry import backend_named, backend_names
 from multires_edge.runtime.bench.candidate import Candidate
 from multires_edge.runtime.bench.cold import measure_cold
 from multires_edge.runtime.bench.paced import PACED
@@ -54,7 +54,7 @@ def benchmark(
     skipped: list[dict[str, str]] = []
     candidates: list[Candidate] = []
     for precision in _chosen("precision", precisions, there):
-        for backend in _chosen("backend", backends, whole_sequence_backends()):
+        for backend in _chosen("backend", backends, backend_names()):
             if not backends and precision not in backend_named(backend).precisions(bundle.path, manifest):
                 continue
             progress(f"opening {backend} {precision}")
@@ -62,6 +62,7 @@ def benchmark(
                 candidates.append(Candidate(bundle, backend, precision, threads, affordable, steps))
             except MultiresError as error:
                 skipped.append({"what": f"{backend} {precision}", "reason": str(error)})
+    skipped += [entry for candidate in candidates for entry in candidate.skipped]
     if not candidates:
         raise BackendError("nothing to measure: " + "; ".join(entry["reason"] for entry in skipped))
     skipped += [
@@ -82,9 +83,9 @@ def benchmark(
     results = []
     for candidate in candidates:
         progress(f"starting {candidate.name} in a new process")
-        cold = measure_cold(bundle.path, candidate.backend, candidate.precision, threads)
-        entry = _result(candidate, _of(candidate.name, timings), affordable, bounds)
-        entry["full"] |= {"steps": steps, "steps_per_second": steps / entry["full"]["p50"]}
+        least = candidate.streams[0]
+        cold = measure_cold(bundle.path, candidate.backend, candidate.precision, threads, least)
+        entry = _result(candidate, _of(candidate.name, timings), steps, bounds)
         cold["memory"]["state_bytes"] = candidate.state_bytes
         results.append(entry | cold)
     return {
@@ -124,27 +125,29 @@ def _of(name: str, timings: Mapping[str, Timing]) -> dict[str, Timing]:
 def _result(
     candidate: Candidate,
     timings: Mapping[str, Timing],
-    streams: Sequence[int],
+    steps: int,
     bounds: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    python, engine = timings["step of 1"], timings.get("step in C++")
-    bound = bounds.get(candidate.precision)
+    least = candidate.streams[0]
+    python, engine, full = timings[f"step of {least}"], timings.get("step in C++"), timings.get("full")
+    bound = bounds.get(candidate.precision) if least == 1 else None
     together = []
-    for count in streams:
+    for count in candidate.streams:
         call = timings[f"step of {count}"]
-        rate, gain = count / call.p50, count * python.p50 / call.p50
+        rate, gain = count / call.p50, count / least * python.p50 / call.p50
         together.append({"streams": count, **asdict(call), "steps_per_second": rate, "gain": gain})
     return {
         "backend": candidate.backend,
         "precision": candidate.precision,
         "step": {
+            "streams": least,
             "python": asdict(python),
             "cpp": asdict(engine) if engine else None,
             **{kind.replace(" ", "_"): asdict(timings[kind]) for kind in PACED},
             "to_roofline": (engine or python).p50 / bound["seconds"] if bound else None,
         },
         "streams": together,
-        "full": asdict(timings["full"]),
+        "full": asdict(full) | {"steps": steps, "steps_per_second": steps / full.p50} if full else None,
     }
 
 

@@ -19,7 +19,6 @@ from multires_edge.runtime.backends.registry import (
     ENTRY_POINTS,
     backend_named,
     backend_names,
-    whole_sequence_backends,
 )
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.verify import verify_bundle
@@ -146,9 +145,3 @@ class TestRegistration:
 
     def test_names_are_those_of_the_classes(self) -> None:
         assert [backend_named(name).name for name in backend_names()] == backend_names()
-
-
-def test_help_knows_which_backends_run_whole_sequences() -> None:
-    """It must not import the classes that say so."""
-    names = [name for name in backend_names() if backend_named(name).whole_sequences]
-    assert whole_sequence_backends() == names

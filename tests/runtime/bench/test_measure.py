@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from multires_edge.base.errors import BackendError, InputError
+from multires_edge.cli.bench_table import print_benchmark
 from multires_edge.export import export_bundle
 from multires_edge.format.fields import digest_of
 from multires_edge.runtime import open_bundle
+from multires_edge.runtime.backends.tensorrt.sidecar import SIDECAR, read_sidecar, sidecar_path
+from multires_edge.runtime.bench import measure
 from multires_edge.runtime.bench.cold import measure_cold
 from multires_edge.runtime.bench.measure import benchmark
 from multires_edge.runtime.bench.timing import QUICK_BUDGET
 from tests.conftest import random_net, save_published, variant
+from tests.runtime.backends.device.fake_driver import FakeCuda
+from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt
+from tests.runtime.backends.tensorrt.test_loaded import install_engine
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +54,11 @@ def check(entry: dict[str, Any], streams: list[int], steps: int) -> None:
         assert set(result) == {"backend", "precision", "step", "streams", "full", "load", "memory"}
         step, full = result["step"], result["full"]
         paced = [step[kind] for kind in ("answer", "cold", "cold_answer", "paced", "paced_answer")]
-        assert len(step) == 3 + len(paced) and set(step) > {"python", "cpp", "to_roofline"}
+        assert (
+            step["streams"] == 1
+            and len(step) == 4 + len(paced)
+            and set(step) > {"python", "cpp", "to_roofline"}
+        )
         assert (step["cpp"] is not None) == (result["backend"] == "native")
         fastest = step["cpp"] or step["python"]
         bound = entry["rooflines"][result["precision"]]
@@ -89,7 +100,7 @@ def test_a_process_of_its_own_holds_the_state(tmp_path: Path) -> None:
     bundle = open_bundle(export_bundle(save_published(net, tmp_path)).path)
     state = bundle.stream().state_bytes
     for backend in ("native", "onnxruntime"):
-        memory = measure_cold(bundle.path, backend, "fp32", 1)["memory"]
+        memory = measure_cold(bundle.path, backend, "fp32", 1, 1)["memory"]
         assert memory["stream_bytes"] >= 0.9 * state > 3_000_000
 
 
@@ -131,6 +142,37 @@ class TestWhatCannotRun:
         check(entry, [1, 4], 5)
         assert [skipped["what"] for skipped in entry["skipped"]] == ["5 streams"]
 
+    @pytest.mark.native
+    def test_an_engine_for_some_streams_and_no_sequences(
+        self, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = install_engine(monkeypatch, FakeTensorRt(FakeCuda()), open_bundle(bundle))
+        sidecar = read_sidecar(path)
+        sidecar_path(path).write_bytes(SIDECAR.to_bytes(replace(sidecar, profile={"batch": (2, 2, 4)})))
+        cold = {
+            "load": dict.fromkeys(
+                [f"{what}_seconds" for what in ("open", "import", "stream", "first_step")], 0
+            ),
+            "memory": dict.fromkeys(f"{what}_bytes" for what in ("process", "library", "stream")),
+        }  # the stand-in for TensorRT is not in a new process
+        monkeypatch.setattr(measure, "measure_cold", lambda *_: dict(cold))
+        entry = benchmark(
+            open_bundle(bundle), backends=["tensorrt"], steps=5, streams=[2, 4, 8], budget=QUICK_BUDGET
+        )
+        (result,) = entry["results"]
+        assert result["step"]["streams"] == 2 and result["step"]["paced"]["p50"] > 0
+        assert [call["streams"] for call in result["streams"]] == [2, 4]
+        assert result["streams"][0]["gain"] == 1 and result["full"] is None
+        assert result["step"]["to_roofline"] is None
+        skipped = {each["what"]: each["reason"] for each in entry["skipped"]}
+        assert list(skipped) == [
+            f"tensorrt fp32, {what}" for what in ("1 streams", "8 streams", "whole sequences")
+        ]
+        assert "--streams 8" in skipped["tensorrt fp32, 8 streams"]
+        print_benchmark(entry)
+        said = capsys.readouterr().out
+        assert "tensorrt fp32, from Python, 2 streams" in said and "whole sequence of" not in said
+
     def test_nothing_at_all(self, bundle: Path) -> None:
         opened = open_bundle(without_native_weights(bundle))
         with pytest.raises(BackendError, match=r"nothing to measure: .* no native weights"):
@@ -138,7 +180,7 @@ class TestWhatCannotRun:
 
     def test_a_process_that_fails(self, tmp_path: Path) -> None:
         with pytest.raises(BackendError, match=r"ended with exit code 1: .*no such folder"):
-            measure_cold(tmp_path / "none", "native", "fp32", 1)
+            measure_cold(tmp_path / "none", "native", "fp32", 1, 1)
 
 
 @pytest.mark.parametrize(
