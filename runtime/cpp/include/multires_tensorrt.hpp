@@ -10,7 +10,7 @@
 // @endcode
 //
 // The state stays on the device. A step is one CUDA graph: the sample to the device, the network, the output to
-// the host. The library links TensorRT and the CUDA runtime. A program starts without a GPU; the constructor of
+// the host. If it cannot be captured, each step is queued. The library links TensorRT and the CUDA runtime. A program starts without a GPU; the constructor of
 // Engine then throws. One CUDA device is used, the first that CUDA_VISIBLE_DEVICES names.
 //
 // Threads: any number may use one Engine. A Stream belongs to one thread at a time. step, run and reset throw
@@ -71,6 +71,9 @@ class Stream {
   std::vector<unsigned char> save() const;
   void load(const unsigned char* snapshot, std::size_t size);
   void load(const std::vector<unsigned char>& snapshot) { load(snapshot.data(), snapshot.size()); }
+
+  // Whether a step is a CUDA graph. Otherwise it is slower, and a new stream's reason() says why.
+  bool captured() const noexcept;
 
   // The reason for the last MULTIRES_DEVICE.
   const char* reason() const noexcept;

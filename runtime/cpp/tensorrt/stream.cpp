@@ -60,11 +60,14 @@ struct StreamState {
   void bind(int turn);
   void enqueue(int turn) const;
   void enqueue_with_copies(int turn) const;
+  multires_status launch() const noexcept;
   void copy_states(bool to_device) const;
   multires_status run(const void* samples, bool are_tokens, std::int64_t steps, float* y) noexcept;
-  multires_status fail(cudaError_t status) const noexcept;
+  multires_status fail(const char* why) const noexcept;
+  multires_status fail(cudaError_t status) const noexcept { return fail(cudaGetErrorString(status)); }
 
  private:
+  Graph captured(int turn) const;
   void place_states();
   void place_banks();
   void warm_up();
@@ -85,7 +88,17 @@ StreamState::StreamState(std::shared_ptr<const LoadedEngine> engine_, std::int32
   place_banks();
   for (int t : {0, 1}) bind(t);
   warm_up();
-  for (int t : {0, 1}) graphs[t] = capture(stream, [&] { enqueue_with_copies(t); });
+  for (int t : {0, 1}) graphs[t] = captured(t);
+}
+
+// A whole step as a graph. Null, with the reason, if it cannot be captured: then each step is queued.
+Graph StreamState::captured(int t) const {
+  try {
+    return capture(stream, [&] { enqueue_with_copies(t); });
+  } catch (const Error& error) {
+    reason = error.what();
+    return nullptr;
+  }
 }
 
 void StreamState::place_states() {
@@ -164,9 +177,22 @@ void StreamState::warm_up() {
   wait_for(stream);
 }
 
-multires_status StreamState::fail(cudaError_t status) const noexcept {
+multires_status StreamState::launch() const noexcept {
+  if (graphs[turn]) {
+    const cudaError_t status = cudaGraphLaunch(graphs[turn].get(), stream.get());
+    return status == cudaSuccess ? MULTIRES_OK : fail(status);
+  }
   try {
-    reason = cudaGetErrorString(status);
+    enqueue_with_copies(turn);
+    return MULTIRES_OK;
+  } catch (const std::exception& error) {
+    return fail(error.what());
+  }
+}
+
+multires_status StreamState::fail(const char* why) const noexcept {
+  try {
+    reason = why;
   } catch (...) { // not enough memory for a message
   }
   return MULTIRES_DEVICE;
@@ -186,7 +212,7 @@ multires_status StreamState::run(const void* samples, bool are_tokens, std::int6
   auto* to = reinterpret_cast<unsigned char*>(y);
   for (std::int64_t t = 0; t < steps; ++t, from += sample_bytes, to += output_bytes) {
     std::memcpy(host_sample.get(), from, sample_bytes);
-    if (const cudaError_t status = cudaGraphLaunch(graphs[turn].get(), stream.get())) return fail(status);
+    if (const multires_status status = launch()) return status;
     if (const cudaError_t status = cudaStreamSynchronize(stream.get())) return fail(status);
     std::memcpy(to, host_output.get(), output_bytes);
     turn = 1 - turn;
@@ -222,6 +248,7 @@ Stream::~Stream() = default;
 
 std::int32_t Stream::batch() const noexcept { return state_ ? state_->batch : 0; }
 std::int32_t Stream::window() const noexcept { return state_ ? state_->host.window() : 0; }
+bool Stream::captured() const noexcept { return state_ && state_->graphs[0] && state_->graphs[1]; }
 const char* Stream::reason() const noexcept { return state_ ? state_->reason.c_str() : ""; }
 
 multires_status Stream::run(const float* x, std::int64_t steps, float* y) noexcept {

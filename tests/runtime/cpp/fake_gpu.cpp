@@ -91,6 +91,11 @@ CUresult launch(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned 
 extern "C" {
 cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+// The function that a test wants to fail.
+static bool refused(const char* function) {
+  const char* name = std::getenv("REFUSED");
+  return name && std::strcmp(name, function) == 0;
+}
 const char* cudaGetErrorString(cudaError_t) { return "of the fake runtime"; }
 cudaError_t cudaMalloc(void** data, size_t size) { return allocate(data, size); }
 cudaError_t cudaHostAlloc(void** data, size_t size, unsigned) { return allocate(data, size); }
@@ -113,6 +118,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return wait(), cudaSuccess; }
 cudaError_t cudaDeviceSynchronize() { return wait(), cudaSuccess; }
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  if (refused("cudaStreamBeginCapture")) return cudaErrorStreamCaptureUnsupported;
   return capturing = new std::vector<Work>, cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
@@ -121,6 +127,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned long long) {
+  if (refused("cudaGraphInstantiate")) return cudaErrorMemoryAllocation;
   *ready = reinterpret_cast<cudaGraphExec_t>(new std::vector<Work>(*reinterpret_cast<std::vector<Work>*>(graph)));
   return cudaSuccess;
 }

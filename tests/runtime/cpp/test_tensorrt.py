@@ -47,8 +47,10 @@ def gpu(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made / "gpu.so"
 
 
-def outcome(program: Path, *arguments: object, gpu: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | ({} if gpu is None else {"LD_PRELOAD": str(gpu)})
+def outcome(
+    program: Path, *arguments: object, gpu: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | ({} if gpu is None else {"LD_PRELOAD": str(gpu)}) | variables
     command = [str(part) for part in (program, *arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
@@ -67,6 +69,17 @@ def test_streams_are_those_of_the_native_engine(
     weights = write_weights(name, tmp_path)
     result = outcome(program, weights, write_engine(tmp_path, kind, weights), 0, gpu=gpu)
     assert (result.returncode, result.stdout, result.stderr) == (0, "0\n", "")
+
+
+@pytest.mark.parametrize("kind", ["step", "taps"])
+def test_steps_that_cannot_be_captured(kind: str, program: Path, gpu: Path, tmp_path: Path) -> None:
+    weights = write_weights("fading", tmp_path)
+    engine = write_engine(tmp_path, kind, weights)
+    result = outcome(program, weights, engine, 0, gpu=gpu, REFUSED="cudaStreamBeginCapture")
+    said = "not captured: cudaStreamBeginCapture: of the fake runtime\n0\n"
+    assert (result.returncode, result.stdout, result.stderr) == (0, said, "")
+    result = outcome(program, weights, engine, 0, gpu=gpu, REFUSED="cudaGraphInstantiate")
+    assert result.returncode == 0 and result.stdout.startswith("not captured: cudaGraphInstantiate: ")
 
 
 class TestRefusals:

@@ -16,6 +16,7 @@ double roll(const Model& model, const multires::tensorrt::Engine& engine) {
   const int batch = std::min(3, engine.largest_batch());
   multires::tensorrt::Stream ours(engine, batch);
   Stream native(model, batch);
+  if (!ours.captured()) std::printf("not captured: %s\n", ours.reason());
   const Inputs inputs = random_inputs(model.info(), batch, kSteps, 7);
   double most = 0;
   const auto both = [&](int from, int steps) {
