@@ -26,7 +26,7 @@ from multires_edge.runtime.backends.interface import check_tensors, expected_ten
 from multires_edge.runtime.backends.protocol import Outcome, Stepper
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
 
-_CHUNK = 64  # steps of `run` per copy to the device and back
+_CHUNK = 16  # steps in one graph of `run`, an even number
 _CLOCK = "position"
 
 
@@ -60,7 +60,7 @@ class TensorRtStepper(Stepper):
         self._contexts = [self._bind(engine, spec, turn) for turn in (0, 1)]
         self._turn, self._captures = 0, True
         self._chunk: _Chunk | None = None
-        self._cores: list[Callable[[], None]] = []
+        self._chunks: list[Callable[[], None]] = []
         self._warm_up()
         self._whole = [self._captured(partial(self._queue_whole, turn)) for turn in (0, 1)]
 
@@ -123,35 +123,46 @@ class TensorRtStepper(Stepper):
         self._queue_core(turn)
         self._device.download(self.output, self._result)
 
+    def _queue_chunk(self, chunk: _Chunk, turn: int) -> None:
+        """Queue the steps of a chunk from host to host."""
+        device, sample, result = self._device, self.input.nbytes, self.output.nbytes
+        device.upload(chunk.samples, chunk.inputs)
+        for t in range(_CHUNK):
+            device.copy(self._sample, chunk.samples + t * sample, sample)
+            self._queue_core((turn + t) % 2)
+            device.copy(chunk.results + t * result, self._result, result)
+        device.download(chunk.outputs, chunk.results)
+
+    def _run_step(self) -> None:
+        self._whole[self._turn]()
+        self._device.synchronize()
+        self._turn = 1 - self._turn
+
     def step(self) -> int:
         if not holds_good_values(self.input, self._n_tokens):
             return Outcome.BAD_INPUT
         self._device.activate()
-        self._whole[self._turn]()
-        self._device.synchronize()
-        self._turn = 1 - self._turn
+        self._run_step()
         return Outcome.DONE if holds_good_values(self.output) else Outcome.BAD_OUTPUT
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
         device, count = self._device, len(samples)
         device.activate()
-        if self._chunk is None:
+        if self._chunk is None and count >= _CHUNK:
             self._chunk = _Chunk.place(device, self.input, self.output)
-            self._cores = [self._captured(partial(self._queue_core, turn)) for turn in (0, 1)]
-        chunk, each, result = self._chunk, self.input.nbytes, self.output.nbytes
+            self._chunks = [self._captured(partial(self._queue_chunk, self._chunk, t)) for t in (0, 1)]
         outputs = np.empty((count, *self.output.shape), self.output.dtype)
-        for start in range(0, count, _CHUNK):
-            steps = min(_CHUNK, count - start)
-            chunk.inputs[:steps] = samples[start : start + steps]
-            device.upload(chunk.samples, chunk.inputs[:steps])
-            for t in range(steps):
-                device.copy(self._sample, chunk.samples + t * each, each)
-                self._cores[self._turn]()
-                device.copy(chunk.results + t * result, self._result, result)
-                self._turn = 1 - self._turn
-            device.download(chunk.outputs[:steps], chunk.results)
+        whole = 0 if self._chunk is None else count - count % _CHUNK
+        for start in range(0, whole, _CHUNK):
+            assert self._chunk is not None
+            self._chunk.inputs[...] = samples[start : start + _CHUNK]
+            self._chunks[self._turn]()  # after an even number of steps, the turn is the same
             device.synchronize()
-            outputs[start : start + steps] = chunk.outputs[:steps]
+            outputs[start : start + _CHUNK] = self._chunk.outputs
+        for t in range(whole, count):
+            self.input[...] = samples[t]
+            self._run_step()
+            outputs[t] = self.output
         return outputs
 
     def reset(self, rows: Sequence[int] | None) -> None:

@@ -94,11 +94,22 @@ def test_a_step_is_one_launch(bundle: Bundle, driver: FakeCuda, monkeypatch: pyt
     assert driver.calls == ["cuCtxSetCurrent", "cuGraphLaunch", "cuStreamSynchronize"]
 
 
+def test_sixteen_steps_of_a_chunk_are_one_launch(
+    bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepper = stepper_on(driver, bundle, "taps", 2, monkeypatch)
+    samples = np.zeros((33, 2, 2), np.float32)
+    stepper.run(samples)
+    assert driver.calls
+    stepper.run(samples)
+    assert driver.calls == ["cuCtxSetCurrent", *["cuGraphLaunch", "cuStreamSynchronize"] * 3]
+
+
 def test_a_dropped_stream_leaves_nothing(
     bundle: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stepper = stepper_on(driver, bundle, "step", 1, monkeypatch)
-    stepper.run(np.zeros((3, 1, 2), np.float32))
+    stepper.run(np.zeros((17, 1, 2), np.float32))
     assert driver.alive["graph"] == 4 and driver.alive["memory"] > 0
     del stepper
     assert not driver.alive, driver.alive

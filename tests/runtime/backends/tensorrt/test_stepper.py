@@ -152,7 +152,7 @@ class TestMemory:
         states = fading.manifest.graph("step", "fp32").states
         stepper = TensorRtStepper(device, engine, spec, states, 1, None)
         samples = np.zeros((200, 1, 2), np.float32)
-        stepper.run(samples[:1])
+        stepper.run(samples[:16])
         used = device_bytes(device)
         stepper.run(samples)
         assert device_bytes(device) == used
