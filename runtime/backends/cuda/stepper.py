@@ -13,7 +13,8 @@ from numpy.typing import DTypeLike, NDArray
 from multires_edge.format.arrays import holds_good_values
 from multires_edge.runtime.backends.cuda.network import Network
 from multires_edge.runtime.backends.cuda.plan import Plan
-from multires_edge.runtime.backends.protocol import Outcome, Stepper
+from multires_edge.runtime.backends.device.states import DeviceStepper, Placed, StateDevice
+from multires_edge.runtime.backends.protocol import Outcome
 
 _CHUNK_BYTES = 1 << 22  # of inputs and outputs in one launch of `run`
 _CHUNK_STEPS = 1024  # a launch must not keep a GPU from its display
@@ -25,23 +26,18 @@ _STATES = (
 )  # fmt: skip
 
 
-class KernelDevice(Protocol):
+class KernelDevice(StateDevice, Protocol):
     """What the stepper needs of a device, as ``CudaDevice`` has it."""
 
-    def activate(self) -> None: ...
     def allocate(self, size: int) -> int: ...
     def mapped(self, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], int]: ...
-    def upload(self, address: int, array: NDArray[Any]) -> None: ...
-    def download(self, array: NDArray[Any], address: int) -> None: ...
-    def zero(self, address: int, size: int) -> None: ...
     def launcher(
         self, function: int, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: Sequence[Any]
     ) -> Callable[[], None]: ...
-    def synchronize(self) -> None: ...
     def close(self) -> None: ...
 
 
-class CudaStepper(Stepper):
+class CudaStepper(DeviceStepper[KernelDevice]):
     """``batch`` streams of a network, by the kernel ``function`` of a plan. It owns the device.
 
     Raises BackendError if the device reports an error.
@@ -109,39 +105,8 @@ class CudaStepper(Stepper):
             results[start : start + steps] = outputs[:steps]
         return results
 
-    def reset(self, rows: Sequence[int] | None) -> None:
-        self._device.activate()
-        for name, address in self._states.items():
-            if rows is None:
-                self._device.zero(address, self._size(name))
-            for row in rows or ():
-                self._device.zero(self._row(name, row), self._size(name) // self._batch)
-        self._device.synchronize()
-
-    def read_state(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
-        self._device.activate()
-        arrays: dict[str, NDArray[Any]] = {}
-        for name, (dtype, shape) in self._shapes.items():
-            if rows is None:
-                arrays[name] = np.empty(shape, dtype)
-                self._device.download(arrays[name], self._states[name])
-                continue
-            arrays[name] = np.empty((len(rows), *shape[1:]), dtype)
-            for i, row in enumerate(rows):
-                self._device.download(arrays[name][i : i + 1], self._row(name, row))
-        self._device.synchronize()
-        return arrays
-
-    def write_state(self, arrays: dict[str, NDArray[Any]], rows: Sequence[int] | None = None) -> None:
-        self._device.activate()
-        dense = {name: np.ascontiguousarray(arrays[name]) for name in self._states}
-        for name, address in self._states.items():
-            if rows is None:
-                self._device.upload(address, dense[name])
-            for i, row in enumerate(rows or ()):
-                self._device.upload(self._row(name, row), dense[name][i : i + 1])
-        self._device.synchronize()
-
-    def _row(self, name: str, row: int) -> int:
-        """The address of a row of a state."""
-        return self._states[name] + row * (self._size(name) // self._batch)
+    def _placed(self) -> dict[str, Placed]:
+        return {
+            name: Placed(self._states[name], dtype, shape[1:])
+            for name, (dtype, shape) in self._shapes.items()
+        }

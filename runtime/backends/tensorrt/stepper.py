@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,15 +22,16 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import BackendError
 from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.specs import GraphSpec, RingBank, RingSpec, StateSpec, concrete
+from multires_edge.runtime.backends.device.states import DeviceStepper, Placed
 from multires_edge.runtime.backends.interface import check_tensors, expected_tensors
-from multires_edge.runtime.backends.protocol import Outcome, Stepper
+from multires_edge.runtime.backends.protocol import Outcome
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
 
 _CHUNK = 16  # steps in one graph of `run`, an even number
 _CLOCK = "position"
 
 
-class TensorRtStepper(Stepper):
+class TensorRtStepper(DeviceStepper[Device]):
     """Streams on one engine. ``spec`` describes the engine's graph; ``states`` are those of the step graph.
 
     Raises BundleError if the engine is of another graph, BackendError if it was not built for the batch or
@@ -165,46 +166,11 @@ class TensorRtStepper(Stepper):
             outputs[t] = self.output
         return outputs
 
-    def reset(self, rows: Sequence[int] | None) -> None:
-        self._device.activate()
-        for state in self._states.values():
-            each = state.spec.row_bytes
-            if rows is None:
-                self._device.zero(state.addresses[self._turn], self._batch * each)
-            for row in rows or ():
-                self._device.zero(state.addresses[self._turn] + row * each, each)
-        self._device.synchronize()
-
-    def read_state(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
-        self._device.activate()
-        count = self._batch if rows is None else len(rows)
-        arrays = {
-            name: np.empty(concrete(state.spec.shape, count), state.spec.dtype)
+    def _placed(self) -> dict[str, Placed]:
+        return {
+            name: Placed(state.addresses[self._turn], state.spec.dtype, concrete(state.spec.shape, 1)[1:])
             for name, state in self._states.items()
         }
-        for name, state in self._states.items():
-            for address, part in self._parts(state, arrays[name], rows):
-                self._device.download(part, address)
-        self._device.synchronize()
-        return arrays
-
-    def write_state(self, arrays: dict[str, NDArray[Any]], rows: Sequence[int] | None = None) -> None:
-        self._device.activate()
-        dense = {name: np.ascontiguousarray(arrays[name]) for name in self._states}
-        for name, state in self._states.items():
-            for address, part in self._parts(state, dense[name], rows):
-                self._device.upload(address, part)
-        self._device.synchronize()
-
-    def _parts(
-        self, state: _State, array: NDArray[Any], rows: Sequence[int] | None
-    ) -> Iterator[tuple[int, NDArray[Any]]]:
-        """The parts of an array that are together on the device, with their addresses."""
-        address = state.addresses[self._turn]
-        if rows is None:
-            yield address, array
-        for i, row in enumerate(rows or ()):
-            yield address + row * state.spec.row_bytes, array[i : i + 1]
 
 
 @dataclass(frozen=True)
