@@ -16,7 +16,7 @@ from multires_edge.runtime.backends.tensorrt.host import HostDevice
 from multires_edge.runtime.backends.tensorrt.rings import RingDevice, kernel_names, word_bytes
 from tests.runtime.backends.device.fake_driver import FakeCuda
 from tests.runtime.backends.tensorrt.fake_tensorrt import install
-from tests.runtime.backends.tensorrt.nvrtc import PTX, SOURCE, Nvrtc, compile_ptx
+from tests.runtime.backends.tensorrt.nvrtc import PTX, SOURCE, compile_ptx, compile_rings
 
 ARCHITECTURES = ("75", "80", "86", "87", "89", "90", "100", "110", "120", "121")
 
@@ -137,7 +137,7 @@ class TestCompiling:
     @pytest.mark.slow
     @pytest.mark.parametrize("architecture", ARCHITECTURES)
     def test_for_every_gpu(self, architecture: str) -> None:
-        code = Nvrtc("nvidia-cuda-nvrtc").compile(f"--gpu-architecture=sm_{architecture}", cubin=True)
+        code = compile_rings("nvidia-cuda-nvrtc", f"sm_{architecture}")
         assert code.startswith(b"\x7fELF")
 
 
