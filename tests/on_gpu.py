@@ -137,8 +137,8 @@ def build_engines(report: Report, bundle: Bundle, gpu: Gpu, most: int) -> None:
         builder, ranges = Builder.here(target.name, capabilities), {"streams": Range(1, min(64, most), most)}
         for kind in ("taps", "step"):
             for precision in bundle.manifest.graphs[kind]:
-                build = partial(builder.build, bundle, kind, precision, ranges, force=True)
-                report.check(f"{kind}.{precision}.{target.name} by {builder.api.name}", build)
+                plan = builder.plan(bundle, kind, precision, ranges, force=True)
+                report.check(f"{plan.path.stem} by {builder.api.name}", partial(builder.build, plan))
 
 
 def target_of(package: str, gpu: Gpu) -> Target | None:

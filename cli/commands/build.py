@@ -89,10 +89,10 @@ def build(
                 kind = "taps or step" if name == "streams" else "full"
                 raise ConfigError(f"--{name} applies to no graph that is built; give --graph {kind}")
         failures: list[MultiresError] = []
-        for kind, name in graphs:
-            show = partial(_show, progress, f"{kind} {name}")
+        for plan in plans:
+            show = partial(_show, progress, f"{plan.kind} {plan.precision}")
             try:
-                built.append(builder.build(opened, kind, name, ranges, force=force, progress=show))
+                built.append(builder.build(plan, show))
             except MultiresError as error:
                 failures.append(error)
                 if not isinstance(error, BackendError):

@@ -1,12 +1,10 @@
-"""Build an engine of a bundle: parse the graph, check the parsed network, build it, write it atomically."""
+"""Build an engine of a bundle: parse the graph, check the parsed network, build it."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -14,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 from multires_edge.base.errors import BackendError, ConfigError, OutputError
-from multires_edge.base.files import disk_errors, flush_folder, staged_file
 from multires_edge.base.memory import available_memory
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.pooling import Max
@@ -25,7 +22,6 @@ from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
 from multires_edge.runtime.backends.tensorrt.engine_file import engine_path, options_of
 from multires_edge.runtime.backends.tensorrt.messages import explain, why_it_failed
 from multires_edge.runtime.backends.tensorrt.sidecar import (
-    SIDECAR,
     EngineBytes,
     GraphBytes,
     Sidecar,
@@ -39,6 +35,7 @@ from multires_edge.runtime.engine_builder.layers import engine_layers, in_place_
 from multires_edge.runtime.engine_builder.progress import BuildProgress
 from multires_edge.runtime.engine_builder.shapes import Profile, Range
 from multires_edge.runtime.engine_builder.timing_cache import TimingCache
+from multires_edge.runtime.engine_builder.writing import write_engine
 
 # An engine has weights and kernels: docs/tensorrt.md has measured sizes.
 _KERNEL_BYTES = 4_000_000
@@ -136,7 +133,12 @@ class Builder:
         *,
         force: bool = False,
     ) -> Plan:
-        """Make the checks of :meth:`build` that need no build."""
+        """Plan an engine of one graph, for :meth:`build`.
+
+        ``ranges`` replace those of :func:`default_ranges`; those of other graphs are ignored. Raises
+        InputError for a tensor that is too large for TensorRT, OutputError if the engine exists, without
+        ``force``, ConfigError if TensorRT cannot build the graph.
+        """
         if kind == "step" and self._crashes_on_steps(bundle.manifest):
             raise ConfigError(
                 f"{self.api.name} may end the process while it builds a step graph with a maximum over a "
@@ -148,31 +150,19 @@ class Builder:
         form = self.form(bundle.manifest)
         manifest = bundle.manifest.in_form(form)
         spec = manifest.graph(kind, precision)
-        return Plan(path, spec, form, _profile(manifest, spec, ranges))
+        return Plan(bundle, path, kind, precision, form, spec, _profile(manifest, spec, ranges), force)
 
-    def build(
-        self,
-        bundle: Bundle,
-        kind: str,
-        precision: str,
-        ranges: Mapping[str, Range] = MappingProxyType({}),
-        *,
-        force: bool = False,
-        progress: Callable[[str], None] = lambda _: None,
-    ) -> Built:
-        """Build the engine of one graph and write it with its sidecar into the bundle's ``engines/``.
+    def build(self, plan: Plan, progress: Callable[[str], None] = lambda _: None) -> Built:
+        """Build an engine and write it with its sidecar into the bundle's ``engines/``.
 
-        ``ranges`` replace those of :func:`default_ranges`; those of other graphs are ignored. Raises
-        InputError for a tensor that is too large for TensorRT, OutputError if the engine exists, BackendError
-        if TensorRT fails.
+        Raises BackendError if TensorRT fails, OutputError if the engine was built meanwhile.
         """
-        plan = self.plan(bundle, kind, precision, ranges, force=force)
-        content = read_graph(bundle.path, plan.spec)
-        made, spec = _make(self, plan, content, progress), plan.spec
+        spec, content = plan.spec, read_graph(plan.bundle.path, plan.spec)
+        made = _make(self, plan, content, progress)
         sidecar = Sidecar(
             engine=EngineBytes(plan.path.name, len(made.content), hashlib.sha256(made.content).hexdigest()),
-            graph=GraphBytes(kind, precision, plan.form, spec.file, spec.sha256, len(content)),
-            source_sha256=bundle.manifest.source.sha256,
+            graph=GraphBytes(plan.kind, plan.precision, plan.form, spec.file, spec.sha256, len(content)),
+            source_sha256=plan.bundle.manifest.source.sha256,
             target=self.target.name,
             tensorrt=TensorRtRelease(self.api.package, dotted(self.api.version)),
             device=self.gpu,
@@ -184,7 +174,7 @@ class Builder:
             warnings=(*made.warnings, *_size_warning(made, len(content))),
             tools={"multires-edge": version_of("multires-edge")},
         )
-        _write(plan.path, made, sidecar, force=force)
+        write_engine(plan.path, made.content, made.layers, sidecar, force=plan.force)
         return Built(plan.path, sidecar)
 
 
@@ -202,12 +192,16 @@ def default_ranges(manifest: Manifest) -> dict[str, Range]:
 
 @dataclass(frozen=True)
 class Plan:
-    """An engine to build: its path, and the graph with its form and the shapes that it must take."""
+    """An engine to build of a bundle's graph, with the shapes that it must take; ``force`` replaces one."""
 
+    bundle: Bundle
     path: Path
-    spec: GraphSpec
+    kind: str
+    precision: str
     form: str
+    spec: GraphSpec
     profile: Profile
+    force: bool
 
 
 @dataclass(frozen=True)
@@ -375,44 +369,3 @@ def _size_warning(made: _Made, graph_bytes: int) -> list[Warned]:
         return []
     text = f"the engine has {len(made.content):,} bytes, its graph {graph_bytes:,}"
     return [Warned(text, f"more than the {expected:,} expected; fewer compute capabilities make it smaller")]
-
-
-def _write(path: Path, made: _Made, sidecar: Sidecar, *, force: bool) -> None:
-    """Remove the old sidecar first and add the new sidecar last: an engine with a sidecar is complete.
-
-    All new files are on the disk before an old file is removed. So a full disk never costs an old engine.
-    """
-    beside, folder = sidecar_path(path), path.parent
-    contents = {
-        path: made.content,
-        path.with_suffix(".layers.txt"): made.layers.encode(),
-        beside: SIDECAR.to_bytes(sidecar),
-    }
-    with disk_errors(path), ExitStack() as stack:
-        folder.mkdir(exist_ok=True)
-        staged = [
-            (stack.enter_context(staged_file(final, content)), final) for final, content in contents.items()
-        ]
-        stack.enter_context(_locked(folder))
-        if beside.exists() and not force:
-            raise OutputError(f"{path}: another process built it meanwhile; give --force to replace it")
-        # An engine without a sidecar is left over from a killed build, and is replaced.
-        beside.unlink(missing_ok=True)
-        flush_folder(folder)
-        for temporary, final in staged:
-            temporary.replace(final)
-            flush_folder(folder)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other builds out of the folder, so that engine and sidecar are of the same build."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(ImportError, OSError):  # some systems and network disks have no locks
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -32,7 +32,7 @@ def build_engines(kit: Kit, precision: str, most_streams: int, gpu: Gpu, *, rebu
         plan = builder.plan(bundle, kind, precision, ranges, force=True)
         if rebuild or not _fits(plan, bundle.manifest, gpu):
             print(f"building {plan.path.name}, which can take minutes ...", file=sys.stderr, flush=True)
-            builder.build(bundle, kind, precision, ranges, force=True)
+            builder.build(plan)
     taken = [
         find_engine(bundle.path, bundle.manifest, precision, STREAM_KINDS, most_streams),
         find_engine(bundle.path, bundle.manifest, precision, ("full",)),

@@ -43,7 +43,8 @@ def kernels(precision: str, kind: str, folder: Path) -> list[dict[str, Any]]:
     bundle = unproven_bundle(random_net(NETWORK), Cumulative(), precision, TARGETS["rtx"].form, folder)
     log = api.log_of("tensorrt_rtx")
     with patch.object(log, "logger", Verbose()), patch.object(build, "log_of", lambda _: log):
-        build.Builder.here("rtx", ["8.6"]).build(bundle, kind, precision)
+        builder = build.Builder.here("rtx", ["8.6"])
+        builder.build(builder.plan(bundle, kind, precision))
     found = [layer.groupdict() for layer in map(_LAYER.match, lines) if layer]
     for layer in found:
         layer |= {part: dict(_TENSOR.findall(layer[part])) for part in ("inputs", "outputs")}

@@ -32,7 +32,8 @@ def check_engines(bundle: Bundle, precision: str, kinds: Sequence[str]) -> None:
     """Build some graphs; the builder itself refuses a step engine that would copy a queue."""
     builder = Builder.here("rtx", COMPUTE_CAPABILITIES)
     for kind in kinds:
-        built = builder.build(bundle, kind, precision, {"streams": Range(1, 1, 4), "batch": Range(1, 1, 4)})
+        plan = builder.plan(bundle, kind, precision, {"streams": Range(1, 1, 4), "batch": Range(1, 1, 4)})
+        built = builder.build(plan)
         states = bundle.manifest.graph(kind, precision).states
         in_place = {s.input for s in states if s.in_place and s.dtype != "int8"}
         assert set(built.sidecar.in_place) == in_place

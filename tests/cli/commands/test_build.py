@@ -14,7 +14,6 @@ from click.testing import CliRunner, Result
 from multires_edge.base.errors import BackendError
 from multires_edge.cli.main import main
 from multires_edge.format.targets import TARGETS
-from multires_edge.runtime.bundle import Bundle
 
 
 def run(*arguments: object) -> Result:
@@ -73,14 +72,14 @@ class TestBuild:
         assert not (bundle / "engines").exists()
 
     def test_a_failure_stops_no_other_graph(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from multires_edge.runtime.engine_builder.build import Builder
+        from multires_edge.runtime.engine_builder.build import Builder, Plan
 
         made = Builder.build
 
-        def fails_at_step(self: Builder, opened: Bundle, kind: str, *rest: Any, **options: Any) -> Any:
-            if kind == "step":
+        def fails_at_step(self: Builder, plan: Plan, *rest: Any) -> Any:
+            if plan.kind == "step":
                 raise BackendError("no more")
-            return made(self, opened, kind, *rest, **options)
+            return made(self, plan, *rest)
 
         monkeypatch.setattr(Builder, "build", fails_at_step)
         result = build(bundle)

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
-import threading
-import time
-from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +11,7 @@ from typing import Any
 import pytest
 
 from multires_edge.base.errors import BackendError, BundleError, ConfigError, InputError, OutputError
-from multires_edge.base.files import sha256_of, staged_file
-from multires_edge.export import export_bundle
-from multires_edge.format.specs import GraphSpec
+from multires_edge.base.files import sha256_of
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends.device import driver as cuda_driver
 from multires_edge.runtime.backends.device.gpu import Gpu
@@ -33,25 +23,12 @@ from multires_edge.runtime.engine_builder.build import Builder
 from multires_edge.runtime.engine_builder.progress import BuildProgress
 from multires_edge.runtime.engine_builder.shapes import Range
 from multires_edge.runtime.engine_builder.timing_cache import TimingCache
-from tests.conftest import SMALL, random_net, save_published
 from tests.forged import replace_file
 from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda
-from tests.runtime.backends.tensorrt.bundles import sidecar_of
+from tests.runtime.engine_builder.conftest import build_step
 
 trt: Any = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for Linux and Windows on x86-64")
 THOR = Gpu("NVIDIA Thor", "11.0", 20, 122)
-
-
-@pytest.fixture(scope="module")
-def exported_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("for_all")
-    checkpoint = save_published(random_net(SMALL), folder / "run")
-    return export_bundle(checkpoint, folder / "all.bundle", target="rtx,jetpack6").path
-
-
-@pytest.fixture
-def bundle(exported_for_all: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(exported_for_all, tmp_path / "all.bundle"))
 
 
 class FakeRuntime:
@@ -85,9 +62,7 @@ class TestAheadOfTime:
     def test_an_engine_and_what_lies_beside_it(self, bundle: Path) -> None:
         opened = open_bundle(bundle)
         said: list[str] = []
-        built = Builder.here("rtx", ["8.6", "8.9"]).build(
-            opened, "step", "fp32", {"streams": Range(1, 2, 4)}, progress=said.append
-        )
+        built = build_step(bundle, ["8.6", "8.9"], {"streams": Range(1, 2, 4)}, progress=said.append)
         sidecar = read_sidecar(built.path)
         assert sidecar == built.sidecar
         graph = opened.manifest.graph("step", "fp32")
@@ -104,20 +79,20 @@ class TestAheadOfTime:
         assert sorted(path.suffix for path in built.path.parent.iterdir()) == [".engine", ".json", ".txt"]
 
     def test_the_bundle_stays_whole_and_the_engine_is_its(self, bundle: Path) -> None:
-        built = Builder.here("rtx", ["8.9"]).build(open_bundle(bundle), "step", "fp32")
+        built = build_step(bundle, ["8.9"])
         manifest = open_bundle(bundle).manifest
         engine = check_engine(built.path, manifest, Gpu("NVIDIA GeForce RTX 4090", "8.9", 128, 24))
         assert engine.sidecar.source_sha256 == manifest.source.sha256
 
     def test_no_warning_is_unexplained(self, bundle: Path) -> None:
-        built = Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+        built = build_step(bundle)
         assert built.sidecar.warnings and all(warning.explanation for warning in built.sidecar.warnings)
 
     def test_an_unexpectedly_large_engine_is_warned_of(
         self, bundle: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(build_module, "_KERNEL_BYTES", 1000)
-        built = Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+        built = build_step(bundle)
         assert any("expected" in str(warning.explanation) for warning in built.sidecar.warnings)
 
     def test_all_compute_capabilities_but_turing_by_default(self) -> None:
@@ -125,28 +100,28 @@ class TestAheadOfTime:
 
     def test_turing_says_why_it_cannot(self, bundle: Path) -> None:
         with pytest.raises(BackendError, match=r"no float32 matrix products for compute capability 7\.5"):
-            Builder.here("rtx", ["7.5"]).build(open_bundle(bundle), "step", "fp32")
+            build_step(bundle, ["7.5"])
         assert engines_of(bundle) == []
 
     def test_a_graph_that_is_not_onnx(self, bundle: Path) -> None:
         replace_file(bundle, "step.onnx", b"not a graph")
         with pytest.raises(BundleError, match=r"step\.onnx: is damaged or not an ONNX graph"):
-            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+            build_step(bundle)
         replace_file(bundle, "step.onnx", b"\x3a\x00")  # a graph with nothing in it
         with pytest.raises(BackendError, match=r"step\.onnx"):
-            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+            build_step(bundle)
 
     def test_queues_that_would_be_copied(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(build_module, "in_place_updates", lambda *_: {"queue_00": "next_queue_00"})
         with pytest.raises(BackendError, match="missing: queue_01, queue_02"):
-            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
+            build_step(bundle)
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
 class TestOnTheDevice:
     def test_the_device_stands_in_the_sidecar(self, bundle: Path, device: Any) -> None:
         device(ORIN, "10.3.0")
-        built = Builder.here("jetpack6").build(open_bundle(bundle), "step", "fp32")
+        built = build_step(bundle, None, target="jetpack6")
         sidecar = built.sidecar
         assert sidecar.device == ORIN and sidecar.compute_capabilities == ("8.7",)
         assert sidecar.tensorrt == TensorRtRelease("tensorrt", "10.3.0")
@@ -164,7 +139,7 @@ class TestOnTheDevice:
 
         device(ORIN, "10.3.0")
         monkeypatch.setattr(TimingCache, "save", full)
-        built = Builder.here("jetpack6").build(open_bundle(bundle), "step", "fp32")
+        built = build_step(bundle, None, target="jetpack6")
         assert engines_of(bundle) == [built.path]
         assert "No space left on device): the next build measures again" in built.sidecar.warnings[-1].line()
 
@@ -188,7 +163,7 @@ class TestOnTheDevice:
             deserialize_cuda_engine=lambda _: None
         )
         with pytest.raises(BackendError, match="built an engine that it cannot load"):
-            Builder.here("jetpack6").build(open_bundle(bundle), "step", "fp32")
+            build_step(bundle, None, target="jetpack6")
         assert engines_of(bundle) == []
 
 
@@ -251,131 +226,7 @@ class TestRefusals:
 
     def test_a_shape_that_does_not_fit(self, bundle: Path) -> None:
         with pytest.raises(InputError, match="TensorRT allows at most"):
-            Builder.here("rtx").build(open_bundle(bundle), "step", "fp32", {"streams": Range(1, 1, 10**9)})
-
-
-def full_at(ending: str) -> Any:
-    """Writing files, on a disk that has no room for one of them."""
-
-    def staged(final: Path, content: bytes) -> AbstractContextManager[Path]:
-        if final.name.endswith(ending):
-            raise OutputError(f"{final}: cannot be written (No space left on device)")
-        return staged_file(final, content)
-
-    return staged
-
-
-class TestWriting:
-    def test_an_engine_that_is_there(self, bundle: Path) -> None:
-        builder, opened = Builder.here("rtx", ["8.6"]), open_bundle(bundle)
-        first = builder.build(opened, "step", "fp32")
-        with pytest.raises(OutputError, match="exists already; give --force"):
-            builder.build(opened, "step", "fp32")
-        again = builder.build(opened, "step", "fp32", {"streams": Range(1, 1, 2)}, force=True)
-        assert read_sidecar(again.path).profile != first.sidecar.profile
-        assert read_sidecar(again.path).engine.sha256 == sha256_of(again.path)
-
-    @pytest.mark.parametrize("file", [".engine", ".layers.txt", ".json"])
-    def test_a_full_disk_leaves_nothing(
-        self, bundle: Path, monkeypatch: pytest.MonkeyPatch, file: str
-    ) -> None:
-        monkeypatch.setattr(build_module, "staged_file", full_at(file))
-        with pytest.raises(OutputError, match="No space left"):
-            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
-        assert list((bundle / "engines").iterdir()) == []
-
-    @pytest.mark.parametrize("file", [".engine", ".json"])
-    def test_a_full_disk_costs_no_engine_that_was_there(
-        self, bundle: Path, monkeypatch: pytest.MonkeyPatch, file: str
-    ) -> None:
-        builder, opened = Builder.here("rtx", ["8.6"]), open_bundle(bundle)
-        builder.build(opened, "step", "fp32")
-        before = {path: path.read_bytes() for path in (bundle / "engines").iterdir()}
-        monkeypatch.setattr(build_module, "staged_file", full_at(file))
-        with pytest.raises(OutputError, match="No space left"):
-            builder.build(opened, "step", "fp32", force=True)
-        assert {path: path.read_bytes() for path in (bundle / "engines").iterdir()} == before
-
-    def test_two_at_once_leave_one_and_its_sidecar(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The first is slow in renaming its sidecar, and the second comes in between."""
-        rename, renaming = Path.replace, threading.Event()
-
-        def slow(path: Path, target: Path) -> Path:
-            if target.suffix == ".json" and b"first" in path.read_bytes():
-                renaming.set()
-                time.sleep(0.3)
-            return rename(path, target)
-
-        monkeypatch.setattr(Path, "replace", slow)
-        path = tmp_path / "engines" / "step.fp32.rtx.engine"
-        graph = GraphSpec("step.onnx", "0" * 64, 24, (), ())
-
-        def write(plan: bytes) -> None:
-            sidecar = replace(sidecar_of(path.name, plan, graph), tools={"plan": plan.decode()})
-            made = build_module._Made(plan, "", {}, {}, 0.0, [])
-            build_module._write(path, made, sidecar, force=True)
-
-        first = threading.Thread(target=write, args=(b"first",))
-        first.start()
-        assert renaming.wait(10)
-        write(b"second")
-        first.join()
-        assert read_sidecar(path).engine.sha256 == sha256_of(path)
-
-    def test_ctrl_c_during_the_build(self, bundle: Path) -> None:
-        def interrupt(_: str) -> None:
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32", progress=interrupt)
-        assert not (bundle / "engines").exists()
-
-    def test_ctrl_c_while_tensorrt_speaks(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """TensorRT drops an exception of its logger, and continues."""
-        log = log_of("tensorrt_rtx").logger
-        speak = type(log).log
-
-        def interrupted(self: Any, severity: Any, text: str) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
-            speak(self, severity, text)
-
-        monkeypatch.setattr(type(log), "log", interrupted)
-        # A shell starts what runs in the background deaf to Ctrl-C.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
-            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        finally:
-            signal.signal(signal.SIGINT, before)
-        assert not (bundle / "engines").exists()
-
-    @pytest.mark.slow
-    def test_a_killed_build_leaves_no_engine(self, bundle: Path) -> None:
-        """Killed between the engine and its sidecar, the worst moment."""
-        program = (
-            "import sys, time\n"
-            "from multires_edge.runtime import open_bundle\n"
-            "from multires_edge.runtime.engine_builder import build\n"
-            "from pathlib import Path\n"
-            "rename = Path.replace\n"
-            "def slow(path, target):\n"
-            "    if target.suffix == '.json':\n"
-            "        print('now', flush=True)\n"
-            "        time.sleep(60)\n"
-            "    return rename(path, target)\n"
-            "Path.replace = slow\n"
-            "build.Builder.here('rtx', ['8.6']).build(open_bundle(sys.argv[1]), 'step', 'fp32')\n"
-        )
-        with subprocess.Popen([sys.executable, "-c", program, str(bundle)], stdout=subprocess.PIPE) as child:
-            assert child.stdout is not None and child.stdout.readline().strip() == b"now"
-            os.kill(child.pid, signal.SIGKILL)
-        assert engines_of(bundle) == []
-        assert len(open_bundle(bundle).manifest.forms) == 1
-        built = Builder.here("rtx", ["8.6"]).build(open_bundle(bundle), "step", "fp32")
-        assert engines_of(bundle) == [built.path]
+            build_step(bundle, None, {"streams": Range(1, 1, 10**9)})
 
 
 def test_progress_shows_the_outermost_and_innermost_phase() -> None:

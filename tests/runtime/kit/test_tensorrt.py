@@ -15,7 +15,7 @@ from multires_edge.export import export_bundle
 from multires_edge.runtime.backends.cuda import nvrtc
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from multires_edge.runtime.bundle import open_bundle
-from multires_edge.runtime.engine_builder import build as build_module
+from multires_edge.runtime.engine_builder import writing
 from multires_edge.runtime.kit.archive import make_kit
 from tests.conftest import SMALL, random_net, save_published
 from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda
@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_no_engine(
     def full(path: Path, content: bytes) -> Any:
         raise OutputError(f"{path}: cannot be written (No space left on device)")
 
-    monkeypatch.setattr(build_module, "staged_file", full)
+    monkeypatch.setattr(writing, "staged_file", full)
     assert check(*ON) == 2
     assert "fp32.jetpack6.engine: cannot be written (No space left on device)" in capsys.readouterr().err
     assert not list((kit / "bundle" / "engines").glob("*.engine"))
