@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import shutil
+import sys
+import sysconfig
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,32 @@ from multires_edge.runtime.kit.archive import make_kit
 from tests.conftest import SMALL, random_net, save_published
 from tests.runtime.backends.device.fake_driver import FakeCuda, install_compiler
 from tests.runtime.backends.tensorrt.fake_tensorrt import install
+
+# As on a device: this package is the kit's own, without its compiled part, and there is neither torch nor
+# anything else that the kit does not name.
+_ALONE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in {absent!r}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+sys.meta_path.insert(0, Absent())
+import runpy
+sys.argv = ["check_device.py", *{arguments!r}]
+sys.path[:] = [".", *sys.path[1:], {packages!r}]
+runpy.run_path("check_device.py", run_name="__main__")
+"""
+
+
+NATIVE = "multires_edge.runtime.backends._native"
+
+
+def alone(kit: Path, *arguments: str, absent: Sequence[str] = (NATIVE,)) -> list[str]:
+    """A command line that runs the script as on a device."""
+    blocked = ["torch", "onnx", "click", "tensorrt", *absent]
+    packages = sysconfig.get_path("purelib")
+    # Without site there is no hook of an editable installation.
+    return [sys.executable, "-S", "-c", _ALONE.format(absent=blocked, arguments=arguments, packages=packages)]
 
 
 def unpack(archive: bytes, folder: Path) -> Path:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import resource
-import signal
 import subprocess
-import sys
-import sysconfig
 import zipfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -21,7 +17,6 @@ import pytest
 from onnx import numpy_helper
 
 from multires_edge.base.errors import BundleError, ConfigError
-from multires_edge.format.comparison import Limit
 from multires_edge.format.fields import digest_of
 from multires_edge.runtime.backends.cuda.stepper import CudaStepper
 from multires_edge.runtime.backends.native import NativeBackend
@@ -29,40 +24,12 @@ from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
-from multires_edge.runtime.kit.cases import assemble
-from multires_edge.runtime.kit.checks import compare
-from multires_edge.runtime.kit.machine import machine
 from tests.conftest import SMALL, random_inputs, random_net, save_published, variant
 from tests.hostile import check_hostile
 from tests.runtime.backends.device.fake_driver import FakeCuda
-from tests.runtime.kit.conftest import unpack
+from tests.runtime.kit.conftest import NATIVE, alone, unpack
 
 Check = Callable[..., int]
-# As on a device: this package is the kit's own, without its compiled part, and there is neither torch nor
-# anything else that the kit does not name.
-_ALONE = """
-import sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name in {absent!r}:
-            raise ModuleNotFoundError("No module named " + repr(name), name=name)
-sys.meta_path.insert(0, Absent())
-import runpy
-sys.argv = ["check_device.py", *{arguments!r}]
-sys.path[:] = [".", *sys.path[1:], {packages!r}]
-runpy.run_path("check_device.py", run_name="__main__")
-"""
-
-
-_NATIVE = "multires_edge.runtime.backends._native"
-
-
-def alone(kit: Path, *arguments: str, absent: Sequence[str] = (_NATIVE,)) -> list[str]:
-    """A command line that runs the script as on a device."""
-    blocked = ["torch", "onnx", "click", "tensorrt", *absent]
-    packages = sysconfig.get_path("purelib")
-    # Without site there is no hook of an editable installation.
-    return [sys.executable, "-S", "-c", _ALONE.format(absent=blocked, arguments=arguments, packages=packages)]
 
 
 @pytest.mark.slow
@@ -156,7 +123,7 @@ class TestPasses:
 
 @pytest.mark.slow
 def test_the_native_engine_of_a_wheel(for_jetson: Path, tmp_path: Path) -> None:
-    engine = Path(str(import_module(_NATIVE).__file__))
+    engine = Path(str(import_module(NATIVE).__file__))
     wheel = tmp_path / "multires_edge-1-cp311-cp311-linux_aarch64.whl"
     with zipfile.ZipFile(wheel, "w") as packed:
         packed.write(engine, f"multires_edge/runtime/backends/{engine.name}")
@@ -310,169 +277,3 @@ class TestFinds:
         assert "first 2 steps: logits is not finite: rows [1]" in capsys.readouterr().out
         checks = json.loads((tmp_path / "device_report.json").read_text())["checks"]
         assert next(made for made in checks if not made["passed"])["error"] is None
-
-
-class TestRefuses:
-    @pytest.mark.parametrize(
-        "name",
-        [
-            "bundle/golden.npz",
-            "bundle/manifest.json",
-            "states.npz",
-            "bundle/full.onnx",
-            "kit.json",
-            "multires_edge/format/golden.py",
-        ],
-    )
-    def test_a_truncated_file(self, name: str, kit: Path, check: Check, capsys: Any) -> None:
-        path = kit / name
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        assert check() == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1 and name in error and "unpack" in error
-
-    @pytest.mark.parametrize("name", ["checks.py", "opened.py"])
-    def test_its_own_parts(self, name: str, kit: Path) -> None:
-        part = kit / "multires_edge" / "runtime" / "kit" / name
-        part.unlink() if name == "checks.py" else part.write_text(part.read_text()[:-1500] + "\n(")
-        done = subprocess.run(
-            alone(kit, "--backend", "onnxruntime"), cwd=kit, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 2 and "unpack the kit again" in done.stderr, done.stderr
-        assert done.stderr.count("\n") == 1 and name.removesuffix(".py") in done.stderr
-
-    @pytest.mark.parametrize("name", ["", ".", "/", "bundle"])
-    def test_a_report_that_is_a_folder(self, name: str, kit: Path, check: Check, capsys: Any) -> None:
-        assert check("--report", str(kit / name) if name.isalpha() else name) == 2
-        output = capsys.readouterr()
-        assert "is not a file" in output.err and "✓" not in output.out
-
-    @pytest.mark.slow
-    def test_an_output_that_is_closed(self, kit: Path) -> None:
-        command = alone(kit, "--backend", "onnxruntime", "--steps", "1000000")
-        with subprocess.Popen(
-            command, cwd=kit, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None and process.stderr is not None
-            process.stdout.readline()
-            process.stdout.close()
-            error = process.stderr.read()
-        assert process.returncode == 2 and error.count("\n") == 1 and "pipe was closed" in error
-
-    @pytest.mark.parametrize("streams", ["0", "a", ",", "1,-2"])
-    def test_streams_that_are_no_counts(self, streams: str, check: Check, capsys: Any) -> None:
-        with pytest.raises(SystemExit, match="2"):
-            check(f"--streams={streams}")
-        assert "expected positive numbers" in capsys.readouterr().err
-
-    def test_a_graph_that_loads_and_does_not_run(self, kit: Path, check: Check, capsys: Any) -> None:
-        path = kit / "bundle" / "step.onnx"
-        model = onnx.load(path)
-        tensor = next(t for t in model.graph.initializer if t.name == "rings/slots")
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1, tensor.name))
-        onnx.save(model, path)
-        assert check("--precision", "fp32") == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1 and "step.onnx was changed: unpack the kit again" in error
-
-    def test_a_missing_file(self, kit: Path, check: Check, capsys: Any) -> None:
-        (kit / "states.npz").unlink()
-        assert check() == 2
-        assert "states.npz: cannot be read" in capsys.readouterr().err
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        ("arguments", "absent", "words"),
-        [
-            ((), (), ("no CUDA driver was found",)),
-            (("--backend", "onnxruntime"), ("onnxruntime",), ("-m venv", "pip install onnxruntime")),
-            (("--backend", "onnxruntime"), ("numpy",), ("numpy is not installed", "python3-numpy")),
-        ],
-    )
-    def test_a_missing_package(
-        self, arguments: tuple[str, ...], absent: tuple[str, ...], words: tuple[str, ...], kit: Path
-    ) -> None:
-        command = alone(kit, *arguments, absent=(_NATIVE, *absent))
-        done = subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False)
-        assert done.returncode == 2, done.stderr
-        assert done.stderr.count("\n") == 1 and all(word in done.stderr for word in words)
-        assert not (kit / "device_report.json").exists()
-
-    def test_a_provider_or_precision_that_is_not_there(self, check: Check, capsys: Any) -> None:
-        assert check("--provider", "TensorrtExecutionProvider") == 2
-        assert "has only" in capsys.readouterr().err
-        assert check("--precision", "int8") == 2
-        assert "it has: fp32, fp16" in capsys.readouterr().err
-
-    def test_options_of_a_provider(self, check: Check, capsys: Any, tmp_path: Path) -> None:
-        assert check("--provider-option", "one=1", "--provider-option", "two=2", "--precision", "fp32") == 0
-        report = json.loads((tmp_path / "device_report.json").read_text())
-        assert report["backend"]["provider_options"] == "one=1, two=2"
-        with pytest.raises(SystemExit, match="2"):
-            check("--provider-option", "one")
-        assert "'one', expected KEY=VALUE" in capsys.readouterr().err
-
-    @pytest.mark.slow
-    def test_a_full_disk_leaves_nothing(self, kit: Path) -> None:
-        def small_files_only() -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
-        command = alone(kit, "--backend", "onnxruntime", "--steps", "0", "--precision", "fp32")
-        done = subprocess.run(
-            command, cwd=kit, capture_output=True, text=True, check=False, preexec_fn=small_files_only
-        )
-        assert done.returncode == 2 and "device_report.json: cannot be written" in done.stderr
-        assert not list(kit.glob("*device_report*"))
-
-    @pytest.mark.slow
-    def test_a_killed_run_leaves_no_report(self, kit: Path) -> None:
-        command = alone(kit, "--backend", "onnxruntime", "--steps", "1000000")
-        with subprocess.Popen(command, cwd=kit, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert any("[✓]" in printed for printed in iter(process.stdout.readline, ""))
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
-        assert not list(kit.glob("*device_report*"))
-
-
-class TestParts:
-    def test_assemble(self) -> None:
-        recorded = np.arange(20).reshape(2, 1, 10)
-        streams = assemble(recorded, [[[0, 1]], [[0, 0], [2, 1], [5, 0]]], 6)
-        assert streams[:, 0].tolist() == [[10, 11, 12, 13, 14, 15], [0, 1, 10, 11, 12, 0]]
-
-    def test_the_first_step_that_is_off_is_named(self) -> None:
-        reference = np.ones((2, 3, 50))
-        y = reference.copy()
-        y[1, 2, 30] += 0.5
-        y[0, 1, 17] += 0.1
-        found = compare("a", "y", y, reference, Limit(1e-3, "max"), over_time=True)
-        assert not found.passed and found.error == pytest.approx(0.5)
-        assert found.at is not None and (found.at.step, found.at.row, found.at.index) == (17, 0, (1,))
-
-    def test_a_mean_is_that_of_the_worst_row(self) -> None:
-        reference = np.ones((10, 100))
-        y = reference.copy()
-        y[3, 7] += 30
-        found = compare("a", "y", y, reference, Limit(0.1, "mean"))
-        assert not found.passed and found.error == pytest.approx(0.3)
-        assert found.at is not None and (found.at.row, found.at.index) == (3, (7,))
-
-    def test_a_sum_is_held_on_its_scale(self) -> None:
-        reference, limit = np.zeros((1, 1)), Limit(1e-5, "max")
-        y = reference + 1e-3
-        assert compare("a", "y", y, reference, limit, floor=1000).passed
-        assert not compare("a", "y", y, reference, limit).passed
-
-    def test_the_machine_as_found(self, tmp_path: Path) -> None:
-        gpu = tmp_path / "sys/class/devfreq/17000000.gpu"
-        gpu.mkdir(parents=True)
-        for name, value in (("min_freq", 918), ("cur_freq", 918), ("max_freq", 918)):
-            (gpu / name).write_text(f"{value}\n")
-        model = tmp_path / "proc/device-tree/model"
-        model.parent.mkdir(parents=True)
-        model.write_bytes(b"NVIDIA Jetson Orin NX Engineering Reference Developer Kit\0")
-        found = machine(tmp_path)
-        assert (found.model or "").endswith("Developer Kit")
-        assert (found.gpu_clocks or {})["17000000.gpu"].locked
-        assert {"l4t_release", "cpu_clocks", "temperatures"} <= set(found.absent)
