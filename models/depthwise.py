@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -11,16 +13,23 @@ from torch.utils._python_dispatch import TorchDispatchMode
 aten = torch.ops.aten
 
 
-class FastDepthwise(TorchDispatchMode):
-    """Inside the block, PyTorch computes such a convolution as a sum of products with shifted values.
-
-    The module is the same, and its outputs differ by roundings of float64 alone.
-    """
-
+class _FastDepthwise(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is aten.convolution.default and _is_depthwise(*args):
-            return _depthwise(*args[:3], args[4][0], args[5][0])
+            x, weight, bias, _, (padding,), (dilation,), *_ = args
+            return _depthwise(x, weight, bias, padding, dilation)
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def fast_depthwise() -> Iterator[None]:
+    """Let PyTorch compute them as sums of products with shifted values inside the block, without gradients.
+
+    A module is the same, and its outputs differ by roundings of float64 alone.
+    """
+    mode: AbstractContextManager[Any] = _FastDepthwise()  # type: ignore[no-untyped-call]
+    with torch.no_grad(), mode:
+        yield
 
 
 def _is_depthwise(

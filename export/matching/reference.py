@@ -17,7 +17,7 @@ from multires_edge.export.trace.program import TIME, Operator, Program
 from multires_edge.export.trace.proof import ROWS, SEED, prefixes_of
 from multires_edge.export.trace.tracing import output_tensors
 from multires_edge.format.comparison import Check, Limit
-from multires_edge.models.depthwise import FastDepthwise
+from multires_edge.models.depthwise import fast_depthwise
 from multires_edge.models.network import MultiresNet
 
 _EXACT = Limit(1e-10)
@@ -27,7 +27,7 @@ _ROUNDED = Limit(1e-6)  # of a module that casts to float32 inside
 def outputs_of(net: nn.Module, program: Program, inputs: NDArray[Any]) -> NDArray[np.float64]:
     """The module's outputs, with time as the last axis where they have one."""
     x = torch.from_numpy(np.ascontiguousarray(inputs))
-    with torch.no_grad(), FastDepthwise():
+    with fast_depthwise():
         (y,) = output_tensors(net(x.double() if x.is_floating_point() else x))
     array: NDArray[np.float64] = y.double().numpy()
     (output,) = program.outputs.values()
@@ -59,7 +59,7 @@ def compared(
     if net.config.shifts:  # a stream of the network takes the input of the step before
         x = torch.nn.functional.pad(x[..., :-1], (1, 0))
     exact = net if next(net.parameters()).dtype == torch.float64 else _in_float64(net)
-    with torch.no_grad(), FastDepthwise():
+    with fast_depthwise():
         stepwise = exact.stepwise(x.double() if x.is_floating_point() else x).numpy()
     for length in prefixes:
         y = outputs_of(module, program, inputs[..., :length])

@@ -22,7 +22,7 @@ from multires_edge.format.fields import shortened
 from multires_edge.format.module import ModuleConfig, ModuleGolden
 from multires_edge.format.parity import Parity
 from multires_edge.format.specs import concrete
-from multires_edge.models.depthwise import FastDepthwise
+from multires_edge.models.depthwise import fast_depthwise
 from multires_edge.runtime.backends.onnxruntime import open_session
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.state import StreamState
@@ -143,7 +143,7 @@ class _Prover:
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs.values()]
         tensors = [tensor.double() if tensor.is_floating_point() else tensor for tensor in tensors]
         try:
-            with torch.no_grad(), FastDepthwise():
+            with fast_depthwise():
                 returned = self.net(*tensors)
         except Exception as error:
             steps = tensors[0].shape[-1]

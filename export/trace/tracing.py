@@ -18,7 +18,7 @@ from torch import fx, nn
 from multires_edge.base.errors import ModuleError
 from multires_edge.export.trace.symbolic_operators import symbolic_operators
 from multires_edge.format.fields import shortened
-from multires_edge.models.depthwise import FastDepthwise
+from multires_edge.models.depthwise import fast_depthwise
 
 _TORCH = str(Path(torch.__file__).parent)  # its lines say nothing of the user's module
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)\n\s*(?P<code>.*)')
@@ -54,7 +54,7 @@ def in_float64(net: nn.Module, example: Sequence[torch.Tensor]) -> nn.Module:
     except Exception as error:
         raise ModuleError(f"the module cannot run on the example: {shortened(str(error))}") from error
     try:
-        with torch.no_grad(), FastDepthwise():
+        with fast_depthwise():
             reference(*(each.double() if each.is_floating_point() else each for each in example))
     except Exception as error:
         raise ModuleError(
@@ -181,7 +181,7 @@ def _outputs(
     net: nn.Module, inputs: Sequence[torch.Tensor], exported: torch.export.ExportedProgram
 ) -> dict[str, fx.Node]:
     """The returned nodes by name: keys of a dictionary, fields of a named tuple, else numbers."""
-    with torch.no_grad(), FastDepthwise():
+    with fast_depthwise():
         returned = net(*inputs)
     names = output_names(returned)
     (nodes,) = next(iter(reversed(exported.graph.nodes))).args

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multires_edge.models.depthwise import FastDepthwise
+from multires_edge.models.depthwise import fast_depthwise
 
 
 @given(
@@ -25,7 +25,7 @@ def test_it_is_the_convolution(
     x, weight = torch.randn(2, 4, 20, dtype=dtype), torch.randn(4, 4 // groups, taps, dtype=dtype)
     added = torch.randn(4, dtype=dtype) if bias else None
     expected = F.conv1d(x, weight, added, 1, padding, dilation, groups)
-    with FastDepthwise():
+    with fast_depthwise():
         y = F.conv1d(x, weight, added, 1, padding, dilation, groups)
     assert y.dtype == dtype
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-14 if dtype == torch.float64 else 0)
@@ -33,5 +33,5 @@ def test_it_is_the_convolution(
 
 def test_a_sequence_that_is_too_short_is_refused() -> None:
     weight = torch.randn(3, 1, 4, dtype=torch.float64)
-    with FastDepthwise(), pytest.raises(RuntimeError, match="the kernel reads 4 steps, and there are 2"):
+    with fast_depthwise(), pytest.raises(RuntimeError, match="the kernel reads 4 steps, and there are 2"):
         F.conv1d(torch.randn(1, 3, 2, dtype=torch.float64), weight, groups=3)
