@@ -9,6 +9,7 @@ Without a bundle it exports a network of the paper's size with random weights, i
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from multires_edge.base.errors import BackendError, MultiresError
 from multires_edge.base.files import write_file
 from multires_edge.format.comparison import LIMITS, Check
 from multires_edge.format.targets import TARGETS, Target
-from multires_edge.runtime.backends.device.cuda import CudaDevice
+from multires_edge.runtime.backends.device.cuda import WAIT, WAITS, CudaDevice
 from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu
 from multires_edge.runtime.backends.providers import why_no_cuda
 from multires_edge.runtime.backends.registry import backend_named, backend_names
@@ -86,11 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         bundle = open_bundle(options.bundle or export(Path(folder)))
         check_kernels(report)
+        # Before anything else holds the device: how a thread waits is chosen once.
+        report.check("floors", partial(time_floors, report, options.calls))
         build_engines(report, bundle, gpu, max(options.streams))
         ways = ways_to_run(report, bundle)
         for name, (precision, way) in ways.items():
             check_parity(report, bundle, name, precision, way)
-        report.check("floors", partial(time_floors, report, options.calls))
         time_steps(report, bundle, ways, options.streams, options.calls)
     write_file(options.report, "\n".join([*report.lines, ""]).encode(), force=True)
     return 0 if report.passed else 1
@@ -195,26 +198,43 @@ def check_parity(report: Report, bundle: Bundle, name: str, precision: str, way:
 
 
 def time_floors(report: Report, times: int) -> None:
-    """What a step costs before any arithmetic: a launch, its nodes, copies, and the wait for them."""
-    device = CudaDevice()
-    memory, sample = device.allocate(64), device.pinned((16,), np.float32)
-
-    def zero(nodes: int) -> None:
-        for _ in range(nodes):
-            device.zero(memory, 64)
-
-    def finish(*work: Callable[[], None]) -> None:
-        for each in work:
-            each()
-        device.synchronize()
-
-    there, back = partial(device.upload, memory, sample), partial(device.download, sample, memory)
+    """What a step costs before any arithmetic: a launch, its nodes, copies, and each way to wait for them."""
     report.say(f"\n## Floors, µs\n\n{_HEAD}")
-    for nodes in (1, 20):
-        launch = device.capture(partial(zero, nodes))
-        report.say(row(f"graph of {nodes} nodes", *timed(partial(finish, launch), times)))
-    report.say(row("64 bytes there and back", *timed(partial(finish, there, back), times)))
-    device.close()
+    for wait in ("", *WAITS):
+        with patch.dict(os.environ, {WAIT: wait}):
+            device = CudaDevice()
+        for name, nodes in floors_of(device).items():
+            hot, paced = timed(partial(finish, device, device.capture(nodes)), times)
+            report.say(row(f"graph of {name}{wait and f', {wait}'}", hot, paced))
+        device.close()
+
+
+def floors_of(device: CudaDevice) -> dict[str, Callable[[], None]]:
+    """What to capture, by name."""
+    memory, sample = device.allocate(64), device.pinned((16,), np.float32)
+    _, mapped = device.mapped((16,), np.float32)
+
+    def zero(nodes: int, at: int = memory) -> None:
+        for _ in range(nodes):
+            device.zero(at, 64)
+
+    def copied() -> None:
+        device.upload(memory, sample)
+        zero(1)
+        device.download(sample, memory)
+
+    return {
+        "1 node": partial(zero, 1),
+        "20 nodes": partial(zero, 20),
+        "1 node and the copies of 64 bytes there and back": copied,
+        "1 node on 64 bytes of mapped memory": partial(zero, 1, mapped),
+    }
+
+
+def finish(device: CudaDevice, launch: Callable[[], None]) -> None:
+    """Launch and wait."""
+    launch()
+    device.synchronize()
 
 
 def timed(work: Callable[[], object], times: int) -> tuple[Timing, Timing]:

@@ -41,7 +41,8 @@ def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for line in (
         "- [x] taps.fp16.jetpack6 by TensorRT 10.3.0", "- native: fp32, fp16",
         "- cuda: no compiler", "- tensorrt: fp32, fp16", "- [x] tensorrt fp16, one whole stream, in chunks",
-        "| graph of 20 nodes |", "| tensorrt fp32, 3 streams |",
+        "| graph of 20 nodes |", "| graph of 1 node on 64 bytes of mapped memory, spin |",
+        "| tensorrt fp32, 3 streams |",
     ):  # fmt: skip
         assert line in text, line
     assert "- [ ]" not in text

@@ -18,7 +18,7 @@ _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _MAPPED = 2  # CU_MEMHOSTALLOC_DEVICEMAP
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate meanwhile
 # How a thread waits for the device: CU_CTX_SCHED_SPIN, _YIELD and _BLOCKING_SYNC. Else the driver chooses.
-_WAITS = {"spin": 1, "yield": 2, "block": 4}
+WAITS = {"spin": 1, "yield": 2, "block": 4}
 WAIT = "MULTIRES_CUDA_WAIT"
 
 
@@ -41,9 +41,9 @@ class CudaDevice:
         self.capturing = self._closed = False
         self._device = get(_INT, "cuDeviceGet", 0)
         if wait := os.environ.get(WAIT):
-            if wait not in _WAITS:
-                raise BackendError(f"{WAIT} is {wait!r}, expected {', '.join(_WAITS)}")
-            self._call("cuDevicePrimaryCtxSetFlags_v2", self._device, _WAITS[wait])
+            if wait not in WAITS:
+                raise BackendError(f"{WAIT} is {wait!r}, expected {', '.join(WAITS)}")
+            self._call("cuDevicePrimaryCtxSetFlags_v2", self._device, WAITS[wait])
         self._context = get(_POINTER, "cuDevicePrimaryCtxRetain", self._device)
         self.activate()
         self.stream = get(_POINTER, "cuStreamCreate", _NON_BLOCKING)  # the stream's handle, for TensorRT

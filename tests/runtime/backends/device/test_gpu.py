@@ -71,7 +71,12 @@ def test_a_user_outside_the_groups_of_a_jetson(
 
 @pytest.mark.parametrize(
     ("status", "advice"),
-    [(803, "update the driver"), (46, "nvidia-smi -c DEFAULT"), (2, "stop other programs")],
+    [
+        (803, "update the driver"),
+        (46, "nvidia-smi -c DEFAULT"),
+        (2, "stop other programs"),
+        (222, "need the driver of CUDA 12.5 or later"),
+    ],
 )
 def test_advice(monkeypatch: pytest.MonkeyPatch, status: int, advice: str) -> None:
     install(monkeypatch, FakeCuda("cuInit", status))
