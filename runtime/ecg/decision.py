@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,19 @@ class Timing:
     """Seconds by the clock, for live sources.
 
     ``latency``: since the last sample that the decision needed arrived. ``age``: since the newest sample of
-    the decision was measured, which adds the resampler's delay.
+    the decision was measured, which adds the resampler's delay. ``now`` is the time of day of the decision,
+    in seconds since 1970.
     """
 
     age: float
     latency: float
+    now: float
+
+    def to_json(self) -> dict[str, float | str]:
+        """A part of a line; ``at`` is the time of day at which the newest sample was measured."""
+        measured = datetime.fromtimestamp(self.now - self.age, timezone.utc)
+        at = measured.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"age": round(self.age, 6), "latency": round(self.latency, 6), "at": at}
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,7 @@ class Decision:
         if self.warming:
             entry["warming"] = True
         if self.timing is not None:
-            timing = self.timing
-            entry["timing"] = {"age": round(timing.age, 6), "latency": round(timing.latency, 6)}
+            entry["timing"] = self.timing.to_json()
         return entry
 
 

@@ -233,7 +233,7 @@ class EcgStreams:
         timing = None
         if block.arrived is not None:
             latency = time.monotonic() - block.arrived
-            timing = Timing(latency + front.delay, latency)
+            timing = Timing(latency + front.delay, latency, time.time())
         steps = block.steps
         if self._pool.reset is not None:
             steps = (steps - 1) % self._pool.reset + 1
