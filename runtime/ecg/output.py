@@ -30,6 +30,8 @@ class Output(ABC):
 
     # Whether something happened to the output that the next checkpoint has to know at once.
     unsettled = False
+    # Whether lines were lost, or are left for a later run, although the run came to its end.
+    lost = False
     # By source: the number of lines that a killed run wrote after the checkpoint and that stay, and the time
     # of the last decision in them.
     kept: Mapping[str, int] = {}

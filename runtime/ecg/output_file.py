@@ -36,6 +36,9 @@ class OutputFile(Output):
     called. The file may be cut, moved away, deleted or appended to by another program: the next write
     notices it, goes on at the end of the file of that name, and says so in an event.
 
+    The lines of this run begin at ``start``, and end at ``position``. A reader has to look again where they
+    begin if ``moves`` has changed: then they went on elsewhere.
+
     ``endless``: the run has no end of its own. It then also continues if the file is not the one of the mark,
     because log files are moved away while a service is down. Raises OutputError, and StateError if the file
     does not fit the mark.
@@ -50,7 +53,8 @@ class OutputFile(Output):
         endless: bool = False,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._path, self._say = path, say
+        self.path, self._say = path, say
+        self.moves = self.start = 0
         self.kept: Counter[str] = Counter()
         self.reached: dict[str, float] = {}
         with disk_errors(path):
@@ -72,6 +76,8 @@ class OutputFile(Output):
                     self._position = mark.size
                 else:
                     self._keep_whole_lines(mark.size)
+                if not self.moves:
+                    self.start = self._position
             except BaseException:
                 os.close(self._file)
                 raise
@@ -79,22 +85,32 @@ class OutputFile(Output):
     def write(self, lines: list[str]) -> None:
         if not lines:
             return
-        with disk_errors(self._path, _GO_ON):
+        with disk_errors(self.path, _GO_ON):
             self._settle()
             if new := self._without_repeated("".join(f"{line}\n" for line in lines).encode()):
                 self._append(new)
 
     def checkpoint(self) -> FileMark:
-        with disk_errors(self._path, _GO_ON):
+        with disk_errors(self.path, _GO_ON):
             self._settle()
             os.fsync(self._file)
             self.unsettled = False
             return FileMark.of(self._file, self._position)
 
     def finish(self) -> None:
-        with disk_errors(self._path):
+        with disk_errors(self.path):
             if self._position < self._size:
                 self._set_aside("the run did not make these lines again")
+                self._go_on_at(self._position)
+
+    @property
+    def position(self) -> int:
+        """Where the lines of this run end."""
+        return self._position
+
+    def duplicate(self) -> int:
+        """The open file again, for a reader, which closes it. Raises OSError."""
+        return os.dup(self._file)
 
     def close(self) -> None:
         file, self._file = self._file, -1
@@ -107,7 +123,7 @@ class OutputFile(Output):
         ours = os.pread(self._file, len(_BEGINNING), 0) in (b"", _BEGINNING)
         if not endless or not ours:
             raise StateError(
-                f"{self._path}: has {self._size} bytes, and not the {mark.size} that it had when the state "
+                f"{self.path}: has {self._size} bytes, and not the {mark.size} that it had when the state "
                 "was saved; restore the file, or move file and state away"
             )
 
@@ -135,14 +151,14 @@ class OutputFile(Output):
     def _settle(self) -> None:
         """Notice what other programs did to the file since the last write."""
         try:
-            there = self._path.stat()
+            there = self.path.stat()
         except FileNotFoundError:
             there = None
         mine, expected = os.fstat(self._file), self._size
         if there is None or not os.path.samestat(there, mine):
             with contextlib.suppress(OSError):  # the file may be on a disk that is gone
                 os.fsync(self._file)
-            replacement = _open(self._path, like=self._file)
+            replacement = _open(self.path, like=self._file)
             os.close(self._file)
             self._file = replacement
             what = "was moved away or deleted, with the lines before this one"
@@ -165,12 +181,18 @@ class OutputFile(Output):
         self._position = start + os.pread(self._file, self._size - start, start).rfind(b"\n") + 1
         if self._position < self._size:
             self._set_aside("the last line was not whole")
+        self._go_on_at(self._position)
+
+    def _go_on_at(self, start: int) -> None:
+        """Tell readers that lines do not go on at the end of those before, but at ``start``."""
+        self.start = start
+        self.moves += 1
 
     def _event(self, what: str) -> None:
         """Append an event of this file, which belongs to no source."""
         entry = {"type": "event", "source": None, "time": None, "event": "output", "message": what}
         self._append(json.dumps(entry).encode() + b"\n")
-        self._say(f"warning: {self._path}: {what}")
+        self._say(f"warning: {self.path}: {what}")
         self.unsettled = True
 
     def _append(self, data: bytes) -> None:
@@ -192,6 +214,7 @@ class OutputFile(Output):
         if self._position == self._size:
             return data
         there = os.pread(self._file, len(data), self._position)
+        before = self._position
         common = next((i for i, (a, b) in enumerate(zip(there, data, strict=False)) if a != b), len(there))
         whole = data[:common].rfind(b"\n") + 1
         ends = self._position + common == self._size
@@ -201,11 +224,12 @@ class OutputFile(Output):
             self._size = self._position
         elif whole < len(data):
             self._set_aside("the run makes other lines now")
+            self._go_on_at(before)
         return data[whole:]
 
     def _set_aside(self, why: str) -> None:
         """Move the bytes after the run's own lines to another file."""
-        aside = self._path.with_name(f"{self._path.name}.cut")
+        aside = self.path.with_name(f"{self.path.name}.cut")
         moved = self._size - self._position
         with disk_errors(aside, "free some space and start again; no line was lost"):
             copy = _open(aside, like=self._file)
@@ -218,7 +242,7 @@ class OutputFile(Output):
                 os.close(copy)
         os.ftruncate(self._file, self._position)
         self._size = self._position
-        self._say(f"warning: {self._path}: the last {moved} bytes were moved to {aside}, because {why}")
+        self._say(f"warning: {self.path}: the last {moved} bytes were moved to {aside}, because {why}")
 
 
 def check_not_in_use(path: Path) -> None:

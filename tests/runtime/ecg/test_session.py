@@ -51,7 +51,7 @@ class CrashingOutput(OutputFile):
         if self.writes < 0:
             text = "\n".join(lines)
             super().write([text[: len(text) // 2]])
-            os.truncate(self._path, self._path.stat().st_size - 1)
+            os.truncate(self.path, self.path.stat().st_size - 1)
             raise Crash
         super().write(lines)
 
