@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from multires_edge.base.errors import OutputError, StateError
 from multires_edge.format.fields import Between, FieldError, Name, plain, read_fields
 from multires_edge.runtime.ecg.file_mark import FileMark
+from multires_edge.runtime.ecg.metrics import Metrics
 from multires_edge.runtime.ecg.output import Output
 from multires_edge.runtime.ecg.session import Item, Session, SessionState
 from multires_edge.runtime.ecg.state_file import StateFile
@@ -52,7 +53,8 @@ class Checkpoint:
 class Checkpointer:
     """Runs a session, writes its lines, syncs them, and saves a checkpoint every ``seconds``.
 
-    ``options`` are those of the run, which a saved state must have. ``alive`` is called in every round.
+    ``options`` are those of the run, which a saved state must have. ``alive`` is called in every round, and
+    ``metrics`` counts what comes.
     """
 
     session: Session
@@ -63,6 +65,7 @@ class Checkpointer:
     timing: bool
     say: Callable[[str], None]
     alive: Callable[[], None] = lambda: None
+    metrics: Metrics | None = None
 
     def __post_init__(self) -> None:
         self._failing = False
@@ -93,6 +96,8 @@ class Checkpointer:
         """Run to the end, or until stopped. Returns whether there was no fault."""
         for items in self.session.run():
             self.alive()
+            if self.metrics is not None:
+                self.metrics.take(items)
             self.output.write([self._line(item) for item in items if self._is_new(item)])
             if time.monotonic() - self._saved >= self.seconds or self.output.unsettled:
                 self.checkpoint()
@@ -120,11 +125,17 @@ class Checkpointer:
                 if not self._failing:
                     self.say(f"warning: {error}; decisions continue without a new checkpoint")
                 self._failing = True
+                self._count(saved=False)
             else:
                 if self._failing:
                     self.say(f"note: {self.state_file.path}: checkpoints are written again")
                 self._failing, self._last = False, time.monotonic()
+                self._count(saved=True)
         self._saved = time.monotonic()
+
+    def _count(self, *, saved: bool) -> None:
+        if self.metrics is not None:
+            self.metrics.state(saved=saved)
 
     def _repeats(self) -> bool:
         """Whether lines of a recording still come again. The checkpoint before tells which these are."""

@@ -48,6 +48,20 @@ class SessionState:
     faults: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Condition:
+    """How a source is: samples so far, those that never arrived, and whether it has ended.
+
+    ``problem`` is why it brings no samples, or None, also for a recording that was read to its end.
+    """
+
+    name: str
+    samples: int
+    missing: int
+    ended: bool
+    problem: str | None
+
+
 class _Feed:
     """A source, its row of the streams, and its clock in a run."""
 
@@ -56,6 +70,7 @@ class _Feed:
         self.name, self.rate = source.signal.name, source.signal.rate
         self.finished = self.readable = False
         self.problem = ""  # the first line that could not be read
+        self.missing = 0  # samples that never arrived
         # Samples that are part of the loaded state, and the time at which the first sample was played.
         self._already, self._began = 0, 0.0
         self._heard, self.stalled = time.monotonic(), False
@@ -72,6 +87,14 @@ class _Feed:
     def seconds(self) -> float:
         """Seconds of record that the run has read."""
         return (self._front.received - self._already) / self.rate
+
+    def condition(self, fault: str | None) -> Condition:
+        """How the source is; ``fault`` is what ended it."""
+        if fault is None and self.finished and self.source.live:
+            fault = "the device has closed the connection"
+        elif fault is None and self.stalled and not self.finished:
+            fault = f"no samples for {time.monotonic() - self._heard:.0f} s"
+        return Condition(self.name, self._front.received, self.missing, self.finished, fault)
 
     def begin(self, now: float) -> None:
         self._already = self._front.received
@@ -162,6 +185,10 @@ class Session:
         """Seconds of record that :meth:`run` has read, summed over the sources."""
         return sum(feed.seconds for feed in self._feeds)
 
+    def conditions(self) -> list[Condition]:
+        """How the sources are. Any thread may call this."""
+        return [feed.condition(self._fault_of(feed)) for feed in self._feeds]
+
     def stop(self) -> None:
         """End :meth:`run` after the current round. A signal handler may call this."""
         self.stopped = True
@@ -219,7 +246,7 @@ class Session:
             self._take(feed, piece)
         self._busy |= heard and not (source.live or self._realtime)
         if source.ended:
-            if not feed.readable and not self._faulty(feed):
+            if not feed.readable and self._fault_of(feed) is None:
                 message = f"no sample could be read{feed.problem}"
                 self._note(feed, Note("unreadable", {"message": message}, fault=True))
             streams.finish(feed.row)
@@ -240,6 +267,7 @@ class Session:
                 arrived = feed.due(piece.count)
             self.streams.feed(feed.row, piece.values, arrived)
         elif isinstance(piece, Missing):
+            feed.missing += piece.count
             self.streams.missing(feed.row, piece.count)
         else:
             self._note(feed, piece)
@@ -252,8 +280,9 @@ class Session:
         elif note.kind == "bad_line" and not feed.problem:
             feed.problem = f" (line {note.details['line']}: {message})"
 
-    def _faulty(self, feed: _Feed) -> bool:
-        return any(fault.startswith(f"{feed.name}: ") for fault in self.faults)
+    def _fault_of(self, feed: _Feed) -> str | None:
+        start = f"{feed.name}: "
+        return next((fault.removeprefix(start) for fault in self.faults if fault.startswith(start)), None)
 
     def save(self) -> SessionState:
         return SessionState(

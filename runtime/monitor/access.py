@@ -89,6 +89,13 @@ class Gate:
         if given is None or not _same(given, self._digest("ticket").encode()):
             raise Refused(401, "Give the token that this monitor was started with.")
 
+    def check_program(self, headers: Mapping[str, str]) -> None:
+        """Raise Refused for a program's request: it needs the token, or else a name of this machine."""
+        if self._token is None:
+            self.check_address(headers)
+        else:
+            self.check_token(headers)
+
     def _cookie(self) -> str:
         """The name of the cookie: each token's own, because all ports of a host share their cookies.
 

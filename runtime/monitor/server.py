@@ -19,6 +19,7 @@ from multires_edge.base.errors import InputError
 from multires_edge.runtime.monitor.access import Gate, Refused, query_of
 from multires_edge.runtime.monitor.assets import load_page, refusal_page, security_headers
 from multires_edge.runtime.monitor.hub import Client, Hub
+from multires_edge.runtime.monitor.metrics_server import answer
 from multires_edge.runtime.monitor.review import question, review
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
+    from multires_edge.runtime.ecg.metrics import Metrics
     from multires_edge.runtime.monitor.connection import Strangers
 
 _STREAM, _REVIEW = "/stream", "/review"
@@ -46,11 +48,20 @@ _SINGLE_HEADERS = ("Host", "Origin", "Authorization", "Upgrade")
 class MonitorServer:
     """Serves the page and the messages of ``hub`` at ``host`` and ``port``. Port 0 selects a free port.
 
-    Reviews of the past read ``output``, the file of the session's lines.
+    Reviews of the past read ``output``, the file of the session's lines. ``metrics`` are served too.
     """
 
-    def __init__(self, hub: Hub, gate: Gate, host: str, port: int, output: Path | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        gate: Gate,
+        host: str,
+        port: int,
+        output: Path | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._hub, self._gate, self._host, self._output = hub, gate, host, output
+        self._metrics = metrics
         self._reviewing = False
         self.port = port
         self._assets = load_page()
@@ -186,6 +197,10 @@ class MonitorServer:
             if path == _REVIEW:
                 body = await self._review(query_of(request.path))
                 return _response(200, body, "application/json", {}, host)
+            if self._metrics is not None:
+                asked = answer(self._metrics, path, request.headers.get("Accept", ""))
+                if asked is not None:
+                    return _response(asked[0], asked[2], asked[1], {}, host)
             asset = self._assets.get(path)
             if asset is None:
                 raise Refused(404, f"This monitor has no file {path}.")
