@@ -42,7 +42,8 @@ _SWITCH_SECONDS = 0.0005
 def session_options(speed: str) -> Callable[[Function], Function]:
     """Add BUNDLE, SOURCE... and the options of a session; ``speed`` is the default of --speed.
 
-    The options are fields of StreamOptions and Format, ``speed`` and ``timing``.
+    The options are fields of StreamOptions and Format, ``speed``, ``timing`` and
+    ``sinks``.
     """
     return together(
         bundle_argument,
@@ -89,6 +90,13 @@ def session_options(speed: str) -> Callable[[Function], Function]:
             default=True,
             show_default=False,
             help="Report age and latency of decisions of live sources.",
+        ),
+        option(
+            "--sink sinks",
+            "ADDRESS",
+            "Send lines to mqtt://HOST/TOPIC, https://HOST/PATH, fhir+https://HOST/PATH or wfdb:FOLDER too "
+            "(docs/outputs.md); may be repeated.",
+            multiple=True,
         ),
         backend_option,
         option("--precision", PRECISION, "fp32, fp16 or int8.", default="fp32"),

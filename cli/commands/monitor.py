@@ -14,6 +14,7 @@ from multires_edge.base.errors import InputError, require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import FILE, Number, option
 from multires_edge.cli.stream_options import open_session, session_options, stopped_by_signals
+from multires_edge.cli.stream_outputs import metrics_of, with_sinks
 from multires_edge.cli.terminal import one_line, say
 
 if TYPE_CHECKING:
@@ -85,9 +86,11 @@ def monitor(
 
     with open_session(bundle, sources, chosen, show) as (session, _):
         hub, traces = _hub(session, names)
+        metrics = metrics_of(session)
         with (
-            MonitorServer(hub, gate, host, port, output) as server,
-            contextlib.closing(PageOutput(_opened(output), server, hub, session)) as lines,
+            MonitorServer(hub, gate, host, port, output, metrics) as server,
+            with_sinks(_opened(output), chosen["sinks"], session, metrics) as inner,
+            contextlib.closing(PageOutput(inner, server, hub, session)) as lines,
         ):
             click.echo(f"http://{_shown(host)}:{server.port}/")
             sys.stdout.flush()
@@ -103,6 +106,7 @@ def monitor(
                 timing=chosen["timing"],
                 say=say,
                 alive=service.alive,
+                metrics=metrics,
             )
             with stopped_by_signals(session):
                 fine = checkpointer.run()
@@ -111,6 +115,7 @@ def monitor(
                     say(f"error: {one_line(fault)}")
                 while not session.stopped:
                     service.alive()
+                    metrics.take([])
                     time.sleep(0.1)
     if not fine:
         sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,15 @@ from multires_edge.base.errors import InputError
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import FILE, flag, option
 from multires_edge.cli.stream_options import open_session, session_options, stopped_by_signals
+from multires_edge.cli.stream_outputs import served_metrics, with_sinks
 from multires_edge.cli.terminal import one_line, say
 
 if TYPE_CHECKING:
     from multires_edge.runtime.ecg.checkpoint import Checkpoint
+    from multires_edge.runtime.ecg.metrics import Metrics
     from multires_edge.runtime.ecg.output import Output
     from multires_edge.runtime.ecg.session import Session
+    from multires_edge.runtime.ecg.state_file import StateFile
 
 
 @click.command(cls=Command)
@@ -27,6 +31,11 @@ if TYPE_CHECKING:
 @option("--output", FILE, "Write lines to FILE.")
 @option("--state-file", FILE, "Save the state in FILE, and continue from it.")
 @option("--state-every", "TIME", "Clock time between states.", default="10s")
+@option(
+    "--metrics",
+    "HOST:PORT",
+    "Serve /metrics for Prometheus and /healthz there; PORT alone is on 127.0.0.1.",
+)
 @flag("--json as_json", "Do not print the speed to standard error.")
 def stream(
     bundle: Path,
@@ -34,6 +43,7 @@ def stream(
     output: Path | None,
     state_file: Path | None,
     state_every: str,
+    metrics: str | None,
     as_json: bool,
     **chosen: Any,
 ) -> None:
@@ -46,7 +56,7 @@ def stream(
     With --state-file and --output, a run that was killed continues when it is started again. The file then
     has every decision once. With --follow, text files are read while they grow. See docs/ecg-stream.md.
     """
-    from multires_edge.runtime.ecg.checkpoint import Checkpoint, Checkpointer
+    from multires_edge.runtime.ecg.checkpoint import Checkpointer
     from multires_edge.runtime.ecg.output import discard_standard_output
     from multires_edge.runtime.ecg.output_file import OutputFile, check_not_in_use
     from multires_edge.runtime.ecg.service import Service
@@ -56,27 +66,21 @@ def stream(
     seconds = parse_duration(state_every, "state-every")
     with contextlib.ExitStack() as stack:
         file = None if state_file is None else StateFile(state_file)
-        saved = None
-        if file is not None:
-            if output is not None and output.resolve() in {path.resolve() for path in file.paths}:
-                raise InputError(f"--output {output} is a file of the state {state_file}; give another file")
-            stack.enter_context(file.locked())
-            tree, wrong = file.read()
-            if wrong:
-                say(f"warning: {wrong}; continuing from the state before it")
-            saved = None if tree is None else Checkpoint.from_tree(tree)
+        saved = None if file is None else stack.enter_context(_locked_state(file, output))
         if output is not None:
             check_not_in_use(output)
         session, options = stack.enter_context(open_session(bundle, sources, chosen))
         if saved is not None:
             saved.check_options(options)
             session.load(saved.session)
-        lines = _open_output(output, saved, session, file is not None)
-        if isinstance(lines, OutputFile):
-            stack.callback(lines.close)
+        counts = stack.enter_context(served_metrics(metrics, session))
+        inner = _open_output(output, saved, session, file is not None, counts)
+        if isinstance(inner, OutputFile):
+            stack.callback(inner.close)
+        lines = stack.enter_context(with_sinks(inner, chosen["sinks"], session, counts))
         checkpointer = Checkpointer(
             session, lines, file, options,
-            seconds=seconds, timing=chosen["timing"], say=say, alive=Service().alive,
+            seconds=seconds, timing=chosen["timing"], say=say, alive=Service().alive, metrics=counts,
         )  # fmt: skip
         if saved is not None:
             checkpointer.resume(saved)
@@ -87,6 +91,7 @@ def stream(
             with stopped_by_signals(session):
                 fine = checkpointer.run()
                 lines.close()
+                fine &= session.stopped or not lines.lost
             took = time.perf_counter() - started
         except BrokenPipeError:
             discard_standard_output()  # the reader left
@@ -100,7 +105,23 @@ def stream(
         sys.exit(1)
 
 
-def _open_output(path: Path | None, saved: Checkpoint | None, session: Session, keeps_state: bool) -> Output:
+@contextlib.contextmanager
+def _locked_state(file: StateFile, output: Path | None) -> Iterator[Checkpoint | None]:
+    """Lock a state for this process, and read it."""
+    from multires_edge.runtime.ecg.checkpoint import Checkpoint
+
+    if output is not None and output.resolve() in {path.resolve() for path in file.paths}:
+        raise InputError(f"--output {output} is a file of the state {file.path}; give another file")
+    with file.locked():
+        tree, wrong = file.read()
+        if wrong:
+            say(f"warning: {wrong}; continuing from the state before it")
+        yield None if tree is None else Checkpoint.from_tree(tree)
+
+
+def _open_output(
+    path: Path | None, saved: Checkpoint | None, session: Session, keeps_state: bool, metrics: Metrics | None
+) -> Output:
     from multires_edge.runtime.ecg.output import BackgroundOutput, DeviceOutput, StandardOutput, is_device
     from multires_edge.runtime.ecg.output_file import OutputFile
 
@@ -120,6 +141,8 @@ def _open_output(path: Path | None, saved: Checkpoint | None, session: Session, 
 
     def dropped(count: int) -> str:
         say(f"warning: the reader of standard output is too slow: {count} lines dropped")
+        if metrics is not None:
+            metrics.dropped_lines += count
         return (
             f'{{"type": "event", "source": null, "time": null, "event": "dropped_lines", "lines": {count}}}'
         )
