@@ -15,6 +15,7 @@ from multires_edge.export.graphs.quantize import as_float, to_levels
 from multires_edge.export.linear import Linear, QuantizedLinear
 
 Product = Callable[..., str]
+_MOST_SUMMED = 1 << 14  # weights of a layer whose outputs are sums; larger ones are faster as products
 
 
 # The operator and its attributes. The outputs are the second axis.
@@ -54,6 +55,24 @@ def gemm(
     """Product with x (batch, in)."""
     inputs = _operands(graph, x, linear, name, linear.weight.shape)
     return graph.node("Gemm", inputs, name, transB=1, output=output, doc="linear over channels")
+
+
+def sums(
+    graph: GraphBuilder, x: str, linear: Linear | QuantizedLinear, name: str, output: str | None = None
+) -> str:
+    """The product of :func:`gemm`, each output as a sum.
+
+    A matrix product of TensorRT has a multiple of some outputs, which a kernel cuts off afterwards. It fuses
+    sums with the layers around them.
+    """
+    if isinstance(linear, QuantizedLinear) or linear.weight.size > _MOST_SUMMED:
+        return gemm(graph, x, linear, name, output)
+    row = graph.node("Unsqueeze", [x, graph.integers(f"{name}/outputs_axis", [1])], f"{name}/row")
+    weight = graph.weight(f"{name}/weight", linear.weight, like=x)
+    weighted = graph.node("Mul", [row, weight], f"{name}/weighted")
+    axes = graph.integers(f"{name}/inputs_axis", [2])
+    y = graph.node("ReduceSum", [weighted, axes], f"{name}/sums", keepdims=0, doc="linear over channels")
+    return graph.node("Add", [y, graph.weight(f"{name}/bias", linear.bias, like=x)], name, output=output)
 
 
 def head(graph: GraphBuilder, x: str, network: FoldedNetwork, product: Product) -> str:

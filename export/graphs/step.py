@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from multires_edge.export.activations import ACTIVATION_NODES
 from multires_edge.export.folding import FoldedLayer, FoldedNetwork
 from multires_edge.export.graph_builder import GraphBuilder
-from multires_edge.export.graphs.gemm import gemm, head
+from multires_edge.export.graphs.gemm import gemm, head, sums
 from multires_edge.export.graphs.mixing import MIXING_NODES
 from multires_edge.export.graphs.pooling import POOLING_GRAPHS
 from multires_edge.export.graphs.quantize import as_float, to_levels
@@ -81,7 +81,7 @@ def build_step_graph(
     if pooling is not None:
         x = graph.cast(x, np.float32, "pool/cast")
         x = POOLING_GRAPHS[type(pooling)].step(pooling, graph, rings, x, config.d_model)
-    output = head(graph, x, network, gemm)
+    output = head(graph, x, network, sums if engines else gemm)
     graph.output(output, np.float32, ["batch", config.d_output], "value after this step")
     banks = rings.banks()
     if not rings.in_graph:
