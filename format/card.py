@@ -25,7 +25,7 @@ from multires_edge.format.fields import (
 from multires_edge.format.high_pass import HighPass
 
 # The micro sign and the Greek letter mu look alike, and files have both.
-VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "\u00b5V": 1e-6, "\u03bcV": 1e-6}
+VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "nV": 1e-9, "\u00b5V": 1e-6, "\u03bcV": 1e-6}
 _UNITS = {unit.casefold(): volts for unit, volts in VOLTS.items()}
 
 Mean = Annotated[float, Between(-1e30, 1e30)]
@@ -38,7 +38,7 @@ def is_voltage(unit: str) -> bool:
 
 
 def volts_per(unit: Any, what: str = "the unit") -> float:
-    """Volts of one ``unit``: V, mV or uV, in any case. Raises DataError."""
+    """Volts of one ``unit``: V, mV, uV or nV, in any case. Raises DataError."""
     volts = _UNITS.get(unit.strip().casefold()) if isinstance(unit, str) else None
     if volts is None:
         raise DataError(f"{what} is {unit!r}, expected uV, mV or V")

@@ -16,6 +16,8 @@ _AROUND = re.compile(
 )
 # Other names of the same leads: C1 is V1 in IEC 60601, DI is I in Spanish.
 _ALIASES = {f"c{n}": f"v{n}" for n in range(1, 7)} | {"di": "i", "dii": "ii", "diii": "iii"}
+# Pairs of electrodes, the positive one first.
+_PAIRS = (("la", "ra", "i"), ("ll", "ra", "ii"), ("ll", "la", "iii"))
 # The electrodes of the 10-20 system: in their company C3 is one of them.
 _EEG = re.compile(r"(?:fp|af|f|ft|fc|t|tp|cp|p|po|o|a|m)\d|[fcpo]z|e[eo]g")
 _WORD = re.compile(r"[^\W_]+")
@@ -24,7 +26,7 @@ _GENERIC = re.compile(
     r"ecg|ekg|lead|signal|data|value|voltage|amplitude|(?:exg )?(?:a|ch|chan|channel|ecg|ekg|exg) ?\d+"
 )
 
-_UNITS = {unit.casefold(): unit for unit in ("uV", "mV", "V")}
+_UNITS = {unit.casefold(): unit for unit in ("nV", "uV", "mV", "V")}
 _UNITS |= {"\u00b5v": "uV", "\u03bcv": "uV", "microvolt": "uV", "microvolts": "uV", "millivolt": "mV"}
 _UNITS |= {"millivolts": "mV", "volt": "V", "volts": "V", "mcv": "uV"}
 _IN_BRACKETS = re.compile(r"^(.*?)[\s,_/:]*[(\[{<]\s*([^()\[\]{}<>]*?)\s*[)\]}>]\s*$", re.DOTALL)
@@ -45,7 +47,7 @@ _CODE = re.compile(r"[^\W\d_]{0,3}\d{1,4}|[^\W_]")
 
 
 def unit_named(text: str) -> str | None:
-    """uV, mV or V from its usual names, or None for anything else."""
+    """nV, uV, mV or V from its usual names, or None for anything else."""
     return _UNITS.get(text.strip().casefold())
 
 
@@ -67,6 +69,9 @@ def plain_name(name: str) -> str:
     text = split_unit(name)[0].casefold()
     words = [word for word in _WORD.findall(text) if not _AROUND.fullmatch(word)]
     joined = "".join(words)
+    for plus, minus, lead in _PAIRS:
+        if re.search(rf"(?:^|[\W_]){plus}-{minus}(?:$|[\W_])", text):
+            return lead
     if _INVERTED.search(text):
         return f"-{joined}"
     if joined in STANDARD:

@@ -12,6 +12,7 @@ from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Sa
 from multires_edge.runtime.ecg.sources.recordings.record import Record, RecordSource
 from multires_edge.runtime.ecg.sources.recordings.wfdb_record import segments_of
 from multires_edge.runtime.ecg.sources.text.file import TextFileSource
+from multires_edge.runtime.ecg.sources.unread import check_kind
 
 # The module and function that opens a recording. Those of a recording that names leads, rate and unit.
 _SUFFIXES = {
@@ -54,8 +55,11 @@ def open_source(spec: str, given: Format | None = None) -> Source:
         return device
     path = Path(spec)
     suffix = path.suffix.casefold()
+    start = _start(path)
+    if suffix not in _WFDB:
+        check_kind(path, start)
     is_text = suffix in _TEXT and (path.exists() or not Path(f"{path}.hea").exists())
-    kind = None if is_text else _kind(path, suffix)
+    kind = None if is_text else _kind(path, suffix, start)
     if is_text or kind == ".txt":
         return TextFileSource(path, given)
     if given.follow:
@@ -63,22 +67,28 @@ def open_source(spec: str, given: Format | None = None) -> Source:
     if kind is None:
         raise DataError(f"{spec}: {_why_not(path)}, {_EXPECTED}")
     if kind == ".hea":
-        path = path.with_suffix("") if suffix in _WFDB and not Path(f"{path}.hea").is_file() else path
+        path = path if Path(f"{path}.hea").is_file() else path.with_suffix("")
     return RecordSource(_opener(kind)(path, given))
 
 
-def _kind(path: Path, suffix: str) -> str | None:
+def _start(path: Path) -> bytes:
+    """The first bytes of a file, if it can be read."""
+    try:
+        if path.is_file():  # a pipe gives its bytes once
+            with path.open("rb") as file:
+                return file.read(256)
+    except OSError:
+        pass
+    return b""
+
+
+def _kind(path: Path, suffix: str, start: bytes) -> str | None:
     """The suffix of the files of this kind, or None for a file of no kind."""
     is_wfdb = Path(f"{path}.hea").is_file() or path.with_suffix(".hea").is_file()
     if suffix in _SUFFIXES and not (suffix == ".rec" and is_wfdb):
         return suffix
     if is_wfdb and (suffix in _WFDB or not path.is_file()):
         return ".hea"
-    try:
-        with path.open("rb") as file:
-            start = file.read(256)
-    except OSError:
-        return None
     for signature, at, kind in _SIGNATURES:
         if start[at : at + len(signature)] == signature:
             return kind

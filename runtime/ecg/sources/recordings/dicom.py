@@ -22,7 +22,7 @@ _LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"} | {2 + n:
 
 
 def open_dicom(path: Path, given: Format) -> Record:
-    """The group of leads with most of those that are wanted. Raises DataError."""
+    """The leads that were sampled together with most of those that are wanted. Raises DataError."""
     require_extra("dicom", "reading DICOM", "pydicom")
     import pydicom
     from pydicom.filereader import read_file_meta_info
@@ -41,13 +41,27 @@ def open_dicom(path: Path, given: Format) -> Record:
         little = syntax is None or syntax.is_little_endian
         order = "<" if little else ">"
         wanted = set(plain_names(list(given.wanted)))
-        best: list[Lead] = []
-        for group in groups:
-            leads = _leads(group, order)
-            if _worth(leads, wanted) > _worth(best, wanted):
-                best = leads
-        notes = [f"{len(groups)} groups of leads; the one with most leads and samples is read"]
-        return record_of(path, best, given, notes if len(groups) > 1 else ())
+        at_once = _sampled_together(groups, order)
+        best = max(at_once, key=lambda leads: _worth(leads, wanted))
+        notes = [f"{len(at_once)} groups of leads; the one with most leads and samples is read"]
+        return record_of(path, best, given, notes if len(at_once) > 1 else ())
+
+
+def _sampled_together(groups: Any, order: str) -> list[list[Lead]]:
+    """The leads of all groups. Groups of other leads at one rate, offset and length are one."""
+    found: list[tuple[Any, set[str], list[Lead]]] = []
+    for group in groups:
+        leads = _leads(group, order)
+        names = set(plain_names([each.name for each in leads]))
+        moment = leads[0].rate, len(leads[0].values), group.get("MultiplexGroupTimeOffset")
+        for other, others, those in found:
+            if moment == other and not names & others:
+                others.update(names)
+                those.extend(leads)
+                break
+        else:
+            found.append((moment, names, leads))
+    return [leads for _, _, leads in found]
 
 
 def _worth(leads: list[Lead], wanted: set[str]) -> tuple[int, int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from multires_edge.runtime.ecg.lead_names import unit_named
 from multires_edge.runtime.ecg.sources.recordings.frames import SAMPLES_MOST, read_bounded
 from multires_edge.runtime.ecg.sources.recordings.record import Damaged
 
@@ -107,7 +108,7 @@ def _signal(line: str, number: int) -> Signal:
         factor or DEFAULT_GAIN,
         float(gain[2]) if gain and gain[2] else zero,
         int(_number(words[5], "initial value") if len(words) > 5 else zero),
-        gain[3] if gain and gain[3] else DEFAULT_UNIT,
+        (unit_named(gain[3]) or gain[3]) if gain and gain[3] else DEFAULT_UNIT,
         words[8].strip() if len(words) > 8 else f"signal {number + 1}",
         bool(factor),
     )  # fmt: skip

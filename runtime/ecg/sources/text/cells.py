@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
 
@@ -12,7 +13,11 @@ _MISSING = frozenset(
     b"|na|n/a|#n/a|#na|nan|null|none|nil|-|--|---|?|.|*|missing".split(b"|")
 )  # fmt: skip
 _MINUS = b"\xe2\x88\x92"  # the character of typesetters
-_DECIMAL_COMMA = re.compile(rb"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+# Digits in groups of three, between which spaces, apostrophes, points or commas stand; a fraction may follow.
+_GROUPED = re.compile(
+    rb"([+-]?[1-9]\d{0,2}(?:(\xc2\xa0|\xe2\x80\xaf|\xe2\x80\x99|[ '\xa0.,])\d{3})(?:\2\d{3})*)([.,]\d+)?"
+)
+_DECIMAL = re.compile(rb"[+-]?\d*([.,])\d+(?:[eE][+-]?\d+)?")
 
 _DATE = r"(?P<date>\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{8}(?=T))"
 _TIME = (
@@ -55,12 +60,19 @@ def is_missing(cell: bytes) -> bool:
     return cell.strip().strip(b"\"'").strip().lower() in _MISSING
 
 
-def number(cell: bytes) -> float:
-    """The number in a cell, with a decimal point or comma; NaN without a value. Raises ValueError."""
-    bare = cell.strip().strip(b"\"'").strip().replace(_MINUS, b"-")
+def number(cell: bytes, decimal: bytes = b"") -> float:
+    """The number in a cell, NaN without a value. Raises ValueError.
+
+    ``decimal`` is the mark in front of fractions, a point or comma, or empty if it is unknown: then a single
+    mark is taken for it. The other one may stand between thousands, as spaces and apostrophes may.
+    """
+    bare = _bare(cell)
     if bare.lower() in _MISSING:
         return math.nan
-    if _DECIMAL_COMMA.fullmatch(bare):
+    grouped = _GROUPED.fullmatch(bare)
+    if grouped and _is_group_mark(grouped, decimal):
+        bare = grouped[1].replace(grouped[2], b"") + (grouped[3] or b"").replace(b",", b".")
+    elif _DECIMAL.fullmatch(bare):
         bare = bare.replace(b",", b".")
     if b"_" in bare:  # which float() ignores
         raise ValueError("is no number")
@@ -68,6 +80,33 @@ def number(cell: bytes) -> float:
         return float(bare)
     except ValueError:
         raise ValueError("is no number") from None  # whose text may be a name
+
+
+def _bare(cell: bytes) -> bytes:
+    return cell.strip().strip(b"\"'").strip().replace(_MINUS, b"-")
+
+
+def _is_group_mark(grouped: re.Match[bytes], decimal: bytes) -> bool:
+    """Whether the mark in 1.234 or 1.234,5 stands between thousands."""
+    mark, fraction = grouped[2], grouped[3]
+    if mark not in (b".", b","):
+        return True
+    if fraction:
+        return fraction[:1] != mark
+    return grouped[1].count(mark) > 1 or decimal not in (b"", mark)
+
+
+def decimal_of(cells: Iterable[bytes]) -> bytes:
+    """The mark in front of fractions, as all numbers show it that have one; empty if they do not."""
+    marks = set[bytes]()
+    for cell in cells:
+        bare = _bare(cell)
+        grouped = _GROUPED.fullmatch(bare)
+        if grouped:
+            marks |= {grouped[3][:1]} if grouped[3] and grouped[3][:1] != grouped[2] else set()
+        elif found := _DECIMAL.fullmatch(bare):
+            marks.add(found[1])
+    return marks.pop() if len(marks) == 1 else b""
 
 
 def is_number(cell: bytes) -> bool:
@@ -78,10 +117,10 @@ def is_number(cell: bytes) -> bool:
         return False
 
 
-def time(cell: bytes) -> float:
+def time(cell: bytes, decimal: bytes = b"") -> float:
     """A time in a cell: a number in any unit, or seconds of a date and a time of day. Raises ValueError."""
     try:
-        return number(cell)
+        return number(cell, decimal)
     except ValueError:
         return _clock(plain(cell).strip("[]"))
 

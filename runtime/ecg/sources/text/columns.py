@@ -17,7 +17,7 @@ _TIME = re.compile(
     r"t|ts|s|secs?|seconds?|ms|us|ns|millis|micros|(?:milli|micro|nano)seconds?|elapsed.*|date.*|clock|epoch.*|"
     r"unix.*|utc.*|time.*|.*time|.*timestamp.*|.*uhrzeit|.*zeit|zeit.*|datum|temps.*|heure|"
     r"date et heure|horodatage|tiempo.*|hora|fecha.*|tempo.*|ora|data e ora|tijd|"
-    r"recorded.*|h{1,2}:mm(?::ss)?.*"
+    r"channeltitle=|recorded.*|h{1,2}:mm(?::ss)?.*"
 )
 _INDEX = re.compile(
     r"|#|idx|index|id|no\.?|nr\.?|num(?:ber)?|row.*|samples?|"
@@ -67,17 +67,17 @@ class Clock:
     uneven: float
 
 
-def find_clock(columns: Sequence[int], rows: Sequence[Sequence[bytes]]) -> Clock | None:
+def find_clock(columns: Sequence[int], rows: Sequence[Sequence[bytes]], decimal: bytes = b"") -> Clock | None:
     """The column whose times are most even, or None if no column has times."""
-    clocks = [clock for column in columns if (clock := _clock(column, rows)) is not None]
+    clocks = [clock for column in columns if (clock := _clock(column, rows, decimal)) is not None]
     return min(clocks, key=lambda clock: (clock.rate is None, round(clock.uneven, 2)), default=None)
 
 
-def _clock(column: int, rows: Sequence[Sequence[bytes]]) -> Clock | None:
+def _clock(column: int, rows: Sequence[Sequence[bytes]], decimal: bytes) -> Clock | None:
     times, dated = list[float](), False
     for row in rows:
         try:
-            time = cells.time(row[column])
+            time = cells.time(row[column], decimal)
         except (ValueError, IndexError, OverflowError):
             continue
         if not math.isnan(time):

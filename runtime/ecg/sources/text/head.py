@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,8 @@ from multires_edge.runtime.ecg.sources.text.presets import Preset, recognize
 from multires_edge.runtime.ecg.sources.text.table import Table, find_table
 
 _LEADS_MOST = 256
+# A cell with so many numbers, as watches write a recording into one.
+_RECORDING = re.compile(rb"\"\[(?:[^\",]*,){256}")
 _EXPECTED = (
     'expected a header such as time,I,II or {"leads": ["I", "II"], "rate": 500, "unit": "mV"}, or --leads'
 )
@@ -46,7 +49,8 @@ class Layout:
     """Where text has samples, as its head shows it.
 
     ``lines`` are in front of the samples. CSV has ``count`` cells in a line, separated by ``delimiter``, or
-    blanks if it is None: samples in the cells ``leads``, and a time in the cell ``time``. ``scale`` and
+    blanks if it is None: samples in the cells ``leads``, and a time in the cell ``time``. ``decimal`` is the
+    mark in front of fractions, empty if it is unknown. ``scale`` and
     ``offset`` (leads,) make samples of numbers. ``notes`` say what was concluded or left out.
     """
 
@@ -57,6 +61,7 @@ class Layout:
     count: int = 0
     time: int | None = None
     leads: tuple[int, ...] = ()
+    decimal: bytes = b""
     scale: NDArray[np.float64] | None = None
     offset: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
@@ -81,6 +86,8 @@ class Head:
         if not self.taken and line.startswith(_WIDE):
             self._wide = True
         line = self.decoded(line, first=not self.taken)
+        if line.rstrip(b"\r\n").count(b"\r") > 1:
+            raise DataError(f"{self._name}: its lines end in CR alone; save it with the ends CR LF or LF")
         self.taken.append(line)
         self._bytes += len(line)
         content = sum(bool(each.strip()) for each in self.taken)
@@ -156,9 +163,12 @@ class Head:
         preset = recognize(table.comments, table.header, table.count)
         names = self._names(table, preset)
         rows = [row for row in table.rows if len(row) >= table.count]
+        if any(map(_RECORDING.search, self.taken)):
+            raise DataError(f"{self._name}: has whole recordings in cells; write a line for each sample")
         fixed = [] if preset is None or preset.time is None else [preset.time]
         times = fixed or [i for i, name in enumerate(names) if name is not None and _is_time(name, i, rows)]
-        clock = find_clock(times, rows) if rows else None
+        decimal = cells.decimal_of(cell for row in rows for cell in row)
+        clock = find_clock(times, rows, decimal) if rows else None
         time = clock.column if clock else times[0] if times else None
         leads = [
             (i, name) for i, name in enumerate(names)
@@ -185,8 +195,9 @@ class Head:
         signal = self._signal([split_unit(name)[0] or name for _, name in leads], rate, units)
         columns = tuple(i for i, _ in leads)
         layout = Layout(
-            signal, False, table.lines, table.delimiter, table.count, time, columns, notes=tuple(notes)
-        )
+            signal, False, table.lines, table.delimiter, table.count, time, columns,
+            decimal=decimal, notes=tuple(notes),
+        )  # fmt: skip
         if preset is not None and preset.scale:
             layout = replace(
                 layout,
@@ -268,7 +279,7 @@ def _has_samples(name: str, column: int, rows: Sequence[Sequence[bytes]]) -> boo
 
 def _seconds(layout: Layout, table: Table) -> float:
     rows = [row for row in table.rows if len(row) >= table.count]
-    clock = find_clock([] if layout.time is None else [layout.time], rows)
+    clock = find_clock([] if layout.time is None else [layout.time], rows, layout.decimal)
     return 0.0 if clock is None else clock.seconds
 
 

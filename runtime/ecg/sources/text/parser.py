@@ -56,6 +56,7 @@ class LineParser:
         self.signal = self.layout.signal
         self._time, self._count = self.layout.time, self.layout.count
         self._scale, self._offset = self.layout.scale, self.layout.offset
+        self._decimal = self.layout.decimal
         self._again = {line.strip() for line in head.taken[: self.layout.lines]}
         self._most_rows = longest * self.signal.rate
         self._timeline = Timeline(self.signal.rate)
@@ -144,12 +145,14 @@ class LineParser:
                 raise ValueError(f"has {len(row)} fields, expected {self._count}")
         leads = self.layout.leads
         try:
-            if b"_" in line:  # which float() ignores
+            if b"_" in line or self._decimal == b",":  # "1_000" and "1.000" are other numbers for float()
                 raise ValueError
             values = [float(row[i]) for i in leads]
         except ValueError:
-            values = [_number(row, i) for i in leads]
-        return None if self._time is None else _seconds(cells.time(row[self._time])), [values]
+            values = [_number(row, i, self._decimal) for i in leads]
+        if self._time is None:
+            return None, [values]
+        return _seconds(cells.time(row[self._time], self._decimal)), [values]
 
     def _is_header(self, line: bytes) -> bool:
         """Whether a line that has no samples is the header again. Raises DataError for another header.
@@ -251,9 +254,9 @@ class LineParser:
         self._timeline.load(saved.timeline)
 
 
-def _number(row: Sequence[bytes], column: int) -> float:
+def _number(row: Sequence[bytes], column: int, decimal: bytes) -> float:
     try:
-        return cells.number(row[column])
+        return cells.number(row[column], decimal)
     except ValueError as error:
         raise ValueError(f"field {column + 1} {error}") from None
 

@@ -34,9 +34,15 @@ _RATES = (
         re.IGNORECASE,
     ),
 )
-_INTERVAL = re.compile(
-    r"sampl\w*[\s_-]*(?:interval|period)\D{0,10}?(\d*\.?\d+(?:e-?\d+)?)\s*(s|sec|ms|us)\b", re.IGNORECASE
+_INTERVALS = (
+    re.compile(
+        r"(?:sampl\w*[\s_-]*(?:interval|period)|^interval\b)\D{0,10}?(\d*[.,]?\d+(?:e-?\d+)?)\s*(s|sec|ms|us)\b",
+        re.IGNORECASE,
+    ),
+    re.compile(r"^(\d*\.?\d+)\s*(s|sec|ms|msec|us)/sample\b", re.IGNORECASE),
 )
+# LabChart has names and units of channels in lines with these keys, which stand above the times.
+_NAMES, _UNITS = "channeltitle=", "unitname="
 _NO_RATE = re.compile(r"filter|pass|notch|mains|netz|cut", re.IGNORECASE)
 
 
@@ -71,7 +77,7 @@ class Table:
     @property
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Names and values in the lines before the table."""
-        for line in self.preamble:
+        for line in (*self.comments, *self.preamble):
             if (pair := _pair(line)) is not None:
                 yield pair
 
@@ -83,9 +89,10 @@ class Table:
             for line in lines:
                 if found := pattern.search(line):
                     return float(found[1].replace(",", ".")) * (1000 if found[2] else 1)
-        for line in lines:
-            if (found := _INTERVAL.search(line)) and float(found[1]):
-                return {"m": 1e3, "u": 1e6}.get(found[2][0].casefold(), 1.0) / float(found[1])
+        for pattern in _INTERVALS:
+            for line in lines:
+                if (found := pattern.search(line)) and (value := float(found[1].replace(",", "."))):
+                    return {"m": 1e3, "u": 1e6}.get(found[2][0].casefold(), 1.0) / value
         return None
 
     @property
@@ -144,8 +151,12 @@ def _split(
         start = _start(rows, are_samples, count)
         samples = rows[start:]
     regular = [row for row in samples if len(row) == count]
-    header, after, units = list[str](), start, list[str]()
+    header, after, units, has_keys = list[str](), start, list[str](), False
     for at in reversed(range(start)):
+        key = cells.plain(rows[at][0]).casefold() if len(rows[at]) == count else ""
+        if key.endswith("=") and key != _NAMES:
+            units, has_keys = _texts(rows[at])[1:] if key == _UNITS else units, True
+            continue
         if at and not units and _are_units(rows[at]):
             units = _texts(rows[at])
             continue
@@ -153,7 +164,7 @@ def _split(
             break
         header, columns = _fitted(_texts(rows[at]), regular, count)
         if header:
-            count, after = columns, at + 1 + bool(units)
+            count, after = columns, start if has_keys else at + 1 + bool(units)
             units = ([""] * (count - len(units)) + units)[:count]
             break
     if not header:

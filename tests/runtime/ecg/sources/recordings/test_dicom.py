@@ -88,6 +88,20 @@ def test_odd_headers_as_pydicom_reads_them(tmp_path: Path, seed: int) -> None:
     assert np.allclose(values, expected, rtol=1e-12, atol=1e-9, equal_nan=True) and not notes
 
 
+def test_leads_in_several_groups(tmp_path: Path) -> None:
+    """Those that were sampled at other times are no part of the same recording."""
+    scales, leads = [(1, 1, 0, "uV")] * 12, ecg_files.MEANINGS
+    limbs, chest, later = (
+        ecg_files.dicom_group(X[:, a:b], 500, leads[a:b], scales) for a, b in ((0, 6), (6, 9), (9, 12))
+    )
+    for group, offset in ((limbs, 0), (chest, 0), (later, 2500)):
+        group.MultiplexGroupTimeOffset = offset
+    (tmp_path / "a.dcm").write_bytes(ecg_files.dicom_file([limbs, chest, later]))
+    source = open_source(str(tmp_path / "a.dcm"))
+    assert plain_names(source.signal.leads) == [lead.casefold() for lead in ecg_files.LEADS[:9]]
+    assert np.array_equal(read_all(source)[0], X[:, :9]) and "2 groups of leads" in source.notes[0]
+
+
 def test_fewer_samples_than_it_names(tmp_path: Path) -> None:
     data = ecg_files.dicom(X)
     (tmp_path / "a.dcm").write_bytes(data[: len(data) // 2])

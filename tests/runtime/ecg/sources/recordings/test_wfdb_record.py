@@ -215,14 +215,20 @@ def test_what_a_header_leaves_out_is_said(tmp_path: Path) -> None:
     ]
 
 
+def test_by_the_name_of_its_annotations(tmp_path: Path) -> None:
+    ecg_files.numbers(100, 1).tofile(tmp_path / "a.dat")
+    (tmp_path / "a.hea").write_text("a 1 250 100\na.dat 16 1000/millivolts 16 0 0 0 0 I\n")
+    (tmp_path / "a.atr").write_bytes(b"\0\1")
+    source = open_source(str(tmp_path / "a.atr"))
+    assert source.signal.unit == ["mV"] and source.length == 100
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_a_mu_in_any_encoding(tmp_path: Path, encoding: str) -> None:
     ecg_files.numbers(100, 1).tofile(tmp_path / "a.dat")
     (tmp_path / "a.hea").write_bytes("a 1 250 100\na.dat 16 1/\u00b5V 16 0 0 0 0 I\n".encode(encoding))
     source = open_source(str(tmp_path / "a"))
-    assert source.signal.unit == ["\u00b5V"] and np.array_equal(
-        read_all(source)[0], ecg_files.numbers(100, 1)
-    )
+    assert source.signal.unit == ["uV"] and np.array_equal(read_all(source)[0], ecg_files.numbers(100, 1))
 
 
 def test_differences_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ def test_numbers_with_a_point_or_a_comma(value: float) -> None:
         assert cells.number(written.encode()) == value
 
 
-@pytest.mark.parametrize("cell", [b"x", b"1_0", b"0x1", b"1,2,3", b"1.234,5", b"1 2", b"1,", b"Ann"])
+@pytest.mark.parametrize("cell", [b"x", b"1_0", b"0x1", b"1,2,3", b"12.34,5", b"1 2", b"1,", b"Ann"])
 def test_cells_that_are_no_numbers(cell: bytes) -> None:
     with pytest.raises(ValueError, match=r"^is no number$"):
         cells.number(cell)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from multires_edge.base.errors import DataError
+from multires_edge.runtime.ecg.lead_names import plain_names
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Samples, Source
 
@@ -149,6 +150,68 @@ def test_that_is_read(tmp_path: Path, name: str) -> None:
     assert unit in ("mV", "uV")
 
 
+def grouped(value: float, group: str, decimal: str, digits: int = 1) -> str:
+    return f"{value:,.{digits}f}".translate({ord(","): group, ord("."): decimal})
+
+
+@pytest.mark.parametrize("digits", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("group", "decimal", "encoding"),
+    [
+        (".", ",", "utf-8"), ("'", ".", "utf-8"), ("\u2019", ".", "utf-8"), (" ", ",", "utf-8"),
+        ("\u202f", ",", "utf-8"), ("\u00a0", ",", "cp1252"), (",", ".", "utf-8"),
+    ],
+)  # fmt: skip
+def test_thousands(tmp_path: Path, group: str, decimal: str, encoding: str, digits: int) -> None:
+    """As spreadsheets write them. Times tell what a mark means that could be either."""
+    x = (2000 * X).round(digits)
+    x[0] = [1234, -12345]
+    separator = "\t" if decimal == "," else ","
+    lines = ["time (s),I (\u00b5V),II (\u00b5V)".replace(",", separator)]
+    for i, row in enumerate(x):
+        values = [grouped(value, group, decimal, digits) for value in row]
+        if separator == ",":
+            values = [f'"{value}"' for value in values]
+        lines.append(separator.join([f"{i / RATE:.3f}".replace(".", decimal), *values]))
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding)
+    assert np.array_equal(read(open_source(str(tmp_path / "a.csv"))), x)
+
+
+def test_a_mark_of_both_kinds_stands_in_front_of_fractions(tmp_path: Path) -> None:
+    lines = [f"{i / RATE:.3f};{comma(f'{row[0]:.3f}')}" for i, row in enumerate(X)]
+    (tmp_path / "a.csv").write_text("\n".join(["time;I [mV]", "0.000;1,234", *lines[1:]]))
+    values = read(open_source(str(tmp_path / "a.csv")))[:, 0]
+    assert values[0] == 1.234 and np.array_equal(values[1:], X[1:, 0])
+
+
+class TestLaboratories:
+    @pytest.mark.parametrize("mark", [".", ","])
+    def test_labchart(self, tmp_path: Path, mark: str) -> None:
+        head = "Interval=\t0.004 s\nExcelDateTime=\t4.5E+04\t01/05/2024\nTimeFormat=\tStartOfBlock\n"
+        head += "ChannelTitle=\tECG I\tResp\nRange=\t10.00 mV\t1.0 V\nUnitName=\tmV\tV\n"
+        lines = [f"{i / RATE:.3f}\t{pair(i, chr(9))}" for i in range(COUNT)]
+        (tmp_path / "a.txt").write_text((head + "\n".join(lines)).replace(".", mark))
+        source = open_source(str(tmp_path / "a.txt"))
+        assert (source.signal.leads, source.signal.rate) == (["ECG I", "Resp"], RATE)
+        assert source.signal.unit == ["mV", "V"] and np.allclose(read(source), X)
+
+    def test_an_interval_and_a_unit_in_comments(self, tmp_path: Path) -> None:
+        head = "% recorded by Ann Other\n% 4 msec/sample\n% unit: uV\n% I\tII\n"
+        (tmp_path / "a.asc").write_text(head + "\n".join(pair(i, "\t") for i in range(COUNT)))
+        source = open_source(str(tmp_path / "a.asc"))
+        assert (source.signal.rate, source.signal.unit) == (RATE, "uV") and np.allclose(read(source), X)
+
+    def test_pairs_of_electrodes(self, tmp_path: Path) -> None:
+        head = "Shimmer_ECG_LL-RA_24BIT_CAL,Shimmer_ECG_LA-RA_24BIT_CAL\nmV,mV\n"
+        (tmp_path / "a.csv").write_text(head + "\n".join(pair(i) for i in range(COUNT)))
+        source = open_source(str(tmp_path / "a.csv"), BOTH)
+        assert plain_names(source.signal.leads) == ["ii", "i"] and np.allclose(read(source), X)
+
+    def test_nanovolt(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text(table("I [nV],II [nV]\n", pair))
+        assert open_source(str(tmp_path / "a.csv"), Format(RATE)).signal.unit == "nV"
+
+
 def test_of_utf_16(tmp_path: Path) -> None:
     """As Excel's Unicode text."""
     text = table(
@@ -222,6 +285,21 @@ class TestWhatIsSaid:
         (tmp_path / "a.csv").write_text(table("time,I,II\n", lambda i: f"{i / RATE},{pair(i)}"))
         with pytest.raises(DataError, match="its times show 250 Hz, and the rate given is 500 Hz"):
             open_source(str(tmp_path / "a.csv"), Format(500, "mV"))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("time,I\r0,1\r1,2\r2,3\r", "its lines end in CR alone"),
+            (
+                "Start,Frequency,Samples\n" + f'2024-05-01,250,"[{",".join(["12"] * 500)}]"\n' * 3,
+                "has whole recordings in cells",
+            ),
+        ],
+    )
+    def test_of_tables_of_another_form(self, tmp_path: Path, text: str, message: str) -> None:
+        (tmp_path / "a.csv").write_text(text, newline="")
+        with pytest.raises(DataError, match=message):
+            open_source(str(tmp_path / "a.csv"), BOTH)
 
     @pytest.mark.parametrize(
         "text",
