@@ -168,54 +168,39 @@ class TestOnTheDevice:
 
 
 class TestRefusals:
-    def test_unknown_target(self) -> None:
-        with pytest.raises(ConfigError, match="did you mean jetpack6"):
-            Builder.here("jetpak6")
-
-    def test_a_target_without_engines(self) -> None:
-        with pytest.raises(ConfigError, match="cpu needs no engine"):
-            Builder.here("cpu")
-
-    def test_no_device(self, device: Any) -> None:
-        device(None, "10.3.0")
-        with pytest.raises(BackendError, match=r"no CUDA driver .*multires-edge build .* --target jetpack6"):
+    @pytest.mark.parametrize(
+        ("gpu", "version", "message"),
+        [
+            (None, "10.3.0", r"no CUDA driver .*multires-edge build .* --target jetpack6"),
+            (ORIN, None, r"jetpack6 needs tensorrt, which cannot be imported .*JetPack"),
+            (ORIN, "10.16.1", r"tensorrt 10\.3\.x, but TensorRT 10\.16\.1 is installed; .*jetpack7"),
+            (THOR, "10.3.0", r"compute capability 8\.7, but NVIDIA Thor has 11\.0"),
+        ],
+    )
+    def test_machines(self, gpu: Gpu | None, version: str | None, message: str, device: Any) -> None:
+        device(gpu, version)
+        with pytest.raises(BackendError, match=message):
             Builder.here("jetpack6")
 
-    def test_no_tensorrt(self, device: Any) -> None:
-        device(ORIN)
-        with pytest.raises(
-            BackendError, match=r"jetpack6 needs tensorrt, which cannot be imported .*JetPack"
-        ):
-            Builder.here("jetpack6")
+    @pytest.mark.parametrize(
+        ("target", "capabilities", "message"),
+        [
+            ("jetpak6", None, "did you mean jetpack6"),
+            ("cpu", None, "cpu needs no engine"),
+            ("jetpack6", ["8.7"], "uses the capability of its device"),
+            ("rtx", ["9.9"], "'9.9' is unknown"),
+            ("rtx", [], "no compute"),
+            ("rtx", ["7.5", "8.6"], "separate"),
+        ],
+    )
+    def test_targets(self, target: str, capabilities: list[str] | None, message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            Builder.here(target, capabilities)
 
     def test_no_tensorrt_rtx(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
         with pytest.raises(BackendError, match=r"pip install .*\[rtx\]'"):
             Builder.here("rtx")
-
-    def test_another_release(self, device: Any) -> None:
-        device(ORIN, "10.16.1")
-        with pytest.raises(
-            BackendError, match=r"tensorrt 10\.3\.x, but TensorRT 10\.16\.1 is installed; .*jetpack7"
-        ):
-            Builder.here("jetpack6")
-
-    def test_another_device(self, device: Any) -> None:
-        device(THOR, "10.3.0")
-        with pytest.raises(BackendError, match=r"compute capability 8\.7, but NVIDIA Thor has 11\.0"):
-            Builder.here("jetpack6")
-
-    def test_compute_capabilities_of_a_device(self) -> None:
-        with pytest.raises(ConfigError, match="uses the capability of its device"):
-            Builder.here("jetpack6", ["8.7"])
-
-    @pytest.mark.parametrize(
-        ("given", "message"),
-        [(["9.9"], "'9.9' is unknown"), ([], "no compute"), (["7.5", "8.6"], "separate")],
-    )
-    def test_compute_capabilities(self, given: list[str], message: str) -> None:
-        with pytest.raises(ConfigError, match=message):
-            Builder.here("rtx", given)
 
     def test_a_form_that_the_bundle_lacks(self, bundle: Path, device: Any) -> None:
         device(ORIN, "10.3.0")

@@ -195,23 +195,6 @@ class TestFinds:
         code = check("--precision", "fp32", "--backend", "cuda")
         self.is_named(path, "kernel on the GPU", code, capsys)
 
-    @pytest.mark.native
-    @pytest.mark.parametrize("name", ["position", "queue_00", "queue_02", "pool_sum"])
-    def test_a_state_that_the_kernel_does_not_keep(
-        self, name: str, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any, our_kernel: FakeCuda
-    ) -> None:
-        step = CudaStepper.step
-
-        def forgets(self: CudaStepper) -> int:
-            self._device.zero(self._states[name], self._size(name))
-            return step(self)
-
-        monkeypatch.setattr(CudaStepper, "step", forgets)
-        assert check("--precision", "fp32", "--backend", "cuda") == 1
-        lines = capsys.readouterr().out.splitlines()
-        failed = next(line for line in lines if "state at the end" in line and "is off at" in line)
-        assert f"first 2 steps, state at the end: {name} is off at step 1, row " in failed
-
     @pytest.mark.parametrize("name", ["position", "queue_00", "queue_01", "queue_02", "pool_sum"])
     def test_a_state_that_is_not_fed_back(
         self, name: str, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
@@ -231,19 +214,25 @@ class TestFinds:
         assert failed[0]["at"]["step"] == 1
         assert f"{name} is off at step 1, row " in capsys.readouterr().out
 
-    @pytest.mark.parametrize("backend", ["taps", "in-place"])
+    @pytest.mark.native
+    @pytest.mark.parametrize(
+        ("backend", "stepper"),
+        [("taps", TensorRtStepper), ("in-place", TensorRtStepper), ("cuda", CudaStepper)],
+    )
     @pytest.mark.parametrize("name", ["position", "queue_00", "queue_02", "pool_sum"])
-    def test_a_state_that_an_engine_does_not_feed_back(
-        self, name: str, backend: str, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any
-    ) -> None:
-        step = TensorRtStepper.step
+    def test_a_state_that_a_device_does_not_keep(
+        self, name: str, backend: str, stepper: Any, check: Check, monkeypatch: pytest.MonkeyPatch,
+        capsys: Any, our_kernel: FakeCuda,
+    ) -> None:  # fmt: skip
+        step = stepper.step
 
-        def forgets(self: TensorRtStepper) -> int:
-            state = self._states[name]
-            self._device.zero(state.addresses[self._turn], self._batch * state.spec.row_bytes)
-            return step(self)
+        def forgets(self: Any) -> int:
+            state = self._placed()[name]
+            self._device.zero(state.address, self._batch * state.row_bytes)
+            outcome: int = step(self)
+            return outcome
 
-        monkeypatch.setattr(TensorRtStepper, "step", forgets)
+        monkeypatch.setattr(stepper, "step", forgets)
         assert check("--precision", "fp32", "--backend", backend) == 1
         lines = capsys.readouterr().out.splitlines()
         failed = next(line for line in lines if "state at the end" in line and "is off at" in line)

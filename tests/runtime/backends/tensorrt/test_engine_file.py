@@ -99,10 +99,11 @@ class TestRefusals:
         with pytest.raises(BackendError, match="its sidecar is missing"):
             read(bundle)
 
-    def test_truncated_engine(self, bundle: Path) -> None:
-        path = put(bundle)
-        path.write_bytes(path.read_bytes()[:-3])
-        with pytest.raises(BundleError, match=r"truncated or changed \(15 of 18 bytes.* --force"):
+    @pytest.mark.parametrize("content", [b"", b"engine of jetpa", b"another of jetpack7"])
+    def test_a_truncated_or_changed_engine(self, content: bytes, bundle: Path) -> None:
+        put(bundle).write_bytes(content)
+        words = rf"truncated or changed \({len(content)} of 18 bytes.* --force"
+        with pytest.raises(BundleError, match=words):
             read(bundle)
 
     def test_engine_gone(self, bundle: Path) -> None:
@@ -122,10 +123,10 @@ class TestRefusals:
         with pytest.raises(BundleError, match="changed since it was written"):
             read(bundle)
 
-    @pytest.mark.parametrize("content", [[], {}, {"format": "something"}, 7])
-    def test_no_sidecar_at_all(self, bundle: Path, content: Any) -> None:
-        sidecar_path(put(bundle)).write_text(json.dumps(content))
-        with pytest.raises(BundleError, match="not a sidecar"):
+    @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "something"}', "7"])
+    def test_no_sidecar_at_all(self, bundle: Path, content: str) -> None:
+        sidecar_path(put(bundle)).write_text(content)
+        with pytest.raises(BundleError, match=r"cannot be read|not a sidecar"):
             read(bundle)
 
     def test_a_later_sidecar(self, bundle: Path) -> None:
