@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,14 @@ from unittest.mock import patch
 
 import numpy as np
 
+from benchmarks.networks import PAPER_SIZE, random_checkpoint
 from multires_edge.base.errors import BackendError, MultiresError
 from multires_edge.base.files import write_file
+from multires_edge.export import Int8Options, export_bundle
+from multires_edge.export.graph_builder import GraphBuilder
+from multires_edge.export.graphs import full
 from multires_edge.format.comparison import LIMITS, Check
+from multires_edge.format.pooling import Cumulative
 from multires_edge.format.targets import TARGETS, Target
 from multires_edge.runtime.backends.device.cuda import WAIT, WAITS, CudaDevice
 from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu
@@ -38,8 +43,11 @@ from multires_edge.runtime.bundle import Bundle, open_bundle
 from multires_edge.runtime.engine_builder.build import Builder
 from multires_edge.runtime.engine_builder.shapes import Range
 from multires_edge.runtime.kit.cases import assemble, roll, stream_cases
+from tests.conftest import random_net
+from tests.export.every_graph import unproven_bundle
 
 STREAMS = (1, 4, 16, 64, 256, 1024)
+SEQUENCE = 1000  # steps
 RATE = 100  # Hz
 SANITIZERS = ("memcheck", "racecheck")
 # The precision and the options of each way to run a bundle, by its name.
@@ -95,15 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, (precision, way) in ways.items():
             check_parity(report, bundle, name, precision, way)
         time_steps(report, bundle, ways, options.streams, options.calls)
+        for target in targets_of(gpu):
+            time_filters(report, target, gpu, options.calls)
     write_file(options.report, "\n".join([*report.lines, ""]).encode(), force=True)
     return 0 if report.passed else 1
 
 
 def export(folder: Path) -> Path:
     """A bundle of the paper's size in every precision and form."""
-    from benchmarks.networks import PAPER_SIZE, random_checkpoint
-    from multires_edge.export import Int8Options, export_bundle
-
     data = folder / "records.npz"
     np.savez(data, x=np.random.default_rng(0).standard_normal((16, PAPER_SIZE.channels, 1000), np.float32))
     return export_bundle(
@@ -135,13 +142,22 @@ def run(*command: str) -> None:
 def build_engines(report: Report, bundle: Bundle, gpu: Gpu, most: int) -> None:
     """Engines of all stream graphs for each TensorRT that is installed."""
     report.say("\n## Engines\n")
-    for target in filter(None, (target_of(package, gpu) for package in ("tensorrt", "tensorrt_rtx"))):
-        capabilities = [gpu.compute_capability] if target.ahead_of_time else None
-        builder, ranges = Builder.here(target.name, capabilities), {"streams": Range(1, min(64, most), most)}
+    for target in targets_of(gpu):
+        builder, ranges = builder_of(target, gpu), {"streams": Range(1, min(64, most), most)}
         for kind in ("taps", "step"):
             for precision in bundle.manifest.graphs[kind]:
                 plan = builder.plan(bundle, kind, precision, ranges, force=True)
                 report.check(f"{plan.path.stem} by {builder.api.name}", partial(builder.build, plan))
+
+
+def builder_of(target: Target, gpu: Gpu) -> Builder:
+    """The builder of a target for a device."""
+    return Builder.here(target.name, [gpu.compute_capability] if target.ahead_of_time else None)
+
+
+def targets_of(gpu: Gpu) -> Iterator[Target]:
+    """A target of each TensorRT that is installed and fits a device."""
+    yield from filter(None, (target_of(package, gpu) for package in ("tensorrt", "tensorrt_rtx")))
 
 
 def target_of(package: str, gpu: Gpu) -> Target | None:
@@ -265,6 +281,47 @@ def time_steps(report: Report, bundle: Bundle, ways: Ways, streams: Sequence[int
                 )
             except (MultiresError, MemoryError) as error:
                 report.say(f"| {what}: {error} | | | |")
+
+
+def time_filters(report: Report, target: Target, gpu: Gpu, times: int) -> None:
+    """A full graph with its filters as convolutions, a kernel each, and as sums of shifted sequences.
+
+    TensorRT fuses the sums of a layer into one kernel. Only a GPU can tell whether that is faster.
+    """
+    builder = builder_of(target, gpu)
+    x = np.random.default_rng(0).standard_normal((1, PAPER_SIZE.channels, SEQUENCE), np.float32)
+    outputs: list[Any] = []
+    report.say(f"\n## A sequence of {SEQUENCE} steps by {builder.api.name}, µs\n\n{_HEAD}")
+    for name, filters in (("convolutions", full._depthwise), ("sums of shifted sequences", shifted_sums)):
+
+        def time_them(name: str = name, filters: Any = filters) -> None:
+            with tempfile.TemporaryDirectory() as folder, patch.object(full, "_depthwise", filters):
+                net, form = random_net(PAPER_SIZE), target.forms[0]
+                bundle = unproven_bundle(net, Cumulative(), "fp32", form, Path(folder))
+                builder.build(builder.plan(bundle, "full", "fp32", {"time": Range(1, SEQUENCE, SEQUENCE)}))
+                run_it = partial(bundle.full(backend="tensorrt"), x)
+                outputs.append(run_it())
+                assert np.allclose(outputs[0], outputs[-1], atol=1e-4)
+                report.say(row(f"filters as {name}", *timed(run_it, times)))
+
+        report.check(f"a full graph of {name}", time_them)
+
+
+def shifted_sums(
+    graph: GraphBuilder, x: str, filters: str, shape: tuple[int, ...], dilation: int, name: str
+) -> str:
+    """In the place of a causal depthwise convolution."""
+    terms = []
+    for i, delay in enumerate(dilation * i for i in reversed(range(shape[0]))):
+        ends = [graph.integers(f"shift/{end}", [end]) for end in (i, i + 1, 2)]
+        weight = graph.node("Slice", [filters, *ends], f"{name}/weight{i}")
+        weight = graph.node("Squeeze", [weight, ends[2]], f"{name}/column{i}")
+        past = f"{x}/shift{delay}" if delay else x
+        if not graph.has(past):
+            pads = graph.integers(f"shift/pads{delay}", [0, 0, delay, 0, 0, -delay])
+            past = graph.node("Pad", [x, pads], past)
+        terms.append(graph.node("Mul", [past, weight], f"{name}/term{i}"))
+    return graph.node("Sum", terms, name)
 
 
 if __name__ == "__main__":

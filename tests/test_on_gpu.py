@@ -10,6 +10,7 @@ import pytest
 from multires_edge.base.errors import BackendError
 from multires_edge.runtime.backends.cuda import backend as cuda_backend
 from tests import on_gpu
+from tests.conftest import SMALL
 from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda
 from tests.runtime.backends.tensorrt.bundles import export
 from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt, install
@@ -29,6 +30,8 @@ def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(cuda_backend, "find_nvrtc", no_compiler)
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(on_gpu, "run", lambda *command: ran.append(command))
+    monkeypatch.setattr(on_gpu, "PAPER_SIZE", SMALL)
+    monkeypatch.setattr(on_gpu, "SEQUENCE", 30)
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     bundle, report = export(tmp_path, target="tensorrt10"), tmp_path / "report.md"
     arguments = [str(report), str(bundle.path), "--streams", "1,3", "--calls", "10"]
@@ -43,6 +46,7 @@ def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "- cuda: no compiler", "- tensorrt: fp32, fp16", "- [x] tensorrt fp16, one whole stream, in chunks",
         "| graph of 20 nodes |", "| graph of 1 node on 64 bytes of mapped memory, spin |",
         "| tensorrt fp32, 3 streams |",
+        "| filters as convolutions |", "| filters as sums of shifted sequences |",
     ):  # fmt: skip
         assert line in text, line
     assert "- [ ]" not in text
