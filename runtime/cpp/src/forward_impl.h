@@ -135,12 +135,12 @@ void forward(const Network& network, State& state, Scratch& scratch, const Call&
   float *features = scratch.x.data(), *mixed = scratch.mixed.data(), *gated = scratch.gated.data();
   const size_t row_bytes = static_cast<size_t>(d) * size_of(network.queues);  // of one layer in a row of a ring
   const bool prepared = state.phase == Phase::kPrepared;
-  const bool fetches = state.fetches && !prepared;
+  const int near = prepared ? total : state.near_taps, far = total - near;
   encode(network, state, scratch, call, rows, features);
   for (int row = 0; row < rows.count && !prepared; ++row) {
     unsigned char** taps = scratch.taps.data() + row * total;
     find_taps(network, state, rows.stream(row), rows.ahead(row), taps);
-    if (fetches) prefetch_taps(taps, 0, total, 0, row_bytes);
+    prefetch_taps(taps, near, total, 0, row_bytes);
   }
   const auto multires = multires_of<Stage::kWhole>(network);
   for (int i = 0; i < layers; ++i) {
@@ -161,9 +161,9 @@ void forward(const Network& network, State& state, Scratch& scratch, const Call&
       activate_row(network.activation, width, sum);
     }
     mix(network, layer, scratch, rows.count, mixed, features, [&](int panel, int row) {
-      if (!fetches || i + 1 == layers) return;
+      if (i + 1 == layers) return;
       const int panels = layer.mixing.count;
-      prefetch_taps(scratch.taps.data() + row * total, panel * total / panels, (panel + 1) * total / panels,
+      prefetch_taps(scratch.taps.data() + row * total, near + panel * far / panels, near + (panel + 1) * far / panels,
                     static_cast<size_t>(i + 1) * row_bytes, row_bytes);
     });
   }

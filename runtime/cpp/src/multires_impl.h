@@ -161,8 +161,11 @@ void find_taps(const Network& network, State& state, int b, int ahead, unsigned 
 void prefetch_taps(unsigned char* const* taps, int first, int last, size_t place, size_t bytes) {
   for (; first < last; ++first) {
     const uintptr_t begin = reinterpret_cast<uintptr_t>(taps[first] + place), end = begin + bytes;
-    for (uintptr_t line = begin / kLine * kLine; line < end; line += kLine)
+    for (uintptr_t line = begin / kLine * kLine; line < end; line += kLine) {
       __builtin_prefetch(reinterpret_cast<const void*>(line), 0, 2);
+      // GCC takes a function that only prefetches for one without effect, and removes calls of it.
+      asm volatile("");
+    }
   }
 }
 

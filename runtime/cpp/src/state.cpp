@@ -5,8 +5,8 @@
 namespace multires {
 namespace {
 
-// Rings of this size stay in the nearer caches of most CPUs. Prefetching them takes longer than it saves.
-constexpr size_t kNear = 16u << 20;
+// Rings of this size, of all streams together, stay in the nearest caches: prefetching them would only take time.
+constexpr uint64_t kNear = 512u << 10;
 
 }  // namespace
 
@@ -27,8 +27,8 @@ State::State(const Network& network_, int batch_, int window, int rows, Storage&
   for (size_t j = 0; queue && j < queues.size(); ++j) {
     queues[j] = queue;
     queue += static_cast<size_t>(streams * static_cast<uint64_t>(network.slots[j]) * layers * d) * each;
+    if (static_cast<uint64_t>(queue - rings.data()) <= kNear) near_taps += network.taps[j];
   }
-  fetches = rings.size() > kNear;
   pool = Pool(network.poolings, info.d_model, batch, window, storage);
   if (network.encoder_taps > 1)
     encoder_queue = storage.array<float>(

@@ -39,8 +39,8 @@ struct State {
     return known_.data() + (static_cast<size_t>(b) * network.info.n_layers + layer) * network.width;
   }
 
-  // Whether taps are prefetched, because the rings of all streams do not fit into a cache.
-  bool fetches = false;
+  // The taps of the first scales, whose rings stay in the nearest caches. The others are prefetched.
+  int near_taps = 0;
   Scratch scratch;
 
   // Calls function(name, number, dtype, data, shape) for each part; shape is a list of int64_t that begins with the
