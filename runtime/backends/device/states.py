@@ -24,13 +24,22 @@ class Placed(NamedTuple):
 
 
 class StateDevice(Protocol):
-    """What the states need of a device, as ``CudaDevice`` has it."""
+    """What the states need of a device, as ``CudaDevice`` has it. Only :meth:`synchronize` waits."""
 
-    def activate(self) -> None: ...
-    def upload(self, address: int, array: NDArray[Any]) -> None: ...
-    def download(self, array: NDArray[Any], address: int) -> None: ...
-    def zero(self, address: int, size: int) -> None: ...
-    def synchronize(self) -> None: ...
+    def activate(self) -> None:
+        """Make this the device of the calling thread. Must come before every other call."""
+
+    def upload(self, address: int, array: NDArray[Any]) -> None:
+        """Copy a dense array to the device. It must not change until ``synchronize`` returns."""
+
+    def download(self, array: NDArray[Any], address: int) -> None:
+        """Copy from the device to a dense array. It is complete when ``synchronize`` returns."""
+
+    def zero(self, address: int, size: int) -> None:
+        """Set bytes to zero."""
+
+    def synchronize(self) -> None:
+        """Wait until all queued work is done. Raises BackendError if any of it failed."""
 
 
 D = TypeVar("D", bound=StateDevice)

@@ -1,7 +1,8 @@
 """The interface of a device for the TensorRT backend: memory, copies, two kernels, engines, and CUDA graphs.
 
 All work is queued on one stream and runs in the order of the calls. Only :meth:`Device.synchronize` waits.
-Addresses are integers, as in TensorRT. ``cuda.py`` implements the interface on a GPU, ``host.py`` without.
+Addresses are integers, as in TensorRT. ``RingDevice`` implements the interface, and
+``HostDevice`` does without a GPU.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from multires_edge.runtime.backends.device.states import StateDevice
 from multires_edge.runtime.backends.interface import TensorInfo
 
 # One read or write of a ring, as in rings.cu. ``ring`` is the address of its first row.
@@ -48,11 +50,8 @@ class Engine(Protocol):
         """A new context; all inputs and outputs must be bound before it runs."""
 
 
-class Device(Protocol):
+class Device(StateDevice, Protocol):
     """One stream of work on one device."""
-
-    def activate(self) -> None:
-        """Make this the device of the calling thread. Must come before every other call."""
 
     def allocate(self, size: int) -> int:
         """Allocate ``size`` zeroed bytes until ``close``. Returns their address."""
@@ -60,17 +59,8 @@ class Device(Protocol):
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Allocate a zeroed host array that the device copies without staging, until ``close``."""
 
-    def upload(self, address: int, array: NDArray[Any]) -> None:
-        """Copy a dense array to the device. It must not change until ``synchronize`` returns."""
-
-    def download(self, array: NDArray[Any], address: int) -> None:
-        """Copy from the device to a dense array. It is complete when ``synchronize`` returns."""
-
     def copy(self, destination: int, source: int, size: int) -> None:
         """Copy bytes within the device."""
-
-    def zero(self, address: int, size: int) -> None:
-        """Set bytes to zero."""
 
     def gather_taps(self, move: RingMove) -> None:
         """For each b of the batch, set rows[b, i] to the row of step position[b] - delay in ring i."""
@@ -80,9 +70,6 @@ class Device(Protocol):
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record what ``work`` queues as a graph, without running it. Returns a function that queues it."""
-
-    def synchronize(self) -> None:
-        """Wait until all queued work is done. Raises BackendError if any of it failed."""
 
     def close(self) -> None:
         """Free everything, including contexts and engines made for this device."""
