@@ -14,6 +14,7 @@ from multires_edge.cli.commands.evaluate import evaluate
 from multires_edge.cli.commands.export import export
 from multires_edge.cli.commands.inspect import inspect
 from multires_edge.cli.commands.kit import kit
+from multires_edge.cli.commands.mcu import mcu
 from multires_edge.cli.commands.monitor import monitor
 from multires_edge.cli.commands.sample import sample
 from multires_edge.cli.commands.stream import stream
@@ -31,7 +32,7 @@ def main() -> None:
 
 COMMANDS = (
     *(export, calibrate, targets, build, verify, evaluate),
-    *(stream, monitor, bench, kit, sample, inspect, doctor, cmake_dir),
+    *(stream, monitor, bench, kit, mcu, sample, inspect, doctor, cmake_dir),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -231,6 +231,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, help="another .npz; default: fold 10 of PTB-XL")
     parser.add_argument("--d-model", type=int, default=64)
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--depth", type=int, help="default: the depth that reaches over a whole record")
     parser.add_argument("--epochs", type=int, default=recipe.epochs)
     parser.add_argument("--seed", type=int, default=recipe.seed)
     arguments = parser.parse_args()
@@ -261,7 +262,7 @@ def main() -> None:
         d_model=arguments.d_model,
         n_layers=arguments.layers,
         kernel_size=2,
-        depth=depth_for_length(records.x_uv.shape[-1], 2),
+        depth=arguments.depth or depth_for_length(records.x_uv.shape[-1], 2),
     )
     net = MultiresNet(config, recipe.dropout)
     history = train(net, training, validation, inputs, recipe)

@@ -8,33 +8,45 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from multires_edge.base.errors import BundleError, OutputError
+from multires_edge.base.errors import OutputError
 from multires_edge.base.files import check_name_free, disk_errors, flush_folder, umask
 from multires_edge.format.manifest import FILE_NAME
-from multires_edge.format.reading import read_manifest
 
 
-def check_output(final: Path, *, force: bool) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """A kind of folder that is written: what messages call it, and a file that only such a folder has."""
+
+    name: str
+    mark: str
+
+
+BUNDLE = Kind("a bundle", FILE_NAME)
+
+
+def check_output(final: Path, *, force: bool, kind: Kind = BUNDLE) -> None:
     """Make the checks of :func:`atomic_folder` early. Raises OutputError."""
     with disk_errors(final):
         check_name_free(final, Path.is_dir, "a folder", force=force)
         if final.is_dir():
-            _check_replaceable(final)
+            _check_replaceable(final, kind)
         nearest = next(ancestor for ancestor in final.absolute().parents if ancestor.exists())
         if not nearest.is_dir():
             raise OutputError(f"{nearest}: is not a folder; choose another place with -o")
 
 
 @contextlib.contextmanager
-def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
+def atomic_folder(final: Path, *, force: bool, kind: Kind = BUNDLE) -> Iterator[Path]:
     """A temporary folder next to ``final`` that is renamed to it when the block ends without error.
 
     All bytes are on the disk before the rename. A crash or power cut leaves the old folder, the new folder or
-    no folder, and never half of one. Raises OutputError when the disk is full or read-only.
+    no folder, and never half of one. With ``force``, only a folder of the same kind is replaced. Raises
+    OutputError when the disk is full or read-only.
     """
-    check_output(final, force=force)
+    check_output(final, force=force, kind=kind)
     new_parents = [parent for parent in final.absolute().parents if not parent.exists()]
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -45,29 +57,29 @@ def atomic_folder(final: Path, *, force: bool) -> Iterator[Path]:
             yield temporary
             temporary.chmod(0o777 & ~umask())
             _flush(temporary)
-            _put_in_place(temporary, final, force=force)
+            _put_in_place(temporary, final, kind, force=force)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         for parent in new_parents:
-            # A parent of the bundle is not empty, and stays.
+            # A parent of the folder is not empty, and stays.
             with contextlib.suppress(OSError):
                 parent.rmdir()
 
 
-def _put_in_place(temporary: Path, final: Path, *, force: bool) -> None:
+def _put_in_place(temporary: Path, final: Path, kind: Kind, *, force: bool) -> None:
     if force and final.exists():
-        _check_replaceable(final)
-        # Atomic: the name always refers to a whole bundle, the old one or the new one.
+        _check_replaceable(final, kind)
+        # Atomic: the name always refers to a whole folder, the old one or the new one.
         if _exchange(temporary, final):
             flush_folder(final.parent)
-            return  # the caller removes the old bundle, which now has the temporary name
+            return  # the caller removes the old folder, which now has the temporary name
         aside = temporary.with_suffix(".replaced")
         final.rename(aside)
         try:
             temporary.rename(final)
         except OSError as error:
             raise OutputError(
-                f"{final}: cannot be written ({error.strerror}); the old bundle is now {aside}"
+                f"{final}: cannot be written ({error.strerror}); the old folder is now {aside}"
             ) from error
         shutil.rmtree(aside, ignore_errors=True)
     else:
@@ -84,17 +96,12 @@ def _exchange(a: Path, b: Path) -> bool:
     return bool(renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0)
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Refuse a folder that is neither empty nor a bundle: --force does not replace it."""
-    if not any(folder.iterdir()):
-        return
-    try:
-        read_manifest(folder)
-    except BundleError:
-        if not (folder / FILE_NAME).is_file():
-            raise OutputError(
-                f"{folder}: is not a bundle, so --force does not replace it; choose another with -o"
-            ) from None
+def _check_replaceable(folder: Path, kind: Kind) -> None:
+    """Refuse a folder that is neither empty nor of this kind: --force does not replace it."""
+    if any(folder.iterdir()) and not (folder / kind.mark).is_file():
+        raise OutputError(
+            f"{folder}: is not {kind.name}, so --force does not replace it; choose another with -o"
+        )
 
 
 def _flush(folder: Path) -> None:

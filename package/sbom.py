@@ -20,7 +20,9 @@ _PAGE = "multires_edge/runtime/monitor/page/"
 _DEMO = "multires_edge/models/demo/"
 # Kinds of files that are this project's own texts. All others are entered one by one.
 _TEXTS = {
+    ".c",
     ".cmake",
+    ".cpp",
     ".css",
     ".h",
     ".hpp",
@@ -28,7 +30,9 @@ _TEXTS = {
     ".j2",
     ".js",
     ".json",
+    ".ld",
     ".md",
+    ".mk",
     ".pc",
     ".py",
     ".pyi",
@@ -81,7 +85,7 @@ def bill_of(wheel: zipfile.ZipFile) -> dict[str, Any]:
             assert compiler is not None
             tool = {"name": "compiler", "value": f"NVIDIA CUDA compilation tools {compiler[2].decode()}"}
             components.append(_file(name, data, own) | {"properties": [tool]})
-        elif name == f"{_DEMO}ckpt.pth":
+        elif name in {f"{_DEMO}ckpt.pth", f"{_DEMO}small.pth"}:
             components.append(_file(name, data, "Apache-2.0") | {"type": "machine-learning-model"})
         elif name == f"{_DEMO}records.npz":
             origin = {"name": "origin", "value": "PTB-XL 1.0.3, doi:10.13026/kfzx-aw45; see ATTRIBUTION.md"}

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "measure.h"
+#include "model.h"
+#include "network_source.h"
 #include "values.h"
 
 namespace nb = nanobind;
@@ -183,6 +185,14 @@ nb::tuple time_rate(size_t (*function)(size_t, double*, size_t), size_t amount, 
   return nb::make_tuple(seconds, done);
 }
 
+// A weights file as the source of a program for a microcontroller whose kernels multiply groups of `group` int8 inputs:
+// its files, and the bytes of its constants and of its memory.
+nb::tuple source_of(const nb::bytes& content, int group) {
+  multires::NetworkSource result;
+  unlocked([&] { result = multires::network_source(*multires::Model::load(content.data(), content.size(), group)); });
+  return nb::make_tuple(result.source, result.kinds, result.constant_bytes, result.arena_bytes);
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -243,6 +253,7 @@ NB_MODULE(_native, module) {
         }
         return parts;
       });
+  module.def("network_source", &source_of, nb::arg("content"), nb::arg("group"));
   module.def("time_steps", &time_steps<Floats>, nb::arg("states"), nb::arg("inputs"));
   module.def("time_steps", &time_steps<Tokens>, nb::arg("states"), nb::arg("inputs"));
   module.def(

@@ -26,6 +26,23 @@ struct Rows {
   int64_t of_call(int row) const { return step * batch + start + row; }
 };
 
+// Functions that kernels consist of, for tests and measurements.
+struct KernelParts {
+  // Elementwise.
+  void (*gelu)(const float* x, float* y, int count);
+  void (*sigmoid)(const float* x, float* y, int count);
+  void (*widen)(const uint16_t* x, float* y, int count);   // from float16
+  void (*narrow)(const float* x, uint16_t* y, int count);  // to float16, as float16 queues store x
+  void (*from_int8)(const int8_t* x, float* y, int count);
+  void (*push_int8)(const float* x, float reciprocal, int8_t* y, int count);  // to int8, as int8 queues store x
+  // A product: in (rows, stride) to out (rows, panels.count * kPanel).
+  void (*multiply)(const Panels& panels, const float* in, size_t stride, int rows, const ProductScratch& scratch,
+                   float* out);
+  // For measuring the rates of this CPU, see rates_impl.h.
+  float (*read_floats)(const float* p, size_t count);
+  float (*multiply_adds)(float factor, float addend, size_t count);
+};
+
 struct Kernels {
   const char* isa;
   // These allocate nothing and take no lock. Computes a block of at most Scratch::rows rows, and advances the state. In
@@ -35,19 +52,7 @@ struct Kernels {
   void (*prepare)(const Network& network, State& state);
   // Pushes into the queues what the last step of all streams left.
   void (*commit)(const Network& network, State& state);
-  // Elementwise, for tests of the error bounds.
-  void (*gelu)(const float* x, float* y, int count);
-  void (*sigmoid)(const float* x, float* y, int count);
-  void (*widen)(const uint16_t* x, float* y, int count);   // from float16
-  void (*narrow)(const float* x, uint16_t* y, int count);  // to float16, as float16 queues store x
-  void (*from_int8)(const int8_t* x, float* y, int count);
-  void (*push_int8)(const float* x, float reciprocal, int8_t* y, int count);  // to int8, as int8 queues store x
-  // A product, for tests: in (rows, stride) to out (rows, panels.count * kPanel).
-  void (*multiply)(const Panels& panels, const float* in, size_t stride, int rows, const ProductScratch& scratch,
-                   float* out);
-  // For measuring the rates of this CPU, see rates_impl.h.
-  float (*read_floats)(const float* p, size_t count);
-  float (*multiply_adds)(float factor, float addend, size_t count);
+  const KernelParts* parts;  // null in programs of one network
 };
 
 constexpr int kBlockRows = 32;   // rows (a row is one step of one stream) that share a pass over the weights

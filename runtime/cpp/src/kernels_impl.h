@@ -60,20 +60,15 @@ void multiply_alone(const Panels& panels, const float* in, size_t stride, int ro
 namespace multires {
 namespace {
 
+constexpr KernelParts kParts{apply_all<gelu>,   apply_all<sigmoid>, apply_all<itself>,
+                             apply_all<itself>, apply_all<itself>,  push_int8,
+                             multiply_alone,    read_floats,        multiply_adds};
+
 constexpr Kernels kernels_named(const char* isa) {
-  return {isa,
-          forward,
-          prepare,
-          commit,
-          apply_all<gelu>,
-          apply_all<sigmoid>,
-          apply_all<itself>,
-          apply_all<itself>,
-          apply_all<itself>,
-          push_int8,
-          multiply_alone,
-          read_floats,
-          multiply_adds};
+  if constexpr (kKinds.any)
+    return {isa, forward, prepare, commit, &kParts};
+  else
+    return {isa, forward, prepare, commit, nullptr};
 }
 
 }  // namespace

@@ -61,8 +61,8 @@ size_t time_reading(size_t bytes, double* seconds, size_t repeats) {
   const Kernels& kernels = best_kernels();
   const size_t count = whole_units((bytes + sizeof(float) - 1) / sizeof(float), kReadUnit);
   const AlignedArray<float> memory(count);  // allocated as weights are, so on the same size of pages
-  for (int i = 0; i < 2; ++i) g_sink = kernels.read_floats(memory.data(), count);
-  time_each(seconds, repeats, [&](size_t) { g_sink = kernels.read_floats(memory.data(), count); });
+  for (int i = 0; i < 2; ++i) g_sink = kernels.parts->read_floats(memory.data(), count);
+  time_each(seconds, repeats, [&](size_t) { g_sink = kernels.parts->read_floats(memory.data(), count); });
   return count * sizeof(float);
 }
 
@@ -72,7 +72,7 @@ size_t time_multiply_adds(size_t count, double* seconds, size_t repeats) {
   // x -> 0.999 x + 0.001 goes to 1: no overflow, and no denormal numbers, which are slow on some CPUs.
   g_sink = 0.999f;
   const float factor = g_sink;
-  time_each(seconds, repeats, [&](size_t) { g_sink = kernels.multiply_adds(factor, 1e-3f, count); });
+  time_each(seconds, repeats, [&](size_t) { g_sink = kernels.parts->multiply_adds(factor, 1e-3f, count); });
   return count;
 }
 

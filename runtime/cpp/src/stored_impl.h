@@ -21,9 +21,11 @@ inline void store(Half* p, Vec v) {
 // The nearest quantized value, -128 to 127, half to even, in the low byte of each lane. A value that is too large
 // becomes the largest, and so does NaN. The bounds are between the caller's product and the sum, so that no compiler
 // fuses the two: all instruction sets round equally.
+#if !defined(MULTIRES_QUANTIZES)  // else the instruction set has its own
 inline Ints quantize(Vec v) {
-  return bits_of(most(least(v, all(127.0f)), all(-128.0f)) + all(12582912.0f));  // see sigmoid
+  return bits_of(most(least(v, all(127.0f)), all(-128.0f)) + all(12582912.0f));  // see exponential
 }
+#endif
 
 inline void store(int8_t* p, Vec v) { store_low_bytes(p, quantize(v)); }
 

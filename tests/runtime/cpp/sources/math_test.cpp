@@ -65,13 +65,13 @@ bool ends_where_it_should(void (*function)(const float*, float*, int)) {
 int main() {
   const std::vector<float> x = arguments();
   for_each_isa([&](const multires::Kernels& kernels) {
-    const double gelu = worst(kernels.gelu, x, exact_gelu, [](double) { return 5e-7; });
+    const double gelu = worst(kernels.parts->gelu, x, exact_gelu, [](double) { return 5e-7; });
     // Below x = -87, where the sigmoid is under 2^-125, the test only checks that bound.
-    const double sigmoid = worst(kernels.sigmoid, x, exact_sigmoid,
+    const double sigmoid = worst(kernels.parts->sigmoid, x, exact_sigmoid,
                                  [](double y) { return 5e-7 * y + (y < 2e-38 ? std::ldexp(1.0, -125) : 0); });
     std::printf("%s: gelu %.3g absolute, sigmoid %.3g relative\n", kernels.isa, gelu * 5e-7, sigmoid * 5e-7);
     CHECK(gelu <= 1.0 && sigmoid <= 1.0);
-    CHECK(ends_where_it_should(kernels.gelu) && ends_where_it_should(kernels.sigmoid));
+    CHECK(ends_where_it_should(kernels.parts->gelu) && ends_where_it_should(kernels.parts->sigmoid));
   });
   return 0;
 }

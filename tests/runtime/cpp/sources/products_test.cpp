@@ -68,10 +68,10 @@ void check_products(const Kernels& kernels, Panels panels, std::mt19937& random)
   std::vector<float> widened(static_cast<size_t>(panels.inputs) * multires::kPanel);
   const multires::ProductScratch scratch{bytes.data(), widened.data()};
   std::vector<float> y(kRows * outputs), alone(outputs);
-  kernels.multiply(panels, x.data(), stride, kRows, scratch, y.data());
+  kernels.parts->multiply(panels, x.data(), stride, kRows, scratch, y.data());
   for (int row = 0; row < kRows; ++row) {
     const float* in = x.data() + row * stride;
-    kernels.multiply(panels, in, stride, 1, scratch, alone.data());
+    kernels.parts->multiply(panels, in, stride, 1, scratch, alone.data());
     for (int panel = 0; panel < panels.count; ++panel)
       for (int place = 0; place < panels.width(panel); ++place) {
         const size_t at = static_cast<size_t>(panel) * multires::kPanel + place;

@@ -39,17 +39,17 @@ void check_float16(const Kernels& kernels, const std::vector<Case>& wanted) {
     for (int half = 0; half < kInfinity; ++half) halves.push_back(static_cast<uint16_t>(half | sign));
     std::vector<float> x(halves.size()), expected;
     for (const uint16_t half : halves) expected.push_back(value_of(half));
-    kernels.widen(halves.data(), x.data(), static_cast<int>(x.size()));
+    kernels.parts->widen(halves.data(), x.data(), static_cast<int>(x.size()));
     CHECK(same_bits(x, expected));
     x.clear();
     for (const Case& one : wanted) x.push_back(sign ? -one.x : one.x);
     halves.assign(x.size(), 0);
-    kernels.narrow(x.data(), halves.data(), static_cast<int>(x.size()));
+    kernels.parts->narrow(x.data(), halves.data(), static_cast<int>(x.size()));
     for (size_t i = 0; i < x.size(); ++i) CHECK(halves[i] == (wanted[i].half | sign));
   }
   const float nan = NAN;
   uint16_t half;
-  kernels.narrow(&nan, &half, 1);
+  kernels.parts->narrow(&nan, &half, 1);
   CHECK((half & 0x7fff) > kInfinity);
 }
 
@@ -71,13 +71,13 @@ void check_int8(const Kernels& kernels) {
   std::vector<int8_t> bytes;
   for (int byte = -128; byte < 128; ++byte) bytes.push_back(static_cast<int8_t>(byte));
   std::vector<float> x(bytes.size());
-  kernels.from_int8(bytes.data(), x.data(), static_cast<int>(x.size()));
+  kernels.parts->from_int8(bytes.data(), x.data(), static_cast<int>(x.size()));
   for (size_t i = 0; i < x.size(); ++i) CHECK(x[i] == static_cast<float>(bytes[i]));
   // Scales like 1 / 3 show whether a compiler fuses the product with the rounding.
   for (float scale : {1.0f, 0.0078125f, 0.021f, 1.0f / 3, 7e-5f, 1.3e9f, 0x1p-126f, 0x1.8p126f}) {
     x = values_for(scale);
     bytes.assign(x.size(), 0);
-    kernels.push_int8(x.data(), 1.0f / scale, bytes.data(), static_cast<int>(x.size()));
+    kernels.parts->push_int8(x.data(), 1.0f / scale, bytes.data(), static_cast<int>(x.size()));
     for (size_t i = 0; i < x.size(); ++i) CHECK(bytes[i] == quantized(x[i], 1.0f / scale));
   }
 }
