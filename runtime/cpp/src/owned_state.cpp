@@ -5,17 +5,19 @@
 namespace multires {
 namespace {
 
-const Model& checked(const Model& model, int batch, int window) {
+// The batch, if a state of it fits into memory.
+int checked(int batch, const Model& model, int window) {
   Counter counter;
   const State counted(model, batch, window, kBlockRows, counter);
   check_memory(counter.bytes(), "a state");
-  return model;
+  return batch;
 }
 
 }  // namespace
 
-OwnedState::OwnedState(std::shared_ptr<const Model> shared, int batch, int window)
-    : multires_state(checked(*shared, batch, window), batch, window, kBlockRows, memory), model(std::move(shared)) {
+OwnedState::OwnedState(std::shared_ptr<const Model> shared, int batch, int window, std::unique_ptr<Memory> empty)
+    : multires_state(*shared, checked(batch, *shared, window), window, kBlockRows, *empty), model(std::move(shared)),
+      memory(std::move(empty)) {
   for_each_part([&](const char* name, int number, multires_dtype dtype, void* data, const auto& shape) {
     const std::string digits = number < 0 ? "" : std::to_string(100 + number).substr(1);
     names.push_back(name + digits);

@@ -11,15 +11,13 @@
 
 namespace multires {
 
-struct StateMemory {
-  Memory memory;
-};
-
-struct OwnedState : private StateMemory, multires_state {
+struct OwnedState : multires_state {
   // window: steps to pool over, 0 for everything so far. Throws LoadError or std::bad_alloc.
-  OwnedState(std::shared_ptr<const Model> shared, int batch, int window);
+  OwnedState(std::shared_ptr<const Model> shared, int batch, int window,
+             std::unique_ptr<Memory> empty = std::make_unique<Memory>());
 
   const std::shared_ptr<const Model> model;
+  const std::unique_ptr<const Memory> memory;  // of the arrays
   std::vector<std::string> names;
   std::vector<multires_part> parts;  // sorted by name
 };

@@ -34,9 +34,9 @@ class Storage {
  protected:
   explicit Storage(size_t pointer = sizeof(void*)) : pointer_(pointer) {}
   ~Storage() = default;
-  virtual void* take(uint64_t bytes) = 0;
 
  private:
+  virtual void* take(uint64_t bytes) = 0;
   const size_t pointer_;  // bytes of a pointer
 };
 
