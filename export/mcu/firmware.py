@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from multires_edge.base.errors import BundleError, ConfigError
+from multires_edge.base.errors import BundleError
 from multires_edge.export.mcu.cpus import Cpu
 from multires_edge.export.mcu.golden_data import golden_data
 from multires_edge.format.card import Card
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.module import ModuleConfig
-from multires_edge.runtime.backends.native import load_engine
+from multires_edge.runtime.backends.native import network_source
 from multires_edge.runtime.bundle import Bundle
 
 _CPP = Path(__file__).parents[2] / "runtime" / "cpp"
@@ -42,11 +42,10 @@ class Firmware:
 def make_firmware(bundle: Bundle, cpu: Cpu, precision: str | None, flash: int, ram: int) -> Firmware:
     """Write the program of a bundle's network for a CPU with ``flash`` and ``ram`` bytes.
 
-    ``precision`` None is the smallest of the bundle. Raises BackendError, BundleError or ConfigError.
+    ``precision`` None is the smallest of the bundle. Raises BackendError or BundleError.
     """
     precision = _precision(bundle, precision)
-    content = bundle.read(bundle.manifest.native[precision].file)
-    source, kinds, weights, stream = load_engine().network_source(content, cpu.group)
+    source, kinds, weights, stream = network_source(bundle.path, bundle.manifest, precision, cpu.group)
     own = _CPP / "mcu"
     fields = {
         "CPU": cpu.name,
@@ -78,11 +77,7 @@ def _precision(bundle: Bundle, wanted: str | None) -> str:
         raise BundleError(
             f"{bundle.path}: has no weights for the native engine, which runs MultiresNets only"
         )
-    if wanted is None:
-        return next(name for name in _SMALLEST_FIRST if name in native)
-    if wanted not in native:
-        raise ConfigError(f"the bundle has no weights in {wanted}; it has: {', '.join(native)}")
-    return wanted
+    return wanted or next(name for name in _SMALLEST_FIRST if name in native)
 
 
 def _queues(bundle: Bundle, precision: str) -> str:
@@ -126,8 +121,11 @@ def sizes_header(model: ModelConfig) -> str:
 def _description(bundle: Bundle) -> str:
     """What inputs and outputs mean, as Markdown."""
     card: Card | None = bundle.manifest.card
-    model = bundle.manifest.model
-    lines = [f"- {model.n_layers} layers of {model.d_model} channels, depth {model.depth}"]
+    model, source = bundle.manifest.model, bundle.manifest.source
+    lines = [
+        f"- from {source.file}, SHA-256 {source.sha256}",
+        f"- {model.n_layers} layers of {model.d_model} channels, depth {model.depth}",
+    ]
     if card is not None and card.labels is not None:
         lines.append(f"- outputs: {', '.join(card.labels)}")
     if card is not None and card.preprocessing is not None:

@@ -124,6 +124,18 @@ def open_weights(folder: Path, manifest: Manifest, precision: str) -> _native.Mo
     return model
 
 
+def network_source(folder: Path, manifest: Manifest, precision: str, group: int) -> tuple[str, str, int, int]:
+    """A bundle's network as a program for a microcontroller whose kernels read ``group`` int8 inputs at once.
+
+    Returns its source, what it needs of the kernels, and the bytes of its constants and of its stream's
+    memory. Raises as :func:`open_weights`.
+    """
+    content, path = read_weights(folder, manifest, precision)
+    check_metadata(load_model(content, path).metadata, path, manifest, precision)
+    source: tuple[str, str, int, int] = load_engine().network_source(content, group)
+    return source
+
+
 class NativeStepper:
     """Streams in the native engine. Its states have the layout of the step graph's states."""
 

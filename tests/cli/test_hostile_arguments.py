@@ -58,6 +58,7 @@ COMMANDS = {
     "sample": "a.bundle -o image.npz",
     "bench": "a.bundle --steps 3",
     "kit": "a.bundle -o kit.tar.gz --force",
+    "mcu": "a.bundle -o program --force",
     "inspect": "a.bundle",
     "targets": "",
     "doctor": "",

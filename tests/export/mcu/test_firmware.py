@@ -81,7 +81,7 @@ class TestFiles:
 
 class TestRefusals:
     def test_a_precision_that_the_bundle_lacks(self, opened: Bundle) -> None:
-        with pytest.raises(ConfigError, match="no weights in int8; it has: fp32"):
+        with pytest.raises(BackendError, match="no native weights in 'int8'; it has: fp32"):
             make_firmware(opened, M7, "int8", 1 << 20, 1 << 20)
 
     def test_a_network_without_native_weights(self, opened: Bundle) -> None:
