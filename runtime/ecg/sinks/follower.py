@@ -129,7 +129,7 @@ class Follower:
                 self.failures += 1
                 self._fail(_reason(error))
                 asked = error.wait if isinstance(error, DeliveryError) else None
-                pause = wait * random.uniform(0.5, 1) if asked is None else min(asked, _LONGEST_ASKED)
+                pause = max(wait * random.uniform(0.5, 1), min(asked or 0.0, _LONGEST_ASKED))
                 if self._stop.wait(pause):
                     return False
                 wait = min(2 * wait, _LONGEST_WAIT)

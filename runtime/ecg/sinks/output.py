@@ -6,12 +6,14 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from multires_edge.base.errors import InputError
 from multires_edge.base.files import disk_errors
 from multires_edge.runtime.ecg.file_mark import FileMark
 from multires_edge.runtime.ecg.output import Output
 from multires_edge.runtime.ecg.output_file import OutputFile
 from multires_edge.runtime.ecg.sinks.follower import Follower
 from multires_edge.runtime.ecg.sinks.position import Position, PositionFile
+from multires_edge.runtime.ecg.sinks.protocol import Sink
 from multires_edge.runtime.ecg.sinks.registry import OpenedSink
 from multires_edge.runtime.ecg.sinks.waiting import LogLines, MemoryLines, end_of_lines
 
@@ -28,7 +30,8 @@ class SinkOutput(Output):
     while a receiver is away or the run is not running, and lines that are sent again have the same ids.
     Otherwise some lines wait in memory, and the oldest are dropped.
 
-    ``waits``: recordings at full speed wait for slow sinks whose lines are in memory. ``hurry`` returns True
+    ``waits``: recordings at full speed wait for slow sinks whose lines are in memory, and at their end for
+    sinks that fail. ``hurry`` returns True
     when nothing may wait. ``say`` is called with messages, also by threads. Raises MultiresError. The caller
     closes ``inner`` if that fails.
     """
@@ -46,17 +49,28 @@ class SinkOutput(Output):
         self._log = inner if isinstance(inner, OutputFile) else None
         self._memories: list[MemoryLines] = []
         self._logs: list[LogLines] = []
-        self.followers = [self._follow(sink, waits=waits) for sink in sinks]
+        self._waits = waits
         self._moves, self._end = (0, 0) if self._log is None else (self._log.moves, self._log.start)
-        self._tell()
         self.lost = False  # whether lines were not sent at the end
         self._closed = False
-        for follower in self.followers:
-            follower.start()
+        self.followers: list[Follower] = []
+        try:
+            for sink in sinks:
+                self.followers.append(self._follow(sink))
+            self._tell()
+            for follower in self.followers:
+                follower.start()
+        except BaseException:
+            for follower in self.followers:
+                follower.stop()
+                if follower.alive:
+                    follower.join(1)
+                follower.free()
+            raise
 
-    def _follow(self, opened: OpenedSink, *, waits: bool) -> Follower:
+    def _follow(self, opened: OpenedSink) -> Follower:
         if self._log is None:
-            memory = MemoryLines(waits=waits, hurry=self._hurry)
+            memory = MemoryLines(waits=self._waits, hurry=self._hurry)
             self._memories.append(memory)
             opened.sink.load(None)
             return Follower(opened.name, opened.sink, opened.choice, memory, None, self._say)
@@ -66,8 +80,7 @@ class SinkOutput(Output):
             with disk_errors(self._log.path):
                 os.fsync(descriptor)
                 size = end_of_lines(descriptor)
-            position = self._position(file, descriptor)
-            opened.sink.load(None if position is None else position.saved)
+                position = self._load(opened.sink, file, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -79,14 +92,21 @@ class SinkOutput(Output):
         self._logs.append(log)
         return Follower(opened.name, opened.sink, opened.choice, log, file, self._say)
 
-    def _position(self, file: PositionFile, descriptor: int) -> Position | None:
-        """Where a sink was, if that is in this output."""
+    def _load(self, sink: Sink, file: PositionFile, descriptor: int) -> Position | None:
+        """Let a sink continue at its position, if that is in this output; else it starts."""
         position, wrong = file.read()
         if position is not None and not position.output.fits(descriptor):
-            position, wrong = None, f"{file.path}: is a position in another output"
+            wrong = f"{file.path}: is a position in another output"
+        elif position is not None:
+            try:
+                sink.load(position.saved)
+                return position
+            except InputError as error:
+                wrong = f"{file.path}: {error}"
         if wrong:
             self._say(f"warning: {wrong}; the sink starts with the lines of this run")
-        return position
+        sink.load(None)
+        return None
 
     def write(self, lines: list[str]) -> None:
         if self._inner is not None:
@@ -162,6 +182,8 @@ class SinkOutput(Output):
         now = time.monotonic()
         if self._hurry():
             return follower.failing is None and now - began < _FAREWELL
+        if follower.failing is not None and self._log is not None and not self._waits:
+            return False  # a live run is started again soon, and sends these lines then
         return now - max(began, follower.progress) < _PATIENCE
 
     def _say_what_is_left(self, follower: Follower) -> None:

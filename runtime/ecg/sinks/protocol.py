@@ -68,7 +68,10 @@ class Sink(ABC):
     settled = False
 
     def load(self, saved: str | None) -> None:  # noqa: B027, most sinks have no state
-        """Continue after the lines of :meth:`save`; None for a sink that starts. Raises MultiresError."""
+        """Continue after the lines of :meth:`save`; None for a sink that starts.
+
+        Raises InputError for what is not of :meth:`save`: the sink then starts.
+        """
 
     @abstractmethod
     def send(self, lines: Sequence[Line]) -> None:

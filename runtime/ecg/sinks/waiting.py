@@ -109,8 +109,8 @@ class MemoryLines(Waiting):
                 self._unsaid = 0
             while self._lines and len(lines) < most:
                 lines.append(self._lines.popleft())
+                self._bytes -= len(lines[-1][1])
             self._taken = sum(len(text) for _, text in lines)
-            self._bytes = sum(len(text) for _, text in self._lines)
             self._changed.notify_all()
             return lines
 
@@ -177,7 +177,8 @@ class LogLines(Waiting):
         """Note the end of the lines so far. The session calls this, and the next two."""
         with self._changed:
             self._stretches[-1].end = end
-            self._changed.notify_all()
+            if not self._settled:
+                self._changed.notify_all()
 
     def synced(self, end: int) -> None:
         """Note the end of the lines that are on the disk."""

@@ -68,7 +68,7 @@ class AnnotationFiles(Sink):
             places = parse_json(saved) if saved else {}
             self._places = {source: read_fields(_Place, entry) for source, entry in places.items()}
         except (ValueError, AttributeError) as error:
-            raise InputError("the position has no places of annotation files; move it away") from error
+            raise InputError("has no places in annotation files") from error
         for source, path in self._paths.items():
             with disk_errors(path):
                 if source in self._places and not _ends(path, self._places[source]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from multires_edge.base.errors import OutputError
+from multires_edge.base.errors import InputError, OutputError
 from multires_edge.runtime.ecg.file_mark import FileMark
 from multires_edge.runtime.ecg.output import Output
 from multires_edge.runtime.ecg.output_file import OutputFile
@@ -26,6 +27,8 @@ from multires_edge.runtime.ecg.sinks.position import PositionFile
 from multires_edge.runtime.ecg.sinks.protocol import DeliveryError, Line, Sink
 from multires_edge.runtime.ecg.sinks.registry import OpenedSink
 from tests.runtime.ecg.sinks.receivers import texts, until
+
+EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 class Receiver(Sink):
@@ -57,13 +60,19 @@ class Run:
     """One life of a run with an output file."""
 
     def __init__(
-        self, path: Path, receivers: Sequence[Sink], mark: FileMark | None = None, *, repeatable: bool = True
+        self,
+        path: Path,
+        receivers: Sequence[Sink],
+        mark: FileMark | None = None,
+        *,
+        repeatable: bool = True,
+        waits: bool = False,
     ) -> None:
         self.said: list[str] = []
         self.inner = OutputFile(path, mark, repeatable=repeatable, endless=True, say=self.said.append)
         sinks = [OpenedSink(f"pager:{i}", sink, Choice()) for i, sink in enumerate(receivers)]
         try:
-            self.output = SinkOutput(self.inner, sinks, say=self.said.append)
+            self.output = SinkOutput(self.inner, sinks, say=self.said.append, waits=waits)
         except BaseException:
             self.inner.close()
             raise
@@ -154,15 +163,21 @@ class TestTogether:
         run.output.close()
         assert receiver.texts == texts(0, 100) and not run.output.lost and not run.said
 
-    def test_one_that_takes_nothing_does_not(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("waits", [True, False])
+    def test_one_that_takes_nothing_does_not(
+        self, path: Path, waits: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(output, "_PATIENCE", 0.1)
 
         def fail() -> None:
             raise DeliveryError("away")
 
-        run = Run(path, [Receiver(trouble=fail)])
+        run = Run(path, [Receiver(trouble=fail)], waits=waits)
         run.output.write(texts(0, 1))
+        until(lambda: run.output.followers[0].failing)
+        began = time.monotonic()
         run.output.close()
+        assert (time.monotonic() - began >= 0.1) == waits, "a live run is started again at once"
         assert run.output.lost and run.said[0] == "warning: pager:0: away; lines wait and are sent again"
         assert "the next run with this output sends them" in run.said[1]
 
@@ -294,6 +309,24 @@ class TestPositions:
             and message in run.said[0]
             and "starts with the lines of this run" in run.said[0]
         )
+
+    def test_that_the_sink_does_not_know(self, path: Path) -> None:
+        class Picky(Receiver):
+            def load(self, saved: str | None) -> None:
+                if saved is not None:
+                    raise InputError("is not mine")
+
+        Run(path, [Receiver()]).kill()
+        run = Run(path, [receiver := Picky()], FileMark(0, EMPTY))
+        run.output.write(texts(0, 2))
+        run.output.close()
+        assert receiver.texts == texts(0, 2) and "is not mine; the sink starts with" in run.said[0]
+
+    def test_nothing_is_left_open_after_a_refusal(self, path: Path) -> None:
+        self.file(path).with_name(PositionFile(path, "pager:1").path.name).mkdir()
+        with pytest.raises(OutputError, match="exists and is not a file"):
+            Run(path, [Receiver(), Receiver()])
+        Run(path, []).kill()  # the output is not locked
 
     def test_each_field_that_is_wrong(self, path: Path) -> None:
         run = Run(path, [Receiver()])

@@ -150,7 +150,7 @@ def test_a_file_that_another_program_cut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("saved", ["[]", "{", '{"a": 7}', '{"a": {"size": -1, "sample": 0}}'])
 def test_a_position_that_is_none(tmp_path: Path, saved: str) -> None:
-    with pytest.raises(InputError, match="has no places of annotation files"):
+    with pytest.raises(InputError, match="has no places in annotation files"):
         start(tmp_path, saved)
 
 
