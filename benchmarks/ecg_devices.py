@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def latency(bundle: Path, record: str, seconds: float) -> None:
     assert preprocessing is not None
     spec = open_source(record).signal
     needed_by = samples_needed(bundle, spec)
-    decisions, sent, _ = _run(bundle, record, seconds, 1, 1, "0.02s")
+    decisions, sent, _ = run_devices(bundle, record, seconds, 1, 1, "0.02s")
     taken = []
     for came, entry in decisions:
         needed = needed_by(round(entry["time"] * preprocessing.sampling_rate))
@@ -67,7 +68,7 @@ def latency(bundle: Path, record: str, seconds: float) -> None:
 
 def many(bundle: Path, record: str, seconds: float, count: int, packet: int) -> None:
     """Many devices at once: how far decisions lag behind their newest samples, and what it takes."""
-    decisions, sent, busy = _run(bundle, record, seconds, count, packet, "0.5s")
+    decisions, sent, busy = run_devices(bundle, record, seconds, count, packet, "0.5s")
     taken = [1e3 * entry["timing"]["latency"] for _, entry in decisions if "timing" in entry]
     half, most = np.percentile(taken, [50, 99])
     rate = open_source(record).signal.rate
@@ -76,10 +77,19 @@ def many(bundle: Path, record: str, seconds: float, count: int, packet: int) -> 
     print(f"{busy:.0%} of one core; sending {sent[-1] - sent[0]:.1f} s for {seconds:.1f} s of samples")
 
 
-def _run(
-    bundle: Path, record: str, seconds: float, count: int, packet: int, every: str
+def run_devices(
+    bundle: Path,
+    record: str,
+    seconds: float,
+    count: int,
+    packet: int,
+    every: str,
+    options: Sequence[str] = (),
 ) -> tuple[list[tuple[float, dict[str, Any]]], list[float], float]:
-    """Decisions with the time at which they were read, times of sending, and cores that the command took."""
+    """Decisions with the time at which they were read, times of sending, and cores that the command took.
+
+    ``options`` are more of the command's.
+    """
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     mine, theirs = multiprocessing.Pipe(duplex=False)
     devices = multiprocessing.get_context("fork").Process(
@@ -87,7 +97,7 @@ def _run(
     )
     devices.start()
     addresses = [f"tcp://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
-    command = [sys.executable, "-m", "multires_edge", "stream", str(bundle), *addresses, "--json"]
+    command = [sys.executable, "-m", "multires_edge", "stream", str(bundle), *addresses, "--json", *options]
     decisions = []
     with subprocess.Popen(
         [*command, "--every", every, "--pool", "window:10s"], stdout=subprocess.PIPE
