@@ -19,6 +19,9 @@ from multires_edge.runtime.ecg.sinks.position import Position
 _LONGEST_QUEUE = 2000
 # A recording at full speed waits for a sink that took a line in so many seconds.
 _PATIENCE = 10.0
+# A sink that waited for lines takes them so many seconds later. Decisions often come for several sources at
+# once, and the sinks' threads would take the interpreter's lock between them.
+_GATHER = 0.02
 _BLOCK, _LONGEST_LINE = 1 << 16, 1 << 20
 # Files that were moved away, and that a sink has not read to their ends.
 _MOST_STRETCHES = 4
@@ -44,6 +47,21 @@ class Waiting(ABC):
     @abstractmethod
     def take(self, most: int) -> list[Named]:
         """Wait for lines and return up to ``most`` of them; none after :meth:`close` if no line is left."""
+
+    def _wait(self, empty: Callable[[], bool]) -> None:
+        """Wait until it is not ``empty`` any more, then for the lines that come at once. Or until the end.
+
+        The caller holds the lock.
+        """
+        if self._closing or not empty():
+            return
+        while empty() and not self._closing:
+            self._changed.wait()
+        until = time.monotonic() + _GATHER
+        while not self._closing and (left := until - time.monotonic()) > 0:
+            self._changed.release()
+            time.sleep(left)  # without a wake-up for each line
+            self._changed.acquire()
 
     @abstractmethod
     def done(self) -> None:
@@ -100,8 +118,7 @@ class MemoryLines(Waiting):
 
     def take(self, most: int) -> list[Named]:
         with self._changed:
-            while not self._lines and not self._closing:
-                self._changed.wait()
+            self._wait(lambda: not self._lines)
             lines: list[Named] = []
             if self._unsaid:
                 entry = {"type": "event", "source": None, "time": None, "event": "dropped_lines"}
@@ -214,7 +231,7 @@ class LogLines(Waiting):
                     elif self._closing:
                         return []
                     else:
-                        self._changed.wait()
+                        self._wait(lambda: self._limit() <= self._at and len(self._stretches) == 1)
                 stretch, at = self._stretches[0], self._at
             lines: list[Named] = []
             run = stretch.run_at(at)
