@@ -91,18 +91,24 @@ def read_npz(file: Path | BinaryIO) -> dict[str, NDArray[Any]]:
         with np.load(file, allow_pickle=False) as members:
             _check_memory(sum(member.file_size for member in members.zip.infolist()))
             arrays = {name: members[name] for name in members.files}
-    except OSError:
+    except (OSError, TooLargeError):
         raise
-    except Exception as error:  # numpy and zipfile fail in many ways
-        raise ValueError(f"not an .npz file, or damaged: {' '.join(str(error).split())}") from error
+    except Exception as error:  # numpy and zipfile fail in many ways, with texts of the file in their words
+        raise ValueError(f"not an .npz file, or damaged ({type(error).__name__})") from error
     # numpy returns other members of the archive, such as text files, as bytes.
     return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
 
 
+class TooLargeError(ValueError):
+    """More bytes than are available."""
+
+
 def _check_memory(size: int) -> None:
-    """Raise ValueError for more bytes than are available: a small archive can unpack to any size."""
+    """Raise TooLargeError for more bytes than are available: a small archive can unpack to any size."""
     if size > (most := available_memory()):
-        raise ValueError(f"unpacked it has {size:,} bytes, expected at most {most:,}, the available memory")
+        raise TooLargeError(
+            f"unpacked it has {size:,} bytes, expected at most {most:,}, the available memory"
+        )
 
 
 def holds_good_values(array: NDArray[Any], n_tokens: int | None = None) -> bool:

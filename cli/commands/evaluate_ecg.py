@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from multires_edge.base.errors import InputError
+from multires_edge.base.errors import DataError, InputError
 from multires_edge.cli.options import pick
 from multires_edge.cli.terminal import Progress, print_json, print_table
 from multires_edge.format.fields import plain
@@ -51,7 +51,12 @@ def _check_renames(bundle: Bundle, data: LabelledRecordings, options: StreamOpti
     """Raise DataError for a lead that no recording has."""
     if options.rename:
         leads: Any = {"allow_missing": options.allow_missing, "rename": options.rename}
-        maps = [LeadMap(each.signal, preprocessing_of(bundle), **leads) for each in data.recordings]
+        maps = []
+        for signal in (each.signal for each in data.recordings):
+            try:
+                maps.append(LeadMap(signal, preprocessing_of(bundle), **leads))
+            except (DataError, InputError) as error:
+                raise type(error)(f"{signal.name}: {error}") from error
         check_applied(options.rename, maps)
 
 

@@ -34,7 +34,7 @@ _AT_END = re.compile(r"^(.+?)(?:\s+in\s+|[\s,_/.:]+)([^\W\d_]+)\s*$", re.DOTALL)
 
 # Words that no person is called. A name of other words is the file's own and may be a patient's.
 _TECHNICAL = re.compile(
-    r"mli|mlii|mliii|mcl|cm|cc|cs|ml|mv|nasa|dv|es|as|ai|vf|vx|vy|vz|modified|"
+    r"mmhg|adc|adu|mli|mlii|mliii|mcl|cm|cc|cs|ml|mv|nasa|dv|es|as|ai|vf|vx|vy|vz|modified|"
     r"vectorcardiogram|vcg|pleth|ppg|resp|respiration|impedance|abp|art|bp|cvp|pap|icp|"
     r"pressure|spo|sao|o2|co2|etco|pulse|hr|heart|rate|rr|eeg|emg|eog|eda|gsr|meg|"
     r"acc|accel|acceleration|accelerometer|gyro|mag|magnetometer|temp|temperature|light|"
@@ -109,10 +109,11 @@ def is_ecg(name: str) -> bool:
 
 def shown(names: Sequence[str]) -> list[str]:
     """The names as a message quotes them: ``#3`` in place of the third if it may be the name of a person."""
-    return [name.strip() if _is_technical(name) else f"#{i}" for i, name in enumerate(names, 1)]
+    return [name.strip() if is_technical(name) else f"#{i}" for i, name in enumerate(names, 1)]
 
 
-def _is_technical(name: str) -> bool:
+def is_technical(name: str) -> bool:
+    """Whether all words of a name are those of recorders."""
     words = [word.casefold() for word in _WORD.findall(name)]
     return 0 < len(name) <= 40 and bool(words) and all(map(_is_technical_word, words))
 

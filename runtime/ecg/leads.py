@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.card import Preprocessing, is_voltage, volts_per
-from multires_edge.runtime.ecg.lead_names import STANDARD, is_generic, listed, plain_name, plain_names, shown
+from multires_edge.runtime.ecg.lead_names import (
+    STANDARD,
+    is_generic,
+    is_technical,
+    listed,
+    plain_name,
+    plain_names,
+    shown,
+)
 from multires_edge.runtime.ecg.sources.protocol import SignalSpec
 
 # The limb leads of Einthoven and Goldberger are differences and means of the same three electrodes. Two of
@@ -158,7 +166,13 @@ class LeadMap:
             raise DataError(f"several leads match {channel}: {twice}; give them different names")
         if not places:
             return None
-        return places[0], volts_per(self._units[places[0]]) * self._to_card
+        return places[0], self._volts(places[0]) * self._to_card
+
+    def _volts(self, place: int) -> float:
+        unit = self._units[place]
+        if isinstance(unit, str) and not (is_voltage(unit) or is_technical(unit)):
+            raise DataError(f"the unit of {self._shown[place]} is unknown, expected uV, mV or V")
+        return volts_per(unit)
 
     def __call__(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """Convert samples (n, leads) to (n, channels) float64 in the card's unit, NaN without a value."""

@@ -16,6 +16,7 @@ from multires_edge.models import load_checkpoint
 from multires_edge.runtime.evaluation.recordings import load_data
 from tests.cli.commands.test_export import assert_refused
 from tests.conftest import SMALL, random_inputs, random_net, save_published, variant
+from tests.runtime.conftest import CARD, beats
 
 X = random_inputs(SMALL, 20, 100)
 
@@ -75,6 +76,26 @@ def test_without_torch(checkpoint: Path, data: Path, tmp_path: Path, monkeypatch
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
     assert_refused(run(checkpoint, data, "-o", tmp_path / "t.json"), "torch", "[export]")
+
+
+def test_renamed_leads(checkpoint: Path, tmp_path: Path) -> None:
+    """Are read from the recordings that have them, and refused for one that has not."""
+    card = CARD | {"preprocessing": CARD["preprocessing"] | {"channels": ["A", "B"]}}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    for name, leads in (("right", ["A", "B"]), ("other", ["MLII", "V"])):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "a.npz", samples=beats(12, 250), leads=leads, rate=250, unit="mV")
+    options = ("--card", tmp_path / "card.json", "--json", "--force", "-o", tmp_path / "t.json")
+    renamed = ("--lead", "A=MLII", "--lead", "a:B=V")
+    found = run(checkpoint, tmp_path / "other", *options, *renamed)
+    assert found.exit_code == 0, found.stderr
+    right = json.loads(run(checkpoint, tmp_path / "right", *options).stdout)
+    assert json.loads(found.stdout)["tensors"] == right["tensors"]
+    assert_refused(run(checkpoint, tmp_path / "other", *options), "a.npz: no lead A, B")
+    wrong = run(checkpoint, tmp_path / "other", *options, *renamed, "--lead", "a:B=V2")
+    assert_refused(wrong, "a.npz: has no lead V2; it has MLII, V")
+    wrong = run(checkpoint, tmp_path / "other", *options, *renamed, "--lead", "b:B=V")
+    assert_refused(wrong, "--lead b:B=V: no source has that name or that lead")
 
 
 class TestRefusals:

@@ -17,7 +17,7 @@ from multires_edge.runtime.ecg.settings import StreamOptions
 from multires_edge.runtime.evaluation.decision_accuracy import NOTICE, assess
 from multires_edge.runtime.evaluation.recordings import load_recordings
 from tests.cli.commands.test_export import assert_refused
-from tests.runtime.conftest import two_leads
+from tests.runtime.conftest import beats, two_leads
 
 __all__ = ["two_leads"]
 
@@ -73,3 +73,58 @@ def test_refuses_what_would_mislead(two_leads: Path, records: Path) -> None:
         (("--ecg", "--precision", "int4"), "int4"),
     ):
         assert_refused(run(two_leads, "--data", records, *options), complaint)
+
+
+class TestRenamedLeads:
+    """Two recorders, of which the second calls leads I and II otherwise."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return _recorders(tmp_path / "two", ("MLII", "V"))
+
+    @pytest.fixture
+    def right(self, tmp_path: Path) -> Path:
+        return _recorders(tmp_path / "one", ("II", "I"))
+
+    @pytest.mark.parametrize("prefix", ["", "b:", "b.npz:"])
+    @pytest.mark.parametrize("ecg", [True, False])
+    def test_are_read_where_they_are(
+        self, two_leads: Path, folder: Path, right: Path, prefix: str, ecg: bool
+    ) -> None:
+        leads = ("--lead", f"{prefix}II=MLII", "--lead", f"{prefix}I=V")
+        options = ("--ecg", "--json") if ecg else ("--json",)
+        found = run(two_leads, "--data", folder, *options, *leads)
+        assert found.exit_code == 0, found.stderr
+        expected = run(two_leads, "--data", right, *options)
+        first, second = (json.loads(result.stdout) for result in (found, expected))
+        for each in (first, second):
+            del each["data"]
+            each.pop("rename", None)
+        assert first == second
+
+    @pytest.mark.parametrize("ecg", [True, False])
+    @pytest.mark.parametrize(
+        ("leads", "complaint"),
+        [
+            ((), "b.npz: no lead I, II; the source has MLII, V"),
+            (("II=MLII", "I=V", "b:I=V9"), "b.npz: has no lead V9; it has MLII, V"),
+            (("b:II=MLII", "b:I=V", "a:II=MLII"), "a.npz: has no lead MLII; it has I, II"),
+            (("b:II=MLII", "b:I=V", "c:II=MLII"), "--lead c:II=MLII: no source has that name or that lead"),
+            (("aVX=MLII",), "no channel aVX to rename a lead to"),
+        ],
+    )
+    def test_are_refused_where_they_are_not(
+        self, two_leads: Path, folder: Path, leads: tuple[str, ...], complaint: str, ecg: bool
+    ) -> None:
+        given = [part for each in leads for part in ("--lead", each)]
+        options = ("--ecg",) if ecg else ()
+        assert_refused(run(two_leads, "--data", folder, *options, *given), complaint)
+
+
+def _recorders(home: Path, leads: tuple[str, str]) -> Path:
+    home.mkdir()
+    samples = beats(12, 250)
+    np.savez(home / "a.npz", samples=samples, leads=["I", "II"], rate=250, unit="mV")
+    np.savez(home / "b.npz", samples=samples[::-1, ::-1], leads=leads, rate=250, unit="mV")
+    (home / "labels.csv").write_text("record,A,B,C\na.npz,1,0,0\nb.npz,0,1,1\n")
+    return home
