@@ -48,7 +48,7 @@ from multires_edge.export.trace.program import (
     references,
 )
 
-_MOVES = ("permute", "slice", "select", "expand")
+_MOVES = ("permute", "slice", "select", "expand", "take")
 _MOST_SUMMED = 64  # channels that a sum adds up one by one, such as weighted resolutions of a layer
 # Operators that may stand between a value and the convolution that reads its past.
 _ON_THE_WAY = (Reshape, Pad, Cut)

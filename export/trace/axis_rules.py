@@ -33,10 +33,16 @@ class AxisRules(TimeRules):
             return self._cat_over_time(node, parts)
         if not all(isinstance(each, Ref) for each in parts):
             raise refusal(node, "puts constants beside values of the input")
-        aligned = self._aligned(node, parts)
-        return self._apply(
-            node, layout, replace(self._joined(aligned), layout=layout), (tuple(aligned), axis), {}
-        )
+        return self._side_by_side(node, self._aligned(node, parts), axis)
+
+    def _side_by_side(self, node: fx.Node, parts: Sequence[Ref], axis: int) -> Ref:
+        """Values of the same time, joined along an axis."""
+        signal = replace(self._joined(parts), layout=self._layout(node))
+        instruction = Operator(path_of(node), "cat", aten.cat.default, (tuple(parts), axis))
+        if signal.shift > 0 and signal.layout.axis is not None:
+            past = [self._signal(each).past for each in parts]
+            signal = replace(signal, before=torch.cat(past, axis))
+        return self._emit(instruction, signal)
 
     def _cat_over_time(self, node: fx.Node, parts: Sequence[Any]) -> Ref:
         if len(parts) == 2 and sum(isinstance(each, Ref) for each in parts) == 1:
@@ -63,12 +69,7 @@ class AxisRules(TimeRules):
             self._reshaped(node, each, lone, f"{path_of(node)}/{i}")
             for i, each in enumerate(self._aligned(node, parts))
         ]
-        signal = replace(self._joined(columns), layout=layout)
-        instruction = Operator(path_of(node), "cat", aten.cat.default, (tuple(columns), axis))
-        if signal.shift > 0:
-            past = [self._signal(each).past for each in columns]
-            signal = replace(signal, before=torch.cat(past, axis))
-        return self._emit(instruction, signal)
+        return self._side_by_side(node, columns, axis)
 
     def reshape(self, node: fx.Node, x: Ref, *_: Any, **__: Any) -> Ref:
         return self._reshaped(node, x, self._layout(node), path_of(node))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from multires_edge.export.graphs.rings import RingsInGraph
-from multires_edge.export.trace.operators import Nodes
+from multires_edge.export.trace.nodes import Nodes
 from multires_edge.export.trace.program import FilterBank, Filtered, Ref
 
 

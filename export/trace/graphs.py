@@ -14,7 +14,8 @@ from multires_edge.export.graphs.rings import RingsInGraph
 from multires_edge.export.graphs.running import ExactSum, running_maximum
 from multires_edge.export.graphs.step import StepGraph
 from multires_edge.export.trace.filter_nodes import BankNodes
-from multires_edge.export.trace.operators import Nodes, affine
+from multires_edge.export.trace.nodes import Nodes
+from multires_edge.export.trace.operators import affine, write_operator
 from multires_edge.export.trace.program import (
     Convolution,
     Cut,
@@ -82,7 +83,7 @@ class _Writer(Nodes):
 
     def instruction(self, each: Any) -> str:
         if isinstance(each, Operator):
-            return self.operator(each)
+            return write_operator(self, each)
         if isinstance(each, Filtered):
             return self.filtered(each)
         value = self.names[each.source.name]

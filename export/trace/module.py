@@ -37,12 +37,16 @@ from multires_edge.runtime.bundle import Bundle
 
 @dataclass(frozen=True)
 class ModuleResult:
-    """The written bundle and its proof. ``seconds`` is the duration of the export."""
+    """The written bundle and its proof. ``seconds`` is the duration of the export.
+
+    With fewer steps than ``least_steps`` the module may compute something else than was traced.
+    """
 
     path: Path
     manifest: Manifest
     proof: ModuleProof
     seconds: float
+    least_steps: int
 
     @property
     def passed(self) -> bool:
@@ -53,7 +57,13 @@ class ModuleParityError(ModuleError):
     """A graph does not compute what the module computes. The bundle is written, and says that it failed."""
 
     def __init__(self, result: ModuleResult) -> None:
-        super().__init__(failures(result.path, result.proof.checks))
+        message = failures(result.path, result.proof.checks)
+        if result.least_steps > 1:
+            message += (
+                f"\nThe trace holds from {result.least_steps} steps on: the module decides something by the "
+                "number of steps, and a stream begins with one"
+            )
+        super().__init__(message)
         self.result = result
 
 
@@ -112,7 +122,7 @@ def export_traced(
         # The manifest is the last file, because it has the digests of all others.
         manifest.files.update({name: sha256_of(folder / name) for name in names})
         write_json(folder / FILE_NAME, manifest.to_json())
-    return ModuleResult(final, manifest, proof, time.perf_counter() - started)
+    return ModuleResult(final, manifest, proof, time.perf_counter() - started, plan.least_steps)
 
 
 def module_config(net: nn.Module, plan: Plan, unmatched: str) -> ModuleConfig:

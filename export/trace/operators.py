@@ -13,116 +13,15 @@ import numpy as np
 import torch
 
 from multires_edge.export.activations import ACTIVATION_NODES
-from multires_edge.export.graph_builder import GraphBuilder
-from multires_edge.export.trace.program import BATCH, MERGED, TIME, Layout, Operator, Program, Ref
+from multires_edge.export.trace.nodes import Nodes
+from multires_edge.export.trace.program import TIME, Operator, Ref
 
 _LAST = np.iinfo(np.int64).max
 
 
-class Nodes:
-    """Writes the nodes of a program into a graph: of whole sequences, or of one step.
-
-    ``names`` has the value of the graph for each value of the program.
-    """
-
-    def __init__(self, graph: GraphBuilder, program: Program, *, whole: bool) -> None:
-        self.graph = graph
-        self.program = program
-        self.whole = whole
-        self.names: dict[str, str] = {}
-
-    def layout(self, ref: Ref) -> Layout:
-        return self.program.layouts[ref.name]
-
-    def is_constant(self, argument: Any) -> bool:
-        return isinstance(argument, Ref) and argument.name in self.program.constants
-
-    def constant(self, ref: Ref) -> torch.Tensor:
-        return self.program.constants[ref.name]
-
-    def value(self, ref: Ref) -> str:
-        return self.names[ref.name]
-
-    def axis(self, layout: Layout, axis: int) -> int:
-        """An axis of a value, counted from the front, as an axis in the graph."""
-        axis %= len(layout.shape)
-        time = layout.axis
-        dropped = not self.whole and time is not None and layout.shape[time] == TIME and time < axis
-        return axis - dropped
-
-    def shape(self, layout: Layout) -> tuple[int | str, ...]:
-        """The shape of a value in the graph."""
-        return layout.shape if self.whole else layout.step_shape
-
-    def weight(self, name: str, tensor: torch.Tensor | float) -> str:
-        """A constant in float32, or int64 for integers."""
-        array = np.asarray(tensor.numpy() if isinstance(tensor, torch.Tensor) else float(tensor))
-        if array.dtype.kind == "f":
-            return self.graph.weight(name, array)
-        return self.graph.constant(name, array.astype(np.int64))
-
-    def operand(self, name: str, argument: Any, out: Layout) -> str:
-        """An argument that is broadcast to a value of layout ``out``."""
-        if not isinstance(argument, Ref):
-            return self.weight(f"{name}/{argument:g}".replace("-", "minus_"), float(argument))
-        if not self.is_constant(argument):
-            return self.value(argument)
-        tensor = self.constant(argument)
-        time = out.axis
-        if not self.whole and time is not None and out.shape[time] == TIME:
-            place = tensor.dim() - (len(out.shape) - time)
-            if place >= 0:
-                return self.weight(f"{argument.name}.row", tensor.squeeze(place))
-        return self.weight(argument.name, tensor)
-
-    def reduce(self, op: str, value: str, axes: Sequence[int], name: str, *, keep: bool) -> str:
-        """A reduction; from opset 18 axes are an input, for sums from opset 13."""
-        graph = self.graph
-        if graph.form.axes_as_input or op == "ReduceSum":
-            inputs = [value, graph.integers(f"{name}/axes", list(axes))]
-            return graph.node(op, inputs, name, keepdims=int(keep))
-        return graph.node(op, [value], name, axes=list(axes), keepdims=int(keep))
-
-    def reshape(self, value: str, given: Layout, wanted: Layout, name: str) -> str:
-        """A value in another layout with the same order of its elements."""
-        before, after = self.shape(given), self.shape(wanted)
-        if before == after:
-            return value
-        sizes: list[int] = []
-        free = [i for i, size in enumerate(after) if isinstance(size, str)]
-        same = [i for i in free if i < len(before) and before[i] == after[i]]
-        if len(free) - len(same) <= 1 or (len(free) == 2 and same):
-            inferred = next((i for i in free if i not in same), free[-1] if free else None)
-            sizes = [
-                -1 if i == inferred else 0 if isinstance(size, str) else size for i, size in enumerate(after)
-            ]
-            return self.graph.node("Reshape", [value, self.graph.integers(f"{name}/shape", sizes)], name)
-        parts = [self._size(size, wanted.extra) for size in after]
-        shape = self.graph.node("Concat", parts, f"{name}/shape", axis=0)
-        return self.graph.node("Reshape", [value, shape], name)
-
-    def _size(self, size: int | str, extra: int) -> str:
-        """A size as a tensor of one number."""
-        graph = self.graph
-        if not isinstance(size, str):
-            return graph.integers(f"sizes/{size}", [size])
-        first = self.names[self.program.inputs[0]]
-        name = f"sizes/{size}"
-        if size == MERGED:
-            return graph.integers("sizes/rest", [-1])
-        if not graph.has(name):
-            start = {BATCH: 0, TIME: len(self.program.layouts[self.program.inputs[0]].shape) - 1}[size]
-            graph.node("Shape", [first], name, start=start, end=start + 1, dtype=np.int64)
-        if size == TIME and extra:
-            longer = f"{name}{extra:+d}"
-            if not graph.has(longer):
-                graph.node("Add", [name, graph.integers(f"sizes/extra{extra:+d}", [extra])], longer)
-            return longer
-        return name
-
-    def operator(self, each: Operator) -> str:
-        """The nodes of an operator."""
-        return OPERATORS[each.kind](self, each, *each.args, **each.options)
+def write_operator(nodes: Nodes, each: Operator) -> str:
+    """The nodes of an operator."""
+    return OPERATORS[each.kind](nodes, each, *each.args, **each.options)
 
 
 def _unary(op: str, **attributes: Any) -> Callable[..., str]:
@@ -371,6 +270,38 @@ def _select(nodes: Nodes, each: Operator, x: Ref, axis: int, index: int) -> str:
     return graph.node("Gather", [nodes.value(x), place], each.name, axis=nodes.axis(nodes.layout(x), axis))
 
 
+def _take(nodes: Nodes, each: Operator, x: Ref, axis: int, places: Sequence[int]) -> str:
+    index = nodes.graph.integers(f"{each.name}/places", list(places))
+    return nodes.graph.node(
+        "Gather", [nodes.value(x), index], each.name, axis=nodes.axis(nodes.layout(x), axis)
+    )
+
+
+def _compared(op: str, *, negated: bool = False) -> Callable[..., str]:
+    def write(nodes: Nodes, each: Operator, a: Any, b: Any) -> str:
+        graph, out = nodes.graph, nodes.program.layouts[each.name]
+        left, right = nodes.like(each, a, b, out), nodes.like(each, b, a, out)
+        found = graph.node(op, [left, right], f"{each.name}/equal" if negated else each.name, dtype=np.bool_)
+        return graph.node("Not", [found], each.name) if negated else found
+
+    return write
+
+
+def _logical(op: str) -> Callable[..., str]:
+    def write(nodes: Nodes, each: Operator, *values: Any) -> str:
+        out = nodes.program.layouts[each.name]
+        return nodes.graph.node(op, [nodes.operand(each.name, v, out) for v in values], each.name)
+
+    return write
+
+
+def _where(nodes: Nodes, each: Operator, condition: Any, a: Any, b: Any) -> str:
+    out = nodes.program.layouts[each.name]
+    inputs = [nodes.operand(f"{each.name}/condition", condition, out)]
+    inputs += [nodes.like(each, a, b, out), nodes.like(each, b, a, out)]
+    return nodes.graph.node("Where", inputs, each.name, dtype=nodes.graph.type_of(inputs[1]))
+
+
 OPERATORS: dict[str, Callable[..., str]] = {
     **{name: _unary(op) for name, op in {
         "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log", "sqrt": "Sqrt",
@@ -392,5 +323,9 @@ OPERATORS: dict[str, Callable[..., str]] = {
     "amin": _reduction("ReduceMin"), "linalg_vector_norm": _vector_norm, "layer_norm": _layer_norm,
     "rms_norm": _rms_norm, "linear": _linear, "matmul": _matmul, "mm": _matmul, "embedding": _embedding,
     "cat": _cat, "permute": _permute, "expand": _expand, "to": _to, "slice": _slice, "select": _select,
-    "einsum": _einsum,
+    "einsum": _einsum, "take": _take, "where": _where,
+    "gt": _compared("Greater"), "lt": _compared("Less"), "ge": _compared("GreaterOrEqual"),
+    "le": _compared("LessOrEqual"), "eq": _compared("Equal"), "ne": _compared("Equal", negated=True),
+    "logical_and": _logical("And"), "logical_or": _logical("Or"), "logical_not": _logical("Not"),
+    "bitwise_and": _logical("And"), "bitwise_or": _logical("Or"), "bitwise_not": _logical("Not"),
 }  # fmt: skip

@@ -37,14 +37,20 @@ from multires_edge.export.trace.signals import Signal
 from multires_edge.export.trace.tracing import Trace, base_name, refusal
 from multires_edge.export.trace.values import Fill, path_of
 
+_Rule = Callable[..., Any]
+
 
 @dataclass(frozen=True)
 class Plan:
-    """The program, how many tokens each integer input knows, and the traced nodes by their paths."""
+    """The program, how many tokens each integer input knows, and the traced nodes by their paths.
+
+    ``least_steps`` is how many steps the trace needs to hold.
+    """
 
     program: Program
     tokens: dict[str, int]
     nodes: dict[str, fx.Node]
+    least_steps: int = 1
 
     @cached_property
     def step(self) -> Program:
@@ -100,7 +106,7 @@ class Planner(RecurrentRules):
         reach = max(self.signals[name].reach for name in outputs.values())
         program = Program(self.trace.inputs, outputs, tuple(reversed(kept)), layouts, constants, reach)
         nodes = {path_of(node): node for node in self.trace.graph.nodes if node.op == "call_function"}
-        return Plan(_numbered(program), self.tokens, nodes)
+        return Plan(_numbered(program), self.tokens, nodes, self.trace.least_steps)
 
     def _placeholder(self, node: fx.Node) -> None:
         if node.name in self.trace.constants:
@@ -144,19 +150,40 @@ class Planner(RecurrentRules):
         args: Any
         options: Any
         args, options = fx.node.map_arg((node.args, node.kwargs), self._resolve)
-        args = tuple(each.scalar() if isinstance(each, Fill) and name != "cat" else each for each in args)
+        rule = _RULES.get(name)
+        fills = [each for each in args if isinstance(each, Fill)]
+        if fills and rule in (Planner.reshape, Planner.permute, Planner.expand, Planner.identity):
+            return Fill(self._layout(node), fills[0].value)
+        args = self._numbers(node, name, args)
         if not list(references((args, tuple(options.values())))) and not _has_symbols((args, options)):
             with torch.no_grad():
-                return node.target(*args, **options)  # type: ignore[operator]
-        rule = _RULES.get(name)
+                result = node.target(*args, **options)  # type: ignore[operator]
+            return Fill(self._layout(node), float(result)) if fills else result
         if rule is None:
-            raise refusal(node, "has no rule for streams")
+            raise refusal(node, _WHY.get(name, "has no rule for streams"))
+        return self._applied(rule, node, args, options)
+
+    def _applied(self, rule: _Rule, node: fx.Node, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         try:
             return rule(self, node, *args, **options)
+        except ModuleError:
+            raise
         except ValueError as error:
-            if isinstance(error, ModuleError):
-                raise
             raise refusal(node, str(error)) from error
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
+            raise refusal(node, "is used in a way that no stream has a rule for") from error
+
+    def _numbers(self, node: fx.Node, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Arguments in which tensors of the same number everywhere are that number, if each step is alike."""
+        rule = _RULES.get(name)
+        fills = [each for each in args if isinstance(each, Fill)]
+        if not fills or rule in (Planner.cat, Planner.recurrence):
+            return args
+        if rule is Planner.operator:
+            return tuple(each.scalar() if isinstance(each, Fill) else each for each in args)
+        if name == "cumsum":
+            return (self.counted(node, fills[0]), *args[1:])
+        raise refusal(node, _WHY.get(name, "takes the same number at each step; use the number itself"))
 
 
 def _numbered(program: Program) -> Program:
@@ -187,7 +214,6 @@ def _has_symbols(values: Any) -> bool:
 FILLS = frozenset(
     {"zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 )
-_Rule = Callable[..., Any]
 _RULES: dict[str, _Rule] = {
     **dict.fromkeys(OPERATORS, Planner.operator),
     **dict.fromkeys(ALONG, Planner.along),
@@ -221,15 +247,35 @@ _RULES: dict[str, _Rule] = {
     "stack": Planner.stack,
     "select": Planner.select,
     "slice": Planner.slice,
+    "index": Planner.index,
+    "index_select": Planner.index_select,
+    "flip": Planner.flip,
+    "roll": Planner.roll,
+    "repeat": Planner.repeat,
+    "repeat_interleave": Planner.repeat_interleave,
+    "copy": Planner.copy,
+    "slice_scatter": Planner.slice_scatter,
+    "select_scatter": Planner.select_scatter,
+    "unfold": Planner.unfold,
     "max": Planner.max,
     "cumsum": Planner.cumsum,
 }
+_FOURIER = ("fft_rfft", "fft_irfft", "fft_fft", "fft_ifft", "fft_hfft", "fft_ihfft", "stft", "istft")
+# Why an operator has no rule.
+_WHY = {
+    **dict.fromkeys(
+        _FOURIER,
+        "transforms all steps at once; convolve by conv1d(pad(x, (taps - 1, 0)), filters, groups=channels)",
+    ),
+    "arange": "numbers the steps; count them by torch.ones_like(x[:, :1]).cumsum(-1), of an input x",
+    "cummax": "has no rule for streams; give the values, and take their maximum with amax",
+}
 # Operators that PyTorch need not decompose: those above, and those refused by the name that the user knows.
 KNOWN = frozenset(_RULES) | {
-    "flip", "roll", "unfold", "sort", "topk", "argmax", "argmin", "var", "std", "cumprod", "logsumexp",
+    *_FOURIER, "cummax", "sort", "topk", "argmax", "argmin", "var", "std", "cumprod", "logsumexp",
     "scaled_dot_product_attention", "bmm", "baddbmm", "rnn_tanh", "rnn_relu",
     "conv_transpose1d", "conv_transpose2d", "upsample_nearest1d", "sym_size",
-    "upsample_linear1d", "arange", "min", "prod", "median", "index_select", "gather", "scatter", "repeat",
+    "upsample_linear1d", "arange", "min", "prod", "median", "gather", "scatter",
     "_assert_tensor_metadata",
     *FILLS,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from multires_edge.export.trace.operators import Nodes
+from multires_edge.export.trace.nodes import Nodes
 from multires_edge.export.trace.program import Recurrence
 
 # The gates in the order of ONNX, by their places in the weights of PyTorch.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import fx
 
-from multires_edge.export.trace.axis_rules import AxisRules
+from multires_edge.export.trace.index_rules import IndexRules
 from multires_edge.export.trace.program import BATCH, Layout, Operator, Recurrence, Ref
 from multires_edge.export.trace.signals import Signal
 from multires_edge.export.trace.tracing import base_name, refusal
@@ -18,7 +18,7 @@ from multires_edge.export.trace.values import Fill, path_of
 aten = torch.ops.aten
 
 
-class RecurrentRules(AxisRules):
+class RecurrentRules(IndexRules):
     """Layers that remember."""
 
     def recurrence(

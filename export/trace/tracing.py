@@ -7,7 +7,7 @@ import inspect
 import linecache
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from multires_edge.models.depthwise import fast_depthwise
 _TORCH = str(Path(torch.__file__).parent)  # its lines say nothing of the user's module
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)\n\s*(?P<code>.*)')
 
+_TRACED_FROM = 2  # torch.export says so of every size
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -31,7 +33,8 @@ class Trace:
     ``constants`` are its parameters and buffers by the name of their placeholder. ``inputs`` are the names of
     the inputs in order, ``outputs`` the nodes that are returned, by name. ``batches`` and ``times`` are the
     symbols of the sizes that may change, in the shapes of the nodes. ``fixed`` is the error of a module that
-    works with one of these sizes only; None if they are free.
+    works with one of these sizes only; None if they are free. With fewer than ``least_steps`` the module may
+    compute something else.
     """
 
     graph: fx.Graph
@@ -41,6 +44,7 @@ class Trace:
     batches: frozenset[Any]
     times: frozenset[Any]
     fixed: ModuleError | None
+    least_steps: int
 
 
 def in_float64(net: nn.Module, example: Sequence[torch.Tensor]) -> nn.Module:
@@ -49,8 +53,11 @@ def in_float64(net: nn.Module, example: Sequence[torch.Tensor]) -> nn.Module:
         raise ModuleError("the module is in training mode: call its eval() before the export")
     try:
         with torch.no_grad():
-            net(*example)  # weights that hooks compute are without a gradient afterwards, and can be copied
+            # Weights that hooks compute are without a gradient afterwards, and can be copied.
+            output_names(net(*example))
             reference = copy.deepcopy(net).double().requires_grad_(False)
+    except ModuleError:
+        raise
     except Exception as error:
         raise ModuleError(f"the module cannot run on the example: {shortened(str(error))}") from error
     try:
@@ -78,10 +85,15 @@ def trace(net: nn.Module, example: Sequence[torch.Tensor], known: frozenset[str]
     if forward and forward[0].kind is inspect.Parameter.VAR_POSITIONAL:
         shapes = (shapes,)  # type: ignore[assignment]  # torch.export takes forward(*x) as one argument
     try:
-        with symbolic_operators(), warnings.catch_warnings():
+        with torch.no_grad(), symbolic_operators(), warnings.catch_warnings():
             # Of LSTM and GRU, which hold a list of their weights.
             warnings.filterwarnings("ignore", "The tensor attributes")
             exported = torch.export.export(net, inputs, dynamic_shapes=shapes, strict=False)
+        for node in exported.graph.nodes:
+            if base_name(node.target) == "wrap_with_autocast" and node.args[0] == "cpu" and node.args[2]:
+                raise ModuleError(
+                    f"the module computes in {node.args[1]} under torch.autocast(): give it enabled=False"
+                )
         if any(_needs_decomposing(node, known) for node in exported.graph.nodes):
             exported = exported.run_decompositions(
                 {
@@ -90,6 +102,8 @@ def trace(net: nn.Module, example: Sequence[torch.Tensor], known: frozenset[str]
                     if base_name(operator) not in known
                 }
             )
+    except ModuleError:
+        raise
     except Exception as error:
         raise ModuleError(
             "torch.export cannot trace the module for any batch and any number of steps: "
@@ -128,6 +142,7 @@ def trace(net: nn.Module, example: Sequence[torch.Tensor], known: frozenset[str]
         frozenset(_symbol(placeholders[name].meta["val"].shape[0]) for name in names),
         frozenset(_symbol(placeholders[name].meta["val"].shape[-1]) for name in names),
         fixed,
+        max(_least(exported, placeholders[name].meta["val"].shape[-1]) for name in names),
     )
 
 
@@ -156,6 +171,12 @@ def refusal(node: fx.Node, why: str) -> ModuleError:
     return ModuleError(f"{base_name(node.target)} in {place(node)} {why}")
 
 
+def _least(exported: torch.export.ExportedProgram, size: Any) -> int:
+    limits = exported.range_constraints.get(_symbol(size))
+    least = 1 if limits is None else int(limits.lower)
+    return 1 if least == _TRACED_FROM else least
+
+
 def _symbol(size: Any) -> Any:
     return size if isinstance(size, int) else size.node.expr
 
@@ -169,6 +190,8 @@ def _at_least_two(example: torch.Tensor) -> torch.Tensor:
 
 def _needs_decomposing(node: fx.Node, known: frozenset[str]) -> bool:
     schema = getattr(node.target, "_schema", None)
+    if base_name(node.target).startswith("wrap_with_"):
+        return True  # a block under torch.no_grad() or torch.autocast(), which changes nothing in float64
     return schema is not None and (base_name(node.target) not in known or bool(schema.is_mutable))
 
 
@@ -195,6 +218,11 @@ def output_names(returned: Any) -> list[str]:
     """Names of the tensors that a module returned. Raises ModuleError."""
     if isinstance(returned, torch.Tensor):
         return ["y"]
+    held = returned.values() if isinstance(returned, dict) else returned
+    if isinstance(held, Iterable) and (wrong := [v for v in held if not isinstance(v, torch.Tensor)]):
+        raise ModuleError(
+            f"the module returns a {type(wrong[0]).__name__} among its outputs, expected tensors"
+        )
     if isinstance(returned, dict) and all(isinstance(key, str) for key in returned):
         return [re.sub(r"[^A-Za-z0-9_.-]", "_", key) for key in returned]
     if isinstance(returned, tuple) and hasattr(returned, "_fields"):

@@ -12,6 +12,27 @@ from torch import Tensor, nn
 from multires_edge.format.targets import FORMS
 from tests.export.trace.harness import at_prefixes, graph_steps, largest_error, plan_of, returned, whole_graph
 
+
+def half_in_place(x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y += x
+    y[:, :2] = 0.5 * y[:, 1:3]
+    return y
+
+
+def row_in_place(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[:, 2] = torch.tanh(y[:, 0])
+    y[:] = y + 1
+    return y
+
+
+def without_gradient(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        y = torch.exp(x)
+    return y
+
+
 One = Callable[[Tensor], Tensor]
 Weighted = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -32,7 +53,14 @@ AXES: list[One] = [
     lambda x: torch.unflatten(x, 1, (2, 2)).transpose(1, 2).flatten(1, 2),
     lambda x: torch.cat(torch.split(x, 1, 1), 1),
     lambda x: x.unbind(1)[2], lambda x: x[:, None].expand(-1, 3, -1, -1).flatten(1, 2),
-    lambda x: F.layer_norm(x.transpose(1, 2), (4,)).transpose(1, 2),
+    lambda x: F.layer_norm(x.transpose(1, 2), (4,)).transpose(1, 2), lambda x: x[:, [2, 0, 1, 1]],
+    lambda x: x[:, torch.tensor([True, False, True, False])], lambda x: x.flip(1), lambda x: x.roll(1, 1),
+    lambda x: x.repeat(1, 2, 1), lambda x: x.repeat_interleave(2, 1),
+    lambda x: torch.index_select(x, 1, torch.tensor([3, 0])), half_in_place,
+    row_in_place, lambda x: F.pad(x, (2, 0)).unfold(-1, 3, 1).amax(-1),
+    lambda x: torch.where((x > 0) & (x <= 1), x, -0.5 * x), lambda x: torch.where((x < 0) | (x >= 1), 0.0, x),
+    lambda x: torch.where(~(x == 0) & (x != 2), x, x + 1), lambda x: torch.lerp(x, x.abs(), 0.3),
+    lambda x: x.cumsum(-1) / torch.ones_like(x[:, :1]).cumsum(-1), without_gradient,
 ]  # fmt: skip
 WITH_WEIGHTS: list[Weighted] = [
     lambda x, w, row: w @ x, lambda x, w, row: (x.transpose(1, 2) @ w.T).transpose(1, 2),

@@ -41,6 +41,17 @@ def hand_made_attention(x: Tensor) -> Tensor:
     return (x.transpose(1, 2) @ x).softmax(-1) @ x.transpose(1, 2)
 
 
+def steps_in_place(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[..., -1] = 0.0
+    return y
+
+
+def in_half_precision(x: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return x @ x.new_ones(12, 12)
+
+
 class Positions(nn.Module):
     """Adds a row of a table to each step."""
 
@@ -92,7 +103,7 @@ def test_a_recurrent_layer_is_refused(name: str) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[..., object], str]] = {
-    "bidirectional": (lambda x: x + x.flip(-1), "flip in .*no rule"),
+    "bidirectional": (lambda x: x + x.flip(-1), "flip in .*turns time around"),
     "future padding": (lambda x: F.conv1d(F.pad(x, (1, 1)), x.new_ones(2, 4, 3)), "pad in .*of the future"),
     "a padded convolution": (
         lambda x: F.conv1d(x, x.new_ones(2, 4, 3), padding=1),
@@ -127,9 +138,21 @@ REFUSED: dict[str, tuple[Callable[..., object], str]] = {
     "a place": (lambda x: x.max(-1).indices, "place of a maximum over time"),
     "a minimum": (lambda x: x.amin(-1), "amin in .*minimum over time"),
     "steps as channels": (lambda x: x.reshape(x.shape[0], -1), "."),
-    "positions": (lambda x: x + torch.arange(x.shape[-1]), "arange in .*no rule"),
+    "positions": (lambda x: x + torch.arange(x.shape[-1]), "arange in .*numbers the steps; count them by"),
     "random values": (lambda x: F.dropout(x, training=True), "dropout in .*at random"),
     "statistics of the batch": (lambda x: F.batch_norm(x, None, None, training=True), "batch_norm in"),
+    "a roll": (lambda x: x.roll(1, -1), "roll in .*moves the last steps to the start"),
+    "a Fourier transform": (
+        lambda x: torch.fft.irfft(torch.fft.rfft(x, n=24) * torch.fft.rfft(x.new_ones(4, 3), n=24))[..., :12],
+        "fft_rfft in .*transforms all steps at once; convolve by conv1d",
+    ),
+    "a running maximum of its own": (lambda x: x.cummax(-1).values, "cummax in .*no rule"),
+    "an index that depends on the input": (lambda x: x[:, x[0, :, 0].long()], "."),
+    "steps in place": (steps_in_place, "."),
+    "half precision": (in_half_precision, "in torch.bfloat16 under torch.autocast.*enabled=False"),
+    "a list in a list": (lambda x: (x, [x, x]), "returns a list among its outputs"),
+    "an object": (lambda x: object(), "returns a object, expected tensors"),
+    "numbers that add up over channels": (lambda x: x + torch.ones_like(x).cumsum(1), "cumsum in"),
     "a constant": (torch.zeros_like, "does not depend on the inputs"),
     "a number": (lambda x: (x, 3), "."),
 }  # fmt: skip
