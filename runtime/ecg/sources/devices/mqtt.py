@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from multires_edge.base.errors import DataError, require_extra
 from multires_edge.runtime.ecg.sources.connections import Connection
+from multires_edge.runtime.ecg.sources.devices.failures import reason_of
 from multires_edge.runtime.ecg.sources.devices.messages import Messages
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -55,8 +56,7 @@ def connect(address: str, silence: float | None, patience: float) -> Connection:
     try:
         client.connect(host, port, keepalive=_KEEP_ALIVE)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise DataError(f"the broker cannot be reached ({reason})") from error
+        raise DataError(f"the broker cannot be reached ({reason_of(error)})") from error
     client.loop_start()
 
     def close() -> None:

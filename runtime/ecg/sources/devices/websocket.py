@@ -6,6 +6,7 @@ import contextlib
 
 from multires_edge.base.errors import DataError, require_extra
 from multires_edge.runtime.ecg.sources.connections import Connection
+from multires_edge.runtime.ecg.sources.devices.failures import reason_of
 from multires_edge.runtime.ecg.sources.devices.messages import Messages
 
 _MESSAGE_MOST = 1 << 22
@@ -28,8 +29,7 @@ def connect(address: str, silence: float | None, patience: float) -> Connection:
     except InvalidURI:
         raise DataError("the address of the WebSocket is none, expected ws://HOST:PORT/PATH") from None
     except (OSError, WebSocketException) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise DataError(f"the WebSocket cannot be reached ({reason})") from error
+        raise DataError(f"the WebSocket cannot be reached ({reason_of(error)})") from error
 
     def pull(seconds: float) -> bytes | None:
         try:
