@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.palette import LIGHT
 from multires_edge.format.card import Preprocessing, volts_per
 from multires_edge.format.high_pass import HighPass
 from multires_edge.runtime import Bundle, open_bundle
@@ -227,7 +228,8 @@ def plot(path: Path, tables: Mapping[str, Mapping[HighPass | None, Mapping[str, 
     figure, axes = plt.subplots(
         1, len(tables), figsize=(5 * len(tables) + 1.5, 3.8), sharey=True, squeeze=False
     )
-    colours = {"none": "black", "order 1": "tab:blue", "order 2": "tab:orange", "delay": "tab:green"}
+    blue, brown, green = (LIGHT.series[i] for i in (0, 1, 4))
+    colours = {"none": "black", "order 1": blue, "order 2": brown, "delay": green}
     marks = {0.05: "v", 0.1: "<", 0.25: "o", 0.5: "^"}
     for axis, (name, areas) in zip(axes[0], tables.items(), strict=True):
         for number, (high_pass, values) in enumerate(areas.items()):

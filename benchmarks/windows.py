@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.field_conditions import read_records
+from multires_edge.base.palette import LIGHT
 from multires_edge.runtime import Bundle, EcgStream, open_bundle
 from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.sources.opening import open_source
@@ -266,7 +267,9 @@ def plot(
     plt.rcParams |= {"svg.hashsalt": "windows", "svg.fonttype": "none"}
     figure, axes = plt.subplots(1, 2 if traces else 1, figsize=(10 if traces else 5.5, 3.4), squeeze=False)
     left = axes[0][0]
-    shades = {"window:10s": "tab:blue", "reset:10s": "tab:orange", "cumulative": "tab:green"}
+    shades = dict(
+        zip(("window:10s", "reset:10s", "cumulative"), (LIGHT.series[i] for i in (0, 1, 4)), strict=True)
+    )
     for name, curve in curves.items():
         color, way = shades[name.partition(",")[0]], next(way for way in WAYS if way.name == name)
         style = ":" if way.restart else "--" if way.hold else "-"
