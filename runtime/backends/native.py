@@ -34,7 +34,7 @@ from multires_edge.runtime.backends.stream_runner import StreamRunner
 if TYPE_CHECKING:
     from multires_edge.runtime.backends import _native
 
-_OWN_WINDOW = -1  # that of the weights file
+OWN_WINDOW = -1  # that of the weights file
 
 
 class NativeBackend(Backend):
@@ -61,7 +61,7 @@ class NativeBackend(Backend):
         precision, pooling = options.precision, options.pooling
         model = open_weights(folder, manifest, precision)
         states = states_of(manifest, precision, pooling)
-        window = _OWN_WINDOW if pooling is None else window_of(pooling)
+        window = OWN_WINDOW if pooling is None else window_of(pooling)
         path = folder / manifest.native[precision].file
 
         def make(rows: int) -> NativeStepper:
@@ -139,7 +139,7 @@ def network_source(folder: Path, manifest: Manifest, precision: str, group: int)
 class NativeStepper:
     """Streams in the native engine. Its states have the layout of the step graph's states."""
 
-    def __init__(self, model: _native.Model, batch: int, window: int = _OWN_WINDOW) -> None:
+    def __init__(self, model: _native.Model, batch: int, window: int = OWN_WINDOW) -> None:
         state: _native.State = load_engine().State(model, batch, window)
         self._state = state
         self._parts: dict[str, NDArray[Any]] = state.parts()

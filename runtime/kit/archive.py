@@ -23,7 +23,6 @@ from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, MANIFEST,
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.specs import Graphs
 from multires_edge.format.targets import target_by_name
-from multires_edge.runtime.backends.cuda.kernel import SOURCES
 from multires_edge.runtime.backends.tensorrt.rings import PTX
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
@@ -164,8 +163,7 @@ def _program() -> dict[str, bytes]:
         folder = package.replace(".", "/")
         files |= {f"{folder}/{path.name}": path for path in Path(file).parent.glob("*.py")}
     del files["multires_edge/__main__.py"]  # of the command line
-    kernels = [PTX, *SOURCES.iterdir()]
-    files |= {f"multires_edge/runtime/cpp/{path.relative_to(PTX.parents[1])}": path for path in kernels}
+    files["multires_edge/runtime/cpp/cuda/rings.ptx"] = PTX
     content = {name: path.read_bytes() for name, path in files.items()}
     # What `importlib.metadata` reads the version from.
     release = version("multires-edge")

@@ -133,7 +133,7 @@ class _Runs:
             self.facts |= {"gpu": str(self._gpu), "compute_capability": self._gpu.compute_capability}
         if self._backend.runs_graphs:
             self._find_onnxruntime()
-        elif self._name == "native" and self._backend.missing():
+        elif self._name in ("native", "cuda") and backend_named("native").missing():
             raise BackendError(
                 "the kit has no native engine for this Python and processor: make the kit again with "
                 "multires-edge kit --wheel FILE"

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multires_edge.base.errors import BackendError
 from multires_edge.format.manifest import Manifest
-from multires_edge.runtime.backends.cuda.kernel import ENTRY, compile_kernel
-from multires_edge.runtime.backends.cuda.network import Network
-from multires_edge.runtime.backends.cuda.nvrtc import find_nvrtc
-from multires_edge.runtime.backends.cuda.plan import make_plan, rows_for
-from multires_edge.runtime.backends.cuda.stepper import CudaStepper
-from multires_edge.runtime.backends.cuda.weights_file import WeightsFile
+from multires_edge.runtime.backends.cuda.stepper import CudaStepper, driver_errors
 from multires_edge.runtime.backends.device import driver
-from multires_edge.runtime.backends.device.cuda import CudaDevice
 from multires_edge.runtime.backends.device.driver import Driver
 from multires_edge.runtime.backends.device.gpu import find_gpu, why_no_gpu
-from multires_edge.runtime.backends.native_weights import (
-    check_metadata,
-    check_states,
-    read_weights,
-    states_of,
-    window_of,
-)
+from multires_edge.runtime.backends.native import OWN_WINDOW, load_engine, open_weights
+from multires_edge.runtime.backends.native_weights import check_states, states_of, window_of
 from multires_edge.runtime.backends.protocol import Backend, RunOptions
 from multires_edge.runtime.backends.stream_runner import StreamRunner
+
+if TYPE_CHECKING:
+    from multires_edge.runtime.backends import _native
+
+KERNELS = "engines"  # the folder of a bundle with the kernels that `multires-edge build` compiled
+_WHEELS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")
 
 
 class CudaBackend(Backend):
@@ -48,6 +46,7 @@ class CudaBackend(Backend):
         return None
 
     def load(self) -> None:
+        load_engine()
         Driver()
 
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
@@ -56,36 +55,44 @@ class CudaBackend(Backend):
 
     def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> CudaStepper:
         precision, pooling = options.precision, options.pooling
-        window = None if pooling is None else window_of(pooling)
-        network = open_network(folder, manifest, precision, window)
+        window = OWN_WINDOW if pooling is None else window_of(pooling)
+        model = open_weights(folder, manifest, precision)
+        shapes = load_engine().state_shapes(model, batch, window)
         path = folder / manifest.native[precision].file
-        check_states(network.state_shapes(batch), path, states_of(manifest, precision, pooling), batch)
-        return on_device(network, batch)
+        check_states(shapes, path, states_of(manifest, precision, pooling), batch)
+        return _on_device(model, folder, batch, window)
 
     def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> StreamRunner:
-        network = open_network(folder, manifest, options.precision, window=0)
-        return StreamRunner(lambda samples: on_device(network, samples.shape[1]).run(samples), manifest)
+        model = open_weights(folder, manifest, options.precision)
+        return StreamRunner(
+            lambda samples: _on_device(model, folder, samples.shape[1], 0).run(samples), manifest
+        )
 
 
-def open_network(folder: Path, manifest: Manifest, precision: str, window: int | None) -> Network:
-    """The network of a bundle's native weights. Raises BackendError or BundleError."""
-    content, path = read_weights(folder, manifest, precision)
-    file = WeightsFile(content, path)
-    check_metadata(file.metadata.get, path, manifest, precision)
-    network = Network(file, window)
-    if network.window and "max" in network.poolings:
-        raise BackendError("the kernel takes no maximum of a window; use backend native")
-    return network
+def find_nvrtc(most: int) -> _native.Nvrtc:
+    """The newest NVRTC whose code a driver of CUDA ``most`` loads. Raises BackendError if there is none."""
+    with driver_errors():
+        nvrtc: _native.Nvrtc = load_engine().find_nvrtc(most, nvrtc_of_packages())
+        return nvrtc
 
 
-def on_device(network: Network, batch: int) -> CudaStepper:
-    """Streams of a network on the first device, by a kernel for both. Raises BackendError."""
-    gpu = find_gpu()
-    plan = make_plan(network, rows_for(batch, gpu.multiprocessors))
-    code = compile_kernel(plan, find_nvrtc(Driver().version), gpu.compute_capability)
-    device = CudaDevice()
-    try:
-        return CudaStepper(device, device.function(device.load(code), ENTRY), network, plan, batch)
-    except BaseException:
-        device.close()
-        raise
+def nvrtc_of_packages() -> list[str]:
+    """The paths of NVRTC in NVIDIA's Python packages."""
+    found = []
+    for wheel in _WHEELS:
+        try:
+            paths = files(wheel) or ()
+        except PackageNotFoundError:
+            continue
+        found += [str(path.locate()) for path in paths if re.search(r"/libnvrtc\.so\.\d+$", str(path))]
+    return found
+
+
+def _on_device(model: _native.Model, folder: Path, batch: int, window: int) -> CudaStepper:
+    """Streams on the first device, by a kernel for it and the network. Raises BackendError."""
+    gpu, engine = find_gpu(), load_engine()
+    capability = int(gpu.compute_capability.replace(".", ""))
+    with driver_errors():
+        plan = engine.CudaPlan(model, engine.rows_for(batch, gpu.multiprocessors), window=window)
+        code = plan.kernel(capability, str(folder / KERNELS), Driver().version, nvrtc_of_packages())
+    return CudaStepper(model, plan, code, batch, Driver().library)

@@ -2,111 +2,87 @@
 
 from __future__ import annotations
 
-import ctypes
-import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from multires_edge.format.arrays import holds_good_values
-from multires_edge.runtime.backends.cuda.network import Network
-from multires_edge.runtime.backends.cuda.plan import Plan
-from multires_edge.runtime.backends.device.states import DeviceStepper, Placed, StateDevice
-from multires_edge.runtime.backends.protocol import Outcome
+from multires_edge.base.errors import BackendError
+from multires_edge.runtime.backends.device.driver import with_advice
+from multires_edge.runtime.backends.native import load_engine
+from multires_edge.runtime.backends.protocol import Stepper
 
-_CHUNK_BYTES = 1 << 22  # of inputs and outputs in one launch of `run`
-_CHUNK_STEPS = 1024  # a launch must not keep a GPU from its display
-_POINTER, _INT = ctypes.c_void_p, ctypes.c_int
-# The states of step.cu, without its rings, in its order.
-_STATES = (
-    "position", "encoder_queue", "pool_sum", "pool_sum_error", "pool_block", "pool_block_error",
-    "pool_prefix", "pool_max",
-)  # fmt: skip
+if TYPE_CHECKING:
+    from multires_edge.runtime.backends import _native
+
+_ALL = -1  # rows
 
 
-class KernelDevice(StateDevice, Protocol):
-    """What the stepper needs of a device, as ``CudaDevice`` has it."""
+class CudaStepper(Stepper):
+    """``batch`` streams of a network, by the kernel ``code`` of a plan, on the first device.
 
-    def allocate(self, size: int) -> int: ...
-    def mapped(self, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], int]: ...
-    def launcher(
-        self, function: int, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: Sequence[Any]
-    ) -> Callable[[], None]: ...
-    def close(self) -> None: ...
-
-
-class CudaStepper(DeviceStepper[KernelDevice]):
-    """``batch`` streams of a network, by the kernel ``function`` of a plan. It owns the device.
-
-    Raises BackendError if the device reports an error.
+    ``driver`` is the driver's library, "" for that of this machine. Raises BackendError if the device reports
+    an error.
     """
 
-    def __init__(self, device: KernelDevice, function: int, network: Network, plan: Plan, batch: int) -> None:
-        self._device, self._function, self._plan, self._batch = device, function, plan, batch
-        self._n_tokens = network.tokens or None
-        self._free = weakref.finalize(self, device.close)
-        device.activate()
-        self._shapes = network.state_shapes(batch)
-        self._states = {name: device.allocate(self._size(name)) for name in self._shapes}
-        self._blocks = -(-batch // plan.rows)
-        weights = np.frombuffer(plan.weights, np.uint8)
-        self._weights = device.allocate(weights.nbytes)
-        device.upload(self._weights, weights)
-        self._scratch = device.allocate(self._blocks * plan.scratch) if plan.scratch else 0
-        device.synchronize()
-        sample: tuple[int, ...] = (batch,) if network.tokens else (batch, network.channels)
-        self._dtype = np.dtype(np.int64 if network.tokens else np.float32)
+    def __init__(
+        self, model: _native.Model, plan: _native.CudaPlan, code: bytes, batch: int, driver: str = ""
+    ) -> None:
+        with driver_errors():
+            self._streams = load_engine().CudaStreams(model, plan, code, batch, driver)
+        self._shapes: dict[str, tuple[str, tuple[int, ...]]] = self._streams.shapes
         # Host memory that the kernel reads and writes itself: a step needs no copies.
-        self.input, samples = device.mapped(sample, self._dtype)
-        self.output, outputs = device.mapped((batch, network.outputs), np.float32)
-        self._launch = self._launcher(samples, outputs, 1)
-        self._chunk: tuple[NDArray[Any], int, NDArray[Any], int] | None = None
-
-    def _size(self, name: str) -> int:
-        dtype, shape = self._shapes[name]
-        return int(np.prod(shape)) * np.dtype(dtype).itemsize
-
-    def _launcher(self, samples: int, outputs: int, steps: int) -> Callable[[], None]:
-        rings = [address for name, address in sorted(self._states.items()) if name.startswith("queue_")]
-        states = (_POINTER * (len(_STATES) + len(rings)))(*map(self._states.get, _STATES), *rings)
-        arguments = [
-            *(_POINTER(self._weights), states, _POINTER(samples), _POINTER(outputs), _POINTER(self._scratch)),
-            *(_INT(self._batch), _INT(steps)),
-        ]
-        grid, block = (self._blocks, 1, 1), (self._plan.threads, 1, 1)
-        return self._device.launcher(self._function, grid, block, arguments)
+        self.input, self.output = self._streams.input, self._streams.output
 
     def step(self) -> int:
-        if not holds_good_values(self.input, self._n_tokens):
-            return Outcome.BAD_INPUT
-        self._device.activate()
-        self._launch()
-        self._device.synchronize()
-        return Outcome.DONE if holds_good_values(self.output) else Outcome.BAD_OUTPUT
+        with driver_errors():
+            outcome: int = self._streams.step()
+        return outcome
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
-        self._device.activate()
-        if self._chunk is None:
-            each = self.input.nbytes + self.output.nbytes
-            steps = min(max(_CHUNK_BYTES // each, 1), _CHUNK_STEPS)
-            self._chunk = (
-                *self._device.mapped((steps, *self.input.shape), self._dtype),
-                *self._device.mapped((steps, *self.output.shape), np.float32),
-            )
-        inputs, samples_at, outputs, outputs_at = self._chunk
-        results = np.empty((len(samples), *self.output.shape), np.float32)
-        for start in range(0, len(samples), len(inputs)):
-            steps = min(len(inputs), len(samples) - start)
-            inputs[:steps] = samples[start : start + steps]
-            self._launcher(samples_at, outputs_at, steps)()
-            self._device.synchronize()
-            results[start : start + steps] = outputs[:steps]
-        return results
+        outputs = np.empty((len(samples), *self.output.shape), np.float32)
+        with driver_errors():
+            self._streams.run(np.ascontiguousarray(samples, self.input.dtype), outputs)
+        return outputs
 
-    def _placed(self) -> dict[str, Placed]:
-        return {
-            name: Placed(self._states[name], dtype, shape[1:])
-            for name, (dtype, shape) in self._shapes.items()
-        }
+    def reset(self, rows: Sequence[int] | None) -> None:
+        with driver_errors():
+            for row in [_ALL] if rows is None else rows:
+                self._streams.reset(row)
+
+    def read_state(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
+        arrays = {}
+        for name, (dtype, shape) in self._shapes.items():
+            arrays[name] = np.empty((shape[0] if rows is None else len(rows), *shape[1:]), dtype)
+            self._copy(self._streams.read, name, arrays[name], rows)
+        return arrays
+
+    def write_state(self, arrays: dict[str, NDArray[Any]], rows: Sequence[int] | None = None) -> None:
+        for name, (dtype, _) in self._shapes.items():
+            self._copy(self._streams.write, name, np.ascontiguousarray(arrays[name], dtype), rows)
+
+    def _copy(
+        self, copy: Callable[..., None], name: str, array: NDArray[Any], rows: Sequence[int] | None
+    ) -> None:
+        """Copy a state of ``rows``, or of all rows, to or from ``array`` (rows, ...)."""
+        with driver_errors():
+            if rows is None:
+                copy(name, _ALL, array.reshape(-1).view(np.uint8))
+            for i, row in enumerate(rows or ()):
+                copy(name, row, array[i : i + 1].reshape(-1).view(np.uint8))
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Raise BackendError, with advice, for an error of the driver or of the compiler of the kernel."""
+    try:
+        yield
+    except BackendError:
+        raise
+    except RuntimeError as error:
+        if isinstance(error, load_engine().DriverError):
+            message, status = error.args
+            raise BackendError(with_advice(message, status)) from error
+        raise BackendError(str(error)) from error

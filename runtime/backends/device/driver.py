@@ -69,6 +69,7 @@ class Driver:
         library = load_library()
         if library is None:
             raise BackendError(f"no CUDA driver was found ({' or '.join(_library_names())}): {_no_driver()}")
+        self.library: str = getattr(library, "_name", "")  # its path, for other parts of the program
         self._functions: dict[str, Any] = {}
         for name, types in SIGNATURES.items():
             try:
@@ -89,8 +90,7 @@ class Driver:
         if status:
             called, text = (self._text(of, status) for of in ("cuGetErrorName", "cuGetErrorString"))
             said = f"{name.removesuffix('_v2')} failed: {called} ({status}), {text}"
-            advice = _advice(status)
-            raise BackendError(f"{said}; {advice}" if advice else said)
+            raise BackendError(with_advice(said, status))
 
     def get(self, kind: Any, name: str, *arguments: Any) -> int:
         """Call a function whose first parameter points to its result."""
@@ -154,6 +154,12 @@ def _no_driver() -> str:
 
 def _container_advice() -> str:
     return f"start the container with {'--runtime nvidia' if _is_tegra() else '--gpus all'}"
+
+
+def with_advice(said: str, status: int) -> str:
+    """The driver's words about a CUresult, and what to do where they do not say it."""
+    advice = _advice(status)
+    return f"{said}; {advice}" if advice else said
 
 
 def _advice(status: int) -> str | None:

@@ -1,81 +1,20 @@
 // The engine for Python. It loads and computes without the interpreter's lock. multires_edge.runtime.stream checks
 // shapes and dtypes before it calls. The time_* functions are for multires_edge.runtime.bench.
 
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
-#include <stdexcept>
-#include <type_traits>
-#include <vector>
 
+#include "bindings.h"
 #include "measure.h"
 #include "model.h"
 #include "network_source.h"
-#include "values.h"
-
-namespace nb = nanobind;
 
 namespace {
 
-using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
-using Tokens = nb::ndarray<const int64_t, nb::c_contig, nb::device::cpu>;
-using Output = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Seconds = nb::ndarray<nb::numpy, double, nb::ndim<1>>;
-
-void check(multires_status status, const char* message = "") {
-  if (status == MULTIRES_MEMORY) throw std::bad_alloc();
-  if (status != MULTIRES_OK) throw std::runtime_error(*message ? message : "argument out of range");
-}
-
-// At the end of the program, Python 3.10 to 3.13 stop a daemon thread that asks for the lock, by pthread_exit. This
-// unwinds its stack, and aborts the process at the first noexcept function, of which nanobind has many. So the thread
-// waits until the process has ended, as in Python 3.14. Why not nb::gil_scoped_release: its destructor is noexcept.
-void take_lock(PyThreadState* thread) {
-  try {
-    PyEval_RestoreThread(thread);
-  } catch (...) {
-    while (true) pause();
-  }
-}
-
-// Calls a function without the interpreter's lock.
-template <typename Function>
-void unlocked(Function function) {
-  PyThreadState* const thread = PyEval_SaveThread();
-  try {
-    function();
-  } catch (...) {
-    take_lock(thread);
-    throw;
-  }
-  take_lock(thread);
-}
-
-// The result of State::step; Outcome in runtime/backends/protocol.py.
-enum Outcome { kDone = 0, kBadInput = 1, kBadOutput = 2 };
-
-bool all_finite(const std::vector<float>& values) {
-  return multires::all_finite(MULTIRES_FLOAT32, values.data(), values.size() * sizeof(float));
-}
-
-struct Model {
-  // content: a weights file, which is not needed afterwards.
-  explicit Model(const nb::bytes& content) {
-    char message[512] = "";
-    multires_status status;
-    unlocked(
-        [&] { status = multires_model_load_buffer(content.data(), content.size(), &handle, message, sizeof message); });
-    check(status, message);
-  }
-  ~Model() { multires_model_free(handle); }
-  Model(const Model&) = delete;
-  multires_model* handle = nullptr;
-};
 
 struct State {
   State(const Model& model, int batch, int window) {
@@ -93,14 +32,14 @@ struct State {
   // One step from `input` or `tokens` to `output`, which are arrays of this object. Checks the values: a bad input does
   // not change the state, and a bad output means that finite inputs were too large.
   int step() {
-    if (!all_finite(input)) return kBadInput;
+    if (!all_finite(input.data(), input.size())) return kBadInput;
     multires_status status;
     unlocked([&] {
       status = info.n_tokens > 0 ? multires_step_tokens(handle, tokens.data(), output.data())
                                  : multires_step(handle, input.data(), output.data());
     });
     if (status == MULTIRES_ARGUMENT) return kBadInput;  // a token out of range; everything else is valid here
-    return all_finite(output) ? kDone : kBadOutput;
+    return all_finite(output.data(), output.size()) ? kDone : kBadOutput;
   }
 
   void prepare() {
@@ -135,12 +74,6 @@ struct State {
   std::vector<float> input, output;  // (batch, d_input), (batch, d_output)
   std::vector<int64_t> tokens;       // (batch)
 };
-
-template <typename T>
-nb::object as_numpy(std::vector<T>& values, size_t rows, nb::handle owner) {
-  const size_t shape[2] = {rows, values.size() / rows};
-  return nb::cast(nb::ndarray<nb::numpy, T>(values.data(), std::is_same_v<T, int64_t> ? 1 : 2, shape, owner));
-}
 
 nb::dlpack::dtype dtype_of(const multires_part& part) {
   if (part.dtype == MULTIRES_INT64) return nb::dtype<int64_t>();
@@ -224,13 +157,14 @@ NB_MODULE(_native, module) {
       .def_prop_ro("input",
                    [](nb::handle self) {
                      State& state = nb::cast<State&>(self);
-                     return state.info.n_tokens > 0 ? as_numpy(state.tokens, state.rows, self)
-                                                    : as_numpy(state.input, state.rows, self);
+                     std::vector<int64_t>& tokens = state.tokens;
+                     return tokens.empty() ? as_numpy(state.input.data(), state.input.size(), state.rows, self)
+                                           : as_numpy(tokens.data(), tokens.size(), state.rows, self);
                    })
       .def_prop_ro("output",
                    [](nb::handle self) {
                      State& state = nb::cast<State&>(self);
-                     return as_numpy(state.output, state.rows, self);
+                     return as_numpy(state.output.data(), state.output.size(), state.rows, self);
                    })
       .def("step", &State::step)
       .def("prepare", &State::prepare)
@@ -263,4 +197,5 @@ NB_MODULE(_native, module) {
       "time_multiply_adds",
       [](size_t count, size_t repeats) { return time_rate(multires::time_multiply_adds, count, repeats); },
       nb::arg("count"), nb::arg("repeats"));
+  define_cuda(module);
 }

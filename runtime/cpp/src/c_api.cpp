@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 
+#include "handles.h"
 #include "kernels.h"
 #include "measure.h"
 #include "model.h"
@@ -14,10 +15,6 @@
 #include "rounding.h"
 #include "running.h"
 #include "snapshot.h"
-
-struct multires_model {
-  std::shared_ptr<const multires::Model> model;
-};
 
 namespace {
 

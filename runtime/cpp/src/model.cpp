@@ -250,7 +250,9 @@ std::unique_ptr<Model> Model::load(const void* data, size_t size, int group) {
 std::unique_ptr<Model> Model::load(const std::string& path) {
   try {
     const FileContent file(path);
-    return load(file.data.get(), file.size);
+    auto model = load(file.data.get(), file.size);
+    model->path = path;
+    return model;
   } catch (const LoadError& error) {
     throw LoadError(error.status, path + ": " + error.what());
   }

@@ -15,6 +15,7 @@ constexpr int kGroupOfHosts = 4;  // on all instruction sets of hosts
 struct Model : Network {
   std::map<std::string, std::string> metadata;
   uint64_t fingerprint = 0;  // of the tensors
+  std::string path;          // of the weights file; empty for weights from memory
 
   int64_t stream_values() const;  // values in the queues and the window of one stream
 

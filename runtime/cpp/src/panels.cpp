@@ -18,14 +18,14 @@ Panels read(const WeightsFile& file, Layout layout, const std::string& name, int
   const Tensor& weight = file.tensor(name + ".weight", {outputs, inputs}, precision);
   const Tensor& bias = file.tensor(name + ".bias", {outputs});
   const bool quantized = weight.dtype == MULTIRES_INT8;
-  const size_t each = size_of(weight.dtype), group = quantized ? static_cast<size_t>(layout.group) : 1;
+  const size_t each = size_of(weight.dtype);
   const size_t places = static_cast<size_t>(count - 1) * kPanel + last;
   Panels panels;
   panels.dtype = weight.dtype;
   panels.inputs = inputs;
   panels.count = count;
   panels.last = last;
-  panels.group = static_cast<int>(group);
+  panels.group = quantized ? layout.group : 1;
   Memory& memory = layout.memory;
   const View<unsigned char> weights = memory.array<unsigned char>({places, static_cast<uint64_t>(panels.rows()), each});
   const View<float> biases = memory.array<float>({places}), scales = memory.array<float>({quantized ? places : 0}),
@@ -48,14 +48,11 @@ Panels read(const WeightsFile& file, Layout layout, const std::string& name, int
     }
   }
   for (int row = 0; row < outputs; ++row) {
-    const int output = place_of(panels, row), panel = output / kPanel, place = output % kPanel;
+    const int output = place_of(panels, row);
     const unsigned char* from =
         static_cast<const unsigned char*>(weight.data) + static_cast<size_t>(row) * inputs * each;
-    unsigned char* to = weights.data() + static_cast<size_t>(panel) * panels.rows() * kPanel * each;
-    for (size_t i = 0; i < static_cast<size_t>(inputs); ++i) {
-      const size_t at = (i / group * panels.width(panel) + place) * group + i % group;
-      std::memcpy(to + at * each, from + i * each, each);
-    }
+    for (int i = 0; i < inputs; ++i)
+      std::memcpy(weights.data() + weight_index(panels, output, i) * each, from + i * each, each);
     biases[output] = bias.floats()[row];
     if (!quantized) continue;
     if (!(weight_scales[row] > 0))
@@ -80,11 +77,8 @@ Panels read_panels(const WeightsFile& file, Layout layout, const std::string& na
 Panels read_glu_panels(const WeightsFile& file, Layout layout, const std::string& name, int channels,
                        multires_dtype precision) {
   const int count = (channels + kHalf - 1) / kHalf, last = 2 * padded(channels - (count - 1) * kHalf);
-  return read(file, layout, name, channels, 2 * channels, precision, count, last, [=](const Panels& panels, int row) {
-    const int channel = row % channels, panel = channel / kHalf;
-    const int gate = row < channels ? 0 : panels.width(panel) / 2;
-    return panel * kPanel + gate + channel % kHalf;
-  });
+  return read(file, layout, name, channels, 2 * channels, precision, count, last,
+              [=](const Panels& panels, int row) { return glu_place(panels, row, channels); });
 }
 
 }  // namespace multires

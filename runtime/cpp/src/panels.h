@@ -1,4 +1,4 @@
-// Copying matrices of a weights file to the layout that the products read.
+// Copying matrices of a weights file to the layout that the products read, and where each weight is in it.
 #pragma once
 
 #include <string>
@@ -23,5 +23,19 @@ Panels read_panels(const WeightsFile& file, Layout layout, const std::string& na
 // The matrix (2 * channels, channels) before GLU, with values and gates in the same panel; see Layer::mixing.
 Panels read_glu_panels(const WeightsFile& file, Layout layout, const std::string& name, int channels,
                        multires_dtype precision);
+
+// The place of output `row` of the matrix before GLU, counted over all panels. Of any other matrix it is the row.
+inline int glu_place(const Panels& panels, int row, int channels) {
+  const int channel = row % channels, panel = channel / kHalf;
+  return panel * kPanel + (row < channels ? 0 : panels.width(panel) / 2) + channel % kHalf;
+}
+
+// The index in `weights`, counted in weights, of an input of the output at a place.
+inline size_t weight_index(const Panels& panels, int place, int input) {
+  const int panel = place / kPanel, group = panels.group;
+  const size_t first = static_cast<size_t>(panel) * panels.rows() * kPanel;
+  const size_t unit = static_cast<size_t>(input / group) * panels.width(panel) + place % kPanel;
+  return first + unit * group + input % group;
+}
 
 }  // namespace multires

@@ -24,6 +24,7 @@ from multires_edge.format.pooling import Cumulative
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.backends import _native
 from tests.conftest import DEMO, ROOT, native_model
+from tests.runtime.backends.device.fake_driver import on_driver
 
 ENGINE = ROOT / "runtime" / "cpp"
 SEARCH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -107,6 +108,16 @@ def numbers(text: str, separator: str | None = ",") -> np.ndarray:
 
 def test_an_example_builds_from_a_copy(example: Path, bundle: Path) -> None:
     assert numbers(run(example, bundle, input=csv(np.zeros((1, 12))))).shape == (1, 5)
+
+
+@pytest.mark.parametrize("example", ["cpp"], indirect=True)
+def test_a_ward_on_the_gpu_is_that_on_the_cpu(example: Path, bundle: Path, tmp_path: Path) -> None:
+    program = example.with_name("stream_ward")
+    x = csv(np.random.default_rng(0).standard_normal((10, 12)))
+    on_cpu = run(program, bundle, 3, "cpu", input=x)
+    on_gpu = run(program, bundle, 3, "gpu", input=x, env=on_driver(tmp_path))
+    assert numbers(on_cpu).shape == (3, 5) and len(set(on_cpu.splitlines())) == 3
+    assert np.abs(numbers(on_gpu) - numbers(on_cpu)).max() < 1e-5
 
 
 class TestHeaders:

@@ -227,8 +227,9 @@ class TestFinds:
         step = stepper.step
 
         def forgets(self: Any) -> int:
-            state = self._placed()[name]
-            self._device.zero(state.address, self._batch * state.row_bytes)
+            state = self.read_state()
+            state[name][...] = 0
+            self.write_state(state)
             outcome: int = step(self)
             return outcome
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.backends.device.fake_driver import on_driver
-
 HERE = Path(__file__).parent
 
 
@@ -33,13 +31,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "backend", ["onnxruntime", "taps", "in-place", pytest.param("cuda", marks=pytest.mark.native)]
-)
-def test_it_passes_there(backend: str, kit: Path, python: Path, kernels: Path) -> None:
+@pytest.mark.parametrize("backend", ["onnxruntime", "taps", "in-place"])
+def test_it_passes_there(backend: str, kit: Path, python: Path) -> None:
     command = [str(python), "check_device.py", "--backend", backend, "--streams", "3", "--steps", "5"]
-    here = on_driver(kernels) if backend == "cuda" else None
-    done = subprocess.run(command, cwd=kit, env=here, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((kit / "device_report.json").read_text())
     assert report["passed"] and report["device"]["numpy"] == "1.21.6" and report["backend"]["name"] == backend

@@ -12,7 +12,7 @@ import pytest
 
 from multires_edge.base.errors import OutputError
 from multires_edge.export import export_bundle
-from multires_edge.runtime.backends.cuda import nvrtc
+from multires_edge.runtime.backends.cuda import backend as cuda_backend
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.engine_builder import writing
@@ -133,7 +133,7 @@ def test_our_own_kernel(our_kernel: FakeCuda, check: Check, tmp_path: Path) -> N
 def test_no_compiler(
     our_kernel: FakeCuda, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(nvrtc, "_paths", list)
+    monkeypatch.setattr(cuda_backend, "nvrtc_of_packages", list)
     assert check("--backend", "cuda") == 2
     assert "compiled by NVRTC; it was not found" in capsys.readouterr().err
 

@@ -1,7 +1,7 @@
 // The multiresolution sum, and the push into the queues.
 //
 // With the filters of a network, y = sum over scales j and delays o of highpass[j][o] * a_j(t - o * 2^j), and
-// a_{j+1} = sum over o of lowpass[j][o] * a_j(t - o * 2^j). network.py substitutes the a_j(t), so that y is a sum of
+// a_{j+1} = sum over o of lowpass[j][o] * a_j(t - o * 2^j). model.cpp substitutes the a_j(t), so that y is a sum of
 // the input and the values in the queues, which are known before the input comes. The rows of the filters: those of the
 // low-pass filter by delay (of each scale, if they are untied); the weight of the input; for each scale, the weights of
 // its taps by delay from 1 on, and for int8 queues the scales of the values in the queue, and their reciprocals. The

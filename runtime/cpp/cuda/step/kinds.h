@@ -1,5 +1,5 @@
-// The words in which network.h describes a network. network.h has its constants: runtime/backends/cuda/plan.py
-// writes it for one network, so that the compiler knows every size.
+// The words in which network.h describes a network. network.h has its constants: plan.cpp writes it for one network,
+// so that the compiler knows every size.
 #pragma once
 
 enum class Activation { kGelu, kGeluTanh, kRelu, kRelu6, kSilu, kIdentity };

@@ -1,5 +1,5 @@
-// Pooling over time: the mean of the last kWindow steps, or of all steps for 0, the maximum of all steps, and the last
-// step. The head reads the results side by side.
+// Pooling over time: the mean and the maximum of the last kWindow steps, or of all steps for 0, and the last step. The
+// head reads the results side by side.
 #pragma once
 
 #include "states.h"
@@ -44,8 +44,21 @@ MULTIRES_DEVICE float mean_with(const States& states, long long position, int b,
   return (whole + part) / count;
 }
 
+// The largest value of a window: that of each shorter window, now and some steps ago. A NaN stays while it counts.
+MULTIRES_DEVICE float window_max_with(const States& states, long long position, int b, int c, float x) {
+  for (int k = 0; k < kMaxima; ++k) {
+    const int delay = kMaxDelays[k], slots = delay + 1;
+    float* ring = states.maxima[k] + static_cast<long long>(b) * slots * kModel + c;
+    const float before = ring[(position + 1) % slots * kModel];
+    ring[position % slots * kModel] = x;
+    if (position >= delay && (before > x || before != before)) x = before;
+  }
+  return x;
+}
+
 // The largest value so far. The zeros of a new stream do not count; a NaN stays.
 MULTIRES_DEVICE float max_with(const States& states, long long position, int b, int c, float x) {
+  if (kWindow > 0) return window_max_with(states, position, b, c, x);
   float& largest = states.max[static_cast<long long>(b) * kModel + c];
   if (position == 0 || x > largest || x != x) largest = x;
   return largest;

@@ -10,6 +10,7 @@ struct States {
   float *sum, *sum_error;  // (batch, kModel)
   float *block, *block_error;
   float* prefix;           // (batch, kWindow + 1, 2 kModel)
-  float* max;              // (batch, kModel)
+  float* max;              // (batch, kModel): of all steps
   Queue* rings[kDepth];    // (batch, slots, kLayers * kModel)
+  float* maxima[kMaxima > 0 ? kMaxima : 1];  // (batch, delay + 1, kModel): of each shorter window
 };

@@ -1,45 +1,57 @@
-"""The kernel compiled by a C++ compiler, and a device that runs it."""
+"""The kernel compiled by a C++ compiler, and streams that run it on a driver without a GPU."""
 
 from __future__ import annotations
 
 import ctypes
-import itertools
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from multires_edge.runtime.backends.cuda.kernel import SOURCES
-from multires_edge.runtime.backends.cuda.network import Network
-from multires_edge.runtime.backends.cuda.plan import Plan, make_plan
+from multires_edge.runtime.backends import _native
 from multires_edge.runtime.backends.cuda.stepper import CudaStepper
-from multires_edge.runtime.backends.cuda.weights_file import WeightsFile
-from multires_edge.runtime.backends.tensorrt.host import HostDevice
+from tests.conftest import ROOT
 
 HERE = Path(__file__).parent
-# The kernel reads words of several values.
-OPTIONS = ("-std=c++17", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
+SOURCES = ROOT / "runtime" / "cpp" / "cuda" / "step"
+# The kernel reads words of several values. A library with visible variables would share them with the next
+# one, and would never be unloaded.
+OPTIONS = (
+    "-std=c++17", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror",
+    "-Wno-unused-function",
+)  # fmt: skip
 
 
-def compile_for_host(plan: Plan, folder: Path, *options: str) -> Path:
+def plan_of(weights: bytes, rows: int = 1, threads: int = 0, window: int = -1) -> _native.CudaPlan:
+    """A weights file, laid out for blocks of ``rows`` streams."""
+    return _native.CudaPlan(_native.Model(weights), rows, threads, window)
+
+
+def header_of(plan: _native.CudaPlan) -> str:
+    """network.h of a plan."""
+    return plan.sources["network.h"]
+
+
+def compile_for_host(plan: _native.CudaPlan, folder: Path, *options: str) -> Path:
     """The kernel of a plan as a library for this machine."""
     return compile_program(plan, folder, HERE / "host.cpp", "-shared", "-fPIC", *options)
 
 
-def compile_program(plan: Plan, folder: Path, program: Path, *options: str, kernel: Path = SOURCES) -> Path:
+def compile_program(
+    plan: _native.CudaPlan, folder: Path, program: Path, *options: str, kernel: Path = SOURCES
+) -> Path:
     """A program with the kernel of a plan."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         pytest.skip("no C++ compiler on this machine")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "network.h").write_text(plan.header)
+    (folder / "network.h").write_text(header_of(plan))
     (folder / "platform.h").write_text('#include "host.h"\n')
     output = folder / program.stem
     includes = [f"-I{place}" for place in (folder, kernel, HERE)]
@@ -49,47 +61,24 @@ def compile_program(plan: Plan, folder: Path, program: Path, *options: str, kern
     return output
 
 
-class CompiledDevice(HostDevice):
-    """A device whose kernels are compiled libraries. Every launch has its own order of threads."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        self._seeds = itertools.count(seed * 1000)
-        self._libraries: list[ctypes.CDLL] = []
-
-    def load(self, library: Path) -> int:
-        """The handle of the kernel of a library."""
-        self._libraries.append(ctypes.CDLL(str(library)))
-        return len(self._libraries) - 1
-
-    def mapped(self, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], int]:
-        array = self.pinned(shape, dtype)
-        return array, array.ctypes.data
-
-    def launcher(
-        self, function: int, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: Sequence[Any]
-    ) -> Callable[[], None]:
-        addresses = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
-        library = self._libraries[function]
-        library.multires_bind.restype = ctypes.c_void_p
-        launch = ctypes.c_void_p(library.multires_bind(addresses))
-        return lambda: self.queue(lambda: library.multires_run(launch, grid[0], block[0], next(self._seeds)))
-
-
-def network_of(weights: bytes, window: int | None = None) -> Network:
-    """The network of a weights file."""
-    return Network(WeightsFile(weights, Path("weights.safetensors")), window)
-
-
 def stepper_on_host(
-    network: Network, batch: int, *options: str, rows: int = 1, threads: int | None = None, seed: int = 0
+    weights: bytes,
+    batch: int,
+    *options: str,
+    rows: int = 1,
+    threads: int = 0,
+    window: int = -1,
+    seed: int = 0,
 ) -> CudaStepper:
     """Streams on the compiled kernel, with ``rows`` streams in a block of ``threads``."""
-    plan = make_plan(network, rows, threads)
-    device = CompiledDevice(seed)
+    plan = plan_of(weights, rows, threads, window)
     with tempfile.TemporaryDirectory() as folder:
-        kernel = device.load(compile_for_host(plan, Path(folder), *options))
-    return CudaStepper(device, kernel, network, plan, batch)
+        code = compile_for_host(plan, Path(folder), *options).read_bytes()
+    from tests.runtime.backends.device.fake_driver import build_driver  # it takes OPTIONS from here
+
+    library = build_driver() / "libcuda.so.1"
+    ctypes.CDLL(str(library)).fake_seed(1000 * seed)  # every launch has its own order of threads
+    return CudaStepper(_native.Model(weights), plan, code, batch, str(library))
 
 
 def run(stepper: CudaStepper, inputs: NDArray[Any]) -> NDArray[Any]:

@@ -1,5 +1,5 @@
 // NVRTC without a GPU, for the package to load: it compiles the step kernel by the C++ compiler of this machine, into
-// the library that libcuda.cpp takes for machine code.
+// the library that libcuda.cpp takes for machine code. HOST_FLAGS in the environment are more options of the compiler.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -46,8 +46,9 @@ int nvrtcCreateProgram(Program** program, const char* source, const char* name, 
 
 int nvrtcCompileProgram(Program* program, int, const char**) {
   const fs::path folder = program->folder, output = folder / "kernel", said = folder / "log";
-  const std::string command =
-      HOST_COMPILER " -shared -fPIC -I" + folder.string() + " -o " + output.string() + " 2> " + said.string();
+  const char* more = std::getenv("HOST_FLAGS");
+  const std::string command = HOST_COMPILER " -shared -fPIC " + std::string(more ? more : "") + " -I" +
+                              folder.string() + " -o " + output.string() + " 2> " + said.string();
   const int failed = std::system(command.c_str());
   program->log = read(said), program->code = read(output);
   return failed ? 6 : 0;

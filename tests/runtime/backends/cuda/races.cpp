@@ -21,6 +21,7 @@ int main(int, char** arguments) {
   states.prefix = floats((kWindow + 1) * 2 * kModel);
   for (int j = 0; j < kDepth; ++j)
     states.rings[j] = reinterpret_cast<Queue*>(floats(kScales[j].slots * kWidth));  // a float or less
+  for (int k = 0; k < kMaxima; ++k) states.maxima[k] = floats((kMaxDelays[k] + 1) * kModel);
   const float* samples = floats(kChannels * steps);
   float* outputs = floats(kOutput * steps);
   unsigned char* scratch = reinterpret_cast<unsigned char*>(floats(kScratch));

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.cli.main import main
-from multires_edge.export import export_bundle
+from multires_edge.format.manifest import Manifest
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends.cuda import backend
+from multires_edge.runtime.backends.cuda.backend import CudaBackend
 from multires_edge.runtime.backends.device import driver as cuda_driver
+from multires_edge.runtime.backends.protocol import RunOptions
 from multires_edge.runtime.backends.registry import backend_named
-from tests.conftest import random_inputs, random_net, save_published, variant, within_limit
+from tests.conftest import random_inputs, variant, within_limit
 from tests.runtime.backends.device.fake_driver import FakeCuda, install_compiler
 from tests.runtime.backends.tensorrt.fake_tensorrt import install
 
@@ -88,26 +92,41 @@ class TestRefusals:
 
     def test_a_precision_that_the_bundle_lacks(self, exported: Path) -> None:
         with pytest.raises(BackendError, match=r"no native weights in 'int8'; it has: fp32"):
-            backend.open_network(exported, open_bundle(exported).manifest, "int8", None)
-
-    def test_a_maximum_of_a_window(self, tmp_path: Path) -> None:
-        checkpoint = save_published(random_net(variant(pooling="max")), tmp_path)
-        folder = export_bundle(checkpoint, pool="max:9").path
-        with pytest.raises(BackendError, match="no maximum of a window; use backend native"):
-            backend.open_network(folder, open_bundle(folder).manifest, "fp32", None)
+            make_stepper(exported, open_bundle(exported).manifest, RunOptions("int8"))
 
     def test_weights_that_changed(self, bundle: Path) -> None:
         opened = open_bundle(bundle)
         path = bundle / "native" / "weights.safetensors"
         path.write_bytes(path.read_bytes()[:-1] + b"\0")
         with pytest.raises(BundleError, match="changed since the bundle was opened"):
-            backend.open_network(bundle, opened.manifest, "fp32", None)
+            make_stepper(bundle, opened.manifest, RunOptions())
 
-    def test_a_device_that_fails(self, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        driver = FakeCuda(fail="cuModuleLoadData", status=222)
+    @pytest.mark.parametrize(
+        ("fail", "status", "said"),
+        [
+            ("cuModuleLoadData", 222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION (222), .*; the kernels need"),
+            ("cuMemAlloc_v2", 2, "CUDA_ERROR_OUT_OF_MEMORY (2), .*; stop other programs"),
+            ("cuLaunchKernel", 1, "CUDA_ERROR_INVALID_VALUE (1), of the fake driver"),
+        ],
+    )
+    def test_a_device_that_fails(
+        self,
+        fail: str,
+        status: int,
+        said: str,
+        exported: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        driver = FakeCuda(fail=fail, status=status)
         install(monkeypatch, driver)
-        monkeypatch.setattr(backend, "find_nvrtc", lambda most: most)
-        monkeypatch.setattr(backend, "compile_kernel", lambda *_: b"code\0")
-        with pytest.raises(BackendError, match="cuModuleLoadData failed: CUDA_ERROR_UNSUPPORTED_PTX_VERSION"):
-            open_bundle(exported).stream(backend="cuda")
+        install_compiler(monkeypatch, tmp_path)
+        pattern = f"^{fail.removesuffix('_v2')} failed: {said}".replace("(", r"\(").replace(")", r"\)")
+        with pytest.raises(BackendError, match=pattern):
+            open_bundle(exported).stream(backend="cuda").step(np.zeros((1, 2), np.float32))
+        gc.collect()
         assert not driver.alive
+
+
+def make_stepper(folder: Path, manifest: Manifest, options: RunOptions) -> None:
+    CudaBackend().make_stepper(folder, manifest, 1, options)

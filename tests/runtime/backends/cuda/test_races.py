@@ -14,10 +14,9 @@ import pytest
 from multires_edge.export.folding import fold
 from multires_edge.export.native_weights import native_weights
 from multires_edge.format.pooling import Window
-from multires_edge.runtime.backends.cuda.kernel import SOURCES
-from multires_edge.runtime.backends.cuda.plan import Plan, make_plan
+from multires_edge.runtime.backends import _native
 from tests.conftest import random_net, variant
-from tests.runtime.backends.cuda.compiled import HERE, compile_program, network_of
+from tests.runtime.backends.cuda.compiled import HERE, SOURCES, compile_program, plan_of
 from tests.runtime.cpp.networks import NETWORKS
 
 # One has its norms before the blocks, a second convolution and a softmax; one has its norms after.
@@ -31,12 +30,12 @@ BARRIERS = (SOURCES / "step.cu").read_text().count("barrier();")
 pytestmark = [pytest.mark.slow, pytest.mark.native]
 
 
-def plan_of(changes: dict[str, Any]) -> Plan:
+def small_plan(changes: dict[str, Any]) -> _native.CudaPlan:
     weights = native_weights(fold(random_net(variant(**changes))), Window(2))
-    return make_plan(network_of(weights), 2, 64)
+    return plan_of(weights, rows=2, threads=64)
 
 
-def races(plan: Plan, folder: Path, kernel: Path = SOURCES) -> bool:
+def races(plan: _native.CudaPlan, folder: Path, kernel: Path = SOURCES) -> bool:
     """Whether the thread sanitizer finds a race in some steps."""
     checked = ("-fsanitize=thread", "-g", "-pthread")
     program = compile_program(plan, folder, HERE / "races.cpp", *checked, kernel=kernel)
@@ -52,14 +51,14 @@ def races(plan: Plan, folder: Path, kernel: Path = SOURCES) -> bool:
 
 @pytest.mark.parametrize("changes", [BEFORE, AFTER])
 def test_no_thread_reads_what_another_writes(changes: dict[str, Any], tmp_path: Path) -> None:
-    assert not races(plan_of(changes), tmp_path)
+    assert not races(small_plan(changes), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["int8-queues", "tokens-windowed", "float16", "plain-int8"])
+@pytest.mark.parametrize("name", ["int8-queues", "tokens-windowed", "float16", "plain-int8", "windows"])
 def test_in_networks_of_other_types(name: str, tmp_path: Path) -> None:
     network = NETWORKS[name]
     weights = native_weights(network.folded(), network.pooling, None, network.precision)
-    assert not races(make_plan(network_of(weights), 2, 64), tmp_path)
+    assert not races(plan_of(weights, rows=2, threads=64), tmp_path)
 
 
 @pytest.mark.parametrize("spare", range(BARRIERS))
@@ -69,4 +68,4 @@ def test_without_a_barrier_one_does(spare: int, tmp_path: Path) -> None:
     parts = re.split(r"(?<=barrier\(\);)", (kernel / "step.cu").read_text())
     parts[spare] = parts[spare].removesuffix("barrier();") + "{}"
     (kernel / "step.cu").write_text("".join(parts))
-    assert any(races(plan_of(changes), tmp_path / "built", kernel) for changes in (BEFORE, AFTER))
+    assert any(races(small_plan(changes), tmp_path / "built", kernel) for changes in (BEFORE, AFTER))

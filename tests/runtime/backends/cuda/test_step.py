@@ -14,10 +14,9 @@ from multires_edge.export.native_weights import native_weights
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Cumulative, Window
 from multires_edge.runtime.backends import _native
-from multires_edge.runtime.backends.cuda.plan import make_plan
 from multires_edge.runtime.backends.protocol import Outcome
 from tests.conftest import as_double, configs, random_inputs, random_net, variant, within_limit
-from tests.runtime.backends.cuda.compiled import network_of, run, stepper_on_host
+from tests.runtime.backends.cuda.compiled import header_of, plan_of, run, stepper_on_host
 from tests.runtime.backends.test_native_queues import check_pushes, network_in
 from tests.runtime.cpp.networks import NETWORKS, expected_outputs
 from tests.runtime.slow_stream import SlowStream
@@ -34,18 +33,18 @@ pytestmark = pytest.mark.native
     pooling=poolings,
     batch=st.sampled_from([1, 3]),
     rows=st.sampled_from([1, 2, 4]),
-    threads=st.sampled_from([None, 64, 96]),
+    threads=st.sampled_from([0, 64, 96]),
     split=st.integers(1, 59),
     seed=st.integers(0, 9),
 )
 @settings(max_examples=24)
 def test_equals_the_reference_on_every_prefix(
-    config: ModelConfig, pooling: Any, batch: int, rows: int, threads: int | None, split: int, seed: int
+    config: ModelConfig, pooling: Any, batch: int, rows: int, threads: int, split: int, seed: int
 ) -> None:
     """In float32: chunks of any length, and a stream that restarts alone."""
     net = random_net(config).double()
-    network = network_of(native_weights(fold(net), pooling))
-    stepper = stepper_on_host(network, batch, rows=rows, threads=threads, seed=seed)
+    weights = native_weights(fold(net), pooling)
+    stepper = stepper_on_host(weights, batch, rows=rows, threads=threads, seed=seed)
     inputs = random_inputs(config, batch, 60)
     expected = net.stepwise(as_double(inputs), pooling).numpy()
     outputs = [run(stepper, part) for part in np.split(inputs, [split], axis=-1)]
@@ -71,8 +70,8 @@ def test_each_step_is_the_slow_one(
     net, steps = random_net(config), 20
     folded = network_in(precision, dtype, net)
     inputs = random_inputs(config, 2, steps, seed=4)
-    network = network_of(native_weights(folded, pooling, None, precision))
-    stepper, slow = stepper_on_host(network, 2, rows=rows), SlowStream(folded, pooling, 2)
+    weights = native_weights(folded, pooling, None, precision)
+    stepper, slow = stepper_on_host(weights, 2, rows=rows), SlowStream(folded, pooling, 2)
     outputs, expected = [], []
     for t in range(steps):
         if t == 11:
@@ -96,14 +95,37 @@ def test_each_step_is_the_slow_one(
         assert within_limit(y, reference, 2e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "windows"])  # the kernel refuses it
+@pytest.mark.slow
+@given(
+    window=st.integers(1, 70),
+    kind=st.sampled_from(["max", "max+mean", "last+max"]),
+    rows=st.sampled_from([1, 2]),
+    split=st.integers(1, 89),
+)
+@settings(max_examples=6)
+def test_maxima_of_windows(window: int, kind: str, rows: int, split: int) -> None:
+    """Of any length, with a stream that restarts alone."""
+    net = random_net(variant(pooling=kind, d_model=5, n_layers=1)).double()
+    whole = net.config.pooled_by(None)
+    assert whole is not None
+    pooling = whole.over(window)
+    stepper = stepper_on_host(native_weights(fold(net), pooling), 2, rows=rows)
+    inputs = random_inputs(net.config, 2, 90)
+    expected = net.stepwise(as_double(inputs), pooling).numpy()
+    outputs = [run(stepper, part) for part in np.split(inputs, [split], axis=-1)]
+    assert within_limit(np.concatenate(outputs, -1), expected)
+    stepper.reset([1])
+    assert within_limit(run(stepper, inputs)[1:], expected[1:])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_networks_of_every_kind_under_sanitizers(name: str) -> None:
     network = NETWORKS[name]
     net = network.random()
     inputs = random_inputs(net.config, 3, 40, seed=6)
     weights = native_weights(network.folded(), network.pooling, None, network.precision)
     checked = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
-    stepper = stepper_on_host(network_of(weights), 3, *checked, rows=2, threads=64)
+    stepper = stepper_on_host(weights, 3, *checked, rows=2, threads=64)
     assert within_limit(run(stepper, inputs), expected_outputs(network, inputs), network.limit)
 
 
@@ -111,24 +133,24 @@ def test_networks_of_every_kind_under_sanitizers(name: str) -> None:
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", "float32"), ("fp16", "float16"), ("int8", "int8")])
 def test_orders_chunks_blocks_and_neighbours_change_not_a_bit(precision: str, dtype: str) -> None:
     net = random_net(variant(depth=6, d_model=41, kernel_size=3, task="autoregressive", d_output=5))
-    network = network_of(native_weights(network_in(precision, dtype, net), Cumulative(), None, precision))
+    weights = native_weights(network_in(precision, dtype, net), Cumulative(), None, precision)
     inputs = random_inputs(net.config, 5, 40)
-    first = stepper_on_host(network, 5, rows=1)
+    first = stepper_on_host(weights, 5, rows=1)
     whole, state = run(first, inputs), first.read_state()
     for rows, seed in ((1, 1), (2, 2), (4, 3)):
-        stepper = stepper_on_host(network, 5, rows=rows, seed=seed)
+        stepper = stepper_on_host(weights, 5, rows=rows, seed=seed)
         parts = [run(stepper, part) for part in np.split(inputs, [1, 2, 35, 36], axis=-1)]
         assert np.array_equal(np.concatenate(parts, axis=-1), whole)
         for name, array in stepper.read_state().items():
             assert np.array_equal(array, state[name])
-    assert np.array_equal(run(stepper_on_host(network, 1), inputs[-1:]), whole[-1:])
+    assert np.array_equal(run(stepper_on_host(weights, 1), inputs[-1:]), whole[-1:])
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", "float32"), ("fp16", "float16"), ("int8", "int8")])
 def test_states_move_to_the_native_engine_and_back(precision: str, dtype: str) -> None:
     net = random_net(variant(depth=5, d_model=20, pooling="last+mean", encoder_kernel_size=3))
     weights = native_weights(network_in(precision, dtype, net), net.config.pooled_by(None), None, precision)
-    stepper = stepper_on_host(network_of(weights, window=7), 2, rows=2)
+    stepper = stepper_on_host(weights, 2, rows=2, window=7)
     native = _native.State(_native.Model(weights), 2, 7)
     inputs = random_inputs(net.config, 2, 60)
     run(stepper, inputs[..., :40])
@@ -155,7 +177,7 @@ def test_states_move_to_the_native_engine_and_back(precision: str, dtype: str) -
 @pytest.mark.parametrize("encoder", ["linear", "token"])
 def test_a_step_on_its_own_buffers(encoder: str) -> None:
     net = random_net(variant(encoder=encoder)).double()
-    stepper = stepper_on_host(network_of(native_weights(fold(net), Cumulative())), 2)
+    stepper = stepper_on_host(native_weights(fold(net), Cumulative()), 2)
     inputs = random_inputs(net.config, 2, 20)
     expected = net.stepwise(as_double(inputs)).numpy()
     bad: list[float] = [-1, 11] if encoder == "token" else [np.nan, np.inf, -np.inf]
@@ -180,12 +202,12 @@ def test_a_step_on_its_own_buffers(encoder: str) -> None:
 def test_large_networks(changes: dict[str, Any]) -> None:
     """That of the paper; one whose past exceeds shared memory; one whose outputs do."""
     net = random_net(variant(**changes)).double()
-    network = network_of(native_weights(fold(net), Cumulative()))
+    weights = native_weights(fold(net), Cumulative())
     inputs = random_inputs(net.config, 3, 12)
-    plan = make_plan(network, 1)
+    plan = plan_of(weights)
     assert (plan.scratch > 0) == ("d_output" in changes and changes["d_output"] > 100)
-    assert ("kAhead = true" in plan.header) == (changes is PAPER)
-    stepper = stepper_on_host(network, 3, "-O2", rows=2)
+    assert ("kAhead = true" in header_of(plan)) == (changes is PAPER)
+    stepper = stepper_on_host(weights, 3, "-O2", rows=2)
     assert within_limit(run(stepper, inputs), net.stepwise(as_double(inputs)).numpy())
 
 
@@ -193,8 +215,8 @@ def test_large_networks(changes: dict[str, Any]) -> None:
 def test_a_million_steps_are_as_good_as_a_thousand() -> None:
     config = variant(d_model=4, n_layers=1, depth=3)
     net = random_net(config).double()
-    network = network_of(native_weights(fold(net), Cumulative()))
-    stepper = stepper_on_host(network, 1, "-O2", "-DMULTIRES_ALONE", threads=1)
+    weights = native_weights(fold(net), Cumulative())
+    stepper = stepper_on_host(weights, 1, "-O2", "-DMULTIRES_ALONE", threads=1)
     inputs = random_inputs(config, 1, 1_000_000)
     y, expected = run(stepper, inputs), net.stepwise(as_double(inputs)).numpy()
     error = np.abs(y - expected) / np.maximum(1, np.abs(expected))

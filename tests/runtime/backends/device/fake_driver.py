@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError
-from multires_edge.runtime.backends.cuda import nvrtc
+from multires_edge.runtime.backends.cuda import backend
 from multires_edge.runtime.backends.device.gpu import Gpu
 from tests.conftest import ROOT
 from tests.runtime.backends.cuda.compiled import HERE as KERNEL_TESTS
@@ -61,7 +61,7 @@ def on_driver(home: Path, **variables: str) -> dict[str, str]:
 
 def install_compiler(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """Let the cuda backend of this process find the compiler, and keep its kernels in ``home``."""
-    monkeypatch.setattr(nvrtc, "_paths", lambda: [str(build_driver() / "libnvrtc.so.12")])
+    monkeypatch.setattr(backend, "nvrtc_of_packages", lambda: [str(build_driver() / "libnvrtc.so.12")])
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
 
 

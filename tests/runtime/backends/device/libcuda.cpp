@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -58,11 +59,20 @@ CUresult take(Handle handle, std::map<size_t, Thing>& things) {
   return things.erase((size_t)handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
+std::recursive_mutex lock;  // a call may do the work of another thread
+unsigned launches = 0;      // the seed of the next launch
+
+// CUDA_FAILS=function:status in the environment asks a process of its own to let a function fail.
 CUresult called(const char* function) {
   driver.calls.append(function).append(" ");
+  const char* asked = std::getenv("CUDA_FAILS");
+  const size_t size = std::strlen(function);
+  if (asked && std::strncmp(asked, function, size) == 0 && asked[size] == ':')
+    return static_cast<CUresult>(std::atoi(asked + size + 1));
   return driver.fail == function ? static_cast<CUresult>(driver.status) : CUDA_SUCCESS;
 }
-#define CALLED \
+#define CALLED                                            \
+  const std::lock_guard<std::recursive_mutex> held(lock); \
   if (const CUresult refused = called(__func__)) return refused
 
 CUresult ask(Work work) {
@@ -130,7 +140,6 @@ CUresult load_library(CUmodule* module, const Elf64_Ehdr* header) {
   const Kernel kernel = [bind, run](unsigned blocks, unsigned many, unsigned threads, void** parameters) {
     if (many != 1) return CUDA_ERROR_INVALID_VALUE;
     return ask([=, launch = bind(parameters)] {
-      static unsigned launches = 0;
       run(launch, static_cast<int>(blocks), static_cast<int>(threads), launches++);
     });
   };
@@ -142,8 +151,7 @@ CUresult load_library(CUmodule* module, const Elf64_Ehdr* header) {
 extern "C" {
 CUresult cuInit(unsigned) {
   CALLED;
-  const char* refused = std::getenv("CUINIT");  // the status that a test asks a process of its own for
-  return refused ? static_cast<CUresult>(std::atoi(refused)) : CUDA_SUCCESS;
+  return CUDA_SUCCESS;
 }
 CUresult cuDriverGetVersion(int* version) { return *version = 12060, CUDA_SUCCESS; }
 CUresult cuDeviceGetCount(int* count) {
@@ -176,12 +184,15 @@ CUresult cuDevicePrimaryCtxSetFlags(CUdevice, unsigned flags) {
 }
 CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
   CALLED;
-  return give(context, driver.contexts, size_t{0});
+  if (driver.contexts.empty()) return give(context, driver.contexts, size_t{1});
+  auto& [handle, users] = *driver.contexts.begin();  // all users of a device share its primary context
+  return *context = reinterpret_cast<CUcontext>(handle), ++users, CUDA_SUCCESS;
 }
 CUresult cuDevicePrimaryCtxRelease(CUdevice) {
   CALLED;
   if (driver.contexts.empty()) return CUDA_ERROR_INVALID_CONTEXT;
-  return driver.contexts.erase(driver.contexts.begin()), CUDA_SUCCESS;
+  if (--driver.contexts.begin()->second == 0) driver.contexts.clear();
+  return CUDA_SUCCESS;
 }
 CUresult cuCtxSetCurrent(CUcontext context) {
   CALLED;
@@ -329,6 +340,8 @@ void fake_device(const char* name, int major, int minor, int multiprocessors, in
   driver.memory_gib = memory_gib, driver.devices = devices;
 }
 void fake_fail(const char* function, int status) { driver.fail = function, driver.status = status; }
+// The order of threads in the next launch.
+void fake_seed(unsigned seed) { launches = seed; }
 unsigned fake_flags() { return driver.flags; }
 // Names of called functions, and of launched kernels, each followed by a space.
 const char* fake_calls() { return driver.calls.c_str(); }

@@ -114,7 +114,7 @@ def test_a_driver_without_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doctor_says_what_the_driver_says(status: int, tmp_path: Path) -> None:
     """By the driver that the loader finds."""
     command = [sys.executable, "-m", "multires_edge", "doctor"]
-    here = on_driver(tmp_path, CUINIT=str(status))
+    here = on_driver(tmp_path, CUDA_FAILS=f"cuInit:{status}")
     said = subprocess.run(command, env=here, capture_output=True, text=True, check=True).stdout
     if status:
         assert re.search(rf"cuInit failed: CUDA_ERROR_\w+ \({status}\), of the fake driver", said)

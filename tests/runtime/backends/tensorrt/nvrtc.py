@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from multires_edge.runtime.backends.cuda.nvrtc import Nvrtc
+from multires_edge.runtime.backends._native import Nvrtc
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "runtime" / "cpp" / "cuda" / "rings.cu"
@@ -28,7 +28,7 @@ def compile_rings(wheel: str, architecture: str, *, ptx: bool = False) -> bytes:
         pytest.skip(f"needs {wheel}, which is in the test extra on x86-64")
     compiler = Nvrtc(str(Path(str(paths[0].locate())).resolve()))
     options = ["--std=c++17", f"--gpu-architecture={architecture}"]
-    return compiler.compile(SOURCE.read_text(), {}, options, ptx=ptx)[0]
+    return compiler.compile(SOURCE.read_text(), {}, options, ptx)[0]
 
 
 def compile_ptx() -> str:
