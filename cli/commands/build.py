@@ -1,4 +1,4 @@
-"""``multires-edge build``: TensorRT engines of a bundle."""
+"""``multires-edge build``: TensorRT engines of a bundle, and kernels of the cuda backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     GRAPH_LIST,
     PRECISION_LIST,
-    TARGET,
+    Name,
     Names,
     bundle_argument,
     flag,
@@ -21,14 +21,23 @@ from multires_edge.cli.options import (
     option,
 )
 from multires_edge.cli.terminal import Progress, human_bytes, one_line, print_json, print_table, say
+from multires_edge.format.targets import TARGETS
 
 if TYPE_CHECKING:
     from multires_edge.runtime.engine_builder.build import Built
 
 
+_CUDA = "cuda"  # the kernels of the cuda backend, which run without TensorRT
+
+
 @click.command(cls=Command)
 @bundle_argument
-@option("--target", TARGET, "Target to build for; see `multires-edge targets`.", required=True)
+@option(
+    "--target",
+    Name("target", lambda: (*TARGETS, _CUDA)),
+    "Target to build for; see `multires-edge targets`. cuda compiles the kernels of the cuda backend.",
+    required=True,
+)
 @option(
     "--graph kinds",
     GRAPH_LIST,
@@ -64,8 +73,14 @@ def build(
     They are written to the bundle's engines/ folder, each with its sidecar (.json) and its layers
     (.layers.txt). `--target rtx` builds here, without a GPU, for several GPUs at once. Every other target
     builds on the device itself, which can take minutes. An engine for exactly N streams, by `--streams N`, is
-    the fastest and the smallest.
+    the fastest and the smallest. `--target cuda` compiles the kernels of the cuda backend here, without a
+    GPU, for devices without NVRTC.
     """
+    if target == _CUDA:
+        if any((kinds, streams, batch, time, capabilities)):
+            raise ConfigError("--target cuda takes no other options than --precision, --force and --json")
+        _build_kernels(bundle, precision or (), as_json)
+        return
     from multires_edge.runtime.backends.tensorrt.engine_file import options_of
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.engine_builder.build import Builder
@@ -101,6 +116,21 @@ def build(
         _print(bundle, built, as_json)
     if failures:
         raise failures[0] if len(failures) == 1 else BackendError("; ".join(map(str, failures)))
+
+
+def _build_kernels(bundle: Path, precisions: tuple[str, ...], as_json: bool) -> None:
+    from multires_edge.runtime.bundle import open_bundle
+    from multires_edge.runtime.engine_builder.kernels import build_kernels
+
+    paths = []
+    with Progress() as progress:
+        for path in build_kernels(open_bundle(bundle), precisions):
+            progress(path.name)
+            paths.append(path)
+    if as_json:
+        print_json({"bundle": str(bundle), "kernels": [path.name for path in paths]})
+        return
+    print_table([(str(path), human_bytes(path.stat().st_size)) for path in paths], frozenset([1]))
 
 
 def _show(progress: Progress, graph: str, what: str) -> None:

@@ -16,7 +16,8 @@ constexpr int kMajors[] = {13, 12};  // of CUDA, the newest first
 constexpr const char* kFolders[] = {"/usr/local/cuda/lib64", "/usr/local/cuda/targets/aarch64-linux/lib"};
 constexpr const char* kInstall =
     "on a Jetson: sudo apt install nvidia-jetpack; elsewhere: pip install nvidia-cuda-nvrtc for CUDA 13, "
-    "nvidia-cuda-nvrtc-cu12 for CUDA 12";
+    "nvidia-cuda-nvrtc-cu12 for CUDA 12; or compile the kernel into the bundle: multires-edge build BUNDLE --target "
+    "cuda";
 
 // NVIDIA's Python packages have libraries that do not find their other part, unless it is loaded.
 void load_other_part(const std::string& path) {
@@ -33,10 +34,10 @@ std::vector<std::string> candidates(const std::vector<std::string>& more) {
     if (const char* home = std::getenv(variable)) folders.insert(folders.begin(), std::string(home) + "/lib64");
   for (const int major : kMajors) {
     const std::string name = "libnvrtc.so." + std::to_string(major);
-    paths.push_back(name);
-    for (const std::string& folder : folders) paths.push_back(std::string(folder).append("/").append(name));
     for (const std::string& path : more)
       if (path.substr(path.rfind('/') + 1) == name) paths.push_back(path);
+    paths.push_back(name);
+    for (const std::string& folder : folders) paths.push_back(std::string(folder).append("/").append(name));
   }
   return paths;
 }

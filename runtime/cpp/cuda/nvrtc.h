@@ -37,8 +37,8 @@ class Nvrtc {
   const char* (*error_string_)(int) = nullptr;
 };
 
-// The newest NVRTC whose code a driver of CUDA `most` loads: with the loader, in CUDA's folder, or among the files
-// `more`. Throws Error (MULTIRES_DEVICE) if there is none.
+// The newest NVRTC whose code a driver of CUDA `most` loads: among the files `more`, with the loader, or in CUDA's
+// folder. Throws Error (MULTIRES_DEVICE) if there is none.
 std::unique_ptr<Nvrtc> find_nvrtc(int most, const std::vector<std::string>& more);
 
 }  // namespace cuda

@@ -1,0 +1,74 @@
+"""Kernels that a bundle carries as PTX."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from multires_edge.base.errors import BackendError
+from multires_edge.cli.main import main
+from multires_edge.runtime import open_bundle
+from multires_edge.runtime.backends import _native
+from multires_edge.runtime.backends.cuda.backend import KERNELS, find_nvrtc
+from multires_edge.runtime.backends.native import open_weights
+from multires_edge.runtime.engine_builder.kernels import build_kernels
+
+NOT_FOUND = 0  # no NVRTC is of CUDA 0
+
+
+@pytest.fixture(scope="module")
+def built(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        find_nvrtc(12)
+    except BackendError:
+        pytest.skip("needs nvidia-cuda-nvrtc-cu12, which is in the test extra on x86-64")
+    folder = Path(shutil.copytree(exported, tmp_path_factory.mktemp("built") / "bundle"))
+    result = CliRunner().invoke(main, ["build", str(folder), "--target", "cuda", "--json"])
+    assert result.exit_code == 0, result.output
+    names = json.loads(result.output)["kernels"]
+    assert sorted(names) == sorted(path.name for path in (folder / KERNELS).iterdir())
+    return folder
+
+
+def plan_of(folder: Path, rows: int, window: int = -1) -> _native.CudaPlan:
+    return _native.CudaPlan(open_weights(folder, open_bundle(folder).manifest, "fp32"), rows, 0, window)
+
+
+def kernel_of(plan: _native.CudaPlan, folder: Path) -> bytes:
+    """The kernel for a Jetson Orin without NVRTC."""
+    return plan.kernel(87, str(folder / KERNELS), NOT_FOUND, [])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("window", [-1, 0])
+def test_a_device_without_nvrtc_takes_them(rows: int, window: int, built: Path) -> None:
+    kernel = kernel_of(plan_of(built, rows, window), built)
+    assert kernel.endswith(b"\0")  # as the driver wants text
+    # What the drivers of JetPack 6.1 read, for every GPU from Turing on.
+    assert b".version 8.5\n.target sm_75\n" in kernel and b".entry multires_step(" in kernel
+
+
+def test_the_same_files_again(built: Path) -> None:
+    before = {path: path.read_bytes() for path in (built / KERNELS).iterdir()}
+    assert {path: path.read_bytes() for path in build_kernels(open_bundle(built), ["fp32"])} == before
+
+
+class TestRefusals:
+    def test_a_plan_that_was_not_built(self, built: Path) -> None:
+        with pytest.raises(RuntimeError, match="multires-edge build BUNDLE --target cuda"):
+            kernel_of(plan_of(built, 1, 17), built)
+
+    def test_a_damaged_file(self, built: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(built, tmp_path / "damaged"))
+        for path in (folder / KERNELS).iterdir():
+            path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(RuntimeError, match="is damaged; build it again"):
+            kernel_of(plan_of(folder, 1), folder)
+
+    def test_options_of_engines(self, exported: Path) -> None:
+        result = CliRunner().invoke(main, ["build", str(exported), "--target", "cuda", "--streams", "4"])
+        assert result.exit_code == 2 and "--target cuda takes no other options" in result.output
