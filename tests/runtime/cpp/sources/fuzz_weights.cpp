@@ -12,6 +12,7 @@
 #include "model.h"
 #include "multires.h"
 #include "state.h"
+#include "weights_file.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
