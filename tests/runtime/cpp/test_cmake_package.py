@@ -186,7 +186,7 @@ class TestLibraries:
 
     def test_they_are_small_and_need_the_system_alone(self, prefix: Path) -> None:
         """What README and docs/cpp.md say."""
-        assert (prefix / "lib" / "libmultires.a").stat().st_size < 1_150_000
+        assert (prefix / "lib" / "libmultires.a").stat().st_size < 1_250_000
         dynamic = run(tool("readelf"), "-d", prefix / "lib" / "libmultires.so")
         needed = {name.split(".so")[0] for name in re.findall(r"NEEDED.*\[(.*)\]", dynamic)}
         loaders = {"ld-linux-x86-64", "ld-linux-aarch64"}
