@@ -78,7 +78,7 @@ def bill_of(wheel: zipfile.ZipFile) -> dict[str, Any]:
             continue
         if path.suffix in {".so", ".pyd"} and path.name.startswith("_native."):
             components.append(_file(name, data, own) | {"components": _compiled_in()})
-        elif path.name == "libmultires.a" or path.suffix in {".lib", ".cu"}:
+        elif path.name in {"libmultires.a", "libmultires_cuda.a"} or path.suffix in {".lib", ".cu"}:
             components.append(_file(name, data, own))
         elif path.suffix == ".ptx":
             compiler = re.search(rb"release ([0-9.]+), V([0-9.]+)", data)
