@@ -1,0 +1,259 @@
+"""The PTX that ships, executed by an interpreter: the ring kernels against numpy, steps against float64."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from multires_edge.base.errors import BackendError
+from multires_edge.export.native_weights import native_weights
+from multires_edge.runtime.backends import _native
+from multires_edge.runtime.backends.cuda.backend import find_nvrtc
+from multires_edge.runtime.backends.tensorrt import rings
+from multires_edge.runtime.backends.tensorrt.host import HostDevice
+from tests.conftest import random_inputs, within_limit
+from tests.runtime.backends.cuda.compiled import plan_of
+from tests.runtime.backends.cuda.ptx.interpreter import Interpreter
+from tests.runtime.backends.cuda.ptx.text import PtxError
+from tests.runtime.backends.tensorrt.test_rings import roll
+from tests.runtime.cpp.networks import NETWORKS, Network, expected_outputs
+
+BATCH, BEFORE, LAUNCHES = 3, 40, (2, 3)  # steps: on the native engine, and of each launch
+KERNEL = "multires_step"
+# As streams.cpp passes them; then those with a number.
+STATES = (
+    *("position", "encoder_queue", "pool_sum", "pool_sum_error"),
+    *("pool_block", "pool_block_error", "pool_prefix", "pool_max"),
+)
+ARRAYS = ("queue_", "pool_max_")
+_TINY = {"d_model": 24, "n_layers": 1, "depth": 3, "pooling": "none"}
+TINY = {
+    "tiny": Network(_TINY),
+    "tiny-int8": Network({**_TINY, "norm": "batch"}, precision="int8", limit=5e-3),
+}
+KINDS = (
+    *("uniform", "tokens-windowed", "autoregressive", "group-before", "plain-int8", "untied-int8-queues"),
+    *("per-step", "softmax", "windows", "float16", "int8"),
+)
+
+States = dict[str, NDArray[Any]]
+
+
+class InterpretedRings(rings.RingDevice):
+    """The device of the TensorRT backend; its kernels run in the interpreter."""
+
+    def __init__(self, text: str) -> None:
+        self.interpreter = Interpreter(text)
+        self._kernels: dict[str, Any] = {name: name for name in rings.kernel_names()}
+
+    def allocate(self, size: int) -> int:
+        return self.interpreter.memory.upload(np.zeros(size, np.uint8))
+
+    def upload(self, address: int, array: NDArray[Any]) -> None:
+        self.interpreter.memory.view(address, array.nbytes)[...] = array.reshape(-1).view(np.uint8)
+
+    def download(self, array: NDArray[Any], address: int) -> None:
+        array.reshape(-1).view(np.uint8)[...] = self.interpreter.memory.view(address, array.nbytes)
+
+    def launcher(
+        self, function: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: Sequence[Any]
+    ) -> Callable[[], None]:
+        values = [bytes(argument) for argument in arguments]
+        return lambda: self.interpreter.launch(function, grid, block, values)
+
+    def synchronize(self) -> None:
+        pass
+
+
+def rolled(text: str, row_bytes: int) -> tuple[Interpreter, bool]:
+    """Whether the ring kernels of a text do what numpy does, up to positions of more than 32 bits."""
+    pushed = np.random.default_rng(row_bytes).integers(0, 256, (8, 4, 2, row_bytes), np.uint8)
+    case = ([[1], [2, 5]], row_bytes, pushed, np.array([0, 7, 2**31 - 3, 2**62]))
+    device = InterpretedRings(text)
+    pairs = zip(roll(device, *case), roll(HostDevice(), *case), strict=True)
+    return device.interpreter, all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+
+
+class TestRings:
+    def test_they_move_what_numpy_moves(self) -> None:
+        """In words of every size, fewer and more of them than threads in a block: every instruction runs."""
+        visited: set[int] = set()
+        for row_bytes in (16, 12, 6, 5, 16 * 300, 257):
+            interpreter, equal = rolled(rings.PTX.read_text(), row_bytes)
+            assert equal, row_bytes
+            visited |= interpreter.visited
+        kernels = interpreter.module.kernels
+        assert set(kernels) == set(rings.kernel_names())
+        assert visited == {instruction.line for kernel in kernels.values() for instruction in kernel.code}
+
+    @pytest.mark.parametrize(
+        ("was", "becomes"),
+        [
+            ("sub.s32", "add.s32"),  # the delay
+            ("shr.s32", "shr.u32"),  # of a slot before the first
+            ("rem.s64", "min.s64"),  # of a position of more than 32 bits
+            ("mul.lo.s64", "add.s64"),
+            ("%rd40, 1;", "%rd40, 2;"),  # the next position
+            ("%tid.x", "%ctaid.x"),
+        ],
+    )
+    def test_a_changed_instruction_is_found(self, was: str, becomes: str) -> None:
+        text = rings.PTX.read_text()
+        assert was in text
+        assert fails(lambda: rolled(text.replace(was, becomes), 16)[1])
+
+
+class Steps:
+    """A network's kernel, as a bundle carries it, on streams that ran on the native engine before."""
+
+    def __init__(self, network: Network, cuda: int = 12) -> None:
+        try:
+            self._compiler = find_nvrtc(cuda)
+        except BackendError:
+            pytest.skip("needs NVRTC, which is in the test extra on Linux and x86-64")
+        self.network = network
+        self._weights = native_weights(network.folded(), network.pooling, None, network.precision)
+        self.text = self.compiled(2)
+        self._inputs = random_inputs(network.random().config, BATCH, BEFORE + sum(LAUNCHES), seed=6)
+        self.expected = expected_outputs(network, self._inputs)[..., BEFORE:]  # in float64
+        native = _native.State(_native.Model(self._weights), BATCH)
+        samples = np.ascontiguousarray(np.moveaxis(self._inputs, -1, 0))
+        self._before, self.after = (
+            self._run_native(native, part) for part in np.split(samples, [BEFORE], axis=0)
+        )
+
+    def _run_native(self, native: _native.State, samples: NDArray[Any]) -> States:
+        """The states after samples (steps, BATCH, ...)."""
+        native.run(samples, np.empty((len(samples), *self.expected.shape[:2]), np.float32))
+        return {name: part.copy() for name, part in native.parts().items()}
+
+    def compiled(self, rows: int) -> str:
+        """The PTX for ``rows`` streams in a block."""
+        return plan_of(self._weights, rows).compile_ptx(self._compiler)[1].decode()
+
+    def run(self, text: str = "", apart: str = "", rows: int = 2) -> tuple[set[int], NDArray[Any], States]:
+        """The lines that ran, the outputs (BATCH, d_output, steps), and the states after them."""
+        plan = plan_of(self._weights, rows)
+        interpreter = Interpreter(text or (self.text if rows == 2 else self.compiled(rows)), apart=apart)
+        assert plan.rows == rows and plan.scratch == 0
+        memory = interpreter.memory
+        at = {name: memory.upload(array) for name, array in sorted(self._before.items())}
+        queues, maxima = ([at[name] for name in at if name.startswith(many)] for many in ARRAYS)
+        pointers = np.array([*(at.get(name, 0) for name in STATES), *queues, *(maxima or [0])], np.uint64)
+        weights = memory.upload(np.frombuffer(plan.weights, np.uint8))
+        outputs = []
+        first = BEFORE
+        for steps in LAUNCHES:
+            part = np.moveaxis(self._inputs[..., first : first + steps], -1, 0)
+            y = np.full((steps, *self.expected.shape[:2]), np.nan, np.float32)
+            samples, place = memory.upload(part), memory.upload(y)
+            addresses = [np.uint64(weights), pointers, *np.array([samples, place, 0], np.uint64)]
+            sizes = np.array([BATCH, steps], np.int32)
+            values = [value.tobytes() for value in (*addresses, *sizes)]
+            interpreter.launch(KERNEL, (-(-BATCH // rows),), (plan.threads,), values)
+            outputs.append(memory.view(place, y.nbytes).view(np.float32).reshape(y.shape))
+            first += steps
+        states = {
+            name: memory.view(at[name], array.nbytes).view(array.dtype).reshape(array.shape)
+            for name, array in self._before.items()
+        }
+        return interpreter.visited, np.moveaxis(np.concatenate(outputs), 0, -1), states
+
+    def right(self, text: str = "", apart: str = "") -> bool:
+        """Whether outputs and states are in the limit."""
+        _, outputs, states = self.run(text, apart)
+        if not within_limit(outputs, self.expected, self.network.limit):
+            return False
+        return all(self._near(states[name], array) for name, array in self.after.items())
+
+    def _near(self, state: NDArray[Any], other: NDArray[Any]) -> bool:
+        """Values in the limit; of int8, the same level or the next one."""
+        if state.dtype == np.int8:
+            return bool(np.abs(state.astype(int) - other).max() <= 1)
+        return within_limit(state, other, self.network.limit)
+
+
+@functools.cache
+def steps_of(network: str) -> Steps:
+    return Steps((TINY | NETWORKS)[network])
+
+
+def fails(right: Callable[[], bool]) -> bool:
+    """Whether a result is wrong, or its kernel does what it may not."""
+    try:
+        return not right()
+    except PtxError as error:
+        assert "not known" not in str(error)  # the change must be one that the interpreter can run
+        return True
+
+
+def changed(text: str, line: int, pattern: str, replacement: str) -> str:
+    """A text with a change in one line, counted from 1."""
+    lines = text.splitlines()
+    lines[line - 1] = re.sub(pattern, replacement, lines[line - 1])
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", [*TINY, *(pytest.param(name, marks=pytest.mark.slow) for name in KINDS)])
+def test_steps_of_every_kind(name: str) -> None:
+    """The outputs, by the network in float64, and the states, by those of the native engine."""
+    assert steps_of(name).right()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rms-before", "int8"])
+def test_blocks_and_orders_of_warps_change_not_a_bit(name: str) -> None:
+    steps = steps_of(name)
+    _, outputs, states = steps.run()
+    for apart, rows in (("up", 2), ("down", 1), ("down", 4)):
+        _, others, left = steps.run(apart=apart, rows=rows)
+        assert np.array_equal(others, outputs)
+        assert all(np.array_equal(left[name], state) for name, state in states.items())
+
+
+def test_by_the_compiler_of_cuda_13() -> None:
+    assert Steps(NETWORKS["float16"], 13).right()
+
+
+CHANGES = [
+    (r"add\.f32", "sub.f32"),
+    (r"(ld\.global\.\S*f32.*\[%rd\d+).*\]", r"\1+1024]"),  # a weight or a state
+    (r"(ld\.shared\S*\s.*\[%rd\d+).*\]", r"\1+16]"),
+    (r"(st\.(?:global|shared)\S*\s+\[%rd\d+)[^]]*\]", r"\1+32]"),
+    (r"fma\.rn\.f32(.*), %f\d+;", r"fma.rn.f32\1, 0f3F800000;"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_changed_instructions_are_found(name: str) -> None:
+    """All but a few, which do not matter to the result: a sum with 0, or an error far below the limit."""
+    steps = steps_of(name)
+    visited, lines = sorted(steps.run()[0]), steps.text.splitlines()
+    found = {}
+    for pattern, replacement in CHANGES:
+        able = [line for line in visited if re.search(pattern, lines[line - 1])]
+        assert able, pattern
+        for line in able[:: -(-len(able) // 4)]:
+            text = changed(steps.text, line, pattern, replacement)
+            found[line, lines[line - 1]] = fails(functools.partial(steps.right, text))
+    assert sum(found.values()) >= 0.9 * len(found), [line for line in found if not found[line]]
+
+
+@pytest.mark.slow
+def test_a_removed_barrier_is_found() -> None:
+    """If the warps that it keeps apart share values, which a small network does not everywhere."""
+    steps = steps_of("tiny")
+    lines = steps.text.splitlines()
+    barriers = [line for line in steps.run()[0] if "bar.sync" in lines[line - 1]]
+    found = [
+        any(fails(functools.partial(steps.right, text, apart)) for apart in ("down", "up"))
+        for text in (changed(steps.text, line, ".*", "") for line in barriers)
+    ]
+    assert sum(found) >= len(barriers) / 2
