@@ -38,7 +38,7 @@ std::vector<Part> parts_of(const multires_model* model, std::int32_t window) {
 
 Streams::Streams(std::shared_ptr<Device> device, const multires_model* model, const Plan& plan, const std::string& code,
                  std::int32_t batch_, std::int32_t window_)
-    : info(multires_model_info(model)), batch(batch_), window(window_), device_(std::move(device)), rows_(plan.rows),
+    : info(multires_model_info(model)), batch(batch_), window(window_), device_(std::move(device)),
       threads_(plan.threads), blocks_((batch + plan.rows - 1) / plan.rows), parts_(parts_of(model, window)) {
   const auto streams = static_cast<std::size_t>(batch);
   sample_bytes_ = streams * (info.n_tokens > 0 ? sizeof(std::int64_t) : static_cast<std::size_t>(info.d_input) * 4);

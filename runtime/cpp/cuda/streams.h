@@ -63,7 +63,7 @@ class Streams {
 
   std::shared_ptr<Device> device_;
   std::size_t sample_bytes_, output_bytes_;
-  int rows_, threads_, blocks_;
+  int threads_, blocks_;
   std::int64_t chunk_;  // most steps of a launch
   void* kernel_;
   Address weights_, scratch_;

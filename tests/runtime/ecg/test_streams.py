@@ -344,7 +344,7 @@ class TestRefusals:
             ({"rate": float("inf")}, "ecg: the rate is inf Hz, expected 50 to 2000"),
             ({"leads": ["I", "V1"]}, "ecg: no lead II; the source has I, V1"),
             ({"every": 0.001}, "every is 0.001 s"),
-            ({"unit": "bar"}, "the unit is 'bar'"),
+            ({"unit": "bar"}, "the unit of I is unknown, expected uV, mV or V"),
             ({"thresholds": ["D=0.5"]}, "the labels are A, B, C"),
         ],
     )

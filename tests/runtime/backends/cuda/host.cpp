@@ -11,6 +11,8 @@ struct Launch {
 };
 
 extern "C" {
+__attribute__((visibility("default"))) void multires_release(Launch* launch) { delete launch; }
+
 __attribute__((visibility("default"))) Launch* multires_bind(void** parameters) {
   const auto pointer = [&](int i) { return *static_cast<void**>(parameters[i]); };
   return new Launch{

@@ -133,14 +133,15 @@ CUresult load_library(CUmodule* module, const Elf64_Ehdr* header) {
   if (write(file, header, size) != static_cast<ssize_t>(size)) return CUDA_ERROR_INVALID_IMAGE;
   void* library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW);
   if (!library) return CUDA_ERROR_INVALID_IMAGE;
-  // Copies the parameters of a launch; and runs it with blocks, threads, and a seed for the order of the threads.
+  // Copies the parameters of a launch; runs it with blocks, threads, and a seed for the order of the threads; frees it.
   const auto bind = reinterpret_cast<void* (*)(void**)>(dlsym(library, "multires_bind"));
   const auto run = reinterpret_cast<void (*)(void*, int, int, unsigned)>(dlsym(library, "multires_run"));
-  if (!bind || !run) return CUDA_ERROR_INVALID_IMAGE;
-  const Kernel kernel = [bind, run](unsigned blocks, unsigned many, unsigned threads, void** parameters) {
+  const auto release = reinterpret_cast<void (*)(void*)>(dlsym(library, "multires_release"));
+  if (!bind || !run || !release) return CUDA_ERROR_INVALID_IMAGE;
+  const Kernel kernel = [bind, run, release](unsigned blocks, unsigned many, unsigned threads, void** parameters) {
     if (many != 1) return CUDA_ERROR_INVALID_VALUE;
-    return ask([=, launch = bind(parameters)] {
-      run(launch, static_cast<int>(blocks), static_cast<int>(threads), launches++);
+    return ask([=, launch = std::shared_ptr<void>(bind(parameters), release)] {
+      run(launch.get(), static_cast<int>(blocks), static_cast<int>(threads), launches++);
     });
   };
   return give(module, driver.modules, Module{{{"multires_step", kernel}}});
