@@ -73,6 +73,7 @@ docs: $(VENV)/.installed
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.step_latency
 	$(BIN)/python -m benchmarks.native_engine
+	$(BIN)/python -m benchmarks.whole_sequences
 	$(BIN)/python -m benchmarks.sampling
 
 $(VENV)/bin/python:
