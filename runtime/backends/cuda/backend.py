@@ -70,7 +70,7 @@ class CudaBackend(Backend):
 
 
 def find_nvrtc(most: int) -> _native.Nvrtc:
-    """The newest NVRTC whose code a driver of CUDA ``most`` loads. Raises BackendError if there is none."""
+    """The newest NVRTC whose code a driver of CUDA ``most`` loads. Raises BackendError without NVRTC."""
     with driver_errors():
         nvrtc: _native.Nvrtc = load_engine().find_nvrtc(most, nvrtc_of_packages())
         return nvrtc

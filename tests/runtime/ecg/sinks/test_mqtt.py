@@ -18,6 +18,7 @@ from multires_edge.runtime.ecg.sinks.choice import Choice
 from multires_edge.runtime.ecg.sinks.follower import Follower
 from multires_edge.runtime.ecg.sinks.protocol import DeliveryError
 from multires_edge.runtime.ecg.sinks.waiting import MemoryLines
+from tests.runtime.ecg.certificates import make_certificate
 from tests.runtime.ecg.sinks.receivers import (
     MOSQUITTO,
     Broker,
@@ -159,24 +160,10 @@ def test_what_is_no_broker_or_hangs(greeting: bytes, monkeypatch: pytest.MonkeyP
 @pytest.mark.slow
 def test_tls(tmp_path: Path) -> None:
     """With an authority of the user's own, and not without it."""
-    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
-    made = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    made += ["-addext", names, "-keyout", f"{tmp_path}/key", "-out", f"{tmp_path}/cert"]
-    subprocess.run(made, check=True, capture_output=True)
-    secured = Broker(tmp_path, "allow_anonymous true", f"certfile {tmp_path}/cert", f"keyfile {tmp_path}/key")
+    certificate, key = make_certificate(tmp_path, "DNS:localhost,IP:127.0.0.1")
+    secured = Broker(tmp_path, "allow_anonymous true", f"certfile {certificate}", f"keyfile {key}")
     try:
-        sink = opened(f"mqtts://localhost:{secured.port}/a#ca={tmp_path}/cert")
+        sink = opened(f"mqtts://localhost:{secured.port}/a#ca={certificate}")
         sink.send([line(decision(1.0))])
         sink.close()
         with pytest.raises(DeliveryError, match="certificate verify failed"):

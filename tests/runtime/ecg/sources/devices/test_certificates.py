@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from multires_edge.base.errors import DataError
 from multires_edge.runtime.ecg.sources.opening import open_source
+from tests.runtime.ecg.certificates import make_certificate
 from tests.runtime.ecg.sinks.receivers import MOSQUITTO, Broker
 from tests.runtime.ecg.sources.devices.test_devices import HEADER, read, values
 
@@ -25,23 +25,7 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs o
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Certificate and key of localhost, signed by themselves."""
-    folder = tmp_path_factory.mktemp("certificate")
-    made, key = folder / "cert.pem", folder / "key.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    options = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(made)]
-    subprocess.run([*command, *options], check=True, capture_output=True)
-    return made, key
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture
