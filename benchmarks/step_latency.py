@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.networks import PAPER_SIZE, random_checkpoint
+from benchmarks.rivals.c_generator import GeneratedC
+from benchmarks.rivals.iree import IreeStep
 from benchmarks.rivals.shift_queues import ShiftQueues
 from benchmarks.rivals.tract_pulse import TractPulse
 from multires_edge.export import export_bundle
@@ -40,20 +42,23 @@ def main() -> None:
         folder = Path(name)
         checkpoint = arguments.checkpoint or random_checkpoint(PAPER_SIZE, folder)
         bundle = open_bundle(export_bundle(checkpoint, folder / "bundle").path)
+        portable = open_bundle(export_bundle(checkpoint, folder / "portable", target="portable").path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             net = load_checkpoint(checkpoint)
-        compare(net, bundle, folder)
+        compare(net, bundle, portable, folder)
         compare_near_and_far(bundle, arguments.steps)
         compare_state(net.config, bundle)
 
 
-def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
-    """A table of all candidates."""
+def compare(net: MultiresNet, bundle: Bundle, portable: Bundle, folder: Path) -> None:
+    """A table of all candidates; ``portable`` has the graphs for runtimes that know only opset 17."""
     config = net.config
     graph = bundle.manifest.graph("step", "fp32")
     shift = ShiftQueues(net, folder)
     tract = TractPulse(bundle.path / bundle.manifest.graph("full", "fp32").file, folder)
+    iree = IreeStep(portable.path / portable.manifest.graph("step", "fp32").file, folder)
+    generated = GeneratedC(bundle.path / graph.file, folder)
     stream = bundle.stream(backend="onnxruntime")
     native = bundle.stream(backend="native")
     x = np.random.default_rng(0).standard_normal((1, config.d_input or 1, 300), dtype=np.float32)
@@ -63,6 +68,8 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
     check("shift queues", shift.step, x, logits)
     check("shift queues, run", shift.step_by_run, x, logits)
     check("tract", tract.step, x, features)
+    check("IREE", iree.step, x, logits)
+    check("generated C", generated.step, x, logits)
     check("ours", stream.step, x, logits)
     check("native", native.step, x, logits)
     sample = np.ascontiguousarray(x[..., 0])
@@ -71,6 +78,8 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
             "shift queues, run": calls(shift.step_by_run, sample),
             "shift queues": calls(shift.step, sample),
             "tract": calls(tract.step, sample),
+            "IREE": calls(iree.step, sample),
+            "generated C": calls(generated.step, sample),
             "ours": calls(stream.step, sample),
             "native": calls(native.step, sample),
         }
@@ -86,6 +95,8 @@ def compare(net: MultiresNet, bundle: Bundle, folder: Path) -> None:
         ("shift queues, run", f"ONNX Runtime, a shift queue a layer and scale ({shift.nodes} nodes)"),
         ("shift queues", "  the same with its states bound to buffers in turn"),
         ("tract", "tract, Pulse on our full graph (without pooling and head)"),
+        ("IREE", "IREE, our step graph of opset 17"),
+        ("generated C", "C by emx-onnx-cgen from our step graph"),
         ("ours", f"ONNX Runtime, our step graph in place ({nodes} nodes)"),
         ("native", "our native engine, from Python"),
     ):

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.networks import PAPER_SIZE, random_checkpoint
+from benchmarks.rivals.iree import IreeFull
 from benchmarks.rivals.openvino_full import OpenVinoFull
 from multires_edge.export import Int8Options, export_bundle
 from multires_edge.models import MultiresNet, load_checkpoint
@@ -50,10 +51,12 @@ def main() -> None:
             warnings.simplefilter("ignore")
             net = load_checkpoint(checkpoint)
         x = random.standard_normal((1, PAPER_SIZE.d_input, arguments.samples), dtype=np.float32)
-        compare(candidates(net, open_bundle(exported.path), x), net, x, arguments.rounds)
+        compare(candidates(net, open_bundle(exported.path), x, folder), net, x, arguments.rounds)
 
 
-def candidates(net: MultiresNet, bundle: Bundle, x: NDArray[np.float32]) -> dict[str, Candidate]:
+def candidates(
+    net: MultiresNet, bundle: Bundle, x: NDArray[np.float32], folder: Path
+) -> dict[str, Candidate]:
     """Each takes x (1, d_input, samples) and gives the outputs after the last sample, (1, d_output)."""
 
     def on_torch(module: Callable[[torch.Tensor], torch.Tensor]) -> Candidate:
@@ -75,6 +78,7 @@ def candidates(net: MultiresNet, bundle: Bundle, x: NDArray[np.float32]) -> dict
         )
     found["OpenVINO, full graph, float32"] = OpenVinoFull(graph, shape, float32=True)
     found["OpenVINO, full graph, by default"] = OpenVinoFull(graph, shape, float32=False)
+    found["IREE, full graph"] = IreeFull(graph, folder, steps=x.shape[2])
     found["torch"] = on_torch(net)
     found["torch.compile"] = on_torch(torch.compile(net))
     return found
