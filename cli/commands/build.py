@@ -122,11 +122,8 @@ def _build_kernels(bundle: Path, precisions: tuple[str, ...], as_json: bool) -> 
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.engine_builder.kernels import build_kernels
 
-    paths = []
     with Progress() as progress:
-        for path in build_kernels(open_bundle(bundle), precisions):
-            progress(path.name)
-            paths.append(path)
+        paths = build_kernels(open_bundle(bundle), precisions, lambda path: progress(path.name))
     if as_json:
         print_json({"bundle": str(bundle), "kernels": [path.name for path in paths]})
         return

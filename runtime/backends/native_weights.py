@@ -54,6 +54,10 @@ def check_states(
 ) -> None:
     """Raise BundleError unless the weights of a file make the states of the step graph."""
     for state in states:
+        if state.input not in found:
+            raise BundleError(
+                f"{path} does not fit the manifest: it has no {state.input}; export the checkpoint again"
+            )
         (dtype, shape), expected = found[state.input], concrete(state.shape, batch)
         if shape != expected or np.dtype(dtype) != np.dtype(state.dtype):
             raise BundleError(

@@ -23,8 +23,10 @@ from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, MANIFEST,
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.specs import Graphs
 from multires_edge.format.targets import target_by_name
+from multires_edge.runtime.backends.cuda.plans import PLANS, plans_path, read_plans
 from multires_edge.runtime.backends.tensorrt.rings import PTX
 from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.bundle_files import read_file
 from multires_edge.runtime.kit.cases import reference_states, sequence_cases, stream_cases
 from multires_edge.runtime.kit.description import (
     BUNDLE,
@@ -73,6 +75,7 @@ def make_kit(
     files[f"{BUNDLE}/{FILE_NAME}"] = MANIFEST.to_bytes(manifest)
     for name in manifest.digests():
         files[f"{BUNDLE}/{name}"] = bundle.read(name)
+    files |= _kernels(bundle, manifest)
     states: dict[str, Any] = {}
     cases: dict[str, tuple[Case, ...]] = {}
     sequences: dict[str, tuple[SequenceCase, ...]] = {}
@@ -139,6 +142,19 @@ def manifest_for(manifest: Manifest, target: str, precisions: Sequence[str]) -> 
             if name in (GOLDEN_FILE, PARITY_FILE, CALIBRATION_FILE)
         },
     )
+
+
+def _kernels(bundle: Bundle, manifest: Manifest) -> dict[str, bytes]:
+    """The kernels of the cuda backend with their plans, as far as the bundle has them."""
+    files: dict[str, bytes] = {}
+    for precision in manifest.native:
+        path = plans_path(bundle.path, precision)
+        if path.exists():
+            plans = read_plans(bundle.path, manifest, precision)
+            files[f"{BUNDLE}/{path.relative_to(bundle.path).as_posix()}"] = PLANS.to_bytes(plans)
+            for spec in plans.files():
+                files[f"{BUNDLE}/{spec.file}"] = read_file(bundle.path, spec.file, spec.sha256)
+    return files
 
 
 def _engine(wheel: Path) -> dict[str, bytes]:

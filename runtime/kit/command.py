@@ -131,15 +131,13 @@ class _Runs:
         if self._backend.needs_gpu:
             self._gpu = find_gpu()
             self.facts |= {"gpu": str(self._gpu), "compute_capability": self._gpu.compute_capability}
-        if self._backend.runs_graphs:
+        elif self._backend.runs_graphs:
             self._find_onnxruntime()
-        elif self._name in ("native", "cuda") and backend_named("native").missing():
+        elif self._backend.missing():
             raise BackendError(
                 "the kit has no native engine for this Python and processor: make the kit again with "
                 "multires-edge kit --wheel FILE"
             )
-        elif missing := self._backend.missing():
-            raise BackendError(missing)
         if self._name == "onnxruntime":
             given = dict(options.provider_options)
             self.way |= {"provider": options.provider, "provider_options": given}

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from multires_edge.export import export_bundle
 from multires_edge.runtime import Bundle, open_bundle
 from tests.conftest import DEMO, ROOT, SMALL, random_net, save_published
+from tests.runtime.backends.device.fake_driver import FakeCuda
+from tests.runtime.backends.tensorrt.fake_tensorrt import install
 
 LUDB = ROOT / "tests" / "data" / "ludb" / "1"
 CARD: dict[str, Any] = {
@@ -54,6 +56,14 @@ def ludb() -> tuple[NDArray[np.float64], list[str]]:
     """Ten seconds of twelve leads at 500 Hz: samples (5000, 12) in mV, and the leads' names."""
     record = wfdb.rdrecord(str(LUDB))
     return record.p_signal, record.sig_name
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """A CUDA driver without a GPU, where the package looks for it."""
+    driver = FakeCuda()
+    install(monkeypatch, driver)
+    return driver
 
 
 def write_wfdb(

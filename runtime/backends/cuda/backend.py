@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from multires_edge.base.errors import BackendError
 from multires_edge.format.manifest import Manifest
+from multires_edge.runtime.backends.cuda.planned import PlannedStepper, planned_stepper
+from multires_edge.runtime.backends.cuda.plans import FOLDER
 from multires_edge.runtime.backends.cuda.stepper import CudaStepper, driver_errors
 from multires_edge.runtime.backends.device import driver
 from multires_edge.runtime.backends.device.driver import Driver
@@ -21,12 +23,14 @@ from multires_edge.runtime.backends.stream_runner import StreamRunner
 if TYPE_CHECKING:
     from multires_edge.runtime.backends import _native
 
-KERNELS = "engines"  # the folder of a bundle with the kernels that `multires-edge build` compiled
 _WHEELS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")
 
 
 class CudaBackend(Backend):
-    """Runs native weights on the first CUDA device, in the precisions in which the bundle has them."""
+    """Runs native weights on the first CUDA device, in the precisions in which the bundle has them.
+
+    The native engine plans the kernel. Without it, the bundle must have the plan.
+    """
 
     name = "cuda"
     ability = "stream on an NVIDIA GPU by one kernel"
@@ -37,7 +41,7 @@ class CudaBackend(Backend):
 
     def missing(self) -> str | None:
         reason = why_no_gpu()
-        if reason is not None:
+        if reason is not None or not _has_engine():
             return reason
         try:
             find_nvrtc(Driver().version)
@@ -46,27 +50,44 @@ class CudaBackend(Backend):
         return None
 
     def load(self) -> None:
-        load_engine()
         Driver()
 
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
         """Those of the native weights; none on a machine that has no CUDA driver at all."""
         return [] if driver.load_library() is None else list(manifest.native)
 
-    def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> CudaStepper:
+    def make_stepper(
+        self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
+    ) -> CudaStepper | PlannedStepper:
         precision, pooling = options.precision, options.pooling
-        window = OWN_WINDOW if pooling is None else window_of(pooling)
+        window = None if pooling is None else window_of(pooling)
+        if not _has_engine():
+            states = states_of(manifest, precision, pooling)
+            return planned_stepper(folder, manifest, precision, batch, window, states)
         model = open_weights(folder, manifest, precision)
+        window = OWN_WINDOW if window is None else window
         shapes = load_engine().state_shapes(model, batch, window)
         path = folder / manifest.native[precision].file
         check_states(shapes, path, states_of(manifest, precision, pooling), batch)
         return _on_device(model, folder, batch, window)
 
     def make_runner(self, folder: Path, manifest: Manifest, options: RunOptions) -> StreamRunner:
-        model = open_weights(folder, manifest, options.precision)
-        return StreamRunner(
-            lambda samples: _on_device(model, folder, samples.shape[1], 0).run(samples), manifest
-        )
+        precision = options.precision
+        if not _has_engine():
+            return StreamRunner(
+                lambda x: planned_stepper(folder, manifest, precision, x.shape[1], 0).run(x), manifest
+            )
+        model = open_weights(folder, manifest, precision)
+        return StreamRunner(lambda x: _on_device(model, folder, x.shape[1], 0).run(x), manifest)
+
+
+def _has_engine() -> bool:
+    """Whether the native engine is here."""
+    try:
+        load_engine()
+    except BackendError:
+        return False
+    return True
 
 
 def find_nvrtc(most: int) -> _native.Nvrtc:
@@ -94,5 +115,5 @@ def _on_device(model: _native.Model, folder: Path, batch: int, window: int) -> C
     capability = int(gpu.compute_capability.replace(".", ""))
     with driver_errors():
         plan = engine.CudaPlan(model, engine.rows_for(batch, gpu.multiprocessors), window=window)
-        code = plan.kernel(capability, str(folder / KERNELS), Driver().version, nvrtc_of_packages())
+        code = plan.kernel(capability, str(folder / FOLDER), Driver().version, nvrtc_of_packages())
     return CudaStepper(model, plan, code, batch, Driver().library)

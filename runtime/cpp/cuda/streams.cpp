@@ -36,6 +36,21 @@ std::vector<Part> parts_of(const multires_model* model, std::int32_t window) {
   return parts;
 }
 
+std::vector<const Part*> pointers_of(const std::vector<Part>& parts) {
+  std::vector<const Part*> pointers;
+  for (const char* name : kStates) {
+    const auto found = std::find_if(parts.begin(), parts.end(), [&](const Part& part) { return part.name == name; });
+    pointers.push_back(found == parts.end() ? nullptr : &*found);
+  }
+  for (const char* rings : {"queue_", "pool_max_"}) {
+    const std::size_t before = pointers.size();
+    for (const Part& part : parts)  // sorted by name
+      if (begins(part.name, rings)) pointers.push_back(&part);
+    if (pointers.size() == before) pointers.push_back(nullptr);  // no array of the structure is empty
+  }
+  return pointers;
+}
+
 Streams::Streams(std::shared_ptr<Device> device, const multires_model* model, const Plan& plan, const std::string& code,
                  std::int32_t batch_, std::int32_t window_)
     : info(multires_model_info(model)), batch(batch_), window(window_), device_(std::move(device)),
@@ -48,26 +63,13 @@ Streams::Streams(std::shared_ptr<Device> device, const multires_model* model, co
   device_->activate();
   kernel_ = device_->load(code.data(), kEntry);
   for (Part& part : parts_) part.address = device_->allocate(streams * part.bytes);
-  order_states();
+  for (const Part* part : pointers_of(parts_)) states_.push_back(part ? part->address : 0);
   weights_ = device_->allocate(plan.weights.size());
   device_->upload(weights_, plan.weights.data(), plan.weights.size());
   scratch_ = plan.scratch > 0 ? device_->allocate(static_cast<std::size_t>(blocks_) * plan.scratch) : 0;
   device_->wait();
   samples_ = device_->map<unsigned char>(sample_bytes_ * static_cast<std::size_t>(1 + chunk_));
   outputs_ = device_->map<unsigned char>(output_bytes_ * static_cast<std::size_t>(1 + chunk_));
-}
-
-void Streams::order_states() {
-  const auto find = [&](const char* name) {
-    for (const Part& part : parts_)
-      if (part.name == name) return part.address;
-    return Address{0};
-  };
-  for (const char* name : kStates) states_.push_back(find(name));
-  for (const char* rings : {"queue_", "pool_max_"})
-    for (const Part& part : parts_)  // sorted by name
-      if (begins(part.name, rings)) states_.push_back(part.address);
-  states_.push_back(0);  // an array of the structure has one pointer, also without such rings
 }
 
 void Streams::launch(std::size_t first, std::int64_t steps) {

@@ -25,6 +25,9 @@ struct Part {
 // Those of a model's streams, sorted by name. Throws Error.
 std::vector<Part> parts_of(const multires_model* model, std::int32_t window);
 
+// The states that the pointers of the kernel's structure States lead to, in their order; null where there is none.
+std::vector<const Part*> pointers_of(const std::vector<Part>& parts);
+
 // Every function throws Error (MULTIRES_DEVICE) if the device fails.
 class Streams {
  public:
@@ -59,7 +62,6 @@ class Streams {
   void launch(std::size_t first, std::int64_t steps);
   std::size_t bytes_of(const Part& part, std::int32_t row) const;
   static Address address_of(const Part& part, std::int32_t row);
-  void order_states();
 
   std::shared_ptr<Device> device_;
   std::size_t sample_bytes_, output_bytes_;

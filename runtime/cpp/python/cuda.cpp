@@ -2,12 +2,14 @@
 // compilers in more places, and a driver's words with advice.
 
 #include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -190,6 +192,16 @@ void define_cuda(nb::module_& module) {
       "state_shapes",
       [](const Model& model, int batch, int window) { return shapes_of(cuda::parts_of(model.handle, window), batch); },
       nb::arg("model"), nb::arg("batch"), nb::arg("window") = MULTIRES_DEFAULT_WINDOW);
+  module.def(
+      "state_pointers",
+      [](const Model& model, int window) {
+        std::vector<std::optional<std::string>> names;
+        const std::vector<cuda::Part> parts = cuda::parts_of(model.handle, window);
+        for (const cuda::Part* part : cuda::pointers_of(parts))
+          names.push_back(part ? std::make_optional(part->name) : std::nullopt);
+        return names;
+      },
+      nb::arg("model"), nb::arg("window") = MULTIRES_DEFAULT_WINDOW);
   nb::class_<Streams>(module, "CudaStreams")
       .def(nb::init<const Model&, const Plan&, const nb::bytes&, int, const std::string&>(), nb::arg("model"),
            nb::arg("plan"), nb::arg("code"), nb::arg("batch"), nb::arg("driver") = "")

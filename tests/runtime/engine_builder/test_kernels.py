@@ -13,9 +13,14 @@ from multires_edge.base.errors import BackendError
 from multires_edge.cli.main import main
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends import _native
-from multires_edge.runtime.backends.cuda.backend import KERNELS, find_nvrtc
+from multires_edge.runtime.backends.cuda import backend, planned
+from multires_edge.runtime.backends.cuda.backend import find_nvrtc
+from multires_edge.runtime.backends.cuda.plans import FOLDER
 from multires_edge.runtime.backends.native import open_weights
 from multires_edge.runtime.engine_builder.kernels import build_kernels
+from tests.conftest import random_inputs, variant, within_limit
+from tests.runtime.backends.cuda.ptx.device import InterpretedDevice
+from tests.runtime.backends.device.fake_driver import ORIN
 
 NOT_FOUND = 0  # no NVRTC is of CUDA 0
 
@@ -30,7 +35,7 @@ def built(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = CliRunner().invoke(main, ["build", str(folder), "--target", "cuda", "--json"])
     assert result.exit_code == 0, result.output
     names = json.loads(result.output)["kernels"]
-    assert sorted(names) == sorted(path.name for path in (folder / KERNELS).iterdir())
+    assert sorted(names) == sorted(path.name for path in (folder / FOLDER).iterdir())
     return folder
 
 
@@ -40,7 +45,7 @@ def plan_of(folder: Path, rows: int, window: int = -1) -> _native.CudaPlan:
 
 def kernel_of(plan: _native.CudaPlan, folder: Path) -> bytes:
     """The kernel for a Jetson Orin without NVRTC."""
-    return plan.kernel(87, str(folder / KERNELS), NOT_FOUND, [])
+    return plan.kernel(87, str(folder / FOLDER), NOT_FOUND, [])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4])
@@ -53,8 +58,23 @@ def test_a_device_without_nvrtc_takes_them(rows: int, window: int, built: Path) 
 
 
 def test_the_same_files_again(built: Path) -> None:
-    before = {path: path.read_bytes() for path in (built / KERNELS).iterdir()}
-    assert {path: path.read_bytes() for path in build_kernels(open_bundle(built), ["fp32"])} == before
+    before = {path: path.read_bytes() for path in (built / FOLDER).iterdir()}
+    paths = build_kernels(open_bundle(built), ["fp32"])
+    assert {path: path.read_bytes() for path in paths} == before
+    assert paths[-1].name == "cuda.fp32.json"
+
+
+def test_a_machine_without_the_engine_runs_them(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their plans; the PTX that the bundle carries runs in the interpreter."""
+    monkeypatch.setattr(planned, "CudaDevice", InterpretedDevice)
+    monkeypatch.setattr(planned, "find_gpu", lambda: ORIN)
+    monkeypatch.setattr(backend, "_has_engine", lambda: False)
+    bundle, x = open_bundle(built), random_inputs(variant(), 2, 6)
+    stream, native = (bundle.stream(2, backend=name) for name in ("cuda", "native"))
+    assert within_limit(stream.step(x[..., 0]), native.step(x[..., 0]))
+    assert within_limit(stream.run(x), native.run(x))
+    full, whole = (bundle.full(backend=name) for name in ("cuda", "native"))
+    assert within_limit(full(x), whole(x))
 
 
 class TestRefusals:
@@ -64,7 +84,7 @@ class TestRefusals:
 
     def test_a_damaged_file(self, built: Path, tmp_path: Path) -> None:
         folder = Path(shutil.copytree(built, tmp_path / "damaged"))
-        for path in (folder / KERNELS).iterdir():
+        for path in (folder / FOLDER).iterdir():
             path.write_bytes(path.read_bytes()[:-20])
         with pytest.raises(RuntimeError, match="is damaged; build it again"):
             kernel_of(plan_of(folder, 1), folder)

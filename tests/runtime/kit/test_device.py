@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable, Sequence
@@ -23,10 +24,11 @@ from multires_edge.runtime.backends.native import NativeBackend
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
 from multires_edge.runtime.bundle import open_bundle
+from multires_edge.runtime.engine_builder.kernels import build_kernels
 from multires_edge.runtime.kit.archive import make_kit
 from tests.conftest import SMALL, random_inputs, random_net, save_published, variant
 from tests.hostile import check_hostile
-from tests.runtime.backends.device.fake_driver import FakeCuda
+from tests.runtime.backends.device.fake_driver import FakeCuda, install_compiler, on_driver
 from tests.runtime.kit.conftest import NATIVE, alone, unpack
 
 Check = Callable[..., int]
@@ -134,6 +136,31 @@ def test_the_native_engine_of_a_wheel(for_jetson: Path, tmp_path: Path) -> None:
     assert "fp16 native engine, one whole stream, in chunks, every step: logits" in done.stdout
     report = json.loads((kit / "device_report.json").read_text())
     assert report["backend"] == {"name": "native"} and report["timing"]
+
+
+@pytest.mark.slow
+@pytest.mark.native
+def test_our_kernel_without_the_engine(for_jetson: Path, tmp_path: Path) -> None:
+    """By numpy and the driver alone: the kernels and their plans come with the bundle."""
+    bundle = open_bundle(shutil.copytree(for_jetson, tmp_path / "small.bundle"))
+    with pytest.MonkeyPatch.context() as patch:
+        install_compiler(patch, tmp_path)
+        build_kernels(bundle, ["fp16"])
+    kit = unpack(make_kit(bundle), tmp_path / "here")
+    arguments = ("--backend", "cuda", "--steps", "20", "--streams", "3")
+    command = alone(kit, *arguments, "--precision", "fp16", absent=(NATIVE, "onnxruntime"))
+    done = subprocess.run(
+        command, cwd=kit, env=on_driver(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fp16 kernel on the GPU, one whole stream, in chunks, every step: logits" in done.stdout
+    report = json.loads((kit / "device_report.json").read_text())
+    assert report["backend"]["name"] == "cuda" and report["timing"]
+    command = alone(kit, *arguments, "--precision", "fp32")
+    done = subprocess.run(
+        command, cwd=kit, env=on_driver(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "has no plan of the kernel in fp32" in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip"])

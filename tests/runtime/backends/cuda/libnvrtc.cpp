@@ -1,5 +1,6 @@
 // NVRTC without a GPU, for the package to load: it compiles the step kernel by the C++ compiler of this machine, into
-// the library that libcuda.cpp takes for machine code. HOST_FLAGS in the environment are more options of the compiler.
+// the library that libcuda.cpp takes for machine code and for PTX. HOST_FLAGS in the environment are more options of
+// the compiler.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -58,6 +59,9 @@ int nvrtcGetProgramLogSize(Program* program, size_t* size) { return size_of(prog
 int nvrtcGetProgramLog(Program* program, char* to) { return copy(program->log, to); }
 int nvrtcGetCUBINSize(Program* program, size_t* size) { return size_of(program->code, size); }
 int nvrtcGetCUBIN(Program* program, char* to) { return copy(program->code, to); }
+// A text ends with a line: the zeros at the end of the library are not taken for the end of a string.
+int nvrtcGetPTXSize(Program* program, size_t* size) { return size_of(program->code + "\n", size); }
+int nvrtcGetPTX(Program* program, char* to) { return copy(program->code + "\n", to); }
 int nvrtcDestroyProgram(Program** program) {
   fs::remove_all((*program)->folder);
   delete *program;

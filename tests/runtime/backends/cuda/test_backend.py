@@ -1,4 +1,4 @@
-"""The backend by its name: on a driver without a GPU, and without a driver."""
+"""The backend by its name, on a driver without a GPU: by the native engine, and by plans in the bundle."""
 
 from __future__ import annotations
 
@@ -11,30 +11,57 @@ from click.testing import CliRunner
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.cli.main import main
-from multires_edge.format.manifest import Manifest
-from multires_edge.runtime import open_bundle
+from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.backends.cuda import backend
-from multires_edge.runtime.backends.cuda.backend import CudaBackend
 from multires_edge.runtime.backends.device import driver as cuda_driver
-from multires_edge.runtime.backends.protocol import RunOptions
 from multires_edge.runtime.backends.registry import backend_named
 from tests.conftest import random_inputs, variant, within_limit
 from tests.runtime.backends.device.fake_driver import FakeCuda, install_compiler
-from tests.runtime.backends.tensorrt.fake_tensorrt import install
 
 pytestmark = pytest.mark.native
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("batch", "pool"), [(2, None), (70, None), (1, "window:3")])
-def test_streams_as_the_native_engine(
-    batch: int, pool: str | None, exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Steps, chunks, a reset and a snapshot. Of 70 streams several share a block on 16 multiprocessors."""
-    driver = FakeCuda()
-    install(monkeypatch, driver)
+@pytest.fixture(params=["engine", "plan"])
+def opened(
+    request: pytest.FixtureRequest, planned: Path, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Bundle:  # fmt: skip
+    """A bundle on a machine with the native engine and a compiler, or with neither."""
     install_compiler(monkeypatch, tmp_path)
-    bundle = open_bundle(exported)
+    if request.param == "plan":
+        monkeypatch.setattr(backend, "_has_engine", lambda: False)
+    return open_bundle(planned)
+
+
+class TestStreams:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("batch", [2, 70])
+    def test_as_the_native_engine(self, batch: int, opened: Bundle, driver: FakeCuda) -> None:
+        """Of 70 streams several share a block on 16 multiprocessors."""
+        check_streams(opened, batch, None)
+        assert not driver.alive, driver.alive
+
+    def test_over_another_window(self, opened: Bundle, request: pytest.FixtureRequest) -> None:
+        if "plan" in request.node.name:
+            with pytest.raises(BackendError, match=r"for windows of 0 steps .*, not 3; install the native"):
+                check_streams(opened, 1, "window:3")
+        else:
+            check_streams(opened, 1, "window:3")
+
+    def test_whole_sequences(self, opened: Bundle) -> None:
+        full, native = (opened.full(backend=name) for name in ("cuda", "native"))
+        x = random_inputs(variant(), 3, 30)
+        assert within_limit(full(x), native(x))
+
+    def test_a_step_is_one_launch_and_one_wait(self, opened: Bundle, driver: FakeCuda) -> None:
+        stream = opened.stream(2, backend="cuda")
+        assert driver.calls
+        stream.step(random_inputs(variant(), 2, 1)[..., 0])
+        assert driver.calls == ["cuCtxSetCurrent", "cuLaunchKernel", "cuStreamSynchronize"]
+
+
+def check_streams(bundle: Bundle, batch: int, pool: str | None) -> None:
+    """Steps, chunks, a reset and a snapshot."""
     stream, native = (bundle.stream(batch, backend=name, pool=pool) for name in ("cuda", "native"))
     x = random_inputs(variant(), batch, 40)
     for t in range(5):
@@ -47,16 +74,6 @@ def test_streams_as_the_native_engine(
     stream.load_state(native.save_state(rows=[batch - 1]), rows=[batch - 1])
     native.load_state(stream.save_state(rows=[0]), rows=[0])
     assert within_limit(stream.run(x), native.run(x))
-    del stream
-    assert not driver.alive, driver.alive
-
-
-def test_whole_sequences(exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    install(monkeypatch, FakeCuda())
-    install_compiler(monkeypatch, tmp_path)
-    full, native = (open_bundle(exported).full(backend=name) for name in ("cuda", "native"))
-    x = random_inputs(variant(), 3, 30)
-    assert within_limit(full(x), native(x))
 
 
 class TestWhatIsMissing:
@@ -65,13 +82,10 @@ class TestWhatIsMissing:
         assert str(backend_named("cuda").missing()).startswith("no CUDA driver was found")
         with pytest.raises(BackendError, match="no CUDA driver was found"):
             open_bundle(exported).stream(backend="cuda")
-        assert (
-            "-[x] stream on an NVIDIA GPU by one kernel: no CUDA" in CliRunner().invoke(main, "doctor").output
-        )
+        said = CliRunner().invoke(main, "doctor").output
+        assert "-[x] stream on an NVIDIA GPU by one kernel: no CUDA" in said
 
-    def test_the_compiler(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        install(monkeypatch, FakeCuda())
-
+    def test_the_compiler(self, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
         def nothing(most: int) -> None:
             assert most == 12
             raise BackendError("no NVRTC")
@@ -79,9 +93,7 @@ class TestWhatIsMissing:
         monkeypatch.setattr(backend, "find_nvrtc", nothing)
         assert backend_named("cuda").missing() == "no NVRTC"
 
-    def test_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        install(monkeypatch, FakeCuda())
-        monkeypatch.setattr(backend, "find_nvrtc", lambda most: most)
+    def test_nothing(self, opened: Bundle) -> None:
         assert backend_named("cuda").missing() is None
 
 
@@ -90,43 +102,30 @@ class TestRefusals:
         with pytest.raises(BackendError, match="does not support threads: it runs on the first device"):
             open_bundle(exported).stream(backend="cuda", threads=2)
 
-    def test_a_precision_that_the_bundle_lacks(self, exported: Path) -> None:
-        with pytest.raises(BackendError, match=r"no native weights in 'int8'; it has: fp32"):
-            make_stepper(exported, open_bundle(exported).manifest, RunOptions("int8"))
+    def test_a_precision_that_the_bundle_lacks(self, opened: Bundle) -> None:
+        with pytest.raises(BundleError, match="'int8'"):
+            opened.stream(backend="cuda", precision="int8")
 
-    def test_weights_that_changed(self, bundle: Path) -> None:
+    def test_weights_that_changed(self, bundle: Path, driver: FakeCuda) -> None:
         opened = open_bundle(bundle)
         path = bundle / "native" / "weights.safetensors"
         path.write_bytes(path.read_bytes()[:-1] + b"\0")
         with pytest.raises(BundleError, match="changed since the bundle was opened"):
-            make_stepper(bundle, opened.manifest, RunOptions())
+            opened.stream(backend="cuda")
 
     @pytest.mark.parametrize(
         ("fail", "status", "said"),
         [
-            ("cuModuleLoadData", 222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION (222), .*; the kernels need"),
-            ("cuMemAlloc_v2", 2, "CUDA_ERROR_OUT_OF_MEMORY (2), .*; stop other programs"),
-            ("cuLaunchKernel", 1, "CUDA_ERROR_INVALID_VALUE (1), of the fake driver"),
+            ("cuModuleLoadData", 222, r"CUDA_ERROR_UNSUPPORTED_PTX_VERSION \(222\), .*; the kernels need"),
+            ("cuMemAlloc_v2", 2, r"CUDA_ERROR_OUT_OF_MEMORY \(2\), .*; stop other programs"),
+            ("cuLaunchKernel", 1, r"CUDA_ERROR_INVALID_VALUE \(1\), of the fake driver"),
         ],
     )
     def test_a_device_that_fails(
-        self,
-        fail: str,
-        status: int,
-        said: str,
-        exported: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        tmp_path: Path,
+        self, fail: str, status: int, said: str, opened: Bundle, driver: FakeCuda
     ) -> None:
-        driver = FakeCuda(fail=fail, status=status)
-        install(monkeypatch, driver)
-        install_compiler(monkeypatch, tmp_path)
-        pattern = f"^{fail.removesuffix('_v2')} failed: {said}".replace("(", r"\(").replace(")", r"\)")
-        with pytest.raises(BackendError, match=pattern):
-            open_bundle(exported).stream(backend="cuda").step(np.zeros((1, 2), np.float32))
+        driver.refuse(fail, status)
+        with pytest.raises(BackendError, match=f"^{fail.removesuffix('_v2')} failed: {said}"):
+            opened.stream(backend="cuda").step(np.zeros((1, 2), np.float32))
         gc.collect()
         assert not driver.alive
-
-
-def make_stepper(folder: Path, manifest: Manifest, options: RunOptions) -> None:
-    CudaBackend().make_stepper(folder, manifest, 1, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,29 +13,29 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError
 from multires_edge.export.native_weights import native_weights
+from multires_edge.format.specs import FileSpec, GraphSpec, TensorSpec
 from multires_edge.runtime.backends import _native
 from multires_edge.runtime.backends.cuda.backend import find_nvrtc
+from multires_edge.runtime.backends.cuda.planned import PlannedStepper
+from multires_edge.runtime.backends.cuda.plans import StreamPlan
+from multires_edge.runtime.backends.native import OWN_WINDOW
 from multires_edge.runtime.backends.tensorrt import rings
 from multires_edge.runtime.backends.tensorrt.host import HostDevice
+from multires_edge.runtime.engine_builder.kernels import plan_window
 from tests.conftest import random_inputs, within_limit
-from tests.runtime.backends.cuda.compiled import plan_of
+from tests.runtime.backends.cuda.ptx.device import InterpretedDevice
 from tests.runtime.backends.cuda.ptx.interpreter import Interpreter
 from tests.runtime.backends.cuda.ptx.text import PtxError
 from tests.runtime.backends.tensorrt.test_rings import roll
 from tests.runtime.cpp.networks import NETWORKS, Network, expected_outputs
 
 BATCH, BEFORE, LAUNCHES = 3, 40, (2, 3)  # steps: on the native engine, and of each launch
-KERNEL = "multires_step"
-# As streams.cpp passes them; then those with a number.
-STATES = (
-    *("position", "encoder_queue", "pool_sum", "pool_sum_error"),
-    *("pool_block", "pool_block_error", "pool_prefix", "pool_max"),
-)
-ARRAYS = ("queue_", "pool_max_")
 _TINY = {"d_model": 24, "n_layers": 1, "depth": 3, "pooling": "none"}
 TINY = {
     "tiny": Network(_TINY),
     "tiny-int8": Network({**_TINY, "norm": "batch"}, precision="int8", limit=5e-3),
+    # Its outputs, and so the sums of a block, exceed shared memory.
+    "tiny-global": Network({**_TINY, "d_model": 4, "d_output": 12300}),
     "tiny-int8-queues": Network({**_TINY, "pooling": "mean"}, precision="int8", limit=5e-3, queues="int8"),
 }
 KINDS = (
@@ -46,30 +46,12 @@ KINDS = (
 States = dict[str, NDArray[Any]]
 
 
-class InterpretedRings(rings.RingDevice):
+class InterpretedRings(rings.RingDevice, InterpretedDevice):
     """The device of the TensorRT backend; its kernels run in the interpreter."""
 
     def __init__(self, text: str) -> None:
-        self.interpreter = Interpreter(text)
-        self._kernels: dict[str, Any] = {name: name for name in rings.kernel_names()}
-
-    def allocate(self, size: int) -> int:
-        return self.interpreter.memory.upload(np.zeros(size, np.uint8))
-
-    def upload(self, address: int, array: NDArray[Any]) -> None:
-        self.interpreter.memory.view(address, array.nbytes)[...] = array.reshape(-1).view(np.uint8)
-
-    def download(self, array: NDArray[Any], address: int) -> None:
-        array.reshape(-1).view(np.uint8)[...] = self.interpreter.memory.view(address, array.nbytes)
-
-    def launcher(
-        self, function: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: Sequence[Any]
-    ) -> Callable[[], None]:
-        values = [bytes(argument) for argument in arguments]
-        return lambda: self.interpreter.launch(function, grid, block, values)
-
-    def synchronize(self) -> None:
-        pass
+        self.text = text
+        super().__init__()
 
 
 def rolled(text: str, row_bytes: int) -> tuple[Interpreter, bool]:
@@ -118,53 +100,60 @@ class Steps:
             self._compiler = find_nvrtc(cuda)
         except BackendError:
             pytest.skip("needs NVRTC, which is in the test extra on Linux and x86-64")
-        self.network = network
-        self._weights = native_weights(network.folded(), network.pooling, None, network.precision)
-        self.text = self.compiled(2)
-        self._inputs = random_inputs(network.random().config, BATCH, BEFORE + sum(LAUNCHES), seed=6)
-        self.expected = expected_outputs(network, self._inputs)[..., BEFORE:]  # in float64
-        native = _native.State(_native.Model(self._weights), BATCH)
-        samples = np.ascontiguousarray(np.moveaxis(self._inputs, -1, 0))
-        self._before, self.after = (
-            self._run_native(native, part) for part in np.split(samples, [BEFORE], axis=0)
+        self.network, config = network, network.random().config
+        weights = native_weights(network.folded(), network.pooling, None, network.precision)
+        self._model = _native.Model(weights)
+        self._weights = np.frombuffer(_native.CudaPlan(self._model, 1).weights, np.uint8)
+        inputs = random_inputs(config, BATCH, BEFORE + sum(LAUNCHES), seed=6)
+        self.expected = expected_outputs(network, inputs)[..., BEFORE:]  # in float64
+        sample, output = ("batch", *inputs.shape[1:-1]), ("batch", self.expected.shape[1])
+        self._spec = GraphSpec(
+            "", "", 24, (TensorSpec("x", inputs.dtype.name, sample),), (TensorSpec("y", "float32", output),)
         )
+        native = _native.State(self._model, BATCH)
+        before, self._samples = np.split(np.ascontiguousarray(np.moveaxis(inputs, -1, 0)), [BEFORE])
+        self._before, self.after = (self._run_native(native, part) for part in (before, self._samples))
+        self._plans: dict[int, tuple[StreamPlan, str]] = {}
+
+    @property
+    def text(self) -> str:
+        """The PTX for two streams in a block, or for one if two do not fit."""
+        return self._planned(2)[1]
+
+    @property
+    def scratch(self) -> int:
+        """The bytes of global memory that a block uses."""
+        return self._planned(2)[0].kernels[-1].scratch
+
+    def _planned(self, rows: int) -> tuple[StreamPlan, str]:
+        """The plan and the PTX for blocks of at most ``rows`` streams."""
+        if rows not in self._plans:
+            texts: list[str] = []
+
+            def write(name: str, content: bytes) -> FileSpec:
+                texts.append(content.decode())
+                return FileSpec(name, "")
+
+            plan = plan_window(self._model, OWN_WINDOW, self._compiler, write, (1, rows))
+            self._plans[rows] = plan, texts[-1]
+        return self._plans[rows]
 
     def _run_native(self, native: _native.State, samples: NDArray[Any]) -> States:
         """The states after samples (steps, BATCH, ...)."""
         native.run(samples, np.empty((len(samples), *self.expected.shape[:2]), np.float32))
         return {name: part.copy() for name, part in native.parts().items()}
 
-    def compiled(self, rows: int) -> str:
-        """The PTX for ``rows`` streams in a block."""
-        return plan_of(self._weights, rows).compile_ptx(self._compiler)[1].decode()
-
     def run(self, text: str = "", apart: str = "", rows: int = 2) -> tuple[set[int], NDArray[Any], States]:
         """The lines that ran, the outputs (BATCH, d_output, steps), and the states after them."""
-        plan = plan_of(self._weights, rows)
-        interpreter = Interpreter(text or (self.text if rows == 2 else self.compiled(rows)), apart=apart)
-        assert plan.rows == rows and plan.scratch == 0
-        memory = interpreter.memory
-        at = {name: memory.upload(array) for name, array in sorted(self._before.items())}
-        queues, maxima = ([at[name] for name in at if name.startswith(many)] for many in ARRAYS)
-        pointers = np.array([*(at.get(name, 0) for name in STATES), *queues, *(maxima or [0])], np.uint64)
-        weights = memory.upload(np.frombuffer(plan.weights, np.uint8))
-        outputs = []
-        first = BEFORE
-        for steps in LAUNCHES:
-            part = np.moveaxis(self._inputs[..., first : first + steps], -1, 0)
-            y = np.full((steps, *self.expected.shape[:2]), np.nan, np.float32)
-            samples, place = memory.upload(part), memory.upload(y)
-            addresses = [np.uint64(weights), pointers, *np.array([samples, place, 0], np.uint64)]
-            sizes = np.array([BATCH, steps], np.int32)
-            values = [value.tobytes() for value in (*addresses, *sizes)]
-            interpreter.launch(KERNEL, (-(-BATCH // rows),), (plan.threads,), values)
-            outputs.append(memory.view(place, y.nbytes).view(np.float32).reshape(y.shape))
-            first += steps
-        states = {
-            name: memory.view(at[name], array.nbytes).view(array.dtype).reshape(array.shape)
-            for name, array in self._before.items()
-        }
-        return interpreter.visited, np.moveaxis(np.concatenate(outputs), 0, -1), states
+        plan, own = self._planned(rows)
+        device, n_tokens = InterpretedDevice(), self.network.random().config.n_tokens
+        device.apart = apart
+        stepper = PlannedStepper(
+            device, plan, plan.kernels[-1], (text or own).encode(), self._weights, self._spec, BATCH, n_tokens
+        )
+        stepper.write_state(self._before)
+        outputs = [stepper.run(part) for part in np.split(self._samples, LAUNCHES[:1])]
+        return device.interpreter.visited, np.moveaxis(np.concatenate(outputs), 0, -1), stepper.read_state()
 
     def right(self, text: str = "", apart: str = "") -> bool:
         """Whether outputs and states are in the limit."""
@@ -209,7 +198,9 @@ def changed(text: str, line: int, pattern: str, replacement: str) -> str:
 @pytest.mark.parametrize("name", [*TINY, *(pytest.param(name, marks=pytest.mark.slow) for name in KINDS)])
 def test_steps_of_every_kind(name: str) -> None:
     """The outputs, by the network in float64, and the states, by those of the native engine."""
-    assert steps_of(name).right()
+    steps = steps_of(name)
+    assert (steps.scratch > 0) == (name == "tiny-global")
+    assert steps.right()
 
 
 @pytest.mark.slow

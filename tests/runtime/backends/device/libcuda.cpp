@@ -127,10 +127,12 @@ Module rings() {
 }
 
 // Loads a library from memory. Its file ends with its section headers.
-CUresult load_library(CUmodule* module, const Elf64_Ehdr* header) {
-  const size_t size = header->e_shoff + size_t{header->e_shnum} * header->e_shentsize;
+CUresult load_library(CUmodule* module, const char* image) {
+  Elf64_Ehdr header;
+  std::memcpy(&header, image, sizeof header);
+  const size_t size = header.e_shoff + size_t{header.e_shnum} * header.e_shentsize;
   const int file = memfd_create("module", 0);
-  if (write(file, header, size) != static_cast<ssize_t>(size)) return CUDA_ERROR_INVALID_IMAGE;
+  if (write(file, image, size) != static_cast<ssize_t>(size)) return CUDA_ERROR_INVALID_IMAGE;
   void* library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW);
   if (!library) return CUDA_ERROR_INVALID_IMAGE;
   // Copies the parameters of a launch; runs it with blocks, threads, and a seed for the order of the threads; frees it.
@@ -219,8 +221,10 @@ CUresult cuStreamDestroy(CUstream stream) {
 }
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
   CALLED;
-  if (std::memcmp(image, ELFMAG, SELFMAG) == 0) return load_library(module, static_cast<const Elf64_Ehdr*>(image));
-  const bool is_ptx = std::strstr(static_cast<const char*>(image), ".entry push_rows_1(");
+  const char* text = static_cast<const char*>(image);
+  if (std::strncmp(text, "//", 2) == 0) text = std::strchr(text, '\n') + 1;  // a comment
+  if (std::memcmp(text, ELFMAG, SELFMAG) == 0) return load_library(module, text);
+  const bool is_ptx = std::strstr(text, ".entry push_rows_1(");
   return is_ptx ? give(module, driver.modules, rings()) : CUDA_ERROR_INVALID_IMAGE;
 }
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
