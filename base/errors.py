@@ -41,6 +41,10 @@ class BundleError(MultiresError, ValueError):
     """A bundle that is missing, damaged, changed after its export, or of an unknown version."""
 
 
+class SignatureError(BundleError):
+    """A bundle that is not signed with a key, or changed since; or a key that cannot be used."""
+
+
 class OutputError(MultiresError, OSError):
     """A bundle or file that cannot be written: it exists, or the disk is full or read-only."""
 

@@ -9,6 +9,7 @@ from multires_edge.cli.commands.bench import bench
 from multires_edge.cli.commands.build import build
 from multires_edge.cli.commands.calibrate import calibrate
 from multires_edge.cli.commands.cmake_dir import cmake_dir
+from multires_edge.cli.commands.deploy import deploy
 from multires_edge.cli.commands.doctor import doctor
 from multires_edge.cli.commands.evaluate import evaluate
 from multires_edge.cli.commands.export import export
@@ -17,6 +18,7 @@ from multires_edge.cli.commands.kit import kit
 from multires_edge.cli.commands.mcu import mcu
 from multires_edge.cli.commands.monitor import monitor
 from multires_edge.cli.commands.sample import sample
+from multires_edge.cli.commands.sign import sign
 from multires_edge.cli.commands.stream import stream
 from multires_edge.cli.commands.targets import targets
 from multires_edge.cli.commands.verify import verify
@@ -31,7 +33,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(export, calibrate, targets, build, verify, evaluate),
+    *(export, calibrate, targets, build, verify, evaluate, sign, deploy),
     *(stream, monitor, bench, kit, mcu, sample, inspect, doctor, cmake_dir),
 )
 for command in COMMANDS:

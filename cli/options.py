@@ -206,6 +206,13 @@ def method_option(names: str) -> Callable[[Function], Function]:
     return option(names, Name("method", _methods), text, default="percentile")
 
 
+# The parameter of `open_bundle`.
+key_option = option(
+    "--key",
+    FILE,
+    "Public key of minisign: refuse a bundle that was not signed with it, or changed since.",
+    envvar="MULTIRES_EDGE_KEY",
+)
 json_option = flag("--json as_json", "Print the result as JSON.")
 backend_option = option(
     "--backend", BACKEND, "Backend that runs the network; auto is the fastest here.", default="auto"

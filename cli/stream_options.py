@@ -22,6 +22,7 @@ from multires_edge.cli.options import (
     backend_option,
     bundle_argument,
     flag,
+    key_option,
     lead_options,
     option,
     pick,
@@ -100,6 +101,7 @@ def session_options(speed: str) -> Callable[[Function], Function]:
         ),
         backend_option,
         option("--precision", PRECISION, "fp32, fp16 or int8.", default="fp32"),
+        key_option,
     )
 
 
@@ -125,7 +127,7 @@ def open_session(
     options = pick(StreamOptions, chosen)
     away = chosen["reconnect"]
     given = pick(Format, chosen | {"reconnect": parse_duration(away, "reconnect") if away else 0.0})
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, key=chosen["key"])
     given = replace(given, wanted=(*preprocessing_of(opened).channels, *options.rename.values()))
     with contextlib.ExitStack() as stack:
         inputs: list[Source] = []

@@ -234,17 +234,17 @@ text { font-family: "DejaVu Sans", Verdana, sans-serif; text-anchor: middle; fil
 def picture() -> str:
     """The whole picture as SVG."""
     top, bottom, frame = 44, 760, 402
-    boxes, inner = house(16, top, 350, bottom - top), rooms(frame + 12, top, 562, bottom - top)
+    boxes, inner = house(16, top, 350, bottom - top), rooms(frame + 12, top, 662, bottom - top)
     opened, end = boxes[INSIDE], bottom - 20
     edge = opened.x + opened.width / 2
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 {bottom - 8}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1100 {bottom - 8}">',
         f"<title>The folders of {PACKAGE} and the imports between them</title>",
         f"<style>{STYLE}</style>",
         '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto"><path d="M0 0.5 L8 4 L0 7.5 z" fill="#627d98"/></marker></defs>',
-        f'<rect width="1000" height="{bottom - 8}" rx="8" fill="#ffffff"/>',
-        f'<path class="frame" d="M{edge:.1f} {opened.y:.1f} L{frame} 12 H988 V{end} H{frame} '
+        f'<rect width="1100" height="{bottom - 8}" rx="8" fill="#ffffff"/>',
+        f'<path class="frame" d="M{edge:.1f} {opened.y:.1f} L{frame} 12 H1088 V{end} H{frame} '
         f'L{edge:.1f} {opened.y + opened.height:.1f} z"/>',
         f'<text class="title" x="16" y="{top - 14}">{NOTE}</text>',
         f'<text class="title" x="{frame + 16}" y="{top - 14}">Inside {INSIDE}/</text>',

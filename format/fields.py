@@ -317,10 +317,10 @@ class Document(Generic[T]):
         except FieldError as error:
             raise self.error(f"{error}: {self.remedy}") from error
 
-    def read(self, path: Path) -> T:
-        """Read a file. Raises ``error``, and FileNotFoundError."""
+    def read(self, path: Path, sha256: str | None = None) -> T:
+        """Read a file, whose digest may be known. Raises ``error``, and FileNotFoundError."""
         try:
-            return self.from_json(read_json(path))
+            return self.from_json(read_json(path, sha256))
         except FileNotFoundError:
             raise
         except (OSError, ValueError, RecursionError) as error:
@@ -329,9 +329,15 @@ class Document(Generic[T]):
             raise self.error(f"{path}: cannot be read ({error}): {self.remedy}") from error
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file. Raises OSError, RecursionError, and ValueError also for NaN and keys that come twice."""
-    return parse_json(read_regular(path, _MAX_JSON_BYTES).decode("utf-8"))
+def read_json(path: Path, sha256: str | None = None) -> Any:
+    """A JSON file. Raises OSError, RecursionError, and ValueError also for NaN and keys that come twice.
+
+    If the digest of the file is known, other content is a ValueError too.
+    """
+    content = read_regular(path, _MAX_JSON_BYTES)
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError("its SHA-256 differs from the expected one")
+    return parse_json(content.decode("utf-8"))
 
 
 def digest_of(entry: dict[str, Any]) -> str:

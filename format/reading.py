@@ -24,11 +24,11 @@ ENCODER_QUEUE = "encoder_queue"
 _POSITION = TensorSpec("position", "int64", ("batch",))
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a bundle folder. Raises BundleError."""
+def read_manifest(folder: Path, sha256: str | None = None) -> Manifest:
+    """Read the manifest of a bundle folder, whose digest may be known. Raises BundleError."""
     path = folder / FILE_NAME
     try:
-        manifest = MANIFEST.read(path)
+        manifest = MANIFEST.read(path, sha256)
     except FileNotFoundError:
         what = "no manifest.json in it" if folder.is_dir() else "no such folder"
         raise BundleError(f"{folder}: not a bundle, {what}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,11 +15,13 @@ from multires_edge.base.errors import InputError
 from multires_edge.format.card import Preprocessing
 from multires_edge.format.fields import digest_of, plain
 from multires_edge.format.golden import GOLDEN_FILE, Golden
-from multires_edge.format.manifest import CALIBRATION_FILE, Manifest
+from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Manifest
+from multires_edge.format.minisign import PublicKey, Signature, read_public_key
 from multires_edge.format.module import ModuleConfig, ModuleGolden
 from multires_edge.format.parity import PARITY_FILE, Parity, parse_parity
 from multires_edge.format.pooling import Pooling, parse_pooling
 from multires_edge.format.reading import read_manifest, step_states
+from multires_edge.format.signed_files import check_signed
 from multires_edge.format.specs import GraphSpec
 from multires_edge.runtime.backends.protocol import Backend, RunOptions, Stepper
 from multires_edge.runtime.backends.registry import make_runner, make_stepper
@@ -29,11 +32,15 @@ from multires_edge.runtime.stream import Stream
 
 
 class Bundle:
-    """A model ready to run; made by :func:`open_bundle`."""
+    """A model ready to run; made by :func:`open_bundle`.
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    ``signature`` is the one that was checked, None if the bundle was opened without a key.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, signature: Signature | None = None) -> None:
         self.path = path
         self.manifest = manifest
+        self.signature = signature
         self._networks: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -60,7 +67,7 @@ class Bundle:
 
     def in_form(self, form: str) -> Bundle:
         """The same bundle with the graphs of one form, such as "opset17", as its own. Raises BundleError."""
-        return Bundle(self.path, self.manifest.in_form(form))
+        return Bundle(self.path, self.manifest.in_form(form), self.signature)
 
     def full(
         self,
@@ -171,11 +178,15 @@ class Bundle:
         return read_file(self.path, name, self.manifest.digests()[name])
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, *, key: str | Path | PublicKey | None = None) -> Bundle:
     """Check every file of a bundle folder against its digest, and open the bundle.
 
-    Raises BundleError for a missing, changed or damaged file, or a later bundle version. Warns if the
-    bundle's own parity proof failed.
+    ``key`` is a public key of minisign or its file. With it, the signature of the bundle is checked before
+    anything else is read, and a file that was not signed is refused. If the folder is a link, the bundle
+    stays the one that the link leads to now.
+
+    Raises BundleError for a missing, changed or damaged file, or a later bundle version, and SignatureError
+    (a BundleError). Warns if the bundle's own parity proof failed.
 
     >>> import numpy as np
     >>> from multires_edge.runtime import open_bundle
@@ -187,10 +198,17 @@ def open_bundle(path: str | Path) -> Bundle:
     (3, 5)
     """
     path = Path(path)
-    manifest = read_manifest(path)
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        path = path.resolve() if path.is_symlink() else path
+    signed: dict[str, str] = {}
+    signature = None
+    if key is not None:
+        key = key if isinstance(key, PublicKey) else read_public_key(key)
+        signed, signature = check_signed(path, key)
+    manifest = read_manifest(path, signed.get(FILE_NAME))
     for name, digest in manifest.digests().items():
         check_file(path, name, digest)
-    bundle = Bundle(path, manifest)
+    bundle = Bundle(path, manifest, signature)
     if not bundle.parity().passed:
         warnings.warn(f"{path}: its parity proof failed; see report.html", stacklevel=2)
     return bundle

@@ -10,8 +10,8 @@ import click
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, bundle_argument, json_option, option
-from multires_edge.cli.terminal import Progress, print_json
+from multires_edge.cli.options import FILE, bundle_argument, json_option, key_option, option
+from multires_edge.cli.terminal import Progress, one_line, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 @option(
     "--device-report", FILE, "Read the report that the kit's script wrote on a device, and keep it in BUNDLE."
 )
+@key_option
 @json_option
-def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as_json: bool) -> None:
+def verify(
+    bundle: Path, checkpoint: Path | None, device_report: Path | None, key: Path | None, as_json: bool
+) -> None:
     """Check BUNDLE's files, and its graphs on this machine.
 
     Each file is compared with its digest, and each graph with the reference that the bundle holds: inputs,
@@ -43,7 +46,7 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
 
     with Progress() as progress:
         progress("checking digests")
-        opened = open_bundle(bundle)
+        opened = open_bundle(bundle, key=key)
         report = None if device_report is None else read_report(device_report, opened)
         progress("comparing with the recorded reference")
         checks = verify_bundle(opened)
@@ -56,12 +59,16 @@ def verify(bundle: Path, checkpoint: Path | None, device_report: Path | None, as
     stored = None if report is None else store_report(report, opened)
     exported = opened.parity().passed
     passed = exported and all(check.passed for check in checks) and (report is None or report.passed)
+    signature = opened.signature
     if as_json:
         entry = {"bundle": str(bundle), "passed": passed, "passed_at_export": exported}
+        entry |= {"signed_by": signature and signature.key_name}
         entry |= {"checks": [plain(check.result()) for check in checks], "not_checked": unchecked}
         print_json(entry if report is None else entry | {"device_report": REPORT.to_json(report)})
     else:
         click.echo(f"{bundle}: all {len(opened.manifest.digests())} files are unchanged")
+        if signature is not None:
+            click.echo(f"signed with the key {signature.key_name}: {one_line(signature.trusted_comment)}")
         if not exported:
             click.echo("-[x] the parity proof at export failed; see report.html")
         for check in checks:

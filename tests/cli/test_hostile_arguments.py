@@ -18,6 +18,7 @@ from multires_edge.cli.main import main
 from multires_edge.export import ExportOptions, export_bundle
 from tests.conftest import SMALL, random_inputs, random_net, save_published
 from tests.hostile import COUNT, within
+from tests.minisign_keys import make_keys
 from tests.runtime.conftest import CARD, beats
 
 VALUES = (
@@ -40,6 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "folder").mkdir()
     (home / "card.json").write_text(json.dumps(CARD))
     save_published(random_net(SMALL), home)
+    make_keys(home)
     np.savez(home / "data.npz", x=random_inputs(SMALL, 20, 100), labels=np.arange(20) % SMALL.d_output)
     np.savez(home / "ecg.npz", samples=beats(5, 250), leads=["I", "II"], rate=250, unit="mV")
     export_bundle(home / "ckpt.pth", home / "a.bundle", ExportOptions(card=home / "card.json"))
@@ -59,6 +61,8 @@ COMMANDS = {
     "bench": "a.bundle --steps 3",
     "kit": "a.bundle -o kit.tar.gz --force",
     "mcu": "a.bundle -o program --force",
+    "sign": "a.bundle --key 1.key",
+    "deploy": "a.bundle target",
     "inspect": "a.bundle",
     "targets": "",
     "doctor": "",
