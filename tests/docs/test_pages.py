@@ -13,8 +13,10 @@ import pytest
 from multires_edge.cli.main import main
 from tests.conftest import ROOT
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-BLOCK = re.compile(r"^```\w*\n(?P<fenced>.*?)^```$|(?P<indented>(?:^    .*\n)+)", re.MULTILINE | re.DOTALL)
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(
+    r"^```[^\n]*\n(?P<fenced>.*?)^```$|(?P<indented>(?:^    [^\n]*\n)+)", re.MULTILINE | re.DOTALL
+)
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -65,9 +67,18 @@ def test_commands_and_options_exist(page: Path) -> None:
 
 def test_the_index_has_every_page() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
-    linked = re.findall(r"\]\(([\w-]+\.md)\)", index)
-    assert sorted(linked) == sorted(
-        page.name for page in (ROOT / "docs").glob("*.md") if page.name != "index.md"
+    linked = re.findall(r"\]\(([\w/-]+\.md)\)", index)
+    docs = ROOT / "docs"
+    pages = (str(page.relative_to(docs)) for page in docs.rglob("*.md") if page.name != "index.md")
+    assert sorted(linked) == sorted(pages)
+
+
+def test_the_menu_of_the_site_has_every_page() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text()
+    assert sorted(re.findall(r"^ +- (?:Home: )?(\S+\.md)$", menu, re.MULTILINE)) == sorted(
+        str(page.relative_to(ROOT if page.parent == ROOT else ROOT / "docs"))
+        for page in PAGES
+        if page != ROOT / "docs" / "index.md"
     )
 
 
