@@ -14,13 +14,20 @@ define LOCKED_EXTRAS
 $(LOCKED) --requirement $(VENV)/$(1).txt
 endef
 
+# The package as it is installed, in build/types: an editable install is a hook at import time, which no tool sees.
+define LAID_OUT
+rm -rf build/types && mkdir -p build/types/multires_edge && \
+  ln -s $(addprefix ../../../,base format models calibration export runtime cli $(wildcard package/multires_edge/*)) \
+  build/types/multires_edge/
+endef
+
 # The npm package; every other version is in constraints.txt.
 TYPESCRIPT := 7.0.2
 
 # The tests start hundreds of Pythons: without bytecode, each would compile everything again.
 test check: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check gpu-test lint lint-python lint-cpp lint-js docs bench lock clean
+.PHONY: demo test check gpu-test lint lint-python lint-cpp lint-js site docs bench lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/multires-export models/demo/ckpt.pth --card models/demo/card.json -o $(OUT)/demo.bundle --force
@@ -38,19 +45,16 @@ gpu-test: $(VENV)/.installed-test
 	@mkdir -p $(OUT)/gpu
 	$(BIN)/python -m tests.on_gpu $(OUT)/gpu/report.md
 
-lint: lint-python lint-cpp lint-js
+lint: lint-python lint-cpp lint-js site
 
 lint-python: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-# The package laid out as it is installed: an editable install is a hook at import time, which no tool sees.
-	@rm -rf build/types && mkdir -p build/types/multires_edge
-	@for part in base format models calibration export runtime cli; do ln -s ../../../$$part build/types/multires_edge/; done
-	@for file in package/multires_edge/*; do ln -s ../../../$$file build/types/multires_edge/; done
+	@$(LAID_OUT)
 	PYTHONPATH="build/types:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	  $(BIN)/python -S -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 	$(BIN)/mypy
-	$(BIN)/mypy examples/python examples/*.py benchmarks docs/architecture.py package/backend.py package/lock.py package/requirements.py package/sbom.py
+	$(BIN)/mypy examples/python examples/*.py benchmarks docs/architecture.py package/backend.py package/lock.py package/requirements.py package/sbom.py docs/site/pages.py
 
 # rings.cu and the fakes in tests/ are formatted only: they need a CUDA compiler, or headers that a test writes.
 lint-cpp: $(VENV)/.installed-lint
@@ -64,6 +68,11 @@ lint-cpp: $(VENV)/.installed-lint
 
 lint-js: $(VENV)/.installed-lint
 	$(BIN)/node $(VENV)/node_modules/typescript/bin/tsc --project runtime/monitor
+
+# The documentation as a site, in build/site. A broken link is an error.
+site: $(VENV)/.installed-lint
+	@$(LAID_OUT)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 # The picture in docs/architecture.md and the JSON Schemas, generated from the code.
 docs: $(VENV)/.installed
@@ -102,7 +111,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.installed-test
-	$(LOCKED) --group lint
+	$(LOCKED) --group lint --group site
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/npm install --loglevel=error --no-save --no-audit --no-fund --prefix $(VENV) \
 	  typescript@$(TYPESCRIPT)
 	@touch $@

@@ -35,7 +35,7 @@ def main() -> None:
     """Resolve, add hashes, write."""
     options = ["--quiet", "--universal", "--python-version", "3.10", "--generate-hashes"]
     options += ["--no-header", "--no-annotate"]
-    wanted = ["--all-extras", "--group", "make", "--group", "lint", "pyproject.toml"]
+    wanted = ["--all-extras", "--group", "make", "--group", "lint", "--group", "site", "pyproject.toml"]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as fixed:
         fixed.write("\n".join(MORE_HASHES))
         fixed.flush()
