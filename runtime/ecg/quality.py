@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import StateError
-from multires_edge.format.arrays import Array
+from multires_edge.format.arrays import Array, all_finite
 from multires_edge.runtime.ecg.trends import TRENDS, Trends, TrendsState
 
 # The flags of a channel, of channels with at least one flag.
@@ -105,7 +105,7 @@ class Quality:
         Returns the result of :meth:`take` after the first ``end`` samples, for each of ``ends``.
         """
         seconds = self._seconds(x)
-        whole = bool(np.isfinite(x).all()) and not silent.any()
+        whole = all_finite(x) and not silent.any()
         verdicts: list[Verdict] = []
         start = 0
         for end in (*ends, len(x)):
@@ -148,8 +148,10 @@ class Quality:
         count, self._filled = divmod(filled + len(x), second)
         taken = count * second - filled if count else 0
         if count:
-            ended = np.concatenate([self._window[:filled], x[:taken]]).reshape(count, second, -1)
-            codes = self._judge(ended * self._volts)
+            ended = np.concatenate([self._window[:filled], x[:taken]]) if filled else x[:taken]
+            # Channels first: numpy is several times as fast along contiguous samples.
+            by_channel = np.ascontiguousarray(ended.T) * self._volts
+            codes = self._judge(by_channel.reshape(-1, count, second))
             filled = 0
         self._window[filled : self._filled] = x[taken:]
         return deque(((i + 1) * second - (second * count - taken), codes[i]) for i in range(count))
@@ -181,28 +183,41 @@ class Quality:
         return Verdict(flags, int(usable))
 
     def _judge(self, volts: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The codes (seconds, channels) of volts (seconds, samples, channels)."""
-        limits, found = self._limits, np.isfinite(volts)
-        whole: NDArray[np.bool_] = np.asarray(found.all(1))
-        high, low = (np.where(found, volts, fill) for fill in (-np.inf, np.inf))
-        high, low = high.max(1), low.min(1)
-        flat = found.any(1) & (high - low < limits.flat)
+        """The codes (seconds, channels) of volts (channels, seconds, samples), which are contiguous."""
+        limits = self._limits
+        high, low = volts.max(2), volts.min(2)  # NaN where a value is missing
+        whole: NDArray[np.bool_] = np.asarray(np.isfinite(high) & np.isfinite(low))
+        given = volts
+        if not whole.all():
+            partly = volts[~whole]
+            high[~whole], low[~whole] = np.fmax.reduce(partly, 1), np.fmin.reduce(partly, 1)
+            # The rest needs all values of a second; zeros are fast to compute with.
+            volts = np.where(whole[:, :, None], volts, 0.0)
+        flat = high - low < limits.flat
         codes = np.where(flat, _FLAT, 0) | np.where(high - low > limits.largest, _IMPLAUSIBLE, 0)
-        # The rest needs all values of a second; zeros are fast to compute with.
-        given, volts = volts, np.where(whole[:, None], volts, 0.0)
         middle = _median(volts)
-        moves = whole & ~flat
-        trends = self._trends.judge(given, np.where(moves, middle, np.nan)) << _TREND_BITS
+        trends = self._trends.judge(given, np.where(whole & ~flat, middle, np.nan))
         for extreme in (high, low):
-            for i, channel in np.argwhere(whole & (np.abs(extreme - middle) > limits.rail)):
-                stands = volts[i, :, channel] == extreme[i, channel]
-                codes[i, channel] |= _CLIPPED if _longest_run(stands) >= self._plateau else 0
-        # The second difference of white noise with deviation s has deviation sqrt(6) s; its median absolute
-        # value is 0.6745 times that. A QRS complex is too short to affect the median over a second.
+            for channel, i in np.argwhere(whole & (np.abs(extreme - middle) > limits.rail)):
+                stands = volts[channel, i] == extreme[channel, i]
+                codes[channel, i] |= _CLIPPED if _longest_run(stands) >= self._plateau else 0
+        codes |= np.where(whole & self._are_noisy(volts), _NOISE, 0)
+        return np.asarray(codes.T | trends << _TREND_BITS, np.int64)
+
+    def _are_noisy(self, volts: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether seconds are noisy, (channels, seconds).
+
+        The second difference of white noise with deviation s has deviation sqrt(6) s; its median absolute
+        value is 0.6745 times that. A QRS complex is too short to affect the median over a second.
+        """
         lag = self._lag
-        bends = np.abs(volts[:, 2 * lag :] - 2 * volts[:, lag:-lag] + volts[:, : -2 * lag])
-        noisy = _median(bends) / (0.6745 * 6**0.5) > limits.noise
-        return np.asarray(codes | np.where(whole & noisy, _NOISE, 0) | trends, np.int64)
+        bends = volts[:, :, lag:-lag] * -2
+        bends += volts[:, :, 2 * lag :]
+        bends += volts[:, :, : -2 * lag]
+        large = np.abs(bends, out=bends) > self._limits.noise * (0.6745 * 6**0.5)
+        # The upper median is large if the values above it are, and there are so many of these.
+        count = large.shape[2]
+        return np.asarray(np.count_nonzero(large, axis=2) >= count - count // 2)
 
     def save(self) -> QualityState:
         return QualityState(
@@ -229,9 +244,9 @@ class Quality:
 
 
 def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The upper median along axis 1; numpy's median takes three times as long."""
-    middle = values.shape[1] // 2
-    return np.asarray(np.partition(values, middle, axis=1)[:, middle])
+    """The upper median along the last axis; numpy's median takes three times as long."""
+    middle = values.shape[-1] // 2
+    return np.asarray(np.partition(values, middle, axis=-1)[..., middle])
 
 
 def _longest_run(mask: NDArray[np.bool_]) -> int:

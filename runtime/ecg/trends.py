@@ -72,14 +72,19 @@ class Trends:
         self._hum, self._beat = max(1, round(rate / 50)), max(1, round(rate / 10))
         place = {plain_name(name): i for i, name in enumerate(channels) if name not in set(derived)}
         self._count = len(channels)
-        # The limb leads that I and II give too, by their places, with the weights of I and of II.
-        limbs = [name for name in place if name in DERIVED and {"i", "ii"} <= set(place)]
+        # The limb leads that I and II give too.
+        bases = ["i", "ii"]
+        limbs = [name for name in place if name in DERIVED and set(bases) <= set(place)]
         self._limbs = [place[name] for name in limbs]
-        self._bases = [place["i"], place["ii"]] if limbs else []
-        self._weights = np.array([[dict(DERIVED[name])[base] for name in limbs] for base in ("i", "ii")])
+        self._bases = [place[base] for base in bases] if limbs else []
         self._arms = [place["i"], place["v6"]] if {"i", "v6"} <= set(place) else []
+        self._compared = list(dict.fromkeys([*self._limbs, *self._bases, *self._arms]))
+        # Einthoven's law for each limb lead: it, I and II among the compared channels, and their weights.
+        count = len(limbs)
+        self._trios = np.array([[i, count, count + 1] for i in range(count)])
+        self._laws = np.array([[1.0, *(-dict(DERIVED[name])[base] for base in bases)] for name in limbs])
         self._own = list(place.values())
-        self._width = self._count + 2 * len(limbs) + 4
+        self._width = self._count + 2 * count + 4
         self.start_over()
 
     def start_over(self) -> None:
@@ -87,10 +92,10 @@ class Trends:
         self._seconds: NDArray[np.float64] = np.full((_SECONDS, self._width), np.nan)
 
     def judge(self, volts: NDArray[np.float64], medians: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The codes (seconds, channels) after each second of volts (seconds, samples, channels), NaN without
-        a value; ``medians`` (seconds, channels)."""  # fmt: skip
-        if not len(volts):
-            return np.zeros(medians.shape, np.int64)
+        """The codes (seconds, channels) after each second of volts (channels, seconds, samples), NaN without
+        a value; ``medians`` (channels, seconds)."""  # fmt: skip
+        if not volts.shape[1]:
+            return np.zeros(medians.T.shape, np.int64)
         seconds = np.concatenate([self._seconds, self._figures(volts, medians)])
         self._seconds = seconds[-_SECONDS:].copy()
         # For each second, the last ten: (seconds, 10, figures).
@@ -102,34 +107,49 @@ class Trends:
         It has the medians, the contradiction of each limb lead, the largest energy of its three leads, then
         the product and the energies of the leads that show swapped arms, and how much of a beat there is.
         """
-        moved = volts - volts.mean(1, keepdims=True)
-        energy = np.square(moved).mean(1)
-        off = largest = np.empty((len(volts), 0))
+        count = volts.shape[1]
+        off = largest = np.empty((0, count))
+        arms = np.zeros((3, count))
+        if self._compared:
+            covariance = _covariance(volts[self._compared])
+            energy = covariance.diagonal(0, 1, 2).T
         if self._limbs:
-            one, two = (moved[:, :, base, None] for base in self._bases)
-            given = one * self._weights[0] + two * self._weights[1]
-            off = np.square(given - moved[:, :, self._limbs]).mean(1)
-            largest = np.maximum(energy[:, self._limbs], energy[:, self._bases].max(1, keepdims=True))
-        arms = np.zeros((len(volts), 3))
+            trios = covariance[:, self._trios[:, :, None], self._trios[:, None]]
+            off = np.einsum("la,slab,lb->ls", self._laws, trios, self._laws)
+            largest = energy[self._trios].max(1)
         if self._arms:
-            one, two = (moved[:, :, arm] for arm in self._arms)
-            arms = np.column_stack([(one * two).mean(1), energy[:, self._arms]])
-        return np.concatenate([medians, off, largest, arms, self._beats(volts)[:, None]], axis=1)
+            one, other = (self._compared.index(arm) for arm in self._arms)
+            arms = np.stack([covariance[:, one, other], energy[one], energy[other]])
+        return np.concatenate([medians, off, largest, arms, self._beats(volts)[None]]).T
 
     def _beats(self, volts: NDArray[np.float64]) -> NDArray[np.float64]:
         """The largest move of a lead within 0.1 s in each second, over that of the smallest beat.
 
-        Hum is averaged out, and what is left of it cancels. NaN without a lead that is whole.
+        Hum is averaged out, and what is left of it cancels. NaN without a lead that is whole. A beat is
+        looked for at some of the samples first: if they show one, the others are not needed.
         """
-        limits, volts = self._limits, volts[:, :, self._own]
-        summed = np.cumsum(volts, axis=1)
-        level = (summed[:, self._hum :] - summed[:, : -self._hum]) / self._hum
-        moves = np.abs(level[:, self._beat :] - level[:, : -self._beat]).max(1, initial=0.0)
+        limits, seconds = self._limits, volts.shape[1]
+        own = volts if self._own == list(range(self._count)) else volts[self._own]
+        summed = np.cumsum(own, axis=2)
+        moves = self._moves(summed, max(1, self._hum // 2))
         whole = np.isfinite(moves)
-        count = whole.sum(1)
+        count = whole.sum(0)
         smallest = np.where(count >= limits.many, limits.beat_of_many, limits.beat)
-        largest = np.where(whole, moves, 0.0).max(1, initial=0.0)
+        without = np.flatnonzero(np.where(whole, moves, 0.0).max(0, initial=0.0) < smallest)
+        if len(without):
+            some = summed if len(without) == seconds else summed[:, without]
+            moves[:, without] = self._moves(some, 1)
+        largest = np.where(whole, moves, 0.0).max(0, initial=0.0)
         return np.where(count > 0, largest / smallest, np.nan)
+
+    def _moves(self, summed: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
+        """The largest move of each lead and second, from sums of samples; of every so many moves."""
+        count, hum, beat = summed.shape[2], self._hum, self._beat
+        last = count - hum - beat
+        later = summed[:, :, hum + beat :: stride] - summed[:, :, beat : count - hum : stride]
+        later -= summed[:, :, hum : count - beat : stride]
+        later += summed[:, :, :last:stride]
+        return np.asarray(np.abs(later, out=later).max(2, initial=0.0) / hum)
 
     def _codes(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
         """The codes (n, channels) of n times ten seconds of figures."""
@@ -165,6 +185,13 @@ class Trends:
         if saved.seconds.shape != self._seconds.shape:
             raise StateError("the state's trends are of other channels")
         self._seconds = saved.seconds.copy()
+
+
+def _covariance(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of channels in each second, (seconds, channels, channels); changes x (channels, seconds, samples)."""
+    x -= x.mean(2, keepdims=True)
+    by_second = np.moveaxis(x, 1, 0)
+    return np.asarray(by_second @ np.moveaxis(by_second, 2, 1) / x.shape[2])
 
 
 def _sums(*figures: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
