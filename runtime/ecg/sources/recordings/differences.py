@@ -29,13 +29,13 @@ class Differences:
         """Whole frames in the file."""
         return self._frames.length()
 
-    def read(self, first: int, stop: int, signals: Sequence[int]) -> list[Values]:
-        """The samples of some signals in the frames from ``first`` to ``stop``. Raises Damaged."""
+    def read(self, first: int, stop: int, signals: Sequence[int]) -> Values:
+        """The samples (n, signals) in the frames from ``first`` to ``stop``. Raises Damaged."""
         at, sums = self._before if self._before[0] <= first else self._start
         while at < first:
             until = min(at + _FRAMES, first)
-            sums = sums + [each.sum() for each in self._frames.read(at, until, range(len(sums)))]
+            sums = sums + [self._frames.read(at, until, [i]).sum() for i in range(len(sums))]
             at = until
         self._before = at, sums
-        differences = self._frames.read(first, stop, signals)
-        return [sums[i] + np.cumsum(each) for i, each in zip(signals, differences, strict=True)]
+        values: Values = np.cumsum(self._frames.read(first, stop, signals), axis=0)
+        return values + sums[list(signals)]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from multires_edge.format.card import is_voltage
 from multires_edge.runtime.ecg.lead_names import unit_named
 from multires_edge.runtime.ecg.sources.protocol import Format, SignalSpec
-from multires_edge.runtime.ecg.sources.recordings.frames import FrameFile
+from multires_edge.runtime.ecg.sources.recordings.frames import FrameFile, one_or_each
 from multires_edge.runtime.ecg.sources.recordings.record import (
     Channel,
     Damaged,
@@ -47,10 +47,11 @@ class _Signal:
         different = self.physical[0] != self.physical[1] and self.digital[0] != self.digital[1]
         return different and all(map(math.isfinite, ranges))
 
-    def scaled(self, numbers: Values) -> Values:
-        """Physical values of numbers, in the signal's unit."""
+    @property
+    def step(self) -> float:
+        """The physical difference of two numbers in turn, in the signal's unit."""
         (low, high), (least, most) = self.physical, self.digital
-        return (numbers - least) * ((high - low) / (most - least)) + low
+        return (high - low) / (most - least)
 
 
 def open_edf(path: Path, given: Format) -> Record:
@@ -121,9 +122,12 @@ def _open(path: Path, given: Format) -> Record:
 def _read(frames: FrameFile, signals: list[_Signal], chosen: list[int], first: int, stop: int) -> Values:
     size = signals[chosen[0]].size
     begin, end = first // size, -(-stop // size)
-    numbers = frames.read(begin, end, chosen)
-    values = [signals[i].scaled(each) for i, each in zip(chosen, numbers, strict=True)]
-    return np.stack(values, 1)[first - begin * size : stop - begin * size]
+    values = frames.read(begin, end, chosen)[first - begin * size : stop - begin * size]
+    those = [signals[i] for i in chosen]
+    values -= one_or_each([each.digital[0] for each in those])
+    values *= one_or_each([each.step for each in those])
+    values += one_or_each([each.physical[0] for each in those])
+    return values
 
 
 def _signals(data: bytes, count: int) -> list[_Signal]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,42 +42,46 @@ ENCODINGS = {
 }
 
 
-def decode(data: bytes, encoding: str) -> NDArray[np.int64]:
+Numbers = NDArray[np.signedinteger[Any]]
+
+
+def decode(data: bytes, encoding: str) -> Numbers:
     """The numbers in bytes."""
+    numbers: Numbers
     match encoding:
         case "8":
-            numbers = np.frombuffer(data, np.int8).astype(np.int64)
+            numbers = np.frombuffer(data, np.int8)
         case "80":
-            numbers = np.frombuffer(data, np.uint8).astype(np.int64) - 128
+            numbers = np.frombuffer(data, np.uint8).astype(np.int16) - 128
         case "16" | "61":
-            numbers = np.frombuffer(data, "<i2" if encoding == "16" else ">i2").astype(np.int64)
+            numbers = np.frombuffer(data, "<i2" if encoding == "16" else ">i2")
         case "160":
-            numbers = np.frombuffer(data, "<u2").astype(np.int64) - (1 << 15)
+            numbers = np.frombuffer(data, "<u2").astype(np.int32) - (1 << 15)
         case "24":
-            low = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int64)
+            low = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int32)
             numbers = low[:, 0] | low[:, 1] << 8 | (low[:, 2] ^ 0x80) << 16
             numbers -= 1 << 23
         case "32":
-            numbers = np.frombuffer(data, "<i4").astype(np.int64)
-        case "212":  # two samples of 12 bits
-            triple = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int64)
-            first = triple[:, 0] | (triple[:, 1] & 0x0F) << 8
-            second = triple[:, 2] | (triple[:, 1] & 0xF0) << 4
-            numbers = _signed(np.stack([first, second], 1).reshape(-1), 12)
+            numbers = np.frombuffer(data, "<i4")
+        case "212":  # two samples of 12 bits, whose upper bits are in the second byte
+            first, upper, second = np.frombuffer(data, np.uint8).reshape(-1, 3).T.astype(np.int16)
+            numbers = _signed(np.stack([first | upper << 8, second | upper >> 4 << 8], 1).reshape(-1), 12)
         case "310":  # three samples of 10 bits, the third in the upper bits of two words
-            pair = np.frombuffer(data, "<u2").reshape(-1, 2).astype(np.int64)
+            pair = np.frombuffer(data, "<u2").reshape(-1, 2).astype(np.int32)
             third = pair[:, 0] >> 11 | pair[:, 1] >> 11 << 5
             numbers = _signed(np.stack([pair[:, 0] >> 1, pair[:, 1] >> 1, third], 1).reshape(-1), 10)
         case _:  # 311: three samples of 10 bits in turn
-            word = np.frombuffer(data, "<u4").astype(np.int64)
+            word = np.frombuffer(data, "<i4")
             numbers = _signed(np.stack([word, word >> 10, word >> 20], 1).reshape(-1), 10)
     return numbers
 
 
-def _signed(numbers: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+def _signed(numbers: Numbers, bits: int) -> Numbers:
     """The lowest bits of numbers as two's complement."""
-    numbers = numbers & (1 << bits) - 1
-    return numbers - (numbers >> (bits - 1) << bits)
+    unused = 8 * numbers.itemsize - bits
+    numbers <<= unused
+    numbers >>= unused
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -101,28 +106,32 @@ class FrameFile:
         size = max(0, self.path.stat().st_size - self.start)
         return size * encoding.samples // (encoding.bytes * self.samples)
 
-    def read(self, first: int, stop: int, signals: Sequence[int]) -> list[Values]:
-        """The samples of some signals in the frames from ``first`` to ``stop``, NaN without a value.
+    def read(self, first: int, stop: int, signals: Sequence[int]) -> Values:
+        """The samples (n, signals) in the frames from ``first`` to ``stop``, NaN without a value.
 
-        Raises Damaged if the file ends before them.
+        The signals have the same size. Raises Damaged if the file ends before them.
         """
         if stop > (there := self.length()):
             raise Damaged(f"the file has {there} frames")
         encoding = ENCODINGS[self.encoding]
         many = max(1, _BYTES * encoding.samples // (encoding.bytes * self.samples))
-        offsets = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
-        parts: list[list[Values]] = [[] for _ in signals]
+        size = self.sizes[signals[0]]
+        values = np.empty(((stop - first) * size, len(signals)))
+        # For each sample of a signal, the place of it in a frame.
+        places = np.array([sum(self.sizes[:i]) for i in signals]) + np.arange(size)[:, None]
+        in_order = np.array_equal(places.reshape(-1), np.arange(self.samples))
         with self.path.open("rb") as file:
             for at in range(first, stop, many):
                 frames = self._frames(file.fileno(), at, min(at + many, stop))
-                values = frames.astype(np.float64)
-                if self.has_missing:
-                    values[frames == encoding.missing] = np.nan
-                for part, signal in zip(parts, signals, strict=True):
-                    part.append(values[:, offsets[signal] : offsets[signal] + self.sizes[signal]].reshape(-1))
-        return [np.concatenate(part) for part in parts]
+                frames = frames if in_order else frames.take(places.reshape(-1), 1)
+                chosen = frames.reshape(-1, len(signals))
+                part = values[(at - first) * size :][: len(chosen)]
+                part[:] = chosen
+                if self.has_missing and (missing := chosen == encoding.missing).any():
+                    part[missing] = np.nan
+        return values
 
-    def _frames(self, file: int, first: int, stop: int) -> NDArray[np.int64]:
+    def _frames(self, file: int, first: int, stop: int) -> Numbers:
         encoding = ENCODINGS[self.encoding]
         begin, end = first * self.samples, stop * self.samples
         groups = begin // encoding.samples, -(-end // encoding.samples)
@@ -136,6 +145,11 @@ class FrameFile:
         numbers = decode(data.ljust(size, b"\0"), self.encoding)
         skipped = begin - groups[0] * encoding.samples
         return numbers[skipped : skipped + end - begin].reshape(-1, self.samples)
+
+
+def one_or_each(numbers: Sequence[float]) -> float | Values:
+    """One number if all are equal, with which numpy is several times as fast; or all as an array."""
+    return numbers[0] if len(set(numbers)) == 1 else np.array(numbers, np.float64)
 
 
 def read_bounded(path: Path, most: int) -> bytes:

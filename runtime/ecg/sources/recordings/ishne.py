@@ -5,10 +5,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-import numpy as np
-
 from multires_edge.runtime.ecg.sources.protocol import Format, SignalSpec
-from multires_edge.runtime.ecg.sources.recordings.frames import FrameFile
+from multires_edge.runtime.ecg.sources.recordings.frames import FrameFile, one_or_each
 from multires_edge.runtime.ecg.sources.recordings.record import (
     Channel,
     Damaged,
@@ -62,10 +60,9 @@ def _open(path: Path, given: Format) -> Record:
     chosen, notes = choose(channels, given, str(path))
 
     def read(first: int, stop: int) -> Values:
-        numbers = frames.read(first, stop, chosen)
-        return np.stack(
-            [each * (resolutions[i] * _NANOVOLT) for i, each in zip(chosen, numbers, strict=True)], 1
-        )
+        values = frames.read(first, stop, chosen)
+        values *= one_or_each([resolutions[i] * _NANOVOLT for i in chosen])
+        return values
 
     there = frames.length()
     # Some recorders count the samples of all leads.

@@ -13,7 +13,7 @@ from multires_edge.format.card import is_voltage, volts_per
 from multires_edge.runtime.ecg.lead_names import listed, shown
 from multires_edge.runtime.ecg.sources.protocol import Format, SignalSpec
 from multires_edge.runtime.ecg.sources.recordings.differences import Differences
-from multires_edge.runtime.ecg.sources.recordings.frames import ENCODINGS, FrameFile
+from multires_edge.runtime.ecg.sources.recordings.frames import ENCODINGS, FrameFile, one_or_each
 from multires_edge.runtime.ecg.sources.recordings.record import (
     Channel,
     Damaged,
@@ -122,10 +122,12 @@ class _Single:
                 end = min(stop + skew, file.length(), self.length) if skew else stop
                 if end <= first + skew:
                     continue
-                numbers = file.read(first + skew, end, [those.index(chosen[k]) for k in group])
-                for k, values in zip(group, numbers, strict=True):
-                    each = self.signals[chosen[k]]
-                    out[: len(values), k] = (values - each.baseline) / each.gain
+                values = file.read(first + skew, end, [those.index(chosen[k]) for k in group])
+                values -= one_or_each([self.signals[chosen[k]].baseline for k in group])
+                values /= one_or_each([self.signals[chosen[k]].gain for k in group])
+                if values.shape == out.shape:
+                    return values
+                out[: len(values), group] = values
         return out
 
 
