@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import InputError, StateError
@@ -20,7 +21,8 @@ _HALF_LENGTH = 10  # in samples of the slower side
 _KAISER_BETA = 5.0
 # More windows of inputs would not fit the cache.
 _OUTPUTS_AT_ONCE = 256
-_PLANS = 8
+# From so many outputs for each phase of the filter on, they are computed phase by phase.
+_EACH_PHASE = 8
 
 SLOWEST, FASTEST = 50.0, 2000.0
 
@@ -54,8 +56,6 @@ class Resampler:
         self.lookahead = self._half / (
             self.up * rate
         )  # seconds of input that an output needs after its own time
-        # Taps and input numbers of runs of outputs. They repeat from block to block.
-        self._plans: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.intp]]] = {}
         self.received = self.produced = 0
 
     def needed(self, outputs: int) -> int:
@@ -76,27 +76,34 @@ class Resampler:
         buffer = np.concatenate([self._past, x])
         self.received += len(x)
         end = self._complete(self.received)
-        parts = [
-            self._outputs(buffer, first, start, min(start + _OUTPUTS_AT_ONCE, end))
-            for start in range(self.produced, end, _OUTPUTS_AT_ONCE)
-        ]
+        y = self._outputs(buffer, first, self.produced, end)
         self._past = buffer[len(buffer) - len(self._past) :].copy()
         self.produced = max(self.produced, end)
-        return np.concatenate(parts) if parts else np.empty((0, x.shape[1]))
+        return y
 
     def _outputs(self, buffer: NDArray[np.float64], first: int, start: int, end: int) -> NDArray[np.float64]:
-        newest, phase = divmod(start * self.down + self._half, self.up)
-        plan = self._plans.get((phase, end - start))
-        if plan is None:
-            ahead = np.arange(end - start) * self.down + phase
-            index = ahead[:, None] // self.up - np.arange(self._filter.shape[1])
-            plan = self._filter[ahead % self.up], index
-            if len(self._plans) < _PLANS:
-                self._plans[phase, end - start] = plan
-        taps, index = plan
-        # einsum without BLAS: the rounding of BLAS depends on the number of outputs per call.
-        y: NDArray[np.float64] = np.einsum("mt,mtc->mc", taps, buffer.take(index + (newest - first), 0))
-        return y
+        """The outputs (m, channels) from ``start`` to ``end``; ``first`` is the number of the buffer's first
+        input."""  # fmt: skip
+        count, taps = max(0, end - start), self._filter.shape[1]
+        y = np.empty((buffer.shape[1], count))
+        if not count:
+            return y.T
+        # (channels, inputs, taps): einsum adds the products of a window in the same order, however many
+        # windows there are. The rounding of BLAS depends on their number.
+        windows = sliding_window_view(np.ascontiguousarray(buffer.T), taps, axis=1)
+        numbers = np.arange(start, end) * self.down + self._half
+        oldest, phases = numbers // self.up - (first + taps - 1), numbers % self.up
+        if count >= _EACH_PHASE * self.up:
+            # The windows of a phase are evenly spaced, and need no copy.
+            for i in range(self.up):
+                some = windows[:, oldest[i] :: self.down][:, : len(oldest[i :: self.up])]
+                np.einsum("t,cmt->cm", self._filter[phases[i]], some, out=y[:, i :: self.up])
+            return y.T
+        for i in range(0, count, _OUTPUTS_AT_ONCE):
+            some = windows[:, oldest[i : i + _OUTPUTS_AT_ONCE]]
+            weights = self._filter[phases[i : i + _OUTPUTS_AT_ONCE]]
+            np.einsum("mt,cmt->cm", weights, some, out=y[:, i : i + _OUTPUTS_AT_ONCE])
+        return y.T
 
     def outputs(self, received: int) -> int:
         """The number of outputs of a recording with so many inputs: ceil(received up / down)."""
@@ -137,7 +144,7 @@ def check_rate(rate: Any) -> None:
 
 
 def _phases(up: int, down: int) -> tuple[NDArray[np.float64], int]:
-    """The filter as (up, taps), one row per phase, newest input first; and half its length, rounded down."""
+    """The filter as (up, taps), one row per phase, oldest input first; and half its length, rounded down."""
     if up == down:
         return np.ones((1, 1)), 0
     slower = max(up, down)
@@ -147,4 +154,4 @@ def _phases(up: int, down: int) -> tuple[NDArray[np.float64], int]:
     taps *= up / taps.sum()
     padded = np.zeros(-(-len(taps) // up) * up)
     padded[: len(taps)] = taps
-    return np.ascontiguousarray(padded.reshape(-1, up).T), half
+    return np.ascontiguousarray(padded.reshape(-1, up)[::-1].T), half
