@@ -46,8 +46,11 @@ class Spikes:
         """Samples (n, channels), NaN without a value."""
         if not len(x):
             return x
-        joined = np.concatenate([self._last[None], x])
-        if all_finite(joined) and (np.abs(np.diff(joined, axis=0)) <= self._step).all():
+        steps = np.empty(x.shape)
+        with np.errstate(invalid="ignore"):
+            np.subtract(x[0], self._last, out=steps[0])
+            np.subtract(x[1:], x[:-1], out=steps[1:])
+        if steps.max() <= self._step and steps.min() >= -self._step:  # no NaN
             self._last = x[-1].copy()
             self._belief = np.minimum(self._belief + len(x), self._strongest)
             return x

@@ -92,6 +92,14 @@ class LeadMap:
             )
         mean = np.asarray(preprocessing.mean, np.float64)
         self.mean: NDArray[np.float64] = np.broadcast_to(mean, len(self.channels))
+        self._absent = [i for i, parts in enumerate(self._sources) if not parts]
+        # The first part of each channel, and the further ones of those that are derived.
+        first = [parts[0] if parts else (0, 0.0) for parts in self._sources]
+        self._first = [lead for lead, _ in first]
+        weights = {weight for (_, weight), parts in zip(first, self._sources, strict=True) if parts}
+        # numpy is several times as fast with one number for all.
+        self._weights = np.array(weights.pop() if len(weights) == 1 else [weight for _, weight in first])
+        self._further = [(i, *part) for i, parts in enumerate(self._sources) for part in parts[1:]]
 
     def _renames(self, source: str, rename: Mapping[str, str]) -> dict[str, int]:
         """The place of the lead for each channel that is renamed; a rename of this source goes first."""
@@ -176,17 +184,15 @@ class LeadMap:
 
     def __call__(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """Convert samples (n, leads) to (n, channels) float64 in the card's unit, NaN without a value."""
-        mapped = np.empty((len(samples), len(self.channels)))
-        for i, parts in enumerate(self._sources):
-            if not parts:
-                mapped[:, i] = self.mean[i]
-                continue
-            (lead, weight), *others = parts
-            mapped[:, i] = samples[:, lead] * weight
-            for lead, weight in others:
-                mapped[:, i] += samples[:, lead] * weight
-        with np.errstate(invalid="ignore"):
-            mapped[~(np.abs(mapped) <= _LARGEST_VOLTS * self._to_card)] = np.nan
+        mapped: NDArray[np.float64] = samples.take(self._first, 1) * self._weights
+        for i, lead, weight in self._further:
+            mapped[:, i] += samples[:, lead] * weight
+        for i in self._absent:
+            mapped[:, i] = self.mean[i]
+        largest = _LARGEST_VOLTS * self._to_card
+        if not (mapped.max(initial=-largest) <= largest and mapped.min(initial=largest) >= -largest):
+            with np.errstate(invalid="ignore"):
+                mapped[~(np.abs(mapped) <= largest)] = np.nan
         return mapped
 
 
