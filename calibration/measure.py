@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from multires_edge.calibration.table import (
     TensorRange,
     network_digest,
 )
-from multires_edge.calibration.tensors import logical_tensors, observe
+from multires_edge.calibration.tensors import Collect, logical_tensors, observe
 from multires_edge.format.arrays import check_inputs, check_lengths
 from multires_edge.models.threads import one_thread
 from multires_edge.runtime.evaluation.dataset import Dataset
@@ -54,10 +54,32 @@ def calibrate(
     Raises DataError for data that do not fit the network or are all zeros, and OverflowedError if a
     tensor overflows float32. Warns of fewer than 8 records or 1000 values of a tensor.
     """
+    _check(dataset, net.config)
+
+    def observed(row: int, collect: Collect) -> None:
+        lengths = None if dataset.lengths is None else dataset.lengths[row : row + 1]
+        observe(net, dataset.inputs[row : row + 1], lengths, collect)
+
+    network = CalibratedNetwork(network_digest(net), net.config)
+    return measured(network, logical_tensors(net.config), dataset, observed, method, progress=progress)
+
+
+def measured(
+    network: CalibratedNetwork,
+    tensors: Mapping[str, int],
+    dataset: Dataset,
+    observe: Callable[[int, Collect], None],
+    method: str | Method = "percentile",
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> CalibrationTable:
+    """The table of tensors that have so many channels each.
+
+    ``observe(row, collect)`` runs the network on a record, and passes the values of its tensors to
+    ``collect(name, values)``, float32 (channels, n). Raises and warns as :func:`calibrate` does.
+    """
     if isinstance(method, str):
         method = Method.of(method)
-    _check(dataset, net.config)
-    tensors = logical_tensors(net.config)
     histograms = {name: MagnitudeHistogram(channels) for name, channels in tensors.items()}
     row = 0
 
@@ -71,8 +93,7 @@ def calibrate(
 
     for row in range(len(dataset)):
         progress(f"record {row + 1} of {len(dataset)}")
-        lengths = None if dataset.lengths is None else dataset.lengths[row : row + 1]
-        observe(net, dataset.inputs[row : row + 1], lengths, collect)
+        observe(row, collect)
     progress("choosing ranges")
     ranges = {}
     for name in tensors:
@@ -81,7 +102,6 @@ def calibrate(
         except DataError as error:
             raise DataError(f"{dataset.path}: {name} is {error}") from error
     _warn_of_little(dataset, ranges)
-    network = CalibratedNetwork(network_digest(net), net.config)
     return CalibrationTable(method, _describe(dataset), network, ranges)
 
 
@@ -122,7 +142,7 @@ def _warn_of_little(dataset: Dataset, ranges: dict[str, TensorRange]) -> None:
     ):
         if given < advised:
             message = f"{dataset.path}: {who}has only {given} {what}, at least {advised} are advised"
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(message, stacklevel=5)
 
 
 def _describe(dataset: Dataset) -> DataUsed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,8 +19,11 @@ from multires_edge.calibration.ranges import LEVELS, Method
 from multires_edge.calibration.tensors import logical_tensors
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import Above, Between, Document, Line, Name, Natural, Sha256, plain
+from multires_edge.format.module import ModuleConfig
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from multires_edge.models.network import MultiresNet
 
 HISTOGRAM_BINS = 64
@@ -97,12 +101,15 @@ class CalibratedNetwork:
     """The network; ``sha256`` is :func:`network_digest`."""
 
     sha256: Sha256
-    config: ModelConfig
+    config: ModelConfig | ModuleConfig
 
 
 @dataclass(frozen=True)
 class CalibrationTable:
-    """Ranges by the names of :mod:`multires_edge.calibration.tensors`, and what they were measured on."""
+    """Ranges by the names of :mod:`multires_edge.calibration.tensors`, and what they were measured on.
+
+    For a module of the user's own they are the inputs of its products, by names of its trace.
+    """
 
     method: Method
     data: DataUsed
@@ -110,7 +117,11 @@ class CalibrationTable:
     tensors: dict[Name, TensorRange]
 
     def __post_init__(self) -> None:
-        expected = logical_tensors(self.config)
+        if isinstance(self.config, ModelConfig):
+            self.check_tensors(logical_tensors(self.config))
+
+    def check_tensors(self, expected: Mapping[str, int]) -> None:
+        """Raise DataError unless the table is of these tensors, which have so many channels each."""
         if missing := sorted(set(expected) - set(self.tensors)):
             raise DataError(f"missing tensors: {listed(missing)}")
         if unknown := sorted(set(self.tensors) - set(expected)):
@@ -121,7 +132,7 @@ class CalibrationTable:
                 raise DataError(f"{name}: {given} thresholds, expected {channels}")
 
     @property
-    def config(self) -> ModelConfig:
+    def config(self) -> ModelConfig | ModuleConfig:
         """The configuration of the network."""
         return self.network.config
 
@@ -132,20 +143,24 @@ class CalibrationTable:
 
     def check_network(self, net: MultiresNet) -> None:
         """Raise DataError unless the table was made from this network's weights."""
+        self.check_weights(net)
+        # The same weights can be read as trees of several depths, which have other tensors.
+        given, expected = plain(self.config), plain(net.config)
+        for name in expected:
+            if given.get(name) != expected[name]:
+                raise DataError(
+                    f"the calibration table was made with {name} {given.get(name)}, the network is read with "
+                    f"{expected[name]}; calibrate again with the same options"
+                )
+
+    def check_weights(self, net: nn.Module) -> None:
+        """Raise DataError unless the table was made from the weights of this module."""
         digest, own = network_digest(net), self.network.sha256
         if digest != own:
             raise DataError(
                 f"the calibration table is another network's: it was made from weights with SHA-256 "
                 f"{own[:16]}…, these have {digest[:16]}…; calibrate again"
             )
-        # The same weights can be read as trees of several depths, which have other tensors.
-        given, expected = plain(self.config), plain(net.config)
-        for name in expected:
-            if given[name] != expected[name]:
-                raise DataError(
-                    f"the calibration table was made with {name} {given[name]}, the network is read with "
-                    f"{expected[name]}; calibrate again with the same options"
-                )
 
     def to_json(self) -> dict[str, Any]:
         return _DOCUMENT.to_json(self)
@@ -178,7 +193,7 @@ _DOCUMENT = Document(
 )
 
 
-def network_digest(net: MultiresNet) -> str:
+def network_digest(net: nn.Module) -> str:
     """SHA-256 of a network's weights as float32, with their names and shapes, sorted by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import ConfigError, DataError, MultiresError, OverflowedError
-from multires_edge.calibration.table import CalibrationTable
-from multires_edge.export.folding import FoldedNetwork
-from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.options import check_max_drop
-from multires_edge.export.precision.int8 import quantize
-from multires_edge.format.targets import GraphForm
+from multires_edge.format.config import ModelConfig
+from multires_edge.format.module import ModuleConfig
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.scoring import Metric, metric_for
 
@@ -79,14 +77,17 @@ class Budget:
         }
 
 
+# The full graph with the weights of these names in int8; None is the float32 graph.
+Build = Callable[[set[str] | None], onnx.ModelProto]
+
+
 def keep_within(
-    network: FoldedNetwork,
-    table: CalibrationTable,
+    build: Build,
+    config: ModelConfig | ModuleConfig,
     data: Dataset,
     max_drop: float,
     names: Sequence[str],
     *,
-    form: GraphForm,
     labels: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Budget:
@@ -96,12 +97,12 @@ def keep_within(
     error of its own returns to float32 until the budget holds; each mixture is measured. At the end each
     returned weight is tried in int8 again, the smallest error first, because an output error does not always
     change the metric. The order is by error and not by drop: the effect of one weight on a metric depends on
-    the few records near a threshold, and is often negative. ``labels`` are the names of the classes; for data
-    without labels the metric is the relative error. Raises BudgetError, and DataError for data that do not
-    fit.
+    the few records near a threshold, and is often negative. ``build`` makes the full graph of a mixture of
+    the network of ``config``; ``labels`` are the names of the classes. For data without labels the metric is
+    the relative error of all outputs. Raises BudgetError, and DataError for data that do not fit.
     """
     check_max_drop(max_drop)
-    measure = _Measure(network, table, data, form, labels)
+    measure = _Measure(build, config, data, labels)
     alone = {}
     for name in names:
         progress(f"budget: {name} alone in int8")
@@ -134,14 +135,12 @@ class _Measure:
 
     def __init__(
         self,
-        network: FoldedNetwork,
-        table: CalibrationTable,
+        build: Build,
+        config: ModelConfig | ModuleConfig,
         data: Dataset,
-        form: GraphForm,
         labels: Sequence[str] | None,
     ) -> None:
-        self.network, self.table, self.data, self.form = network, table, data, form
-        config = network.config
+        self.build, self.config, self.data = build, config, data
         self.metric: Metric | None = None  # without one, only the float32 outputs can be compared with
         if config.shifts:
             with suppress(ConfigError, DataError):  # the network may not be of images
@@ -152,7 +151,7 @@ class _Measure:
             self.metric.check_defined()
         self.name = self.metric.name if self.metric else RELATIVE_ERROR
         self.outputs, needed = [], []
-        for y, predictions in self._run(network):
+        for y, predictions in self._run(None):
             self.outputs.append(y)
             needed += predictions
         self.total = sum(float(np.abs(y).sum(dtype=np.float64)) for y in self.outputs)
@@ -163,8 +162,7 @@ class _Measure:
     def effect(self, names: Collection[str]) -> Effect:
         """The effect of quantizing the weights of these names."""
         error, needed = 0.0, []
-        mixture = quantize(self.network, self.table, names)
-        for (y, predictions), reference in zip(self._run(mixture), self.outputs, strict=True):
+        for (y, predictions), reference in zip(self._run(set(names)), self.outputs, strict=True):
             error += float(np.abs(y - reference).sum(dtype=np.float64))
             needed += predictions
         error /= self.total or 1.0
@@ -173,25 +171,37 @@ class _Measure:
         value = self.metric.value(np.concatenate(needed))
         return Effect(error, self.metric.drop(value, self.reference))
 
-    def _run(self, network: FoldedNetwork) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]]]]:
+    def _run(self, names: set[str] | None) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]]]]:
         """The outputs batch by batch, with the predictions from them if there is a metric."""
         import onnxruntime
 
-        lengths = self.data.lengths
-        model = build_full_graph(network, self.form, lengths=lengths is not None)
+        model = self.build(names)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        name = session.get_inputs()[0].name
-        for start in range(0, len(self.data), _BATCH):
-            rows = slice(start, start + _BATCH)
-            feeds = {name: np.ascontiguousarray(self.data.inputs[rows])}
-            if lengths is not None:
+        inputs = [tensor.name for tensor in session.get_inputs()]
+        lengths, padded = self.data.lengths, "lengths" not in inputs and not self.config.per_step
+        # A graph over every step that takes no lengths runs on records without their padding.
+        alone = lengths is not None and padded
+        for start in range(0, len(self.data), 1 if alone else _BATCH):
+            rows = slice(start, start + (1 if alone else _BATCH))
+            x = self.data.inputs[rows]
+            given = x if isinstance(x, dict) else {inputs[0]: x}
+            steps = int(lengths[start]) if alone and lengths is not None else None
+            feeds = {name: np.ascontiguousarray(array[..., :steps]) for name, array in given.items()}
+            if "lengths" in inputs and lengths is not None:
                 feeds["lengths"] = lengths[rows]
-            y = session.run(None, feeds)[0]
+            outputs = session.run(None, feeds)
+            # Several outputs side by side: without a metric only their errors count.
+            y = outputs[0] if len(outputs) == 1 else _side_by_side(outputs)
             if not np.isfinite(y).all():
                 raise OverflowedError(f"{self.data.path}: outputs overflow float32; are the data normalized?")
-            yield y, [] if self.metric is None else [self.metric.predictions(y, self.data.inputs[rows])]
+            yield y, [] if self.metric is None else [self.metric.predictions(y, x)]
+
+
+def _side_by_side(outputs: list[NDArray[Any]]) -> NDArray[Any]:
+    """Outputs (n, ...) as one array (n, values)."""
+    return np.concatenate([y.reshape(len(y), -1) for y in outputs], axis=1)

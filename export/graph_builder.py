@@ -50,9 +50,11 @@ class GraphBuilder:
         """The element type of a value."""
         return self._types[value]
 
-    def weight(self, name: str, array: ArrayLike, like: str | None = None) -> str:
-        """A constant with the type of the value ``like``, by default float32."""
-        dtype = self._types[like] if like else np.dtype(np.float32)
+    def weight(
+        self, name: str, array: ArrayLike, like: str | None = None, dtype: DTypeLike = np.float32
+    ) -> str:
+        """A constant with the type of the value ``like``, else of type ``dtype``."""
+        dtype = self._types[like] if like else np.dtype(dtype)
         if self._types.get(name, dtype) != dtype:
             name = f"{name}.{dtype}"  # parts of several types share the constant
         return self.constant(name, np.asarray(array, dtype=dtype))

@@ -32,10 +32,7 @@ from multires_edge.models.threads import one_thread
 from multires_edge.runtime.evaluation.recordings import load_data
 
 # The fields of ExportOptions, as the command names them.
-_FOR_MULTIRESNETS = {
-    "precisions": "precision", "pool": "pool", "card": "card", "lengths": "lengths",
-    "verify_data": "verify-data", "int8": "calibration-data",
-}  # fmt: skip
+_FOR_MULTIRESNETS = {"pool": "pool", "card": "card", "lengths": "lengths"}
 
 Example = torch.Tensor | Sequence[torch.Tensor]
 
@@ -60,8 +57,8 @@ def export_module(
     name of the network in it; both are for the manifest.
 
     A module that computes what a MultiresNet computes is exported as such, with all ``options`` of
-    :func:`export_bundle`; ``changes`` are fields of these. Any other module has ONNX graphs in float32 alone,
-    and of the options only ``target``.
+    :func:`export_bundle`; ``changes`` are fields of these. Any other module has ONNX graphs alone, and all
+    options but ``pool``, ``card`` and ``lengths``.
     Raises ModuleError for a module that is not causal or has an operator without a rule, and ConfigError for
     options that it cannot have (nothing is written); ParityError or ModuleParityError when a check fails (the
     bundle is written, and must not be used).
@@ -113,8 +110,8 @@ def _export(
         unmatched = plan.at(error.at, str(error))
         _check_options(options, unmatched)
         return export_traced(
-            net, reference, example, plan, unmatched, final,
-            target=options.target, force=force, source=source, started=started, progress=progress,
+            net, reference, example, plan, unmatched, final, options,
+            force=force, source=source, started=started, progress=progress,
         )  # fmt: skip
     card = None if options.card is None else read_card(options.card, found.config)
     dataset = None if options.verify_data is None else load_data(options.verify_data, found.config, card)
@@ -138,7 +135,7 @@ def _check_options(options: ExportOptions, unmatched: str) -> None:
         if getattr(options, name) != getattr(defaults, name):
             raise ConfigError(
                 f"--{option} is for MultiresNets, and the module is none: {unmatched}. Without it the module "
-                "is exported as it is, for ONNX Runtime in float32"
+                "is exported as it is, as ONNX graphs"
             )
 
 

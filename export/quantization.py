@@ -7,10 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from multires_edge.calibration.measure import calibrate
 from multires_edge.calibration.table import CalibrationTable, TensorRange
-from multires_edge.export.accuracy_budget import Budget, Effect, keep_within
+from multires_edge.export.accuracy_budget import Budget, Build, Effect, keep_within
 from multires_edge.export.folding import FoldedNetwork
+from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.options import Int8Options
 from multires_edge.export.precision.int8 import input_ranges, quantizable, quantize, weight_noise_db
 from multires_edge.format.card import Card
@@ -87,8 +90,9 @@ def plan_int8(
             data = load_data(options.budget_data, net.config, card)
         assert data is not None
         labels = card.labels if card else None
+        build = full_graphs(folded, table, form, lengths=data.lengths is not None)
         budget = keep_within(
-            folded, table, data, options.max_drop, names, form=form, labels=labels, progress=progress
+            build, net.config, data, options.max_drop, names, labels=labels, progress=progress
         )
     quantized = quantize(folded, table, names)
     weights = [
@@ -104,6 +108,16 @@ def plan_int8(
     return Quantization(table, weights, budget)
 
 
+def full_graphs(folded: FoldedNetwork, table: CalibrationTable, form: GraphForm, *, lengths: bool) -> Build:
+    """Makes the full graphs of mixtures of int8 and float32."""
+
+    def build(names: set[str] | None) -> onnx.ModelProto:
+        network = folded if names is None else quantize(folded, table, names)
+        return build_full_graph(network, form, lengths=lengths)
+
+    return build
+
+
 @dataclass(frozen=True)
 class Quantization:
     """The weights of the quantized parts, in int8 or kept in float32, in the order of the network."""
@@ -112,11 +126,14 @@ class Quantization:
     weights: list[QuantizedWeight]
     budget: Budget | None
 
+    @property
+    def names(self) -> set[str]:
+        """The weights in int8."""
+        return {weight.name for weight in self.weights if weight.type == "int8"}
+
     def apply(self, network: FoldedNetwork) -> FoldedNetwork:
         """The quantized network."""
-        return quantize(
-            network, self.table, [weight.name for weight in self.weights if weight.type == "int8"]
-        )
+        return quantize(network, self.table, self.names)
 
     @property
     def spec(self) -> QuantizationSpec:

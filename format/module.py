@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import ConfigError
 from multires_edge.format.arrays import check_array, npz_bytes, read_npz
 from multires_edge.format.fields import Count, Line, Name, Text
 from multires_edge.format.golden import golden_errors
@@ -39,6 +40,8 @@ class ModuleConfig:
     unmatched: Text
     filters: Text
 
+    shifts: ClassVar[bool] = False  # a stream of it takes the inputs as they are
+
     def __post_init__(self) -> None:
         names = [tensor.name for tensor in (*self.inputs, *self.outputs)]
         if not self.inputs or not self.outputs or len(set(names)) < len(names):
@@ -59,6 +62,23 @@ class ModuleConfig:
     def is_plain(self) -> bool:
         """Whether it has one input and one output, so that streams take and return arrays."""
         return len(self.inputs) == len(self.outputs) == 1
+
+    @property
+    def per_step(self) -> bool:
+        """Whether its first output has a value at every step."""
+        return "time" in self.outputs[0].shape
+
+    @property
+    def d_output(self) -> int:
+        """The classes of its output, (batch, classes) or (batch, classes, time). Raises ConfigError."""
+        output = self.outputs[0]
+        if not self.is_plain or output.shape[2:] not in ((), ("time",)) or output.dtype != "float32":
+            has = ", ".join(map(str, (*self.inputs, *self.outputs)))
+            raise ConfigError(
+                f"the module has {has}, expected one input, and one output (batch, classes) or (batch, "
+                "classes, time)"
+            )
+        return int(output.shape[1])
 
     def step_inputs(self) -> list[TensorSpec]:
         """The inputs of the step graph."""
@@ -92,6 +112,22 @@ class ModuleGolden:
     @property
     def rows(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    def first(self, steps: int, config: ModuleConfig) -> ModuleGolden:
+        """The first steps only."""
+        if steps >= self.steps:
+            return self
+
+        def cut(arrays: Arrays) -> Arrays:
+            return {name: np.ascontiguousarray(array[..., :steps]) for name, array in arrays.items()}
+
+        full = {}
+        for tensor in config.outputs:
+            if "time" in tensor.shape:
+                full[tensor.name] = self.full[tensor.name].take(range(steps), tensor.shape.index("time"))
+            else:
+                full[tensor.name] = self.stepwise[tensor.name][..., steps - 1]
+        return ModuleGolden(cut(self.inputs), cut(self.stepwise), full)
 
     def to_bytes(self) -> bytes:
         """The content of a file."""

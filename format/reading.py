@@ -65,7 +65,7 @@ def check_manifest(manifest: Manifest) -> None:
                     raise BundleError(f"{path}.{kind}.{precision}: has no step graph beside it")
                 at = f"{path}.{kind}.{precision}"
                 if isinstance(manifest.network, ModuleConfig):
-                    _check_module_graph(spec, manifest.network, kind, at)
+                    _check_module_graph(spec, step, manifest.network, kind, precision, at)
                 else:
                     _check_graph(spec, step, manifest, kind, precision, at)
 
@@ -77,23 +77,28 @@ def _check_pooling(manifest: Manifest) -> None:
 
 
 def _check_module(manifest: Manifest) -> None:
-    given = {
-        "pool": manifest.pool,
-        "card": manifest.card,
-        "native": manifest.native,
-        "quantization": manifest.quantization,
-    }
+    given = {"pool": manifest.pool, "card": manifest.card, "native": manifest.native}
     if wrong := [name for name, value in given.items() if value]:
         raise BundleError(f"{wrong[0]} is given, but the network is a module of the user's own")
 
 
-def _check_module_graph(spec: GraphSpec, module: ModuleConfig, kind: str, path: str) -> None:
+def _check_module_graph(
+    spec: GraphSpec, step: GraphSpec, module: ModuleConfig, kind: str, precision: str, path: str
+) -> None:
     """Compare a graph with the inputs and outputs of a traced network. Its states are what it says."""
-    if kind == "taps" or spec.banks:
-        raise BundleError(f"{path}: a module of the user's own has no rings outside of its graph")
     whole = kind == "full"
-    _compare(f"{path}.inputs", spec.inputs, module.inputs if whole else module.step_inputs())
-    _compare(f"{path}.outputs", spec.outputs, module.outputs if whole else module.step_outputs())
+    inputs = list(module.inputs if whole else module.step_inputs())
+    outputs = list(module.outputs if whole else module.step_outputs())
+    if kind == "taps":
+        inside = _check_rings_outside(spec, step, path)
+        inputs, outputs = _with_rings(spec, inputs, outputs)
+        _compare(f"{path}.states", spec.states, inside)
+    elif spec.banks:
+        raise BundleError(f"{path}: has banks, expected them in taps graphs alone")
+    _compare(f"{path}.inputs", _by_name(spec.inputs), _by_name(inputs))
+    _compare(f"{path}.outputs", _by_name(spec.outputs), _by_name(outputs))
+    if kind == "taps":
+        return
     names = [state.input for state in spec.states]
     if whole != (not names) or names != sorted(set(names)) or (not whole and "position" not in names):
         raise BundleError(
@@ -103,8 +108,26 @@ def _check_module_graph(spec: GraphSpec, module: ModuleConfig, kind: str, path: 
         ring = state.in_place or state.dilation is not None
         good = state.output == f"next_{state.input}" and state.shape[:1] == ("batch",)
         good = good and all(isinstance(size, int) for size in state.shape[1:])
+        good = good and state.dtype in ("int64", "float32", *_QUEUE_DTYPES[precision])
         if not good or (ring and (len(state.shape) != 4 or state.shape[1] != 1)):
             raise BundleError(f"{path}.states: {state.input} is not a state of a stream")
+
+
+def _check_rings_outside(spec: GraphSpec, step: GraphSpec, path: str) -> list[StateSpec]:
+    """Check the rings of a taps graph. Returns the states that are left in it."""
+    rings = {state.input: state for state in step.states if state.in_place}
+    _check_banks(spec.banks, rings, path)
+    return [state for state in step.states if state.input not in {*rings, "position"}]
+
+
+def _with_rings(
+    spec: GraphSpec, inputs: list[TensorSpec], outputs: list[TensorSpec]
+) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """The inputs and outputs of a taps graph, from those of its step graph."""
+    clock = [_POSITION] if _POSITION in spec.inputs else []  # a network may need no clock
+    taps = [_rows(bank.taps, bank, bank.n_taps) for bank in spec.banks]
+    pushes = [_rows(bank.pushes, bank, len(bank.rings)) for bank in spec.banks]
+    return [*inputs, *clock, *taps], [*outputs, *pushes]
 
 
 def _check_targets(manifest: Manifest) -> None:
@@ -153,12 +176,8 @@ def _check_graph(
             raise BundleError(f"{path}: queues are {dtype}, expected {' or '.join(_QUEUE_DTYPES[precision])}")
         states = step_states(model, pooling, dtype)
     if kind == "taps":
-        rings = {state.input: state for state in step.states if state.in_place}
-        states = [state for state in step.states if state.input not in {*rings, "position"}]
-        _check_banks(spec.banks, rings, path)
-        inputs += [_POSITION] if _POSITION in spec.inputs else []  # a pooling may need no clock
-        inputs += [_rows(bank.taps, bank, bank.n_taps) for bank in spec.banks]
-        outputs += [_rows(bank.pushes, bank, len(bank.rings)) for bank in spec.banks]
+        states = _check_rings_outside(spec, step, path)
+        inputs, outputs = _with_rings(spec, inputs, outputs)
     elif spec.banks:
         raise BundleError(f"{path}: has banks, expected them in taps graphs alone")
     _compare(f"{path}.inputs", _by_name(spec.inputs), _by_name(inputs))

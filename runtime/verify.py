@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from multires_edge.format.comparison import Check
 from multires_edge.format.golden import Golden
@@ -45,8 +46,14 @@ def verify_bundle(bundle: Bundle) -> list[Check]:
         if whole is not None:
             checks += _verify_form(of_form, whole, prefix, graphs_only=not first)
         elif backend_named("onnxruntime").unable(of_form.manifest) is None:
-            checks += verify_module(of_form, prefix)
+            checks += verify_module(of_form, prefix, partial(_able_backends, of_form, graphs_only=True))
     return checks
+
+
+def _able_backends(bundle: Bundle, precision: str, *, graphs_only: bool) -> list[Backend]:
+    """The backends that check a bundle in one precision, and that can run it here."""
+    backends = checked_backends(bundle, precision, graphs_only=graphs_only)
+    return [backend for backend in backends if backend.unable(bundle.manifest) is None]
 
 
 def unchecked_files(bundle: Bundle) -> dict[str, str]:
@@ -70,8 +77,7 @@ def _of_one_form(bundle: Bundle, form: str) -> Bundle:
 def _verify_form(bundle: Bundle, whole: Golden, form: str, *, graphs_only: bool) -> list[Check]:
     checks = []
     for precision in bundle.manifest.graphs["full"]:
-        backends = checked_backends(bundle, precision, graphs_only=graphs_only)
-        backends = [backend for backend in backends if backend.unable(bundle.manifest) is None]
+        backends = _able_backends(bundle, precision, graphs_only=graphs_only)
         prefix = form if precision == "fp32" else f"{form}{precision}: "
         calibrated = bundle.manifest.calibrated_steps(precision)
         golden = whole if calibrated is None else whole.first(calibrated, bundle.manifest.pooling)

@@ -117,7 +117,7 @@ def evaluate(bundle: Path, data_path: Path, ecg: bool, as_json: bool, **given: A
         progress("reading")
         opened = open_bundle(bundle)
         folder = {name: given[name] for name in ("window", "allow_missing", "rename")}
-        data = load_data(data_path, opened.manifest.model, opened.manifest.card, **folder)
+        data = load_data(data_path, opened.manifest.network, opened.manifest.card, **folder)
         if given["limit"] is not None:
             data = data.first(given["limit"])
         results = compare(opened, data, given["precisions"], options, progress=progress)

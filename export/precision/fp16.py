@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TOO_LARGE = 100  # the factor that makes the data too large
 # Half of the largest float16: folded values and partial sums may be larger than the values that are checked.
-_LIMIT = float(np.finfo(np.float16).max) / 2
+LARGEST = float(np.finfo(np.float16).max) / 2
 
 
 def plan_fp16(net: MultiresNet, inputs: Iterable[Tensor]) -> TypePlan:
@@ -36,7 +36,7 @@ def plan_fp16(net: MultiresNet, inputs: Iterable[Tensor]) -> TypePlan:
 
 
 def _type(largest: float) -> Type:
-    return FLOAT16 if largest <= _LIMIT else FLOAT32
+    return FLOAT16 if largest <= LARGEST else FLOAT32
 
 
 def _largest_values(net: MultiresNet, inputs: Iterable[Tensor]) -> dict[str, float]:

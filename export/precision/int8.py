@@ -76,7 +76,7 @@ def quantize(
         layers.append(replace(filtered, mixing=mixing, output=output))
     encoder = network.encoder
     if isinstance(encoder, np.ndarray):
-        encoder = _halved(encoder, axis=0)
+        encoder = halved(encoder, axis=0)
     else:
         encoder = _halve(linear("encoder", encoder))
     queues = queue_scales(table) if "queues" in names else None
@@ -87,6 +87,7 @@ def quantize(
 def queue_scales(table: CalibrationTable) -> NDArray[np.float32]:
     """The scales of int8 queues (depth, n_layers, d_model), positive normal numbers."""
     config = table.config
+    assert isinstance(config, ModelConfig)
     scales = [table.tensors[name].scales for name in input_ranges(config, "queues")]
     return np.reshape(scales, (config.depth, config.n_layers, config.d_model))
 
@@ -106,15 +107,15 @@ def weight_noise_db(exact: FoldedNetwork, quantized: FoldedNetwork, name: str) -
 
 
 def _halve(linear: Linear | QuantizedLinear) -> Linear | QuantizedLinear:
-    return replace(linear, weight=_halved(linear.weight, axis=1)) if isinstance(linear, Linear) else linear
+    return replace(linear, weight=halved(linear.weight, axis=1)) if isinstance(linear, Linear) else linear
 
 
 def _halve_filters(layer: FoldedLayer) -> FoldedLayer:
-    highpass = [_halved(filters, axis=0) for filters in layer.highpass]
-    return replace(layer, lowpass=[_halved(each, axis=0) for each in layer.lowpass], highpass=highpass)
+    highpass = [halved(filters, axis=0) for filters in layer.highpass]
+    return replace(layer, lowpass=[halved(each, axis=0) for each in layer.lowpass], highpass=highpass)
 
 
-def _halved(weight: Array, axis: int) -> Array:
+def halved(weight: Array, axis: int) -> Array:
     """The weight rounded to float16; unchanged if the range of float16 is too small for it."""
     with np.errstate(over="ignore"):
         rounded = weight.astype(np.float16).astype(np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from multires_edge.export.graphs.rings import RingsInGraph
+from multires_edge.export.graphs.rings import RingSet
 from multires_edge.export.trace.nodes import Nodes
 from multires_edge.export.trace.program import FilterBank, Filtered, Ref
 
@@ -13,10 +13,15 @@ from multires_edge.export.trace.program import FilterBank, Filtered, Ref
 class BankNodes:
     """Writes a bank: its taps before the step, its outputs where they are read, its rows at the end."""
 
-    def __init__(self, nodes: Nodes, rings: RingsInGraph, bank: FilterBank) -> None:
+    def __init__(self, nodes: Nodes, rings: RingSet, bank: FilterBank, taps: str) -> None:
         self.nodes, self.graph, self.rings, self.bank = nodes, nodes.graph, rings, bank
-        self.taps = rings.read([ring.name for ring in bank.rings], f"{bank.name}/taps")
+        self._rows = rings.read([ring.name for ring in bank.rings], taps)
         self._past: dict[tuple[int, int], str] = {}
+
+    @property
+    def taps(self) -> str:
+        """The rows of all rings, in the type of the bank."""
+        return self.nodes.typed(self._rows)
 
     def output(self, each: Filtered) -> str:
         """An output of the bank, in the layout of the value."""
@@ -38,11 +43,13 @@ class BankNodes:
         """The sums over the taps, for all outputs and all parts of the channels."""
         graph, bank, at = self.graph, self.bank, f"{self.bank.name}/past"
         outputs, taps, width = bank.outputs.shape
-        weights = graph.weight(f"{at}/weights", bank.outputs.numpy()[None])
+        weights = self.nodes.weight(f"{at}/weights", bank.outputs[None])
         doc = "sum over the taps, all values of the bank"
-        past = self._summed(graph.node("Mul", [self.taps, weights], f"{at}/weighted"), taps, f"{at}/sum", doc)
+        past = self.nodes.sum_of_rows(
+            graph.node("Mul", [self.taps, weights], f"{at}/weighted"), taps, f"{at}/sum", doc
+        )
         if bool(bank.bias.any()):
-            bias = graph.weight(f"{at}/bias", bank.bias.numpy()[None, :, None])
+            bias = self.nodes.weight(f"{at}/bias", bank.bias[None, :, None])
             past = graph.node("Add", [past, bias], f"{at}/biased")
         row = graph.node("Reshape", [past, graph.integers(f"{at}/shape", [-1, outputs * width])], f"{at}/row")
         places = [(output, part) for output in range(outputs) for part in range(len(bank.widths))]
@@ -71,7 +78,7 @@ class BankNodes:
             if number in past:
                 terms.append(past[number])
             if bool(row.bias.any()):
-                terms.append(graph.weight(f"{at}/{number}/bias", row.bias.numpy()))
+                terms.append(self.nodes.weight(f"{at}/{number}/bias", row.bias))
             value = terms[0]
             for i, term in enumerate(terms[1:], 1):
                 value = graph.node("Add", [value, term], f"{at}/{number}/sum_{i}")
@@ -94,27 +101,22 @@ class BankNodes:
                 weights[0 if once else i, tap] = factors
                 chosen[i, tap] = 1
         weighted = graph.node(
-            "Mul", [self.taps, graph.weight(f"{at}/weights", weights.numpy()[None])], f"{at}/weighted"
+            "Mul", [self.taps, self.nodes.weight(f"{at}/weights", weights[None])], f"{at}/weighted"
         )
         names = [str(number) for number in reading]
         if not once:
-            past = self._summed(weighted, count, f"{at}/past", "the taps in each row")
+            past = self.nodes.sum_of_rows(weighted, count, f"{at}/past", "the taps in each row")
             parts = graph.split(past, [1] * len(reading), 1, f"{at}/split", names)
         elif np.array_equal(chosen, np.eye(*chosen.shape)):  # nothing to sum
             spare = ["unread"] if count > len(reading) else []
             sizes = [1] * len(reading) + [count - len(reading)] * len(spare)
             parts = graph.split(weighted, sizes, 2, f"{at}/split", [*names, *spare])
         else:
-            past = graph.node("MatMul", [graph.weight(f"{at}/chosen", chosen), weighted], f"{at}/past")
+            past = graph.node(
+                "MatMul", [graph.weight(f"{at}/chosen", chosen, like=weighted), weighted], f"{at}/past"
+            )
             parts = graph.split(past, [1] * len(reading), 2, f"{at}/split", names)
         return dict(zip(reading, parts, strict=False))
-
-    def _summed(self, weighted: str, taps: int, name: str, doc: str) -> str:
-        """The sum over the taps. ONNX Runtime sums rows the fastest by a product with ones."""
-        if taps == 1:
-            return weighted
-        ones = self.graph.weight(f"{name}/ones", np.ones((1, taps)))
-        return self.graph.node("MatMul", [ones, weighted], name, doc=doc)
 
     def _flat(self, ref: Ref) -> str:
         """A value as (batch, width)."""
@@ -122,7 +124,7 @@ class BankNodes:
         value = self.nodes.value(ref)
         if len(self.nodes.shape(layout)) == 2:
             return value
-        name = f"{ref.name}/flat"
+        name = f"{value}/flat"
         if graph.has(name):
             return name
         return graph.node("Reshape", [value, graph.integers(f"{name}/shape", [-1, layout.width])], name)
@@ -130,4 +132,4 @@ class BankNodes:
     def _times(self, value: str, factors: torch.Tensor, name: str) -> str:
         if bool((factors == 1).all()):
             return value
-        return self.graph.node("Mul", [value, self.graph.weight(f"{name}/factors", factors.numpy())], name)
+        return self.graph.node("Mul", [value, self.nodes.weight(f"{name}/factors", factors)], name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -16,23 +17,35 @@ from multires_edge.base.files import sha256_of
 from multires_edge.base.names import printable
 from multires_edge.export.bundle import tools_used, write_graph, write_json
 from multires_edge.export.bundle_folder import atomic_folder
+from multires_edge.export.compact import compact
 from multires_edge.export.graphs.step import StepGraph
+from multires_edge.export.graphs.taps import RingsOutside
+from multires_edge.export.options import ExportOptions
+from multires_edge.export.quantization import Quantization
 from multires_edge.export.report import GraphStatistics, write_report
 from multires_edge.export.target_selection import forms_of, targets_named
-from multires_edge.export.trace.filters import described
-from multires_edge.export.trace.graphs import build_traced_step_graph, build_whole_graph, onnx_type
+from multires_edge.export.trace.filters import described, with_banks
+from multires_edge.export.trace.float16 import plan_float16
+from multires_edge.export.trace.noise import Noise, typical_inputs
 from multires_edge.export.trace.planning import Plan
-from multires_edge.export.trace.program import Layout, Recurrence
+from multires_edge.export.trace.precision import EXACT, Precision
+from multires_edge.export.trace.products import in_int8, input_ranges, products_of
+from multires_edge.export.trace.program import Layout, Program, Recurrence
 from multires_edge.export.trace.proof import ModuleProof, prove_module
+from multires_edge.export.trace.quantization import plan_int8
+from multires_edge.export.trace.step_graph import build_traced_step_graph
+from multires_edge.export.trace.whole_graph import build_whole_graph
+from multires_edge.export.trace.writer import onnx_type
 from multires_edge.format.comparison import failures
 from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE
-from multires_edge.format.manifest import FILE_NAME, Manifest
+from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Manifest
 from multires_edge.format.module import ModuleConfig
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.specs import Source, TensorSpec
-from multires_edge.format.targets import FORMS
+from multires_edge.format.targets import FORMS, TARGETS, GraphForm
 from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.evaluation.recordings import load_data
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,7 @@ class ModuleResult:
     path: Path
     manifest: Manifest
     proof: ModuleProof
+    quantization: Quantization | None
     seconds: float
     least_steps: int
 
@@ -67,6 +81,15 @@ class ModuleParityError(ModuleError):
         self.result = result
 
 
+@dataclass(frozen=True)
+class _Version:
+    """A network in one precision: its programs, and what they compute in which type."""
+
+    whole: Program
+    step: Program
+    precision: Precision
+
+
 def export_traced(
     net: nn.Module,
     reference: nn.Module,
@@ -74,8 +97,8 @@ def export_traced(
     plan: Plan,
     unmatched: str,
     final: Path,
+    options: ExportOptions,
     *,
-    target: str | Sequence[str] | None,
     force: bool,
     source: Source,
     started: float,
@@ -85,8 +108,16 @@ def export_traced(
 
     ``reference`` is the module in float64, ``started`` the time at which the export began.
     """
-    targets = targets_named(target)
+    targets = targets_named(options.target)
     config = module_config(net, plan, unmatched)
+    dataset = None if options.verify_data is None else load_data(options.verify_data, config)
+    form = targets[0].form
+    quantization = plan_int8(options.int8, net, plan.program, config, form, progress)
+    products = products_of(plan.program)
+    ranges = {}
+    if quantization is not None:
+        ranges = input_ranges(plan.program, products, quantization.table, quantization.names)
+    noise = Noise(config, dict(zip(plan.program.inputs, example, strict=True)), ranges)
     first, *further = (form.form_name for form in forms_of(targets))
     manifest = Manifest(
         source=source,
@@ -97,32 +128,65 @@ def export_traced(
         form=first,
         targets={each.name: tuple(form.form_name for form in each.forms) for each in targets},
         forms={form: {} for form in further},
+        quantization={} if quantization is None else {"int8": quantization.spec},
         tools=tools_used(),
     )
     progress("building the graphs")
     with atomic_folder(final, force=force) as folder:
         statistics: dict[str, GraphStatistics] = {}
-        for form, graphs in manifest.by_form.items():
-            infix = "" if form == manifest.form else f".{form}"
-            whole = StepGraph(build_whole_graph(plan.program, FORMS[form]), ())
-            for kind, graph in (
-                ("full", whole),
-                ("step", build_traced_step_graph(plan.step, FORMS[form])),
-            ):
-                name = f"{kind}{infix}.onnx"
-                onnx.helper.set_model_props(graph.model, _metadata(manifest))
-                graphs.setdefault(kind, {})["fp32"] = write_graph(folder, name, graph)
-                statistics[name] = GraphStatistics.of(graph.model, (folder / name).stat().st_size)
-        proof, golden = prove_module(reference, plan, Bundle(folder, manifest), example, progress)
+        for name in options.written_precisions():
+            version = _Version(plan.program, plan.step, EXACT)
+            if name == "fp16":
+                inputs = typical_inputs(noise, dataset)
+                version = replace(version, precision=plan_float16(plan.program, plan.step, form, inputs))
+            elif quantization is not None and name == "int8":
+                rounded, precision = in_int8(plan.program, products, quantization.table, quantization.names)
+                version = _Version(rounded, with_banks(rounded), precision)
+            statistics |= _write_precision(folder, manifest, version, name)
+        names = [GOLDEN_FILE, PARITY_FILE, "report.html"]
+        if quantization is not None:
+            names.append(CALIBRATION_FILE)
+            quantization.table.write(folder / CALIBRATION_FILE)
+        proof, golden = prove_module(reference, plan, Bundle(folder, manifest), noise, dataset, progress)
         progress("writing the report")
         (folder / GOLDEN_FILE).write_bytes(golden.to_bytes())
-        write_json(folder / PARITY_FILE, plain(proof.parity()))
-        write_report(folder / "report.html", manifest, proof, statistics)
-        names = [GOLDEN_FILE, PARITY_FILE, "report.html"]
+        quantized = None if quantization is None else {"int8": quantization.to_json()}
+        write_json(folder / PARITY_FILE, plain(proof.parity(quantized)))
+        write_report(folder / "report.html", manifest, proof, statistics, quantization)
         # The manifest is the last file, because it has the digests of all others.
         manifest.files.update({name: sha256_of(folder / name) for name in names})
         write_json(folder / FILE_NAME, manifest.to_json())
-    return ModuleResult(final, manifest, proof, time.perf_counter() - started, plan.least_steps)
+    seconds = time.perf_counter() - started
+    return ModuleResult(final, manifest, proof, quantization, seconds, plan.least_steps)
+
+
+def _write_precision(
+    folder: Path, manifest: Manifest, version: _Version, precision: str
+) -> dict[str, GraphStatistics]:
+    """Write the graphs of a precision in every form, and enter them in the manifest."""
+    statistics = {}
+    for form, graphs in manifest.by_form.items():
+        takers = [TARGETS[name] for name, forms in manifest.targets.items() if form in forms]
+        engines = any(target.package for target in takers)
+        infix = "" if precision == "fp32" else f".{precision}"
+        infix += "" if form == manifest.form else f".{form}"
+        for kind, graph in _graphs(version, FORMS[form], engines=engines):
+            name = f"{kind}{infix}.onnx"
+            onnx.helper.set_model_props(graph.model, _metadata(manifest, precision))
+            if precision != "fp32":
+                compact(graph.model)
+            graphs.setdefault(kind, {})[precision] = write_graph(folder, name, graph)
+            statistics[name] = GraphStatistics.of(graph.model, (folder / name).stat().st_size)
+    return statistics
+
+
+def _graphs(version: _Version, form: GraphForm, *, engines: bool) -> Iterator[tuple[str, StepGraph]]:
+    """The graphs of a form, with their kind; with ``engines`` for TensorRT, with the taps graph."""
+    yield "full", StepGraph(build_whole_graph(version.whole, form, version.precision), ())
+    step = partial(build_traced_step_graph, version.step, form, version.precision, engines=engines)
+    yield "step", step()
+    if engines and version.step.rings:
+        yield "taps", step(RingsOutside)
 
 
 def module_config(net: nn.Module, plan: Plan, unmatched: str) -> ModuleConfig:
@@ -138,6 +202,8 @@ def module_config(net: nn.Module, plan: Plan, unmatched: str) -> ModuleConfig:
     }
     names = [tensor.name for tensor in (*inputs, *outputs)]
     taken = states | {f"next_{state}" for state in states}
+    for of_rings in ("taps", "pushes"):  # of the taps graph
+        taken |= {ring.name.replace("queue", of_rings) for ring in plan.step.rings}
     if wrong := [name for i, name in enumerate(names) if name in names[:i] or name in taken]:
         raise ModuleError(f"the name {wrong[0]} is used twice; rename that input or output of the module")
     return ModuleConfig(
@@ -160,11 +226,11 @@ def _tensor(name: str, layout: Layout) -> TensorSpec:
     return TensorSpec(name, onnx_type(layout.dtype), layout.shape)
 
 
-def _metadata(manifest: Manifest) -> dict[str, str]:
+def _metadata(manifest: Manifest, precision: str) -> dict[str, str]:
     assert isinstance(manifest.network, ModuleConfig)
     return {
         "producer": f"multires-edge {manifest.tools['multires-edge']}",
         "source_sha256": manifest.source.sha256,
         "module": manifest.network.module,
-        "precision": "fp32",
+        "precision": precision,
     }

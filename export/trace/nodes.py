@@ -7,22 +7,40 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from multires_edge.export.graph_builder import GraphBuilder
+from multires_edge.export.graphs.quantize import as_float, to_levels
+from multires_edge.export.trace.precision import EXACT, Precision
 from multires_edge.export.trace.program import BATCH, MERGED, TIME, Layout, Operator, Program, Ref
+from multires_edge.export.types import FLOAT32, Type
 
 
 class Nodes:
     """Writes the nodes of a program into a graph: of whole sequences, or of one step.
 
-    ``names`` has the value of the graph for each value of the program.
+    ``names`` has the value of the graph for each value of the program. ``type`` is that of the instruction
+    which is being written: it reads its values and constants in this type. With ``engines`` the graph is for
+    TensorRT, else for ONNX Runtime.
     """
 
-    def __init__(self, graph: GraphBuilder, program: Program, *, whole: bool) -> None:
+    def __init__(
+        self,
+        graph: GraphBuilder,
+        program: Program,
+        precision: Precision = EXACT,
+        *,
+        whole: bool,
+        engines: bool = False,
+    ) -> None:
         self.graph = graph
         self.program = program
+        self.precision = precision
         self.whole = whole
+        self.engines = engines
+        self.type: Type = FLOAT32
         self.names: dict[str, str] = {}
+        self._levels: dict[tuple[str, bytes], str] = {}
 
     def layout(self, ref: Ref) -> Layout:
         return self.program.layouts[ref.name]
@@ -34,7 +52,23 @@ class Nodes:
         return self.program.constants[ref.name]
 
     def value(self, ref: Ref) -> str:
-        return self.names[ref.name]
+        return self.typed(self.names[ref.name])
+
+    def typed(self, value: str) -> str:
+        """A value of the graph in the type of the instruction; tokens and conditions as they are."""
+        given = self.graph.type_of(value)
+        if given.kind != "f" or given == self.type:
+            return value
+        name = f"{value}/{self.type}"
+        return name if self.graph.has(name) else self.graph.cast(value, self.type, name)
+
+    def through_int8(self, value: str, scales: NDArray[np.float32]) -> str:
+        """A value quantized to int8 with these scales, once for all that read it so."""
+        key = (value, scales.tobytes())
+        if key not in self._levels:
+            name = f"{value}/int8" + (f".{len(self._levels)}" if self.graph.has(f"{value}/int8") else "")
+            self._levels[key] = as_float(self.graph, to_levels(self.graph, value, scales, name), name)
+        return self._levels[key]
 
     def axis(self, layout: Layout, axis: int) -> int:
         """An axis of a value, counted from the front, as an axis in the graph."""
@@ -48,10 +82,10 @@ class Nodes:
         return layout.shape if self.whole else layout.step_shape
 
     def weight(self, name: str, tensor: torch.Tensor | float) -> str:
-        """A constant in float32, or int64 for integers."""
+        """A constant in the type of the instruction, or int64 for integers."""
         array = np.asarray(tensor.numpy() if isinstance(tensor, torch.Tensor) else float(tensor))
         if array.dtype.kind == "f":
-            return self.graph.weight(name, array)
+            return self.graph.weight(name, array, dtype=self.type)
         if array.dtype.kind == "b":
             return self.graph.constant(name, array)
         return self.graph.constant(name, array.astype(np.int64))
@@ -77,6 +111,22 @@ class Nodes:
         if not isinstance(argument, Ref) and tokens:
             return self.graph.integers(f"{each.name}/{int(argument)}".replace("-", "minus_"), int(argument))
         return self.operand(each.name, argument, out)
+
+    def sum_of_rows(self, rows: str, count: int, name: str, doc: str = "") -> str:
+        """The sum of rows (batch, 1, count, width), (batch, 1, 1, width)."""
+        if count == 1:
+            return rows
+        graph = self.graph
+        if not self.engines:
+            # ONNX Runtime sums rows the fastest by a product with ones.
+            ones = graph.weight(f"{name}/ones", np.ones((1, count)), like=rows)
+            return graph.node("MatMul", [ones, rows], name, doc=doc)
+        # TensorRT fuses a sum with what is before and after it, and copies the factors of a product.
+        terms = graph.cast(rows, np.float32, f"{name}/terms")
+        total = graph.node(
+            "ReduceSum", [terms, graph.integers(f"{name}/axis", [2])], name, doc=doc, keepdims=1
+        )
+        return graph.cast(total, graph.type_of(rows), f"{name}/row")
 
     def reduce(self, op: str, value: str, axes: Sequence[int], name: str, *, keep: bool) -> str:
         """A reduction; from opset 18 axes are an input, for sums from opset 13."""

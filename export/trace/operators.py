@@ -14,6 +14,7 @@ import torch
 
 from multires_edge.export.activations import ACTIVATION_NODES
 from multires_edge.export.trace.nodes import Nodes
+from multires_edge.export.trace.product_nodes import affine, left_product
 from multires_edge.export.trace.program import TIME, Operator, Ref
 
 _LAST = np.iinfo(np.int64).max
@@ -182,20 +183,6 @@ def _linear(nodes: Nodes, each: Operator, x: Ref, weight: Ref, bias: Ref | None 
     return affine(nodes, nodes.value(x), len(shape), nodes.constant(weight), offset, each.name)
 
 
-def affine(
-    nodes: Nodes, value: str, rank: int, weight: torch.Tensor, bias: torch.Tensor | None, name: str
-) -> str:
-    """The product of the last axis with a weight (out, in), and a bias (out,)."""
-    graph = nodes.graph
-    offsets = [] if bias is None else [nodes.weight(f"{name}/bias", bias)]
-    if rank == 2:
-        return graph.node("Gemm", [value, nodes.weight(f"{name}/weight", weight), *offsets], name, transB=1)
-    factor = nodes.weight(f"{name}/weight", weight.T)
-    if not offsets:
-        return graph.node("MatMul", [value, factor], name)
-    return graph.node("Add", [graph.node("MatMul", [value, factor], f"{name}/product"), *offsets], name)
-
-
 def _einsum(nodes: Nodes, each: Operator, equation: str, values: Sequence[Ref]) -> str:
     given = equation.partition("->")[0]
     pairs = list(zip(given.split(","), values, strict=True))
@@ -216,7 +203,6 @@ def _einsum(nodes: Nodes, each: Operator, equation: str, values: Sequence[Ref]) 
 
 
 def _matmul(nodes: Nodes, each: Operator, left: Ref, right: Ref) -> str:
-    graph = nodes.graph
     if nodes.is_constant(right):
         shape = nodes.shape(nodes.layout(left))
         return affine(nodes, nodes.value(left), len(shape), nodes.constant(right).T, None, each.name)
@@ -224,7 +210,7 @@ def _matmul(nodes: Nodes, each: Operator, left: Ref, right: Ref) -> str:
     if not nodes.whole and layout.axis == len(layout.shape) - 1:
         shape = nodes.shape(layout)  # the axis that is summed over is the last of a step
         return affine(nodes, nodes.value(right), len(shape), weight, None, each.name)
-    return graph.node("MatMul", [nodes.weight(f"{each.name}/weight", weight), nodes.value(right)], each.name)
+    return left_product(nodes, nodes.value(right), weight, each.name)
 
 
 def _embedding(nodes: Nodes, each: Operator, weight: Ref, x: Ref) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,25 +13,30 @@ from numpy.typing import NDArray
 from torch import nn
 
 from multires_edge.base.errors import ModuleError
+from multires_edge.export.parity import AGREEMENT
 from multires_edge.export.trace.executor import StepExecutor
+from multires_edge.export.trace.noise import SEED, Noise
 from multires_edge.export.trace.planning import Plan
 from multires_edge.export.trace.program import Program
 from multires_edge.export.trace.tracing import output_names, output_tensors
-from multires_edge.format.comparison import Check, Limit
+from multires_edge.format.comparison import LIMITS, Check, Limit
 from multires_edge.format.fields import shortened
-from multires_edge.format.module import ModuleConfig, ModuleGolden
+from multires_edge.format.module import ModuleGolden
 from multires_edge.format.parity import Parity
 from multires_edge.format.specs import concrete
 from multires_edge.models.depthwise import fast_depthwise
 from multires_edge.runtime.backends.onnxruntime import open_session
+from multires_edge.runtime.backends.protocol import Backend
 from multires_edge.runtime.bundle import Bundle
+from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.evaluation.named_records import by_name
 from multires_edge.runtime.state import StreamState
+from multires_edge.runtime.verify import checked_backends
 from multires_edge.runtime.verify_module import compare, part, run_full, run_stream
 
 Arrays = dict[str, NDArray[Any]]
 Progress = Callable[[str], None]
 
-SEED = 2023
 ROWS = 3
 TRACED = Limit(1e-12)  # of the float64 step against the module
 _PAST = 65  # further steps than the receptive field, an odd number, so that no queue ends where it began
@@ -39,6 +44,7 @@ _ALL_PREFIXES = 160  # every prefix up to here, and then some
 _SOME_PREFIXES = 12
 _WORK = 4e10  # multiply-adds for the outputs of all prefixes
 _COPIED = 96
+_RECORDS, _STREAMED = 64, 4  # of data: through the full graph, and as streams
 _INSTRUCTIONS = 60_000  # of the traced step, in all its steps
 
 
@@ -63,13 +69,16 @@ class ModuleProof:
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
 
-    def parity(self) -> Parity:
-        """The content of parity.json."""
+    def parity(self, quantization: dict[str, Any] | None = None) -> Parity:
+        """The content of parity.json; ``quantization`` is what it says of each precision's weights."""
         return Parity(
             passed=self.passed,
             reference="PyTorch, float64",
             basis=self.basis,
-            measures={"max": "max |y - reference| / max(1, |reference|)"},
+            measures={
+                "max": "max |y - reference| / max(1, |reference|)",
+                "mean": "sum |y - reference| / sum |reference|",
+            },
             data=self.data,
             steps=self.steps,
             layer_receptive_field=self.longest_queue + 1,
@@ -78,6 +87,7 @@ class ModuleProof:
             covers_receptive_field=self.steps > self.reach + 1,
             covers_window=None,
             checks=tuple(check.result() for check in self.checks),
+            quantization=quantization,
         )
 
 
@@ -96,46 +106,78 @@ def prove_module(
     net: nn.Module,
     plan: Plan,
     bundle: Bundle,
-    example: Sequence[torch.Tensor],
+    noise: Noise,
+    dataset: Dataset | None = None,
     progress: Progress = lambda _: None,
 ) -> tuple[ModuleProof, ModuleGolden]:
-    """Compare the float64 step, and the graphs in every form, with ``net``, the module in float64."""
-    return _Prover(net, plan, bundle, example, progress).run()
+    """Compare the float64 step, and the graphs in every form and precision, with ``net`` in float64.
+
+    On sequences longer than the records that int8 was calibrated on, its graphs are compared with each other
+    and not with the module: the ranges say nothing of those.
+    """
+    return _Prover(net, plan, bundle, noise, dataset, progress).run()
 
 
 class _Prover:
     def __init__(
-        self, net: nn.Module, plan: Plan, bundle: Bundle, example: Sequence[torch.Tensor], progress: Progress
+        self,
+        net: nn.Module,
+        plan: Plan,
+        bundle: Bundle,
+        noise: Noise,
+        dataset: Dataset | None,
+        progress: Progress,
     ) -> None:
-        assert isinstance(bundle.manifest.network, ModuleConfig)
-        self.net, self.plan, self.bundle, self.network = net, plan, bundle, bundle.manifest.network
-        self.example = dict(zip(self.plan.program.inputs, example, strict=True))
-        self.progress, self.form = progress, ""
+        self.net, self.plan, self.bundle, self.network = net, plan, bundle, noise.network
+        self.noise, self.dataset, self.progress = noise, dataset, progress
+        self.precision = "fp32"
+        self.form = self.first_form = bundle.manifest.form
         program = plan.program
         count = sum(p.numel() for p in net.parameters()) or 1
         longest = max((ring.slots - 1 for ring in program.rings), default=0)
         prefixes = prefixes_of(program, count)
-        steps = int(prefixes[-1])
+        self.steps = int(prefixes[-1])  # for the precision that is being checked
         data = f"noise with the mean and spread of the example (seed {SEED})"
-        self.proof = ModuleProof(data, steps, count, longest, program.reach, prefixes)
-        self.inputs = self._noise(ROWS, steps, np.random.default_rng(SEED))
+        if noise.ranges:
+            data += ", within the range of int8 inputs"
+        self.proof = ModuleProof(data, self.steps, count, longest, program.reach, prefixes)
+        self.inputs = noise(ROWS, self.steps, np.random.default_rng(SEED))
 
     def run(self) -> tuple[ModuleProof, ModuleGolden]:
         self.progress("parity: the module on every prefix")
         self.reference = self._stepwise(self.inputs)
         self._traced()
         for form in self.bundle.manifest.by_form:
-            self.form = "" if form == self.bundle.manifest.form else f"{form}, "
-            self.bundle = self.bundle.in_form(form)
-            self._whole()
-            self._every_prefix()
-            self._rows_of_their_own()
-            self._saved_and_loaded()
-            self._copied()
+            self.form, self.bundle = form, self.bundle.in_form(form)
+            for precision in self.bundle.manifest.graphs["full"]:
+                self._check_precision(precision)
+        self.precision = "fp32"
         steps = min(self.proof.steps, _ALL_PREFIXES)
         inputs = {name: array[:2] for name, array in part(self.inputs, 0, steps).items()}
         stepwise = {name: array[:2] for name, array in part(self.reference, 0, steps).items()}
         return self.proof, ModuleGolden(inputs, stepwise, self._module(inputs))
+
+    def _check_precision(self, precision: str) -> None:
+        self.precision = precision
+        calibrated = self.bundle.manifest.calibrated_steps(precision)
+        self.steps = min(self.proof.steps, calibrated or self.proof.steps)
+        self._whole()
+        for backend in self._backends():
+            self._every_prefix(backend)
+            self._rows_of_their_own(backend)
+            self._saved_and_loaded(backend)
+        self._copied()
+        if precision in AGREEMENT:
+            self._step_against_full()
+        if self.dataset is not None:
+            self._records(self.dataset)
+
+    def _backends(self) -> list[Backend]:
+        backends = checked_backends(self.bundle, self.precision, graphs_only=True)
+        return [backend for backend in backends if not backend.needs_gpu]
+
+    def _stream(self, rows: int, backend: str | Backend) -> Any:
+        return self.bundle.stream(rows, backend=backend, precision=self.precision)
 
     # The reference
 
@@ -168,25 +210,17 @@ class _Prover:
                 )
         return {name: np.stack(arrays, axis=-1) for name, arrays in found.items()}
 
-    def _noise(self, rows: int, steps: int, random: np.random.Generator) -> Arrays:
-        arrays: Arrays = {}
-        for tensor in self.network.inputs:
-            shape = tuple(rows if s == "batch" else steps if s == "time" else int(s) for s in tensor.shape)
-            example = self.example[tensor.name].detach().numpy()
-            if example.dtype.kind == "f":
-                mean, spread = float(example.mean()), float(example.std()) or 1.0
-                arrays[tensor.name] = (mean + spread * random.standard_normal(shape)).astype(np.float32)
-            else:
-                tokens = self.network.tokens.get(tensor.name)
-                low, high = (0, tokens) if tokens else (int(example.min()), int(example.max()) + 1)
-                arrays[tensor.name] = random.integers(low, high, shape)
-        return arrays
-
     def _check(self, name: str, graph: str, description: str) -> tuple[Check, np.random.Generator]:
-        check = Check(f"{self.form}{name}", graph, description, "fp32")
+        # Each check draws by a seed of its own: neither forms nor precisions beside it change its inputs.
+        random = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+        if self.precision != "fp32":
+            name = f"{self.precision}: {name}"
+        if self.form != self.first_form:
+            name = f"{self.form}, {name}"
+        check = Check(name, graph, description, self.precision)
         self.progress(f"parity: {check.name}")
         self.proof.checks.append(check)
-        return check, np.random.default_rng([SEED, zlib.crc32(name.encode())])
+        return check, random
 
     def _compare(self, check: Check, outputs: Arrays, reference: Arrays, rows: slice = slice(None)) -> None:
         """Compare outputs (rows, ..., steps) with those of the module at the prefixes."""
@@ -224,26 +258,34 @@ class _Prover:
 
     # The graphs
 
+    def _full(self, inputs: Arrays) -> Arrays:
+        return run_full(self.bundle, inputs, self.precision)
+
     def _whole(self) -> None:
         shapes = [(1, 1, "a single step"), (ROWS, 2, "two steps"), (2, 37, "an odd length")]
-        shapes.append((1, self.proof.steps, "the longest sequence"))
+        shapes.append((1, self.steps, "the longest sequence"))
+        if LIMITS[self.precision].measure == "mean":
+            # A mean needs more than a few values.
+            shapes = [(32, min(37, self.steps), "an odd length"), (ROWS, self.steps, "the longest sequence")]
         for rows, steps, what in shapes:
             check, random = self._check(f"full graph, {rows} x {steps}", "full", what)
-            inputs = self._noise(rows, steps, random)
-            compare(check, run_full(self.bundle, inputs), self._module(inputs))
+            inputs = self.noise(rows, steps, random)
+            compare(check, self._full(inputs), self._module(inputs))
 
-    def _every_prefix(self) -> None:
+    def _every_prefix(self, backend: Backend) -> None:
         check, _ = self._check(
-            "step graph, every prefix", "step", f"{ROWS} streams of {self.proof.steps} steps in place"
+            f"{backend.checked_as}, every prefix", "step", f"{ROWS} streams of {self.steps} steps in place"
         )
-        stream = self.bundle.stream(ROWS, backend="onnxruntime")
-        self._compare(check, run_stream(stream, self.network, self.inputs), self.reference)
+        inputs = part(self.inputs, 0, self.steps)
+        self._compare(check, run_stream(self._stream(ROWS, backend), self.network, inputs), self.reference)
 
-    def _rows_of_their_own(self) -> None:
-        steps = min(self.proof.steps, _ALL_PREFIXES)
+    def _rows_of_their_own(self, backend: Backend) -> None:
+        steps = min(self.steps, _ALL_PREFIXES)
         restart = steps // 3
-        check, _ = self._check("step graph, rows restarted", "step", f"row 1 restarted at step {restart}")
-        stream = self.bundle.stream(ROWS, backend="onnxruntime")
+        check, _ = self._check(
+            f"{backend.checked_as}, rows restarted", "step", f"row 1 restarted at step {restart}"
+        )
+        stream = self._stream(ROWS, backend)
         before = run_stream(stream, self.network, part(self.inputs, 0, restart)) if restart else {}
         stream.reset(rows=[1])
         after = run_stream(stream, self.network, part(self.inputs, restart, steps))
@@ -256,23 +298,24 @@ class _Prover:
             }
             self._compare(check, whole, self.reference, slice(row, row + 1))
 
-    def _saved_and_loaded(self) -> None:
-        steps = min(self.proof.steps, _ALL_PREFIXES)
+    def _saved_and_loaded(self, backend: Backend) -> None:
+        """Load the state, as bytes, into a stream of ONNX Runtime: the layouts are equal."""
+        steps = min(self.steps, _ALL_PREFIXES)
         half = steps // 2
-        check, _ = self._check("step graph, saved and loaded", "step", f"at step {half}, as bytes")
-        first = self.bundle.stream(ROWS, backend="onnxruntime")
+        check, _ = self._check(f"{backend.checked_as}, saved and loaded", "step", f"at step {half}, as bytes")
+        first = self._stream(ROWS, backend)
         if half:
             run_stream(first, self.network, part(self.inputs, 0, half))
-        second = self.bundle.stream(ROWS, backend="onnxruntime")
+        second = self._stream(ROWS, "onnxruntime")
         second.load_state(StreamState.from_bytes(first.save_state().to_bytes()))
         outputs = run_stream(second, self.network, part(self.inputs, half, steps))
         compare(check, outputs, part(self.reference, half, steps), start=half, over_time=True)
 
     def _copied(self) -> None:
         """Plain ONNX Runtime, from the manifest alone: zeros in, outputs fed back."""
-        steps = min(self.proof.steps, _COPIED)
+        steps = min(self.steps, _COPIED)
         check, _ = self._check("step graph, states copied", "step", f"{steps} steps, not in place")
-        spec = self.bundle.manifest.graph("step", "fp32")
+        spec = self.bundle.manifest.graph("step", self.precision)
         session = open_session(self.bundle.path, spec, 1, "cpu")
         states = {state.input: np.zeros(concrete(state.shape, ROWS), state.dtype) for state in spec.states}
         names = [*(tensor.name for tensor in spec.outputs), *(state.output for state in spec.states)]
@@ -283,3 +326,64 @@ class _Prover:
             states = dict(zip(states, results[len(outputs) :], strict=True))
             one = {name: array[..., None] for name, array in outputs.items()}
             compare(check, one, part(self.reference, t, t + 1), start=t, over_time=True)
+
+    def _step_against_full(self) -> None:
+        """Compare the two graphs: with equal rounding they are closer to each other than to the module."""
+        longest = min(self.proof.steps, _ALL_PREFIXES)
+        lengths = sorted({1, min(17, longest), longest})
+        what = f"{ROWS} rows, prefixes of {', '.join(map(str, lengths))} steps"
+        check, _ = self._check("step graph against full graph", "step", what)
+        check.limit = AGREEMENT[self.precision]
+        inputs = part(self.inputs, 0, longest)
+        outputs = run_stream(self._stream(ROWS, "onnxruntime"), self.network, inputs)
+        for steps in lengths:
+            compare(check, part(outputs, steps - 1, steps), self._last(part(inputs, 0, steps)))
+
+    def _last(self, inputs: Arrays) -> Arrays:
+        """The outputs of the full graph at the last step, (rows, ..., 1)."""
+        whole = self._full(inputs)
+        return {
+            tensor.name: whole[tensor.name].take(-1, tensor.shape.index("time"))[..., None]
+            if "time" in tensor.shape
+            else whole[tensor.name][..., None]
+            for tensor in self.network.outputs
+        }
+
+    # Real data
+
+    def _records(self, dataset: Dataset) -> None:
+        """Compare on records of data, each cut to its length."""
+        affordable = max(1, int(_WORK / self.proof.n_parameters / dataset.inputs.shape[-1]))
+        count = min(len(dataset), _RECORDS, affordable)
+        if self.precision == "fp32" and self.form == self.first_form:
+            self.proof.data += f", and {count:,} record{'s' * (count > 1)} of {dataset.path.name}"
+        full, _ = self._check("full graph, real data", "full", f"{count} records")
+        for row in range(count):
+            inputs = self._record(dataset, row)
+            compare(full, self._full(inputs), self._module(inputs))
+        some = min(count, _STREAMED)
+        for backend in self._backends():
+            step, _ = self._check(f"{backend.checked_as}, real data", "step", f"{some} records")
+            for row in range(some):
+                inputs = part(self._record(dataset, row), 0, _ALL_PREFIXES)
+                outputs = run_stream(self._stream(1, backend), self.network, inputs)
+                self._compare(step, outputs, self._stepwise(inputs))
+        if dataset.outputs is not None and self.precision == "fp32" and self.form == self.first_form:
+            self._own_outputs(dataset, count)
+
+    def _record(self, dataset: Dataset, row: int) -> Arrays:
+        inputs = by_name(self.network, dataset.inputs[row : row + 1])
+        return part(
+            inputs, 0, dataset.inputs.shape[-1] if dataset.lengths is None else int(dataset.lengths[row])
+        )
+
+    def _own_outputs(self, dataset: Dataset, count: int) -> None:
+        """Compare with the outputs that the user's network gave for the data."""
+        assert dataset.outputs is not None
+        check, _ = self._check("full graph, your outputs", "full", f"{count} records")
+        name = self.network.outputs[0].name
+        for row in range(count):
+            inputs = self._record(dataset, row)
+            y = self._full(inputs)[name]
+            expected = dataset.outputs[row : row + 1]
+            check.compare(y, expected[..., : y.shape[-1]] if self.network.per_step else expected)

@@ -18,7 +18,9 @@ from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.arrays import check_array, check_inputs, check_lengths, read_arrays
 from multires_edge.format.card import VOLTS, Preprocessing
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.module import ModuleConfig
 from multires_edge.format.specs import Shape
+from multires_edge.runtime.evaluation.named_records import NamedRecords, module_inputs
 from multires_edge.runtime.evaluation.pieces import RecordPieces
 from multires_edge.runtime.images.pixels import scale_levels, to_sequence
 
@@ -28,14 +30,15 @@ class Dataset:
     """The records of a data file or of a folder of recordings.
 
     ``inputs`` is normalized float32 (n, d_input, time) or int64 (n, time), ``lengths`` int64 (n,). Recordings
-    of a folder are read when their rows are indexed. ``labels`` are (n,) or (n, classes), and of every step
-    (n, time) or (n, classes, time), negative where a step has no label; ``classes`` has the names of the
-    classes if the data name them. ``outputs`` are what the user's own network gives for the inputs: float (n,
-    d_output), or (n, d_output, time) of a network with an output at every step.
+    of a folder are read when their rows are indexed. Several inputs of a module are by name. ``labels`` are
+    (n,) or (n, classes), and of every step (n, time) or (n, classes, time), negative where a step has no
+    label; ``classes`` has the names of the classes if the data name them. ``outputs`` are what the user's own
+    network gives for the inputs: float (n, d_output), or (n, d_output, time) of a network with an output at
+    every step.
     """
 
     path: Path
-    inputs: NDArray[Any] | RecordPieces
+    inputs: NDArray[Any] | RecordPieces | NamedRecords
     lengths: NDArray[np.int64] | None = None
     labels: NDArray[Any] | None = None
     classes: list[str] | None = None
@@ -46,7 +49,7 @@ class Dataset:
 
     def record(self, row: int) -> str:
         """What a message calls a record."""
-        return f"record {row}" if isinstance(self.inputs, np.ndarray) else f"record {self.inputs.name(row)}"
+        return f"record {self.inputs.name(row) if isinstance(self.inputs, RecordPieces) else row}"
 
     def first(self, count: int) -> Dataset:
         """The first ``count`` records."""
@@ -59,11 +62,15 @@ class Dataset:
         )
 
 
-def load_file(path: Path, model: ModelConfig, preprocessing: Preprocessing | None) -> Dataset:
+def load_file(path: Path, model: ModelConfig | ModuleConfig, preprocessing: Preprocessing | None) -> Dataset:
     """Read a data file and check it against the network. Raises DataError."""
     arrays = read_arrays(path)
     try:
-        inputs = _inputs(arrays, model, preprocessing)
+        inputs: NDArray[Any] | NamedRecords
+        if isinstance(model, ModuleConfig):
+            inputs = module_inputs(arrays, model)
+        else:
+            inputs = _inputs(arrays, model, preprocessing)
         lengths = arrays.get("lengths")
         if lengths is not None:
             lengths = check_lengths(lengths, len(inputs), inputs.shape[-1])
@@ -133,10 +140,10 @@ def _inputs(
 
 
 def _outputs(
-    arrays: dict[str, NDArray[Any]], inputs: NDArray[Any], model: ModelConfig
+    arrays: dict[str, NDArray[Any]], inputs: NDArray[Any] | NamedRecords, model: ModelConfig | ModuleConfig
 ) -> NDArray[Any] | None:
     y = arrays.get("y")
-    if y is None:
+    if y is None or (isinstance(model, ModuleConfig) and "y" in (tensor.name for tensor in model.inputs)):
         return None
     time = (inputs.shape[-1],) if model.per_step else ()
     shape = (len(inputs), model.d_output, *time)

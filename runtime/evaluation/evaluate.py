@@ -99,7 +99,7 @@ def compare(
     :class:`EvaluationOptions`. Raises DataError or InputError if the data or the options do not fit.
     """
     options = replace(options or EvaluationOptions(), **keywords)
-    metric = metric_for(bundle.manifest.model, bundle.labels, data)
+    metric = metric_for(bundle.manifest.network, bundle.labels, data)
     metric.check_defined()
     carried = options.state == "carried"
     batch = options.batch or 16
@@ -178,7 +178,7 @@ def _full_outputs(
     takes_lengths = "lengths" in (tensor.name for tensor in bundle.manifest.graph("full", precision).inputs)
     for rows in _batches(len(data), batch):
         x = data.inputs[rows]
-        if data.lengths is None or bundle.manifest.model.per_step:
+        if data.lengths is None or bundle.manifest.network.per_step:
             yield rows, full(x)
         elif takes_lengths:
             yield rows, full(x, data.lengths[rows])
@@ -199,7 +199,7 @@ def _step_outputs(
 ) -> Outputs:
     """Outputs of streams: logits at each row's last step, or parameters of every step."""
     stream: Stream | None = None
-    model = bundle.manifest.model
+    model = bundle.manifest.network
     before: NDArray[Any] | None = None
     for rows in _carried_rows(len(data), batch) if carried else _batches(len(data), batch):
         x = data.inputs[rows]

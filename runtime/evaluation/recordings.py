@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import DataError
 from multires_edge.format.card import Card, Preprocessing
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.module import ModuleConfig
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.sources.opening import find_records, open_source, read_through
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Samples, SignalSpec
@@ -41,7 +42,7 @@ class LabelledRecordings:
 
 def load_data(
     path: str | Path,
-    config: ModelConfig,
+    config: ModelConfig | ModuleConfig,
     card: Card | None = None,
     *,
     window: float | None = None,
@@ -66,6 +67,10 @@ def load_data(
                 "out"
             )
         return load_file(path, config, preprocessing)
+    if isinstance(config, ModuleConfig):
+        raise DataError(
+            f"{path}: a folder of recordings, but a module of your own has no card; give an .npz file"
+        )
     if config.encoder == "token":
         raise DataError(f"{path}: a folder of recordings, but the network takes tokens; give an .npz file")
     if card is None or preprocessing is None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.module import ModuleConfig
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.diagnostic import auroc
 from multires_edge.runtime.images.logistic_mixture import LogisticMixture, mixture_count
@@ -122,12 +123,13 @@ class BitsPerDimension(Metric):
         return total
 
 
-def metric_for(model: ModelConfig, names: Sequence[str] | None, data: Dataset) -> Metric:
+def metric_for(model: ModelConfig | ModuleConfig, names: Sequence[str] | None, data: Dataset) -> Metric:
     """Choose the metric. Raises DataError if it cannot be computed from the data.
 
-    ``model`` comes from the manifest; ``names`` are the names of the classes.
+    ``model`` comes from the manifest; ``names`` are the names of the classes. Raises ConfigError for a module
+    whose output no metric is for.
     """
-    if model.shifts:
+    if isinstance(model, ModelConfig) and model.shifts:
         return _bits_per_dimension(model, data)
     labels, classes = data.labels, int(model.d_output)
     of_steps = ["time"] if model.per_step else []

@@ -23,6 +23,7 @@ from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.linear import QuantizedLinear
 from multires_edge.export.options import PARTS
 from multires_edge.export.precision.int8 import linear_named, quantizable, quantize
+from multires_edge.export.quantization import full_graphs
 from multires_edge.format.targets import TARGETS
 from multires_edge.models.network import MultiresNet
 from multires_edge.runtime import open_bundle
@@ -60,7 +61,8 @@ def table_of(net: MultiresNet, folder: Path) -> CalibrationTable:
 
 def choose(table: CalibrationTable, max_drop: float, **options: Any) -> Budget:
     data = options.pop("data", Dataset(Path("x.npz"), X))
-    return keep_within(fold(NET), table, data, max_drop, NAMES, form=FORM, **options)
+    build = full_graphs(fold(NET), table, FORM, lengths=data.lengths is not None)
+    return keep_within(build, NET.config, data, max_drop, NAMES, **options)
 
 
 def test_each_weight_alone_is_measured_alone(table: CalibrationTable) -> None:
@@ -131,7 +133,8 @@ def test_lengths_are_pooled_over(tmp_path: Path) -> None:
     table = calibrate(net, Dataset(file, tokens, lengths))
 
     def error(data: Dataset) -> float:
-        return keep_within(fold(net), table, data, 1.0, quantizable(net.config), form=FORM).effect.error
+        build = full_graphs(fold(net), table, FORM, lengths=data.lengths is not None)
+        return keep_within(build, net.config, data, 1.0, quantizable(net.config)).effect.error
 
     cut = np.ascontiguousarray(tokens[:, :7])
     assert error(Dataset(file, tokens, lengths)) == pytest.approx(error(Dataset(file, cut)), rel=1e-3)

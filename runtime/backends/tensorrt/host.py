@@ -233,4 +233,4 @@ def host_stepper(
     device, spec = HostDevice(), manifest.graph(kind, precision)
     engine = HostEngine(device, folder, spec, in_place=in_place)
     states = manifest.graph("step", precision).states
-    return TensorRtStepper(device, engine, spec, states, batch, manifest.model.n_tokens)
+    return TensorRtStepper(device, engine, spec, states, batch, manifest.network.n_tokens)

@@ -47,7 +47,7 @@ class TensorRtBackend(Backend):
     ) -> TensorRtStepper:
         engine = find_engine(folder, manifest, options.precision, STREAM_KINDS, batch)
         states = engine.manifest.graph("step", options.precision).states
-        spec, n_tokens = engine.spec, manifest.model.n_tokens
+        spec, n_tokens = engine.spec, manifest.network.n_tokens
         return _on_device(
             engine, lambda device, loaded: TensorRtStepper(device, loaded, spec, states, batch, n_tokens)
         )

@@ -26,7 +26,7 @@ class TensorRtRunner:
         self, device: Device, engine: Engine, spec: GraphSpec, check_sizes: Callable[..., None]
     ) -> None:
         check_tensors(engine.name, engine.tensors, spec, "build it again", fixed=True)
-        self._device, self._check_sizes, self._output = device, check_sizes, spec.outputs[0]
+        self._device, self._check_sizes, self._outputs = device, check_sizes, spec.outputs
         self._free = weakref.finalize(self, device.close)
         device.activate()
         self._context = engine.context()
@@ -34,21 +34,30 @@ class TensorRtRunner:
         self._lock = threading.Lock()
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        return self.run_all(feeds)[0]
+
+    def run_all(self, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Every output, in the order of the manifest."""
         feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
         sample = next(iter(feeds.values()))
         sizes = {"batch": sample.shape[0], "time": sample.shape[-1]}
-        shape = [sizes[size] if isinstance(size, str) else size for size in self._output.shape]
-        y: NDArray[Any] = np.empty(shape, self._output.dtype)
+        results = {
+            tensor.name: np.empty(
+                [sizes[size] if isinstance(size, str) else size for size in tensor.shape], tensor.dtype
+            )
+            for tensor in self._outputs
+        }
         self._check_sizes(**sizes)
         with self._lock:
             self._device.activate()
             for name, array in feeds.items():
                 self._device.upload(self._bind(name, array), array)
-            address = self._bind(self._output.name, y)
+            addresses = {name: self._bind(name, y) for name, y in results.items()}
             self._context.enqueue()
-            self._device.download(y, address)
+            for name, y in results.items():
+                self._device.download(y, addresses[name])
             self._device.synchronize()
-        return y
+        return list(results.values())
 
     def _bind(self, tensor: str, array: NDArray[Any]) -> int:
         """Give a tensor its shape and memory. Returns the address."""

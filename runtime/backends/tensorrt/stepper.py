@@ -34,6 +34,8 @@ _CLOCK = "position"
 class TensorRtStepper(DeviceStepper[Device]):
     """Streams on one engine. ``spec`` describes the engine's graph; ``states`` are those of the step graph.
 
+    ``inputs`` and ``outputs`` are the arrays of a step by name; :meth:`run` is for one of each.
+
     Raises BundleError if the engine is of another graph, BackendError if it was not built for the batch or
     if the device reports an error.
     """
@@ -48,14 +50,21 @@ class TensorRtStepper(DeviceStepper[Device]):
         n_tokens: int | None,
     ) -> None:
         check_tensors(engine.name, engine.tensors, spec, "build it again", fixed=True)
-        sample, output = spec.inputs[0], spec.outputs[0]
         self._device, self._batch, self._n_tokens = device, batch, n_tokens
         self._free = weakref.finalize(self, device.close)
         device.activate()
-        self.input = device.pinned(concrete(sample.shape, batch), sample.dtype)
-        self.output = device.pinned(concrete(output.shape, batch), output.dtype)
-        self._sample = device.allocate(self.input.nbytes)
-        self._result = device.allocate(self.output.nbytes)
+        of_rings = {_CLOCK, *(name for bank in spec.banks for name in (bank.taps, bank.pushes))}
+        self.inputs, self.outputs = (
+            {
+                tensor.name: device.pinned(concrete(tensor.shape, batch), tensor.dtype)
+                for tensor in tensors
+                if tensor.name not in of_rings
+            }
+            for tensors in (spec.inputs, spec.outputs)
+        )
+        self.input, self.output = next(iter(self.inputs.values())), next(iter(self.outputs.values()))
+        self._samples = {name: device.allocate(array.nbytes) for name, array in self.inputs.items()}
+        self._results = {name: device.allocate(array.nbytes) for name, array in self.outputs.items()}
         self._states = {state.input: self._place(engine, spec, state) for state in states}
         self._banks = [_Bank.place(device, bank, self._states, batch) for bank in spec.banks]
         self._contexts = [self._bind(engine, spec, turn) for turn in (0, 1)]
@@ -77,7 +86,7 @@ class TensorRtStepper(DeviceStepper[Device]):
 
     def _bind(self, engine: Engine, spec: GraphSpec, turn: int) -> Context:
         """A context for one role of the buffers: the addresses of a captured context must not change."""
-        addresses = {spec.inputs[0].name: self._sample, spec.outputs[0].name: self._result}
+        addresses = self._samples | self._results
         for state in self._states.values():
             addresses[state.spec.input] = state.addresses[turn]
             addresses[state.spec.output] = state.addresses[1 - turn]
@@ -120,18 +129,21 @@ class TensorRtStepper(DeviceStepper[Device]):
 
     def _queue_whole(self, turn: int) -> None:
         """Queue a step from host to host."""
-        self._device.upload(self._sample, self.input)
+        for name, array in self.inputs.items():
+            self._device.upload(self._samples[name], array)
         self._queue_core(turn)
-        self._device.download(self.output, self._result)
+        for name, array in self.outputs.items():
+            self._device.download(array, self._results[name])
 
     def _queue_chunk(self, chunk: _Chunk, turn: int) -> None:
-        """Queue the steps of a chunk from host to host."""
+        """Queue the steps of a chunk from host to host, of a network of one input and one output."""
         device, sample, result = self._device, self.input.nbytes, self.output.nbytes
+        (given,), (made,) = self._samples.values(), self._results.values()
         device.upload(chunk.samples, chunk.inputs)
         for t in range(_CHUNK):
-            device.copy(self._sample, chunk.samples + t * sample, sample)
+            device.copy(given, chunk.samples + t * sample, sample)
             self._queue_core((turn + t) % 2)
-            device.copy(chunk.results + t * result, self._result, result)
+            device.copy(chunk.results + t * result, made, result)
         device.download(chunk.outputs, chunk.results)
 
     def _run_step(self) -> None:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from multires_edge.export.trace.executor import StepExecutor
-from multires_edge.export.trace.graphs import build_traced_step_graph, build_whole_graph
 from multires_edge.export.trace.planning import KNOWN, Plan, make_plan
 from multires_edge.export.trace.program import Program
+from multires_edge.export.trace.step_graph import build_traced_step_graph
 from multires_edge.export.trace.tracing import in_float64, output_names, output_tensors, trace
+from multires_edge.export.trace.whole_graph import build_whole_graph
 from multires_edge.format.targets import GraphForm
 from tests.export.graphs.harness import session
 

@@ -1,4 +1,4 @@
-"""The two graphs of a program: of whole sequences, and of one step."""
+"""The graph of one step of a program. Its rings are states of the graph, or outside of it."""
 
 from __future__ import annotations
 
@@ -6,201 +6,136 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from multires_edge.export.graph_builder import GraphBuilder
-from multires_edge.export.graphs.rings import RingsInGraph
+from multires_edge.export.graphs.rings import RingSet, RingsInGraph
 from multires_edge.export.graphs.running import ExactSum, running_maximum
 from multires_edge.export.graphs.step import StepGraph
 from multires_edge.export.trace.filter_nodes import BankNodes
-from multires_edge.export.trace.nodes import Nodes
-from multires_edge.export.trace.operators import affine, write_operator
+from multires_edge.export.trace.precision import EXACT, Precision
+from multires_edge.export.trace.product_nodes import affine
 from multires_edge.export.trace.program import (
     Convolution,
     Cut,
     Delay,
     Filtered,
+    Instruction,
     Layout,
-    Operator,
     Pad,
     Pool,
     Program,
     Recurrence,
-    Reshape,
     Ring,
 )
-from multires_edge.export.trace.recurrent_nodes import recurrent_step, whole_recurrence
-from multires_edge.format.specs import StateSpec
+from multires_edge.export.trace.recurrent_nodes import recurrent_step
+from multires_edge.export.trace.writer import Writer, onnx_type
+from multires_edge.export.types import FLOAT16
+from multires_edge.format.specs import RingBank, StateSpec
 from multires_edge.format.targets import GraphForm
 
-_END = np.iinfo(np.int64).max
 
+def build_traced_step_graph(
+    program: Program,
+    form: GraphForm,
+    precision: Precision = EXACT,
+    kind: type[RingSet] = RingsInGraph,
+    *,
+    engines: bool = False,
+) -> StepGraph:
+    """The graph of one step, dynamic in batch. Each row of a batch is a stream with its own position.
 
-def build_whole_graph(program: Program, form: GraphForm) -> onnx.ModelProto:
-    """The graph of whole sequences, dynamic in batch and time."""
-    graph = GraphBuilder("multires_full", form)
-    nodes = _Whole(graph, program, whole=True)
-    nodes.write("whole sequences, oldest step first")
-    return graph.build("A network over whole sequences, traced from a PyTorch module.")
-
-
-def build_traced_step_graph(program: Program, form: GraphForm) -> StepGraph:
-    """The graph of one step, dynamic in batch. Each row of a batch is a stream with its own position."""
-    graph = GraphBuilder("multires_step", form)
-    nodes = _Step(graph, program, whole=False)
+    ``kind`` decides where its rings are: with :class:`~multires_edge.export.graphs.taps.RingsOutside` it is
+    the taps graph. With ``engines`` it is written for TensorRT, else for ONNX Runtime.
+    """
+    nodes = _Step(program, form, precision, kind, engines=engines)
     nodes.write("this step's values")
-    return StepGraph(graph.build(RingsInGraph.doc), tuple(nodes.states))
+    return StepGraph(nodes.graph.build(kind.doc), tuple(nodes.states), nodes.banks)
 
 
-def onnx_type(dtype: torch.dtype) -> str:
-    """The type of a value in the graphs: float32, or int64 for tokens."""
-    return "float32" if dtype.is_floating_point else "int64"
+def rings_of(each: Instruction) -> tuple[Ring, ...]:
+    """The rings that an instruction reads."""
+    if isinstance(each, Filtered):
+        return each.bank.rings
+    ring = getattr(each, "ring", None)
+    return () if ring is None else (ring,)
 
 
-class _Writer(Nodes):
-    """Writes the instructions of a program one by one."""
-
-    def write(self, doc: str) -> None:
-        graph, program = self.graph, self.program
-        for name in program.inputs:
-            layout = program.layouts[name]
-            self.names[name] = graph.input(name, onnx_type(layout.dtype), self.shape(layout), doc)
-        self.begin()
-        for each in program.instructions:
-            self.names[each.name] = self.instruction(each)
-        self.end()
-        for name, value in program.outputs.items():
-            layout = program.layouts[value]
-            graph.node("Identity", [self.names[value]], f"outputs/{name}", output=name)
-            graph.output(name, onnx_type(layout.dtype), self.shape(layout), "value after the last step")
-
-    def begin(self) -> None:
-        """Before the first instruction."""
-
-    def end(self) -> None:
-        """After the last instruction."""
-
-    def instruction(self, each: Any) -> str:
-        if isinstance(each, Operator):
-            return write_operator(self, each)
-        if isinstance(each, Filtered):
-            return self.filtered(each)
-        value = self.names[each.source.name]
-        if isinstance(each, Reshape):
-            return self.reshape(value, self.layout(each.source), self.program.layouts[each.name], each.name)
-        return self.over_time(each, value, self.layout(each.source))
-
-    def over_time(self, each: Any, value: str, layout: Layout) -> str:
-        raise NotImplementedError
-
-    def filtered(self, each: Filtered) -> str:
-        raise NotImplementedError
+def stored_types(program: Program, precision: Precision) -> dict[str, str]:
+    """The type of each ring: float16 if all that reads it computes in float16."""
+    found: dict[str, str] = {}
+    for each in program.instructions:
+        for ring in rings_of(each):
+            by = each.bank.name if isinstance(each, Filtered) else each.name
+            stored = onnx_type(ring.dtype)
+            if stored == "float32" and precision.type_of(by) == FLOAT16:
+                stored = found.get(ring.name, "float16")
+            found[ring.name] = stored
+    return found
 
 
-class _Whole(_Writer):
-    def over_time(self, each: Any, value: str, layout: Layout) -> str:
-        graph, name, axis = self.graph, each.name, layout.axis
-        assert axis is not None
-        if isinstance(each, Delay):
-            return value
-        if isinstance(each, Pad):
-            pads = np.zeros((2, len(layout.shape)), np.int64)
-            pads[:, axis] = each.left, each.right
-            inputs = [value, graph.integers(f"{name}/pads", pads.ravel())]
-            if each.value:
-                inputs.append(graph.weight(f"{name}/value", each.value, like=value))
-            return graph.node("Pad", inputs, name, doc="more steps")
-        if isinstance(each, Cut):
-            return self._between(value, each.start, -each.end or _END, axis, name)
-        if isinstance(each, Convolution):
-            return self._convolve(each, value)
-        if isinstance(each, Recurrence):
-            return whole_recurrence(self, each, value, batch_first=axis == 1)
-        assert isinstance(each, Pool)
-        return self._pool(each, value, axis)
-
-    def _between(self, value: str, start: int, end: int, axis: int, name: str) -> str:
-        numbers = {"start": start, "end": end, "axis": axis}
-        inputs = [self.graph.integers(f"{name}/{what}", [number]) for what, number in numbers.items()]
-        return self.graph.node("Slice", [value, *inputs], name, doc="fewer steps")
-
-    def _convolve(self, each: Convolution, value: str) -> str:
-        weight = self.constant(each.weight)
-        begins, ends = list(each.padding), list(each.padding)
-        begins[each.spatial], ends[each.spatial] = each.left, each.right
-        inputs = [value, self.weight(each.weight.name, weight)]
-        if each.bias is not None:
-            inputs.append(self.weight(each.bias.name, self.constant(each.bias)))
-        return self.graph.node(
-            "Conv",
-            inputs,
-            each.name,
-            kernel_shape=list(weight.shape[2:]),
-            dilations=list(each.dilations),
-            strides=list(each.strides),
-            pads=[*begins, *ends],
-            group=each.groups,
-        )
-
-    def _pool(self, each: Pool, value: str, axis: int) -> str:
-        graph, name = self.graph, each.name
-        if each.how == "last":
-            if each.keep:
-                return self._between(value, -1, _END, axis, name)
-            return graph.node("Gather", [value, graph.integers("pool/last", -1)], name, axis=axis)
-        if each.how == "cumsum":
-            return graph.node("CumSum", [value, graph.integers(f"{name}/axis", axis)], name)
-        if each.how != "mean":
-            op = "ReduceMax" if each.how == "max" else "ReduceSum"
-            return self.reduce(op, value, [axis], name, keep=each.keep)
-        # Twice: a float32 mean of many equal values is off by many roundings; the mean of the rest mends it.
-        rough = self.reduce("ReduceMean", value, [axis], f"{name}/rough", keep=True)
-        rest = graph.node("Sub", [value, rough], f"{name}/rest")
-        correction = self.reduce("ReduceMean", rest, [axis], f"{name}/correction", keep=True)
-        if each.keep:
-            return graph.node("Add", [rough, correction], name, doc="mean over time")
-        mean = graph.node("Add", [rough, correction], f"{name}/kept")
-        return graph.node(
-            "Squeeze", [mean, graph.integers(f"{name}/time", [axis])], name, doc="mean over time"
-        )
-
-
-class _Step(_Writer):
-    """``states`` are the states of the graph, sorted by name."""
+class _Step(Writer):
+    """``states`` are the states of the graph, sorted by name; ``banks`` are the rings outside of it."""
 
     states: Sequence[StateSpec]
+    banks: tuple[RingBank, ...]
+
+    def __init__(
+        self,
+        program: Program,
+        form: GraphForm,
+        precision: Precision,
+        kind: type[RingSet],
+        *,
+        engines: bool,
+    ) -> None:
+        super().__init__(GraphBuilder(kind.name, form), program, precision, whole=False, engines=engines)
+        self._kind = kind
 
     def begin(self) -> None:
+        stored = stored_types(self.program, self.precision)
         self.queues = {
             ring.name: StateSpec(
                 input=ring.name,
                 output=f"next_{ring.name}",
-                dtype=onnx_type(ring.dtype),
+                dtype=stored[ring.name],
                 dilation=ring.dilation,
                 shape=("batch", 1, ring.slots, ring.width),
                 in_place=True,
             )
             for ring in self.program.rings
         }
-        self.rings = RingsInGraph(self.graph, list(self.queues.values()))
+        self.rings = self._kind(self.graph, list(self.queues.values()))
         self.pooled: list[StateSpec] = []
         self._rows: dict[str, str] = {}
         self._pushed: dict[str, tuple[Ring, str]] = {}
-        self._banks = {bank.name: BankNodes(self, self.rings, bank) for bank in self.program.banks}
+        self._banks = {
+            bank.name: BankNodes(self, self.rings, bank, self._at(bank.rings[0]))
+            for bank in self.program.banks
+        }
+
+    def _at(self, ring: Ring) -> str:
+        """The name of the rows of a ring, or of a bank that begins with it, among the graph's values."""
+        return ring.name.replace("queue", "taps")
 
     def filtered(self, each: Filtered) -> str:
+        self.type = self.precision.type_of(each.bank.name)
         return self._banks[each.bank.name].output(each)
 
     def end(self) -> None:
-        for bank in self._banks.values():
-            bank.push()
+        for bank in self.program.banks:
+            self.type = self.precision.type_of(bank.name)
+            self._banks[bank.name].push()
         for ring, value in self._pushed.values():
+            stored = self.graph.cast(value, self.queues[ring.name].dtype, f"rings/stored/{ring.name}")
             shape = self.graph.integers(f"rings/row_of_{ring.width}", [-1, 1, 1, ring.width])
-            row = self.graph.node("Reshape", [value, shape], f"rings/row/{ring.name}")
+            row = self.graph.node("Reshape", [stored, shape], f"rings/row/{ring.name}")
             self.rings.write(ring.name, row)
-        position = StateSpec(input="position", output="next_position", dtype="int64", shape=("batch",))
-        states = [position, *self.queues.values(), *self.pooled]
+        self.banks = self.rings.banks()
+        states = self.pooled
+        if self.rings.in_graph:
+            position = StateSpec(input="position", output="next_position", dtype="int64", shape=("batch",))
+            states = [position, *self.queues.values(), *self.pooled]
         self.states = sorted(states, key=lambda state: state.input)
         for state in self.states:
             self.graph.output(state.output, state.dtype, state.shape, f"{state.input} for the next step")
@@ -213,7 +148,7 @@ class _Step(_Writer):
         if isinstance(each, Pad):
             return self._masked(each, value, len(rest)) if each.mask else value
         if isinstance(each, Delay):
-            rows = self._read(each.ring, value)
+            rows = self._read(each)
             shape = graph.integers(f"{name}/shape", [-1, *rest])
             return graph.node("Reshape", [rows, shape], name, doc=f"{each.ring.slots - 1} steps ago")
         if isinstance(each, Convolution):
@@ -261,12 +196,14 @@ class _Step(_Writer):
         constant = graph.weight(f"{name}/value", pad.value, like=value)
         return graph.node("Where", [early, constant, value], name, dtype=graph.type_of(value))
 
-    def _read(self, ring: Ring, value: str) -> str:
-        """The rows of a ring at its delays (batch, 1, taps, width); ``value`` is to be written."""
-        self._pushed[ring.name] = ring, value
+    def _read(self, each: Delay | Convolution) -> str:
+        """The rows of its ring at its delays (batch, 1, taps, width). Its source is to be written."""
+        ring = each.ring
+        assert ring is not None
+        self._pushed[ring.name] = ring, self.names[each.source.name]
         if ring.name not in self._rows:
             graph = self.graph
-            rows = self.rings.read([ring.name], ring.name)
+            rows = self.rings.read([ring.name], self._at(ring))
             if ring.before is not None:
                 at = f"rings/before/{ring.name}"
                 axes = graph.integers("clock/axes", [1, 2, 3])
@@ -276,12 +213,12 @@ class _Step(_Writer):
                 before = graph.weight(f"{at}/row", ring.before.numpy().reshape(1, 1, 1, -1), like=rows)
                 rows = graph.node("Where", [early, before, rows], at, dtype=graph.type_of(rows))
             self._rows[ring.name] = rows
-        return self._rows[ring.name]
+        return self.typed(self._rows[ring.name])
 
     def _convolve(self, each: Convolution, value: str, layout: Layout) -> str:
         weight = self.constant(each.weight)
         bias = None if each.bias is None else self.constant(each.bias)
-        rows = None if each.ring is None else self._read(each.ring, value)
+        rows = None if each.ring is None else self._read(each)
         plain = weight.dim() == 3
         if plain and each.groups == 1:
             return self._dense(each, value, rows, weight, bias)
@@ -310,10 +247,7 @@ class _Step(_Writer):
         y = graph.node("Mul", [value, self.weight(f"{name}/newest", filters[0])], f"{name}/now")
         if rows is not None:
             past = graph.node("Mul", [rows, self.weight(f"{name}/older", filters[1:])], f"{name}/weighted")
-            if len(filters) > 2:
-                # ONNX Runtime sums rows the fastest by a product with ones.
-                ones = graph.weight(f"{name}/ones", np.ones((1, len(filters) - 1)))
-                past = graph.node("MatMul", [ones, past], f"{name}/sum")
+            past = self.sum_of_rows(past, len(filters) - 1, f"{name}/sum")
             past = graph.node("Squeeze", [past, graph.integers("taps/axes", [1, 2])], f"{name}/past")
             y = graph.node("Add", [y, past], f"{name}/product" if bias is not None else name)
         if bias is not None:
