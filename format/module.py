@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import ConfigError
 from multires_edge.format.arrays import check_array, npz_bytes, read_npz
 from multires_edge.format.fields import Count, Line, Name, Text
-from multires_edge.format.golden import golden_errors
+from multires_edge.format.golden import Golden, golden_errors
 from multires_edge.format.specs import TensorSpec
 
 Arrays = dict[str, NDArray[Any]]
@@ -70,15 +70,19 @@ class ModuleConfig:
 
     @property
     def d_output(self) -> int:
-        """The classes of its output, (batch, classes) or (batch, classes, time). Raises ConfigError."""
+        """The classes of its output. Raises ConfigError as :meth:`check_plain`."""
+        self.check_plain()
+        return int(self.outputs[0].shape[1])
+
+    def check_plain(self) -> None:
+        """Raise ConfigError unless it has one input, and one output (batch, classes), perhaps over time."""
         output = self.outputs[0]
-        if not self.is_plain or output.shape[2:] not in ((), ("time",)) or output.dtype != "float32":
-            has = ", ".join(map(str, (*self.inputs, *self.outputs)))
+        if not self.is_plain or output.shape[2:] not in ((), ("time",)) or "time" in output.shape[:2]:
+            has = "; ".join(map(str, (*self.inputs, *self.outputs)))
             raise ConfigError(
                 f"the module has {has}, expected one input, and one output (batch, classes) or (batch, "
                 "classes, time)"
             )
-        return int(output.shape[1])
 
     def step_inputs(self) -> list[TensorSpec]:
         """The inputs of the step graph."""
@@ -128,6 +132,12 @@ class ModuleGolden:
             else:
                 full[tensor.name] = self.stepwise[tensor.name][..., steps - 1]
         return ModuleGolden(cut(self.inputs), cut(self.stepwise), full)
+
+    def of_plain(self, config: ModuleConfig) -> Golden:
+        """The same of a network of one input and one output. Raises ConfigError."""
+        config.check_plain()
+        (x,), (stepwise,), (full,) = self.inputs.values(), self.stepwise.values(), self.full.values()
+        return Golden(x, stepwise, full)
 
     def to_bytes(self) -> bytes:
         """The content of a file."""

@@ -165,8 +165,14 @@ class Bundle:
         return parse_parity(self.read(PARITY_FILE), self.path / PARITY_FILE)
 
     def golden(self) -> Golden:
-        """The export's recorded inputs and outputs, the content of golden.npz. Raises BundleError."""
-        return Golden.parse(self.read(GOLDEN_FILE), self.path / GOLDEN_FILE, self.manifest.model)
+        """The export's recorded inputs and outputs, the content of golden.npz. Raises BundleError.
+
+        Of a module of the user's own, raises ConfigError unless it has one input, and one output (batch,
+        classes) or (batch, classes, time).
+        """
+        if isinstance(self.manifest.network, ModuleConfig):
+            return self.module_golden().of_plain(self.manifest.network)
+        return Golden.parse(self.read(GOLDEN_FILE), self.path / GOLDEN_FILE, self.manifest.network)
 
     def module_golden(self) -> ModuleGolden:
         """The recorded inputs and outputs of a module of the user's own. Raises BundleError."""

@@ -197,8 +197,9 @@ def ways_to_run(report: Report, bundle: Bundle) -> Ways:
 def check_parity(report: Report, bundle: Bundle, name: str, precision: str, way: dict[str, Any]) -> None:
     """Recorded streams, rows that restart, by steps and in chunks, against the float64 reference."""
     golden, model, pooling = bundle.golden(), bundle.manifest.model, bundle.manifest.pooling
+    sums = [] if pooling is None else pooling.sums(model.d_model)
     steps = min(golden.inputs.shape[-1], bundle.manifest.calibrated_steps(precision) or 10**9)
-    for case in stream_cases(len(golden.inputs), steps, pooling, model.d_model, LIMITS[precision]):
+    for case in stream_cases(len(golden.inputs), steps, pooling, sums, LIMITS[precision]):
         if not case.outputs:
             continue
         for in_chunks in (False, True):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from multires_edge.export.matching.forms import UnmatchedError
 from multires_edge.export.own_module import OwnModule
-from multires_edge.export.trace.program import TIME, Operator, Program
 from multires_edge.export.trace.noise import SEED
+from multires_edge.export.trace.program import TIME, Operator, Program
 from multires_edge.export.trace.proof import ROWS, prefixes_of
 from multires_edge.export.trace.tracing import output_tensors
 from multires_edge.format.comparison import Check, Limit

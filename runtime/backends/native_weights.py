@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
+from multires_edge.format.module import ModuleConfig
 from multires_edge.format.native import FRAME_KEYS, frame_metadata
 from multires_edge.format.pooling import Pooling
 from multires_edge.format.reading import step_states
@@ -27,6 +28,11 @@ def read_weights(folder: Path, manifest: Manifest, precision: str) -> tuple[byte
     pooling = manifest.pooling
     if pooling is not None and pooling.native_window is None:
         raise BackendError(f"the native engine does not support pool {pooling}; use backend onnxruntime")
+    if isinstance(network := manifest.network, ModuleConfig):
+        raise BackendError(
+            f"the backends native and cuda run MultiresNets, and {network.module} is none: "
+            f"{network.unmatched}. Use backend onnxruntime or tensorrt"
+        )
     if precision not in manifest.native:
         has = ", ".join(manifest.native) or "none"
         raise BackendError(f"the bundle has no native weights in {precision!r}; it has: {has}")

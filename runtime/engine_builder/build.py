@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from multires_edge.base.errors import BackendError, ConfigError, OutputError
 from multires_edge.base.memory import available_memory
 from multires_edge.format.manifest import Manifest
+from multires_edge.format.module import ModuleConfig
 from multires_edge.format.pooling import Max
 from multires_edge.format.specs import GraphSpec
 from multires_edge.format.targets import FORMS, TARGETS, Target, dotted, target_by_name
@@ -116,13 +118,17 @@ class Builder:
         return [kind for kind in ("taps", "step", "full") if kind in graphs.keys() - unsafe]
 
     def _crashes_on_steps(self, manifest: Manifest) -> bool:
-        """TensorRT-RTX 1.7 ends the process for some step graphs with a maximum over a window.
+        """TensorRT-RTX 1.7 ends the process for some step graphs.
 
-        Windows of 4 to 7 and of 20 steps are among them.
+        Those with a maximum over windows of 4 to 7 and of 20 steps are among them, and of modules some that
+        read a ring at its longest delay alone.
         """
+        if self.target.package != "tensorrt_rtx":
+            return False
+        if isinstance(manifest.network, ModuleConfig):
+            return "taps" in manifest.in_form(self.form(manifest)).graphs
         parts = () if manifest.pooling is None else manifest.pooling.parts
-        windowed = any(isinstance(part, Max) and part.steps is not None for part in parts)
-        return windowed and self.target.package == "tensorrt_rtx"
+        return any(isinstance(part, Max) and part.steps is not None for part in parts)
 
     def plan(
         self,
@@ -141,8 +147,8 @@ class Builder:
         """
         if kind == "step" and self._crashes_on_steps(bundle.manifest):
             raise ConfigError(
-                f"{self.api.name} may end the process while it builds a step graph with a maximum over a "
-                "window; the taps graph runs the same streams: --graph taps"
+                f"{self.api.name} may end the process while it builds the step graph of a module of your own, "
+                "or with a maximum over a window; the taps graph runs the same streams: --graph taps"
             )
         path = engine_path(bundle.path, kind, precision, self.target.name)
         if sidecar_path(path).exists() and not force:
@@ -182,10 +188,13 @@ def default_ranges(manifest: Manifest) -> dict[str, Range]:
     """The ranges of all graphs by their options.
 
     1 to 64 streams and 1 to 16 whole sequences, tuned for 1. Sequences up to four receptive fields of a
-    layer, tuned for one.
+    layer, of a module of the user's own of the whole, tuned for one.
     """
-    model = manifest.model
-    remembered = (model.kernel_size - 1) * ((1 << model.depth) - 1) + 1
+    network = manifest.network
+    if isinstance(network, ModuleConfig):
+        remembered = network.receptive_field
+    else:
+        remembered = (network.kernel_size - 1) * ((1 << network.depth) - 1) + 1
     whole = {"batch": Range(1, 1, 16), "time": Range(1, remembered, 4 * remembered)}
     return {"streams": Range(1, 1, 64), **whole}
 
@@ -315,8 +324,20 @@ def _check_in_place(in_place: dict[str, str], plan: Plan, builder: Builder) -> N
 def _profile(manifest: Manifest, spec: GraphSpec, ranges: Mapping[str, Range]) -> Profile:
     chosen = default_ranges(manifest) | dict(ranges)
     profile = Profile({size: chosen[option] for size, option in options_of(spec).items()})
-    profile.check(spec, 2 * int(manifest.model.d_model))
+    profile.check(spec, _width(manifest))
     return profile
+
+
+def _width(manifest: Manifest) -> int:
+    """The largest number of values per step and stream in any layer, as far as the manifest tells."""
+    network = manifest.network
+    if not isinstance(network, ModuleConfig):
+        return 2 * network.d_model
+    step = manifest.graph("step", "fp32")
+    rows = [
+        math.prod(int(n) for n in t.shape if not isinstance(n, str)) for t in (*step.inputs, *step.outputs)
+    ]
+    return max(*rows, *(2 * int(state.shape[-1]) for state in step.states if len(state.shape) == 4), 1)
 
 
 def _input_shapes(spec: GraphSpec) -> list[tuple[str, tuple[int | str, ...]]]:

@@ -82,9 +82,9 @@ def make_kit(
     for precision in manifest.graphs["step"]:
         rows, recorded = len(golden.inputs), golden.inputs.shape[-1]
         steps = min(recorded, manifest.calibrated_steps(precision) or recorded)
-        sequences[precision] = sequence_cases(golden, steps, manifest.pooling)
-        limit, d_model = LIMITS[precision], manifest.model.d_model
-        cases[precision] = stream_cases(rows, steps, manifest.pooling, d_model, limit)
+        pooling, per_step = manifest.pooling, manifest.network.per_step
+        sequences[precision] = sequence_cases(golden, steps, pooling, per_step=per_step)
+        cases[precision] = stream_cases(rows, steps, pooling, _sums(manifest, precision), LIMITS[precision])
         for i, case in enumerate(cases[precision]):
             progress(f"states of {precision}, {case.name}")
             for name, array in reference_states(bundle, golden, precision, case).items():
@@ -103,6 +103,15 @@ def make_kit(
     )
     files[KIT_FILE] = KIT.to_bytes(description)
     return _pack(f"multires-kit-{description.bundle.manifest_sha256[:8]}", files)
+
+
+def _sums(manifest: Manifest, precision: str) -> list[str]:
+    """The states that sum over steps."""
+    if manifest.pooling is not None:
+        return manifest.pooling.sums(manifest.model.d_model)
+    # Those of a module of the user's own: its rings, clock and recurrent layers sum nothing.
+    states = manifest.graph("step", precision).states
+    return [state.input for state in states if state.input.startswith("sum_")]
 
 
 def manifest_for(manifest: Manifest, target: str, precisions: Sequence[str]) -> Manifest:

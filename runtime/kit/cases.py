@@ -29,9 +29,9 @@ _ODD_LENGTH = 37
 
 
 def stream_cases(
-    rows: int, steps: int, pooling: Pooling | None, d_model: int, limit: Limit
+    rows: int, steps: int, pooling: Pooling | None, sums: Sequence[str], limit: Limit
 ) -> tuple[Case, ...]:
-    """The cases for ``rows`` recorded streams of ``steps`` steps.
+    """The cases for ``rows`` recorded streams of ``steps`` steps. ``sums`` are states that sum over steps.
 
     Outputs are not compared by a mean error over two steps, which is not meaningful.
     """
@@ -45,26 +45,31 @@ def stream_cases(
     if 0 < early < late:
         restarted = (((0, 0),), ((0, other), (early, 0)), ((0, 0), (late, other)))
         cases.append((f"rows restarted at steps {early} and {late}", steps, restarted))
-    summed = [] if pooling is None else pooling.sums(d_model)
     return tuple(
         Case(
             name,
             length,
             streams,
-            sums={} if pooling is None else dict.fromkeys(summed, pooling.seen(length)),
+            sums=dict.fromkeys(sums, length if pooling is None else pooling.seen(length)),
             outputs=limit.measure == "max" or length > _FIRST_STEPS,
         )
         for name, length, streams in cases
     )
 
 
-def sequence_cases(golden: Golden, steps: int, pooling: Pooling | None) -> tuple[SequenceCase, ...]:
-    """The sequence lengths to compare the full graph at, each with the recorded outputs to use."""
+def sequence_cases(
+    golden: Golden, steps: int, pooling: Pooling | None, *, per_step: bool
+) -> tuple[SequenceCase, ...]:
+    """The sequence lengths to compare the full graph at, each with the recorded outputs to use.
+
+    ``per_step`` says whether it has an output at every step. A module of the user's own without that pools
+    over everything, whatever its pooling is.
+    """
     cases = []
     for length in sorted({min(_ODD_LENGTH, steps), steps}):
-        if golden.full is not None and (pooling is None or length == golden.inputs.shape[-1]):
+        if golden.full is not None and (per_step or length == golden.inputs.shape[-1]):
             cases.append(SequenceCase(length, "full"))
-        elif pooling is not None and pooling.equals_full(length):
+        elif pooling is None or pooling.equals_full(length):
             cases.append(SequenceCase(length, "stepwise"))
     return tuple(cases)
 

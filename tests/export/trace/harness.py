@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from multires_edge.export.trace.executor import StepExecutor
 from multires_edge.export.trace.planning import KNOWN, Plan, make_plan
+from multires_edge.export.trace.precision import EXACT, Precision
 from multires_edge.export.trace.program import Program
 from multires_edge.export.trace.step_graph import build_traced_step_graph
 from multires_edge.export.trace.tracing import in_float64, output_names, output_tensors, trace
@@ -58,16 +59,20 @@ def traced_steps(executor: StepExecutor, inputs: Sequence[Tensor]) -> list[Outpu
     ]
 
 
-def whole_graph(program: Program, form: GraphForm, inputs: Sequence[Tensor]) -> Outputs:
+def whole_graph(
+    program: Program, form: GraphForm, inputs: Sequence[Tensor], precision: Precision = EXACT
+) -> Outputs:
     feeds = {name: each.numpy() for name, each in zip(program.inputs, inputs, strict=True)}
-    model = build_whole_graph(program, form).SerializeToString()
+    model = build_whole_graph(program, form, precision).SerializeToString()
     outputs = session(model).run(list(program.outputs), feeds)
     return dict(zip(program.outputs, outputs, strict=True))
 
 
-def graph_steps(program: Program, form: GraphForm, inputs: Sequence[Tensor]) -> list[Outputs]:
+def graph_steps(
+    program: Program, form: GraphForm, inputs: Sequence[Tensor], precision: Precision = EXACT
+) -> list[Outputs]:
     """The outputs of the step graph, from the manifest's states alone: zeros in, outputs fed back."""
-    graph = build_traced_step_graph(program, form)
+    graph = build_traced_step_graph(program, form, precision)
     run = session(graph.model.SerializeToString())
     states = {s.input: np.zeros((2, *map(int, s.shape[1:])), s.dtype) for s in graph.states}
     names = [*program.outputs, *(state.output for state in graph.states)]

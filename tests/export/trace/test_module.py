@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from multires_edge.base.errors import BundleError, InputError, ModuleError, OutputError
+from multires_edge.base.errors import BackendError, BundleError, InputError, ModuleError, OutputError
+from multires_edge.calibration.table import CalibrationTable
 from multires_edge.cli.main import main
-from multires_edge.export import export_module
+from multires_edge.export import Int8Options, export_module
 from multires_edge.export.trace.module import ModuleResult
 from multires_edge.format.manifest import MANIFEST
 from multires_edge.format.module import ModuleConfig
 from multires_edge.format.reading import check_manifest
 from multires_edge.runtime import Stream, open_bundle
+from multires_edge.runtime.kit.command import main as check_device
 from multires_edge.runtime.verify import verify_bundle
 from tests.export.trace.networks import network
+from tests.runtime.backends.device.fake_driver import FakeCuda
+from tests.runtime.backends.tensorrt import fake_tensorrt
+from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt
+from tests.runtime.kit.conftest import unpack
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*are advised")]
 
 CODE = """
 import torch
@@ -49,9 +57,20 @@ def broken():
 
 @pytest.fixture(scope="module")
 def tcn(tmp_path_factory: pytest.TempPathFactory) -> ModuleResult:
+    """In every precision, with labels and outputs of the module beside its data, for engines too."""
     net, inputs = network("TCN")
     folder = tmp_path_factory.mktemp("tcn")
-    result = export_module(net, inputs(20), folder / "tcn.bundle", target="cpu,portable")
+    x = torch.cat([inputs(40)[0] for _ in range(8)])
+    with torch.no_grad():
+        y = net(x).numpy()
+    np.savez(folder / "data.npz", x=x.numpy(), y=y, labels=y.argmax(1))
+    options: Any = {
+        "target": "cpu,jetpack6",
+        "precisions": ("fp16", "int8"),
+        "verify_data": folder / "data.npz",
+    }
+    int8 = Int8Options(data=folder / "data.npz", max_drop=0.1)
+    result = export_module(net, inputs(20), folder / "tcn.bundle", **options, int8=int8)
     assert isinstance(result, ModuleResult)
     return result
 
@@ -59,7 +78,12 @@ def tcn(tmp_path_factory: pytest.TempPathFactory) -> ModuleResult:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> ModuleResult:
     net, inputs = network("two encoders")
-    result = export_module(net, inputs(20), tmp_path_factory.mktemp("two") / "two.bundle")
+    folder = tmp_path_factory.mktemp("two")
+    pairs = zip(*(inputs(30) for _ in range(4)), strict=True)
+    arrays = {name: torch.cat(parts).numpy() for name, parts in zip(("seismic", "sound"), pairs, strict=True)}
+    np.savez(folder / "data.npz", **arrays, lengths=np.arange(20, 28))
+    int8 = Int8Options(data=folder / "data.npz")
+    result = export_module(net, inputs(20), folder / "two.bundle", precisions=("int8",), int8=int8)
     assert isinstance(result, ModuleResult)
     return result
 
@@ -93,8 +117,65 @@ class TestPlain:
 
     def test_the_checks_of_verify(self, tcn: ModuleResult) -> None:
         checks = verify_bundle(open_bundle(tcn.path))
-        assert len(checks) == 8  # four in each form
         assert all(check.passed for check in checks)
+        # In each precision the full graph and the step graph, in the second form the taps graph too.
+        assert len(checks) == 3 * (4 + 4 + 3)
+        assert {check.precision for check in checks if "taps graph" in check.name} == {"fp32", "fp16", "int8"}
+
+    def test_the_proof_of_every_precision(self, tcn: ModuleResult) -> None:
+        made = {check.name for check in tcn.proof.checks}
+        for prefix in ("", "fp16: ", "int8: ", "opset17, ", "opset17, int8: "):
+            assert f"{prefix}step graph, every prefix" in made
+            assert f"{prefix}full graph, real data" in made
+        assert "opset17, fp16: taps graph, rows restarted" in made
+        assert "int8: step graph against full graph" in made and "full graph, your outputs" in made
+        parity = open_bundle(tcn.path).parity()
+        assert parity.quantization is not None
+        assert set(parity.quantization["int8"]["tensors"]) == set(tcn.manifest.quantization["int8"].tensors)
+        assert parity.quantization["int8"]["budget"]["metric"] == "accuracy"
+        name, *_ = parity.quantization["int8"]["tensors"]
+        assert name in (tcn.path / "report.html").read_text()
+
+    def test_int8_is_in_the_graphs(self, tcn: ModuleResult) -> None:
+        types = tcn.manifest.quantization["int8"].tensors
+        # Of 8 products, without the head and those that read the input.
+        assert len(types) == 5 and "int8" in types.values()
+        model = onnx.load(tcn.path / tcn.manifest.graph("step", "int8").file)
+        stored = [each for each in model.graph.initializer if each.data_type == onnx.TensorProto.INT8]
+        weights = [each for each in stored if each.dims]
+        assert len(weights) == list(types.values()).count("int8")
+
+    def test_evaluate(self, tcn: ModuleResult) -> None:
+        data = tcn.path.parent / "data.npz"
+        for graph in ("full", "step"):
+            options = ("--precision", "fp32,fp16,int8", "--graph", graph, "--json")
+            result = run("evaluate", tcn.path, "--data", data, *options)
+            assert result.exit_code == 0, result.output
+            values = json.loads(result.stdout)["results"]
+            assert values[0]["value"] == 1  # the labels are the module's own
+            assert values[1]["relative_error"] < 1e-2
+
+    @pytest.mark.native
+    def test_an_engine(self, tcn: ModuleResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All but the device: TensorRT's stand-in builds and runs the graphs, the ring kernels are real."""
+        driver = FakeCuda()
+        fake_tensorrt.install(monkeypatch, driver, FakeTensorRt(driver, "10.3.0", aliases=False))
+        bundle = open_bundle(shutil.copytree(tcn.path, tmp_path / "b"))
+        assert run("build", bundle.path, "--target", "jetpack6").exit_code == 0
+        golden = bundle.golden()
+        stream = bundle.stream(2, backend="tensorrt", precision="fp16")
+        found = stream.run(golden.inputs)
+        assert np.abs(found - golden.stepwise).max() < 5e-2
+        full = bundle.full(backend="tensorrt")(golden.inputs)
+        assert golden.full is not None and np.abs(full - golden.full).max() < 1e-5
+        assert {"gather_taps", "push_rows"} <= {name.rpartition("_")[0] for name in driver.launched}
+
+    def test_the_kit(self, tcn: ModuleResult, tmp_path: Path) -> None:
+        assert run("kit", tcn.path, "--target", "jetpack6", "-o", tmp_path / "kit.tar.gz").exit_code == 0
+        folder = unpack((tmp_path / "kit.tar.gz").read_bytes(), tmp_path / "kit")
+        options = ["--kit", str(folder), "--report", str(tmp_path / "report.json"), "--steps", "0"]
+        for backend in ("onnxruntime", "taps"):
+            assert check_device([*options, "--backend", backend, "--streams", "1"]) == 0
 
     def test_the_manifest_comes_back(self, tcn: ModuleResult) -> None:
         assert MANIFEST.from_json(tcn.manifest.to_json()) == tcn.manifest
@@ -109,12 +190,10 @@ class TestPlain:
         assert result.exit_code == 0, result.output
         assert "your module" in result.output
 
-    @pytest.mark.parametrize("command", ["kit", "build"])
-    def test_what_is_for_multiresnets_says_so(self, tcn: ModuleResult, tmp_path: Path, command: str) -> None:
-        options: list[object] = ["--target", "rtx"] if command == "build" else ["-o", tmp_path / "kit.zip"]
-        result = run(command, tcn.path, *options)
-        assert result.exit_code == 2, result.output
-        assert "your own module" in result.output or "install" in result.output
+    @pytest.mark.parametrize("backend", ["native", "cuda"])
+    def test_what_is_for_multiresnets_says_so(self, tcn: ModuleResult, backend: str) -> None:
+        with pytest.raises(BackendError, match=r"run MultiresNets, and .*Tcn is none: conv1d in"):
+            open_bundle(tcn.path).stream(backend=backend)
 
     def test_an_existing_folder_is_kept(self, tcn: ModuleResult) -> None:
         net, inputs = network("TCN")
@@ -170,6 +249,26 @@ class TestSeveralInputsAndOutputs:
     def test_verify(self, two: ModuleResult) -> None:
         assert run("verify", two.path).exit_code == 0
 
+    def test_ranges_of_data_by_name(self, two: ModuleResult) -> None:
+        table = CalibrationTable.read(two.path / "calibration.json")
+        assert table.data.records == 8 and table.data.steps == sum(range(20, 28))
+        assert two.manifest.quantization["int8"].calibrated_steps == 24
+
+    @pytest.mark.parametrize("command", ["evaluate", "kit"])
+    def test_what_is_for_one_input_says_so(self, two: ModuleResult, tmp_path: Path, command: str) -> None:
+        data = tmp_path / "labels.npz"
+        arrays = dict(np.load(two.path.parent / "data.npz"))
+        np.savez(data, **arrays, labels=np.zeros(8, np.int64))
+        options = ["--data", data] if command == "evaluate" else ["-o", tmp_path / "kit.tar.gz"]
+        result = run(command, two.path, *options)
+        assert result.exit_code == 2 and "expected one input, and one output" in result.output
+
+    def test_the_taps_graph(self, two: ModuleResult, tmp_path: Path) -> None:
+        net, inputs = network("two encoders")
+        result = export_module(net, inputs(20), tmp_path / "b", target="tensorrt11")
+        assert any("taps graph, every prefix" in check.name for check in result.proof.checks)
+        assert result.manifest.graph("taps", "fp32").banks
+
 
 class TestCommand:
     @pytest.fixture
@@ -202,7 +301,8 @@ class TestCommand:
             (("ckpt.pth", "--module", "no_such_file_of_a_test:build"), "No module named"),
             (("ckpt.pth", "--module", "own_net_of_a_test:broken"), "RuntimeError: no such file"),
             (("ckpt.pth", "--module", "own_net_of_a_test:without_example"), "returned no example"),
-            (("ckpt.pth", "--module", "own_net_of_a_test:build", "--precision", "fp16"), "--precision"),
+            (("ckpt.pth", "--module", "own_net_of_a_test:build", "--pool", "max"), "--pool"),
+            (("ckpt.pth", "--module", "own_net_of_a_test:build", "--precision", "int8"), "real data"),
             (("two.pth", "--module", "own_net_of_a_test:build"), "choose one with --weights"),
             (("half.pth", "--module", "own_net_of_a_test:build"), "lacks conv.bias"),
             (("other.pth", "--module", "own_net_of_a_test:build"), "in the module (3,)"),

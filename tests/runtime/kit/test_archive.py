@@ -129,7 +129,7 @@ def test_a_full_disk(for_jetson: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def cases(rows: int, steps: int) -> tuple[Case, ...]:
-    return stream_cases(rows, steps, CUMULATIVE, 8, LIMITS["fp32"])
+    return stream_cases(rows, steps, CUMULATIVE, CUMULATIVE.sums(8), LIMITS["fp32"])
 
 
 class TestCases:
@@ -151,9 +151,9 @@ class TestCases:
 
     def test_a_window_shorter_than_the_sequence_has_no_full_graph(self) -> None:
         golden = Golden(np.zeros((1, 2, 60)), np.zeros((1, 3, 60)), np.zeros((1, 3)))
-        found = sequence_cases(golden, 50, Window(40))
+        found = sequence_cases(golden, 50, Window(40), per_step=False)
         assert found == (SequenceCase(37, "stepwise"),)
-        assert sequence_cases(golden, 60, Window(40))[-1] == SequenceCase(60, "full")
+        assert sequence_cases(golden, 60, Window(40), per_step=False)[-1] == SequenceCase(60, "full")
 
     def test_a_bundle_that_is_wrong_gets_no_kit(self, for_jetson: Path) -> None:
         golden = open_bundle(for_jetson).golden()
