@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 PARITY_FAILED = 1
 # What a module costs that is no MultiresNet; docs/own-networks.md has the measurement.
 COST = (
-    "so it runs in ONNX Runtime in float32 alone, without native engine, float16, int8, TensorRT engines and "
+    "so it runs in ONNX Runtime and as TensorRT engines, without native engine, cuda backend and "
     "`multires-edge stream`; a step takes about 1.4 times as long"
 )
 

@@ -147,8 +147,8 @@ class Builder:
         """
         if kind == "step" and self._crashes_on_steps(bundle.manifest):
             raise ConfigError(
-                f"{self.api.name} may end the process while it builds the step graph of a module of your own, "
-                "or with a maximum over a window; the taps graph runs the same streams: --graph taps"
+                f"{self.api.name} may end the process while it builds a step graph with a maximum over a "
+                "window, or of a module of your own; the taps graph runs the same streams: --graph taps"
             )
         path = engine_path(bundle.path, kind, precision, self.target.name)
         if sidecar_path(path).exists() and not force:

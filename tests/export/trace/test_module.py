@@ -81,7 +81,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> ModuleResult:
     folder = tmp_path_factory.mktemp("two")
     pairs = zip(*(inputs(30) for _ in range(4)), strict=True)
     arrays = {name: torch.cat(parts).numpy() for name, parts in zip(("seismic", "sound"), pairs, strict=True)}
-    np.savez(folder / "data.npz", **arrays, lengths=np.arange(20, 28))
+    np.savez(folder / "data.npz", **arrays, lengths=np.arange(20, 28))  # type: ignore[arg-type]
     int8 = Int8Options(data=folder / "data.npz")
     result = export_module(net, inputs(20), folder / "two.bundle", precisions=("int8",), int8=int8)
     assert isinstance(result, ModuleResult)
@@ -258,7 +258,7 @@ class TestSeveralInputsAndOutputs:
     def test_what_is_for_one_input_says_so(self, two: ModuleResult, tmp_path: Path, command: str) -> None:
         data = tmp_path / "labels.npz"
         arrays = dict(np.load(two.path.parent / "data.npz"))
-        np.savez(data, **arrays, labels=np.zeros(8, np.int64))
+        np.savez(data, **arrays, labels=np.zeros(8, np.int64))  # type: ignore[arg-type]
         options = ["--data", data] if command == "evaluate" else ["-o", tmp_path / "kit.tar.gz"]
         result = run(command, two.path, *options)
         assert result.exit_code == 2 and "expected one input, and one output" in result.output

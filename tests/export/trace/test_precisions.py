@@ -52,7 +52,7 @@ def int8(
     net: nn.Module, folder: Path, *example: Tensor, parts: tuple[str, ...] = ("encoder", "mixing", "head")
 ) -> tuple[nn.Module, Program, Precision]:
     reference, plan, noise = planned(net, *example)
-    np.savez(folder / "data.npz", **noise(8, 40, np.random.default_rng(1)))
+    np.savez(folder / "data.npz", **noise(8, 40, np.random.default_rng(1)))  # type: ignore[arg-type]
     options = Int8Options(data=folder / "data.npz", parts=parts)
     found = plan_int8(options, net, plan.program, noise.network, FORM, lambda _: None)
     assert found is not None
@@ -179,7 +179,7 @@ class TestInt8:
     def test_a_table_of_another_network(self, tmp_path: Path) -> None:
         net, other = (brisk(Recurrent("GRU", batch_first=True), seed) for seed in (0, 1))
         _, plan, noise = planned(net, torch.randn(2, 3, 20))
-        np.savez(tmp_path / "data.npz", **noise(8, 40, np.random.default_rng(1)))
+        np.savez(tmp_path / "data.npz", **noise(8, 40, np.random.default_rng(1)))  # type: ignore[arg-type]
         options = Int8Options(data=tmp_path / "data.npz", parts=("encoder",))
         found = plan_int8(options, net, plan.program, noise.network, FORM, lambda _: None)
         assert found is not None
