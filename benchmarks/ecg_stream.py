@@ -37,7 +37,8 @@ from multires_edge.runtime.ecg.leads import LeadMap
 from multires_edge.runtime.ecg.session import Session
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Samples, SignalSpec, Source
-from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams, preprocessing_of
+from multires_edge.runtime.ecg.stream import EcgStream
+from multires_edge.runtime.ecg.streams import EcgStreams, preprocessing_of
 
 SIZES = {"paper": (128, 6), "demo": (64, 4)}  # d_model, n_layers
 _POOL = "window:10s"

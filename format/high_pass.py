@@ -20,6 +20,9 @@ from multires_edge.format.fields import ABSENT, Between
 Samples = NDArray[np.float64]
 _FEW, _AT_ONCE = 128, 32  # outputs of a linear-phase filter
 _OTHER = "the state is of another high-pass filter"
+# A filter has forgotten its start once this part of it is left: what a few mV then add is less than the
+# rounding of the network's float32 inputs.
+_FORGOTTEN = 2.0**-32
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class HighPassFilter:
     """
 
     delay = 0
+    memory: int  # after so many samples the output does not depend on when the filter started
 
     def process(self, x: Samples) -> Samples:
         """Take finite samples (n, channels) and return the outputs that they complete, (m, channels)."""
@@ -101,6 +105,9 @@ class Butterworth(HighPassFilter):
         self._sections = _sections(corner, order, rate)
         self._history: Samples | None = None
         self._shape = (4 * len(self._sections), channels)
+        # The slowest pole of the analogue filter: its decay is that of the cascade.
+        slowest = 2 * math.pi * corner * (1.0 if order == 1 else math.sin(math.pi / (2 * order)))
+        self.memory = math.ceil(-math.log(_FORGOTTEN) / slowest * rate)
 
     def process(self, x: Samples) -> Samples:
         if not len(x):
@@ -155,6 +162,7 @@ class LinearPhase(HighPassFilter):
         mean = np.sinc(2 * corner / rate * n) * np.cos(math.pi / 2 * n / (self.delay + 1)) ** 2
         self._taps = -mean / mean.sum()
         self._taps[self.delay] += 1
+        self.memory = len(self._taps)
         self._past: Samples = np.empty((0, channels))
 
     def process(self, x: Samples) -> Samples:

@@ -7,6 +7,7 @@ A network was trained with one kind of pooling, such as the mean; a stream may p
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -66,6 +67,16 @@ class Pooling(ABC):
     def settling_steps(self) -> int:
         """Steps after which a stream has used and reused all of these states; a proof goes beyond them."""
         return 0
+
+    @property
+    def alignment(self) -> int:
+        """Two streams have the same bits if their starts are a multiple of so many steps apart."""
+        return 1
+
+    @property
+    def memory(self) -> int | None:
+        """So many steps before a step, and no others, affect the bits of its logits; None for all steps."""
+        return self.window
 
     @property
     def native_window(self) -> int | None:
@@ -144,6 +155,14 @@ class Window(Pooling):
     @property
     def settling_steps(self) -> int:
         return 2 * self.steps
+
+    @property
+    def alignment(self) -> int:
+        return self.steps  # of the blocks that the sums start in
+
+    @property
+    def memory(self) -> int:
+        return 2 * self.steps  # the sums of the block before
 
     @property
     def native_window(self) -> int:
@@ -284,6 +303,15 @@ class Concatenation(Pooling):
     @property
     def settling_steps(self) -> int:
         return max(part.settling_steps for part in self.several)
+
+    @property
+    def alignment(self) -> int:
+        return math.lcm(*(part.alignment for part in self.several))
+
+    @property
+    def memory(self) -> int | None:
+        spans = [part.memory for part in self.several]
+        return None if None in spans else max(span for span in spans if span is not None)
 
     @property
     def native_window(self) -> int | None:

@@ -9,7 +9,8 @@ from multires_edge.base.lazy import lazy_names
 if TYPE_CHECKING:
     from multires_edge.base.errors import MultiresError
     from multires_edge.runtime.bundle import Bundle, open_bundle
-    from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
+    from multires_edge.runtime.ecg.stream import EcgStream
+    from multires_edge.runtime.ecg.streams import EcgStreams
     from multires_edge.runtime.evaluation.evaluate import evaluate
     from multires_edge.runtime.full import FullGraph
     from multires_edge.runtime.images.sampling import PixelSampler, sample
@@ -34,7 +35,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Bundle": "runtime.bundle",
-        "EcgStream": "runtime.ecg.streams",
+        "EcgStream": "runtime.ecg.stream",
         "EcgStreams": "runtime.ecg.streams",
         "FullGraph": "runtime.full",
         "MultiresError": "base.errors",

@@ -19,8 +19,9 @@ class Block:
     """The steps up to the next decision or reset: ``x`` (channels, steps) float32, or None in a silence.
 
     ``restart``: the stream starts over before the block; ``reset``: after it. ``decide``: a decision is due
-    at its end. ``steps`` counts from the last start of the stream to the end of the block. ``usable`` is the
-    number of channels that showed a heart since the last decision. ``silent``: the stream stops here.
+    at its end. ``steps`` counts from the last start of the record, its sample ``origin``, to the end of the
+    block. ``usable`` is the number of channels that showed a heart since the last decision. ``silent``: the
+    stream stops here.
     """
 
     x: Annotated[NDArray[np.float32], Array("float32", 2, finite=True)] | None
@@ -34,6 +35,7 @@ class Block:
     events: tuple[Event, ...] = ()
     arrived: float | None = None
     silent: bool = False
+    origin: Natural = 0
 
     @property
     def length(self) -> int:

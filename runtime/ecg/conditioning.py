@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -11,36 +12,51 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import StateError
 from multires_edge.format.arrays import Array, all_finite
+from multires_edge.format.fields import Natural
 from multires_edge.format.high_pass import Samples
 
 # No heart moves a lead so far between two samples, in volts. A value that does is a sentinel or a spike.
 # After so many seconds at another level that level is believed: the electrode has another offset.
 _LARGEST_STEP = 10e-3
 _BELIEVED_AFTER = 0.5
+# Seconds after which the belief in a level does not depend on what was before.
+_BELIEF_RENEWED = 2.0
 # After a longer gap, in seconds, a lead's level is another one, which is no signal.
-_LEVEL_KEPT = 0.5
+LEVEL_KEPT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class SpikesState:
+class BeliefState:
     """For each channel, the last believed value, and by how many samples it is believed."""
 
     last: Annotated[Samples, Array("float64", 1, finite=True)]
     belief: Annotated[NDArray[np.int64], Array("int64", 1)]
 
 
-class Spikes:
-    """Replaces values that no heart can have by NaN.
+@dataclass(frozen=True, eq=False)
+class SpikesState:
+    """The belief that counts, the one that will take its place, and the number of the next sample."""
+
+    belief: BeliefState
+    successor: BeliefState | None
+    next: Natural
+
+
+class Belief:
+    """Replaces values that are more than ``step`` away from the believed one by NaN.
 
     A value near the last believed one strengthens the belief in that level, any other value and a missing one
     weaken it, and the value at which no belief is left becomes the level.
     """
 
-    def __init__(self, rate: float, channels: int, unit_volts: float) -> None:
-        self._step = _LARGEST_STEP / unit_volts
-        self._strongest = max(2, round(_BELIEVED_AFTER * rate))
-        self._last: Samples = np.zeros(channels)
-        self._belief: NDArray[np.int64] = np.ones(channels, np.int64)
+    def __init__(self, channels: int, step: float, strongest: int) -> None:
+        self._step, self._strongest = step, strongest
+        self.last: Samples = np.zeros(channels)
+        self.belief: NDArray[np.int64] = np.ones(channels, np.int64)
+
+    def agrees(self, other: Belief) -> bool:
+        """Whether both will do the same with all further samples."""
+        return np.array_equal(self.last, other.last) and np.array_equal(self.belief, other.belief)
 
     def remove(self, x: Samples) -> Samples:
         """Samples (n, channels), NaN without a value."""
@@ -48,11 +64,11 @@ class Spikes:
             return x
         steps = np.empty(x.shape)
         with np.errstate(invalid="ignore"):
-            np.subtract(x[0], self._last, out=steps[0])
+            np.subtract(x[0], self.last, out=steps[0])
             np.subtract(x[1:], x[:-1], out=steps[1:])
         if steps.max() <= self._step and steps.min() >= -self._step:  # no NaN
-            self._last = x[-1].copy()
-            self._belief = np.minimum(self._belief + len(x), self._strongest)
+            self.last = x[-1].copy()
+            self.belief = np.minimum(self.belief + len(x), self._strongest)
             return x
         x = x.copy()
         for channel in range(x.shape[1]):
@@ -61,10 +77,10 @@ class Spikes:
 
     def pass_over(self, count: int) -> None:
         """Take ``count`` samples without a value."""
-        self._belief = np.maximum(1, self._belief - count)
+        self.belief = np.maximum(1, self.belief - count)
 
     def _remove(self, values: Samples, channel: int) -> None:
-        last, belief = float(self._last[channel]), int(self._belief[channel])
+        last, belief = float(self.last[channel]), int(self.belief[channel])
         for t, value in enumerate(values.tolist()):
             if math.isnan(value):
                 belief = max(1, belief - 1)
@@ -76,17 +92,94 @@ class Spikes:
             belief -= 1
             if not belief:
                 last, belief = value, 1
-        self._last[channel], self._belief[channel] = last, belief
+        self.last[channel], self.belief[channel] = last, belief
+
+    def save(self) -> BeliefState:
+        return BeliefState(self.last.copy(), self.belief.copy())
+
+    def load(self, saved: BeliefState) -> None:
+        """Continue from :meth:`save`. Raises StateError."""
+        known = saved.last.shape == saved.belief.shape == self.last.shape
+        if not known or not ((saved.belief >= 1) & (saved.belief <= self._strongest)).all():
+            raise StateError(f"the state of spikes is not of {len(self.last)} channels")
+        self.last, self.belief = saved.last.copy(), saved.belief.copy()
+
+
+class Spikes:
+    """Replaces values that no heart can have by NaN.
+
+    A belief has no end: values that change between two levels can keep it at either, whatever they were long
+    ago. So every two seconds of the record a new belief starts, and two seconds later it takes the place of
+    the one before. Nearly always both have become the same by then.
+    """
+
+    memory = 2 * _BELIEF_RENEWED  # seconds after which nothing depends on the first sample
+
+    def __init__(self, rate: float, channels: int, unit_volts: float) -> None:
+        strongest = max(2, round(_BELIEVED_AFTER * rate))
+        self._fresh = partial(Belief, channels, _LARGEST_STEP / unit_volts, strongest)
+        self._renewal = round(_BELIEF_RENEWED * rate)
+        self.start_over()
+
+    def start_over(self, start: int = 0) -> None:
+        """Believe nothing; the next sample is number ``start`` of the record."""
+        self._belief, self._next = self._fresh(), start
+        self._successor: Belief | None = None
+
+    def remove(self, x: Samples) -> Samples:
+        """Samples (n, channels), NaN without a value."""
+        parts = []
+        while len(x):
+            if not self._next % self._renewal:
+                self._renew()
+            count = self._renewal - self._next % self._renewal
+            parts.append(self._belief.remove(x[:count]))
+            self._follow(x[:count])
+            self._next += len(x[:count])
+            x = x[count:]
+        return np.concatenate(parts) if parts else x
+
+    def pass_over(self, count: int) -> None:
+        """Take ``count`` samples without a value."""
+        if count > self.memory / _BELIEF_RENEWED * self._renewal:
+            return self.start_over(self._next + count)
+        while count:
+            if not self._next % self._renewal:
+                self._renew()
+            some = min(count, self._renewal - self._next % self._renewal)
+            for belief in (self._belief, self._successor):
+                if belief is not None:
+                    belief.pass_over(some)
+            self._next += some
+            count -= some
+        return None
+
+    def _renew(self) -> None:
+        if self._successor is not None:
+            self._belief = self._successor
+        self._successor = self._fresh()
+
+    def _follow(self, x: Samples) -> None:
+        """Let the successor see samples too, unless it has become the same."""
+        if self._successor is None:
+            return
+        # A new belief often refuses its first sample, and then none: the others need no search one by one.
+        self._successor.remove(x[:1])
+        self._successor.remove(x[1:])
+        if self._successor.agrees(self._belief):
+            self._successor = None
 
     def save(self) -> SpikesState:
-        return SpikesState(self._last.copy(), self._belief.copy())
+        successor = None if self._successor is None else self._successor.save()
+        return SpikesState(self._belief.save(), successor, self._next)
 
     def load(self, saved: SpikesState) -> None:
         """Continue from :meth:`save`. Raises StateError."""
-        known = saved.last.shape == saved.belief.shape == self._last.shape
-        if not known or not ((saved.belief >= 1) & (saved.belief <= self._strongest)).all():
-            raise StateError(f"the state of spikes is not of {len(self._last)} channels")
-        self._last, self._belief = saved.last.copy(), saved.belief.copy()
+        self._belief.load(saved.belief)
+        self._successor, self._next = None, saved.next
+        if saved.successor is not None:
+            self._successor = self._fresh()
+            self._successor.load(saved.successor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +200,7 @@ class Levels:
     """
 
     def __init__(self, rate: float, channels: int) -> None:
-        self._kept = max(1, round(_LEVEL_KEPT * rate))
+        self._kept = max(1, round(LEVEL_KEPT * rate))
         self._channels = channels
         self.start_over()
 

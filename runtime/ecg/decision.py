@@ -39,6 +39,9 @@ class Decision:
     ``probabilities`` are by label, None where too few leads show a heart. ``logits`` (labels,) float32 are
     what the network computed. ``quality`` has the flags of faulty channels since the previous decision.
     ``warming``: the stream has not seen enough signal yet for an alarm.
+
+    A new stream that gets the samples of the record from number ``replay_from`` on, and ``carry``, continues
+    after this decision with the same bits.
     """
 
     source: str
@@ -49,6 +52,8 @@ class Decision:
     logits: NDArray[np.float32] = field(compare=False, repr=False)
     timing: Timing | None = field(default=None, compare=False)
     warming: bool = False
+    replay_from: int = field(default=0, compare=False, repr=False)
+    carry: bytes = field(default=b"", compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The decision as a line of output."""

@@ -6,6 +6,7 @@ work on the same blocks, so the results are the same to the bit, whatever the si
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,14 +39,16 @@ _MISSING_AT_ONCE = 4096
 
 @dataclass(frozen=True, eq=False)
 class FrontEndState:
-    """Samples that wait, and ``counts`` of the first of them, the sample that the stream started with, and
-    the steps since then. ``lost``: samples after them that never arrived. ``silent``: the last of those that
-    wait, which have no value. ``passed``: samples of a silence since its last block. ``told``: whether the
-    silence was reported."""  # fmt: skip
+    """Samples that wait, and ``counts``: the number of the first of them, of the sample that the record
+    started over with, and the steps since then. The network starts at step ``entry``. ``lost``: samples
+    after those that wait that never arrived. ``silent``: the last of those that wait, which have no value.
+    ``passed``: samples of a silence since its last block. ``told``: whether the silence was reported.
+    """
 
     waiting: Annotated[Samples, Array("float64", 2)]
     came: Annotated[NDArray[np.bool_], Array("bool", 1)]
     counts: tuple[Natural, Natural, Natural]
+    entry: Natural
     lost: Natural
     silent: Natural
     stopped: bool
@@ -63,8 +66,10 @@ class FrontEndState:
 class FrontEnd:
     """Converts samples of ``signal`` to blocks of ``every`` steps, cut after every ``reset`` steps too.
 
-    Blocks of more than ``longest`` steps are cut as well. Raises DataError or InputError, with the name of
-    the source, if leads, units or rate do not fit.
+    Blocks of more than ``longest`` steps are cut as well. The first sample is number ``start`` of a record
+    that started over with sample ``origin``; the network then starts at a multiple of ``align`` steps, and
+    the blocks before have no steps. Raises DataError or InputError, with the name of the source, if leads,
+    units or rate do not fit.
     """
 
     def __init__(
@@ -78,6 +83,9 @@ class FrontEnd:
         gap: GapPolicy | None = None,
         allow_missing: bool = False,
         rename: Mapping[str, str] | None = None,
+        start: int = 0,
+        origin: int = 0,
+        align: int = 1,
     ) -> None:
         self.name, gap = signal.name, gap or GapPolicy()
         try:
@@ -102,9 +110,12 @@ class FrontEnd:
         self._silence = Silence(gap, self.rate, present)
         self._waiting: Samples = np.empty((0, len(channels)))
         self._came: NDArray[np.bool_] = np.empty(0, bool)
-        self._index = 0  # number of the first waiting sample
-        self._origin = 0  # number of the sample that the stream started with
-        self._steps = 0
+        self._start = self._index = start  # the latter is the number of the first waiting sample
+        self._origin = origin  # number of the sample that the record started over with
+        for stage in (self._spikes.start_over, self._conversion.start_over, self._quality.start):
+            stage(start - origin)
+        self._steps = self._conversion.next
+        self._entry = -(-self._steps // align) * align
         self._lost = 0  # samples after the waiting ones that never arrived
         self._stopped = False
         self._restarted = False
@@ -130,6 +141,20 @@ class FrontEnd:
         """Seconds between the end of a decision's steps and the newest sample that its filters need."""
         return self._conversion.delay
 
+    @property
+    def settled(self) -> int:
+        """After so many samples, the steps do not depend on the sample that the stream started with."""
+        return math.ceil((self._spikes.memory + self._conversion.memory) * self.rate)
+
+    @property
+    def judged(self) -> int:
+        """After so many samples, the flags of a second do not depend on it either."""
+        return math.ceil((self._spikes.memory + self._quality.memory) * self.rate)
+
+    def samples(self, steps: int) -> float:
+        """The samples of the source, and parts of one, that so many steps are as long as."""
+        return self._conversion.samples(steps)
+
     def outputs(self, samples: int) -> int:
         """The number of steps of a recording with so many samples."""
         return self._conversion.outputs(samples)
@@ -137,16 +162,16 @@ class FrontEnd:
     def add_mapped(self, mapped: Samples, arrived: float | None = None) -> None:
         """Take samples (n, channels) from ``leads``."""
         self._limit.came(len(mapped))
-        x = self._spikes.remove(mapped)
-        if len(x) and self._lost:
+        if len(mapped) and self._lost:
             self._fill(self._lost, arrived)
-        while len(x):
+        while len(mapped):
             if self._stopped:
-                x = self._listen(x, arrived)
+                mapped = self._listen(mapped, arrived)
                 continue
+            x = self._spikes.remove(mapped)
             stop = self._silence.after(x)
             self._wait(x[:stop], True, arrived)
-            x = x[len(x) if stop is None else stop :]
+            mapped = mapped[len(mapped) if stop is None else stop :]
             if stop is not None:
                 self._stop(arrived)
 
@@ -158,10 +183,10 @@ class FrontEnd:
         is_whole = isinstance(count, Integral)
         if not is_whole or count < 0:
             raise InputError(f"{self.name}: {count!r} samples are missing, expected a whole number")
-        self._spikes.pass_over(count)
         if self._stopped:
             self._index += count
             return
+        self._spikes.pass_over(count)
         self._lost += count
         longest = self._silence.after_lost()
         if longest is not None and self._lost >= longest:
@@ -195,7 +220,7 @@ class FrontEnd:
 
         :meth:`rest` has the steps after the last decision.
         """
-        if not self._stopped and self.received:
+        if not self._stopped and self.received > self._start:
             self._fill(self._lost, None)
             self._take(len(self._waiting))
             self._conversion.finish()
@@ -249,7 +274,8 @@ class FrontEnd:
         return max(0, self._conversion.needed(cut) - (self._index - self._origin))
 
     def _next_cut(self, steps: int) -> int:
-        return min((steps // every + 1) * every for every in self._cuts)
+        cut = min((steps // every + 1) * every for every in self._cuts)
+        return min(cut, self._entry) if steps < self._entry else cut
 
     def _take(self, count: int, decisions: Sequence[int] = ()) -> list[Verdict]:
         """Inspect and convert the next samples. Returns the verdict of each decision.
@@ -274,17 +300,19 @@ class FrontEnd:
         self._steps = cut
         decide = cut % self._every == 0
         judged = verdict() if decide else Verdict({}, 0)
+        entered = cut > self._entry
         block = Block(
-            x,
+            x if entered else None,
             (self._origin + self._conversion.samples(cut)) / self.rate,
             cut,
             self._restarted,
-            decide,
+            decide and entered,
             self._reset is not None and cut % self._reset == 0,
             judged.flags,
             judged.usable,
             self._events_until(index),
             arrived,
+            origin=self._origin,
         )
         self._restarted = False
         self.ready.append(block)
@@ -308,6 +336,7 @@ class FrontEnd:
 
     def _pause(self) -> None:
         self._quality.start_over(gap=self._lost > 0)
+        self._spikes.start_over()
         self._conversion.start_over()
         self._silence.start_over()
         self._index += self._lost
@@ -336,7 +365,7 @@ class FrontEnd:
         """Treat the next sample as the first of a recording."""
         self._stopped = False
         self._restarted = True
-        self._origin, self._steps = self._index, 0
+        self._origin, self._steps, self._entry = self._index, 0, 0
         if self._told:
             self._note(self._index, "restart", {}, always=True)
 
@@ -347,6 +376,7 @@ class FrontEnd:
             waiting=self._waiting.copy(),
             came=self._came.copy(),
             counts=(self._index, self._origin, self._steps),
+            entry=self._entry,
             lost=self._lost,
             silent=self._silence.silent,
             stopped=self._stopped,
@@ -373,6 +403,7 @@ class FrontEnd:
             raise StateError(f"{self.name}: {error}") from error
         self._waiting, self._came = saved.waiting.copy(), saved.came.copy()
         self._index, self._origin, self._steps = saved.counts
+        self._entry = saved.entry
         self._lost, self._silence.silent = saved.lost, saved.silent
         self._stopped, self._restarted, self._passed = saved.stopped, saved.restarted, saved.passed
         self._told = saved.told

@@ -17,6 +17,9 @@ from multires_edge.runtime.ecg.settings import parse_duration
 # Seconds of samples that are filled in if they never arrived. After a longer gap half of a window of ten
 # seconds would be made up, so the stream starts over.
 _LONGEST_FILLED = 5.0
+# A lead without a value is held for so many seconds; the card's mean follows. A stream that starts in the
+# middle of a record need not know the values before.
+LONGEST_HELD = 10.0
 # The work of a gap is that of its filled seconds.
 _LONGEST_SILENCE = 60.0
 
@@ -25,9 +28,10 @@ _LONGEST_SILENCE = 60.0
 class GapPolicy:
     """What the network is fed where a sample is missing, and when the stream stops.
 
-    "hold" repeats a lead's last value, "zero" takes the card's mean, which the network sees as zero. The
-    stream stops after ``silence`` seconds without a value of any lead, and after ``lost`` seconds of samples
-    that never arrived (None: never). It makes no decisions until the next value, and starts over with it.
+    "hold" repeats a lead's last value for ten seconds, "zero" takes the card's mean, which the network sees
+    as zero. The stream stops after ``silence`` seconds without a value of any lead, and after ``lost``
+    seconds of samples that never arrived (None: never). It makes no decisions until the next value, and
+    starts over with it.
     """
 
     fill: str = "hold"
@@ -94,42 +98,48 @@ class Silence:
 
 @dataclass(frozen=True, eq=False)
 class HoldState:
-    """The last value of each channel."""
+    """The last value of each channel, and the samples since then."""
 
     last: Annotated[Samples, Array("float64", 1, finite=True)]
+    age: Annotated[NDArray[np.int64], Array("int64", 1)]
 
 
 class Hold:
-    """Fills samples without a value: with the last value of the channel, or with ``mean`` (channels,)."""
+    """Fills samples without a value: with the last value of the channel, or with ``mean`` (channels,).
 
-    def __init__(self, fill: str, mean: Samples) -> None:
-        self._zero, self._mean = fill == "zero", mean
+    A value is held for ``longest`` samples; None is forever.
+    """
+
+    def __init__(self, fill: str, mean: Samples, longest: int | None = None) -> None:
+        self._mean = mean
+        self._longest = 0 if fill == "zero" else np.iinfo(np.int64).max if longest is None else longest
         self.start_over()
 
     def start_over(self) -> None:
         """Forget the last values."""
         self._last = self._mean.copy()
+        self._age: NDArray[np.int64] = np.zeros(len(self._mean), np.int64)
 
     def process(self, x: Samples) -> Samples:
         """The next samples (n, channels), with a value everywhere."""
         if not len(x):
             return x
-        if not all_finite(x):
-            found = np.isfinite(x)
-            if self._zero:
-                x = np.where(found, x, self._mean)
-            else:
-                rows = np.where(found, np.arange(1, len(x) + 1)[:, None], 0)
-                held = np.concatenate([self._last[None], x])
-                x = np.take_along_axis(held, np.maximum.accumulate(rows, 0), 0)
-        self._last = x[-1].copy()
-        return x
+        if all_finite(x):
+            self._last, self._age = x[-1].copy(), np.zeros_like(self._age)
+            return x
+        found = np.isfinite(x)
+        numbers = np.arange(1, len(x) + 1)[:, None]
+        rows = np.maximum.accumulate(np.where(found, numbers, 0), 0)
+        held = np.take_along_axis(np.concatenate([self._last[None], x]), rows, 0)
+        ages = numbers - rows + np.where(rows, 0, self._age)
+        self._last, self._age = held[-1].copy(), ages[-1]
+        return np.where(ages <= self._longest, held, self._mean)
 
     def save(self) -> HoldState:
-        return HoldState(self._last.copy())
+        return HoldState(self._last.copy(), self._age.copy())
 
     def load(self, saved: HoldState) -> None:
         """Continue from :meth:`save`. Raises StateError."""
-        if saved.last.shape != self._mean.shape:
+        if saved.last.shape != self._mean.shape or saved.age.shape != self._mean.shape:
             raise StateError(f"the state has {len(saved.last)} channels, expected {len(self._mean)}")
-        self._last = saved.last.copy()
+        self._last, self._age = saved.last.copy(), np.maximum(saved.age, 0)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import StateError
 from multires_edge.format.arrays import Array, all_finite
-from multires_edge.runtime.ecg.trends import TRENDS, Trends, TrendsState
+from multires_edge.format.fields import Natural
+from multires_edge.runtime.ecg.trends import TREND_SECONDS, TRENDS, Trends, TrendsState
 
 # The flags of a channel, of channels with at least one flag.
 Flags = dict[str, tuple[str, ...]]
@@ -53,10 +54,11 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class QualityState:
-    """The samples of the second that has not ended, the flags of the last one and since :meth:`take`, and
-    which channels had a value since then."""  # fmt: skip
+    """The samples of the second that has not ended, and those still to come of one that is not judged; the
+    flags of the last one and since :meth:`take`, and which channels had a value since then."""  # fmt: skip
 
     window: Annotated[NDArray[np.float64], Array("float64", 2)]
+    skipped: Natural
     judged: Annotated[NDArray[np.int64], Array("int64", 1)]
     since: Annotated[NDArray[np.int64], Array("int64", 1)]
     valued: Annotated[NDArray[np.bool_], Array("bool", 1)]
@@ -70,6 +72,8 @@ class Quality:
     :meth:`take` returns the flags since its last call. Gaps and NaNs are those among the samples since then.
     Flat, clipped and noise are judged when a second ends, and stay until the next second ends.
     """
+
+    memory = 2.0 + TREND_SECONDS  # seconds after which the flags do not depend on the first sample
 
     def __init__(
         self,
@@ -93,7 +97,7 @@ class Quality:
         self._plateau = max(3, round(self._limits.plateau * rate))
         self._second = max(2 * self._lag + 1, round(rate))
         self._window: NDArray[np.float64] = np.zeros((self._second, len(channels)))
-        self._filled = 0
+        self._filled = self._skip = 0
         self._judged = np.zeros(len(channels), np.int64)
         self._since = np.zeros(len(channels), np.int64)
 
@@ -144,6 +148,11 @@ class Quality:
 
     def _seconds(self, x: NDArray[np.float64]) -> deque[tuple[int, NDArray[np.int64]]]:
         """The seconds that end among these samples: the number of samples up to the end, and the codes."""
+        skipped = min(self._skip, len(x))
+        self._skip -= skipped
+        return deque((skipped + end, codes) for end, codes in self._whole_seconds(x[skipped:]))
+
+    def _whole_seconds(self, x: NDArray[np.float64]) -> list[tuple[int, NDArray[np.int64]]]:
         filled, second = self._filled, self._second
         count, self._filled = divmod(filled + len(x), second)
         taken = count * second - filled if count else 0
@@ -154,7 +163,11 @@ class Quality:
             codes = self._judge(by_channel.reshape(-1, count, second))
             filled = 0
         self._window[filled : self._filled] = x[taken:]
-        return deque(((i + 1) * second - (second * count - taken), codes[i]) for i in range(count))
+        return [((i + 1) * second - (second * count - taken), codes[i]) for i in range(count)]
+
+    def start(self, number: int) -> None:
+        """The first sample is number ``number`` of its record, whose seconds are judged from its start."""
+        self._skip = -number % self._second
 
     def start_over(self, *, gap: bool) -> None:
         """Forget the samples so far, but not that some were missing since the last :meth:`take`.
@@ -163,7 +176,7 @@ class Quality:
         """
         self._begin()
         self._since |= _GAP if gap else 0
-        self._filled = 0
+        self._filled = self._skip = 0
         self._judged[:] = 0
         self._since &= _GAP | _NAN
         self._valued[:] = False
@@ -222,6 +235,7 @@ class Quality:
     def save(self) -> QualityState:
         return QualityState(
             self._window[: self._filled].copy(),
+            self._skip,
             self._judged.copy(),
             self._since.copy(),
             self._valued.copy(),
@@ -234,10 +248,11 @@ class Quality:
         channels, codes = len(self._channels), (saved.judged, saved.since)
         known = all(len(c) == channels and ((c >= 0) & (c < 1 << len(FLAGS))).all() for c in codes)
         known = known and len(saved.valued) == channels
-        if not known or saved.window.shape[1] != channels or len(saved.window) >= self._second:
+        known = known and max(len(saved.window), saved.skipped) < self._second
+        if not known or saved.window.shape[1] != channels or (len(saved.window) and saved.skipped):
             raise StateError(f"the state's quality is not of {channels} channels and less than a second")
         self._trends.load(saved.trends)
-        self._filled = len(saved.window)
+        self._filled, self._skip = len(saved.window), saved.skipped
         self._window[: self._filled] = saved.window
         self._judged, self._since = saved.judged.copy(), saved.since.copy()
         self._valued, self._taken = saved.valued.copy(), saved.taken

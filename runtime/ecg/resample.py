@@ -29,9 +29,10 @@ SLOWEST, FASTEST = 50.0, 2000.0
 
 @dataclass(frozen=True, eq=False)
 class ResamplerState:
-    """The last inputs, and the numbers of inputs and outputs so far."""
+    """The last inputs, the number of the first one, and how many inputs and outputs the record has so far."""
 
     past: Annotated[NDArray[np.float64], Array("float64", 2, finite=True)]
+    start: Natural
     received: Natural
     produced: Natural
 
@@ -56,10 +57,20 @@ class Resampler:
         self.lookahead = self._half / (
             self.up * rate
         )  # seconds of input that an output needs after its own time
-        self.received = self.produced = 0
+        self.reset()
+
+    def reset(self, start: int = 0) -> None:
+        """Start over: the next input is number ``start`` of the record.
+
+        Inputs and outputs keep their numbers in the record, so that the outputs do not depend on the start
+        once the filter is full. The first output is the first one at the start or after it.
+        """
+        self._past[:] = 0
+        self._start = self.received = start
+        self.produced = self.outputs(start)
 
     def needed(self, outputs: int) -> int:
-        """The number of inputs since the start that so many outputs need."""
+        """The number of inputs of the record that so many outputs need."""
         return ((outputs - 1) * self.down + self._half) // self.up + 1 if outputs > 0 else 0
 
     def _complete(self, received: int) -> int:
@@ -70,7 +81,7 @@ class Resampler:
         """Take finite samples (n, channels) and return the outputs that they complete, (m, channels)."""
         if not len(x):
             return np.empty((0, x.shape[1]))
-        if not self.received:
+        if self.received == self._start:
             self._past[:] = x[0]
         first = self.received - len(self._past)  # number of the buffer's first input
         buffer = np.concatenate([self._past, x])
@@ -117,23 +128,19 @@ class Resampler:
             return np.empty((0, self._past.shape[1]))
         return self.process(np.repeat(self._past[-1:], self.needed(total) - self.received, axis=0))[:due]
 
-    def reset(self) -> None:
-        """Start over with the next sample."""
-        self._past[:] = 0
-        self.received = self.produced = 0
-
     def save(self) -> ResamplerState:
-        return ResamplerState(self._past.copy(), self.received, self.produced)
+        return ResamplerState(self._past.copy(), self._start, self.received, self.produced)
 
     def load(self, saved: ResamplerState) -> None:
         """Continue from :meth:`save`. Raises StateError."""
-        if saved.past.shape != self._past.shape or saved.produced != self._complete(saved.received):
+        counted = max(self.outputs(saved.start), self._complete(saved.received)) == saved.produced
+        if saved.past.shape != self._past.shape or not (counted and saved.start <= saved.received):
             raise StateError(
                 f"the resampler's state has shape {saved.past.shape}, expected {self._past.shape}: it is of "
                 "another rate, or damaged"
             )
         self._past = saved.past.copy()
-        self.received, self.produced = saved.received, saved.produced
+        self._start, self.received, self.produced = saved.start, saved.received, saved.produced
 
 
 def check_rate(rate: Any) -> None:

@@ -144,6 +144,11 @@ class Pool:
         pooling = self.pooling or own
         return self.reset or (None if pooling is None or pooling.window is None else pooling.full_steps)
 
+    def alignment(self, own: Pooling | None) -> int:
+        """Two streams have the same bits if their starts are a multiple of so many steps apart."""
+        pooling = self.pooling or own
+        return self.reset or (1 if pooling is None else pooling.alignment)
+
     def seen(self, steps: int, own: Pooling | None) -> int:
         """The number of steps that the logits after ``steps`` steps of the stream are pooled over.
 

@@ -16,10 +16,13 @@ from multires_edge.format.fields import Natural
 from multires_edge.runtime.backends.registry import FixedPoolingError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.block import Block
+from multires_edge.runtime.ecg.carry import Carry, digest_of
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
 from multires_edge.runtime.ecg.frontend import FrontEnd, FrontEndState
 from multires_edge.runtime.ecg.gaps import GapPolicy
 from multires_edge.runtime.ecg.networks import Networks, NetworksState
+from multires_edge.runtime.ecg.probabilities import probabilities_of
+from multires_edge.runtime.ecg.replay import Replay, Start, begin, replay_from, replay_samples
 from multires_edge.runtime.ecg.settings import (
     DEFAULT_ALARM_AFTER,
     Pool,
@@ -47,6 +50,7 @@ class StreamsState:
     fronts: tuple[FrontEndState, ...]
     alarms: tuple[AlarmsState, ...]
     signal_from: tuple[Natural, ...]
+    replays: tuple[Replay | None, ...]
     ended: tuple[bool, ...]
 
 
@@ -57,8 +61,9 @@ class EcgStreams:
     samples of every source that has not ended. The decisions and their order then depend on the samples
     alone. Otherwise each source has its own stream and never waits for another: for live sources.
 
-    ``options`` or keyword arguments are those of :class:`StreamOptions`. ``fronts`` are the front ends of the
-    sources. Use one thread at a time.
+    ``options`` or keyword arguments are those of :class:`StreamOptions`. ``starts`` tell where in their
+    records the sources begin; each is at its start by default. ``fronts`` are the front ends of the sources.
+    Use one thread at a time.
     """
 
     def __init__(
@@ -69,9 +74,11 @@ class EcgStreams:
         *,
         lockstep: bool = True,
         on_samples: SampleObserver | None = None,
+        starts: Sequence[Start] | None = None,
         **keywords: Any,
     ) -> None:
         options = replace(options or StreamOptions(), **keywords)
+        starts = starts or [Start()] * len(sources)
         if not sources:
             raise InputError("no sources: give at least one")
         self.bundle, self.options = bundle, options
@@ -82,22 +89,37 @@ class EcgStreams:
         self.labels = bundle.class_names
         every = whole_steps(parse_duration(options.every, "every"), rate, "every")
         gap = GapPolicy.parse(options.gap)
-        self.fronts = [
-            FrontEnd(
-                source, preprocessing, every=every, reset=self._pool.reset, longest=_STEPS_TOGETHER, gap=gap,
-                allow_missing=options.allow_missing, rename=options.rename,
-            )
-            for source in sources
-        ]  # fmt: skip
         thresholds = options.parsed_thresholds()
         self._alarms = [Alarms(thresholds, self.labels, options.alarm_decisions) for _ in sources]
         self._alarm_after = self._steps_before_alarms(rate)
+        settings = [every, rate, self._alarm_after, options.alarm_decisions, self.labels]
+        alarms = [[each.label, each.on, each.off] for each in thresholds]
+        self._settings = [digest_of([*settings, float(source.rate), alarms]) for source in sources]
+        carries = [
+            None if start.carry is None else Carry.from_bytes(start.carry, digest, len(thresholds))
+            for start, digest in zip(starts, self._settings, strict=True)
+        ]
+        self.fronts = [
+            FrontEnd(
+                source, preprocessing, every=every, reset=self._pool.reset, longest=_STEPS_TOGETHER, gap=gap,
+                allow_missing=options.allow_missing, rename=options.rename, start=start.sample,
+                origin=start.origin if carry is None else min(carry.origin, start.sample),
+                align=self._pool.alignment(own),
+            )
+            for source, start, carry in zip(sources, starts, carries, strict=True)
+        ]  # fmt: skip
+        field = bundle.manifest.model.receptive_field
+        self.replay_samples = [
+            replay_samples(front, self._pool, own, field, every, self._alarm_after) for front in self.fronts
+        ]
+        each = zip(starts, carries, self.fronts, self.replay_samples, strict=True)
+        self._replays = [begin(*arguments, len(thresholds)) for arguments in each]
         # The step of each source's stream up to which too few leads showed a heart.
         self._signal_from = [0] * len(sources)
         self._usable = preprocessing.usable_channels
         self.lockstep = lockstep
         self._networks = self._open_networks(bundle, options)
-        self._probabilities = _probabilities_of(bundle)
+        self._probabilities = probabilities_of(bundle)
         self._step_seconds = 1 / rate
         self._ended = [False] * len(sources)
         self._on_samples = on_samples
@@ -173,12 +195,30 @@ class EcgStreams:
             logits = self._run({row: run for row, run in runs.items() if run[0].x is not None})
             for i in range(count):
                 for row, run in runs.items():
-                    out += run[i].events
-                    if run[i].restart or run[i].silent:
-                        self._signal_from[row] = 0
-                        out += self._lost(row, run[i].time)
-                    if run[i].decide:
-                        out += self._decide(row, run[i], logits[row][i])
+                    replayed = self._is_replayed(row, run[i])
+                    items = self._items(row, run[i], logits[row][i] if run[i].decide else None)
+                    out += [] if replayed else items
+        return out
+
+    def _is_replayed(self, row: int, block: Block) -> bool:
+        """Whether a block comes before what the stream was started for."""
+        replay = self._replays[row]
+        if replay is None or block.time <= replay.until:
+            return replay is not None
+        self._replays[row] = None
+        self._alarms[row].load(replay.alarms)
+        if replay.signal_from is not None:
+            self._signal_from[row] = replay.signal_from
+        return False
+
+    def _items(self, row: int, block: Block, logits: NDArray[np.float32] | None) -> list[Decision | Event]:
+        """The events and the decision of a block."""
+        out: list[Decision | Event] = [*block.events]
+        if block.restart or block.silent:
+            self._signal_from[row] = 0
+            out += self._lost(row, block.time)
+        if logits is not None:
+            out += self._decide(row, block, logits)
         return out
 
     def _open_front(self, row: int) -> FrontEnd:
@@ -238,22 +278,27 @@ class EcgStreams:
         if self._pool.reset is not None:
             steps = (steps - 1) % self._pool.reset + 1
         seen = self._pool.seen(steps, self._own) * self._step_seconds
+        probabilities: dict[str, float] | None = None
+        warming, events = False, list[Event]()
         if block.usable < self._usable:
             self._signal_from[row] = block.steps
-            none = Decision(front.name, block.time, seen, None, block.quality, logits, timing)
-            return [none, *self._lost(row, block.time)]
-        chances = self._probabilities(logits.astype(np.float64)).tolist()
-        probabilities = dict(zip(self.labels, chances, strict=True))
-        warming = min(steps, block.steps - self._signal_from[row]) < self._alarm_after
-        out: list[Decision | Event] = [
-            Decision(front.name, block.time, seen, probabilities, block.quality, logits, timing, warming)
-        ]
-        for kind, label in [] if warming else alarms.update(probabilities):
-            details: dict[str, Any] = {"label": label, "probability": round(probabilities[label], 6)}
-            if kind == "onset" and block.quality:
-                details["quality"] = block.quality
-            out.append(Event(front.name, block.time, kind, details))
-        return out
+            events = self._lost(row, block.time)
+        else:
+            chances = self._probabilities(logits.astype(np.float64)).tolist()
+            probabilities = dict(zip(self.labels, chances, strict=True))
+            warming = min(steps, block.steps - self._signal_from[row]) < self._alarm_after
+            for kind, label in [] if warming else alarms.update(probabilities):
+                details: dict[str, Any] = {"label": label, "probability": round(probabilities[label], 6)}
+                if kind == "onset" and block.quality:
+                    details["quality"] = block.quality
+                events.append(Event(front.name, block.time, kind, details))
+        carry = Carry(block.origin, block.steps, self._signal_from[row], alarms.save())
+        decision = Decision(
+            front.name, block.time, seen, probabilities, block.quality, logits, timing, warming,
+            replay_from(block.origin, block.origin + front.samples(block.steps), self.replay_samples[row]),
+            carry.to_bytes(self._settings[row]),
+        )  # fmt: skip
+        return [decision, *events]
 
     def _lost(self, row: int, at: float) -> list[Event]:
         """The running alarms of a source end, for its signal has ended."""
@@ -268,12 +313,14 @@ class EcgStreams:
             fronts=tuple(front.save() for front in self.fronts),
             alarms=tuple(alarms.save() for alarms in self._alarms),
             signal_from=tuple(self._signal_from),
+            replays=tuple(self._replays),
             ended=tuple(self._ended),
         )
 
     def load(self, saved: StreamsState) -> None:
         """Continue from :meth:`save` of streams made with the same arguments. Raises StateError."""
-        counts = {len(saved.fronts), len(saved.alarms), len(saved.signal_from), len(saved.ended)}
+        parts = (saved.fronts, saved.alarms, saved.signal_from, saved.replays, saved.ended)
+        counts = {len(part) for part in parts}
         if counts != {len(self.fronts)}:
             raise StateError(f"the state has {len(saved.fronts)} sources, expected {len(self.fronts)}")
         self._networks.load(saved.networks)
@@ -281,83 +328,8 @@ class EcgStreams:
             front.load(state, ended=ended)
         for alarms, on in zip(self._alarms, saved.alarms, strict=True):
             alarms.load(on)
-        self._signal_from = list(saved.signal_from)
+        self._signal_from, self._replays = list(saved.signal_from), list(saved.replays)
         self._ended = list(saved.ended)
-
-
-class EcgStream:
-    """The stream of one source: it takes samples at the source's rate and returns decisions.
-
-    ``options`` or keyword arguments are those of :class:`StreamOptions`. ``events`` collects the events; a
-    program may clear it.
-
-    >>> import numpy as np
-    >>> from multires_edge.runtime import EcgStream, open_bundle
-    >>> leads = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
-    >>> stream = EcgStream(open_bundle("out/demo.bundle"), leads=leads, rate=500, unit="mV", every="1s")
-    >>> samples = np.random.default_rng(0).normal(0, 0.2, (1700, 12))  # 3.4 s, (n, leads) for any n
-    >>> for decision in stream.feed(samples):
-    ...     print(decision.time, list(decision.probabilities), decision.quality["V1"])
-    1.0 ['CD', 'HYP', 'MI', 'NORM', 'STTC'] ('noise',)
-    2.0 ['CD', 'HYP', 'MI', 'NORM', 'STTC'] ('noise',)
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        leads: Sequence[str],
-        rate: float = 500.0,
-        unit: str | Sequence[str] = "mV",
-        name: str = "ecg",
-        options: StreamOptions | None = None,
-        **keywords: Any,
-    ) -> None:
-        self._signal = SignalSpec(leads, rate, unit, name)
-        self._streams = EcgStreams(bundle, [self._signal], options, **keywords)
-        self.labels = self._streams.labels
-        self.events: list[Event] = []
-
-    def __repr__(self) -> str:
-        leads, labels = ", ".join(self._signal.leads), ", ".join(self.labels)
-        return f"<EcgStream {self._signal.name}: {leads} at {self._signal.rate:g} Hz to {labels}>"
-
-    @property
-    def delay(self) -> float:
-        """The delay of decisions by the high-pass filter and the resampler, in seconds."""
-        return self._streams.fronts[0].delay
-
-    def feed(self, samples: NDArray[Any], arrived: float | None = None) -> list[Decision]:
-        """Take samples (n, leads), for any n; returns the decisions that they complete."""
-        self._streams.feed(0, samples, arrived)
-        return self._pump()
-
-    def missing(self, count: int) -> list[Decision]:
-        """Take ``count`` samples that never arrived."""
-        self._streams.missing(0, count)
-        return self._pump()
-
-    def finish(self) -> list[Decision]:
-        """End the record; returns the decisions that waited for the resampler."""
-        self._streams.finish(0)
-        return self._pump()
-
-    def save(self) -> StreamsState:
-        """See :meth:`EcgStreams.save`."""
-        return self._streams.save()
-
-    def load(self, saved: StreamsState) -> None:
-        """See :meth:`EcgStreams.load`."""
-        self._streams.load(saved)
-
-    def _pump(self) -> list[Decision]:
-        decisions = []
-        for item in self._streams.pump():
-            if isinstance(item, Decision):
-                decisions.append(item)
-            else:
-                self.events.append(item)
-        return decisions
 
 
 def preprocessing_of(bundle: Bundle) -> Preprocessing:
@@ -373,22 +345,3 @@ def preprocessing_of(bundle: Bundle) -> Preprocessing:
             f"{bundle.path}: has no card, so its leads, unit and rate are unknown; export it with --card"
         )
     return bundle.preprocessing
-
-
-def _probabilities_of(bundle: Bundle) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """The function that turns outputs into probabilities."""
-    if bundle.manifest.model.output_activation is not None:
-        return np.asarray
-    card = bundle.manifest.card
-    return _sigmoid if card is not None and card.output == "sigmoid" else _softmax
-
-
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    # exp of the negative magnitude does not overflow.
-    e = np.exp(-np.abs(logits))
-    return np.asarray(np.where(logits >= 0, 1, e) / (1 + e))
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    e = np.exp(logits - logits.max())
-    return np.asarray(e / e.sum())

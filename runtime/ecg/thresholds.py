@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from multires_edge.base.errors import InputError, StateError
 from multires_edge.format.fields import Natural
 
+MOST_THRESHOLDS = 1000  # the state of all of them travels with every decision
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -47,6 +49,8 @@ class Alarms:
         if decisions < 1:
             raise InputError(f"an alarm asks for {decisions} decisions in a row, expected at least 1")
         self._thresholds, self._decisions = list(thresholds), decisions
+        if len(self._thresholds) > MOST_THRESHOLDS:
+            raise InputError(f"{len(self._thresholds)} thresholds, expected {MOST_THRESHOLDS} or fewer")
         known = list(labels)
         for threshold in self._thresholds:
             if threshold.label not in known:

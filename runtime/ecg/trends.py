@@ -25,7 +25,7 @@ from multires_edge.runtime.ecg.leads import DERIVED
 # Flags in the order of their bits.
 TRENDS = ("no_beat", "offset", "wander", "contradiction", "arms_swapped")
 _NO_BEAT, _OFFSET, _WANDER, _CONTRADICTION, _SWAPPED = (1 << i for i in range(len(TRENDS)))
-_SECONDS = 10
+TREND_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Trends:
 
     def start_over(self) -> None:
         """Forget the seconds so far."""
-        self._seconds: NDArray[np.float64] = np.full((_SECONDS, self._width), np.nan)
+        self._seconds: NDArray[np.float64] = np.full((TREND_SECONDS, self._width), np.nan)
 
     def judge(self, volts: NDArray[np.float64], medians: NDArray[np.float64]) -> NDArray[np.int64]:
         """The codes (seconds, channels) after each second of volts (channels, seconds, samples), NaN without
@@ -97,9 +97,9 @@ class Trends:
         if not volts.shape[1]:
             return np.zeros(medians.T.shape, np.int64)
         seconds = np.concatenate([self._seconds, self._figures(volts, medians)])
-        self._seconds = seconds[-_SECONDS:].copy()
+        self._seconds = seconds[-TREND_SECONDS:].copy()
         # For each second, the last ten: (seconds, 10, figures).
-        return self._codes(np.moveaxis(sliding_window_view(seconds[1:], _SECONDS, 0), 2, 1))
+        return self._codes(np.moveaxis(sliding_window_view(seconds[1:], TREND_SECONDS, 0), 2, 1))
 
     def _figures(self, volts: NDArray[np.float64], medians: NDArray[np.float64]) -> NDArray[np.float64]:
         """A row for each second.

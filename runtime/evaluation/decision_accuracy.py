@@ -18,7 +18,7 @@ from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.settings import StreamOptions
 from multires_edge.runtime.ecg.sources.protocol import Samples, SignalSpec
-from multires_edge.runtime.ecg.streams import EcgStream
+from multires_edge.runtime.ecg.stream import EcgStream
 from multires_edge.runtime.evaluation.diagnostic import Rate, auroc, diagnostic_rates, youden_threshold
 from multires_edge.runtime.evaluation.pieces import Recording
 from multires_edge.runtime.evaluation.recordings import LabelledRecordings

@@ -14,7 +14,7 @@ from multires_edge.export import export_bundle
 from multires_edge.models.inference import Overrides
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.settings import Pool
-from multires_edge.runtime.ecg.streams import EcgStream
+from multires_edge.runtime.ecg.stream import EcgStream
 from multires_edge.runtime.evaluation.dataset import load_file
 from multires_edge.runtime.evaluation.diagnostic import auroc
 from multires_edge.runtime.evaluation.evaluate import evaluate

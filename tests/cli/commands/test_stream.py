@@ -24,7 +24,7 @@ from multires_edge.base.files import sha256_of
 from multires_edge.cli.main import main
 from multires_edge.format.fields import digest_of
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.ecg.streams import EcgStream
+from multires_edge.runtime.ecg.stream import EcgStream
 from tests.cli.commands.test_export import assert_refused
 from tests.runtime.conftest import CARD, beats, two_leads
 

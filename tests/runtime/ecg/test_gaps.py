@@ -51,7 +51,7 @@ class TestHold:
         second.load(first.save())
         assert second.process(X[:1]).tolist() == [[2, 1]]
         with pytest.raises(StateError, match="the state has 3 channels, expected 2"):
-            second.load(HoldState(np.zeros(3)))
+            second.load(HoldState(np.zeros(3), np.zeros(3, np.int64)))
 
 
 class TestSilence:

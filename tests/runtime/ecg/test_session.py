@@ -164,16 +164,20 @@ def test_a_state_of_other_sources_or_options_is_refused(
         ),
         ("session.streams.fronts.0.quality.judged", np.full(2, -1), "quality is not of 2 channels"),
         (
-            "session.streams.fronts.0.conversion.hold.last",
+            "session.streams.fronts.0.conversion.chain.hold.last",
             np.zeros(9),
             "the state has 9 channels, expected 2",
         ),
         (
-            "session.streams.fronts.0.conversion.resampler.received",
+            "session.streams.fronts.0.conversion.chain.resampler.received",
             10**9,
             "counts of samples contradict each other",
         ),
-        ("session.streams.fronts.0.conversion.resampler.past", np.zeros((1, 2)), "another rate, or damaged"),
+        (
+            "session.streams.fronts.0.conversion.chain.resampler.past",
+            np.zeros((1, 2)),
+            "another rate, or damaged",
+        ),
         ("session.streams.networks.networks", [], "the state has 0 networks, expected 1"),
         ("session.positions.0", {"position": -3, "ended": False}, "position is -3"),
         ("output", 1.5, "output is 1.5, expected an object or null"),

@@ -17,7 +17,8 @@ from multires_edge.base.errors import BackendError, DataError, InputError, Multi
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.decision import Decision, Event
 from multires_edge.runtime.ecg.sources.protocol import SignalSpec
-from multires_edge.runtime.ecg.streams import EcgStream, EcgStreams
+from multires_edge.runtime.ecg.stream import EcgStream
+from multires_edge.runtime.ecg.streams import EcgStreams
 from tests.runtime.conftest import CARD, beats
 
 LEADS = ["I", "II"]
