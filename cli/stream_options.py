@@ -43,6 +43,44 @@ _SWITCH_SECONDS = 0.0005
 _KEPT_BYTES = {-1: 8 << 20, -3: 4 << 20}
 
 
+# How samples become decisions: the fields of StreamOptions without backend and precision.
+decision_options = together(
+    option("--every", "TIME", "Record time between decisions.", default="0.5s"),
+    option(
+        "--pool",
+        "POOL",
+        "Pooling: cumulative, window:10s, reset:10s (start over every 10 s) or bundle  [default: "
+        "the bundle's window, or window:10s]",
+    ),
+    option(
+        "--gap",
+        "POLICY",
+        "Replace missing samples: hold, zero, or restart[:1s] to start over after a silence.",
+        default="hold",
+    ),
+    option(
+        "--threshold thresholds",
+        "LABEL=ON[:OFF]",
+        "Report the onset from ON upwards and the offset below OFF; may be repeated.",
+        multiple=True,
+    ),
+    option(
+        "--alarm-after",
+        "TIME",
+        "Report no onset before so much signal, and say `warming` until then  [default: the window]",
+    ),
+    option(
+        "--alarm-decisions",
+        AT_LEAST_1,
+        "Report an onset after N decisions in a row.",
+        default=1,
+    ),
+)
+engine_options = together(
+    backend_option, option("--precision", PRECISION, "fp32, fp16 or int8.", default="fp32"), key_option
+)
+
+
 def session_options(speed: str) -> Callable[[Function], Function]:
     """Add BUNDLE, SOURCE... and the options of a session; ``speed`` is the default of --speed.
 
@@ -52,36 +90,7 @@ def session_options(speed: str) -> Callable[[Function], Function]:
     return together(
         bundle_argument,
         click.argument("sources", metavar="SOURCE...", nargs=-1, required=True),
-        option("--every", "TIME", "Record time between decisions.", default="0.5s"),
-        option(
-            "--pool",
-            "POOL",
-            "Pooling: cumulative, window:10s, reset:10s (start over every 10 s) or bundle  [default: "
-            "the bundle's window, or window:10s]",
-        ),
-        option(
-            "--gap",
-            "POLICY",
-            "Replace missing samples: hold, zero, or restart[:1s] to start over after a silence.",
-            default="hold",
-        ),
-        option(
-            "--threshold thresholds",
-            "LABEL=ON[:OFF]",
-            "Report the onset from ON upwards and the offset below OFF; may be repeated.",
-            multiple=True,
-        ),
-        option(
-            "--alarm-after",
-            "TIME",
-            "Report no onset before so much signal, and say `warming` until then  [default: the window]",
-        ),
-        option(
-            "--alarm-decisions",
-            AT_LEAST_1,
-            "Report an onset after N decisions in a row.",
-            default=1,
-        ),
+        decision_options,
         option("--speed", click.Choice(["realtime", "max"]), "Speed of recordings.", default=speed),
         lead_options,
         option("--rate", float, "Rate of sources that do not name it.", metavar="HZ"),
@@ -102,9 +111,7 @@ def session_options(speed: str) -> Callable[[Function], Function]:
             "(docs/outputs.md); may be repeated.",
             multiple=True,
         ),
-        backend_option,
-        option("--precision", PRECISION, "fp32, fp16 or int8.", default="fp32"),
-        key_option,
+        engine_options,
     )
 
 

@@ -11,6 +11,7 @@ from multires_edge.base.errors import InputError
 from multires_edge.cli.terminal import one_line, say
 
 if TYPE_CHECKING:
+    from multires_edge.runtime.ecg.exposition import Exposed
     from multires_edge.runtime.ecg.metrics import Metrics
     from multires_edge.runtime.ecg.output import Output
     from multires_edge.runtime.ecg.session import Session
@@ -42,7 +43,7 @@ def with_sinks(
         labels=streams.labels,
         interval=parse_duration(streams.options.every, "every"),
         model=(card and card.name) or streams.bundle.path.name,
-        program=f"multires-edge {_version()}",
+        program=f"multires-edge {program_version()}",
     )
     output = SinkOutput(
         inner,
@@ -64,14 +65,22 @@ def metrics_of(session: Session) -> Metrics:
     """The metrics of a session."""
     from multires_edge.runtime.ecg.metrics import Metrics
 
-    return Metrics(session, program=_version(), bundle=session.streams.bundle.path.name)
+    return Metrics(session, program=program_version(), bundle=session.streams.bundle.path.name)
 
 
 @contextlib.contextmanager
 def served_metrics(address: str | None, session: Session) -> Iterator[Metrics | None]:
     """Serve the metrics of a session at HOST:PORT or PORT, if an address is given. Raises InputError."""
-    if address is None:
-        yield None
+    metrics = None if address is None else metrics_of(session)
+    with served(address, metrics):
+        yield metrics
+
+
+@contextlib.contextmanager
+def served(address: str | None, metrics: Exposed | None) -> Iterator[None]:
+    """Serve metrics at HOST:PORT or PORT, if an address is given. Raises InputError."""
+    if address is None or metrics is None:
+        yield
         return
     from multires_edge.runtime.monitor.access import Gate, is_loopback
     from multires_edge.runtime.monitor.metrics_server import MetricsServer
@@ -83,11 +92,10 @@ def served_metrics(address: str | None, session: Session) -> Iterator[Metrics | 
             f"--metrics {address} can be reached from other machines: set {_TOKEN} to a secret that these "
             "must give, or choose 127.0.0.1"
         )
-    metrics = metrics_of(session)
     with MetricsServer(metrics, Gate(host, token), host, port) as server:
         shown = f"[{host}]" if ":" in host else host
         say(f"note: metrics are at http://{shown}:{server.port}/metrics")
-        yield metrics
+        yield
 
 
 def _parsed(address: str) -> tuple[str, int]:
@@ -97,7 +105,8 @@ def _parsed(address: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def _version() -> str:
+def program_version() -> str:
+    """The version of this package."""
     from importlib.metadata import version  # takes long to import
 
     return version("multires-edge")

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+class Exposed(Protocol):
+    """What a server of metrics answers with. Any thread may call it."""
+
+    def render(self, *, openmetrics: bool = False) -> bytes:
+        """All metrics in Prometheus' text format, or as OpenMetrics."""
+
+    def health(self) -> tuple[int, bytes]:
+        """The HTTP status and a JSON document: 200, or 503 with what is wrong."""
 
 
 @dataclass(frozen=True)

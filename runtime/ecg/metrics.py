@@ -7,62 +7,19 @@ from __future__ import annotations
 
 import json
 import time
-from bisect import bisect_left
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from multires_edge.runtime.ecg.decision import Decision, Event
+from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.exposition import Family, Sample, exposition
+from multires_edge.runtime.ecg.source_counts import SourceCounts, families_of
 
 if TYPE_CHECKING:
     from multires_edge.runtime.ecg.session import Item, Session
     from multires_edge.runtime.ecg.sinks.follower import Follower
 
-LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-# Other kinds are counted as one, so that the number of series is bounded.
-KINDS = (
-    "onset", "offset", "lost", "silent", "restart", "gap", "late", "clock", "bad_line", "bad_lines",
-    "dropped", "dropped_events", "unreadable", "truncated", "connected", "stalled", "resumed", "replaced",
-)  # fmt: skip
-_OTHER = "other"
 # A session that has had no round for so many seconds hangs.
 _HANGS = 10.0
-_RESULTS = ("decided", "warming", "no_signal")
-
-
-class _Counts:
-    """What one source has brought so far."""
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        self.results = dict.fromkeys(_RESULTS, 0)
-        self.events = dict.fromkeys((*KINDS, _OTHER), 0)
-        self.dropped_samples = self.dropped_events = 0
-        self.latencies = [0] * (len(LATENCIES) + 1)
-        self.latency = 0.0  # their sum
-        self.time = 0.0  # of the last decision, in seconds of the record
-        self.alarms = dict.fromkeys(labels, 0)
-
-    def decide(self, decision: Decision) -> None:
-        result = (
-            "no_signal" if decision.probabilities is None else "warming" if decision.warming else "decided"
-        )
-        self.results[result] += 1
-        self.time = decision.time
-        if decision.timing is not None:
-            latency = decision.timing.latency
-            self.latencies[bisect_left(LATENCIES, latency)] += 1
-            self.latency += latency
-
-    def take(self, event: Event) -> None:
-        kind, details = event.kind, event.details
-        self.events[kind if kind in self.events else _OTHER] += 1
-        label: Any = details.get("label")
-        if label in self.alarms and kind in ("onset", "offset", "lost"):
-            self.alarms[label] = int(kind == "onset")
-        elif kind == "dropped":
-            self.dropped_samples += _number(details.get("samples"))
-        elif kind == "dropped_events":
-            self.dropped_events += _number(details.get("events"))
 
 
 class Metrics:
@@ -74,7 +31,9 @@ class Metrics:
     def __init__(self, session: Session, *, program: str, bundle: str) -> None:
         self._session = session
         self._info = {"version": program, "bundle": bundle}
-        self._by_source = {source.signal.name: _Counts(session.streams.labels) for source in session.sources}
+        self._by_source = {
+            source.signal.name: SourceCounts(session.streams.labels) for source in session.sources
+        }
         self.sinks: Sequence[Follower] = ()
         self.dropped_lines = 0
         self._started, self._round = time.time(), time.monotonic()
@@ -164,22 +123,7 @@ class Metrics:
                 [counts.time for counts in self._by_source.values()],
             ),
         ]  # fmt: skip
-        return [*_by("source", list(self._by_source), values), *self._of_decisions()]
-
-    def _of_decisions(self) -> list[Family]:
-        decisions = Family("multires_decisions", "counter", "Decisions by what they could say.", [])
-        events = Family("multires_events", "counter", "Events by their kind.", [])
-        alarms = Family("multires_alarm", "gauge", "1 while a label's alarm is on.", [])
-        latencies = Family("multires_decision_latency_seconds", "histogram", "From sample to decision.", [])
-        for source, counts in self._by_source.items():
-            for family, label, values in (
-                (decisions, "result", counts.results),
-                (events, "event", counts.events),
-                (alarms, "label", counts.alarms),
-            ):
-                family.samples.extend(Sample(n, {"source": source, label: key}) for key, n in values.items())
-            latencies.add_histogram(LATENCIES, list(counts.latencies), counts.latency, {"source": source})
-        return [decisions, events, alarms, latencies]
+        return [*_by("source", list(self._by_source), values), *families_of(self._by_source)]
 
     def _of_sinks(self) -> list[Family]:
         sinks = self.sinks
@@ -218,7 +162,3 @@ def _by(
         Family(name, kind, text, [Sample(v, {label: n}) for n, v in zip(names, values, strict=True)])
         for name, kind, text, values in families
     ]
-
-
-def _number(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) else 0

@@ -11,8 +11,7 @@ from socketserver import TCPServer
 from typing import Any
 
 from multires_edge.base.errors import InputError
-from multires_edge.runtime.ecg.exposition import OPENMETRICS, TEXT, accepts_openmetrics
-from multires_edge.runtime.ecg.metrics import Metrics
+from multires_edge.runtime.ecg.exposition import OPENMETRICS, TEXT, Exposed, accepts_openmetrics
 from multires_edge.runtime.monitor.access import Gate, Refused
 
 METRICS, HEALTH = "/metrics", "/healthz"
@@ -21,7 +20,7 @@ _MOST_CONNECTIONS, _REQUEST_SECONDS = 8, 5.0
 _WRONG_TOKEN_SECONDS = 0.5
 
 
-def answer(metrics: Metrics, path: str, accept: str) -> tuple[int, str, bytes] | None:
+def answer(metrics: Exposed, path: str, accept: str) -> tuple[int, str, bytes] | None:
     """Status, type and body for a path, or None for another path."""
     if path == METRICS:
         openmetrics = accepts_openmetrics(accept)
@@ -35,7 +34,7 @@ def answer(metrics: Metrics, path: str, accept: str) -> tuple[int, str, bytes] |
 class MetricsServer:
     """Serves ``metrics`` at ``host`` and ``port``, in threads of its own. Port 0 selects a free port."""
 
-    def __init__(self, metrics: Metrics, gate: Gate, host: str, port: int) -> None:
+    def __init__(self, metrics: Exposed, gate: Gate, host: str, port: int) -> None:
         self._metrics, self._gate, self._host, self.port = metrics, gate, host, port
         self._server: _Server | None = None
 
@@ -64,7 +63,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 16
 
-    def __init__(self, host: str, port: int, metrics: Metrics, gate: Gate) -> None:
+    def __init__(self, host: str, port: int, metrics: Exposed, gate: Gate) -> None:
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         self.metrics, self.gate = metrics, gate
         self._room = threading.BoundedSemaphore(_MOST_CONNECTIONS)

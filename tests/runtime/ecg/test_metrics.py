@@ -16,11 +16,12 @@ from multires_edge.runtime import Bundle
 from multires_edge.runtime.ecg import metrics as module
 from multires_edge.runtime.ecg.checkpoint import Checkpointer
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
-from multires_edge.runtime.ecg.metrics import KINDS, LATENCIES, Metrics
+from multires_edge.runtime.ecg.metrics import Metrics
 from multires_edge.runtime.ecg.session import Session
 from multires_edge.runtime.ecg.sinks.choice import Choice
 from multires_edge.runtime.ecg.sinks.output import SinkOutput
 from multires_edge.runtime.ecg.sinks.registry import OpenedSink
+from multires_edge.runtime.ecg.source_counts import KINDS, LATENCIES
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.streams import EcgStreams
 from tests.conftest import ROOT
