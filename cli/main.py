@@ -18,6 +18,7 @@ from multires_edge.cli.commands.kit import kit
 from multires_edge.cli.commands.mcu import mcu
 from multires_edge.cli.commands.monitor import monitor
 from multires_edge.cli.commands.sample import sample
+from multires_edge.cli.commands.serve import serve
 from multires_edge.cli.commands.sign import sign
 from multires_edge.cli.commands.stream import stream
 from multires_edge.cli.commands.targets import targets
@@ -34,7 +35,7 @@ def main() -> None:
 
 COMMANDS = (
     *(export, calibrate, targets, build, verify, evaluate, sign, deploy),
-    *(stream, monitor, bench, kit, mcu, sample, inspect, doctor, cmake_dir),
+    *(stream, monitor, serve, bench, kit, mcu, sample, inspect, doctor, cmake_dir),
 )
 for command in COMMANDS:
     main.add_command(command)

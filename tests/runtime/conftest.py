@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ def two_leads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return named_leads(tmp_path_factory.mktemp("two_leads"), ["I", "II"])
 
 
-def named_leads(folder: Path, leads: list[str]) -> Path:
-    """The same with two leads of other names."""
-    card = CARD | {"preprocessing": CARD["preprocessing"] | {"channels": leads}}
+def named_leads(folder: Path, leads: list[str], labels: Sequence[str] = CARD["labels"]) -> Path:
+    """The same with two leads and labels of other names."""
+    card = CARD | {"preprocessing": CARD["preprocessing"] | {"channels": leads}, "labels": labels}
     (folder / "card.json").write_text(json.dumps(card))
     checkpoint = save_published(random_net(SMALL, seed=3), folder)
     return export_bundle(checkpoint, folder / "two.bundle", card=folder / "card.json").path
