@@ -26,7 +26,7 @@ def defined(path: Path) -> set[str]:
 
     def collect(body: list[ast.stmt], prefix: str) -> None:
         for node in body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 names.add(prefix + node.name)
                 if isinstance(node, ast.ClassDef):
                     collect(node.body, f"{node.name}.")
