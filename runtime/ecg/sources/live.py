@@ -268,8 +268,9 @@ class LiveSource(Source):
         parser = self._parser
         assert parser is not None
         many = _PACKET_SECONDS * parser.signal.rate
-        for line in lines:
-            parser.add(line, arrived)
+        taken = 0
+        while taken < len(lines):
+            taken += parser.add_first(lines, taken, arrived)
             if parser.size + _PIECE * parser.pieces >= many:
                 self._pass_on(parser.take())
         self._pass_on(parser.take())

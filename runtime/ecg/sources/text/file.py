@@ -12,6 +12,9 @@ from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Sour
 from multires_edge.runtime.ecg.sources.text.head import Head
 from multires_edge.runtime.ecg.sources.text.parser import LONGEST_LINE, LineParser, ParserState
 
+# Lines of the file that wait for the parser.
+_LINES_AT_ONCE = 512
+
 
 @dataclass(frozen=True)
 class FilePosition:
@@ -81,18 +84,34 @@ class TextFileSource(Source):
         """Convert the next ``count`` samples or lines. Returns False if the file has no more of them."""
         done = 0
         while done < count:
-            line = self._line()
-            if not line:
+            lines, taken = self._lines(min(count - done, _LINES_AT_ONCE)), 0
+            if not lines:
                 return False
-            self._parser.add(line)
-            done = max(done + 1, self._parser.size)
+            while taken < len(lines) and done < count:
+                more = self._parser.add_first(lines, taken)
+                taken += more
+                done = max(done + more, self._parser.size)
+            if taken < len(lines):
+                self._file.seek(-sum(map(len, lines[taken:])), os.SEEK_CUR)
         return True
 
-    def _line(self) -> bytes:
-        """The next line. The last one may lack its end, unless more of it can follow."""
-        line = self._file.readline(LONGEST_LINE)
-        if line[-1:] == b"\n":
-            return line
+    def _lines(self, most: int) -> list[bytes]:
+        """The next lines. Those that lack their end come alone."""
+        lines: list[bytes] = []
+        while len(lines) < most:
+            line = self._file.readline(LONGEST_LINE)
+            if line[-1:] == b"\n":
+                lines.append(line)
+                continue
+            if lines:
+                self._file.seek(-len(line), os.SEEK_CUR)
+            elif rest := self._without_end(line):
+                lines.append(rest)
+            break
+        return lines
+
+    def _without_end(self, line: bytes) -> bytes:
+        """A line without its end, which is too long, or the last one; empty if more of it can follow."""
         if len(line) == LONGEST_LINE:  # too long: the rest is no line of its own
             while (rest := self._file.readline(LONGEST_LINE)) and rest[-1:] != b"\n":
                 pass

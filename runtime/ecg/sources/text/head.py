@@ -78,13 +78,13 @@ class Head:
         self.taken: list[bytes] = []
         self._bytes = 0
         self._next_try = 1
-        self._wide = False
+        self.wide = False
         self._layout: Layout | None = None
 
     def add(self, line: bytes) -> bool:
         """Take a line; returns whether the lines are enough. Raises DataError."""
         if not self.taken and line.startswith(_WIDE):
-            self._wide = True
+            self.wide = True
         line = self.decoded(line, first=not self.taken)
         if line.rstrip(b"\r\n").count(b"\r") > 1:
             raise DataError(f"{self._name}: its lines end in CR alone; save it with the ends CR LF or LF")
@@ -125,7 +125,7 @@ class Head:
         """A line without the marks of its encoding. Of UTF-16 the characters of Latin-1 remain."""
         if first:
             line = line.removeprefix(_BOM)
-        if self._wide:
+        if self.wide:
             line = (line[2:] if first else line).replace(b"\0", b"")
         return line
 

@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError
 from multires_edge.format.fields import Natural
@@ -21,6 +22,7 @@ from multires_edge.runtime.ecg.sources.protocol import (
     Samples,
 )
 from multires_edge.runtime.ecg.sources.text import cells
+from multires_edge.runtime.ecg.sources.text.block import Block
 from multires_edge.runtime.ecg.sources.text.columns import is_time
 from multires_edge.runtime.ecg.sources.text.head import Head
 from multires_edge.runtime.ecg.sources.text.table import is_comment, prepared
@@ -29,6 +31,8 @@ from multires_edge.runtime.ecg.sources.text.timeline import LATEST, Placed, Time
 # A line is shorter than this, in bytes.
 LONGEST_LINE = 1 << 20
 _SAMPLES_AT_ONCE = 512
+# Fewer lines are read one by one, as those of a live device usually are.
+_FEWEST_TOGETHER = 8
 _NUMBERS = {int, float, NoneType}
 
 
@@ -60,10 +64,15 @@ class LineParser:
         self._again = {line.strip() for line in head.taken[: self.layout.lines]}
         self._most_rows = longest * self.signal.rate
         self._timeline = Timeline(self.signal.rate)
+        self._block = Block(self.layout)
+        # How many lines are tried together next, and how many are not, after a line that is not plain.
+        self._together, self._singly = _SAMPLES_AT_ONCE, 0
         self.timed = self._time is not None  # whether lines have had times
         self._lines = self.layout.lines
         self._bad = 0
         self._new = False  # whether the next line is the first of another connection
+        # Samples that are in no piece yet: arrays, then rows.
+        self._arrays: list[NDArray[np.float64]] = []
         self._rows: list[list[float]] = []
         self._pieces: list[Piece] = []
         self._arrived: float | None = None
@@ -75,9 +84,7 @@ class LineParser:
         plain = self._head.decoded(line, first=self._lines == 1)
         if not plain.strip() or (not self.layout.json and is_comment(plain)):
             return
-        if arrived != self._arrived:
-            self._flush()
-            self._arrived = arrived
+        self._arrive(arrived)
         try:
             if len(line) >= LONGEST_LINE:
                 raise ValueError(f"has more than {LONGEST_LINE} bytes")
@@ -93,8 +100,51 @@ class LineParser:
             self._new = False
         self._end_of_bad(self._lines - 1)
         self._place(placed)
-        if len(self._rows) >= _SAMPLES_AT_ONCE:
-            self._flush()
+        self._flush_if_many()
+
+    def add_first(self, lines: Sequence[bytes], start: int, arrived: float | None = None) -> int:
+        """Convert lines from ``start`` on as :meth:`add` does: several of plain numbers, or one of any kind.
+
+        Returns how many. Raises DataError for another header.
+        """
+        if not self._singly and len(lines) - start >= _FEWEST_TOGETHER:
+            room = min(self._together, _SAMPLES_AT_ONCE - self._unflushed)
+            taken = self._add_together(lines[start : start + room], arrived)
+            if taken:
+                self._together = min(2 * self._together, _SAMPLES_AT_ONCE)
+                return taken
+            self._together = max(self._together // 2, _FEWEST_TOGETHER)
+            self._singly = _FEWEST_TOGETHER
+        self._singly = max(0, self._singly - 1)
+        self.add(lines[start], arrived)
+        return 1
+
+    def _add_together(self, lines: Sequence[bytes], arrived: float | None) -> int:
+        """Convert lines of plain numbers whose times are as expected; returns how many of the first ones."""
+        timed = self._time is not None
+        steady = not timed or self._timeline.is_steady
+        if not (steady and self._block.possible and self._lines) or self._head.wide:
+            return 0
+        numbers = self._block.read(lines, LONGEST_LINE)
+        if numbers is None:
+            return 0
+        taken = len(lines)
+        if timed:
+            times, numbers = numbers[:, 0], numbers[:, 1:]
+            if not (np.abs(times) <= LATEST).all():
+                return 0
+            taken = self._timeline.follow(times, numbers)
+        else:
+            self._timeline.count(taken)
+        if taken:
+            self._arrive(arrived)
+            self._new = False
+            self._end_of_bad(self._lines)
+            self._lines += taken
+            self.size += taken
+            self._arrays += [*self._array_of_rows(), numbers[:taken]]
+            self._flush_if_many()
+        return taken
 
     @property
     def pieces(self) -> int:
@@ -103,8 +153,9 @@ class LineParser:
 
     def parse(self, lines: Iterable[bytes], arrived: float | None = None) -> list[Piece]:
         """Convert lines to pieces. Raises DataError for another header."""
-        for line in lines:
-            self.add(line, arrived)
+        taken, some = 0, list(lines)
+        while taken < len(some):
+            taken += self.add_first(some, taken, arrived)
         return self.take()
 
     def take(self) -> list[Piece]:
@@ -238,13 +289,31 @@ class LineParser:
             self.note("bad_lines", lines=self._bad, until=until)
         self._bad = 0
 
+    @property
+    def _unflushed(self) -> int:
+        return sum(map(len, self._arrays)) + len(self._rows)
+
+    def _array_of_rows(self) -> list[NDArray[np.float64]]:
+        rows, self._rows = self._rows, []
+        return [np.array(rows, np.float64)] if rows else []
+
+    def _arrive(self, arrived: float | None) -> None:
+        """Note when the next samples arrived; a piece has one such time."""
+        if arrived != self._arrived:
+            self._flush()
+            self._arrived = arrived
+
+    def _flush_if_many(self) -> None:
+        if self._unflushed >= _SAMPLES_AT_ONCE:
+            self._flush()
+
     def _flush(self) -> None:
-        if self._rows:
-            values = np.array(self._rows, np.float64)
+        arrays, self._arrays = self._arrays + self._array_of_rows(), []
+        if arrays:
+            values = np.concatenate(arrays)
             if self._scale is not None and self._offset is not None:
                 values = values * self._scale + self._offset
             self._pieces.append(Samples(values, self._arrived))
-            self._rows = []
 
     def save(self) -> ParserState:
         return ParserState(self._lines, self._bad, self.timed, self._timeline.save())
