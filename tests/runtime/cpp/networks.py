@@ -43,6 +43,10 @@ class Network:
         net = self.random()
         return with_queues(quantized(net) if self.precision == "int8" else fold(net), self.queues, net)
 
+    def weights(self, card: Card | None = None) -> bytes:
+        """Its file of native weights."""
+        return native_weights(self.folded(), self.pooling, card, self.precision)
+
 
 NETWORKS = {
     "fading": Network({"depth": 6, "d_model": 20}),
@@ -116,7 +120,7 @@ def with_queues(network: FoldedNetwork, dtype: str, net: MultiresNet) -> FoldedN
 def write_weights(name: str, folder: Path) -> Path:
     network = NETWORKS[name]
     path = folder / f"{name}.safetensors"
-    content = native_weights(network.folded(), network.pooling, CARD, network.precision)
+    content = network.weights(CARD)
     path.write_bytes(content)
     return path
 

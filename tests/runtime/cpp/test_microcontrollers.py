@@ -15,7 +15,6 @@ import pytest
 from multires_edge.export.mcu.cpus import CPUS
 from multires_edge.export.mcu.firmware import STACK, make_firmware, sizes_header
 from multires_edge.export.mcu.golden_data import golden_header
-from multires_edge.export.native_weights import native_weights
 from multires_edge.format.comparison import Limit
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends.native import load_engine
@@ -50,7 +49,7 @@ class Program:
         config = variant(**network.changes)
         inputs = random_inputs(config, ROWS, STEPS, seed=6)
         outputs = expected_outputs(network, inputs).astype(np.float64)
-        content = native_weights(network.folded(), network.pooling, CARD, network.precision)
+        content = network.weights(CARD)
         source = load_engine().network_source(content, self.cpu.group)[0]
         rows = inputs if inputs.ndim == 3 else inputs[:, None]
         header = golden_header(rows, outputs, Limit(network.limit), self.cpu)

@@ -9,16 +9,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from multires_edge.base.errors import BackendError
 from multires_edge.cli.main import main
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends import _native
 from multires_edge.runtime.backends.cuda import backend, planned
-from multires_edge.runtime.backends.cuda.backend import find_nvrtc
 from multires_edge.runtime.backends.cuda.plans import FOLDER
 from multires_edge.runtime.backends.native import open_weights
 from multires_edge.runtime.engine_builder.kernels import build_kernels
 from tests.conftest import random_inputs, variant, within_limit
+from tests.runtime.backends.cuda.compiled import nvrtc_of
 from tests.runtime.backends.cuda.ptx.device import InterpretedDevice
 from tests.runtime.backends.device.fake_driver import ORIN
 
@@ -27,10 +26,7 @@ NOT_FOUND = 0  # no NVRTC is of CUDA 0
 
 @pytest.fixture(scope="module")
 def built(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        find_nvrtc(12)
-    except BackendError:
-        pytest.skip("needs nvidia-cuda-nvrtc-cu12, which is in the test extra on x86-64")
+    nvrtc_of(12)
     folder = Path(shutil.copytree(exported, tmp_path_factory.mktemp("built") / "bundle"))
     result = CliRunner().invoke(main, ["build", str(folder), "--target", "cuda", "--json"])
     assert result.exit_code == 0, result.output

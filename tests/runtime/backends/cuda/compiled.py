@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from multires_edge.base.errors import BackendError
 from multires_edge.runtime.backends import _native
+from multires_edge.runtime.backends.cuda.backend import find_nvrtc
 from multires_edge.runtime.backends.cuda.stepper import CudaStepper
 from tests.conftest import ROOT
 
@@ -26,6 +28,14 @@ OPTIONS = (
     "-std=c++17", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror",
     "-Wno-unused-function",
 )  # fmt: skip
+
+
+def nvrtc_of(cuda: int) -> _native.Nvrtc:
+    """The newest NVRTC of CUDA up to a major version. The test is skipped without."""
+    try:
+        return find_nvrtc(cuda)
+    except BackendError:
+        pytest.skip(f"needs NVRTC of CUDA {cuda}, which is in the test extra on Linux and x86-64")
 
 
 def plan_of(weights: bytes, rows: int = 1, threads: int = 0, window: int = -1) -> _native.CudaPlan:

@@ -13,7 +13,7 @@ from multires_edge.format.pooling import Cumulative, Pooling, parse_pooling
 from multires_edge.runtime.backends import _native
 from multires_edge.runtime.backends.cuda.backend import find_nvrtc, nvrtc_of_packages
 from tests.conftest import random_net, variant
-from tests.runtime.backends.cuda.compiled import SOURCES, plan_of
+from tests.runtime.backends.cuda.compiled import SOURCES, nvrtc_of, plan_of
 from tests.runtime.backends.test_native_queues import network_in
 
 PAPER = {"d_input": 12, "d_output": 5, "d_model": 128, "n_layers": 6, "depth": 10}
@@ -25,10 +25,7 @@ REPORT = re.compile(r"(\d+) bytes spill stores.*?Used (\d+) registers.*?(\d+) by
 
 @pytest.fixture(scope="module")
 def compiler() -> _native.Nvrtc:
-    try:
-        return find_nvrtc(13)
-    except BackendError:
-        pytest.skip("needs NVRTC, which is in the test extra on Linux and x86-64")
+    return nvrtc_of(13)
 
 
 @pytest.fixture
@@ -134,10 +131,7 @@ class TestArchitectures:
 
     def test_by_the_compiler_of_jetpack_6(self) -> None:
         """It has other headers built in than later ones."""
-        try:
-            older = find_nvrtc(12)
-        except BackendError:
-            pytest.skip("needs nvidia-cuda-nvrtc-cu12, which is in the test extra on x86-64")
+        older = nvrtc_of(12)
         assert older.version == "12.6"
         assert plan_in("int8", "float16").compile(older, 87).startswith(b"\x7fELF")
 

@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from multires_edge.base.errors import BackendError
-from multires_edge.export.native_weights import native_weights
 from multires_edge.format.specs import FileSpec, GraphSpec, TensorSpec
 from multires_edge.runtime.backends import _native
-from multires_edge.runtime.backends.cuda.backend import find_nvrtc
 from multires_edge.runtime.backends.cuda.planned import PlannedStepper
 from multires_edge.runtime.backends.cuda.plans import StreamPlan
 from multires_edge.runtime.backends.native import OWN_WINDOW
@@ -23,6 +20,7 @@ from multires_edge.runtime.backends.tensorrt import rings
 from multires_edge.runtime.backends.tensorrt.host import HostDevice
 from multires_edge.runtime.engine_builder.kernels import plan_window
 from tests.conftest import random_inputs, within_limit
+from tests.runtime.backends.cuda.compiled import nvrtc_of
 from tests.runtime.backends.cuda.ptx.device import InterpretedDevice
 from tests.runtime.backends.cuda.ptx.interpreter import Interpreter
 from tests.runtime.backends.cuda.ptx.text import PtxError
@@ -96,12 +94,9 @@ class Steps:
     """A network's kernel, as a bundle carries it, on streams that ran on the native engine before."""
 
     def __init__(self, network: Network, cuda: int = 12) -> None:
-        try:
-            self._compiler = find_nvrtc(cuda)
-        except BackendError:
-            pytest.skip("needs NVRTC, which is in the test extra on Linux and x86-64")
+        self._compiler = nvrtc_of(cuda)
         self.network, config = network, network.random().config
-        weights = native_weights(network.folded(), network.pooling, None, network.precision)
+        weights = network.weights()
         self._model = _native.Model(weights)
         self._weights = np.frombuffer(_native.CudaPlan(self._model, 1).weights, np.uint8)
         inputs = random_inputs(config, BATCH, BEFORE + sum(LAUNCHES), seed=6)

@@ -57,7 +57,7 @@ def test_no_thread_reads_what_another_writes(changes: dict[str, Any], tmp_path: 
 @pytest.mark.parametrize("name", ["int8-queues", "tokens-windowed", "float16", "plain-int8", "windows"])
 def test_in_networks_of_other_types(name: str, tmp_path: Path) -> None:
     network = NETWORKS[name]
-    weights = native_weights(network.folded(), network.pooling, None, network.precision)
+    weights = network.weights()
     assert not races(plan_of(weights, rows=2, threads=64), tmp_path)
 
 

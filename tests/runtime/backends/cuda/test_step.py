@@ -123,7 +123,7 @@ def test_networks_of_every_kind_under_sanitizers(name: str) -> None:
     network = NETWORKS[name]
     net = network.random()
     inputs = random_inputs(net.config, 3, 40, seed=6)
-    weights = native_weights(network.folded(), network.pooling, None, network.precision)
+    weights = network.weights()
     checked = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
     stepper = stepper_on_host(weights, 3, *checked, rows=2, threads=64)
     assert within_limit(run(stepper, inputs), expected_outputs(network, inputs), network.limit)
