@@ -228,8 +228,7 @@ def time_floors(report: Report, times: int) -> None:
 
 def floors_of(device: CudaDevice) -> dict[str, Callable[[], None]]:
     """What to capture, by name."""
-    memory, sample = device.allocate(64), device.pinned((16,), np.float32)
-    _, mapped = device.mapped((16,), np.float32)
+    memory, (sample, mapped) = device.allocate(64), device.mapped((16,), np.float32)
 
     def zero(nodes: int, at: int = memory) -> None:
         for _ in range(nodes):

@@ -148,11 +148,12 @@ def open_session(
     vars(session).pop("_model_bytes", None)  # a copy of the graph, kept for a change of the providers
     if name not in session.get_providers():
         raise BackendError(f"provider {provider!r}: {name} found no usable device")
-    check_tensors(str(path), _tensors_of(session), spec, "export the checkpoint again")
+    check_tensors(str(path), tensors_of(session), spec, "export the checkpoint again")
     return session
 
 
-def _tensors_of(session: Any) -> dict[str, TensorInfo]:
+def tensors_of(session: Any) -> dict[str, TensorInfo]:
+    """The inputs and outputs of a session of ONNX Runtime, by name."""
     values = [(value, True) for value in session.get_inputs()]
     values += [(value, False) for value in session.get_outputs()]
     return {

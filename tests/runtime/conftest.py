@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from multires_edge.export import export_bundle
 from multires_edge.runtime import Bundle, open_bundle
+from multires_edge.runtime.backends.device import driver as cuda_driver
 from tests.conftest import DEMO, ROOT, SMALL, random_net, save_published
 from tests.runtime.backends.device.fake_driver import FakeCuda
-from tests.runtime.backends.tensorrt.fake_tensorrt import install
 
 LUDB = ROOT / "tests" / "data" / "ludb" / "1"
 CARD: dict[str, Any] = {
@@ -63,7 +63,7 @@ def ludb() -> tuple[NDArray[np.float64], list[str]]:
 def driver(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     """A CUDA driver without a GPU, where the package looks for it."""
     driver = FakeCuda()
-    install(monkeypatch, driver)
+    monkeypatch.setattr(cuda_driver, "load_library", lambda: driver)
     return driver
 
 

@@ -14,7 +14,6 @@ from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.verify import unchecked_files, verify_bundle
 from tests.conftest import SMALL, random_net, save_published, within_limit
 from tests.runtime.backends.device.fake_driver import FakeCuda, install_compiler
-from tests.runtime.backends.tensorrt.fake_tensorrt import install
 
 
 @pytest.mark.parametrize("name", ["exported", "drawing", "token_predictor", "token_classifier"])
@@ -51,9 +50,8 @@ def test_an_old_onnxruntime_checks_the_form_that_it_loads(
 
 @pytest.mark.native
 def test_the_kernel_where_there_is_a_gpu(
-    exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    exported: Path, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    install(monkeypatch, FakeCuda())
     install_compiler(monkeypatch, tmp_path)
     ours = [check for check in verify_bundle(open_bundle(exported)) if "kernel on the GPU" in check.name]
     assert len(ours) == 3 and all(check.passed for check in ours)

@@ -28,7 +28,7 @@ _CHUNK_BYTES, _CHUNK_STEPS = 1 << 22, 1024
 _INT, _POINTER = ctypes.c_int, ctypes.c_void_p
 
 
-class PlannedStepper(DeviceStepper[CudaDevice]):
+class PlannedStepper(DeviceStepper):
     """``batch`` streams of a plan, by one of its kernels. It owns the device.
 
     ``code`` is that of the kernel, ``weights`` (bytes,) are in its layout, ``spec`` has the input and output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,6 +21,14 @@ class Placed(NamedTuple):
     @property
     def row_bytes(self) -> int:
         return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+
+class Exchanged(NamedTuple):
+    """A host array and its memory on the device: the same memory, unless they must be ``copied``."""
+
+    array: NDArray[Any]
+    address: int
+    copied: bool
 
 
 class StateDevice(Protocol):
@@ -42,13 +50,10 @@ class StateDevice(Protocol):
         """Wait until all queued work is done. Raises BackendError if any of it failed."""
 
 
-D = TypeVar("D", bound=StateDevice)
-
-
-class DeviceStepper(Stepper, Generic[D]):
+class DeviceStepper(Stepper):
     """The part of a stepper that moves its states. A subclass says where they are."""
 
-    _device: D
+    _device: StateDevice
     _batch: int
 
     def _placed(self) -> Mapping[str, Placed]:

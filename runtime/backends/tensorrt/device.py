@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-from multires_edge.runtime.backends.device.states import StateDevice
+from multires_edge.runtime.backends.device.states import Exchanged, StateDevice
 from multires_edge.runtime.backends.interface import TensorInfo
 
 # One read or write of a ring, as in rings.cu. ``ring`` is the address of its first row.
@@ -56,8 +56,12 @@ class Device(StateDevice, Protocol):
     def allocate(self, size: int) -> int:
         """Allocate ``size`` zeroed bytes until ``close``. Returns their address."""
 
-    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Allocate a zeroed host array that the device copies without staging, until ``close``."""
+    def exchanged(self, shape: tuple[int, ...], dtype: DTypeLike) -> Exchanged:
+        """Allocate a zeroed host array for inputs or outputs, until ``close``.
+
+        Host and device use the same memory where they share it. Else the device copies the array without
+        staging.
+        """
 
     def copy(self, destination: int, source: int, size: int) -> None:
         """Copy bytes within the device."""

@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from multires_edge.base.errors import BackendError
 from multires_edge.format.manifest import Manifest
 from multires_edge.format.specs import GraphSpec
+from multires_edge.runtime.backends.device.states import Exchanged
 from multires_edge.runtime.backends.interface import TensorInfo, expected_tensors
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeBackend, in_runnable_form, open_session
 from multires_edge.runtime.backends.protocol import RunOptions
@@ -56,8 +57,9 @@ class HostDevice:
         bisect.insort(self._starts, address)
         return address
 
-    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        return np.zeros(shape, dtype)
+    def exchanged(self, shape: tuple[int, ...], dtype: DTypeLike) -> Exchanged:
+        array = np.zeros(shape, dtype)
+        return Exchanged(array, self.allocate(array.nbytes), copied=True)
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
         target = self.view(address, array.nbytes)

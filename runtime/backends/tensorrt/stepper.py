@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from multires_edge.base.errors import BackendError
 from multires_edge.format.arrays import holds_good_values
 from multires_edge.format.specs import GraphSpec, RingBank, RingSpec, StateSpec, concrete
-from multires_edge.runtime.backends.device.states import DeviceStepper, Placed
+from multires_edge.runtime.backends.device.states import DeviceStepper, Exchanged, Placed
 from multires_edge.runtime.backends.interface import check_tensors, expected_tensors
 from multires_edge.runtime.backends.protocol import Outcome
 from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Context, Device, Engine, RingMove
@@ -31,7 +31,7 @@ _CHUNK = 16  # steps in one graph of `run`, an even number
 _CLOCK = "position"
 
 
-class TensorRtStepper(DeviceStepper[Device]):
+class TensorRtStepper(DeviceStepper):
     """Streams on one engine. ``spec`` describes the engine's graph; ``states`` are those of the step graph.
 
     ``inputs`` and ``outputs`` are the arrays of a step by name; :meth:`run` is for one of each.
@@ -39,6 +39,8 @@ class TensorRtStepper(DeviceStepper[Device]):
     Raises BundleError if the engine is of another graph, BackendError if it was not built for the batch or
     if the device reports an error.
     """
+
+    _device: Device
 
     def __init__(
         self,
@@ -54,23 +56,25 @@ class TensorRtStepper(DeviceStepper[Device]):
         self._free = weakref.finalize(self, device.close)
         device.activate()
         of_rings = {_CLOCK, *(name for bank in spec.banks for name in (bank.taps, bank.pushes))}
-        self.inputs, self.outputs = (
+        self._samples, self._results = (
             {
-                tensor.name: device.pinned(concrete(tensor.shape, batch), tensor.dtype)
+                tensor.name: device.exchanged(concrete(tensor.shape, batch), tensor.dtype)
                 for tensor in tensors
                 if tensor.name not in of_rings
             }
             for tensors in (spec.inputs, spec.outputs)
         )
+        self.inputs, self.outputs = (
+            {name: each.array for name, each in exchanged.items()}
+            for exchanged in (self._samples, self._results)
+        )
         self.input, self.output = next(iter(self.inputs.values())), next(iter(self.outputs.values()))
-        self._samples = {name: device.allocate(array.nbytes) for name, array in self.inputs.items()}
-        self._results = {name: device.allocate(array.nbytes) for name, array in self.outputs.items()}
         self._states = {state.input: self._place(engine, spec, state) for state in states}
         self._banks = [_Bank.place(device, bank, self._states, batch) for bank in spec.banks]
         self._contexts = [self._bind(engine, spec, turn) for turn in (0, 1)]
         self._turn, self._captures = 0, True
         self._chunk: _Chunk | None = None
-        self._chunks: list[Callable[[], None]] = []
+        self._chunks: list[Callable[[], None] | None] = []
         self._warm_up()
         self._whole = [self._captured(partial(self._queue_whole, turn)) for turn in (0, 1)]
 
@@ -86,7 +90,7 @@ class TensorRtStepper(DeviceStepper[Device]):
 
     def _bind(self, engine: Engine, spec: GraphSpec, turn: int) -> Context:
         """A context for one role of the buffers: the addresses of a captured context must not change."""
-        addresses = self._samples | self._results
+        addresses = {name: each.address for name, each in (self._samples | self._results).items()}
         for state in self._states.values():
             addresses[state.spec.input] = state.addresses[turn]
             addresses[state.spec.output] = state.addresses[1 - turn]
@@ -108,15 +112,18 @@ class TensorRtStepper(DeviceStepper[Device]):
                 self._device.zero(address, self._batch * state.spec.row_bytes)
         self._device.synchronize()
 
-    def _captured(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A CUDA graph of the work. If it cannot be captured, the work itself, after a warning."""
+    def _captured(self, work: Callable[[], None]) -> Callable[[], None] | None:
+        """A CUDA graph of the work; None, after a warning, if it cannot be captured.
+
+        Not the work itself: an object that keeps its own method is freed late, and so is its device.
+        """
         try:
             return self._device.capture(work)
         except BackendError as error:
             if self._captures:
                 warnings.warn(f"runs without CUDA graphs, which is slower: {error}", stacklevel=2)
             self._captures = False
-            return work
+            return None
 
     def _queue_core(self, turn: int) -> None:
         """Queue a step from the sample on the device to the result on the device."""
@@ -129,25 +136,33 @@ class TensorRtStepper(DeviceStepper[Device]):
 
     def _queue_whole(self, turn: int) -> None:
         """Queue a step from host to host."""
-        for name, array in self.inputs.items():
-            self._device.upload(self._samples[name], array)
+        for sample in self._samples.values():
+            self._send(sample)
         self._queue_core(turn)
-        for name, array in self.outputs.items():
-            self._device.download(array, self._results[name])
+        for result in self._results.values():
+            self._receive(result)
 
     def _queue_chunk(self, chunk: _Chunk, turn: int) -> None:
         """Queue the steps of a chunk from host to host, of a network of one input and one output."""
         device, sample, result = self._device, self.input.nbytes, self.output.nbytes
         (given,), (made,) = self._samples.values(), self._results.values()
-        device.upload(chunk.samples, chunk.inputs)
+        self._send(chunk.inputs)
         for t in range(_CHUNK):
-            device.copy(given, chunk.samples + t * sample, sample)
+            device.copy(given.address, chunk.inputs.address + t * sample, sample)
             self._queue_core((turn + t) % 2)
-            device.copy(chunk.results + t * result, made, result)
-        device.download(chunk.outputs, chunk.results)
+            device.copy(chunk.outputs.address + t * result, made.address, result)
+        self._receive(chunk.outputs)
+
+    def _send(self, inputs: Exchanged) -> None:
+        if inputs.copied:
+            self._device.upload(inputs.address, inputs.array)
+
+    def _receive(self, outputs: Exchanged) -> None:
+        if outputs.copied:
+            self._device.download(outputs.array, outputs.address)
 
     def _run_step(self) -> None:
-        self._whole[self._turn]()
+        (self._whole[self._turn] or partial(self._queue_whole, self._turn))()
         self._device.synchronize()
         self._turn = 1 - self._turn
 
@@ -168,10 +183,11 @@ class TensorRtStepper(DeviceStepper[Device]):
         whole = 0 if self._chunk is None else count - count % _CHUNK
         for start in range(0, whole, _CHUNK):
             assert self._chunk is not None
-            self._chunk.inputs[...] = samples[start : start + _CHUNK]
-            self._chunks[self._turn]()  # after an even number of steps, the turn is the same
+            self._chunk.inputs.array[...] = samples[start : start + _CHUNK]
+            # After an even number of steps, the turn is the same.
+            (self._chunks[self._turn] or partial(self._queue_chunk, self._chunk, self._turn))()
             device.synchronize()
-            outputs[start : start + _CHUNK] = self._chunk.outputs
+            outputs[start : start + _CHUNK] = self._chunk.outputs.array
         for t in range(whole, count):
             self.input[...] = samples[t]
             self._run_step()
@@ -225,18 +241,11 @@ class _Bank:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Buffers for the inputs and outputs of several steps, on the host and on the device."""
+    """The inputs and outputs of several steps."""
 
-    inputs: NDArray[Any]
-    outputs: NDArray[Any]
-    samples: int
-    results: int
+    inputs: Exchanged
+    outputs: Exchanged
 
     @classmethod
     def place(cls, device: Device, sample: NDArray[Any], output: NDArray[Any]) -> _Chunk:
-        return cls(
-            device.pinned((_CHUNK, *sample.shape), sample.dtype),
-            device.pinned((_CHUNK, *output.shape), output.dtype),
-            device.allocate(_CHUNK * sample.nbytes),
-            device.allocate(_CHUNK * output.nbytes),
-        )
+        return cls(*(device.exchanged((_CHUNK, *each.shape), each.dtype) for each in (sample, output)))

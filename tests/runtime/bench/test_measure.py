@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from multires_edge.cli.bench_table import print_benchmark
 from multires_edge.export import export_bundle
 from multires_edge.format.fields import digest_of
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.backends.tensorrt.sidecar import SIDECAR, read_sidecar, sidecar_path
 from multires_edge.runtime.bench import measure
 from multires_edge.runtime.bench.cold import measure_cold
 from multires_edge.runtime.bench.measure import benchmark
@@ -146,9 +144,8 @@ class TestWhatCannotRun:
     def test_an_engine_for_some_streams_and_no_sequences(
         self, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        path = install_engine(monkeypatch, FakeTensorRt(FakeCuda()), open_bundle(bundle))
-        sidecar = read_sidecar(path)
-        sidecar_path(path).write_bytes(SIDECAR.to_bytes(replace(sidecar, profile={"batch": (2, 2, 4)})))
+        trt = FakeTensorRt(FakeCuda())
+        install_engine(monkeypatch, trt, open_bundle(bundle), profile={"batch": (2, 2, 4)})
         cold = {
             "load": dict.fromkeys(
                 [f"{what}_seconds" for what in ("open", "import", "stream", "first_step")], 0

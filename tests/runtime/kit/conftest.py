@@ -16,7 +16,6 @@ from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
 from tests.conftest import SMALL, random_net, save_published
 from tests.runtime.backends.device.fake_driver import FakeCuda, install_compiler
-from tests.runtime.backends.tensorrt.fake_tensorrt import install
 
 # As on a device: this package is the kit's own, without its compiled part, and there is neither torch nor
 # anything else that the kit does not name.
@@ -103,9 +102,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def our_kernel(monkeypatch: pytest.MonkeyPatch, kernels: Path) -> FakeCuda:
+def our_kernel(driver: FakeCuda, monkeypatch: pytest.MonkeyPatch, kernels: Path) -> FakeCuda:
     """A device for the cuda backend."""
-    driver = FakeCuda()
-    install(monkeypatch, driver)
     install_compiler(monkeypatch, kernels)
     return driver

@@ -32,9 +32,8 @@ pytestmark = pytest.mark.native
 
 
 @pytest.fixture
-def jetson(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRt:
+def jetson(driver: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeTensorRt:
     """A device with JetPack 6, as far as the kit can tell."""
-    driver = FakeCuda()
     trt = FakeTensorRt(driver, "10.3.0", aliases=False)
     install(monkeypatch, driver, trt)
     return trt
@@ -90,9 +89,8 @@ def test_a_changed_graph_is_built_anew(
 
 @pytest.mark.slow
 def test_queues_that_are_updated_in_place(
-    monkeypatch: pytest.MonkeyPatch, check: Check, tmp_path: Path
+    driver: FakeCuda, monkeypatch: pytest.MonkeyPatch, check: Check, tmp_path: Path
 ) -> None:
-    driver = FakeCuda()
     install(monkeypatch, driver, FakeTensorRt(driver, "11.4.1"))
     checkpoint = save_published(random_net(SMALL), tmp_path / "run")
     bundle = export_bundle(checkpoint, tmp_path / "a.bundle", target="tensorrt11").path
@@ -157,8 +155,8 @@ def test_no_device(
     assert error.count("\n") == 1
 
 
-def test_no_tensorrt(monkeypatch: pytest.MonkeyPatch, check: Check, capsys: Any) -> None:
-    install(monkeypatch, FakeCuda())
+def test_no_tensorrt(driver: FakeCuda, monkeypatch: pytest.MonkeyPatch, check: Check, capsys: Any) -> None:
+    install(monkeypatch, driver)
     assert check(*ON) == 2
     assert "python3-libnvinfer" in capsys.readouterr().err
 

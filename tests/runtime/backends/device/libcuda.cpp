@@ -171,6 +171,7 @@ CUresult cuDeviceGetName(char* name, int size, CUdevice) {
 }
 CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice) {
   CALLED;
+  if (attribute == CU_DEVICE_ATTRIBUTE_INTEGRATED) return *value = driver.major == 8 && driver.minor == 7, CUDA_SUCCESS;
   if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) return *value = driver.multiprocessors, CUDA_SUCCESS;
   if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) return *value = driver.major, CUDA_SUCCESS;
   if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) return *value = driver.minor, CUDA_SUCCESS;

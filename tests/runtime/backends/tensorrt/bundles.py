@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,16 @@ from multires_edge.export import export_bundle
 from multires_edge.format.specs import GraphSpec
 from multires_edge.models.inference import Overrides
 from multires_edge.runtime import Bundle, Stream, open_bundle
+from multires_edge.runtime.backends.tensorrt.engine_file import engine_path
 from multires_edge.runtime.backends.tensorrt.host import host_stepper
-from multires_edge.runtime.backends.tensorrt.sidecar import EngineBytes, GraphBytes, Sidecar, TensorRtRelease
+from multires_edge.runtime.backends.tensorrt.sidecar import (
+    SIDECAR,
+    EngineBytes,
+    GraphBytes,
+    Sidecar,
+    TensorRtRelease,
+    sidecar_path,
+)
 from tests.conftest import random_net, save_published, variant
 from tests.runtime.backends.device.fake_driver import ORIN
 
@@ -38,6 +47,22 @@ def on_host(bundle: Bundle, form: str, batch: int, precision: str = "fp32") -> S
     kind, in_place = FORMS[form]
     stepper = host_stepper(bundle.path, bundle.manifest, kind, precision, batch, in_place=in_place)
     return bundle.stream_of(stepper, batch, precision)
+
+
+def put_engine(
+    bundle: Bundle | Path, kind: str = "step", target: str = "jetpack7", content: bytes = b"an engine",
+    *, in_place: bool = False, **changes: Any,
+) -> Path:  # fmt: skip
+    """An engine file of a bundle with its sidecar, as a build on an Orin leaves them. Returns its path."""
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    spec = opened.manifest.graph(kind, "fp32")
+    path = engine_path(opened.path, kind, "fp32", target)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    updates = {state.input: state.output for state in spec.states if in_place and state.in_place}
+    sidecar = replace(sidecar_of(path.name, content, spec, updates), **changes)
+    sidecar_path(path).write_bytes(SIDECAR.to_bytes(sidecar))
+    return path
 
 
 def sidecar_of(

@@ -17,12 +17,11 @@ import onnxruntime
 import pytest
 
 from multires_edge.runtime.backends.device import driver as cuda_driver
-from multires_edge.runtime.backends.interface import TensorInfo
+from multires_edge.runtime.backends.onnxruntime import tensors_of
 from multires_edge.runtime.backends.tensorrt.api import log_of
 from multires_edge.runtime.backends.tensorrt.host import HostContext
 from tests.runtime.backends.device.fake_driver import FakeCuda
 
-_TYPES = {"FLOAT": "float32", "FLOAT16": "float16", "INT8": "int8", "INT64": "int64"}
 _CODES = {"float32": "FLOAT", "float16": "HALF", "int8": "INT8", "int64": "INT64"}
 
 
@@ -163,12 +162,8 @@ class _Engine:
     def __init__(self, trt: FakeTensorRt, profile: dict[str, Any], model: bytes) -> None:
         graph = onnx.load_from_string(model).graph
         self._trt, self._profile = trt, profile
-        self.tensors = {
-            value.name: _info(value, is_input)
-            for values, is_input in ((graph.input, True), (graph.output, False))
-            for value in values
-        }
         self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        self.tensors = tensors_of(self.session)
         self.aliases: dict[str, str] = {}
         self.caches: list[_Kernels] = []
         if trt.aliases:
@@ -204,12 +199,6 @@ class _Engine:
 
     def create_engine_inspector(self) -> Any:
         return SimpleNamespace(get_engine_information=lambda _: '{"Layers": ["fused"]}')
-
-
-def _info(value: onnx.ValueInfoProto, is_input: bool) -> TensorInfo:
-    tensor = value.type.tensor_type
-    shape = tuple(dim.dim_value or -1 for dim in tensor.shape.dim)
-    return TensorInfo(_TYPES[onnx.TensorProto.DataType.Name(tensor.elem_type)], shape, is_input)
 
 
 class _Kernels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from multires_edge.base.errors import BackendError, BundleError, InputError
+from multires_edge.base.errors import BackendError, BundleError, InputError, MultiresError
 from multires_edge.format.fields import digest_of
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends.device.gpu import Gpu
@@ -22,39 +23,20 @@ from multires_edge.runtime.backends.tensorrt.engine_file import (
     engine_path,
     engines_of,
 )
-from multires_edge.runtime.backends.tensorrt.sidecar import (
-    SIDECAR,
-    GraphBytes,
-    TensorRtRelease,
-    sidecar_path,
-)
+from multires_edge.runtime.backends.tensorrt.sidecar import GraphBytes, TensorRtRelease, sidecar_path
 from tests.hostile import check_hostile
 from tests.hostile import put as put_value
-from tests.runtime.backends.device.fake_driver import ORIN
-from tests.runtime.backends.tensorrt.bundles import sidecar_of
+from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda
+from tests.runtime.backends.tensorrt.bundles import put_engine
 
 RTX = Gpu("NVIDIA GeForce RTX 4090", "8.9", 128, 24)
 
 
-def put(bundle: Path, target: str = "jetpack7", **changes: Any) -> Path:
-    """An engine as a build leaves it; its content does not matter here."""
-    graph = open_bundle(bundle).manifest.graph("step", "fp32")
-    path = engine_path(bundle, "step", "fp32", target)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"engine of " + target.encode())
-    sidecar = sidecar_of(path.name, path.read_bytes(), graph, {"queue_00": "next_queue_00"})
-    sidecar_path(path).write_bytes(SIDECAR.to_bytes(replace(sidecar, **changes)))
-    return path
-
-
 def put_rtx(bundle: Path) -> Path:
-    return put(
-        bundle,
-        "rtx",
-        tensorrt=TensorRtRelease("tensorrt_rtx", "1.7.1.116"),
-        device=None,
+    return put_engine(
+        bundle, "step", "rtx", tensorrt=TensorRtRelease("tensorrt_rtx", "1.7.1.116"), device=None,
         compute_capabilities=("8.6", "8.9"),
-    )
+    )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -70,16 +52,21 @@ def read(bundle: Path, target: str = "jetpack7", gpu: Gpu = ORIN) -> EngineFile:
     return check_engine(engine_path(bundle, "step", "fp32", target), open_bundle(bundle).manifest, gpu)
 
 
+def signed(entry: dict[str, Any]) -> str:
+    """A document with the digest that it should have."""
+    return json.dumps(entry | {"sha256": digest_of(entry)})
+
+
 def read_rtx(bundle: Path, gpu: Gpu = RTX) -> EngineFile:
     return read(bundle, "rtx", gpu)
 
 
 class TestWhatFits:
     def test_an_engine_of_this_device(self, bundle: Path) -> None:
-        path = put(bundle)
+        path = put_engine(bundle, in_place=True)
         engine = read(bundle)
         assert engine.path == path and engine.api.version == (10, 16, 1) and engine.kind == "step"
-        assert engine.sidecar.in_place == {"queue_00": "next_queue_00"}
+        assert engine.sidecar.in_place["queue_00"] == "next_queue_00"
 
     def test_an_engine_for_several_devices(self, bundle: Path) -> None:
         path = put_rtx(bundle)
@@ -88,94 +75,86 @@ class TestWhatFits:
         assert open_bundle(bundle).manifest.files
 
 
-class TestRefusals:
+class TestDamage:
     def test_nothing_built(self, bundle: Path) -> None:
         with pytest.raises(BackendError, match="has not been built; multires-edge build"):
             read(bundle)
 
     def test_a_build_that_was_killed(self, bundle: Path) -> None:
-        sidecar_path(put(bundle)).unlink()
+        sidecar_path(put_engine(bundle)).unlink()
         assert engines_of(bundle) == []
         with pytest.raises(BackendError, match="its sidecar is missing"):
             read(bundle)
 
-    @pytest.mark.parametrize("content", [b"", b"engine of jetpa", b"another of jetpack7"])
-    def test_a_truncated_or_changed_engine(self, content: bytes, bundle: Path) -> None:
-        put(bundle).write_bytes(content)
-        words = rf"truncated or changed \({len(content)} of 18 bytes.* --force"
+    @pytest.mark.parametrize("content", [b"", b"an eng", b"no engine", None])
+    def test_a_truncated_changed_or_missing_engine(self, content: bytes | None, bundle: Path) -> None:
+        path = put_engine(bundle)
+        path.unlink() if content is None else path.write_bytes(content)
+        words = rf"truncated or changed \({len(content or b'')} of 9 bytes.* --force"
+        with pytest.raises(BundleError, match="cannot be read" if content is None else words):
+            read(bundle)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda text: text[:-20], r"\.json: cannot be read"),
+            (lambda text: text.replace('"8.7"', '"8.9"'), "changed since it was written"),
+            (lambda text: signed(json.loads(text) | {"version": 2}), "has version 2, this release reads 1"),
+            *((lambda _, other=other: other, "cannot be read|not a sidecar")
+              for other in ("", "{", "[]", "{}", '{"format": "something"}', "7")),
+        ],
+    )  # fmt: skip
+    def test_a_damaged_sidecar(self, change: Callable[[str], str], words: str, bundle: Path) -> None:
+        path = sidecar_path(put_engine(bundle))
+        path.write_text(change(path.read_text()))
         with pytest.raises(BundleError, match=words):
             read(bundle)
 
-    def test_engine_gone(self, bundle: Path) -> None:
-        put(bundle).unlink()
-        with pytest.raises(BundleError, match="cannot be read"):
-            read(bundle)
 
-    def test_truncated_sidecar(self, bundle: Path) -> None:
-        path = sidecar_path(put(bundle))
-        path.write_bytes(path.read_bytes()[:-20])
-        with pytest.raises(BundleError, match=r"\.json: cannot be read"):
-            read(bundle)
+GRAPH = GraphBytes("step", "fp32", "opset24", "step.onnx", "0" * 64, 9)
+NANO = replace(ORIN, multiprocessors=8, memory_gib=7, board="NVIDIA Jetson Orin Nano")
+THOR = Gpu("Thor", "8.7", 20, 122)
 
-    def test_changed_sidecar(self, bundle: Path) -> None:
-        path = sidecar_path(put(bundle))
-        path.write_text(path.read_text().replace('"8.7"', '"8.9"'))
-        with pytest.raises(BundleError, match="changed since it was written"):
-            read(bundle)
 
-    @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "something"}', "7"])
-    def test_no_sidecar_at_all(self, bundle: Path, content: str) -> None:
-        sidecar_path(put(bundle)).write_text(content)
-        with pytest.raises(BundleError, match=r"cannot be read|not a sidecar"):
-            read(bundle)
+@pytest.mark.native
+@pytest.mark.parametrize(
+    ("changes", "gpu", "error", "words"),
+    [
+        ({"graph": GRAPH}, ORIN, BundleError, r"another bundle's step\.onnx"),
+        ({"graph": replace(GRAPH, form="opset17")}, ORIN, BundleError, r"another bundle's step\.onnx"),
+        *(({"tensorrt": TensorRtRelease("tensorrt", other)}, ORIN, BackendError,
+           rf"built by tensorrt {other}, but tensorrt 10\.16\.1 is installed")
+          for other in ("10.3.0", "10.16.2", "10.13.3", "11.4.1")),
+        ({"device": THOR}, ORIN, BackendError, "built on Thor, 20 SMs, 122 GiB, but this is Orin"),
+        # To the driver every Jetson Orin is "Orin".
+        ({}, NANO, BackendError, "on Orin, 16 SMs, 30 GiB, but this is Orin, 8 SMs, 7 GiB, NVIDIA Jetson"),
+        ({"device": None, "compute_capabilities": ("8.6", "8.9")}, ORIN, BackendError,
+         r"needs compute capability 8\.6 or 8\.9, but Orin has 8\.7"),
+    ],
+)  # fmt: skip
+def test_an_engine_that_does_not_fit(
+    changes: dict[str, Any], gpu: Gpu, error: type[MultiresError], words: str, bundle: Path, driver: FakeCuda
+) -> None:
+    """It is refused when it is read, and when a stream looks for one."""
+    driver.have(gpu)
+    put_engine(bundle, **changes)
+    opened = open_bundle(bundle)
+    if gpu.board is None:
+        with pytest.raises(error, match=words):
+            opened.stream(backend="tensorrt")
+    with pytest.raises(error, match=words):
+        read(bundle, gpu=gpu)
 
-    def test_a_later_sidecar(self, bundle: Path) -> None:
-        path = sidecar_path(put(bundle))
-        entry = json.loads(path.read_text()) | {"version": 2}
-        path.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
-        with pytest.raises(BundleError, match="has version 2, this release reads 1"):
-            read(bundle)
 
-    def test_another_bundles(self, bundle: Path) -> None:
-        graph = GraphBytes("step", "fp32", "opset24", "step.onnx", "0" * 64, 9)
-        put(bundle, graph=graph)
-        with pytest.raises(BundleError, match=r"another bundle's step\.onnx"):
-            read(bundle)
-        put(bundle, graph=replace(graph, form="opset17"))
-        with pytest.raises(BundleError, match=r"another bundle's step\.onnx"):
-            read(bundle)
-
-    @pytest.mark.parametrize("version", ["10.16.2", "10.13.3", "11.4.1"])
-    def test_another_release(self, bundle: Path, release: SimpleNamespace, version: str) -> None:
-        put(bundle)
-        release.__version__ = version
-        with pytest.raises(BackendError, match=r"built by tensorrt 10\.16\.1, but tensorrt 1[01]\."):
-            read(bundle)
-
-    def test_another_device_of_the_same_name(self, bundle: Path) -> None:
-        """To the driver every Jetson Orin is "Orin"."""
-        put(bundle)
-        nano = replace(ORIN, multiprocessors=8, memory_gib=7, board="NVIDIA Jetson Orin Nano")
-        with pytest.raises(
-            BackendError,
-            match="built on Orin, 16 SMs, 30 GiB, but this is Orin, 8 SMs, 7 GiB, NVIDIA Jetson Orin Nano: ",
-        ):
-            read(bundle, gpu=nano)
-
-    def test_other_numbers_of_streams(self, bundle: Path) -> None:
-        put(bundle)
-        read(bundle).check_sizes(batch=4)
-        command = f"multires-edge build {bundle} --target jetpack7 --graph step --streams 5 --force"
-        with pytest.raises(InputError, match=f"was built for 1 to 4 streams, not 5: {re.escape(command)}$"):
-            read(bundle).check_sizes(batch=5)
-        put(bundle, profile={"batch": (64, 64, 64)})
-        with pytest.raises(InputError, match="was built for 64 streams, not 1: "):
-            read(bundle).check_sizes(batch=1)
-
-    def test_another_compute_capability(self, bundle: Path) -> None:
-        put_rtx(bundle)
-        with pytest.raises(BackendError, match=r"needs compute capability 8\.6 or 8\.9, but A100 has 8\.0"):
-            read_rtx(bundle, gpu=Gpu("A100", "8.0", 108, 40))
+def test_other_numbers_of_streams(bundle: Path) -> None:
+    put_engine(bundle)
+    read(bundle).check_sizes(batch=4)
+    command = f"multires-edge build {bundle} --target jetpack7 --graph step --streams 5 --force"
+    with pytest.raises(InputError, match=f"was built for 1 to 4 streams, not 5: {re.escape(command)}$"):
+        read(bundle).check_sizes(batch=5)
+    put_engine(bundle, profile={"batch": (64, 64, 64)})
+    with pytest.raises(InputError, match="was built for 64 streams, not 1: "):
+        read(bundle).check_sizes(batch=1)
 
 
 @pytest.mark.parametrize(
@@ -199,18 +178,17 @@ class TestRefusals:
     ],
 )
 def test_a_hostile_sidecar(bundle: Path, path: str, value: Any, message: str) -> None:
-    file = sidecar_path(put(bundle))
-    entry = put_value(json.loads(file.read_text()), path, value)
-    file.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
+    file = sidecar_path(put_engine(bundle, in_place=True))
+    file.write_text(signed(put_value(json.loads(file.read_text()), path, value)))
     with pytest.raises(BundleError, match=message):
         read(bundle)
 
 
 def test_generated_hostile_sidecars(bundle: Path) -> None:
-    file = sidecar_path(put(bundle))
+    file = sidecar_path(put_engine(bundle, in_place=True))
 
     def use(entry: Any) -> None:
-        file.write_text(json.dumps(entry | {"sha256": digest_of(entry)}))
+        file.write_text(signed(entry))
         engine = read(bundle)
         assert engine.kind == "step" and engine.sidecar.engine.file == engine.path.name
 

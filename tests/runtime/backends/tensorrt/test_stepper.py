@@ -37,11 +37,6 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return export(tmp_path_factory.mktemp("taps"), pool=pool, **changes)
 
 
-@pytest.fixture(scope="module")
-def fading(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return export(tmp_path_factory.mktemp("fading"), pool="window:9")
-
-
 def device_bytes(device: HostDevice) -> int:
     return sum(memory.nbytes for memory in device._memory.values())
 
@@ -97,15 +92,19 @@ def test_half_precision(bundle: Bundle, form: str) -> None:
     assert within_limit(on_host(bundle, form, 2, "fp16").run(x), theirs.run(x), limit=1e-2)
 
 
-def test_many_streams_are_as_many_alone(fading: Bundle, form: str) -> None:
-    x = inputs_of(fading, 17, 70)
-    together = on_host(fading, form, 17).run(x)
+def test_many_streams_are_as_many_alone(with_taps: Bundle, form: str) -> None:
+    x = inputs_of(with_taps, 17, 70)
+    together = on_host(with_taps, form, 17).run(x)
     for row in (0, 7, 16):
-        assert within_limit(on_host(fading, form, 1).run(x[row : row + 1]), together[row : row + 1])
+        assert within_limit(on_host(with_taps, form, 1).run(x[row : row + 1]), together[row : row + 1])
 
 
-def test_a_far_position_is_as_good_as_a_near_one(fading: Bundle, form: str) -> None:
-    x, stream, native = inputs_of(fading, 2, 60), on_host(fading, form, 2), fading.stream(2, backend="native")
+def test_a_far_position_is_as_good_as_a_near_one(with_taps: Bundle, form: str) -> None:
+    x, stream, native = (
+        inputs_of(with_taps, 2, 60),
+        on_host(with_taps, form, 2),
+        with_taps.stream(2, backend="native"),
+    )
     saved = stream.save_state()
     saved.arrays["position"][:] = 31_536_000_123, 2**61
     stream.load_state(saved)
@@ -113,8 +112,8 @@ def test_a_far_position_is_as_good_as_a_near_one(fading: Bundle, form: str) -> N
     assert within_limit(stream.run(x), native.run(x))
 
 
-def test_a_bad_sample_changes_nothing(fading: Bundle, form: str) -> None:
-    x, stream = inputs_of(fading, 1, 20), on_host(fading, form, 1)
+def test_a_bad_sample_changes_nothing(with_taps: Bundle, form: str) -> None:
+    x, stream = inputs_of(with_taps, 1, 20), on_host(with_taps, form, 1)
     stream.run(x)
     before = stream.save_state()
     with pytest.raises(InputError, match="NaN"):
@@ -123,8 +122,8 @@ def test_a_bad_sample_changes_nothing(fading: Bundle, form: str) -> None:
     assert all(np.array_equal(before.arrays[name], after.arrays[name]) for name in before.arrays)
 
 
-def test_an_overflow_names_its_row(fading: Bundle, form: str) -> None:
-    stream = on_host(fading, form, 2)
+def test_an_overflow_names_its_row(with_taps: Bundle, form: str) -> None:
+    stream = on_host(with_taps, form, 2)
     x = np.zeros((2, 2), np.float32)
     x[1] = 3e38
     with pytest.raises(OverflowedError, match=r"rows \[1\]"):
@@ -132,35 +131,39 @@ def test_an_overflow_names_its_row(fading: Bundle, form: str) -> None:
             stream.step(x)
 
 
+def placed(
+    bundle: Bundle, form: str, batch: int, kind: str = "", of: Bundle | None = None
+) -> tuple[HostDevice, TensorRtStepper]:
+    """Streams on an engine of a form, of another bundle if ``of`` is given, as for graphs of a kind."""
+    engine_kind, in_place = FORMS[form]
+    device, source = HostDevice(), of or bundle
+    engine = HostEngine(device, source.path, source.manifest.graph(engine_kind, "fp32"), in_place=in_place)
+    spec, step = (bundle.manifest.graph(each, "fp32") for each in (kind or engine_kind, "step"))
+    return device, TensorRtStepper(device, engine, spec, step.states, batch, None)
+
+
 class TestMemory:
-    def test_queues_in_place_lie_there_once(self, fading: Bundle) -> None:
-        spec = fading.manifest.graph("step", "fp32")
-        queues = 5 * sum(state.row_bytes for state in spec.states if state.in_place)
+    def test_queues_in_place_lie_there_once(self, with_taps: Bundle) -> None:
+        states = with_taps.manifest.graph("step", "fp32").states
+        queues = 5 * sum(state.row_bytes for state in states if state.in_place)
         used = {}
-        for form, (kind, in_place) in FORMS.items():
-            device, of = HostDevice(), fading.manifest.graph(kind, "fp32")
-            engine = HostEngine(device, fading.path, of, in_place=in_place)
-            stepper = TensorRtStepper(device, engine, of, spec.states, 5, None)
+        for form in FORMS:
+            device, stepper = placed(with_taps, form, 5)
             used[form] = device_bytes(device)
             del stepper
         assert used["step"] - used["step in place"] == queues
         assert queues < used["taps"] < used["step"]
 
-    def test_runs_of_any_length_allocate_once(self, fading: Bundle) -> None:
-        device, spec = HostDevice(), fading.manifest.graph("taps", "fp32")
-        engine = HostEngine(device, fading.path, spec, in_place=False)
-        states = fading.manifest.graph("step", "fp32").states
-        stepper = TensorRtStepper(device, engine, spec, states, 1, None)
+    def test_runs_of_any_length_allocate_once(self, with_taps: Bundle) -> None:
+        device, stepper = placed(with_taps, "taps", 1)
         samples = np.zeros((200, 1, 2), np.float32)
         stepper.run(samples[:16])
         used = device_bytes(device)
         stepper.run(samples)
         assert device_bytes(device) == used
 
-    def test_a_dropped_stream_frees_its_device(self, fading: Bundle) -> None:
-        device, spec = HostDevice(), fading.manifest.graph("step", "fp32")
-        engine = HostEngine(device, fading.path, spec, in_place=True)
-        stepper = TensorRtStepper(device, engine, spec, spec.states, 1, None)
+    def test_a_dropped_stream_frees_its_device(self, with_taps: Bundle) -> None:
+        device, stepper = placed(with_taps, "step in place", 1)
         assert device_bytes(device) > 0
         del stepper
         gc.collect()
@@ -168,22 +171,17 @@ class TestMemory:
 
 
 class TestEngines:
-    def test_of_another_graph(self, fading: Bundle) -> None:
-        device, step, taps = HostDevice(), *(fading.manifest.graph(kind, "fp32") for kind in ("step", "taps"))
-        engine = HostEngine(device, fading.path, taps, in_place=False)
+    def test_of_another_graph(self, with_taps: Bundle) -> None:
         with pytest.raises(BundleError, match=r"does not fit step\.onnx.*build it again"):
-            TensorRtStepper(device, engine, step, step.states, 1, None)
+            placed(with_taps, "taps", 1, kind="step")
 
-    def test_of_another_network(self, fading: Bundle, tmp_path: Path) -> None:
+    def test_of_another_network(self, with_taps: Bundle, tmp_path: Path) -> None:
         other = export(tmp_path, pool="window:9", d_model=9)
-        device, mine = HostDevice(), fading.manifest.graph("step", "fp32")
-        theirs = other.manifest.graph("step", "fp32")
-        engine = HostEngine(device, other.path, theirs, in_place=True)
         with pytest.raises(BundleError, match=r"its \w+ is an \w+ of float32 .*, expected an \w+ of float32"):
-            TensorRtStepper(device, engine, mine, mine.states, 1, None)
+            placed(with_taps, "step in place", 1, of=other)
 
 
-def test_verify_runs_the_taps_graph(fading: Bundle) -> None:
-    checks = {check.name: check for check in verify_bundle(fading)}
+def test_verify_runs_the_taps_graph(with_taps: Bundle) -> None:
+    checks = {check.name: check for check in verify_bundle(with_taps)}
     assert all(check.passed for check in checks.values())
     assert {"taps graph, every prefix", "fp16: taps graph, resumed"} <= set(checks)
