@@ -10,9 +10,9 @@
 // @endcode
 //
 // The state stays on the device. A step is one CUDA graph: the sample to the device, the network, the output to
-// the host. If it cannot be captured, each step is queued. The library links TensorRT and the CUDA runtime. A program
-// starts without a GPU; the constructor of Engine then throws. One CUDA device is used, the first that
-// CUDA_VISIBLE_DEVICES names.
+// the host; 16 steps of run are another. If they cannot be captured, they are queued. The library links TensorRT and
+// the CUDA runtime. A program starts without a GPU; the constructor of Engine then throws. One CUDA device is used, the
+// first that CUDA_VISIBLE_DEVICES names.
 //
 // Threads: any number may use one Engine. A Stream belongs to one thread at a time. step, run and reset throw
 // nothing and allocate nothing, but they wait for the device.

@@ -73,9 +73,30 @@ DeviceMemory device_memory(std::size_t bytes) {
 
 PinnedMemory pinned_memory(std::size_t bytes) {
   void* data = nullptr;
-  check(cudaHostAlloc(&data, std::max<std::size_t>(bytes, 1), cudaHostAllocDefault), "cudaHostAlloc");
+  check(cudaHostAlloc(&data, std::max<std::size_t>(bytes, 1), cudaHostAllocMapped), "cudaHostAlloc");
   std::memset(data, 0, bytes);
   return PinnedMemory(data);
+}
+
+Exchanged::Exchanged(std::size_t bytes) : bytes_(bytes), host_(pinned_memory(bytes)) {
+  int shared = 0;
+  void* address = nullptr;
+  check(cudaDeviceGetAttribute(&shared, cudaDevAttrIntegrated, 0), "cudaDeviceGetAttribute");
+  if (shared) {
+    check(cudaHostGetDevicePointer(&address, host_.get(), 0), "cudaHostGetDevicePointer");
+  } else {
+    device_ = device_memory(bytes);
+    address = device_.get();
+  }
+  address_ = static_cast<unsigned char*>(address);
+}
+
+void Exchanged::send(cudaStream_t stream) const {
+  if (device_) check(cudaMemcpyAsync(address_, host(), bytes_, cudaMemcpyHostToDevice, stream), "copy of x");
+}
+
+void Exchanged::receive(cudaStream_t stream) const {
+  if (device_) check(cudaMemcpyAsync(host(), address_, bytes_, cudaMemcpyDeviceToHost, stream), "copy of y");
 }
 
 CudaStream new_stream() {

@@ -41,6 +41,23 @@ using Graph = std::unique_ptr<CUgraphExec_st, Free<cudaGraphExecDestroy>>;
 DeviceMemory device_memory(std::size_t bytes);
 PinnedMemory pinned_memory(std::size_t bytes);
 
+// Zeroed memory of the host for inputs or outputs, and on the device: the same memory where both share it, as on a
+// Jetson. Else send and receive queue copies.
+class Exchanged {
+ public:
+  explicit Exchanged(std::size_t bytes);
+  unsigned char* host() const { return static_cast<unsigned char*>(host_.get()); }
+  unsigned char* address() const { return address_; }
+  void send(cudaStream_t stream) const;
+  void receive(cudaStream_t stream) const;
+
+ private:
+  std::size_t bytes_;
+  PinnedMemory host_;
+  DeviceMemory device_;  // null where the host's is used
+  unsigned char* address_;
+};
+
 CudaStream new_stream();
 inline void wait_for(const CudaStream& stream) { check(cudaStreamSynchronize(stream.get()), "cudaStreamSynchronize"); }
 

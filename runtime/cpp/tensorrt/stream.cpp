@@ -11,6 +11,8 @@ inline namespace v0 {
 namespace tensorrt {
 namespace {
 
+constexpr int kChunk = 16;  // steps of run() in one graph; even, so that the buffers have their roles again
+
 struct Placed {
   multires_part part; // of the host's state: name, layout, and memory for snapshots
   DeviceMemory memory[2];
@@ -37,6 +39,12 @@ struct PlacedBank {
   Rows taps, pushes;
 };
 
+// Of one step of all streams.
+std::size_t sample_bytes_of(const multires_info& info, int batch) {
+  const std::size_t each = info.n_tokens > 0 ? sizeof(std::int64_t) : static_cast<std::size_t>(info.d_input) * 4;
+  return static_cast<std::size_t>(batch) * each;
+}
+
 } // namespace
 
 struct StreamState {
@@ -47,54 +55,54 @@ struct StreamState {
   std::size_t sample_bytes, output_bytes;
   multires::Stream host; // its state has the same layout; snapshots are made from it
   CudaStream stream = new_stream();
-  PinnedMemory host_sample, host_output;
-  DeviceMemory sample, output;
+  Exchanged sample, output;    // of a step
+  Exchanged samples, outputs;  // of a chunk
   std::vector<Placed> states;
   std::vector<PlacedBank> banks;
   std::unique_ptr<nvinfer1::IExecutionContext> contexts[2];
-  Graph graphs[2];
+  Graph graphs[2], chunks[2];
   int turn = 0;
   mutable std::string reason;
 
   const Placed& state(const std::string& name) const;
   void bind(int turn);
   void enqueue(int turn) const;
-  void enqueue_with_copies(int turn) const;
-  multires_status launch() const noexcept;
+  void enqueue_step(int turn) const;
+  void enqueue_chunk(int turn) const;
+  template <typename Work>
+  multires_status launch(const Graph& graph, Work work) const noexcept;
   void copy_states(bool to_device) const;
-  multires_status run(const void* samples, bool are_tokens, std::int64_t steps, float* y) noexcept;
+  multires_status run(const void* given, bool are_tokens, std::int64_t steps, float* y) noexcept;
   multires_status fail(const char* why) const noexcept;
   multires_status fail(cudaError_t status) const noexcept { return fail(cudaGetErrorString(status)); }
 
  private:
-  Graph captured(int turn) const;
+  template <typename Work>
+  Graph captured(Work work) const;
   void place_states();
   void place_banks();
   void warm_up();
 };
 
 StreamState::StreamState(std::shared_ptr<const LoadedEngine> engine_, std::int32_t batch_)
-    : engine(std::move(engine_)), batch(batch_), host(engine->model, batch_) {
-  const multires_info info = engine->model.info();
-  const auto rows = static_cast<std::size_t>(batch);
-  sample_bytes =
-      rows * (info.n_tokens > 0 ? sizeof(std::int64_t) : static_cast<std::size_t>(info.d_input) * sizeof(float));
-  output_bytes = rows * static_cast<std::size_t>(info.d_output) * sizeof(float);
-  host_sample = pinned_memory(sample_bytes);
-  host_output = pinned_memory(output_bytes);
-  sample = device_memory(sample_bytes);
-  output = device_memory(output_bytes);
+    : engine(std::move(engine_)), batch(batch_), sample_bytes(sample_bytes_of(engine->model.info(), batch)),
+      output_bytes(static_cast<std::size_t>(batch) * static_cast<std::size_t>(engine->model.info().d_output) *
+                   sizeof(float)),
+      host(engine->model, batch_), sample(sample_bytes), output(output_bytes), samples(kChunk * sample_bytes),
+      outputs(kChunk * output_bytes) {
   place_states();
   place_banks();
   for (int t : {0, 1}) bind(t);
   warm_up();
-  for (int t : {0, 1}) graphs[t] = captured(t);
+  for (int t : {0, 1}) graphs[t] = captured([&] { enqueue_step(t); });
+  for (int t : {0, 1}) chunks[t] = captured([&] { enqueue_chunk(t); });
 }
 
-// A whole step as a graph. Null, with the reason, if it cannot be captured: then each step is queued.
-Graph StreamState::captured(int t) const {
+// Work as a graph. Null, with the reason, if it cannot be captured: then it is queued each time.
+template <typename Work>
+Graph StreamState::captured(Work work) const {
   try {
-    return capture(stream, [&] { enqueue_with_copies(t); });
+    return capture(stream, work);
   } catch (const Error& error) {
     reason = error.what();
     return nullptr;
@@ -134,8 +142,8 @@ void StreamState::bind(int t) {
       throw Error(MULTIRES_DEVICE, tensor + ": " + engine->log.last_error());
   };
   const multires_info info = engine->model.info();
-  to(info.n_tokens > 0 ? "tokens" : "x", sample.get());
-  to(info.autoregressive ? "params" : "logits", output.get());
+  to(info.n_tokens > 0 ? "tokens" : "x", sample.address());
+  to(info.autoregressive ? "params" : "logits", output.address());
   for (const Placed& placed : states) {
     const std::string name = placed.part.name;
     if (engine->has(name)) to(name, placed.now(t));
@@ -158,12 +166,23 @@ void StreamState::enqueue(int t) const {
   }
 }
 
-void StreamState::enqueue_with_copies(int t) const {
-  check(cudaMemcpyAsync(sample.get(), host_sample.get(), sample_bytes, cudaMemcpyHostToDevice, stream.get()),
-        "copy of x");
+void StreamState::enqueue_step(int t) const {
+  sample.send(stream.get());
   enqueue(t);
-  check(cudaMemcpyAsync(host_output.get(), output.get(), output_bytes, cudaMemcpyDeviceToHost, stream.get()),
-        "copy of y");
+  output.receive(stream.get());
+}
+
+void StreamState::enqueue_chunk(int t) const {
+  const auto copy = [&](void* to, const void* from, std::size_t bytes) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream.get()), "copy of a step");
+  };
+  samples.send(stream.get());
+  for (std::size_t step = 0; step < kChunk; ++step) {
+    copy(sample.address(), samples.address() + step * sample_bytes, sample_bytes);
+    enqueue((t + static_cast<int>(step)) % 2);
+    copy(outputs.address() + step * output_bytes, output.address(), output_bytes);
+  }
+  outputs.receive(stream.get());
 }
 
 // TensorRT does some work at the first run, which a graph cannot record.
@@ -177,13 +196,15 @@ void StreamState::warm_up() {
   wait_for(stream);
 }
 
-multires_status StreamState::launch() const noexcept {
-  if (graphs[turn]) {
-    const cudaError_t status = cudaGraphLaunch(graphs[turn].get(), stream.get());
-    return status == cudaSuccess ? MULTIRES_OK : fail(status);
-  }
+// Runs a graph, or queues its work if it could not be captured, and waits.
+template <typename Work>
+multires_status StreamState::launch(const Graph& graph, Work work) const noexcept {
   try {
-    enqueue_with_copies(turn);
+    if (graph)
+      check(cudaGraphLaunch(graph.get(), stream.get()), "cudaGraphLaunch");
+    else
+      work();
+    wait_for(stream);
     return MULTIRES_OK;
   } catch (const std::exception& error) {
     return fail(error.what());
@@ -198,24 +219,29 @@ multires_status StreamState::fail(const char* why) const noexcept {
   return MULTIRES_DEVICE;
 }
 
-multires_status StreamState::run(const void* samples, bool are_tokens, std::int64_t steps, float* y) noexcept {
+multires_status StreamState::run(const void* given, bool are_tokens, std::int64_t steps, float* y) noexcept {
   const std::int32_t n_tokens = engine->model.info().n_tokens;
-  if (!samples || !y || steps < 0 || are_tokens != (n_tokens > 0)) return MULTIRES_ARGUMENT;
+  if (!given || !y || steps < 0 || are_tokens != (n_tokens > 0)) return MULTIRES_ARGUMENT;
   if (are_tokens) {
-    const auto* tokens = static_cast<const std::int64_t*>(samples);
+    const auto* tokens = static_cast<const std::int64_t*>(given);
     if (steps > INT64_MAX / batch) return MULTIRES_ARGUMENT;
     for (std::int64_t i = 0; i < steps * batch; ++i)
       if (tokens[i] < 0 || tokens[i] >= n_tokens) return MULTIRES_ARGUMENT;
   }
   if (const cudaError_t status = cudaSetDevice(0)) return fail(status);
-  const auto* from = static_cast<const unsigned char*>(samples);
+  const auto* from = static_cast<const unsigned char*>(given);
   auto* to = reinterpret_cast<unsigned char*>(y);
-  for (std::int64_t t = 0; t < steps; ++t, from += sample_bytes, to += output_bytes) {
-    std::memcpy(host_sample.get(), from, sample_bytes);
-    if (const multires_status status = launch()) return status;
-    if (const cudaError_t status = cudaStreamSynchronize(stream.get())) return fail(status);
-    std::memcpy(to, host_output.get(), output_bytes);
-    turn = 1 - turn;
+  while (steps > 0) {
+    const bool whole = steps >= kChunk;
+    const std::int64_t some = whole ? kChunk : 1;
+    const auto in = static_cast<std::size_t>(some) * sample_bytes, out = static_cast<std::size_t>(some) * output_bytes;
+    std::memcpy((whole ? samples : sample).host(), from, in);
+    const multires_status status =
+        whole ? launch(chunks[turn], [&] { enqueue_chunk(turn); }) : launch(graphs[turn], [&] { enqueue_step(turn); });
+    if (status != MULTIRES_OK) return status;
+    std::memcpy(to, (whole ? outputs : output).host(), out);
+    if (!whole) turn = 1 - turn;
+    steps -= some, from += in, to += out;
   }
   return MULTIRES_OK;
 }

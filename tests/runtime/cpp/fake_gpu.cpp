@@ -99,6 +99,11 @@ static bool refused(const char* function) {
 const char* cudaGetErrorString(cudaError_t) { return "of the fake runtime"; }
 cudaError_t cudaMalloc(void** data, size_t size) { return allocate(data, size); }
 cudaError_t cudaHostAlloc(void** data, size_t size, unsigned) { return allocate(data, size); }
+cudaError_t cudaHostGetDevicePointer(void** address, void* data, unsigned) { return *address = data, cudaSuccess; }
+// Whether host and device share their memory, as INTEGRATED in the environment says.
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  return *value = std::getenv("INTEGRATED") ? 1 : 0, cudaSuccess;
+}
 cudaError_t cudaFree(void* data) { return std::free(data), cudaSuccess; }
 cudaError_t cudaFreeHost(void* data) { return std::free(data), cudaSuccess; }
 cudaError_t cudaMemset(void* data, int value, size_t size) { return std::memset(data, value, size), cudaSuccess; }

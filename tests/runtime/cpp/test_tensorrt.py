@@ -66,9 +66,12 @@ def write_engine(folder: Path, kind: str, weights: Path, batches: str = "1 8") -
 def test_streams_are_those_of_the_native_engine(
     name: str, kind: str, program: Path, gpu: Path, tmp_path: Path
 ) -> None:
+    """With memory of its own, and with that of the host."""
     weights = write_weights(name, tmp_path)
-    result = outcome(program, weights, write_engine(tmp_path, kind, weights), 0, gpu=gpu)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "0\n", "")
+    engine = write_engine(tmp_path, kind, weights)
+    for variables in ({}, {"INTEGRATED": "1"}):
+        result = outcome(program, weights, engine, 0, gpu=gpu, **variables)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "0\n", "")
 
 
 @pytest.mark.parametrize("kind", ["step", "taps"])
