@@ -30,10 +30,15 @@ from multires_edge.export import Int8Options, export_bundle
 from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs import full
 from multires_edge.format.comparison import LIMITS, Check
+from multires_edge.format.manifest import Manifest
 from multires_edge.format.pooling import Cumulative
 from multires_edge.format.targets import TARGETS, Target
+from multires_edge.runtime.backends.cuda.backend import CudaBackend
+from multires_edge.runtime.backends.cuda.planned import PlannedStepper, planned_stepper
+from multires_edge.runtime.backends.cuda.plans import plans_path
 from multires_edge.runtime.backends.device.cuda import WAIT, WAITS, CudaDevice
 from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu
+from multires_edge.runtime.backends.protocol import RunOptions
 from multires_edge.runtime.backends.providers import why_no_cuda
 from multires_edge.runtime.backends.registry import backend_named, backend_names
 from multires_edge.runtime.backends.tensorrt.api import load_api
@@ -41,6 +46,7 @@ from multires_edge.runtime.bench.candidate import random_sample
 from multires_edge.runtime.bench.timing import Timing, calls
 from multires_edge.runtime.bundle import Bundle, open_bundle
 from multires_edge.runtime.engine_builder.build import Builder
+from multires_edge.runtime.engine_builder.kernels import build_kernels
 from multires_edge.runtime.engine_builder.shapes import Range
 from multires_edge.runtime.kit.cases import assemble, roll, stream_cases
 from tests.conftest import random_net
@@ -96,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         bundle = open_bundle(options.bundle or export(Path(folder)))
         check_kernels(report)
+        if backend_named("cuda").missing() is None:
+            report.check("kernels as PTX, with their plans", partial(build_kernels, bundle, ()))
         # Before anything else holds the device: how a thread waits is chosen once.
         report.check("floors", partial(time_floors, report, options.calls))
         build_engines(report, bundle, gpu, max(options.streams))
@@ -178,15 +186,28 @@ def target_of(package: str, gpu: Gpu) -> Target | None:
     )
 
 
+class ByPlan(CudaBackend):
+    """The kernels that the bundle carries, by their plans: without NVRTC and the native engine."""
+
+    def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
+        return [name for name in manifest.native if plans_path(folder, name).exists()]
+
+    def make_stepper(
+        self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
+    ) -> PlannedStepper:
+        return planned_stepper(folder, manifest, options.precision, batch, None)
+
+
 def ways_to_run(report: Report, bundle: Bundle) -> Ways:
     """How the bundle can be run here; first natively, to compare with."""
-    options: dict[str, dict[str, Any]] = {name: {"backend": name} for name in backend_names()}
+    backends = {name: backend_named(name) for name in backend_names()} | {"cuda by plan": ByPlan()}
+    options: dict[str, dict[str, Any]] = {name: {"backend": backend} for name, backend in backends.items()}
     options["onnxruntime"] |= {"provider": "cuda"}
     report.say("\n## Backends\n")
     ways: Ways = {}
     for name, way in options.items():
-        missing = why_no_cuda() if "provider" in way else backend_named(name).missing()
-        known = backend_named(name).precisions(bundle.path, bundle.manifest)
+        missing = why_no_cuda() if "provider" in way else backends[name].missing()
+        known = backends[name].precisions(bundle.path, bundle.manifest)
         precisions = [precision for precision in LIMITS if precision in known]
         report.say(f"- {name}: {missing or ', '.join(precisions) or 'no engine'}")
         if not missing:

@@ -7,27 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from multires_edge.base.errors import BackendError
-from multires_edge.runtime.backends.cuda import backend as cuda_backend
 from tests import on_gpu
 from tests.conftest import SMALL
-from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda
+from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda, install_compiler
 from tests.runtime.backends.tensorrt.bundles import export
 from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt, install
 
 pytestmark = pytest.mark.native
 
 
-def no_compiler(most: int) -> None:
-    """Kernels of the cuda backend are not for this driver."""
-    raise BackendError("no compiler")
-
-
 @pytest.mark.slow
 def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = FakeCuda()
     install(monkeypatch, driver, FakeTensorRt(driver, "10.3.0"))
-    monkeypatch.setattr(cuda_backend, "find_nvrtc", no_compiler)
+    install_compiler(monkeypatch, tmp_path)
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(on_gpu, "run", lambda *command: ran.append(command))
     monkeypatch.setattr(on_gpu, "PAPER_SIZE", SMALL)
@@ -43,7 +36,9 @@ def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
     for line in (
         "- [x] taps.fp16.jetpack6 by TensorRT 10.3.0", "- native: fp32, fp16",
-        "- cuda: no compiler", "- tensorrt: fp32, fp16", "- [x] tensorrt fp16, one whole stream, in chunks",
+        "- [x] kernels as PTX, with their plans", "- cuda: fp32, fp16", "- cuda by plan: fp32, fp16",
+        "- [x] cuda by plan fp16, one whole stream, in chunks",
+        "- tensorrt: fp32, fp16", "- [x] tensorrt fp16, one whole stream, in chunks",
         "| graph of 20 nodes |", "| graph of 1 node on 64 bytes of mapped memory, spin |",
         "| tensorrt fp32, 3 streams |",
         "| filters as convolutions |", "| filters as sums of shifted sequences |",
