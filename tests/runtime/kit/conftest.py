@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +45,19 @@ def alone(kit: Path, *arguments: str, absent: Sequence[str] = (NATIVE,)) -> list
     packages = sysconfig.get_path("purelib")
     # Without site there is no hook of an editable installation.
     return [sys.executable, "-S", "-c", _ALONE.format(absent=blocked, arguments=arguments, packages=packages)]
+
+
+def run_alone(
+    kit: Path, *arguments: str, absent: Sequence[str] = (NATIVE,), **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run the script as on a device; ``options`` are those of the process."""
+    command = alone(kit, *arguments, absent=absent)
+    return subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False, **options)
+
+
+def report_in(folder: Path) -> Any:
+    """The report that was written into a folder."""
+    return json.loads((folder / "device_report.json").read_text())
 
 
 def unpack(archive: bytes, folder: Path) -> Path:

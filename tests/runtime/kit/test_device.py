@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import zipfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -29,7 +28,7 @@ from multires_edge.runtime.kit.archive import make_kit
 from tests.conftest import SMALL, random_inputs, random_net, save_published, variant
 from tests.hostile import check_hostile
 from tests.runtime.backends.device.fake_driver import FakeCuda, install_compiler, on_driver
-from tests.runtime.kit.conftest import NATIVE, alone, unpack
+from tests.runtime.kit.conftest import NATIVE, report_in, run_alone, unpack
 
 Check = Callable[..., int]
 
@@ -55,19 +54,13 @@ def test_generated_hostile_descriptions(kit: Path, check: Check, capsys: pytest.
 class TestPasses:
     @pytest.mark.slow
     def test_where_nothing_else_is_installed(self, kit: Path) -> None:
-        command = alone(
-            kit, "--backend", "onnxruntime", "--streams", "1,3", "--steps", "20", "--name", "bench"
-        )
-        done = subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False)
+        options = ("--backend", "onnxruntime", "--streams", "1,3", "--steps", "20", "--name", "bench")
+        done = run_alone(kit, *options)
         assert done.returncode == 0, done.stdout + done.stderr
-        report = json.loads((kit / "device_report.json").read_text())
+        report = report_in(kit)
         assert report["passed"] and report["name"] == "bench" and report["target"] == "jetpack6"
-        assert {check["tensor"] for check in report["checks"]} >= {
-            "logits",
-            "position",
-            "queue_02",
-            "pool_sum",
-        }
+        compared = {check["tensor"] for check in report["checks"]}
+        assert compared >= {"logits", "position", "queue_02", "pool_sum"}
         assert {timing["streams"] for timing in report["timing"]} == {1, 3}
         assert all(
             0 < timing["p50_us"] <= timing["p99_us"] <= timing["max_us"] for timing in report["timing"]
@@ -119,7 +112,7 @@ class TestPasses:
     ) -> None:
         folder = unpack(make_kit(open_bundle(two_leads)), tmp_path / "here")
         assert check("--steps", "10", folder=folder) == 0
-        timing = json.loads((tmp_path / "device_report.json").read_text())["timing"]
+        timing = report_in(tmp_path)["timing"]
         assert [each["how"] for each in timing[:2]] == ["without a pause", "at 100 Hz"]
 
 
@@ -130,11 +123,10 @@ def test_the_native_engine_of_a_wheel(for_jetson: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel, "w") as packed:
         packed.write(engine, f"multires_edge/runtime/backends/{engine.name}")
     kit = unpack(make_kit(open_bundle(for_jetson), wheel=wheel), tmp_path / "here")
-    command = alone(kit, "--backend", "native", "--steps", "20", "--streams", "3", absent=["onnxruntime"])
-    done = subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False)
+    done = run_alone(kit, "--backend", "native", "--steps", "20", "--streams", "3", absent=["onnxruntime"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fp16 native engine, one whole stream, in chunks, every step: logits" in done.stdout
-    report = json.loads((kit / "device_report.json").read_text())
+    report = report_in(kit)
     assert report["backend"] == {"name": "native"} and report["timing"]
 
 
@@ -147,19 +139,14 @@ def test_our_kernel_without_the_engine(for_jetson: Path, tmp_path: Path) -> None
         install_compiler(patch, tmp_path)
         build_kernels(bundle, ["fp16"])
     kit = unpack(make_kit(bundle), tmp_path / "here")
-    arguments = ("--backend", "cuda", "--steps", "20", "--streams", "3")
-    command = alone(kit, *arguments, "--precision", "fp16", absent=(NATIVE, "onnxruntime"))
-    done = subprocess.run(
-        command, cwd=kit, env=on_driver(tmp_path), capture_output=True, text=True, check=False
-    )
+    options = ("--backend", "cuda", "--steps", "20", "--streams", "3", "--precision")
+    absent, there = (NATIVE, "onnxruntime"), on_driver(tmp_path)
+    done = run_alone(kit, *options, "fp16", absent=absent, env=there)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fp16 kernel on the GPU, one whole stream, in chunks, every step: logits" in done.stdout
-    report = json.loads((kit / "device_report.json").read_text())
+    report = report_in(kit)
     assert report["backend"]["name"] == "cuda" and report["timing"]
-    command = alone(kit, *arguments, "--precision", "fp32")
-    done = subprocess.run(
-        command, cwd=kit, env=on_driver(tmp_path), capture_output=True, text=True, check=False
-    )
+    done = run_alone(kit, *options, "fp32", absent=absent, env=there)
     assert done.returncode == 2 and "has no plan of the kernel in fp32" in done.stderr
 
 
@@ -235,7 +222,7 @@ class TestFinds:
 
         monkeypatch.setattr(OnnxRuntimeStepper, "_feed", forgets)
         assert check("--precision", "fp32") == 1
-        report = json.loads((tmp_path / "device_report.json").read_text())
+        report = report_in(tmp_path)
         failed = [made for made in report["checks"] if not made["passed"] and "state" in made["name"]]
         assert failed[0]["tensor"] == name and "first 2 steps" in failed[0]["name"]
         assert failed[0]["at"]["step"] == 1
@@ -277,7 +264,7 @@ class TestFinds:
 
         monkeypatch.setattr(OnnxRuntimeStepper, "reset", only_all)
         assert check("--precision", "fp32") == 1
-        report = json.loads((tmp_path / "device_report.json").read_text())
+        report = report_in(tmp_path)
         first = next(made for made in report["checks"] if not made["passed"])
         restarted = int(first["name"].split("steps ")[1].split()[0])
         assert first["at"]["row"] == 1 and first["at"]["step"] >= restarted
@@ -292,5 +279,5 @@ class TestFinds:
         monkeypatch.setattr(OnnxRuntimeStepper, "_feed", spoils)
         assert check() == 1
         assert "first 2 steps: logits is not finite: rows [1]" in capsys.readouterr().out
-        checks = json.loads((tmp_path / "device_report.json").read_text())["checks"]
+        checks = report_in(tmp_path)["checks"]
         assert next(made for made in checks if not made["passed"])["error"] is None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.runtime.kit.conftest import report_in
 
 HERE = Path(__file__).parent
 
@@ -36,5 +37,5 @@ def test_it_passes_there(backend: str, kit: Path, python: Path) -> None:
     command = [str(python), "check_device.py", "--backend", backend, "--streams", "3", "--steps", "5"]
     done = subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((kit / "device_report.json").read_text())
+    report = report_in(kit)
     assert report["passed"] and report["device"]["numpy"] == "1.21.6" and report["backend"]["name"] == backend

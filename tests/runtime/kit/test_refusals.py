@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.runtime.kit.conftest import NATIVE, alone
+from tests.runtime.kit.conftest import NATIVE, alone, report_in, run_alone
 
 Check = Callable[..., int]
 
@@ -42,9 +41,7 @@ def test_a_truncated_file(name: str, kit: Path, check: Check, capsys: Any) -> No
 def test_its_own_parts(name: str, kit: Path) -> None:
     part = kit / "multires_edge" / "runtime" / "kit" / name
     part.unlink() if name == "checks.py" else part.write_text(part.read_text()[:-1500] + "\n(")
-    done = subprocess.run(
-        alone(kit, "--backend", "onnxruntime"), cwd=kit, capture_output=True, text=True, check=False
-    )
+    done = run_alone(kit, "--backend", "onnxruntime")
     assert done.returncode == 2 and "unpack the kit again" in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1 and name.removesuffix(".py") in done.stderr
 
@@ -105,8 +102,7 @@ def test_a_missing_file(kit: Path, check: Check, capsys: Any) -> None:
 def test_a_missing_package(
     arguments: tuple[str, ...], absent: tuple[str, ...], words: tuple[str, ...], kit: Path
 ) -> None:
-    command = alone(kit, *arguments, absent=(NATIVE, *absent))
-    done = subprocess.run(command, cwd=kit, capture_output=True, text=True, check=False)
+    done = run_alone(kit, *arguments, absent=(NATIVE, *absent))
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1 and all(word in done.stderr for word in words)
     assert not (kit / "device_report.json").exists()
@@ -121,7 +117,7 @@ def test_a_provider_or_precision_that_is_not_there(check: Check, capsys: Any) ->
 
 def test_options_of_a_provider(check: Check, capsys: Any, tmp_path: Path) -> None:
     assert check("--provider-option", "one=1", "--provider-option", "two=2", "--precision", "fp32") == 0
-    report = json.loads((tmp_path / "device_report.json").read_text())
+    report = report_in(tmp_path)
     assert report["backend"]["provider_options"] == "one=1, two=2"
     with pytest.raises(SystemExit, match="2"):
         check("--provider-option", "one")
@@ -133,10 +129,8 @@ def test_a_full_disk_leaves_nothing(kit: Path) -> None:
     def small_files_only() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
-    command = alone(kit, "--backend", "onnxruntime", "--steps", "0", "--precision", "fp32")
-    done = subprocess.run(
-        command, cwd=kit, capture_output=True, text=True, check=False, preexec_fn=small_files_only
-    )
+    options = ("--backend", "onnxruntime", "--steps", "0", "--precision", "fp32")
+    done = run_alone(kit, *options, preexec_fn=small_files_only)
     assert done.returncode == 2 and "device_report.json: cannot be written" in done.stderr
     assert not list(kit.glob("*device_report*"))
 

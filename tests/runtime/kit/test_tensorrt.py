@@ -23,7 +23,7 @@ from multires_edge.runtime.kit.archive import make_kit
 from tests.conftest import SMALL, random_net, save_published
 from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda
 from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt, install
-from tests.runtime.kit.conftest import unpack
+from tests.runtime.kit.conftest import report_in, unpack
 
 Check = Callable[..., int]
 ON = ("--backend", "tensorrt")
@@ -39,15 +39,11 @@ def jetson(driver: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeTensorRt:
     return trt
 
 
-def read(tmp_path: Path) -> Any:
-    return json.loads((tmp_path / "device_report.json").read_text())
-
-
 @pytest.mark.slow
 def test_the_whole_kit(jetson: FakeTensorRt, kit: Path, check: Check, tmp_path: Path) -> None:
     """The engines that the runtime takes, by steps and chunks, the full graph, timing."""
     assert check(*ON, "--steps", "20", "--streams", "1,3") == 0
-    report = read(tmp_path)
+    report = report_in(tmp_path)
     assert any("taps engine, rows restarted" in made["name"] for made in report["checks"])
     assert any("against ONNX Runtime" in made["name"] for made in report["checks"]) and not report["notes"]
     assert not jetson.driver.alive, "memory that was not given back"
@@ -96,7 +92,7 @@ def test_queues_that_are_updated_in_place(
     bundle = export_bundle(checkpoint, tmp_path / "a.bundle", target="tensorrt11").path
     folder = unpack(make_kit(open_bundle(bundle)), tmp_path / "here")
     assert check(*ON, folder=folder) == 0
-    assert read(tmp_path)["engines"][0]["what"] == "step engine, queues in place"
+    assert report_in(tmp_path)["engines"][0]["what"] == "step engine, queues in place"
 
 
 @pytest.mark.slow
@@ -112,14 +108,14 @@ def test_states_that_are_swapped_one_step_late_are_found(
 
     monkeypatch.setattr(TensorRtStepper, "step", stuck)
     assert check(*ON, "--precision", "fp32") == 1
-    failed = {made["tensor"] for made in read(tmp_path)["checks"] if not made["passed"]}
+    failed = {made["tensor"] for made in report_in(tmp_path)["checks"] if not made["passed"]}
     assert {"logits", "position", "pool_sum"} <= failed
 
 
 @pytest.mark.slow
 def test_our_own_kernel(our_kernel: FakeCuda, check: Check, tmp_path: Path) -> None:
     assert check("--backend", "cuda", "--steps", "20", "--streams", "1,70") == 0
-    report = read(tmp_path)
+    report = report_in(tmp_path)
     for name in (
         "fp32 kernel on the GPU, one whole stream, in chunks, every step",
         "fp16 full graph, 2 rows",

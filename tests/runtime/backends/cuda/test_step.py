@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from multires_edge.export.folding import fold
 from multires_edge.export.native_weights import native_weights
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Cumulative, Window
 from multires_edge.runtime.backends import _native
+from multires_edge.runtime.backends.cuda.stepper import CudaStepper
 from multires_edge.runtime.backends.protocol import Outcome
 from tests.conftest import as_double, configs, random_inputs, random_net, variant, within_limit
 from tests.runtime.backends.cuda.compiled import header_of, plan_of, run, stepper_on_host
@@ -25,6 +27,22 @@ poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
 PAPER = {"d_input": 12, "d_output": 5, "d_model": 128, "n_layers": 6, "depth": 10}
 
 pytestmark = pytest.mark.native
+
+
+def case_of(
+    config: ModelConfig, pooling: Any, batch: int, steps: int
+) -> tuple[bytes, NDArray[Any], NDArray[Any]]:
+    """The weights of a random network, inputs of its streams, and the outputs in float64."""
+    net, inputs = random_net(config).double(), random_inputs(config, batch, steps)
+    return native_weights(fold(net), pooling), inputs, net.stepwise(as_double(inputs), pooling).numpy()
+
+
+def check_chunks(stepper: CudaStepper, inputs: NDArray[Any], expected: NDArray[Any], split: int) -> None:
+    """Two chunks, and then a stream that restarts alone."""
+    outputs = [run(stepper, part) for part in np.split(inputs, [split], axis=-1)]
+    assert within_limit(np.concatenate(outputs, -1), expected)
+    stepper.reset([len(inputs) - 1])
+    assert within_limit(run(stepper, inputs)[-1:], expected[-1:])
 
 
 @pytest.mark.slow
@@ -42,16 +60,9 @@ def test_equals_the_reference_on_every_prefix(
     config: ModelConfig, pooling: Any, batch: int, rows: int, threads: int, split: int, seed: int
 ) -> None:
     """In float32: chunks of any length, and a stream that restarts alone."""
-    net = random_net(config).double()
-    weights = native_weights(fold(net), pooling)
+    weights, inputs, expected = case_of(config, pooling, batch, 60)
     stepper = stepper_on_host(weights, batch, rows=rows, threads=threads, seed=seed)
-    inputs = random_inputs(config, batch, 60)
-    expected = net.stepwise(as_double(inputs), pooling).numpy()
-    outputs = [run(stepper, part) for part in np.split(inputs, [split], axis=-1)]
-    assert within_limit(np.concatenate(outputs, -1), expected)
-    stepper.reset([batch - 1])
-    again = run(stepper, inputs[..., :20])
-    assert within_limit(again[-1:], expected[-1:, :, :20])
+    check_chunks(stepper, inputs, expected, split)
 
 
 @pytest.mark.slow
@@ -105,17 +116,11 @@ def test_each_step_is_the_slow_one(
 @settings(max_examples=6)
 def test_maxima_of_windows(window: int, kind: str, rows: int, split: int) -> None:
     """Of any length, with a stream that restarts alone."""
-    net = random_net(variant(pooling=kind, d_model=5, n_layers=1)).double()
-    whole = net.config.pooled_by(None)
+    config = variant(pooling=kind, d_model=5, n_layers=1)
+    whole = config.pooled_by(None)
     assert whole is not None
-    pooling = whole.over(window)
-    stepper = stepper_on_host(native_weights(fold(net), pooling), 2, rows=rows)
-    inputs = random_inputs(net.config, 2, 90)
-    expected = net.stepwise(as_double(inputs), pooling).numpy()
-    outputs = [run(stepper, part) for part in np.split(inputs, [split], axis=-1)]
-    assert within_limit(np.concatenate(outputs, -1), expected)
-    stepper.reset([1])
-    assert within_limit(run(stepper, inputs)[1:], expected[1:])
+    weights, inputs, expected = case_of(config, whole.over(window), 2, 90)
+    check_chunks(stepper_on_host(weights, 2, rows=rows), inputs, expected, split)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -176,10 +181,8 @@ def test_states_move_to_the_native_engine_and_back(precision: str, dtype: str) -
 
 @pytest.mark.parametrize("encoder", ["linear", "token"])
 def test_a_step_on_its_own_buffers(encoder: str) -> None:
-    net = random_net(variant(encoder=encoder)).double()
-    stepper = stepper_on_host(native_weights(fold(net), Cumulative()), 2)
-    inputs = random_inputs(net.config, 2, 20)
-    expected = net.stepwise(as_double(inputs)).numpy()
+    weights, inputs, expected = case_of(variant(encoder=encoder), Cumulative(), 2, 20)
+    stepper = stepper_on_host(weights, 2)
     bad: list[float] = [-1, 11] if encoder == "token" else [np.nan, np.inf, -np.inf]
     for t in range(20):
         for value in bad:
@@ -201,24 +204,19 @@ def test_a_step_on_its_own_buffers(encoder: str) -> None:
 )
 def test_large_networks(changes: dict[str, Any]) -> None:
     """That of the paper; one whose past exceeds shared memory; one whose outputs do."""
-    net = random_net(variant(**changes)).double()
-    weights = native_weights(fold(net), Cumulative())
-    inputs = random_inputs(net.config, 3, 12)
+    weights, inputs, expected = case_of(variant(**changes), Cumulative(), 3, 12)
     plan = plan_of(weights)
     assert (plan.scratch > 0) == ("d_output" in changes and changes["d_output"] > 100)
     assert ("kAhead = true" in header_of(plan)) == (changes is PAPER)
     stepper = stepper_on_host(weights, 3, "-O2", rows=2)
-    assert within_limit(run(stepper, inputs), net.stepwise(as_double(inputs)).numpy())
+    assert within_limit(run(stepper, inputs), expected)
 
 
 @pytest.mark.slow
 def test_a_million_steps_are_as_good_as_a_thousand() -> None:
     config = variant(d_model=4, n_layers=1, depth=3)
-    net = random_net(config).double()
-    weights = native_weights(fold(net), Cumulative())
-    stepper = stepper_on_host(weights, 1, "-O2", "-DMULTIRES_ALONE", threads=1)
-    inputs = random_inputs(config, 1, 1_000_000)
-    y, expected = run(stepper, inputs), net.stepwise(as_double(inputs)).numpy()
+    weights, inputs, expected = case_of(config, Cumulative(), 1, 1_000_000)
+    y = run(stepper_on_host(weights, 1, "-O2", "-DMULTIRES_ALONE", threads=1), inputs)
     error = np.abs(y - expected) / np.maximum(1, np.abs(expected))
     assert error.max() < 1e-5
     assert error[..., -1000:].max() <= 2 * error[..., 1000:2000].max()
