@@ -92,7 +92,8 @@ class CudaDevice:
         self._call("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, self.stream)
 
     def copy(self, destination: int, source: int, size: int) -> None:
-        self._call("cuMemcpyDtoDAsync_v2", destination, source, size, self.stream)
+        # Mapped memory is the host's to the driver, so this is no copy from device to device.
+        self._call("cuMemcpyAsync", destination, source, size, self.stream)
 
     def zero(self, address: int, size: int) -> None:
         self._call("cuMemsetD8Async", address, 0, size, self.stream)

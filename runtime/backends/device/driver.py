@@ -38,7 +38,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemFreeHost": (_POINTER,),
     "cuMemcpyHtoDAsync_v2": (_POINTER, _POINTER, _SIZE, _POINTER),
     "cuMemcpyDtoHAsync_v2": (_POINTER, _POINTER, _SIZE, _POINTER),
-    "cuMemcpyDtoDAsync_v2": (_POINTER, _POINTER, _SIZE, _POINTER),
+    "cuMemcpyAsync": (_POINTER, _POINTER, _SIZE, _POINTER),
     "cuMemsetD8Async": (_POINTER, ctypes.c_ubyte, _SIZE, _POINTER),
     "cuLaunchKernel": (_POINTER, *[_UNSIGNED] * 7, _POINTER, _POINTER, _POINTER),
     "cuStreamBeginCapture_v2": (_POINTER, _INT),

@@ -174,7 +174,8 @@ void StreamState::enqueue_step(int t) const {
 
 void StreamState::enqueue_chunk(int t) const {
   const auto copy = [&](void* to, const void* from, std::size_t bytes) {
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream.get()), "copy of a step");
+    // Either may be memory of the host.
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream.get()), "copy of a step");
   };
   samples.send(stream.get());
   for (std::size_t step = 0; step < kChunk; ++step) {

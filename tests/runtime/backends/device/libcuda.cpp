@@ -276,7 +276,7 @@ CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t size, CUstream) {
   CALLED;
   return change(from, size, [=] { std::memcpy(to, at(from), size); });
 }
-CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) {
+CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) {
   CALLED;
   if (!has(at(from), size)) return CUDA_ERROR_INVALID_VALUE;
   return change(to, size, [=] { std::memcpy(at(to), at(from), size); });
