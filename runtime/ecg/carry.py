@@ -8,7 +8,6 @@ the lowest byte first:
     4       first bytes of the SHA-256 of the settings that give it a meaning
     8       number of the sample that the record started over with
     8       steps from there to the end of the decision
-    8       steps from there up to which too few leads showed a heart
     5 n     for each threshold: 1 if its alarm is on, and in 4 bytes the decisions in a row that reached it
     4       CRC-32 of the bytes before
 """
@@ -26,7 +25,7 @@ from multires_edge.base.errors import InputError, StateError
 from multires_edge.runtime.ecg.thresholds import MOST_THRESHOLDS, AlarmsState
 
 _MAGIC = b"MRC\x01"
-_HEAD, _ALARM, _END = struct.Struct("<4s4sQQQ"), struct.Struct("<BI"), struct.Struct("<I")
+_HEAD, _ALARM, _END = struct.Struct("<4s4sQQ"), struct.Struct("<BI"), struct.Struct("<I")
 MOST_BYTES = _HEAD.size + MOST_THRESHOLDS * _ALARM.size + _END.size
 _LARGEST = 1 << 62
 
@@ -35,18 +34,17 @@ _LARGEST = 1 << 62
 class Carry:
     """The record started over with sample ``origin``; the decision is at the end of step ``step`` since then.
 
-    Too few leads showed a heart up to step ``signal_from``. ``alarms`` is after the decision.
+    ``alarms`` is after the decision.
     """
 
     origin: int
     step: int
-    signal_from: int
     alarms: AlarmsState
 
     def to_bytes(self, settings: bytes) -> bytes:
         """At most ``MOST_BYTES`` bytes. ``settings`` is that of :func:`digest_of`."""
         alarms = zip(self.alarms.on, self.alarms.reached, strict=True)
-        parts = [_HEAD.pack(_MAGIC, settings, self.origin, self.step, self.signal_from)]
+        parts = [_HEAD.pack(_MAGIC, settings, self.origin, self.step)]
         body = b"".join(parts + [_ALARM.pack(on, reached) for on, reached in alarms])
         return body + _END.pack(zlib.crc32(body))
 
@@ -65,12 +63,12 @@ class Carry:
             )
         if _END.unpack(data[-_END.size :])[0] != zlib.crc32(data[: -_END.size]):
             raise StateError("the carry is damaged: its checksum does not match")
-        _, _, origin, step, signal_from = _HEAD.unpack_from(data)
+        _, _, origin, step = _HEAD.unpack_from(data)
         alarms = list(_ALARM.iter_unpack(data[_HEAD.size : -_END.size]))
-        if max(origin, step, signal_from) > _LARGEST or signal_from > step or any(on > 1 for on, _ in alarms):
+        if max(origin, step) > _LARGEST or any(on > 1 for on, _ in alarms):
             raise StateError("the carry is damaged: its counts contradict each other")
         state = AlarmsState(tuple(bool(on) for on, _ in alarms), tuple(reached for _, reached in alarms))
-        return cls(origin, step, signal_from, state)
+        return cls(origin, step, state)
 
 
 def origin_of(data: bytes) -> int:

@@ -13,7 +13,7 @@ from numbers import Integral
 from typing import Annotated, Any
 
 from multires_edge.base.errors import InputError
-from multires_edge.format.fields import Between, Natural
+from multires_edge.format.fields import Between
 from multires_edge.format.pooling import Pooling
 from multires_edge.runtime.ecg.carry import Carry
 from multires_edge.runtime.ecg.frontend import FrontEnd
@@ -51,12 +51,11 @@ def _number(name: str, value: Any) -> int:
 class Replay:
     """A stream reports nothing up to ``until`` seconds of its record.
 
-    It then continues with ``alarms``, and with ``signal_from`` unless that is None.
+    It then continues with ``alarms``.
     """
 
     until: Annotated[float, Between(-1e18, 1e18)]
     alarms: AlarmsState
-    signal_from: Natural | None = None
 
 
 def replay_steps(pool: Pool, own: Pooling | None, receptive_field: int, settled: int) -> int | None:
@@ -110,7 +109,7 @@ def begin(
     latest = replay_from(origin, end, samples)
     if not origin <= sample <= latest:
         raise InputError(f"start is {sample}, expected {origin} to {latest} to continue after this decision")
-    return Replay(end / front.rate, carry.alarms, carry.signal_from)
+    return Replay(end / front.rate, carry.alarms)
 
 
 def replay_from(origin: int, end: float, samples: int | None) -> int:

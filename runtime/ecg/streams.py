@@ -207,8 +207,6 @@ class EcgStreams:
             return replay is not None
         self._replays[row] = None
         self._alarms[row].load(replay.alarms)
-        if replay.signal_from is not None:
-            self._signal_from[row] = replay.signal_from
         return False
 
     def _items(self, row: int, block: Block, logits: NDArray[np.float32] | None) -> list[Decision | Event]:
@@ -292,7 +290,7 @@ class EcgStreams:
                 if kind == "onset" and block.quality:
                     details["quality"] = block.quality
                 events.append(Event(front.name, block.time, kind, details))
-        carry = Carry(block.origin, block.steps, self._signal_from[row], alarms.save())
+        carry = Carry(block.origin, block.steps, alarms.save())
         decision = Decision(
             front.name, block.time, seen, probabilities, block.quality, logits, timing, warming,
             replay_from(block.origin, block.origin + front.samples(block.steps), self.replay_samples[row]),

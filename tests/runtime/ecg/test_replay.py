@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import InputError, StateError
 from multires_edge.export import export_bundle
+from multires_edge.format.pooling import parse_pooling
 from multires_edge.runtime import Bundle, EcgStream, open_bundle
 from multires_edge.runtime.ecg.carry import MOST_BYTES
+from multires_edge.runtime.ecg.conditioning import Spikes
 from multires_edge.runtime.ecg.decision import Decision, Event
+from multires_edge.runtime.ecg.replay import replay_steps
+from multires_edge.runtime.ecg.settings import Pool
 from tests.conftest import random_net, save_published, variant
 from tests.runtime.conftest import CARD, beats
 
@@ -97,6 +101,14 @@ def fed(
     return decisions + stream.finish()
 
 
+@cache
+def often_crossed(bundle: Bundle) -> list[str]:
+    """Thresholds of labels A and B in the middle of their probabilities."""
+    decisions = EcgStream(bundle, leads=["I", "II"], every=0.1, pool="window:1s").feed(RECORD)
+    a, b = (np.median([d.probabilities[label] for d in decisions if d.probabilities]) for label in "AB")
+    return [f"A={a:.6f}:{a - 1e-4:.6f}", f"B={b:.6f}"]
+
+
 def shown(decisions: list[Decision], after: float) -> list[Any]:
     return [
         (d.to_json(), d.logits.tolist(), d.carry, d.replay_from) for d in decisions if d.time > after + 1e-9
@@ -128,8 +140,9 @@ class TestAgainstAStreamThatHasRunAllAlong:
     def test_after_any_decision_the_rest_is_the_same(
         self, bundle_of: Open, case: dict[str, Any], faults: Any, at: float, chunk: int, other_chunk: int
     ) -> None:
-        options = {"leads": ["I", "II"], "thresholds": ["A=0.5:0.48", "B=0.5"]} | case
+        options = {"leads": ["I", "II"]} | case
         bundle = bundle_of(options.pop("network"), options.pop("high_pass"))
+        options["thresholds"] = often_crossed(bundle)
         x, came = damaged(options["rate"], faults)
         whole = EcgStream(bundle, **options)
         decisions = fed(whole, x, came, 0, chunk)
@@ -164,6 +177,25 @@ class TestAgainstAStreamThatHasRunAllAlong:
             (d.to_json(), d.logits.tolist()) for d in expected
         ]
 
+    def test_an_alarm_of_long_ago_is_still_on(self, bundle_of: Open) -> None:
+        """No sample of the replay tells it: only the carry."""
+        bundle, x = bundle_of(0, 1), RECORD.copy()
+        x[2000:5000] *= 4
+        early, late = (
+            np.array([list((d.probabilities or {}).values()) for d in decisions])
+            for decisions in np.split(np.array(EcgStream(bundle, **OPTIONS).feed(x), object), [20])
+        )
+        higher = early.max(0) - late.max(0)
+        best = int(higher.argmax())
+        on = early[:, best].max() - higher[best] / 2
+        assert higher[best] > 1e-4
+        options = OPTIONS | {"thresholds": [f"{'ABC'[best]}={on:.6f}:0.000001"]}
+        decisions = EcgStream(bundle, **options).feed(x)
+        decision = decisions[-20]
+        later = EcgStream(bundle, start=decision.replay_from, carry=decision.carry, **options)
+        assert decision.replay_from > 5000
+        assert shown(later.feed(x[decision.replay_from :]), 0) == shown(decisions[-19:], 0)
+
     def test_a_saved_state_of_a_replay_goes_on(self, bundle_of: Open) -> None:
         bundle, options = bundle_of(0, 1), OPTIONS
         decisions = EcgStream(bundle, **options).feed(RECORD)
@@ -193,6 +225,37 @@ OPTIONS: dict[str, Any] = {"leads": ["I", "II"], "thresholds": ["A=0.5"], "pool"
 @pytest.fixture(scope="module")
 def decision(bundle_of: Open) -> Decision:
     return EcgStream(bundle_of(0, 0), **OPTIONS).feed(RECORD)[-1]
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2), st.sampled_from(["window:40", "window:333", "window:1000"]), st.integers(1, 4))
+def test_a_network_forgets_after_as_many_steps_as_stated(
+    bundle_of: Open, network: int, pool: str, blocks: int
+) -> None:
+    """Its streams start with the same phase; nothing else is in front of them."""
+    bundle, pooling = bundle_of(network, 0), parse_pooling(pool)
+    memory = replay_steps(Pool(pooling), None, bundle.manifest.model.receptive_field, 0)
+    assert memory is not None
+    memory -= pooling.alignment  # the worst start
+    start = blocks * pooling.alignment
+    x = np.random.default_rng(blocks).normal(0, 1, (1, 2, start + memory + 1500)).astype(np.float32)
+    whole, later = (bundle.stream(pool=pool).run(x[:, :, first:]) for first in (0, start))
+    late = memory + pooling.alignment  # a decision in any phase
+    assert np.array_equal(whole[:, :, start + late :], later[:, :, late:])
+    assert not np.array_equal(whole[:, :, start + pooling.alignment :], later[:, :, pooling.alignment :])
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 40.0, -90.0, np.nan]), st.integers(1, 130)), max_size=60))
+def test_a_belief_does_not_outlast_four_seconds(levels: list[tuple[float, int]]) -> None:
+    """Levels that alternate could keep a belief of the start alive."""
+    rate, tail = 100, [(level, 24) for level in (0.0, 40.0)] * 20
+    x = np.concatenate([np.full((n, 1), level) for level, n in [*levels, *tail]])
+    whole, later = Spikes(rate, 1, 1e-3), Spikes(rate, 1, 1e-3)
+    start = len(x) - 24 * len(tail)
+    expected = whole.remove(x)[start:]
+    later.start_over(start)
+    kept = round(Spikes.memory * rate)
+    assert np.array_equal(expected[kept:], later.remove(x[start:])[kept:], equal_nan=True)
 
 
 class TestRefusals:
