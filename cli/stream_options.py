@@ -32,7 +32,6 @@ from multires_edge.cli.options import (
 from multires_edge.cli.terminal import say
 
 if TYPE_CHECKING:
-    from multires_edge.runtime.bundle import Bundle
     from multires_edge.runtime.ecg.session import Session
     from multires_edge.runtime.ecg.sources.protocol import Source
     from multires_edge.runtime.ecg.streams import SampleObserver
@@ -125,6 +124,7 @@ def open_session(
     the options that a saved state must have been made with.
     """
     from multires_edge.runtime.bundle import open_bundle
+    from multires_edge.runtime.ecg.identity import digest_of_card, digest_of_weights
     from multires_edge.runtime.ecg.leads import check_applied
     from multires_edge.runtime.ecg.session import Session
     from multires_edge.runtime.ecg.settings import StreamOptions, parse_duration
@@ -157,8 +157,8 @@ def open_session(
         for each, front in zip(specs, streams.fronts, strict=True):
             _say_all(each.name, front.leads.notes)
         run_options = asdict(options) | {
-            "card": _digest_of_card(opened),
-            "weights": _digest_of_weights(opened, options.precision),
+            "card": digest_of_card(opened),
+            "weights": digest_of_weights(opened, options.precision),
             "timing": chosen["timing"],
             "speed": chosen["speed"],
         }
@@ -209,24 +209,3 @@ def stopped_by_signals(session: Session) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _digest_of_weights(bundle: Bundle, precision: str) -> str:
-    """The digest of the files with the weights of a step; one checkpoint can be exported in several ways."""
-    from multires_edge.format.fields import digest_of
-
-    manifest = bundle.manifest
-    native = manifest.native.get(precision)
-    graph = manifest.graph("step", precision)
-    return digest_of({"graph": graph.sha256, "native": native and native.sha256})
-
-
-def _digest_of_card(bundle: Bundle) -> str:
-    """The digest of everything in a card that changes decisions; one checkpoint can have several cards."""
-    from multires_edge.format.fields import digest_of, plain
-
-    card = bundle.manifest.card
-    output = None if card is None else card.output
-    return digest_of(
-        {"preprocessing": plain(bundle.preprocessing), "labels": bundle.labels, "output": output}
-    )
