@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from multires_edge.cli.command import Group
+from multires_edge.cli.commands.archive import archive
 from multires_edge.cli.commands.bench import bench
 from multires_edge.cli.commands.build import build
 from multires_edge.cli.commands.calibrate import calibrate
@@ -35,7 +36,7 @@ def main() -> None:
 
 COMMANDS = (
     *(export, calibrate, targets, build, verify, evaluate, sign, deploy),
-    *(stream, monitor, serve, bench, kit, mcu, sample, inspect, doctor, cmake_dir),
+    *(stream, monitor, serve, archive, bench, kit, mcu, sample, inspect, doctor, cmake_dir),
 )
 for command in COMMANDS:
     main.add_command(command)

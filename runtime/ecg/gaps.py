@@ -67,6 +67,16 @@ class Silence:
         )
         self.silent = 0  # the latest samples, which have no value
 
+    @property
+    def watches(self) -> bool:
+        """Whether values matter, and not only which samples arrive."""
+        return self._longest_silent is not None
+
+    @property
+    def longest(self) -> int:
+        """The number of samples after which the policy stops the stream at the latest; 0 if it never does."""
+        return max(self._longest_silent or 0, self._longest_lost or 0)
+
     def start_over(self) -> None:
         """Forget the samples so far."""
         self.silent = 0

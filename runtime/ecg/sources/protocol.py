@@ -63,7 +63,9 @@ class Source(ABC):
     A ``live`` source receives its samples from a device, which cannot send them again. A source that
     ``waits`` is live, or a file that another program writes: it may have no samples now, and some later. A
     source that has ``ended`` has no further samples.
-    ``length`` is the number of samples of a recording, or None if it is unknown before the end. ``Position``
+    ``length`` is the number of samples of a recording, or None if it is unknown before the end. ``gaps`` are
+    the samples from a start to a stop, in order, that were not recorded, or None if they are unknown before
+    the end; a source that knows them can :meth:`seek`. ``Position``
     is a dataclass, whose fields a state file has. ``continues`` is False after loading a state if it is
     unknown how long the source was away since then. ``share`` is the part of a processor that a live source
     may take, so that none takes it from the others.
@@ -78,6 +80,7 @@ class Source(ABC):
     continues = True
     share = 0.5
     length: int | None = None
+    gaps: Sequence[tuple[int, int]] | None = None
     notes: Sequence[str] = ()
 
     @abstractmethod
@@ -91,6 +94,10 @@ class Source(ABC):
     @abstractmethod
     def load(self, saved: Any) -> None:
         """Continue from the position of :meth:`save`. Raises StateError."""
+
+    def seek(self, sample: int) -> None:
+        """Read from number ``sample`` on; only for sources that know their gaps."""
+        raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
         """The values that must not differ if a saved state is to fit."""

@@ -62,6 +62,7 @@ class RecordSource(Source):
     def __init__(self, record: Record) -> None:
         self.signal, self.notes = record.signal, record.notes
         self.length: int = record.length
+        self.gaps = record.gaps
         self._record = record
         self._position = 0
         self._buffer: Values = np.empty((0, len(self.signal.leads)))
@@ -127,6 +128,9 @@ class RecordSource(Source):
         if values.shape != (stop - start, len(self.signal.leads)):
             raise ValueError(f"{values.shape[0]} samples, expected {stop - start}")
         return values
+
+    def seek(self, sample: int) -> None:
+        self.load(RecordPosition(sample, ended=False))
 
     def identity(self) -> dict[str, Any]:
         return self.signal.identity() | {"samples": self.length}

@@ -55,6 +55,23 @@ def segments_of(path: Path) -> list[str]:
         return []  # refused when it is opened
 
 
+def files_of(path: Path) -> list[Path]:
+    """The files of the recording at ``path``: those that a WFDB header names, and those of its segments.
+
+    The file itself for recordings of other formats. Raises OSError.
+    """
+    if path.suffix.casefold() != ".hea":
+        return [path]
+    try:
+        header = read_header(path)
+    except ValueError:
+        return [path]  # refused when it is opened
+    names = [each.file for each in header.signals if each.file != NO_FILE]
+    segments = [path.parent / f"{name}.hea" for name, _ in header.segments if name != NO_FILE]
+    files = [path.parent / name for name in dict.fromkeys(names)]
+    return [path, *files, *(file for segment in dict.fromkeys(segments) for file in files_of(segment))]
+
+
 def _opened(path: Path, record: _Single | _Parts, given: Format) -> Record:
     rate = record.header.rate or DEFAULT_RATE
     channels = [
