@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +153,9 @@ class TestProcesses:
 
 @pytest.mark.slow
 def test_a_dask_cluster_that_loses_a_worker_changes_no_byte(two_leads: Path, folder: Path) -> None:
-    from distributed import LocalCluster
-
+    distributed: Any = import_module("distributed")
     run(two_leads, folder, "one.parquet")
-    with LocalCluster(
+    with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1"
     ) as cluster:
         workers = Cluster(cluster.scheduler_address)
