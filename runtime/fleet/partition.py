@@ -49,7 +49,6 @@ class Partition:
         self._shut: dict[str, float] = {}
         self._told: dict[str, float] = {}
         self._reader: LogReader | None = None
-        self._looked = time.monotonic()
 
     @property
     def patients(self) -> int:
@@ -99,8 +98,18 @@ class Partition:
             else:
                 return info.state.last_seq, sorted(map(patient_of, info.state.subjects or {}))
 
+    async def tidy(self) -> None:
+        """Forget patients who are idle, and what was told of them."""
+        now = time.monotonic()
+        for name, seat in list(self._seats.items()):
+            if now - seat.used > _IDLE_SECONDS and not seat.outlet.waiting:
+                await self._drop(name)
+        for times in (self._shut, self._told):
+            for name in [name for name, at in times.items() if now - at > _QUIET_SECONDS]:
+                del times[name]
+
     async def _take(self, entries: list[Entry]) -> None:
-        """Give new messages to their patients, and find those that are idle."""
+        """Give new messages to their patients."""
         by_patient: dict[str, list[Entry]] = {}
         for entry in entries:
             by_patient.setdefault(patient_of(entry.subject), []).append(entry)
@@ -108,15 +117,6 @@ class Partition:
             if name not in self._seats:
                 await self._open(name, own[0].sequence)
             self._feed(name, own)
-        now = time.monotonic()
-        if now - self._looked > _IDLE_SECONDS / 4:
-            self._looked = now
-            for name, seat in list(self._seats.items()):
-                if now - seat.used > _IDLE_SECONDS and not seat.outlet.waiting:
-                    await self._drop(name)
-            for times in (self._shut, self._told):
-                for name in [name for name, at in times.items() if now - at > _QUIET_SECONDS]:
-                    del times[name]
 
     async def _open(self, name: str, before: int) -> None:
         """Take a patient over: decide again from where the last decision says, up to a sequence."""

@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,8 @@ from multires_edge.runtime.fleet.tasks import ended
 _ROUND = 0.2
 # Two signs of life of the other workers.
 _LISTEN = 1.0
+# A bug that shows again and again must not fill the log.
+_AFTER_BUG = 5.0
 
 
 def worker_id() -> str:
@@ -51,6 +54,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._tasks: dict[int, tuple[Partition, asyncio.Task[None]]] = {}
+        self._again = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Raises InputError if the broker refuses the worker or its settings."""
@@ -100,15 +104,18 @@ class Worker:
             elif number in self._tasks:
                 self.metrics.count("leases_lost")
                 await self._end(number, leases)
+        for partition, _ in self._tasks.values():
+            await partition.tidy()
         self._note(broker, len(alive))
 
     def _begin(self, number: int, broker: Broker, leases: Leases) -> None:
         """Run a partition, and again if it ended by a bug."""
         if number in self._tasks:
             task = self._tasks[number][1]
-            if not task.done():
+            if not task.done() or time.monotonic() < self._again:
                 return
-            self.say(f"warning: partition {number} starts again: {task.exception()!r}")
+            self._again = time.monotonic() + _AFTER_BUG
+            self.say(f"warning: partition {number} starts again after a bug: {task.exception()!r}")
         partition = Partition(
             number, broker, self.model, self.me, self.metrics, lambda: leases.valid(number), self.say
         )

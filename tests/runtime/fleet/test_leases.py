@@ -64,12 +64,12 @@ def test_an_answer_that_was_lost(server: Server) -> None:
 
 def test_leases_outlive_a_restart_of_the_broker(server: Server) -> None:
     async def body() -> None:
-        bucket = await bucket_of(server, 3.0)
-        one, two = Leases(bucket, "one", 3.0), Leases(bucket, "two", 3.0)
+        bucket = await bucket_of(server, 1.5)
+        one, two = Leases(bucket, "one", 1.5), Leases(bucket, "two", 1.5)
         assert await one.obtain(1)
         server.kill()
         server.start()
-        deadline = time.monotonic() + 4
+        deadline = time.monotonic() + 2
         while time.monotonic() < deadline:
             await one.obtain(1)
             assert one.valid(1) and not await two.obtain(1)
