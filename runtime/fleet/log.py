@@ -50,7 +50,6 @@ class LogReader:
         self._subscription: Subscription | None = None
         self._arrived = asyncio.Event()
         self._waiting: deque[Msg] = deque()
-        self._request = b""
         self._pull = self._consumer = ""
         self._delivered = self._outstanding = 0
         self.left = 0  # messages of the stream that did not come yet, as known at the last one

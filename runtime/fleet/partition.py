@@ -22,6 +22,8 @@ from multires_edge.runtime.fleet.position import Position
 # Decisions that wait for the broker at most; then samples wait too, in their stream.
 _MOST_WAITING = 1000
 _LOOK = 0.02
+# Messages of a patient that are computed in one go.
+_AT_ONCE = 64
 # A patient without samples for so long needs no memory: the log has what its next decisions need.
 _IDLE_SECONDS = 60.0
 # A patient that cannot be decided on is tried again after so long, and people hear of it as rarely.
@@ -36,15 +38,26 @@ class _Seat:
     used: float
 
 
+class Turns:
+    """What the partitions of a worker share: one computes at a time, and one takes a patient over at a time.
+
+    Otherwise the leases would not be renewed in time while many patients are taken over: what they compute
+    in one round of the event loop would be too much.
+    """
+
+    def __init__(self) -> None:
+        self.computing, self.opening = asyncio.Lock(), asyncio.Lock()
+
+
 class Partition:
     """Decides on the patients of one partition, as long as ``valid`` says that this worker has its lease."""
 
     def __init__(
-        self, number: int, broker: Broker, model: Model, worker: str, metrics: FleetMetrics,
+        self, number: int, broker: Broker, model: Model, worker: str, metrics: FleetMetrics, turns: Turns,
         valid: Callable[[], bool], say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.number, self._broker, self._model, self._worker = number, broker, model, worker
-        self._metrics, self._valid, self._say = metrics, valid, say
+        self._metrics, self._turns, self._valid, self._say = metrics, turns, valid, say
         self._seats: dict[str, _Seat] = {}
         self._shut: dict[str, float] = {}
         self._told: dict[str, float] = {}
@@ -116,12 +129,15 @@ class Partition:
         for name, own in by_patient.items():
             if name not in self._seats:
                 await self._open(name, own[0].sequence)
-            self._feed(name, own)
+            await self._feed(name, own)
 
     async def _open(self, name: str, before: int) -> None:
         """Take a patient over: decide again from where the last decision says, up to a sequence."""
-        if name in self._shut:
-            return
+        if name not in self._shut:
+            async with self._turns.opening:
+                await self._take_over(name, before)
+
+    async def _take_over(self, name: str, before: int) -> None:
         broker = self._broker
         try:
             check_token(name, "a patient")
@@ -143,7 +159,7 @@ class Partition:
             await reader.open()
             while reader.left and name in self._seats:
                 entries = await reader.read()
-                self._feed(name, [entry for entry in entries if entry.sequence < before])
+                await self._feed(name, [entry for entry in entries if entry.sequence < before])
                 if entries[-1].sequence >= before:
                     break
                 await self._room()
@@ -205,9 +221,15 @@ class Partition:
             except (Error, OSError, asyncio.TimeoutError):
                 await asyncio.sleep(_RETRY)
 
-    def _feed(self, name: str, entries: list[Entry]) -> None:
+    async def _feed(self, name: str, entries: list[Entry]) -> None:
+        for start in range(0, len(entries), _AT_ONCE):
+            async with self._turns.computing:
+                self._decide(name, entries[start : start + _AT_ONCE])
+                await asyncio.sleep(0)
+
+    def _decide(self, name: str, entries: list[Entry]) -> None:
         seat = self._seats.get(name)
-        if seat is None or not entries:
+        if seat is None:
             return
         patient = seat.patient
         doubled, refused = patient.doubled, len(patient.refusals)
@@ -228,8 +250,7 @@ class Partition:
             self._hear_of(name, f"message {refusals[0].sequence} is not used: {refusals[0].reason}")
 
     async def _room(self) -> None:
-        """Wait until the broker has stored enough decisions, and let the other partitions work."""
-        await asyncio.sleep(0)
+        """Wait until the broker has stored enough decisions."""
         while self.waiting > _MOST_WAITING:
             await asyncio.sleep(_LOOK)
 

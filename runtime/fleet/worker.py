@@ -18,7 +18,7 @@ from multires_edge.runtime.fleet.leases import Leases
 from multires_edge.runtime.fleet.members import Members
 from multires_edge.runtime.fleet.model import Model
 from multires_edge.runtime.fleet.names import LEASE_SECONDS, Names
-from multires_edge.runtime.fleet.partition import Partition
+from multires_edge.runtime.fleet.partition import Partition, Turns
 from multires_edge.runtime.fleet.spread import owner_of
 from multires_edge.runtime.fleet.tasks import ended
 
@@ -55,6 +55,7 @@ class Worker:
     def __post_init__(self) -> None:
         self._tasks: dict[int, tuple[Partition, asyncio.Task[None]]] = {}
         self._again = 0.0
+        self._turns = Turns()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Raises InputError if the broker refuses the worker or its settings."""
@@ -93,8 +94,8 @@ class Worker:
         self.alive()
         alive = members.alive
         mine = {number for number in range(broker.partitions) if owner_of(number, alive) == self.me}
-        for number in [number for number in self._tasks if number not in mine]:
-            await self._end(number, leases)
+        others = [number for number in self._tasks if number not in mine]
+        await asyncio.gather(*(self._end(number, leases) for number in others))
         if broker.client.is_connected:
             # Renewing comes first: it must not wait for partitions that start.
             await asyncio.gather(*(leases.obtain(number) for number in sorted(mine)))
@@ -117,8 +118,9 @@ class Worker:
             self._again = time.monotonic() + _AFTER_BUG
             self.say(f"warning: partition {number} starts again after a bug: {task.exception()!r}")
         partition = Partition(
-            number, broker, self.model, self.me, self.metrics, lambda: leases.valid(number), self.say
-        )
+            number, broker, self.model, self.me, self.metrics, self._turns, lambda: leases.valid(number),
+            self.say,
+        )  # fmt: skip
         self._tasks[number] = partition, asyncio.create_task(partition.run())
 
     async def _end(self, number: int, leases: Leases) -> None:

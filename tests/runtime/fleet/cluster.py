@@ -66,6 +66,11 @@ class Server:
     def address(self) -> str:
         return f"nats://{self.host}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         program = Path(sys.executable).parent / "nats-server"
         with (self._folder / "server.log").open("ab") as log:

@@ -19,10 +19,10 @@ from tests.runtime.fleet.cluster import Server, WorkerProcess, running, ward_mod
 
 
 async def run(folder: Path, bundle: Path, patients: int, minutes: float, speed: float, packet: int) -> None:
-    """Play a ward to two workers; the samples are kept for 150 s of the clock."""
+    """Play a ward to two workers; the samples are kept for 200 s of the clock."""
     server = Server(folder / "broker")
     server.start()
-    workers = [WorkerProcess(bundle, server.address, folder / f"{i}.log", "--keep", "150s") for i in range(2)]
+    workers = [WorkerProcess(bundle, server.address, folder / f"{i}.log", "--keep", "200s") for i in range(2)]
     with running(server, *workers):
         client = await connect(options_of(server.address), "ward", print)
         await asyncio.sleep(5)
@@ -34,14 +34,14 @@ async def run(folder: Path, bundle: Path, patients: int, minutes: float, speed: 
                 packet=packet, speed=speed,
             )
         )  # fmt: skip
-        begun, processes = time.monotonic(), [psutil.Process(worker.pid) for worker in workers]
+        begun, processes = time.monotonic(), [psutil.Process(each.pid) for each in (*workers, server)]
         while not playing.done():
             await asyncio.sleep(60 / speed * 5)
             used = [process.memory_info().rss / 1e6 for process in processes]
             spent = [sum(process.cpu_times()[:2]) for process in processes]
             stored = (await client.jetstream().stream_info("decisions")).state.messages
             print(
-                f"{(time.monotonic() - begun) * speed / 60:6.1f} min: {stored} decisions, workers "
+                f"{(time.monotonic() - begun) * speed / 60:6.1f} min: {stored} decisions; workers and broker "
                 f"{', '.join(f'{m:.1f} MB {s:.0f} s' for m, s in zip(used, spent, strict=True))}, "
                 f"{publisher.waiting} packets wait",
                 flush=True,
