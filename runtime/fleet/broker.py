@@ -231,7 +231,7 @@ def _samples_config(names: Names, wanted: Wanted) -> StreamConfig:
 
 
 def _decisions_config(names: Names, wanted: Wanted) -> StreamConfig:
-    from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+    from nats.js.api import DiscardPolicy, StorageType, StoreCompression, StreamConfig
 
     return StreamConfig(
         name=names.decisions,
@@ -239,6 +239,7 @@ def _decisions_config(names: Names, wanted: Wanted) -> StreamConfig:
         storage=StorageType.FILE,
         # The last decision of a patient says where the next worker starts: it must not be dropped.
         discard=DiscardPolicy.NEW,
+        compression=StoreCompression.S2,
         duplicate_window=_DOUBLES_SECONDS,
         num_replicas=wanted.replicas,
         metadata={_SETTINGS: _text(wanted.settings)},

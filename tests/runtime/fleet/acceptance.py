@@ -33,6 +33,8 @@ from tests.runtime.fleet.cluster import SERVER_ADDRESS, Server, Wire, WorkerProc
 
 THRESHOLD = "STTC=0.3:0.25"
 OPTIONS = ("--threshold", THRESHOLD)
+# Decisions that are on their way when something happens are late because of it.
+_BEFORE = 0.3
 
 
 @dataclass
@@ -171,7 +173,9 @@ async def run(
         late = lateness(entries, begun, _stream(open_bundle(bundles[0]), ward, "x").delay)
         marks = [Fault(0.0, "start", print), *[f for f in faults if f.name]]
         for mark, after in zip(marks, [*[m.at for m in marks[1:]], float("inf")], strict=True):
-            report.late[mark.name] = max((s for at, s in late if mark.at - 3 < at <= after - 3), default=0.0)
+            report.late[mark.name] = max(
+                (s for at, s in late if mark.at - _BEFORE < at <= after - _BEFORE), default=0.0
+            )
         report.median = float(np.median([seconds for _, seconds in late]))
         report.workers = len(context.workers)
     return report
