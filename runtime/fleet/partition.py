@@ -22,6 +22,8 @@ from multires_edge.runtime.fleet.position import Position
 # Decisions that wait for the broker at most; then samples wait too, in their stream.
 _MOST_WAITING = 1000
 _LOOK = 0.02
+# Patients that are taken over at once: while one waits for the broker, another computes.
+_OPENING = 4
 # Messages of a patient that are computed in one go.
 _AT_ONCE = 64
 # A patient without samples for so long needs no memory: the log has what its next decisions need.
@@ -39,14 +41,14 @@ class _Seat:
 
 
 class Turns:
-    """What the partitions of a worker share: one computes at a time, and one takes a patient over at a time.
+    """What the partitions of a worker share: one computes at a time, and a few patients are taken over.
 
     Otherwise the leases would not be renewed in time while many patients are taken over: what they compute
     in one round of the event loop would be too much.
     """
 
     def __init__(self) -> None:
-        self.computing, self.opening = asyncio.Lock(), asyncio.Lock()
+        self.computing, self.opening = asyncio.Lock(), asyncio.Semaphore(_OPENING)
 
 
 class Partition:
@@ -183,20 +185,24 @@ class Partition:
         if packet is None:
             return position
         first = self._model.first_needed(packet[1].signal, position)
-        sequence = await self._find(name, position.recording, first, position.sequence)
+        sequence = await self._find(name, (position.recording, first), position.sequence)
         return replace(position, sample=first, sequence=sequence)
 
-    async def _find(self, name: str, recording: int, sample: int, latest: int) -> int:
-        """The sequence, up to ``latest``, of the packet with a sample or of one before it, by halving."""
-        low, high = 1, latest
+    async def _find(self, name: str, sample: tuple[int, int], high: int) -> int:
+        """The sequence, up to ``high``, of the packet with a sample of a recording, or of one before it."""
+
+        async def is_early(sequence: int) -> bool:
+            found = await self._packet(name, sequence)
+            return found is not None and (found[1].recording, found[1].first) <= sample
+
+        # It is not far away: look back twice as far each time, then halve what is between.
+        low, distance = high, 1
+        while low > 1 and not await is_early(low):
+            high, low = low - 1, max(1, low - distance)
+            distance *= 2
         while low < high:
             middle = (low + high + 1) // 2
-            found = await self._packet(name, middle)
-            early = found is not None and found[0] <= latest
-            if early and found is not None:
-                packet = found[1]
-                early = (packet.recording, packet.first) <= (recording, sample)
-            if early:
+            if await is_early(middle):
                 low = middle
             else:
                 high = middle - 1

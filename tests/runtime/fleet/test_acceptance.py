@@ -24,8 +24,10 @@ def test_no_decision_is_lost_or_doubled(twelve_leads: Bundle, tmp_path: Path) ->
     other = export_bundle(
         RECORDED / "ecg-fading-k2" / "ckpt.pth", tmp_path / "other.bundle", card=DEMO / "card.json"
     ).path
-    root = os.geteuid() == 0 and subprocess.run(["unshare", "-n", "true"], check=False).returncode == 0
-    command = ["unshare", "-n"] if root else []
+    # Namespaces for the network, and for processes, so that all of them end with the test.
+    apart = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    root = os.geteuid() == 0 and subprocess.run([*apart, "true"], check=False).returncode == 0
+    command = apart if root else []
     command += [sys.executable, "-m", "tests.runtime.fleet.acceptance", str(twelve_leads.path), str(other)]
     command += ["--patients", str(PATIENTS), "--every", str(EVERY)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
