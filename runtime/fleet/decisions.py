@@ -46,6 +46,9 @@ async def last_position(context: JetStreamContext, names: Names, patient: str) -
 class Outlet:
     """Writes the messages of one patient one after the other, as long as ``may_write`` says so.
 
+    ``told`` is called for each message that is stored, ``problem`` with what keeps messages from it, or None,
+    and ``overtaken`` when another worker has written.
+
     ``last`` is the sequence of the patient's last message in the stream. The broker refuses a message if that
     is not the last any more. Then another worker has written: what it wrote is taken out of the queue.
     """
@@ -53,10 +56,12 @@ class Outlet:
     def __init__(
         self, context: JetStreamContext, names: Names, patient: str, last: int, worker: str,
         may_write: Callable[[], bool], told: Callable[[Message], None], problem: Callable[[str | None], None],
+        overtaken: Callable[[], None],
     ) -> None:  # fmt: skip
         self._context, self._names, self._patient = context, names, patient
         self._last, self._worker = last, worker
-        self._may_write, self._told, self._problem = may_write, told, problem
+        self._may_write, self._told = may_write, told
+        self._problem, self._overtaken = problem, overtaken
         self._queue: deque[Message] = deque()
         self._task: asyncio.Task[None] | None = None
         self.fenced = self.doubled = 0
@@ -92,6 +97,7 @@ class Outlet:
             except APIError as error:
                 if error.err_code in _WRONG_LAST:
                     self.fenced += 1
+                    self._overtaken()
                     if await self._catch_up():
                         continue
                 self._problem(f"the broker does not store decisions: {error.description}")

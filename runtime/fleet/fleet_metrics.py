@@ -19,7 +19,7 @@ _TOTALS = {
     "packets": "Messages with samples that were used.",
     "refused_messages": "Messages that were not used: no packets, or of another recording.",
     "doubled_packets": "Packets that came twice.",
-    "fenced_messages": "Messages that another worker had written.",
+    "fenced_messages": "Times that another worker had written before.",
     "replays": "Patients that were taken over, or came for the first time.",
     "leases_lost": "Leases that ended before they were given back.",
 }

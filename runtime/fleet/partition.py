@@ -16,7 +16,7 @@ from multires_edge.runtime.fleet.log import Entry, LogReader
 from multires_edge.runtime.fleet.model import Model
 from multires_edge.runtime.fleet.names import check_token, patient_of
 from multires_edge.runtime.fleet.packet import Packet, read_packet
-from multires_edge.runtime.fleet.patient import Message, Patient
+from multires_edge.runtime.fleet.patient import Patient
 from multires_edge.runtime.fleet.position import Position
 
 # Decisions that wait for the broker at most; then samples wait too, in their stream.
@@ -152,7 +152,8 @@ class Partition:
             return
         outlet = Outlet(
             broker.context, broker.names, name, last, self._worker, self._valid,
-            told=lambda message: self._count(name, message), problem=self._problem,
+            told=lambda message: self._metrics.told(name, message), problem=self._problem,
+            overtaken=lambda: self._metrics.count("fenced_messages"),
         )  # fmt: skip
         self._seats[name] = _Seat(patient, outlet, time.monotonic())
         self._metrics.count("replays")
@@ -272,16 +273,12 @@ class Partition:
             self._told[name] = time.monotonic()
             self._say(f"warning: {name}: {reason}")
 
-    def _count(self, name: str, message: Message) -> None:
-        self._metrics.told(name, message)
-
     def _problem(self, problem: str | None) -> None:
         self._metrics.problem = problem
 
     async def _drop(self, name: str) -> None:
         seat = self._seats.pop(name)
         await seat.outlet.close()
-        self._metrics.count("fenced_messages", seat.outlet.fenced)
         self._metrics.forget(name)
 
     async def _close(self) -> None:

@@ -39,5 +39,6 @@ def test_no_decision_is_lost_or_doubled(twelve_leads: Bundle, tmp_path: Path) ->
     late = report["late"]
     assert ("network cut" in late) == root
     failovers = [late[name] for name in ("kill -9", "SIGSTOP", "network cut") if name in late]
-    assert all(2.0 < seconds < FAILOVER for seconds in failovers), late
-    assert late["join"] < MOVE and "Traceback" not in done.stderr, late
+    busy = 3 * late["start"]  # how late decisions are without a fault, where other programs need the cores
+    assert all(2.0 < seconds < FAILOVER + busy for seconds in failovers), late
+    assert late["join"] < MOVE + busy and "Traceback" not in done.stderr, late
