@@ -34,7 +34,8 @@ async def run(folder: Path, bundle: Path, patients: int, minutes: float, speed: 
                 packet=packet, speed=speed,
             )
         )  # fmt: skip
-        begun, processes = time.monotonic(), [psutil.Process(each.pid) for each in (*workers, server)]
+        pids = [*(worker.pid for worker in workers), server.pid]
+        begun, processes = time.monotonic(), [psutil.Process(pid) for pid in pids]
         while not playing.done():
             await asyncio.sleep(60 / speed * 5)
             used = [process.memory_info().rss / 1e6 for process in processes]

@@ -34,7 +34,7 @@ async def opened(server: Server) -> tuple[Client, JetStreamContext]:
 
 
 def outlet(context: JetStreamContext, worker: str, last: int = 0, **others: Any) -> Outlet:
-    hooks = {"may_write": lambda: True, "told": lambda _: None, "problem": lambda _: None}
+    hooks: dict[str, Any] = {"may_write": lambda: True, "told": lambda _: None, "problem": lambda _: None}
     hooks |= {"overtaken": lambda: None} | others
     return Outlet(context, NAMES, "bed", last, worker, **hooks)
 
