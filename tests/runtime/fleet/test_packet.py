@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -37,6 +37,7 @@ def packets(draw: st.DrawFn) -> Packet:
     return Packet(signal, draw(numbers), draw(numbers), values)
 
 
+@settings(max_examples=60)
 @given(packets())
 def test_a_packet_is_read_as_it_was_written(packet: Packet) -> None:
     read = read_packet(packet.to_bytes())
@@ -50,6 +51,7 @@ def test_a_packet_is_read_as_it_was_written(packet: Packet) -> None:
     assert np.allclose(values[~lost], expected[~lost], rtol=1e-6, atol=0)
 
 
+@settings(max_examples=60)
 @given(packets(), st.data())
 def test_no_part_of_a_packet_is_one(packet: Packet, data: st.DataObject) -> None:
     whole = packet.to_bytes()
@@ -65,6 +67,7 @@ def test_no_part_of_a_packet_is_one(packet: Packet, data: st.DataObject) -> None
     assert "\n" not in str(refused.value)
 
 
+@settings(max_examples=60)
 @given(packets(), st.data())
 def test_changed_bytes_are_refused_or_read(packet: Packet, data: st.DataObject) -> None:
     """Any bytes are a packet with its shape, or refused with a line."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -70,6 +70,7 @@ def everything(messages: Sequence[Message]) -> list[bytes]:
 PACKETS = st.lists(st.integers(1, SECONDS * RATE - 1), min_size=5, max_size=60)
 
 
+@settings(max_examples=30)
 @given(PACKETS, st.integers(0, 3))
 def test_decisions_are_those_of_a_stream_alone(model: Model, cuts: list[int], seed: int) -> None:
     alone = EcgStream(
@@ -84,6 +85,7 @@ def test_decisions_are_those_of_a_stream_alone(model: Model, cuts: list[int], se
     assert len({message.id for message in messages}) == len(messages)
 
 
+@settings(max_examples=60)
 @given(PACKETS, st.data())
 def test_another_worker_continues_from_any_message(
     model: Model, cuts: list[int], data: st.DataObject
@@ -116,6 +118,7 @@ def _taken_over(model: Model, stored: list[Message], log: list[Entry]) -> list[M
     return Patient("bed", model, position).take(log)
 
 
+@settings(max_examples=30)
 @given(st.binary(max_size=80) | st.just(b"MRE1" + bytes(60)), st.integers(0, 8))
 def test_foreign_messages_change_nothing(model: Model, foreign: bytes, at: int) -> None:
     log = log_of(beats(), range(0, SECONDS * RATE, RATE))
