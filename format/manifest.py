@@ -118,8 +118,13 @@ class Manifest:
     def digests(self) -> dict[str, str]:
         """Digest of every file that the manifest vouches for, by file name."""
         graphs = {name: spec.sha256 for name, spec in self.graph_files().items()}
-        native = {file.file: file.sha256 for file in self.native.values()}
-        return graphs | native | self.files
+        further = [*self.native.values(), *self.factor_files()]
+        return graphs | {file.file: file.sha256 for file in further} | self.files
+
+    def factor_files(self) -> list[FileSpec]:
+        """The files that sums graphs need, each once."""
+        found = {spec.factors: None for *_, spec in self.every_graph() if spec.factors is not None}
+        return list(found)
 
     def to_json(self) -> dict[str, Any]:
         """The content of manifest.json, with a digest of itself as its last entry."""

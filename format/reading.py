@@ -89,15 +89,24 @@ def _check_module_graph(
     whole = kind == "full"
     inputs = list(module.inputs if whole else module.step_inputs())
     outputs = list(module.outputs if whole else module.step_outputs())
-    if kind == "taps":
-        inside = _check_rings_outside(spec, step, path)
-        inputs, outputs = _with_rings(spec, inputs, outputs)
+    if kind in ("taps", "sums"):
+        outside = [ring.state for bank in spec.banks for ring in bank.rings]
+        if kind == "taps":
+            inside = _check_rings_outside(spec, step, path)
+            inputs, outputs = _with_rings(spec, inputs, outputs)
+        else:
+            _check_banks(spec.banks, {s.input: s for s in step.states if s.input in outside}, path)
+            inside = [state for state in step.states if state.input not in outside]
+            inputs += [_sums(bank.taps, bank, spec.inputs, path) for bank in spec.banks]
+            outputs += [_sums(bank.pushes, bank, spec.outputs, path) for bank in spec.banks]
         _compare(f"{path}.states", spec.states, inside)
     elif spec.banks:
-        raise BundleError(f"{path}: has banks, expected them in taps graphs alone")
+        raise BundleError(f"{path}: has banks, expected them in taps and sums graphs alone")
+    if (kind == "sums") != (spec.factors is not None and bool(spec.banks)):
+        raise BundleError(f"{path}: has factors or banks, expected both in sums graphs alone")
     _compare(f"{path}.inputs", _by_name(spec.inputs), _by_name(inputs))
     _compare(f"{path}.outputs", _by_name(spec.outputs), _by_name(outputs))
-    if kind == "taps":
+    if kind in ("taps", "sums"):
         return
     names = [state.input for state in spec.states]
     if whole != (not names) or names != sorted(set(names)) or (not whole and "position" not in names):
@@ -118,6 +127,15 @@ def _check_rings_outside(spec: GraphSpec, step: GraphSpec, path: str) -> list[St
     rings = {state.input: state for state in step.states if state.in_place}
     _check_banks(spec.banks, rings, path)
     return [state for state in step.states if state.input not in {*rings, "position"}]
+
+
+def _sums(name: str, bank: RingBank, tensors: Sequence[TensorSpec], path: str) -> TensorSpec:
+    """The input or output of a bank of a sums graph. Raises BundleError unless it is in whole widths."""
+    found = next((tensor for tensor in tensors if tensor.name == name), None)
+    good = found is not None and found.dtype == bank.dtype == "float32" and len(found.shape) == 2
+    if not good or found is None or found.shape[0] != "batch" or int(found.shape[1]) % bank.width:
+        raise BundleError(f"{path}: {name} is not a float32 (batch, n * {bank.width}) of the graph")
+    return found
 
 
 def _with_rings(
@@ -153,7 +171,8 @@ def _check_targets(manifest: Manifest) -> None:
 
 def _check_files(manifest: Manifest) -> None:
     graphs = [spec.file for *_, spec in manifest.every_graph()]
-    names = Counter([*graphs, *(spec.file for spec in manifest.native.values()), *manifest.files])
+    further = [*manifest.native.values(), *manifest.factor_files()]
+    names = Counter([*graphs, *(spec.file for spec in further), *manifest.files])
     if twice := [name for name, count in names.items() if count > 1]:
         raise BundleError(f"{', '.join(twice)}: named more than once, expected a file for each entry")
     if missing := {GOLDEN_FILE, PARITY_FILE} - set(manifest.files):
@@ -178,7 +197,7 @@ def _check_graph(
     if kind == "taps":
         states = _check_rings_outside(spec, step, path)
         inputs, outputs = _with_rings(spec, inputs, outputs)
-    elif spec.banks:
+    elif spec.banks or kind == "sums" or spec.factors is not None:
         raise BundleError(f"{path}: has banks, expected them in taps graphs alone")
     _compare(f"{path}.inputs", _by_name(spec.inputs), _by_name(inputs))
     _compare(f"{path}.outputs", _by_name(spec.outputs), _by_name(outputs))

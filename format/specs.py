@@ -11,7 +11,7 @@ from multires_edge.format.fields import ABSENT, Count, FileName, Line, Name, Nat
 # A dimension is a number, or a name if it is dynamic.
 Shape = tuple[Count | Name, ...]
 PRECISIONS = ("fp32", "fp16", "int8")
-Kind = Annotated[str, OneOf(("full", "step", "taps"))]
+Kind = Annotated[str, OneOf(("full", "step", "taps", "sums"))]
 Precision = Annotated[str, OneOf(PRECISIONS)]
 Dtype = Annotated[str, OneOf(("float32", "float16", "int8", "int64"))]
 
@@ -87,10 +87,13 @@ class RingSpec:
 
 @dataclass(frozen=True)
 class RingBank:
-    """Rings of one width and type that the runtime keeps for a taps graph.
+    """Rings of one width and type that the runtime keeps for a taps graph or a sums graph.
 
     The input ``taps`` (batch, 1, taps, width) takes the rows at all delays, ring after ring. The output
     ``pushes`` (batch, 1, rings, width) is the row to write into each ring after the step.
+
+    Of a sums graph ``taps`` (batch, sums * width) takes weighted sums of these rows, and ``pushes`` (batch,
+    sources * width) are the values of this step that the new rows are made of.
     """
 
     taps: Name
@@ -105,8 +108,19 @@ class RingBank:
 
 
 @dataclass(frozen=True)
+class FileSpec:
+    """A file of a bundle, by its path in it."""
+
+    file: FileName
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
 class GraphSpec:
-    """One ONNX file of a bundle. ``banks`` are the rings outside a taps graph."""
+    """One ONNX file of a bundle. ``banks`` are the rings outside a taps or sums graph.
+
+    ``factors`` is the file with what a sums graph's sums and rows are made of.
+    """
 
     file: FileName
     sha256: Sha256
@@ -115,6 +129,7 @@ class GraphSpec:
     outputs: tuple[TensorSpec, ...]
     states: tuple[StateSpec, ...] = field(default=(), metadata=ABSENT)
     banks: tuple[RingBank, ...] = field(default=(), metadata=ABSENT)
+    factors: FileSpec | None = field(default=None, metadata=ABSENT)
 
     @property
     def state_bytes(self) -> int:
@@ -138,11 +153,3 @@ class Source:
     weights: Line | None = field(default=None, metadata=ABSENT)
     assumed: tuple[Line, ...] = field(default=(), metadata=ABSENT)
     module: Line | None = field(default=None, metadata=ABSENT)
-
-
-@dataclass(frozen=True)
-class FileSpec:
-    """A file of a bundle, by its path in it."""
-
-    file: FileName
-    sha256: Sha256

@@ -50,9 +50,11 @@ def find_weights(path: Path, content: Any, chosen: str | None = None) -> Weights
     """
     found: list[Weights] = []
     for place, tensors in dictionaries_of_tensors(content, ()):
+        here: list[Weights] = []
         for weights in _networks(path, place, tensors):
-            if not any(_are_same(weights, other) for other in found):
-                found.append(weights)
+            if not any(_are_same(weights, other) for other in here):
+                here.append(weights)
+        found += here  # equal weights in another dictionary may have another history: the user chooses
     if not found:
         raise CheckpointError(f"{path}: {_what_is_there(content)}")
     names = [weights.name for weights in found]
@@ -166,7 +168,7 @@ def _without_weight_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _are_same(a: Weights, b: Weights) -> bool:
-    """Whether one network is there under two names, as of a module that two attributes hold."""
+    """Whether a dictionary has one network under two names, as of a module that two attributes hold."""
     import torch
 
     def same(x: Tensor, y: Tensor) -> bool:

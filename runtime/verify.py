@@ -46,11 +46,11 @@ def verify_bundle(bundle: Bundle) -> list[Check]:
         if whole is not None:
             checks += _verify_form(of_form, whole, prefix, graphs_only=not first)
         elif backend_named("onnxruntime").unable(of_form.manifest) is None:
-            checks += verify_module(of_form, prefix, partial(_able_backends, of_form, graphs_only=True))
+            checks += verify_module(of_form, prefix, partial(_able_backends, of_form))
     return checks
 
 
-def _able_backends(bundle: Bundle, precision: str, *, graphs_only: bool) -> list[Backend]:
+def _able_backends(bundle: Bundle, precision: str, *, graphs_only: bool = False) -> list[Backend]:
     """The backends that check a bundle in one precision, and that can run it here."""
     backends = checked_backends(bundle, precision, graphs_only=graphs_only)
     return [backend for backend in backends if backend.unable(bundle.manifest) is None]

@@ -8,6 +8,7 @@ import torch
 from multires_edge.export.graphs.rings import RingSet
 from multires_edge.export.trace.nodes import Nodes
 from multires_edge.export.trace.program import FilterBank, Filtered, Ref
+from multires_edge.format.specs import RingBank, RingSpec
 
 
 class BankNodes:
@@ -51,10 +52,16 @@ class BankNodes:
         if bool(bank.bias.any()):
             bias = self.nodes.weight(f"{at}/bias", bank.bias[None, :, None])
             past = graph.node("Add", [past, bias], f"{at}/biased")
-        row = graph.node("Reshape", [past, graph.integers(f"{at}/shape", [-1, outputs * width])], f"{at}/row")
+        self._split(
+            graph.node("Reshape", [past, graph.integers(f"{at}/shape", [-1, outputs * width])], f"{at}/row")
+        )
+
+    def _split(self, row: str) -> None:
+        """Take the sums (batch, outputs * width) apart."""
+        graph, bank, outputs = self.graph, self.bank, len(self.bank.outputs)
         places = [(output, part) for output in range(outputs) for part in range(len(bank.widths))]
         names = [f"{output}.{part}" for output, part in places]
-        parts = graph.split(row, bank.widths * outputs, 1, f"{at}/split", names)
+        parts = graph.split(row, bank.widths * outputs, 1, f"{bank.name}/past/split", names)
         self._past = dict(zip(places, parts, strict=True))
 
     def push(self) -> None:
@@ -133,3 +140,29 @@ class BankNodes:
         if bool((factors == 1).all()):
             return value
         return self.graph.node("Mul", [value, self.nodes.weight(f"{name}/factors", factors)], name)
+
+
+class SumsOutside(BankNodes):
+    """A bank whose rings, sums and rows are outside: the sums are an input, the sources an output."""
+
+    def __init__(self, nodes: Nodes, bank: FilterBank) -> None:
+        self.nodes, self.graph, self.bank = nodes, nodes.graph, bank
+        first = bank.rings[0].name
+        rings = tuple(RingSpec(ring.name, ring.slots, tuple(ring.delays)) for ring in bank.rings)
+        sums, sources = first.replace("queue", "sums"), first.replace("queue", "sources")
+        self.spec = RingBank(sums, sources, "float32", bank.width, rings)
+        self._past = {}
+        doc = "weighted sums of the rows of its rings, known before the step"
+        self.graph.input(sums, np.float32, ["batch", len(bank.outputs) * bank.width], doc)
+
+    def _weigh(self) -> None:
+        self._split(self.spec.taps)
+
+    def push(self) -> None:
+        """Give the values of this step that the rows are made of."""
+        parts = [self._flat(ref) for refs in self.bank.sources for ref in refs]
+        self.graph.node("Concat", parts, f"{self.bank.name}/sources", output=self.spec.pushes, axis=1)
+        shape = ("batch", len(self.bank.sources) * self.bank.width)
+        self.graph.output(
+            self.spec.pushes, np.float32, shape, "values that the rows of its rings are made of"
+        )

@@ -24,6 +24,7 @@ from multires_edge.export.options import ExportOptions
 from multires_edge.export.quantization import Quantization
 from multires_edge.export.report import GraphStatistics, write_report
 from multires_edge.export.target_selection import forms_of, targets_named
+from multires_edge.export.trace.factors import write_factors
 from multires_edge.export.trace.filters import described, with_banks
 from multires_edge.export.trace.float16 import plan_float16
 from multires_edge.export.trace.noise import Noise, typical_inputs
@@ -36,6 +37,7 @@ from multires_edge.export.trace.quantization import plan_int8
 from multires_edge.export.trace.step_graph import build_traced_step_graph
 from multires_edge.export.trace.whole_graph import build_whole_graph
 from multires_edge.export.trace.writer import onnx_type
+from multires_edge.export.types import FLOAT32
 from multires_edge.format.comparison import failures
 from multires_edge.format.fields import plain
 from multires_edge.format.golden import GOLDEN_FILE
@@ -175,18 +177,28 @@ def _write_precision(
             onnx.helper.set_model_props(graph.model, _metadata(manifest, precision))
             if precision != "fp32":
                 compact(graph.model)
-            graphs.setdefault(kind, {})[precision] = write_graph(folder, name, graph)
+            spec = write_graph(folder, name, graph)
+            if kind == "sums":
+                spec = replace(
+                    spec, factors=write_factors(folder, precision, version.step.banks, graph.rings)
+                )
+            graphs.setdefault(kind, {})[precision] = spec
             statistics[name] = GraphStatistics.of(graph.model, (folder / name).stat().st_size)
     return statistics
 
 
 def _graphs(version: _Version, form: GraphForm, *, engines: bool) -> Iterator[tuple[str, StepGraph]]:
-    """The graphs of a form, with their kind; with ``engines`` for TensorRT, with the taps graph."""
+    """The graphs of a form, with their kind; with ``engines`` for TensorRT, with the taps graph.
+
+    The native engine has banks in float32. With others there is no sums graph.
+    """
     yield "full", StepGraph(build_whole_graph(version.whole, form, version.precision), ())
     step = partial(build_traced_step_graph, version.step, form, version.precision, engines=engines)
     yield "step", step()
     if engines and version.step.rings:
         yield "taps", step(RingsOutside)
+    if version.step.banks and all(version.precision.type_of(b.name) == FLOAT32 for b in version.step.banks):
+        yield "sums", build_traced_step_graph(version.step, form, version.precision, sums=True)
 
 
 def module_config(net: nn.Module, plan: Plan, unmatched: str) -> ModuleConfig:
@@ -202,7 +214,7 @@ def module_config(net: nn.Module, plan: Plan, unmatched: str) -> ModuleConfig:
     }
     names = [tensor.name for tensor in (*inputs, *outputs)]
     taken = states | {f"next_{state}" for state in states}
-    for of_rings in ("taps", "pushes"):  # of the taps graph
+    for of_rings in ("taps", "pushes", "sums", "sources"):  # of the taps and the sums graph
         taken |= {ring.name.replace("queue", of_rings) for ring in plan.step.rings}
     if wrong := [name for i, name in enumerate(names) if name in names[:i] or name in taken]:
         raise ModuleError(f"the name {wrong[0]} is used twice; rename that input or output of the module")

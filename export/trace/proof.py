@@ -173,7 +173,7 @@ class _Prover:
             self._records(self.dataset)
 
     def _backends(self) -> list[Backend]:
-        backends = checked_backends(self.bundle, self.precision, graphs_only=True)
+        backends = checked_backends(self.bundle, self.precision)
         return [backend for backend in backends if not backend.needs_gpu]
 
     def _stream(self, rows: int, backend: str | Backend) -> Any:

@@ -12,7 +12,7 @@ from multires_edge.export.graph_builder import GraphBuilder
 from multires_edge.export.graphs.rings import RingSet, RingsInGraph
 from multires_edge.export.graphs.running import ExactSum, running_maximum
 from multires_edge.export.graphs.step import StepGraph
-from multires_edge.export.trace.filter_nodes import BankNodes
+from multires_edge.export.trace.filter_nodes import BankNodes, SumsOutside
 from multires_edge.export.trace.precision import EXACT, Precision
 from multires_edge.export.trace.product_nodes import affine
 from multires_edge.export.trace.program import (
@@ -42,13 +42,15 @@ def build_traced_step_graph(
     kind: type[RingSet] = RingsInGraph,
     *,
     engines: bool = False,
+    sums: bool = False,
 ) -> StepGraph:
     """The graph of one step, dynamic in batch. Each row of a batch is a stream with its own position.
 
     ``kind`` decides where its rings are: with :class:`~multires_edge.export.graphs.taps.RingsOutside` it is
-    the taps graph. With ``engines`` it is written for TensorRT, else for ONNX Runtime.
+    the taps graph. With ``engines`` it is written for TensorRT, else for ONNX Runtime. With ``sums`` it is
+    the sums graph: the rings of its banks are outside, and so is all that is computed from their rows.
     """
-    nodes = _Step(program, form, precision, kind, engines=engines)
+    nodes = _Step(program, form, precision, kind, engines=engines, sums=sums)
     nodes.write("this step's values")
     return StepGraph(nodes.graph.build(kind.doc), tuple(nodes.states), nodes.banks)
 
@@ -88,12 +90,14 @@ class _Step(Writer):
         kind: type[RingSet],
         *,
         engines: bool,
+        sums: bool,
     ) -> None:
         super().__init__(GraphBuilder(kind.name, form), program, precision, whole=False, engines=engines)
-        self._kind = kind
+        self._kind, self._sums = kind, sums
 
     def begin(self) -> None:
         stored = stored_types(self.program, self.precision)
+        banked = {ring.name for bank in self.program.banks for ring in bank.rings}
         self.queues = {
             ring.name: StateSpec(
                 input=ring.name,
@@ -104,15 +108,18 @@ class _Step(Writer):
                 in_place=True,
             )
             for ring in self.program.rings
+            if not (self._sums and ring.name in banked)
         }
         self.rings = self._kind(self.graph, list(self.queues.values()))
         self.pooled: list[StateSpec] = []
         self._rows: dict[str, str] = {}
         self._pushed: dict[str, tuple[Ring, str]] = {}
-        self._banks = {
-            bank.name: BankNodes(self, self.rings, bank, self._at(bank.rings[0]))
-            for bank in self.program.banks
-        }
+        self._banks: dict[str, BankNodes] = {}
+        for bank in self.program.banks:
+            if self._sums:
+                self._banks[bank.name] = SumsOutside(self, bank)
+            else:
+                self._banks[bank.name] = BankNodes(self, self.rings, bank, self._at(bank.rings[0]))
 
     def _at(self, ring: Ring) -> str:
         """The name of the rows of a ring, or of a bank that begins with it, among the graph's values."""
@@ -131,7 +138,8 @@ class _Step(Writer):
             shape = self.graph.integers(f"rings/row_of_{ring.width}", [-1, 1, 1, ring.width])
             row = self.graph.node("Reshape", [stored, shape], f"rings/row/{ring.name}")
             self.rings.write(ring.name, row)
-        self.banks = self.rings.banks()
+        outside = [bank.spec for bank in self._banks.values() if isinstance(bank, SumsOutside)]
+        self.banks = (*self.rings.banks(), *outside)
         states = self.pooled
         if self.rings.in_graph:
             position = StateSpec(input="position", output="next_position", dtype="int64", shape=("batch",))

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.format.manifest import Manifest
+from multires_edge.format.module import ModuleConfig
+from multires_edge.runtime.backends.banks import make_banked
 from multires_edge.runtime.backends.native_threads import ThreadedStepper, in_threads, parts_of
 from multires_edge.runtime.backends.native_weights import (
     check_metadata,
@@ -21,6 +23,7 @@ from multires_edge.runtime.backends.native_weights import (
     states_of,
     window_of,
 )
+from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from multires_edge.runtime.backends.protocol import (
     Backend,
     RunOptions,
@@ -38,7 +41,10 @@ OWN_WINDOW = -1  # that of the weights file
 
 
 class NativeBackend(Backend):
-    """Runs native weights, in the precisions in which the bundle has them."""
+    """Runs native weights, in the precisions in which the bundle has them.
+
+    Of a module of the user's own it computes the filters, and ONNX Runtime the rest.
+    """
 
     name = "native"
     ability = "stream on the native engine"
@@ -54,10 +60,17 @@ class NativeBackend(Backend):
     def load(self) -> None:
         load_engine()
 
+    def unable(self, manifest: Manifest) -> str | None:
+        if (missing := self.missing()) is not None or not isinstance(manifest.network, ModuleConfig):
+            return missing
+        return OnnxRuntimeBackend().unable(manifest)
+
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
-        return list(manifest.native)
+        return [*manifest.native, *manifest.graphs.get("sums", {})]
 
     def make_stepper(self, folder: Path, manifest: Manifest, batch: int, options: RunOptions) -> Stepper:
+        if isinstance(manifest.network, ModuleConfig):
+            return make_banked(load_engine(), folder, manifest, batch, options)
         precision, pooling = options.precision, options.pooling
         model = open_weights(folder, manifest, precision)
         states = states_of(manifest, precision, pooling)
@@ -85,7 +98,9 @@ class NativeBackend(Backend):
 
         return StreamRunner(run, manifest)
 
-    def step_timer(self, folder: Path, manifest: Manifest, precision: str) -> StepTimer:
+    def step_timer(self, folder: Path, manifest: Manifest, precision: str) -> StepTimer | None:
+        if isinstance(manifest.network, ModuleConfig):
+            return None
         engine = load_engine()
         state = engine.State(open_weights(folder, manifest, precision), 1)
         return lambda samples: engine.time_steps([state], samples)

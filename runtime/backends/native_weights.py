@@ -30,8 +30,8 @@ def read_weights(folder: Path, manifest: Manifest, precision: str) -> tuple[byte
         raise BackendError(f"the native engine does not support pool {pooling}; use backend onnxruntime")
     if isinstance(network := manifest.network, ModuleConfig):
         raise BackendError(
-            f"the backends native and cuda run MultiresNets, and {network.module} is none: "
-            f"{network.unmatched}. Use backend onnxruntime or tensorrt"
+            f"this needs native weights, which MultiresNets have, and {network.module} is none: "
+            f"{network.unmatched}. Stream it by backend onnxruntime, native or tensorrt"
         )
     if precision not in manifest.native:
         has = ", ".join(manifest.native) or "none"

@@ -250,18 +250,19 @@ class OnnxRuntimeStepper(Stepper):
     def step(self) -> int:
         if not holds_good_values(self.input, self._n_tokens):
             return Outcome.BAD_INPUT
-        self._feed()
+        self.feed()
         return Outcome.DONE if holds_good_values(self.output) else Outcome.BAD_OUTPUT
 
     def run(self, samples: NDArray[Any]) -> NDArray[Any]:
         outputs = np.empty((len(samples), *self.output.shape), self.output.dtype)
         for t, sample in enumerate(samples):
             self.input[...] = sample
-            self._feed()
+            self.feed()
             outputs[t] = self.output
         return outputs
 
-    def _feed(self) -> None:
+    def feed(self) -> None:
+        """One step, without a check of its values."""
         try:
             with _GATE.lock():
                 self._run(self._bindings[self._turn])

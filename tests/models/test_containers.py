@@ -117,6 +117,13 @@ class TestSeveralNetworks:
         torch.save({"model": behind("module."), "model_ema": average}, tmp_path / "model.ckpt")
         return tmp_path / "model.ckpt"
 
+    @pytest.mark.parametrize("content", [[STATE, STATE], {"model": STATE, "best": {"model": STATE}}])
+    def test_equal_ones_are_asked_about(self, content: Any, tmp_path: Path) -> None:
+        """Only the user knows which of them the file is kept for."""
+        torch.save(content, tmp_path / "model.ckpt")
+        with pytest.raises(ConfigError, match=r"2 networks: .*choose one with --weights"):
+            load_checkpoint(tmp_path / "model.ckpt", FADING)
+
     def test_are_asked_about(self, path: Path) -> None:
         with pytest.raises(ConfigError, match=r"2 networks: model\.module, model_ema; choose .*--weights"):
             load_checkpoint(path, FADING)

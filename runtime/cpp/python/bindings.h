@@ -75,5 +75,6 @@ nb::object as_numpy(T* values, size_t count, size_t rows, nb::handle owner) {
   return nb::cast(nb::ndarray<nb::numpy, T>(values, std::is_same_v<T, int64_t> ? 1 : 2, shape, owner));
 }
 
-// Adds the streams on a GPU to the module.
+// Adds banks of filters, and the streams on a GPU, to the module.
+void define_banks(nb::module_& module);
 void define_cuda(nb::module_& module);

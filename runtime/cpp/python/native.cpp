@@ -197,5 +197,6 @@ NB_MODULE(_native, module) {
       "time_multiply_adds",
       [](size_t count, size_t repeats) { return time_rate(multires::time_multiply_adds, count, repeats); },
       nb::arg("count"), nb::arg("repeats"));
+  define_banks(module);
   define_cuda(module);
 }

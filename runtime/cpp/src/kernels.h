@@ -6,6 +6,8 @@
 
 namespace multires {
 
+struct BankKernels;  // banks.h
+
 // The inputs and outputs of a call: x (steps, batch, d_input) or tokens (steps, batch), to y (steps, batch, d_output).
 struct Call {
   const float* x;
@@ -53,6 +55,7 @@ struct Kernels {
   // Pushes into the queues what the last step of all streams left.
   void (*commit)(const Network& network, State& state);
   const KernelParts* parts;  // null in programs of one network
+  const BankKernels* banks;  // the same
 };
 
 constexpr int kBlockRows = 32;   // rows (a row is one step of one stream) that share a pass over the weights

@@ -34,6 +34,9 @@
 
 #include "forward_impl.h"
 #include "look_ahead_impl.h"
+#if !defined(MULTIRES_ONE_NETWORK)
+#include "banks_impl.h"
+#endif
 
 namespace multires {
 namespace {
@@ -65,10 +68,11 @@ constexpr KernelParts kParts{apply_all<gelu>,   apply_all<sigmoid>, apply_all<it
                              multiply_alone,    read_floats,        multiply_adds};
 
 constexpr Kernels kernels_named(const char* isa) {
-  if constexpr (kKinds.any)
-    return {isa, forward, prepare, commit, &kParts};
-  else
-    return {isa, forward, prepare, commit, nullptr};
+#if !defined(MULTIRES_ONE_NETWORK)
+  return {isa, forward, prepare, commit, &kParts, &kBankKernels};
+#else
+  return {isa, forward, prepare, commit, nullptr, nullptr};
+#endif
 }
 
 }  // namespace

@@ -190,9 +190,15 @@ class TestPlain:
         assert result.exit_code == 0, result.output
         assert "your module" in result.output
 
-    @pytest.mark.parametrize("backend", ["native", "cuda"])
-    def test_what_is_for_multiresnets_says_so(self, tcn: ModuleResult, backend: str) -> None:
-        with pytest.raises(BackendError, match=r"run MultiresNets, and .*Tcn is none: conv1d in"):
+    @pytest.mark.parametrize(
+        ("backend", "message"),
+        [
+            ("native", "no filters of this module in 'fp32'; it has: none"),
+            ("cuda", r"MultiresNets have, and .*Tcn is none: conv1d in"),
+        ],
+    )
+    def test_what_is_not_for_it_says_so(self, tcn: ModuleResult, backend: str, message: str) -> None:
+        with pytest.raises(BackendError, match=message):
             open_bundle(tcn.path).stream(backend=backend)
 
     def test_an_existing_folder_is_kept(self, tcn: ModuleResult) -> None:
