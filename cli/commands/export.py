@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 PARITY_FAILED = 1
 # What a module costs that is no MultiresNet; docs/own-networks.md has the measurement.
 COST = (
-    "so it runs in ONNX Runtime and as TensorRT engines, without native engine, cuda backend and "
-    "`multires-edge stream`; a step takes about 1.4 times as long"
+    "so it runs in ONNX Runtime and as TensorRT engines, its filters in the native engine, without the cuda "
+    "backend and `multires-edge stream`; a step takes longer"
 )
 
 
