@@ -45,6 +45,7 @@ BankStreams::BankStreams(size_t batch) : kernels_(*best_kernels().banks), positi
 void BankStreams::add(Bank bank, float* sums, const float* sources) {
   check(bank);
   std::vector<std::vector<float>> rings;
+  rings.reserve(bank.rings.size());
   for (const BankRing& ring : bank.rings) rings.emplace_back(batch() * static_cast<size_t>(ring.slots) * bank.width);
   taps_.resize(std::max(taps_.size(), bank.taps));
   rows_.resize(std::max(rows_.size(), bank.rings.size()));
