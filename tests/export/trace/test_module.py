@@ -264,7 +264,7 @@ class TestSeveralInputsAndOutputs:
     def test_what_is_for_one_input_says_so(self, two: ModuleResult, tmp_path: Path, command: str) -> None:
         data = tmp_path / "labels.npz"
         arrays = dict(np.load(two.path.parent / "data.npz"))
-        np.savez(data, **arrays, labels=np.zeros(8, np.int64))  # type: ignore[arg-type]
+        np.savez(data, **arrays, labels=np.zeros(8, np.int64))
         options = ["--data", data] if command == "evaluate" else ["-o", tmp_path / "kit.tar.gz"]
         result = run(command, two.path, *options)
         assert result.exit_code == 2 and "expected one input, and one output" in result.output

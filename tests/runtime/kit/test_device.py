@@ -213,14 +213,14 @@ class TestFinds:
     def test_a_state_that_is_not_fed_back(
         self, name: str, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
     ) -> None:
-        feed = OnnxRuntimeStepper._feed
+        feed = OnnxRuntimeStepper.feed
 
         def forgets(self: OnnxRuntimeStepper) -> None:
             (state,) = (state for state in self._states if state.spec.input == name)
             state.buffer(self._turn).write(0)
             feed(self)
 
-        monkeypatch.setattr(OnnxRuntimeStepper, "_feed", forgets)
+        monkeypatch.setattr(OnnxRuntimeStepper, "feed", forgets)
         assert check("--precision", "fp32") == 1
         report = report_in(tmp_path)
         failed = [made for made in report["checks"] if not made["passed"] and "state" in made["name"]]
@@ -270,13 +270,13 @@ class TestFinds:
         assert first["at"]["row"] == 1 and first["at"]["step"] >= restarted
 
     def test_nan(self, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
-        feed = OnnxRuntimeStepper._feed
+        feed = OnnxRuntimeStepper.feed
 
         def spoils(self: OnnxRuntimeStepper) -> None:
             feed(self)
             self.output[1:] = np.nan
 
-        monkeypatch.setattr(OnnxRuntimeStepper, "_feed", spoils)
+        monkeypatch.setattr(OnnxRuntimeStepper, "feed", spoils)
         assert check() == 1
         assert "first 2 steps: logits is not finite: rows [1]" in capsys.readouterr().out
         checks = report_in(tmp_path)["checks"]
