@@ -18,7 +18,6 @@ from multires_edge.runtime.bundle import Bundle
 _CPP = Path(__file__).parents[2] / "runtime" / "cpp"
 # The engine's sources that need no operating system. The headers that they include follow.
 _SOURCES = ("c_api_streams.cpp", "pooling.cpp", "running.cpp", "scratch.cpp", "state.cpp", "storage.cpp")
-_HOST_ONLY = {"banks_impl.h"}  # not included in programs of one network
 _SMALLEST_FIRST = ("int8", "fp16", "fp32")
 STACK = 2048  # bytes that link.ld reserves
 
@@ -102,7 +101,7 @@ def _engine(cpu: Cpu) -> list[Path]:
     while waiting:
         name = waiting.pop()
         path = find(name)
-        if name in found or name in _HOST_ONLY or path is None:  # network_kinds.h is written
+        if name in found or path is None:  # network_kinds.h is written
             continue
         found[name] = path
         waiting += re.findall(r'^ *#include "([\w.]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)

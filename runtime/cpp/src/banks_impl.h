@@ -1,4 +1,4 @@
-// The arithmetic of banks of filters. Included by kernels_impl.h.
+// The arithmetic of banks of filters, for hosts. Included after kernels_impl.h.
 #pragma once
 
 #include "banks.h"

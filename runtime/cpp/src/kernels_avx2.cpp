@@ -55,4 +55,6 @@ inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
 #include "dots_impl.h"
 #include "kernels_impl.h"
 
-constexpr multires::Kernels multires::kAvx2Kernels = kernels_named("avx2");
+#include "banks_impl.h"
+
+constexpr multires::Kernels multires::kAvx2Kernels = kernels_named("avx2", &multires::kBankKernels);

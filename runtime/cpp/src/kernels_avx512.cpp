@@ -76,8 +76,10 @@ inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
 #include "dots_impl.h"
 #include "kernels_impl.h"
 
+#include "banks_impl.h"
+
 #if defined(__AVX512VNNI__)
-constexpr multires::Kernels multires::kAvx512VnniKernels = kernels_named("avx512vnni");
+constexpr multires::Kernels multires::kAvx512VnniKernels = kernels_named("avx512vnni", &multires::kBankKernels);
 #else
-constexpr multires::Kernels multires::kAvx512Kernels = kernels_named("avx512");
+constexpr multires::Kernels multires::kAvx512Kernels = kernels_named("avx512", &multires::kBankKernels);
 #endif

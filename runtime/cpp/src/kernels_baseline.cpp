@@ -105,4 +105,6 @@ inline Ints dot(Ints sum, const int8_t* w, const Group& g) {
 #include "dots_impl.h"
 #include "kernels_impl.h"
 
-constexpr multires::Kernels multires::kBaselineKernels = kernels_named("baseline");
+#include "banks_impl.h"
+
+constexpr multires::Kernels multires::kBaselineKernels = kernels_named("baseline", &multires::kBankKernels);

@@ -34,9 +34,6 @@
 
 #include "forward_impl.h"
 #include "look_ahead_impl.h"
-#if !defined(MULTIRES_ONE_NETWORK)
-#include "banks_impl.h"
-#endif
 
 namespace multires {
 namespace {
@@ -67,12 +64,12 @@ constexpr KernelParts kParts{apply_all<gelu>,   apply_all<sigmoid>, apply_all<it
                              apply_all<itself>, apply_all<itself>,  push_int8,
                              multiply_alone,    read_floats,        multiply_adds};
 
-constexpr Kernels kernels_named(const char* isa) {
-#if !defined(MULTIRES_ONE_NETWORK)
-  return {isa, forward, prepare, commit, &kParts, &kBankKernels};
-#else
-  return {isa, forward, prepare, commit, nullptr, nullptr};
-#endif
+// banks: those of banks_impl.h, on hosts.
+constexpr Kernels kernels_named(const char* isa, const BankKernels* banks = nullptr) {
+  if constexpr (kKinds.any)
+    return {isa, forward, prepare, commit, &kParts, banks};
+  else
+    return {isa, forward, prepare, commit, nullptr, nullptr};
 }
 
 }  // namespace

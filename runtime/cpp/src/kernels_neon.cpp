@@ -75,8 +75,10 @@ inline Dots dot_two(Dots dots, const int8_t* w, Group g, const int8_t* next, Gro
 #endif
 #include "kernels_impl.h"
 
+#include "banks_impl.h"
+
 #if defined(MULTIRES_DOT_PRODUCTS)
-constexpr multires::Kernels multires::kNeonDotKernels = kernels_named("neondot");
+constexpr multires::Kernels multires::kNeonDotKernels = kernels_named("neondot", &multires::kBankKernels);
 #else
-constexpr multires::Kernels multires::kBaselineKernels = kernels_named("neon");
+constexpr multires::Kernels multires::kBaselineKernels = kernels_named("neon", &multires::kBankKernels);
 #endif
