@@ -18,7 +18,6 @@ from multires_edge.base.errors import CardError, StateError
 from multires_edge.format.fields import ABSENT, Between
 
 Samples = NDArray[np.float64]
-_FEW, _AT_ONCE = 128, 32  # outputs of a linear-phase filter
 _OTHER = "the state is of another high-pass filter"
 # A filter has forgotten its start once this part of it is left: what a few mV then add is less than the
 # rounding of the network's float32 inputs.
@@ -173,26 +172,13 @@ class LinearPhase(HighPassFilter):
         inputs = np.concatenate([self._past, x])
         length = len(self._taps)
         self._past = inputs[max(0, len(inputs) - length + 1) :].copy()
-        y = np.zeros((max(0, len(inputs) - length + 1), inputs.shape[1]))
-        if len(y) > _FEW:
-            for k in range(length):
-                y += self._taps[k] * inputs[k : k + len(y)]
-            return y
-        # As a device sends them: the same sums, without a thousand calls for a few samples.
-        for start in range(0, len(y), _AT_ONCE):
-            windows = sliding_window_view(inputs[start : start + _AT_ONCE + length - 1], length, axis=0)
-            y[start : start + _AT_ONCE] = self._weighted(windows)
+        if len(inputs) < length:
+            return np.empty((0, inputs.shape[1]))
+        # (channels, outputs, taps): einsum adds the products of a window in the same order, however many
+        # windows there are. The rounding of BLAS depends on their number.
+        windows = sliding_window_view(np.ascontiguousarray(inputs.T), length, axis=1)
+        y: Samples = np.einsum("t,cmt->cm", self._taps, windows).T
         return y
-
-    def _weighted(self, windows: Samples) -> Samples:
-        """The sums over the last axis of (n, channels, taps), each from the first tap to the last."""
-        count, channels, length = windows.shape
-        # Along the first of two axes numpy adds row to row. A single column it would add pairwise.
-        products = np.zeros((length, max(2, count * channels)))
-        by_tap = products[:, : count * channels].reshape(length, count, channels)
-        np.multiply(np.moveaxis(windows, 2, 0), self._taps[:, None, None], out=by_tap)
-        sums: Samples = np.add.reduce(products, axis=0, initial=0.0)
-        return sums[: count * channels].reshape(count, channels)
 
     def finish(self) -> Samples:
         return self.process(np.repeat(self._past[-1:], self.delay, axis=0))
