@@ -6,7 +6,8 @@
 The records in turn, each time with other noise, are written in each format. The command reads the files in a
 process of its own. Its time for a short file, which is that of its start, is taken away. With --other a
 second installation reads the same files in turns with this one, and a ratio above 1 says that this one is
-faster. Processor time hardly depends on what else the machine does.
+faster. Processor time hardly depends on what else the machine does. Beside it stands the largest memory for
+the short file and for the long one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,39 +58,64 @@ def main() -> None:
                 place.mkdir()
                 files.append(FORMATS[name](place, spec, lambda n=length: _blocks(arguments.records, n)))
             size = sum(each.stat().st_size for each in files[1].parent.iterdir())
-            speeds = _speeds(commands, files, f"{spec.rate:g}", seconds - _START_SECONDS, arguments)
-        line = f"{name:12s} {size / 1e6:6.1f} MB  " + "  ".join(f"{speed:6.0f}x" for speed in speeds)
-        print(line + (f"  ratio {speeds[0] / speeds[1]:.2f}" if len(speeds) > 1 else ""), flush=True)
+            runs = _runs(commands, files, f"{spec.rate:g}", seconds - _START_SECONDS, arguments)
+        ratio = f"  ratio {runs[0].speed / runs[1].speed:.2f}" if len(runs) > 1 else ""
+        print(f"{name:12s} {size / 1e6:6.1f} MB  {'  '.join(map(str, runs))}{ratio}", flush=True)
 
 
-def _speeds(
+@dataclass(frozen=True)
+class _Run:
+    """Times real time of a command, and its largest memory in MB for the short file and the long one."""
+
+    speed: float
+    short: float
+    long: float
+
+    def __str__(self) -> str:
+        return f"{self.speed:6.0f}x ({self.short:.1f} then {self.long:.1f} MB)"
+
+
+def _runs(
     commands: Sequence[Sequence[str]],
     files: Sequence[Path],
     rate: str,
     seconds: float,
     arguments: argparse.Namespace,
-) -> list[float]:
-    """Times real time of each command, from the median of its times for the long file and the short one."""
-    taken: list[list[list[float]]] = [[[] for _ in files] for _ in commands]
+) -> list[_Run]:
+    """The median times of each command for the long file and the short one, and the memory."""
+    taken: list[list[list[tuple[float, float]]]] = [[[] for _ in files] for _ in commands]
     for _ in range(arguments.repeats):
         for times, (program, bundle) in zip(taken, commands, strict=True):
             for each, file in zip(times, files, strict=True):
                 options = ["--rate", rate, "--unit", "mV"] if file.suffix == ".csv" else []
                 command = [program, "stream", bundle, str(file), "--every", arguments.every, *options]
-                each.append(_processor_time(command))
-    return [seconds / (statistics.median(long) - statistics.median(short)) for short, long in taken]
+                each.append(_usage(command))
+    runs = []
+    for both in taken:
+        (short, before), (long, after) = (map(statistics.median, zip(*each, strict=True)) for each in both)
+        runs.append(_Run(seconds / (long - short), before, after))
+    return runs
 
 
-def _processor_time(command: Sequence[str]) -> float:
-    """User and system time of a process, in seconds."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    errors = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{command[0]} failed: {errors}")
-    return usage.ru_utime + usage.ru_stime
+def _usage(command: Sequence[str]) -> tuple[float, float]:
+    """User and system time of a process in seconds, and its largest memory in MB."""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        memory, ended = 0.0, 0
+        while not ended:  # the kernel's own figure at the end includes this process, which started it
+            memory = max(memory, _peak(process.pid))
+            time.sleep(0.02)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            sys.exit(f"{command[0]} failed: {errors.read().decode()}")
+    return usage.ru_utime + usage.ru_stime, memory
+
+
+def _peak(process: int) -> float:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return max((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), default=0.0)
 
 
 def _blocks(records: Sequence[str], seconds: float) -> Iterator[Block]:
