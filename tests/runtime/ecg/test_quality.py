@@ -110,3 +110,14 @@ def test_many_ends_at_once_are_as_one_by_one(ends: list[int], seed: int) -> None
         expected.append(apart.take())
     assert together.inspect(x, silent, ends) == expected
     assert together.take() == apart.take()
+
+
+@pytest.mark.parametrize("rate", [50, 111, 250, 361, 500])
+@pytest.mark.parametrize("factor", [0.999, 1.001])
+def test_noise_is_judged_by_the_upper_median(rate: int, factor: float) -> None:
+    lag = max(1, round(0.005 * rate))
+    for seed in range(10):
+        x = np.random.default_rng(seed).standard_normal(rate)
+        bends = np.sort(np.abs(x[2 * lag :] - 2 * x[lag:-lag] + x[: -2 * lag]))
+        rms = bends[len(bends) // 2] / (0.6745 * 6**0.5)
+        assert ("noise" in flags(x * (factor * 0.05 / rms), rate)) == (factor > 1)

@@ -109,3 +109,25 @@ def test_a_record_with_separately_scaled_leads() -> None:
     """LUDB's limb leads contradict each other a little: III = -1.4 I + 0.98 II in this record."""
     record = wfdb.rdrecord(str(LUDB))
     assert flags(record.p_signal, record.sig_name, 500) == {}
+
+
+@pytest.mark.parametrize("rate", [50, 100, 128, 250, 360, 500, 1000])
+@pytest.mark.parametrize("leads", [1, 9])
+def test_the_smallest_beat_is_found_wherever_it_is(rate: int, leads: int) -> None:
+    """A beat is looked for at some samples first. Seconds of pulses at any place, just below and above it."""
+    hum, beat, smallest = max(1, round(rate / 50)), max(1, round(rate / 10)), 0.05 if leads < 8 else 0.2
+    names = [f"V{i + 1}" for i in range(leads)]
+    chance = np.random.default_rng(rate)
+    for _ in range(20):
+        second = chance.normal(0, 0.003, (rate, leads))
+        start = chance.integers(0, rate - 2)
+        second[start : start + chance.integers(1, 4), chance.integers(leads)] += 1
+        summed = np.cumsum(second, axis=0)
+        level = (summed[hum:] - summed[:-hum]) / hum
+        largest = np.abs(level[beat:] - level[:-beat]).max()
+        for factor in (0.999, 1.001):
+            quality = Quality(rate, names, [], 1e-3, levels=False)
+            verdicts = quality.inspect(
+                np.tile(second * (factor * smallest / largest), (3, 1)), np.zeros(3 * rate, bool), [3 * rate]
+            )
+            assert ("no_beat" in verdicts[0].flags.get("V1", ())) == (factor < 1)
