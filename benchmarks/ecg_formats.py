@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -82,7 +81,7 @@ def _runs(
     seconds: float,
     arguments: argparse.Namespace,
 ) -> list[_Run]:
-    """The median times of each command for the long file and the short one, and the memory."""
+    """The least times of each command, which other programs disturbed least, and its memory."""
     taken: list[list[list[tuple[float, float]]]] = [[[] for _ in files] for _ in commands]
     for _ in range(arguments.repeats):
         for times, (program, bundle) in zip(taken, commands, strict=True):
@@ -92,7 +91,7 @@ def _runs(
                 each.append(_usage(command))
     runs = []
     for both in taken:
-        (short, before), (long, after) = (map(statistics.median, zip(*each, strict=True)) for each in both)
+        (short, before), (long, after) = (map(min, zip(*each, strict=True)) for each in both)
         runs.append(_Run(seconds / (long - short), before, after))
     return runs
 
