@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -49,17 +52,25 @@ def clone(folder: Path) -> None:
         (folder / name).symlink_to(ROOT / name)
 
 
-def run(block: Block, folder: Path) -> None:
-    """Run a block as a shell or Python would, and fail as it fails."""
+def run(block: Block, folder: Path, output: IO[str]) -> int:
+    """Run a block as a shell or Python would, and fail as it fails. Returns the group of its processes."""
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     # The package is installed already: tests do not install into their own environment.
     body = re.sub(r"^pip install .*\n", "", block.body, flags=re.M)
     program = {"sh": ["bash", "-euo", "pipefail", "-c", body], "python": [sys.executable, "-c", body]}
-    ran = subprocess.run(
-        program[block.language], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    ran = subprocess.Popen(
+        program[block.language],
+        cwd=folder,
+        env=environment,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
     )
-    assert ran.returncode == 0, f"{block.body}\n{ran.stdout}\n{ran.stderr}"
+    if ran.wait(timeout=300):
+        output.flush()
+        pytest.fail(f"{block.body}\n{Path(output.name).read_text()}")
+    return ran.pid
 
 
 @pytest.mark.slow
@@ -69,12 +80,19 @@ def test_runs_as_printed(page: Path, tmp_path: Path) -> None:
     if page.stem == "cpp" and shutil.which("cmake") is None:
         pytest.skip("needs cmake")
     clone(tmp_path)
-    for block in blocks(page):
-        if block.is_file:
-            assert block.title is not None
-            (tmp_path / block.title).write_text(block.body)
-        elif block.title is None:
-            run(block, tmp_path)
+    groups = []
+    with (tmp_path / "output").open("w") as output:
+        try:
+            for block in blocks(page):
+                if block.is_file:
+                    assert block.title is not None
+                    (tmp_path / block.title).write_text(block.body)
+                elif block.title is None:
+                    groups.append(run(block, tmp_path, output))
+        finally:
+            for group in groups:  # what a failed tutorial left running
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGKILL)
 
 
 def test_every_block_is_known() -> None:
