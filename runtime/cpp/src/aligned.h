@@ -2,7 +2,11 @@
 // system has them: a step reads a few lines, far apart, in megabytes of queues.
 #pragma once
 
+#if defined(_WIN32)
+#include <malloc.h>
+#else
 #include <sys/mman.h>
+#endif
 
 #include <cassert>
 #include <cstddef>
@@ -15,6 +19,23 @@ namespace multires {
 
 constexpr size_t kLargePage = 2u << 20;
 
+// bytes is a multiple of the alignment; null without memory.
+inline void* allocate_aligned(size_t alignment, size_t bytes) {
+#if defined(_WIN32)
+  return _aligned_malloc(bytes, alignment);
+#else
+  return std::aligned_alloc(alignment, bytes);
+#endif
+}
+
+inline void free_aligned(void* data) {
+#if defined(_WIN32)
+  _aligned_free(data);
+#else
+  std::free(data);
+#endif
+}
+
 template <typename T>
 class AlignedArray {
  public:
@@ -23,7 +44,7 @@ class AlignedArray {
     if (count == 0) return;
     if (count > static_cast<size_t>(-1) / 2 / sizeof(T)) throw std::bad_alloc();
     const size_t used = count * sizeof(T), alignment = used < kLargePage ? 64 : kLargePage;
-    data_.reset(static_cast<T*>(std::aligned_alloc(alignment, (used + alignment - 1) / alignment * alignment)));
+    data_.reset(static_cast<T*>(allocate_aligned(alignment, (used + alignment - 1) / alignment * alignment)));
     if (!data_) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
     // A hint to the system; only for whole large pages, so that no memory is wasted.
@@ -46,7 +67,7 @@ class AlignedArray {
 
  private:
   struct Free {
-    void operator()(T* data) const { std::free(data); }
+    void operator()(T* data) const { free_aligned(data); }
   };
   std::unique_ptr<T[], Free> data_;
   size_t count_ = 0;

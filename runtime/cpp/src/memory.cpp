@@ -1,6 +1,11 @@
 #include "memory.h"
 
+#if defined(_WIN32)
+#define NOMINMAX
+#include <windows.h>
+#else
 #include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <cstddef>
@@ -15,6 +20,13 @@ namespace {
 
 uint64_t sum(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
 
+#if defined(_WIN32)
+uint64_t available_memory() {
+  MEMORYSTATUSEX status;
+  status.dwLength = sizeof status;
+  return GlobalMemoryStatusEx(&status) ? status.ullAvailPageFile : UINT64_MAX;
+}
+#else
 // Linux says what it can give without ending a process: with swap. Other systems say only what they have.
 uint64_t available_memory() {
   uint64_t available = 0;
@@ -34,6 +46,7 @@ uint64_t available_memory() {
   const long pages = sysconf(_SC_PHYS_PAGES), each = sysconf(_SC_PAGESIZE);
   return pages > 0 && each > 0 ? saturated({static_cast<uint64_t>(pages), static_cast<uint64_t>(each)}) : UINT64_MAX;
 }
+#endif
 
 }  // namespace
 

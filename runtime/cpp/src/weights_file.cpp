@@ -15,6 +15,11 @@
 namespace multires {
 namespace {
 
+#if defined(_WIN32)
+constexpr int kReading = O_RDONLY | O_BINARY;
+#else
+constexpr int kReading = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // a pipe would wait for a writer
+#endif
 constexpr size_t kMaxHeader = 100u << 20;  // the limit of the format
 
 std::string shape_text(const std::vector<int64_t>& shape) {
@@ -69,8 +74,7 @@ std::string find_weights(const std::string& path) {
 }
 
 FileContent::FileContent(const std::string& path) {
-  // Without O_NONBLOCK, a pipe would wait for a writer.
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const Descriptor file(open(path.c_str(), kReading));
   if (file.number < 0) throw LoadError(MULTIRES_IO, std::strerror(errno));
   struct stat status;
   if (fstat(file.number, &status) != 0) throw LoadError(MULTIRES_IO, std::strerror(errno));
