@@ -55,7 +55,7 @@ def serve(
     metrics: str | None,
     **chosen: Any,
 ) -> None:
-    """Decide on the patients of a NATS server, together with other workers.
+    """Decide on the patients of a NATS server, with other workers.
 
     Workers share the patients. If one ends, the others go on with its patients from the samples that the
     server keeps: no decision is lost or made twice. Run one worker per core, until a signal ends it. See

@@ -48,7 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-# What each command takes; `monitor`, which serves until it is stopped, gets no right bundle.
+# What each command takes; `monitor` and `serve`, which run until they are stopped, get no right bundle.
 COMMANDS = {
     "export": "ckpt.pth -o b.bundle --force",
     "verify": "a.bundle",
@@ -57,6 +57,8 @@ COMMANDS = {
     "evaluate": "a.bundle --data data.npz",
     "stream": "a.bundle ecg.npz --speed max",
     "monitor": "empty ecg.npz",
+    "serve": "empty",
+    "archive": "a.bundle folder -o decisions.parquet",
     "sample": "a.bundle -o image.npz",
     "bench": "a.bundle --steps 3",
     "kit": "a.bundle -o kit.tar.gz --force",
