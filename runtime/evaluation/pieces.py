@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,11 @@ from multires_edge.runtime.ecg.sources.protocol import Missing, Samples, SignalS
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording that is read when it is needed. ``parts`` reads it from its start. Raises DataError."""
+    """A recording that is read when it is needed. ``parts`` reads it from its start, or from the sample that
+    it is given. Raises DataError."""  # fmt: skip
 
     signal: SignalSpec
-    parts: Callable[[], Iterator[Samples | Missing]]
+    parts: Callable[..., Iterator[Samples | Missing]]
     known_length: int | None = None
 
     @property
@@ -41,7 +43,8 @@ class RecordPieces:
 
     Each recording is cut into pieces of ``steps`` steps; ``recording`` (pieces,) is the number of a piece's
     recording. Only the rows that were indexed last stay in memory. Indexing rows in ascending order reads
-    each recording once; going back reads a recording from its start again. Warns once of each lead and flag
+    each recording once. Any other piece is read alone: the front end starts so much earlier that its steps
+    are those of a recording that was read from its start. Warns once of each lead and flag
     whose samples are missing. ``leads`` are arguments of :class:`FrontEnd`. Raises DataError.
     """
 
@@ -75,8 +78,8 @@ class RecordPieces:
         self._of, self._next = -1, 0  # the recording that is read, and the row of its next piece
         self._last: tuple[NDArray[np.intp], NDArray[np.float32]] | None = None
 
-    def _front(self, recording: Recording) -> FrontEnd:
-        return FrontEnd(recording.signal, self._preprocessing, every=self._steps, **self._leads)
+    def _front(self, recording: Recording, start: int = 0) -> FrontEnd:
+        return FrontEnd(recording.signal, self._preprocessing, every=self._steps, start=start, **self._leads)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -106,18 +109,18 @@ class RecordPieces:
 
     def _read(self, row: int) -> NDArray[np.float32]:
         recording = int(self.recording[row])
-        if recording != self._of or row < self._next:
-            self._pieces, self._of = self._pieces_of(recording), recording
-            self._next = int(self._starts[recording])
+        if recording != self._of or row != self._next:
+            first = row - int(self._starts[recording])
+            self._pieces, self._of, self._next = self._pieces_of(recording, first), recording, row
         for piece in self._pieces:
             self._next += 1
             if self._next > row and piece.shape[1] == self.lengths[row]:
                 return piece
         raise DataError("a recording changed while it was read; read the folder again")
 
-    def _pieces_of(self, number: int) -> Iterator[NDArray[np.float32]]:
-        """The pieces of a recording from its start, each (channels, steps)."""
-        for block in self._blocks(self._recordings[number]):
+    def _pieces_of(self, number: int, first: int) -> Iterator[NDArray[np.float32]]:
+        """The pieces of a recording from number ``first`` on, each (channels, steps)."""
+        for block in self._blocks(self._recordings[number], first * self._steps):
             flags = {
                 f"{channel} {flag}"
                 for channel, found in block.quality.items()
@@ -130,16 +133,20 @@ class RecordPieces:
             assert block.x is not None  # only a gap policy that stops has blocks without samples
             yield block.x
 
-    def _blocks(self, recording: Recording) -> Iterator[Block]:
+    def _blocks(self, recording: Recording, after: int) -> Iterator[Block]:
+        """The blocks after so many steps of a recording."""
         front = self._front(recording)
-        for part in recording.parts():
+        if start := max(0, math.floor(front.samples(after)) - front.settled):
+            front = self._front(recording, start)
+        for part in recording.parts(start):
             if isinstance(part, Samples):
                 front.add_mapped(front.leads(part.values))
             else:
                 front.add_missing(part.count)
             while front.ready:
-                yield front.ready.popleft()
+                if (block := front.ready.popleft()).steps > after:
+                    yield block
         front.finish()
-        yield from front.ready
+        yield from (block for block in front.ready if block.steps > after)
         if rest := front.rest():
             yield rest

@@ -122,8 +122,8 @@ def _from_file(path: Path, bundle: Bundle, preprocessing: Preprocessing) -> Labe
         labels = labels[:, None] == np.arange(bundle.manifest.model.d_output)
     mean, std = np.asarray(preprocessing.mean), np.asarray(preprocessing.std)
 
-    def samples(row: int, stop: int) -> Iterator[Samples]:
-        yield Samples(data.inputs[row : row + 1][0, :, :stop].T * std + mean)
+    def samples(row: int, stop: int, start: int = 0) -> Iterator[Samples]:
+        yield Samples(data.inputs[row : row + 1][0, :, start:stop].T * std + mean)
 
     recordings = []
     for row in range(len(data)):
@@ -154,8 +154,8 @@ def _open_all(names: Sequence[Path], given: Format) -> list[Recording]:
     return recordings
 
 
-def _read(name: str, given: Format) -> Iterator[Samples | Missing]:
-    return read_through(open_source(name, given))
+def _read(name: str, given: Format, start: int = 0) -> Iterator[Samples | Missing]:
+    return read_through(open_source(name, given), start)
 
 
 def _read_labels(folder: Path, labels: Sequence[str] | None, given: Format) -> LabelledRecordings:

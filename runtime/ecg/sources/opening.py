@@ -129,13 +129,22 @@ def find_records(folder: Path) -> list[Path]:
     return sorted(path for path in found if path not in segments)
 
 
-def read_through(source: Source) -> Iterator[Samples | Missing]:
-    """Read a recording from its start to its end, in parts. Raises DataError if it is damaged."""
+def read_through(source: Source, start: int = 0) -> Iterator[Samples | Missing]:
+    """Read a recording from a sample to its end, in parts. Raises DataError if it is damaged."""
     try:
+        before = start
+        if start and source.gaps is not None:
+            source.seek(start)
+            before = 0
         while not source.ended:
             for piece in source.read(_SAMPLES_AT_ONCE):
                 if not isinstance(piece, Note):
-                    yield piece
+                    skipped = min(piece.count, before)
+                    before -= skipped
+                    if isinstance(piece, Samples):
+                        yield Samples(piece.values[skipped:], piece.arrived)
+                    else:
+                        yield Missing(piece.count - skipped)
                 elif piece.fault:
                     raise DataError(
                         f"{source.signal.name}: {piece.kind} ({piece.details['message']}); repair or remove "
