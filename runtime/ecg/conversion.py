@@ -27,9 +27,9 @@ from multires_edge.runtime.ecg.resample import Resampler, ResamplerState
 
 Steps = NDArray[np.float32]
 
-# A renewal comes after so many times of what a chain needs to forget its start. More of them cost less work,
-# because both chains run for one of these times, and make a replay longer.
-_RENEWED_AFTER = 3
+# A renewal comes after so many times of what a chain needs to forget its start, and after so many seconds.
+# Both chains run for one of these times: rare renewals cost less work, and make a replay longer.
+_RENEWED_AFTER, _RENEWED_SECONDS = 3, 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ class Conversion:
         if self._chain.filter is not None:
             seconds = self._chain.filter.memory / target + 2 * self._chain.resampler.lookahead + LEVEL_KEPT
             self._settling = math.ceil(seconds * rate) + 1
-            self._renewal = _RENEWED_AFTER * self._settling
+            self._renewal = max(_RENEWED_AFTER * self._settling, math.ceil(_RENEWED_SECONDS * rate))
         self._ahead: Steps = np.empty((channels, 0), np.float32)
 
     _successor: Chain | None

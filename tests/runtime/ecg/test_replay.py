@@ -37,7 +37,7 @@ NETWORKS = [
     variant(kernel_size=3, depth=4, n_layers=3),
     variant(tree_select="uniform", memory_size=5),
 ]
-RECORD = beats(45, 500)
+RECORD = beats(60, 500)
 CHUNKS = st.sampled_from([97, 700, 4000])
 Open = Callable[[int, int], Bundle]
 
@@ -63,7 +63,7 @@ def bundle_of(tmp_path_factory: pytest.TempPathFactory) -> Open:
 def damages(draw: st.DrawFn) -> list[tuple[str, float, float]]:
     """Kinds, starts and lengths in seconds of what is wrong with a record."""
     kinds = st.sampled_from(["off", "one_off", "lost", "level", "spikes", "flat"])
-    return draw(st.lists(st.tuples(kinds, st.floats(0, 42), st.floats(0.05, 9)), max_size=6))
+    return draw(st.lists(st.tuples(kinds, st.floats(0, 57), st.floats(0.05, 9)), max_size=6))
 
 
 def damaged(rate: float, faults: list[tuple[str, float, float]]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -135,7 +135,7 @@ CASES = st.fixed_dictionaries(
 
 
 class TestAgainstAStreamThatHasRunAllAlong:
-    @settings(max_examples=36)
+    @settings(max_examples=30)
     @given(CASES, damages(), st.floats(0, 1), CHUNKS, CHUNKS)
     def test_after_any_decision_the_rest_is_the_same(
         self, bundle_of: Open, case: dict[str, Any], faults: Any, at: float, chunk: int, other_chunk: int
@@ -169,7 +169,7 @@ class TestAgainstAStreamThatHasRunAllAlong:
         decisions = fed(EcgStream(bundle, **options), x, came, 0, 4000)
         first = round(at * options["rate"])
         later = EcgStream(bundle, start=first, **options)
-        assert later.replay_samples is not None and later.replay_samples < 35 * options["rate"]
+        assert later.replay_samples is not None and later.replay_samples < 40 * options["rate"]
         until = (first + later.replay_samples) / options["rate"] if first else 0
         expected = [d for d in decisions if d.time >= until]
         got = fed(later, x, came, first, chunk)
@@ -177,19 +177,22 @@ class TestAgainstAStreamThatHasRunAllAlong:
             (d.to_json(), d.logits.tolist()) for d in expected
         ]
 
+    def louder(self, bundle: Bundle, gain: float) -> tuple[float, float, str, Any]:
+        """By how much a label's probability is higher while the record has a gain, and a threshold for it."""
+        x = RECORD.copy()
+        x[2000:5000] *= gain
+        decisions = EcgStream(bundle, **OPTIONS).feed(x)
+        p = np.array([list((d.probabilities or {}).values()) for d in decisions])
+        margins = p[:22].max(0) - p[26:].max(0)
+        best = int(margins.argmax())
+        return float(margins[best]), float(p[:22, best].max() - margins[best] / 2), "ABC"[best], x
+
     def test_an_alarm_of_long_ago_is_still_on(self, bundle_of: Open) -> None:
         """No sample of the replay tells it: only the carry."""
-        bundle, x = bundle_of(0, 1), RECORD.copy()
-        x[2000:5000] *= 4
-        early, late = (
-            np.array([list((d.probabilities or {}).values()) for d in decisions])
-            for decisions in np.split(np.array(EcgStream(bundle, **OPTIONS).feed(x), object), [20])
-        )
-        higher = early.max(0) - late.max(0)
-        best = int(higher.argmax())
-        on = early[:, best].max() - higher[best] / 2
-        assert higher[best] > 1e-4
-        options = OPTIONS | {"thresholds": [f"{'ABC'[best]}={on:.6f}:0.000001"]}
+        bundle = bundle_of(0, 1)
+        margin, on, label, x = max(self.louder(bundle, gain) for gain in (-5.0, 0.3, 3.0, 9.0))
+        assert margin > 1e-4
+        options = OPTIONS | {"thresholds": [f"{label}={on:.9f}:0.000001"]}
         decisions = EcgStream(bundle, **options).feed(x)
         decision = decisions[-20]
         later = EcgStream(bundle, start=decision.replay_from, carry=decision.carry, **options)
