@@ -12,10 +12,10 @@
 #include <vector>
 
 #include <multires.hpp>
+#include <multires_ecg.hpp>
 
 #include "classifier.h"
 #include "high_pass.h"
-#include "resampler.h"
 #include "samples.h"
 
 namespace {
@@ -55,7 +55,8 @@ class Decider {
  public:
   Decider(const multires::Model& model, double target, const Settings& settings)
       : rate_(settings.rate), every_(steps(settings.every, target, "EVERY")),
-        resampler_(settings.rate, target, static_cast<size_t>(model.info().d_input)), high_pass_(model),
+        resampler_(accepted(settings.rate, target), target, static_cast<size_t>(model.info().d_input)),
+        high_pass_(high_pass_of(model)),
         classifier_(model,
                     model.info().takes_window ? steps(settings.window, target, "WINDOW") : MULTIRES_DEFAULT_WINDOW,
                     "softmax") {
@@ -64,17 +65,22 @@ class Decider {
 
   // One sample of the card's channels.
   void feed(const std::vector<double>& sample) {
-    resampler_.push(sample.data(), [this](const std::vector<double>& y) { filter(y); });
+    resampler_.push(sample.data(), [this](const double* x) { filter(x); });
   }
 
   void finish() {
-    resampler_.finish([this](const std::vector<double>& y) { filter(y); });
+    resampler_.finish([this](const double* x) { filter(x); });
     high_pass_.finish([this](const double* x) { step(x); });
   }
 
  private:
-  void filter(const std::vector<double>& sample) {
-    high_pass_.push(sample.data(), [this](const double* x) { step(x); });
+  static double accepted(double rate, double target) {
+    if (!multires::Resampler::accepts(rate, target)) throw std::runtime_error("the rate must be 50 to 2000 Hz");
+    return rate;
+  }
+
+  void filter(const double* sample) {
+    high_pass_.push(sample, [this](const double* x) { step(x); });
   }
 
   void step(const double* sample) {
@@ -91,8 +97,8 @@ class Decider {
 
   double rate_;
   int64_t every_, steps_ = 0;
-  Resampler resampler_;
-  HighPass high_pass_;
+  multires::Resampler resampler_;
+  multires::HighPass high_pass_;
   Classifier classifier_;
 };
 

@@ -45,7 +45,7 @@ void run(const char* path) {
   if (!model.metadata("mean")) std::cerr << "note: the bundle has no mean and std: samples are taken as normalized\n";
   if (!model.metadata("output")) std::cerr << "note: the bundle does not name its output: logits are printed\n";
   if (model.metadata("labels")) std::cerr << "labels: " << joined(model.metadata_lines("labels")) << '\n';
-  HighPass high_pass(model);
+  multires::HighPass high_pass = high_pass_of(model);
   std::vector<float> probabilities;
   const auto step = [&](const double* x) {
     classifier.step(x);

@@ -56,7 +56,7 @@ if(MULTIRES_TENSORRT)
   install(FILES include/multires_tensorrt.hpp DESTINATION ${include_dir})
 endif()
 
-install(FILES include/multires.h include/multires.hpp DESTINATION ${include_dir})
+install(FILES include/multires.h include/multires.hpp include/multires_ecg.hpp DESTINATION ${include_dir})
 install(TARGETS ${targets} EXPORT multires-targets
   ARCHIVE DESTINATION ${library_dir}
   LIBRARY DESTINATION ${library_dir}
