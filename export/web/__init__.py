@@ -1,0 +1,1 @@
+"""A page with a bundle's network in WebAssembly."""
