@@ -64,10 +64,13 @@ lint-cpp: $(VENV)/.installed-lint
 	  -DMULTIRES_TESTS=ON $$options >/dev/null
 	$(BIN)/run-clang-tidy.py -quiet -j 2 -p build/lint -clang-tidy-binary $(BIN)/clang-tidy
 	$(BIN)/clang-tidy --quiet -p build/lint examples/cpp/*.cpp tests/runtime/cpp/sources/fuzz_*.cpp
+	$(BIN)/clang-tidy --quiet runtime/cpp/wasm/*_stream.cpp runtime/cpp/wasm/quality.cpp runtime/cpp/wasm/trends.cpp -- -std=c++17 \
+	  -Iruntime/cpp/include -Iruntime/cpp/src -Iruntime/cpp/mcu -Iruntime/cpp/wasm -Wno-unknown-attributes
 	$(BIN)/clang-tidy --quiet examples/c/main.c -- -std=c11 -Iruntime/cpp/include
 
 lint-js: $(VENV)/.installed-lint
 	$(BIN)/node $(VENV)/node_modules/typescript/bin/tsc --project runtime/monitor
+	$(BIN)/node $(VENV)/node_modules/typescript/bin/tsc --project export/web
 
 # The documentation as a site, in build/site. A broken link is an error.
 site: $(VENV)/.installed-lint

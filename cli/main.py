@@ -18,6 +18,7 @@ from multires_edge.cli.commands.inspect import inspect
 from multires_edge.cli.commands.kit import kit
 from multires_edge.cli.commands.mcu import mcu
 from multires_edge.cli.commands.monitor import monitor
+from multires_edge.cli.commands.page import page
 from multires_edge.cli.commands.sample import sample
 from multires_edge.cli.commands.serve import serve
 from multires_edge.cli.commands.sign import sign
@@ -36,7 +37,7 @@ def main() -> None:
 
 COMMANDS = (
     *(export, calibrate, targets, build, verify, evaluate, sign, deploy),
-    *(stream, monitor, serve, archive, bench, kit, mcu, sample, inspect, doctor, cmake_dir),
+    *(stream, monitor, serve, archive, bench, kit, mcu, page, sample, inspect, doctor, cmake_dir),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 _LIMBS = ("i", "ii", "iii", "avr", "avl", "avf")
 _CHEST = tuple(f"v{n}" for n in range(1, 10))
@@ -128,3 +129,16 @@ def listed(names: Iterable[str], most: int = 16) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def name_rules() -> dict[str, Any]:
+    """The lists behind :func:`plain_names`, for a page that applies the same rules in JavaScript."""
+    return {
+        "around": _AROUND.pattern,
+        "eeg": _EEG.pattern,
+        "generic": _GENERIC.pattern,
+        "standard": sorted(STANDARD),
+        "aliases": _ALIASES,
+        "pairs": _PAIRS,
+        "units": _UNITS,
+    }

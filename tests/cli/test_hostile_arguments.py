@@ -65,6 +65,7 @@ COMMANDS = {
     "mcu": "a.bundle -o program --force",
     "sign": "a.bundle --key 1.key",
     "deploy": "a.bundle target",
+    "page": "a.bundle -o page --force",
     "inspect": "a.bundle",
     "targets": "",
     "doctor": "",
