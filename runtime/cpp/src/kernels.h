@@ -58,7 +58,8 @@ struct Kernels {
   const BankKernels* banks;  // the same
 };
 
-constexpr int kBlockRows = 32;   // rows (a row is one step of one stream) that share a pass over the weights
+// Rows (a row is one step of one stream) that share a pass over the weights, and a conversion of float16 weights.
+constexpr int kBlockRows = 128;
 constexpr int kRowsToWiden = 4;  // rows from which on it is faster to convert a panel of float16 weights once
 
 constexpr int kReadUnit = 128;         // floats
