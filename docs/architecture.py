@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 PACKAGE = "multires_edge"
 INSIDE = "runtime"
-ENGINE = "cpp"  # the extension module _native is compiled from it
+ENGINE = "cpp"  # the library that _native calls is compiled from it
 
 NOTE = "Arrows are imports; those that follow are omitted."
 

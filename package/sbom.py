@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import importlib.metadata
-import importlib.util
 import json
+import os
 import re
-import shutil
 import uuid
 import zipfile
 from email import message_from_bytes
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from wheel_file import rewrite
 
 NAME = "multires-edge.cdx.json"
 _PAGE = "multires_edge/runtime/monitor/page/"
@@ -44,25 +43,11 @@ Component = dict[str, Any]
 
 
 def add_to(wheel: Path) -> None:
-    """Add the bill to a wheel, and to its RECORD. The wheel is replaced whole."""
-    changed = wheel.with_suffix(".tmp")
+    """Add the bill to a wheel. The wheel is replaced whole."""
     with zipfile.ZipFile(wheel) as old:
         bill = bill_of(old)
-    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as new:
-        (record,) = (info for info in old.infolist() if info.filename.endswith(".dist-info/RECORD"))
-        folder = PurePosixPath(record.filename).parent
-        for info in old.infolist():
-            if info is not record:
-                new.writestr(info, old.read(info))
-        path = str(folder / "sboms" / NAME)
-        text = json.dumps(bill, indent=2, ensure_ascii=False).encode() + b"\n"
-        new.writestr(_entry(path, record), text)
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text).digest()).decode().rstrip("=")
-        lines = old.read(record).decode().splitlines()
-        lines.insert(len(lines) - 1, f"{path},sha256={digest},{len(text)}")
-        new.writestr(record, "".join(f"{line}\n" for line in lines))
-    shutil.copymode(wheel, changed)
-    changed.replace(wheel)
+    text = json.dumps(bill, indent=2, ensure_ascii=False).encode() + b"\n"
+    rewrite(wheel, wheel, {f"sboms/{NAME}": text})
 
 
 def bill_of(wheel: zipfile.ZipFile) -> dict[str, Any]:
@@ -76,7 +61,7 @@ def bill_of(wheel: zipfile.ZipFile) -> dict[str, Any]:
         path = PurePosixPath(name)
         if path.parts[0].endswith(".dist-info") or name.startswith(f"{_PAGE}uplot/"):
             continue
-        if path.suffix in {".so", ".pyd"} and path.name.startswith("_native."):
+        if path.suffix in {".so", ".pyd"} and path.name.startswith("_engine."):
             components.append(_file(name, data, own) | {"components": _compiled_in()})
         elif path.name in {"libmultires.a", "libmultires_cuda.a"} or path.suffix in {".lib", ".cu"}:
             components.append(_file(name, data, own))
@@ -138,31 +123,22 @@ def _uplot(files: dict[str, bytes]) -> Component:
 
 
 def _compiled_in() -> list[Component]:
-    """What the extension module contains besides the engine: the binding library, and what that contains."""
-    license_text = importlib.metadata.distribution("nanobind").read_text("licenses/LICENSE")
-    nanobind = _library(
-        "nanobind", importlib.metadata.version("nanobind"), "pypi", "BSD-3-Clause", license_text
-    )
-    spec = importlib.util.find_spec("nanobind")
-    assert spec is not None and spec.origin is not None
-    headers = Path(spec.origin).with_name("ext") / "robin_map" / "include" / "tsl"
-    numbers = re.findall(
-        r"define TSL_RH_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", (headers / "robin_growth_policy.h").read_text()
-    )
-    text = (headers / "robin_map.h").read_text()
-    terms = text[text.index("MIT License") : text.index("*/")].replace("\n * ", "\n").replace("\n *", "\n")
-    return [nanobind, _library("robin-map", ".".join(numbers), "github/tessil", "MIT", terms.strip())]
+    """What the compiler put into the engine. Zig links its copy of LLVM's C++ library statically."""
+    zig = os.environ.get("MULTIRES_ZIG")
+    return [_library("ziglang", zig, "pypi", "MIT AND Apache-2.0 WITH LLVM-exception", None)] if zig else []
 
 
 def _library(name: str, version: str, origin: str, license_id: str, text: str | None) -> Component:
     purl = f"pkg:{origin}/{name}@{version}"
-    terms: dict[str, Any] = {"id": license_id} | ({"text": {"content": text}} if text else {})
+    terms: dict[str, Any] = {"expression": license_id}
+    if text:
+        terms = {"license": {"id": license_id, "text": {"content": text}}}
     return {
         "type": "library",
         "bom-ref": purl,
         "name": name,
         "version": version,
-        "licenses": [{"license": terms}],
+        "licenses": [terms],
         "purl": purl,
     }
 
@@ -175,10 +151,3 @@ def _file(name: str, data: bytes, license_id: str) -> Component:
         "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(data).hexdigest()}],
         "licenses": [{"license": {"id": license_id}}],
     }
-
-
-def _entry(path: str, like: zipfile.ZipInfo) -> zipfile.ZipInfo:
-    """A new file of a wheel, with the time and the permissions of another one."""
-    entry = zipfile.ZipInfo(path, like.date_time)
-    entry.external_attr, entry.compress_type = like.external_attr, zipfile.ZIP_DEFLATED
-    return entry

@@ -30,13 +30,13 @@ def cmake_dir(as_json: bool) -> None:
 
 def find_cmake_package() -> Path:
     """The folder of multires-config.cmake. Raises BackendError if it is not installed."""
-    # In an editable install the compiled module, and this folder with it, is not beside the Python files.
-    module = find_spec("multires_edge.runtime.backends._native")
+    # In an editable install the compiled library, and this folder with it, is not beside the Python files.
+    module = find_spec("multires_edge.runtime.backends._engine")
     if module is not None and module.origin is not None:
         folder = Path(module.origin).resolve().parents[1] / "sdk" / "lib" / "cmake" / "multires"
         if (folder / "multires-config.cmake").is_file():
             return folder
     raise BackendError(
-        "the C++ engine is not part of this installation; install multires-edge where a C++ compiler is "
-        "installed, or build and install runtime/cpp with CMake"
+        "the libraries for C++ are not part of this installation; install multires-edge from source, where a "
+        "C++ compiler is installed, or build and install runtime/cpp with CMake"
     )

@@ -54,7 +54,7 @@ class NativeBackend(Backend):
     place = "the CPU"
 
     def missing(self) -> str | None:
-        found = find_spec("multires_edge.runtime.backends._native")
+        found = find_spec("multires_edge.runtime.backends._engine")
         return None if found else "install multires-edge with a C++ compiler"
 
     def load(self) -> None:

@@ -42,7 +42,7 @@ from multires_edge.runtime.kit.description import (
 
 _HERE = Path(__file__).parent
 SCRIPT = "check_device.py"
-_ENGINE = r"multires_edge/runtime/backends/_native\.[\w.-]*(so|pyd)"
+_ENGINE = r"multires_edge/runtime/backends/_engine\.(so|pyd)"
 # The packages that need numpy alone, with TensorRT or ONNX Runtime.
 PACKAGES = (
     "multires_edge", "multires_edge.base", "multires_edge.format", "multires_edge.runtime",
@@ -167,7 +167,7 @@ def _kernels(bundle: Bundle, manifest: Manifest) -> dict[str, bytes]:
 
 
 def _engine(wheel: Path) -> dict[str, bytes]:
-    """The native engine of a wheel. Python loads it if the wheel is for the device's Python and processor."""
+    """The native engine of a wheel. The device loads it if the wheel is for its system and processor."""
     try:
         with zipfile.ZipFile(wheel) as packed:
             names = [name for name in packed.namelist() if re.fullmatch(_ENGINE, name)]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import importlib.metadata
-import importlib.util
+import importlib
 import io
 import json
 import shutil
@@ -26,11 +25,9 @@ UPLOT = "multires_edge/runtime/monitor/page/uplot"
 
 
 def load_sbom() -> Any:
-    spec = importlib.util.spec_from_file_location("sbom", ROOT / "package" / "sbom.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "package"))
+        return importlib.import_module("sbom")
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +78,7 @@ class TestOfTheWheel:
             each["name"]: each for each in components_of(bill_of(wheel)) if each["type"] == "library"
         }
         found = {name: each["licenses"][0]["license"]["id"] for name, each in libraries.items()}
-        assert found == {"uplot": "MIT", "nanobind": "BSD-3-Clause", "robin-map": "MIT"}
-        assert libraries["nanobind"]["version"] == importlib.metadata.version("nanobind")
+        assert found == {"uplot": "MIT"}
         assert all(each["version"] in each["purl"] for each in libraries.values())
         # Their licences ask for their text.
         assert all(

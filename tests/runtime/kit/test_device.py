@@ -7,7 +7,6 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from onnx import numpy_helper
 
 from multires_edge.base.errors import BundleError, ConfigError
 from multires_edge.format.fields import digest_of
+from multires_edge.runtime.backends._native_library import library_path
 from multires_edge.runtime.backends.cuda.stepper import CudaStepper
 from multires_edge.runtime.backends.native import NativeBackend
 from multires_edge.runtime.backends.onnxruntime import OnnxRuntimeStepper
@@ -118,8 +118,9 @@ class TestPasses:
 
 @pytest.mark.slow
 def test_the_native_engine_of_a_wheel(for_jetson: Path, tmp_path: Path) -> None:
-    engine = Path(str(import_module(NATIVE).__file__))
-    wheel = tmp_path / "multires_edge-1-cp311-cp311-linux_aarch64.whl"
+    engine = library_path()
+    assert engine is not None
+    wheel = tmp_path / "multires_edge-1-py3-none-linux_aarch64.whl"
     with zipfile.ZipFile(wheel, "w") as packed:
         packed.write(engine, f"multires_edge/runtime/backends/{engine.name}")
     kit = unpack(make_kit(open_bundle(for_jetson), wheel=wheel), tmp_path / "here")
