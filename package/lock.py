@@ -35,7 +35,8 @@ def main() -> None:
     """Resolve, add hashes, write."""
     options = ["--quiet", "--universal", "--python-version", "3.10", "--generate-hashes"]
     options += ["--no-header", "--no-annotate"]
-    wanted = ["--all-extras", "--group", "make", "--group", "lint", "--group", "site", "pyproject.toml"]
+    groups = [part for name in ("make", "lint", "site", "dist") for part in ("--group", name)]
+    wanted = ["--all-extras", *groups, "pyproject.toml"]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as fixed:
         fixed.write("\n".join(MORE_HASHES))
         fixed.flush()

@@ -1,0 +1,103 @@
+"""Check the finished wheels: their tags, contents, and that their engines compute the recorded outputs.
+
+    python package/check_wheels.py DIST BUNDLE
+
+auditwheel compares the tags with the libraries. The libraries for Linux run a bundle's weights, that for
+another processor under qemu, if a cross compiler and qemu are here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from multires_edge.runtime import open_bundle
+from multires_edge.runtime.backends.native import open_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+_ENGINES = ("multires_edge/runtime/backends/_engine.so", "multires_edge/runtime/backends/_engine.pyd")
+# By the start of a tag: the first bytes of a library.
+_KINDS = {"manylinux": b"\x7fELF", "musllinux": b"\x7fELF", "macosx": b"\xcf\xfa\xed\xfe", "win": b"MZ"}
+_RUNNERS = {
+    "manylinux_2_17_x86_64": ("gcc", []),
+    "manylinux_2_17_aarch64": ("aarch64-linux-gnu-gcc", ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]),
+}
+
+
+def main(dist: Path, bundle: Path) -> None:
+    """Check all wheels of a folder; ends with a message at the first that is wrong."""
+    wheels = sorted(dist.glob("*.whl"))
+    if not wheels or not list(dist.glob("*.tar.gz")):
+        sys.exit(f"{dist}: has no wheels and sdist; run make dist")
+    for wheel in wheels:
+        tag = wheel.stem.rpartition("-")[2]
+        with tempfile.TemporaryDirectory() as folder:
+            checks = [check_contents(wheel, tag, Path(folder))]
+            if "linux" in tag:
+                checks.append(check_tag(wheel, tag))
+            if tag in _RUNNERS:
+                checks.append(check_engine(bundle, tag, Path(folder)))
+        print(f"{wheel.name}: {', '.join(checks)}", flush=True)
+
+
+def check_contents(wheel: Path, tag: str, folder: Path) -> str:
+    """The engine is of the platform, and names no folder of this machine. It is left in ``folder``."""
+    with zipfile.ZipFile(wheel) as file:
+        (engine,) = (name for name in file.namelist() if name in _ENGINES)
+        content = file.read(engine)
+    if not content.startswith(_KINDS[tag.partition("_")[0]]):
+        sys.exit(f"{wheel}: {engine} is not for {tag}")
+    for path in (ROOT, Path.home(), Path(tempfile.gettempdir())):
+        if len(path.parts) > 1 and str(path).encode() + b"/" in content:
+            sys.exit(f"{wheel}: {engine} names the folder {path}")
+    (folder / "_engine.so").write_bytes(content)
+    return f"engine of {len(content):,} bytes"
+
+
+def check_tag(wheel: Path, tag: str) -> str:
+    """The library needs no newer system than the tag says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "auditwheel", "show", wheel], capture_output=True, text=True, check=False
+    )
+    if f'platform tag: "{tag}"' not in " ".join(done.stdout.split()):
+        sys.exit(f"{wheel}: auditwheel does not agree with its tag\n{done.stdout}{done.stderr}")
+    return "auditwheel agrees"
+
+
+def check_engine(path: Path, tag: str, folder: Path) -> str:
+    """The library computes a bundle's recorded outputs within the limit of exports."""
+    compiler, runner = _RUNNERS[tag]
+    if shutil.which(compiler) is None or (runner and shutil.which(runner[0]) is None):
+        return f"not run ({' or '.join([compiler, *runner[:1]])} is missing)"
+    program = folder / "program"
+    source, include = ROOT / "package" / "golden_program.c", ROOT / "runtime" / "cpp" / "include"
+    subprocess.run([compiler, "-O1", f"-I{include}", source, "-ldl", "-o", program], check=True)
+    bundle = open_bundle(path)
+    golden = bundle.golden()
+    (folder / "weights").write_bytes(bundle.read(bundle.manifest.native["fp32"].file))
+    worst = 0.0
+    for x, expected in zip(golden.inputs, golden.stepwise, strict=True):
+        np.ascontiguousarray(x.T).tofile(folder / "x")
+        names = ("program", "_engine.so", "weights", "x", "y")
+        command = [*runner, *(str(folder / name) for name in names)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{tag}: {done.stderr}")
+        y = np.fromfile(folder / "y", np.float32).reshape(expected.T.shape)
+        worst = max(worst, float(np.max(np.abs(y - expected.T) / np.maximum(1, np.abs(expected.T)))))
+    if not worst < 1e-5:
+        sys.exit(f"{tag}: the recorded outputs differ by {worst:.1e}, expected less than 1e-5")
+    isa, here = done.stdout.strip(), open_weights(path, bundle.manifest, "fp32").isa
+    if not runner and isa != here:
+        sys.exit(f"{tag}: the engine runs as {isa}, but the installed one as {here}")
+    return f"recorded outputs within {worst:.1e} ({isa})"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
