@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LOCKED := $(PIP) --require-hashes --constraint constraints.txt
 # The package itself, built by locked tools. A folder has no hash.
 OWN := $(PIP) --no-deps --build-constraint constraints.txt
+# For `make lowest` alone: versions that the lock does not have.
+UNLOCKED := -m pip --disable-pip-version-check install --quiet
 # What an extra of the package needs.
 define LOCKED_EXTRAS
 @$(BIN)/python package/requirements.py $(1) > $(VENV)/$(1).txt
@@ -21,13 +23,16 @@ rm -rf build/types && mkdir -p build/types/multires_edge && \
   build/types/multires_edge/
 endef
 
+# The extras whose lowest versions are tested.
+LOWEST := export images ecg wfdb devices monitor sign
+
 # The npm package; every other version is in constraints.txt.
 TYPESCRIPT := 7.0.2
 
 # The tests start hundreds of Pythons: without bytecode, each would compile everything again.
 test check: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check gpu-test lint lint-python lint-cpp lint-js site docs bench lock clean
+.PHONY: demo test check lowest dist gpu-test lint lint-python lint-cpp lint-js site docs bench lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/multires-export models/demo/ckpt.pth --card models/demo/card.json -o $(OUT)/demo.bundle --force
@@ -39,6 +44,22 @@ test: $(VENV)/.installed-test
 
 check: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser and not native"
+
+# The quick tests of the runtime, with the lowest versions that pyproject.toml declares.
+lowest: $(VENV)/.installed-test
+	@rm -rf $(VENV)/lowest && $(BIN)/python -m venv $(VENV)/lowest
+	$(BIN)/python package/lowest.py $(LOWEST) > $(VENV)/lowest.txt
+	$(VENV)/lowest/bin/python $(UNLOCKED) --requirement $(VENV)/lowest.txt \
+	  --editable . pytest pytest-xdist hypothesis jsonschema psutil scipy edfio prometheus-client fhir.resources \
+	  "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__)')"
+	$(VENV)/lowest/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not browser and not native" \
+	  tests/base tests/format tests/runtime
+
+# The sdist and the wheels of all platforms in out/dist, checked (RELEASING.md).
+dist: $(VENV)/.installed-dist demo
+	@rm -rf $(OUT)/dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python package/wheels.py $(OUT)/dist
+	$(BIN)/python package/check_wheels.py $(OUT)/dist $(OUT)/demo.bundle
 
 # Everything that needs an NVIDIA GPU, and a report with its name.
 gpu-test: $(VENV)/.installed-test
@@ -54,7 +75,7 @@ lint-python: $(VENV)/.installed-lint
 	PYTHONPATH="build/types:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	  $(BIN)/python -S -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 	$(BIN)/mypy
-	$(BIN)/mypy examples/python examples/*.py benchmarks docs/architecture.py package/backend.py package/lock.py package/requirements.py package/sbom.py docs/site/pages.py
+	$(BIN)/mypy examples/python examples/*.py benchmarks docs/architecture.py package/backend.py package/check_wheels.py package/lowest.py package/wheel_file.py package/wheels.py package/lock.py package/requirements.py package/sbom.py docs/site/pages.py
 
 # rings.cu and the fakes in tests/ are formatted only: they need a CUDA compiler, or headers that a test writes.
 lint-cpp: $(VENV)/.installed-lint
@@ -117,6 +138,10 @@ $(VENV)/.installed-lint: $(VENV)/.installed-test
 	$(LOCKED) --group lint --group site
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/npm install --loglevel=error --no-save --no-audit --no-fund --prefix $(VENV) \
 	  typescript@$(TYPESCRIPT)
+	@touch $@
+
+$(VENV)/.installed-dist: $(VENV)/.installed
+	$(LOCKED) --group dist --group make
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

@@ -84,9 +84,9 @@ def test_no_lowest_version_has_a_hole() -> None:
 
 
 def test_make_installs_nothing_else() -> None:
-    """Only the package itself has no hash, and npm's compiler, which has a version."""
+    """Only the package itself, the lowest versions, and npm's compiler, which has a version, have no hash."""
     text = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     installs = [line for line in text.splitlines() if re.search(r"\$\(PIP\)|pip.* (install|download)", line)]
     assert len(installs) >= 4
     for line in installs:
-        assert "--require-hashes" in line or line.startswith(("PIP :=", "OWN :=")), line
+        assert "--require-hashes" in line or line.startswith(("PIP :=", "OWN :=", "UNLOCKED :=")), line
