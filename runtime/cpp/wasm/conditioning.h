@@ -35,14 +35,22 @@ class Spikes {
   int strongest_, belief_ = 1;
 };
 
-// Fills gaps with the last value, at first with the mean.
+// Fills gaps with the last value for ten seconds, and then, as before the first value, with the mean.
 class Hold {
  public:
-  explicit Hold(double mean) : last_(mean) {}
-  double fill(double value) { return std::isnan(value) ? last_ : last_ = value; }
+  Hold(double rate, double mean) : longest_(static_cast<long>(std::nearbyint(10 * rate))), mean_(mean), last_(mean) {}
+
+  double fill(double value) {
+    if (!std::isnan(value)) {
+      age_ = 0;
+      return last_ = value;
+    }
+    return ++age_ <= longest_ ? last_ : mean_;
+  }
 
  private:
-  double last_;
+  long longest_, age_ = 0;
+  double mean_, last_;
 };
 
 // Fills gaps in front of a high-pass filter, which must not see the levels of electrodes change: a lead is zero at its

@@ -39,7 +39,7 @@ EcgStream::EcgStream(const EcgCard& card, int d_output, NetworkStream network, c
       rate_(rate), missing_(missing), spikes_(channels_, Spikes(rate, card.volts)), levels_(channels_, Levels(rate)),
       quality_(card, missing, derived, rate), resampler_(rate, card.rate, channels_), high_pass_(high_pass_of(card)),
       clean_(channels_), filled_(channels_), y_(static_cast<size_t>(card.every) * outputs_) {
-  for (size_t c = 0; c < channels_; ++c) hold_.emplace_back(card.mean[c]);
+  for (size_t c = 0; c < channels_; ++c) hold_.emplace_back(rate, card.mean[c]);
   x_.reserve(static_cast<size_t>(card.every) * channels_);
 }
 

@@ -53,12 +53,12 @@ class Recording:
 
 def signal(draw: random.Random, rate: float, leads: int) -> NDArray[np.float64]:
     """Leads (time, leads) in mV with every fault that a recording can have."""
-    x = beats(draw.uniform(3, 14), rate, leads, seed=draw.getrandbits(32))
+    x = beats(draw.choice([5, 12, 50]) * draw.uniform(0.6, 1), rate, leads, seed=draw.getrandbits(32))
     x *= draw.choice([1.0, 1.0, 0.02])
     noise = np.random.default_rng(draw.getrandbits(32))
     for lead in range(leads):
         start = draw.randrange(len(x))
-        part = x[start : start + round(draw.uniform(0.02, 4) * rate), lead]
+        part = x[start : start + round(draw.choice([0.02, 1, 4, 30]) * draw.uniform(0.6, 1) * rate), lead]
         match draw.randrange(10):
             case 0:
                 part[:] = np.nan
