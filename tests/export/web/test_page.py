@@ -208,6 +208,13 @@ def test_other_cards(high_pass: dict[str, Any] | None, output: str, tmp_path: Pa
     write_page(bundle, tmp_path / "a.page")
     draw = random.Random(zlib.crc32(output.encode()))
     recordings = [write(draw, tmp_path, f"r{i}", ("I", "II", "V2")) for i in range(RECORDINGS // 2)]
+    # A lead that is away for longer than its last value is held.
+    rows = [
+        f"{one:.6g},{'' if 450 <= t < 3000 else f'{two:.6g}'}" for t, (one, two) in enumerate(beats(40, 100))
+    ]
+    away = tmp_path / "away.csv"
+    away.write_text("\n".join(["I,II", *rows]))
+    recordings.append(Recording(away, [away], True, 100, "mV"))
     found = compare(tmp_path / "a.page", bundle, recordings)
     decisions = [decision for answer in found for decision in answer["decisions"]]
     flags = {flag for decision in decisions for flags in decision["quality"].values() for flag in flags}
