@@ -24,6 +24,7 @@ from multires_edge.cli.commands.serve import serve
 from multires_edge.cli.commands.sign import sign
 from multires_edge.cli.commands.stream import stream
 from multires_edge.cli.commands.targets import targets
+from multires_edge.cli.commands.triton import triton
 from multires_edge.cli.commands.verify import verify
 
 
@@ -37,7 +38,7 @@ def main() -> None:
 
 COMMANDS = (
     *(export, calibrate, targets, build, verify, evaluate, sign, deploy),
-    *(stream, monitor, serve, archive, bench, kit, mcu, page, sample, inspect, doctor, cmake_dir),
+    *(stream, monitor, serve, archive, bench, kit, mcu, page, triton, sample, inspect, doctor, cmake_dir),
 )
 for command in COMMANDS:
     main.add_command(command)
