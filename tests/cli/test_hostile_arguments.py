@@ -66,7 +66,7 @@ COMMANDS = {
     "sign": "a.bundle --key 1.key",
     "deploy": "a.bundle target",
     "page": "a.bundle -o page --force",
-    "triton": "a.bundle -o models --force",
+    "triton": "a.bundle -o repository --force",
     "inspect": "a.bundle",
     "targets": "",
     "doctor": "",

@@ -31,7 +31,9 @@ OURS = ("multires-edge", "multires-export")
 NOT_HERE = {
     r" bench (?!.*--quick)": "takes ten seconds a call; --quick is run",
     r" monitor ": "runs until Ctrl-C: tests/runtime/monitor",
+    r" serve ": "runs until Ctrl-C, and needs a server: the tutorial about a fleet has both",
     r"tcp://": "needs a device: the tutorial about ECG plays one",
+    r" page BUNDLE$": "compiles for long: tests/export/web",
     r" build .*--target (?!cuda)": "needs a GPU, or takes long: tests/runtime/engine_builder",
     r" build .*--target cuda": "needs CUDA's compiler: tests/runtime/backends/cuda",
     r" --device-report ": "needs a Jetson: tests/runtime/kit",
@@ -133,7 +135,7 @@ def arguments_of(words: list[str], pixels: Path) -> list[str]:
     program, *arguments = [PLACES.get(word, word) for word in words]
     if program == "multires-export":
         arguments = ["export", *arguments]
-    if arguments[0] == "export":
+    if arguments[0] in ("export", "page"):
         arguments.append("--force")
     if arguments[:2] == ["sample", PLACES["BUNDLE"]]:
         arguments[1] = str(pixels)
