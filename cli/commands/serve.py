@@ -67,16 +67,14 @@ def serve(
     from multires_edge.runtime.ecg.settings import StreamOptions, parse_duration
     from multires_edge.runtime.fleet.broker import Wanted, options_of
     from multires_edge.runtime.fleet.fleet_metrics import FleetMetrics
-    from multires_edge.runtime.fleet.model import Model, check_isa, pin_isa
+    from multires_edge.runtime.fleet.model import Model, check_isa, pinned_isa
     from multires_edge.runtime.fleet.names import Names
     from multires_edge.runtime.fleet.worker import Worker
 
-    if isa is not None:
-        pin_isa(isa)
+    click.get_current_context().with_resource(pinned_isa(isa))
     names, connection = Names(samples, decisions), options_of(nats)
     model = Model(open_bundle(bundle, key=chosen["key"]), pick(StreamOptions, chosen))
-    if isa is not None:
-        check_isa(model, isa)
+    check_isa(model, isa)
     wanted = Wanted(
         model.settings(), model.replay_seconds, partitions, parse_duration(keep, "keep"), replicas
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -98,14 +100,24 @@ class Model:
         return EcgStreams(self.bundle, [spec], self.options, lockstep=False, starts=[start])
 
 
-def pin_isa(isa: str) -> None:
-    """Let the native engine use this instruction set; before it is used for the first time."""
-    os.environ[_ISA] = isa
+@contextmanager
+def pinned_isa(isa: str | None) -> Iterator[None]:
+    """Let the native engine use this instruction set, if one is given, for weights that are loaded inside."""
+    before = os.environ.get(_ISA)
+    if isa is not None:
+        os.environ[_ISA] = isa
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_ISA] = before
+        else:
+            os.environ.pop(_ISA, None)
 
 
-def check_isa(model: Model, isa: str) -> None:
-    """Raise BackendError unless the native engine uses this instruction set."""
-    if model.isa != isa:
+def check_isa(model: Model, isa: str | None) -> None:
+    """Raise BackendError unless the native engine uses this instruction set, if one is given."""
+    if isa is not None and model.isa != isa:
         raise BackendError(
             f"the instruction set {isa} is not one of this CPU, which uses {model.isa}: give another --isa"
         )

@@ -88,7 +88,9 @@ def stepper_on_host(
 
     library = build_driver() / "libcuda.so.1"
     driver = ctypes.CDLL(str(library))
-    driver.fake_fail(b"", 0)  # an earlier test may have asked for failures
+    # An earlier test may have asked for failures, or for another device or none.
+    driver.fake_fail(b"", 0)
+    driver.fake_device(b"Orin", 8, 7, 16, 30, 1)
     driver.fake_seed(1000 * seed)  # every launch has its own order of threads
     return CudaStepper(_native.Model(weights), plan, code, batch, str(library))
 

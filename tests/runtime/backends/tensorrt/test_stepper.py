@@ -81,9 +81,11 @@ def test_states_move_between_backends(bundle: Bundle, form: str, other: str) -> 
     ours.reset()
     ours.load_state(theirs.save_state())
     assert within_limit(ours.run(x[..., 60:]), theirs.run(x[..., 60:]))
-    for name, array in theirs.save_state().arrays.items():
-        kept = ours.save_state().arrays[name]
-        assert kept.dtype == array.dtype and within_limit(kept, array), name
+    kept, their = ours.save_state().arrays, theirs.save_state().arrays
+    for name, array in their.items():
+        assert kept[name].dtype == array.dtype
+        if not name.endswith("_error"):  # what a sum has lost to rounding, which depends on its order
+            assert within_limit(kept[name], array), name
 
 
 def test_half_precision(bundle: Bundle, form: str) -> None:
