@@ -26,7 +26,7 @@ inline namespace v0 {
 namespace tensorrt {
 
 struct LoadedEngine;  // engine.h
-struct StreamState;   // stream.cpp
+struct StreamState;  // stream.cpp
 
 // An engine of a step graph or of a taps graph, on the device. Copies and streams share it.
 class Engine {
