@@ -167,8 +167,8 @@ def motion(random: np.random.Generator, t: Records, count: int, channels: int) -
 def inputs_of(card: Preprocessing, records: Records) -> NDArray[np.float32]:
     """The inputs (records, channels, time) that the front end of a stream makes of records."""
 
-    def parts(row: int) -> Iterator[Samples]:
-        yield Samples(records[row].T)
+    def parts(row: int, start: int = 0) -> Iterator[Samples]:
+        yield Samples(records[row].T[start:])
 
     length = records.shape[-1]
     signal = SignalSpec(card.channels, card.sampling_rate, card.unit, "record")
