@@ -12,7 +12,7 @@ from multires_edge.cli.terminal import print_json
 
 
 def _backends() -> tuple[str, ...]:
-    from multires_edge.export.triton.repository import BACKENDS
+    from multires_edge.export.triton import BACKENDS
 
     return BACKENDS
 

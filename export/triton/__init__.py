@@ -1,1 +1,3 @@
 """Model repositories for NVIDIA's Triton Inference Server."""
+
+BACKENDS = ("native", "onnxruntime", "tensorrt")

@@ -15,7 +15,6 @@ from multires_edge.format.manifest import FILE_NAME
 from multires_edge.runtime.bundle import Bundle
 
 MODEL = Kind("a model of Triton", "config.pbtxt")
-BACKENDS = ("native", "onnxruntime", "tensorrt")
 _PROGRAM = Path(__file__).with_name("model.py")
 
 

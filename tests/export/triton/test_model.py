@@ -17,7 +17,8 @@ import pytest
 
 from multires_edge.base.errors import BundleError, ConfigError
 from multires_edge.export import export_bundle
-from multires_edge.export.triton.repository import BACKENDS, Serving, write_model
+from multires_edge.export.triton import BACKENDS
+from multires_edge.export.triton.repository import Serving, write_model
 from multires_edge.runtime import Bundle, open_bundle
 from tests.conftest import random_inputs, random_net, save_published, variant
 
