@@ -48,7 +48,7 @@ def verify(key: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def _decode(data: bytes) -> _Point | None:
-    """A point from its encoding: y, and the lowest bit of x as the highest bit. None if there is none."""
+    """A point from its encoding: y, and the lowest bit of x as the highest bit. None if no point has it."""
     y = int.from_bytes(data, "little")
     odd, y = y >> 255, y & (1 << 255) - 1
     if y >= _P:

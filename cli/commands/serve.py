@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import click
 from multires_edge.base.errors import require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import AT_LEAST_1, bundle_argument, lead_options, option, pick
-from multires_edge.cli.stream_options import decision_options, engine_options
+from multires_edge.cli.stream_options import decision_options, engine_options, spare_imports
 from multires_edge.cli.stream_outputs import program_version, served
 from multires_edge.cli.terminal import one_line, say
 
@@ -86,8 +85,7 @@ def serve(
         alive=Service().alive, lease=parse_duration(lease, "lease"),
     )  # fmt: skip
     with served(metrics, counts):
-        gc.collect()
-        gc.freeze()  # what is there now stays to the end
+        spare_imports()
         asyncio.run(_run(worker))
 
 

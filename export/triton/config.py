@@ -54,15 +54,15 @@ def step_config(
         f"name: {_text(name)}\n"
         f"backend: {_text(backend)}\n"
         f"max_batch_size: {streams}\n"
-        + "".join(_tensor("input", each.name, each.dtype, each.shape[1:] or (1,)) for each in inputs)
-        + "".join(_tensor("output", each.name, each.dtype, each.shape[1:] or (1,)) for each in outputs)
+        + "".join(_tensor("input", each.name, each.dtype, _row(each.shape)) for each in inputs)
+        + "".join(_tensor("output", each.name, each.dtype, _row(each.shape)) for each in outputs)
         + _batching(streams, idle, kept)
     )
 
 
-def state_dims(state: StateSpec) -> tuple[int, ...]:
-    """The sizes of a state without its batch. Triton wants at least one."""
-    return tuple(int(size) for size in state.shape[1:]) or (1,)
+def _row(shape: Sequence[object]) -> Sequence[object]:
+    """The sizes of a tensor without its batch. Triton wants at least one."""
+    return shape[1:] or (1,)
 
 
 def _batching(streams: int, idle: float, rest: str) -> str:
@@ -78,7 +78,7 @@ def _tensor(kind: str, name: str, dtype: str, sizes: Sequence[object]) -> str:
 
 
 def _state(state: StateSpec, *, in_place: bool) -> str:
-    typed = _typed(state.dtype, state_dims(state))
+    typed = _typed(state.dtype, _row(state.shape))
     zeros = f"initial_state: {{ name: {_text(f'zero {state.input}')} {typed} zero_data: true }}"
     shared = " use_same_buffer_for_input_output: true" if in_place else ""
     names = f"input_name: {_text(state.input)} output_name: {_text(state.output)}"

@@ -126,9 +126,7 @@ def make_banked(
     rings: Arrays = {}
     for number, bank in enumerate(spec.banks):
         sizes = [(ring.slots, ring.delays[0], len(ring.delays)) for ring in bank.rings]
-        parts = [
-            arrays.get(f"{bank.taps}/{key}") for key in ("weights", "bias", "terms", "factors", "row_bias")
-        ]
+        parts = [arrays.get(f"{bank.taps}/{key}") for key in _PARTS]
         try:
             sums, sources = graph.inputs[bank.taps], graph.outputs[bank.pushes]
             banks.add(np.array(sizes, np.int64), *parts, sums, sources)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -39,10 +38,10 @@ from multires_edge.runtime.kit.description import (
     FileEntry,
     SequenceCase,
 )
+from multires_edge.runtime.kit.wheel import ENGINE, read_members
 
 _HERE = Path(__file__).parent
 SCRIPT = "check_device.py"
-_ENGINE = r"multires_edge/runtime/backends/_engine\.(so|pyd)"
 # The packages that need numpy alone, with TensorRT or ONNX Runtime.
 PACKAGES = (
     "multires_edge", "multires_edge.base", "multires_edge.format", "multires_edge.runtime",
@@ -169,9 +168,7 @@ def _kernels(bundle: Bundle, manifest: Manifest) -> dict[str, bytes]:
 def _engine(wheel: Path) -> dict[str, bytes]:
     """The native engine of a wheel. The device loads it if the wheel is for its system and processor."""
     try:
-        with zipfile.ZipFile(wheel) as packed:
-            names = [name for name in packed.namelist() if re.fullmatch(_ENGINE, name)]
-            found = {name: packed.read(name) for name in names}
+        found = read_members(wheel, ENGINE)
     except (OSError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{wheel}: is not a wheel ({error})") from error
     if not found:

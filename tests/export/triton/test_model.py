@@ -177,12 +177,12 @@ def test_a_step_graph_has_an_axis_beside_the_batch(bundle: Bundle, tmp_path: Pat
     for t in range(40):
         sample = np.ascontiguousarray(x[..., t])
         given = {spec.inputs[0].name: sample.reshape(shapes[spec.inputs[0].name]), **state}
-        found = dict(zip(shapes_of_outputs(session), session.run(None, given), strict=True))
+        found = dict(zip(output_names(session), session.run(None, given), strict=True))
         state = {name: found[f"next_{name}"] for name in state}
         np.testing.assert_array_equal(found[spec.outputs[0].name], stream.step(sample))
 
 
-def shapes_of_outputs(session: Any) -> list[str]:
+def output_names(session: Any) -> list[str]:
     return [each.name for each in session.get_outputs()]
 
 
