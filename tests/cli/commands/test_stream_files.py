@@ -61,32 +61,25 @@ def stopped(process: subprocess.Popen[str], expected: int = 0) -> str:
 @pytest.mark.slow
 def test_lines_of_a_device_stay_although_no_state_could_be_written(two_leads: Path, tmp_path: Path) -> None:
     """Also in the order: full disk, stop, room, start. The device gives none of these samples again."""
-    out, state, partial = tmp_path / "out", tmp_path / "state", tmp_path / ".state.partial"
+    out, folder, away = tmp_path / "out", tmp_path / "states", tmp_path / "away"
+    folder.mkdir()
     with device(tmp_path) as address:
-        options = ("--every", "0.1s", "--output", out, "--state-file", state, "--state-every", "10ms")
+        options = ("--every", "0.1s", "--output", out, "--state-file", folder / "state", "--state-every", "10ms")
         process = command(two_leads, address, *options, stderr=subprocess.PIPE)
-        while len(lines_of(out)) < 3 or not state.exists():
+        while len(lines_of(out)) < 3 or not (folder / "state").exists():
             time.sleep(0.01)
-        # A state that was being written may still take the name away, so the folder has to stay for a while.
-        stays_since = time.monotonic()
-        while time.monotonic() < stays_since + 0.3:
-            if not partial.is_dir():
-                stays_since = time.monotonic()
-                with contextlib.suppress(OSError):
-                    partial.unlink(missing_ok=True)
-                    partial.mkdir()
-            time.sleep(0.001)
+        folder.rename(away)
         at = len(lines_of(out))
         while len(lines_of(out)) < at + 10:
             time.sleep(0.01)
         messages = stopped(process, 1)
         assert "decisions continue without a new checkpoint" in messages
         assert "the next start keeps every line of the output" in messages
-        partial.rmdir()
+        away.rename(folder)
         before = lines_of(out)
         process = command(two_leads, address, *options, stderr=subprocess.PIPE)
         while len(lines_of(out)) < len(before) + 5:
-            assert process.poll() is None
+            assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         assert "lines before this one are newer" in stopped(process)
     after = lines_of(out)
