@@ -39,7 +39,9 @@ def build_driver() -> Path:
         pytest.skip("needs a C++ compiler and CUDA's headers, which `make test` installs on Linux and x86-64")
     kernel = " ".join([compiler, *OPTIONS, "-O1", f"-I{KERNEL_TESTS}", str(KERNEL_TESTS / "host.cpp")])
     command = [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    command += ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
+    # Without the checks of virtual tables, which open and close a pipe: the thread sanitizer of a program
+    # that loads this library takes the second use of a descriptor's number for a race.
+    command += ["-fsanitize=undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all"]
     command += [f"-I{_CUDA}", f"-isystem{wheels.cuda_headers}", f'-DHOST_COMPILER="{kernel}"']
     key = hashlib.sha256(repr((command, [source.read_text() for source in _SOURCES])).encode()).hexdigest()
     final = ROOT / "build" / f"fake-driver-{key[:16]}"
