@@ -64,16 +64,8 @@ def test_lines_of_a_device_stay_although_no_state_could_be_written(two_leads: Pa
     out, folder, away = tmp_path / "out", tmp_path / "states", tmp_path / "away"
     folder.mkdir()
     with device(tmp_path) as address:
-        options = (
-            "--every",
-            "0.1s",
-            "--output",
-            out,
-            "--state-file",
-            folder / "state",
-            "--state-every",
-            "10ms",
-        )
+        files = ("--output", out, "--state-file", folder / "state")
+        options = (*files, "--every", "0.1s", "--state-every", "10ms")
         process = command(two_leads, address, *options, stderr=subprocess.PIPE)
         while len(lines_of(out)) < 3 or not (folder / "state").exists():
             time.sleep(0.01)
