@@ -21,8 +21,10 @@ from multires_edge.cli.main import main
 from multires_edge.runtime import EcgStream, open_bundle
 from multires_edge.runtime.fleet.broker import connect, options_of
 from multires_edge.runtime.fleet.packet import Packet, Signal
+from tests.ports import free_port
 from tests.runtime.conftest import beats, named_leads, two_leads
-from tests.runtime.fleet.cluster import Server, WorkerProcess, free_port, running
+from tests.runtime.fleet.cluster import Server, WorkerProcess, running
+from tests.waiting import PATIENCE
 
 __all__ = ["two_leads"]
 
@@ -53,7 +55,7 @@ def with_client(server: Server, body: Callable[[Client], Awaitable[Any]]) -> Any
     async def limited() -> Any:
         client = await connect(options_of(server.address), "test", print)
         try:
-            return await asyncio.wait_for(body(client), 30)
+            return await asyncio.wait_for(body(client), PATIENCE)
         finally:
             await client.close()
 
@@ -140,7 +142,7 @@ def by_mqtt(server: Server, topic: str, payloads: list[bytes]) -> None:
     device.connect("127.0.0.1", server.mqtt_port)
     device.loop_start()
     for payload in payloads:
-        device.publish(topic, payload, qos=1).wait_for_publish(5)
+        device.publish(topic, payload, qos=1).wait_for_publish(PATIENCE)
     device.disconnect()
     device.loop_stop()
 
@@ -189,9 +191,9 @@ def test_foreign_messages_disturb_no_patient(two_leads: Path, server: Server, tm
             keys = ("probabilities", "quality", "seen")
             assert [[e[k] for k in keys] for e in lines] == [[e[k] for k in keys] for e in expected], name
         address = f"http://127.0.0.1:{port}"
-        with urllib.request.urlopen(f"{address}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{address}/healthz", timeout=PATIENCE) as answer:
             assert json.load(answer) == {"status": "ok", "faults": [], "warnings": []}
-        with urllib.request.urlopen(f"{address}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"{address}/metrics", timeout=PATIENCE) as answer:
             values = dict(
                 line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[0] != "#"
             )

@@ -30,6 +30,7 @@ from multires_edge.runtime.fleet.log import LogReader
 from multires_edge.runtime.fleet.model import Model
 from multires_edge.runtime.fleet.publisher import Publisher
 from tests.runtime.fleet.cluster import SERVER_ADDRESS, Server, Wire, WorkerProcess, running, ward_module
+from tests.waiting import PATIENCE
 
 THRESHOLD = "STTC=0.3:0.25"
 OPTIONS = ("--threshold", THRESHOLD)
@@ -216,7 +217,8 @@ class Context:
         """Wait until the workers have shared the partitions, and their shares no longer change."""
         from nats.js.errors import Error
 
-        context, deadline, before, since = client.jetstream(), time.monotonic() + 60, None, time.monotonic()
+        context, before, since = client.jetstream(), None, time.monotonic()
+        deadline = since + PATIENCE
         while True:
             assert time.monotonic() < deadline, "the workers do not share the partitions"
             assert all(worker.running for worker in self.workers.values())

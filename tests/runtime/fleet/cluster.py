@@ -8,13 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
 from tests.conftest import ROOT
+from tests.ports import free_port
+from tests.waiting import PATIENCE, until
 
 # Addresses of the two ends of the wire, in namespaces of their own.
 SERVER_ADDRESS, WORKER_ADDRESS = "10.99.0.1", "10.99.0.2"
@@ -28,13 +29,6 @@ def ward_module() -> ModuleType:
     sys.modules["ward"] = module
     spec.loader.exec_module(module)
     return module
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Killable(Protocol):
@@ -75,12 +69,12 @@ class Server:
         program = Path(sys.executable).parent / "nats-server"
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen([program, "-c", self._config], stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
-                return
-            assert time.monotonic() < deadline, "the server does not start"
-            time.sleep(0.02)
+        until(self._answers, of=self._process)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
+            return True
+        return False
 
     def kill(self) -> None:
         if self._process is not None:
@@ -96,10 +90,7 @@ class Wire:
         self._holder = subprocess.Popen(["unshare", "-n", "sleep", "3600"])
         self.pid = self._holder.pid
         own = Path("/proc/self/ns/net").readlink()
-        deadline = time.monotonic() + 5
-        while Path(f"/proc/{self.pid}/ns/net").readlink() == own:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: Path(f"/proc/{self.pid}/ns/net").readlink() != own, of=self._holder)
         _ip("link", "set", "lo", "up")
         _ip("link", "add", "here", "type", "veth", "peer", "name", "there")
         _ip("link", "set", "there", "netns", str(self.pid))
@@ -151,7 +142,7 @@ class WorkerProcess:
     def end(self) -> int:
         """Ask it to end; its exit code."""
         self._process.terminate()
-        return self._process.wait(20)
+        return self._process.wait(PATIENCE)
 
     @property
     def running(self) -> bool:

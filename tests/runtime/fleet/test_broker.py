@@ -43,7 +43,8 @@ def test_a_broker_that_comes_later(tmp_path: Path) -> None:
     async def body() -> None:
         said: list[str] = []
         connecting = asyncio.create_task(connect(options_of(server.address), "test", said.append))
-        await asyncio.sleep(0.5)
+        while not said:
+            await asyncio.sleep(0.02)
         assert not connecting.done()
         server.start()
         client = await connecting

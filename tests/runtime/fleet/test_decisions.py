@@ -16,6 +16,7 @@ from multires_edge.runtime.fleet.patient import Message
 from multires_edge.runtime.fleet.position import Position
 from tests.runtime.fleet.cluster import Server
 from tests.runtime.fleet.test_log import run
+from tests.waiting import PATIENCE
 
 NAMES = Names()
 COUNT = 40
@@ -28,7 +29,7 @@ def message(time: float, body: bytes = b"") -> Message:
 
 async def opened(server: Server) -> tuple[Client, JetStreamContext]:
     client = await connect(options_of(server.address), "test", print)
-    context = client.jetstream(timeout=1)
+    context = client.jetstream(timeout=PATIENCE)
     await context.add_stream(StreamConfig(name="decisions", subjects=["decisions.*"], duplicate_window=1))
     return client, context
 

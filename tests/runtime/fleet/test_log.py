@@ -14,6 +14,7 @@ from multires_edge.runtime.fleet import log
 from multires_edge.runtime.fleet.broker import connect, options_of
 from multires_edge.runtime.fleet.log import Entry, LogReader
 from tests.runtime.fleet.cluster import Server
+from tests.waiting import PATIENCE
 
 COUNT = 1200
 
@@ -84,6 +85,6 @@ def test_one_subject_of_many(server: Server) -> None:
 
 def run(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def limited() -> None:
-        await asyncio.wait_for(body(), 40)
+        await asyncio.wait_for(body(), PATIENCE)
 
     asyncio.run(limited())

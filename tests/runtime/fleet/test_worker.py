@@ -26,6 +26,7 @@ from multires_edge.runtime.fleet.worker import Worker
 from tests.runtime.conftest import beats
 from tests.runtime.fleet.cluster import Server
 from tests.runtime.fleet.test_log import run
+from tests.waiting import PATIENCE
 
 RATE, SECONDS = 250, 30
 SIGNAL = Signal(("I", "II"), RATE, "uV")
@@ -36,13 +37,15 @@ Body = Callable[[Client, JetStreamContext, FleetMetrics, list[str]], Awaitable[N
 
 
 def with_worker(server: Server, bundle: Bundle, body: Body) -> None:
-    """Run ``body`` beside a worker with short leases; it gets a connection, metrics, and what is said."""
+    """Run ``body`` beside a worker; it gets a connection, metrics, and what is said."""
 
     async def whole() -> None:
         model, said, stop = Model(bundle, OPTIONS), list[str](), asyncio.Event()
         metrics = FleetMetrics(program="0", bundle="test", made=model.provenance, labels=bundle.class_names)
         wanted = Wanted(model.settings(), model.replay_seconds, partitions=4)
-        worker = Worker(options_of(server.address), Names(), model, wanted, metrics, said.append, lease=1.0)
+        worker = Worker(
+            options_of(server.address), Names(), model, wanted, metrics, said.append, lease=PATIENCE
+        )
         running = asyncio.create_task(worker.run(stop))
         client = await connect(options_of(server.address), "test", print)
         try:
@@ -106,15 +109,16 @@ def test_decisions_wait_for_room(server: Server, opened: Bundle) -> None:
 def test_a_patient_who_pauses_needs_no_memory(
     server: Server, opened: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partition, "_IDLE_SECONDS", 0.8)
+    monkeypatch.setattr(partition, "_IDLE_SECONDS", PATIENCE)
 
     async def body(_: Client, context: JetStreamContext, metrics: FleetMetrics, __: list[str]) -> None:
         recording, half = int(time.time() * 1e6), len(SAMPLES) // 2
         await publish(context, ["a"], 0, half, recording)
         await decided(context, "a", SECONDS // 2)
-        for patients in (1, 0):
+        for patients, idle in ((1, 0.0), (0, PATIENCE)):
             while metrics.patients != patients:
                 await asyncio.sleep(0.02)
+            monkeypatch.setattr(partition, "_IDLE_SECONDS", idle)
         await publish(context, ["a"], half, len(SAMPLES), recording)
         expected = alone(opened, "a")
         assert await decided(context, "a", len(expected)) == expected

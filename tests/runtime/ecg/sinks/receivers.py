@@ -8,8 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,11 @@ import pytest
 
 from multires_edge.runtime.ecg.sinks.protocol import About, Line, Sink
 from multires_edge.runtime.ecg.sinks.registry import open_sinks
+from tests.ports import free_port
+from tests.waiting import PATIENCE, until
 
 ABOUT = About({"a": 250.0, "tcp://10.0.0.7:5000": 500.0}, ["A", "B"], 0.5, "two leads", "multires-edge 1")
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-
-
-def until(condition: Callable[[], Any], seconds: float = 10) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0.005)
 
 
 def decision(time_: float, source: str = "a", **more: Any) -> dict[str, Any]:
@@ -58,12 +51,6 @@ def opened(spec: str, about: About = ABOUT) -> Sink:
     return found.sink
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
 class Broker:
     """Mosquitto, which can be killed and started again. ``options`` are lines of its configuration."""
 
@@ -80,7 +67,7 @@ class Broker:
     def start(self) -> None:
         assert MOSQUITTO is not None
         self._process = subprocess.Popen([MOSQUITTO, "-c", self._file], stderr=subprocess.DEVNULL)
-        until(self._answers)
+        until(self._answers, of=self._process)
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
@@ -121,7 +108,7 @@ class Subscriber:
         self._client.reconnect_delay_set(0.1, 0.1)  # type: ignore[arg-type]
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert ready.wait(10)
+        assert ready.wait(PATIENCE)
 
     def _take(self, _: Any, __: Any, message: Any) -> None:
         self.messages.append((message.topic, message.payload.decode()))
