@@ -10,6 +10,7 @@ import pytest
 
 from multires_edge.base.errors import OutputError
 from multires_edge.runtime.ecg.output import BackgroundOutput, DeviceOutput, Output, is_device
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ class Reader(Output):
 
     def write(self, lines: list[str]) -> None:
         self.reading.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(PATIENCE)
         self.lines += lines
 
 
@@ -81,7 +82,7 @@ def test_a_slow_reader_loses_the_oldest_and_is_told() -> None:
     reader = Reader()
     output = BackgroundOutput(reader, lambda count: f"{count} dropped", longest=5)
     output.write(["first"])
-    assert reader.reading.wait(10)
+    assert reader.reading.wait(PATIENCE)
     for i in range(20):
         output.write([str(i)])  # and none of these waits
     reader.go_on.set()
@@ -93,19 +94,19 @@ def test_a_recording_waits_for_a_slow_reader() -> None:
     reader, hurry = Reader(), threading.Event()
     output = BackgroundOutput(reader, str, hurry.is_set, longest=5, waits=True)
     output.write(["first"])
-    assert reader.reading.wait(10)
+    assert reader.reading.wait(PATIENCE)
     output.write(list("abcde"))
 
     def write() -> None:
         output.write(["last"])
         output.checkpoint()
 
-    waiting = threading.Thread(target=write)
+    waiting = threading.Thread(target=write, daemon=True)
     waiting.start()
     waiting.join(0.3)
     assert waiting.is_alive() and "last" not in output._lines
     reader.go_on.set()
-    waiting.join(10)
+    waiting.join(PATIENCE)
     assert reader.lines == ["first", *"abcde", "last"]  # and so is every line before a state
     output.close()
 
@@ -114,7 +115,7 @@ def test_a_recording_in_a_hurry_does_not_wait() -> None:
     reader = Reader()
     output = BackgroundOutput(reader, str, lambda: True, longest=5, waits=True)
     output.write(["first"])
-    assert reader.reading.wait(10)
+    assert reader.reading.wait(PATIENCE)
     output.write(list("abcdefgh"))
     output.checkpoint()
     reader.go_on.set()
@@ -130,8 +131,8 @@ def test_a_reader_that_has_gone_is_an_error_at_the_next_line() -> None:
     reader = Gone()
     output = BackgroundOutput(reader, str)
     output.write(["a"])
-    reader.reading.wait(10)
-    output._thread.join(10)
+    reader.reading.wait(PATIENCE)
+    output._thread.join(PATIENCE)
     with pytest.raises(BrokenPipeError):
         output.write(["b"])
     with pytest.raises(BrokenPipeError):
@@ -152,13 +153,13 @@ def test_at_the_end_a_reader_has_its_own_time_unless_there_is_a_hurry(
     reader = Reader()
     output = BackgroundOutput(reader, say, hurry.is_set)
     output.write(["a"])
-    assert reader.reading.wait(10)
+    assert reader.reading.wait(PATIENCE)
     output.write(["b", "c"])
-    closing = threading.Thread(target=output.close)
+    closing = threading.Thread(target=output.close, daemon=True)
     closing.start()
     closing.join(0.3)
     assert closing.is_alive()  # a little longer than a farewell
     hurry.set()
-    closing.join(10)
+    closing.join(PATIENCE)
     assert left == [2]
     reader.go_on.set()

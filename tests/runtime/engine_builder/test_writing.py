@@ -26,6 +26,7 @@ from multires_edge.runtime.engine_builder import writing
 from multires_edge.runtime.engine_builder.shapes import Range
 from tests.runtime.backends.tensorrt.bundles import sidecar_of
 from tests.runtime.engine_builder.conftest import build_step
+from tests.waiting import PATIENCE
 
 pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra, for Linux and Windows on x86-64")
 
@@ -90,11 +91,11 @@ class TestWriting:
             sidecar = replace(sidecar_of(path.name, plan, graph), tools={"plan": plan.decode()})
             writing.write_engine(path, plan, "", sidecar, force=True)
 
-        first = threading.Thread(target=write, args=(b"first",))
+        first = threading.Thread(target=write, args=(b"first",), daemon=True)
         first.start()
-        assert renaming.wait(10)
+        assert renaming.wait(PATIENCE)
         write(b"second")
-        first.join()
+        first.join(PATIENCE)
         assert read_sidecar(path).engine.sha256 == sha256_of(path)
 
     def test_ctrl_c_during_the_build(self, bundle: Path) -> None:

@@ -14,7 +14,8 @@ from multires_edge.runtime.ecg.sinks.choice import Choice
 from multires_edge.runtime.ecg.sinks.follower import Follower
 from multires_edge.runtime.ecg.sinks.protocol import DeliveryError, Line, RefusedLinesError, Sink
 from multires_edge.runtime.ecg.sinks.waiting import MemoryLines
-from tests.runtime.ecg.sinks.receivers import decision, event, texts, until
+from tests.runtime.ecg.sinks.receivers import decision, event, texts
+from tests.waiting import until
 
 
 class Told(Sink):

@@ -26,7 +26,8 @@ from multires_edge.runtime.ecg.sinks.output import SinkOutput
 from multires_edge.runtime.ecg.sinks.position import PositionFile
 from multires_edge.runtime.ecg.sinks.protocol import DeliveryError, Line, Sink
 from multires_edge.runtime.ecg.sinks.registry import OpenedSink
-from tests.runtime.ecg.sinks.receivers import texts, until
+from tests.runtime.ecg.sinks.receivers import texts
+from tests.waiting import PATIENCE, ends, until
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -109,26 +110,26 @@ class TestTogether:
         def fail() -> None:
             raise DeliveryError("away")
 
-        good, hung, away = Receiver(), Receiver(trouble=lambda: hangs.wait(30)), Receiver(trouble=fail)
+        good, hung, away = Receiver(), Receiver(trouble=hangs.wait), Receiver(trouble=fail)
         sinks = [OpenedSink(f"pager:{i}", sink, Choice()) for i, sink in enumerate((hung, away, good))]
         inner = OutputFile(path, None) if with_file else None
         lines = SinkOutput(inner, sinks, say=lambda _: None, hurry=lambda: True)
-        slowest = 0.0
-        for text in texts(0, 300):
-            started = time.perf_counter()
-            lines.write([text])
-            slowest = max(slowest, time.perf_counter() - started)
+
+        def write() -> None:
+            for text in texts(0, 300):
+                lines.write([text])
+
+        ends(write)
         until(lambda: len(good.lines) == 300)
-        assert good.texts == texts(0, 300) and slowest < 1
-        began = time.monotonic()
-        lines.close()
-        assert time.monotonic() - began < 3 and lines.lost
+        assert good.texts == texts(0, 300)
+        ends(lines.close)
+        assert lines.lost
         hangs.set()
 
     def test_lines_of_an_output_in_memory_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hangs = threading.Event()
         said: list[str] = []
-        sink = OpenedSink("pager:1", Receiver(trouble=lambda: hangs.wait(30)), Choice())
+        sink = OpenedSink("pager:1", Receiver(trouble=hangs.wait), Choice())
         lines = SinkOutput(None, [sink], say=said.append, hurry=lambda: True)
         for _ in range(10):
             lines.write(texts(0, 1000))
@@ -167,7 +168,8 @@ class TestTogether:
     def test_one_that_takes_nothing_does_not(
         self, path: Path, waits: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(output, "_PATIENCE", 0.1)
+        # A live run, which is started again at once, would wait for longer than the test does.
+        monkeypatch.setattr(output, "_PATIENCE", 0.1 if waits else 10 * PATIENCE)
 
         def fail() -> None:
             raise DeliveryError("away")
@@ -176,8 +178,8 @@ class TestTogether:
         run.output.write(texts(0, 1))
         until(lambda: run.output.followers[0].failing)
         began = time.monotonic()
-        run.output.close()
-        assert (time.monotonic() - began >= 0.1) == waits, "a live run is started again at once"
+        ends(run.output.close)
+        assert time.monotonic() - began >= 0.1 or not waits
         assert run.output.lost and run.said[0] == "warning: pager:0: away; lines wait and are sent again"
         assert "the next run with this output sends them" in run.said[1]
 

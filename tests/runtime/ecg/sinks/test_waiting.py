@@ -16,7 +16,8 @@ from multires_edge.runtime.ecg.output_file import OutputFile
 from multires_edge.runtime.ecg.sinks import waiting
 from multires_edge.runtime.ecg.sinks.position import Position
 from multires_edge.runtime.ecg.sinks.waiting import LogLines, MemoryLines, Waiting, new_run
-from tests.runtime.ecg.sinks.receivers import texts, until
+from tests.runtime.ecg.sinks.receivers import texts
+from tests.waiting import PATIENCE, until
 
 
 def taken(lines: Waiting, most: int = 3) -> list[tuple[str, str]]:
@@ -58,12 +59,12 @@ class TestMemory:
                 found.extend(text for _, text in part)
                 lines.done()
 
-        thread = threading.Thread(target=slow)
+        thread = threading.Thread(target=slow, daemon=True)
         thread.start()
         for text in texts(0, 40):
             lines.put([text])
         lines.close()
-        thread.join()
+        thread.join(PATIENCE)
         assert found == texts(0, 40) and not lines.dropped
 
     def test_but_not_for_one_that_takes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,10 +72,16 @@ class TestMemory:
         lines = MemoryLines(waits=True, longest=5)
         lines.put(texts(0, 5))
         assert lines.take(1)
-        started = time.monotonic()
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            time.sleep(seconds)
+
+        monkeypatch.setattr(lines._changed, "wait", wait)
         for text in texts(5, 105):
             lines.put([text])
-        assert time.monotonic() - started < 5 and lines.dropped > 90
+        assert len(waits) <= 1 and lines.dropped > 90
 
 
 class Log:
@@ -213,7 +220,7 @@ class TestLog:
     def test_lines_wake_the_reader(self, tmp_path: Path) -> None:
         log = Log(tmp_path / "out")
         found: list[tuple[str, str]] = []
-        thread = threading.Thread(target=lambda: found.extend(taken(log.lines)))
+        thread = threading.Thread(target=lambda: found.extend(taken(log.lines)), daemon=True)
         thread.start()
         for i in range(5):
             log.write(texts(i, i + 1))

@@ -26,6 +26,7 @@ from multires_edge.runtime.ecg.sources.protocol import Format, Source
 from multires_edge.runtime.ecg.streams import EcgStreams
 from tests.hostile import COUNT, within
 from tests.hostile_sources import RATE, SECONDS, HostileText, hostile_texts
+from tests.waiting import PATIENCE
 
 GIVEN = Format(RATE, "mV")
 _EVERY = 0.5
@@ -136,7 +137,7 @@ def test_texts_from_a_socket(opened: Bundle) -> None:
                     continue  # refused
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         for text in texts:
             with within(60):
@@ -147,4 +148,4 @@ def test_texts_from_a_socket(opened: Bundle) -> None:
                     assert "\n" not in str(error), text.changes
                     continue
             check(entries, faults)
-        thread.join()
+        thread.join(PATIENCE)

@@ -18,6 +18,7 @@ from multires_edge.runtime.ecg.sources.opening import open_source
 from tests.runtime.ecg.certificates import make_certificate
 from tests.runtime.ecg.sinks.receivers import MOSQUITTO, Broker
 from tests.runtime.ecg.sources.devices.test_devices import HEADER, read, values
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
@@ -39,11 +40,11 @@ def web_socket(certificate: tuple[Path, Path]) -> Iterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     with serve(device, "127.0.0.1", 0, ssl=context) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield f"wss://localhost:{server.socket.getsockname()[1]}/ecg"
         server.shutdown()
-        thread.join()
+        thread.join(PATIENCE)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ class _NoTls:
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.number = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._answer)
+        self._thread = threading.Thread(target=self._answer, daemon=True)
         self._thread.start()
 
     def _answer(self) -> None:
@@ -88,7 +89,7 @@ class _NoTls:
 
     def close(self) -> None:
         self._listener.close()
-        self._thread.join()
+        self._thread.join(PATIENCE)
 
 
 @pytest.mark.parametrize("kind", ["web_socket", "broker"])
@@ -114,19 +115,19 @@ def _publisher(address: str, trusted: Path) -> Iterator[None]:
     client.tls_set(ca_certs=str(trusted))
     client.connect("localhost", int(address.rpartition(":")[2].partition("/")[0]))
     client.loop_start()
-    client.publish("ecg", HEADER, qos=1, retain=True).wait_for_publish(5)
+    client.publish("ecg", HEADER, qos=1, retain=True).wait_for_publish(PATIENCE)
     over = threading.Event()
 
     def publish() -> None:
         while not over.wait(0.05):
             client.publish("ecg", "[1]\n[2]", qos=1)
 
-    thread = threading.Thread(target=publish)
+    thread = threading.Thread(target=publish, daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
-        thread.join()
+        thread.join(PATIENCE)
         client.disconnect()
         client.loop_stop()

@@ -23,6 +23,7 @@ from multires_edge.runtime.ecg.sources.devices import registry
 from multires_edge.runtime.ecg.sources.devices.messages import Messages
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Samples, Source
+from tests.waiting import PATIENCE, until
 
 HEADER = '{"leads": ["I"], "rate": 100, "unit": "mV"}'
 
@@ -31,14 +32,15 @@ def values(pieces: list[Piece]) -> list[float]:
     return [v for piece in pieces if isinstance(piece, Samples) for v in piece.values[:, 0].tolist()]
 
 
-def read(source: Source, count: int, seconds: float = 10) -> list[Piece]:
+def read(source: Source, count: int) -> list[Piece]:
     """Pieces with so many samples, or until the end."""
     pieces: list[Piece] = []
-    until = time.monotonic() + seconds
-    while len(values(pieces)) < count and not source.ended:
-        assert time.monotonic() < until, "nothing comes"
-        pieces += source.read(100)
-        time.sleep(0.01)
+
+    def is_enough() -> bool:
+        pieces.extend(source.read(100))
+        return len(values(pieces)) >= count or source.ended
+
+    until(is_enough)
     return pieces
 
 
@@ -74,9 +76,9 @@ class TestWebSocket:
 
             def start(device: Callable[[Any], None]) -> str:
                 server = stack.enter_context(serve(device, "127.0.0.1", 0))
-                thread = threading.Thread(target=server.serve_forever)
+                thread = threading.Thread(target=server.serve_forever, daemon=True)
                 thread.start()
-                stack.callback(thread.join)
+                stack.callback(thread.join, PATIENCE)
                 stack.callback(server.shutdown)
                 return f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ecg"
 
@@ -113,12 +115,30 @@ class TestWebSocket:
 
 
 class TestSerial:
-    def test_lines_of_a_port(self) -> None:
+    @pytest.fixture
+    def is_open(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+        """Set when a port was opened. Opening it clears what came before."""
+        import serial
+
+        opened, find = threading.Event(), serial.serial_for_url
+
+        def open_port(*arguments: Any, **options: Any) -> Any:
+            port = find(*arguments, **options)
+            opened.set()
+            return port
+
+        monkeypatch.setattr(serial, "serial_for_url", open_port)
+        return opened
+
+    def test_lines_of_a_port(self, is_open: threading.Event) -> None:
         device, port = os.openpty()
         name = os.ttyname(port)
-        # Opening a port clears what came before.
-        begin = threading.Timer(0.3, os.write, (device, b"4\nI,II\n1,2\n"))
-        begin.start()
+
+        def begin() -> None:
+            assert is_open.wait(PATIENCE)
+            os.write(device, b"4\nI,II\n1,2\n")
+
+        threading.Thread(target=begin, daemon=True).start()
         source = open_source(f"serial:{name}?baud=9600", Format(100, "mV"))
         assert source.live
         os.write(device, b"5,")
@@ -129,22 +149,25 @@ class TestSerial:
         os.close(device)
         os.close(port)
 
-    def test_a_url_of_pyserial(self) -> None:
+    def test_a_url_of_pyserial(self, is_open: threading.Event) -> None:
+        was_read = threading.Event()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             address = f"serial:socket://127.0.0.1:{listener.getsockname()[1]}"
 
             def device() -> None:
                 client, _ = listener.accept()
                 with client:
-                    time.sleep(0.3)
+                    assert is_open.wait(PATIENCE)
                     client.sendall(f"{HEADER}\n[1]\n[2]\n".encode())
-                    time.sleep(0.5)
+                    assert was_read.wait(PATIENCE)
 
-            thread = threading.Thread(target=device)
+            thread = threading.Thread(target=device, daemon=True)
             thread.start()
             source = open_source(address)
-            pieces = read(source, 3)
-            thread.join()
+            pieces = read(source, 2)
+            was_read.set()
+            pieces += read(source, 1)
+            thread.join(PATIENCE)
         assert values(pieces) == [1, 2]
         last = pieces[-1]
         assert isinstance(last, Note) and last.kind == "lost"
@@ -164,7 +187,7 @@ class Broker:
         self.port = self._listener.getsockname()[1]
         self.topics: list[bytes] = []
         self._lives, self._user = lives, user
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -192,7 +215,7 @@ class Broker:
         return client.recv(head[1], socket.MSG_WAITALL)
 
     def join(self) -> None:
-        self._thread.join()
+        self._thread.join(PATIENCE)
 
 
 class TestMqtt:
@@ -246,18 +269,18 @@ class TestLsl:
         sent = np.arange(500.0).reshape(250, 2)
 
         def device() -> None:
-            assert outlet.wait_for_consumers(10)
+            assert outlet.wait_for_consumers(PATIENCE)
             start = 1000.0
             outlet.push_chunk(sent[:125].tolist(), start + 124 / 250)
             outlet.push_chunk(sent[125:].tolist(), start + 2 + 249 / 250)
 
-        thread = threading.Thread(target=device)
+        thread = threading.Thread(target=device, daemon=True)
         thread.start()
         source = open_source(f"lsl:source_id=test{os.getpid()}")
         assert (source.signal.leads, source.signal.rate) == (["I", "II"], 250)
         assert source.signal.unit == ["uV", "uV"]
         pieces = read(source, 125)
-        thread.join()
+        thread.join(PATIENCE)
         assert values(pieces)[:125] == sent[:125, 0].tolist()
         source.close()
 

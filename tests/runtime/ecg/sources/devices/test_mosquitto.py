@@ -12,8 +12,9 @@ import pytest
 from multires_edge.runtime.ecg.sources import live
 from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Source
-from tests.runtime.ecg.sinks.receivers import Broker, broker, until
+from tests.runtime.ecg.sinks.receivers import Broker, broker
 from tests.runtime.ecg.sources.devices.test_devices import HEADER, values
+from tests.waiting import PATIENCE, until
 
 __all__ = ["broker"]
 
@@ -30,7 +31,7 @@ class Device:
         self._client.loop_start()
 
     def send(self, line: str, **options: Any) -> None:
-        self._client.publish("ward/7", line, qos=1, **options).wait_for_publish(10)
+        self._client.publish("ward/7", line, qos=1, **options).wait_for_publish(PATIENCE)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -66,7 +67,7 @@ def test_a_broker_that_is_killed_and_starts_again(broker: Broker, monkeypatch: p
     monkeypatch.setattr(live, "_RETRY", 0.05)
     device = Device(broker.port)
     device.send(HEADER, retain=True)
-    source = open_source(f"mqtt://127.0.0.1:{broker.port}/ward/7", Format(reconnect=20))
+    source = open_source(f"mqtt://127.0.0.1:{broker.port}/ward/7", Format(reconnect=1000))
     pieces: list[Piece] = []
     device.send("[1]")
     read_until(source, pieces, lambda: len(values(pieces)) == 1)
