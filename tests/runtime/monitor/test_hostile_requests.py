@@ -24,13 +24,13 @@ from multires_edge.runtime.monitor.connection import MOST_STRANGERS
 from tests.hostile import COUNT
 from tests.runtime.conftest import beats, two_leads
 from tests.runtime.monitor.hostile_requests import Attack, hostile_requests
+from tests.waiting import PATIENCE, until
 
 __all__ = ["two_leads"]
 
 TOKEN = "correct horse"
 COOKIE = f"Cookie: {(Gate('0.0.0.0', TOKEN).cookie_for('/?token=correct+horse') or '').partition(';')[0]}"
 BEARER = f"Authorization: Bearer {TOKEN}"
-_PATIENCE = 30.0
 _AT_ONCE = 16
 
 
@@ -64,7 +64,7 @@ class Monitor:
     def end(self) -> str:
         """What it has said on standard error until Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.communicate(timeout=_PATIENCE)[1]
+        return self.process.communicate(timeout=PATIENCE)[1]
 
 
 @pytest.fixture
@@ -90,16 +90,16 @@ def watching(monitor: Monitor) -> Iterator[list[float]]:
         def watch() -> None:
             ticks.extend(time.monotonic() for message in page if message == '{"type": "tick"}')
 
-        thread = threading.Thread(target=watch)
+        thread = threading.Thread(target=watch, daemon=True)
         thread.start()
         yield ticks
-    thread.join(_PATIENCE)
+    thread.join(PATIENCE)
 
 
 def attack(port: int, how: Attack) -> str | None:
     """Returns what is wrong with the server's reaction: it must answer properly, or close the connection."""
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         try:
             for number, part in enumerate(how.parts):
                 connection.sendall(part)
@@ -135,23 +135,18 @@ def attack(port: int, how: Attack) -> str | None:
 def test_no_request_does_harm(monitor: Monitor) -> None:
     attacks = list(hostile_requests(COUNT, [COOKIE, BEARER]))
     with monitor.page() as page:
-        assert json.loads(page.recv(timeout=_PATIENCE))["type"] == "hello"
+        assert json.loads(page.recv(timeout=PATIENCE))["type"] == "hello"
     for each in attacks[:20]:  # what is loaded at first use is no leak
         attack(monitor.port, each)
     files, megabytes = monitor.files, monitor.megabytes
     with watching(monitor) as ticks, ThreadPoolExecutor(_AT_ONCE) as pool:
         wrong = [fault for fault in pool.map(lambda each: attack(monitor.port, each), attacks) if fault]
-        until = time.monotonic() + _PATIENCE
         seen = len(ticks)
-        while len(ticks) < seen + 2 and time.monotonic() < until:
-            time.sleep(0.05)
-        assert len(ticks) >= seen + 2, "the page of a bystander has stopped"
+        until(lambda: len(ticks) >= seen + 2, of=monitor.process)  # the page of a bystander goes on
     with monitor.page() as page:
-        assert json.loads(page.recv(timeout=_PATIENCE))["type"] == "hello"
-    while monitor.files > files and time.monotonic() < until + _PATIENCE:
-        time.sleep(0.05)
+        assert json.loads(page.recv(timeout=PATIENCE))["type"] == "hello"
     assert wrong == []
-    assert monitor.files <= files
+    until(lambda: monitor.files <= files, of=monitor.process)
     # The page's history of 30 s fills up meanwhile: 60 kB.
     assert monitor.megabytes < megabytes + 16 + COUNT / 200
     assert monitor.process.poll() is None
@@ -165,15 +160,10 @@ def test_very_many_connections_leave_room(monitor: Monitor) -> None:
     with watching(monitor) as ticks:
         idle = [socket.create_connection(("127.0.0.1", monitor.port)) for _ in range(5 * MOST_STRANGERS)]
         with monitor.page() as page:
-            assert json.loads(page.recv(timeout=_PATIENCE))["type"] == "hello"
-            until = time.monotonic() + _PATIENCE
-            while monitor.files > files + MOST_STRANGERS + 4 and time.monotonic() < until:
-                time.sleep(0.01)
-            assert monitor.files <= files + MOST_STRANGERS + 4
+            assert json.loads(page.recv(timeout=PATIENCE))["type"] == "hello"
+            until(lambda: monitor.files <= files + MOST_STRANGERS + 4, of=monitor.process)
             seen = len(ticks)
-            while len(ticks) < seen + 1 and time.monotonic() < until:
-                time.sleep(0.05)
-            assert len(ticks) > seen
+            until(lambda: len(ticks) > seen, of=monitor.process)
         for connection in idle:
             connection.close()
     assert monitor.end() == ""

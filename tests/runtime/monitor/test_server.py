@@ -26,6 +26,7 @@ from multires_edge.runtime.monitor.assets import load_page
 from multires_edge.runtime.monitor.hub import Hub
 from multires_edge.runtime.monitor.patient import Identity
 from multires_edge.runtime.monitor.server import MonitorServer
+from tests.waiting import PATIENCE, until
 
 TOKEN = "correct horse"
 
@@ -49,7 +50,7 @@ def guarded() -> Iterator[MonitorServer]:
 def get(
     server: MonitorServer, path: str = "/", method: str = "GET", **headers: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -128,7 +129,7 @@ class TestRefusals:
         with connect(
             f"ws://127.0.0.1:{guarded.port}/stream", additional_headers={"Cookie": cookie}, proxy=None
         ) as page:
-            assert json.loads(page.recv(timeout=20))["type"] == "hello"
+            assert json.loads(page.recv(timeout=PATIENCE))["type"] == "hello"
 
     def test_two_monitors_on_one_host_keep_their_sessions(self) -> None:
         """A browser has one jar of cookies for all ports of a host."""
@@ -144,7 +145,7 @@ class TestRefusals:
             for query in ("?token={}", "?token={}", ""):  # to each in turn, and again
                 for server, token in zip(servers, tokens, strict=True):
                     address = f"http://127.0.0.1:{server.port}/{query.format(token)}"
-                    with browser.open(address, timeout=20) as page:
+                    with browser.open(address, timeout=PATIENCE) as page:
                         assert page.status == 200
             assert len(jar) == 2
 
@@ -159,14 +160,14 @@ class TestRefusals:
 
 def test_a_page_gets_what_there_is_and_what_comes(open_server: MonitorServer) -> None:
     with connect(f"ws://127.0.0.1:{open_server.port}/stream", proxy=None) as page:
-        kinds = [json.loads(page.recv(timeout=20))["type"] for _ in range(3)]
+        kinds = [json.loads(page.recv(timeout=PATIENCE))["type"] for _ in range(3)]
         assert kinds == ["hello", "status", "now"]
         line = '{"type": "event", "source": "a", "time": 1.0, "event": "gap", "seconds": 2}'
         open_server.call(open_server._hub.line, line)
-        while (message := page.recv(timeout=20)) == '{"type": "tick"}':
+        while (message := page.recv(timeout=PATIENCE)) == '{"type": "tick"}':
             pass
         assert message == line
-        while page.recv(timeout=20) != '{"type": "tick"}':
+        while page.recv(timeout=PATIENCE) != '{"type": "tick"}':
             pass
 
 
@@ -185,7 +186,7 @@ def test_a_page_that_reads_nothing_holds_nobody_up(open_server: MonitorServer) -
             started = time.thread_time()
             open_server.call(hub.samples, 0, 500 * second, np.zeros((500, 2)))
             spent += time.thread_time() - started
-            while isinstance(quick.recv(timeout=20), str):
+            while isinstance(quick.recv(timeout=PATIENCE), str):
                 pass
         queues = sorted(client._bytes for client in hub._clients)
         lost = sorted(client._lost_samples for client in hub._clients)
@@ -202,7 +203,7 @@ def test_a_page_has_nothing_else_to_say(open_server: MonitorServer, message: str
         page.send(message)
         with pytest.raises(ConnectionClosed) as closed:
             for _ in range(100):
-                page.recv(timeout=20)
+                page.recv(timeout=PATIENCE)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == code
 
 
@@ -217,7 +218,7 @@ def test_an_alarm_that_one_page_acknowledges_is_acknowledged_on_all(open_server:
         for page in (mine, other):
             acknowledged: list[str] = []
             while not acknowledged:
-                acknowledged = json.loads(page.recv(timeout=20)).get("acknowledged", [])
+                acknowledged = json.loads(page.recv(timeout=PATIENCE)).get("acknowledged", [])
             assert acknowledged == ["X"]
 
 
@@ -271,11 +272,8 @@ def test_it_leaves_nothing_behind() -> None:
         server.__exit__()
         with pytest.raises(ConnectionClosed) as closed:
             for _ in range(100):
-                page.recv(timeout=20)
+                page.recv(timeout=PATIENCE)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
     server.call(print)  # after the end nothing happens
     # The page's own thread ends when it gets around to it.
-    until = time.monotonic() + 20
-    while threading.active_count() > before and time.monotonic() < until:
-        time.sleep(0.01)
-    assert threading.active_count() <= before
+    until(lambda: threading.active_count() <= before)
