@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -139,22 +137,18 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_process_leaves_no_bundle_of_that_name(checkpoint: Path, tmp_path: Path) -> None:
+    """Killed when the whole folder is written but not yet renamed, the last moment it may happen."""
     out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "multires_edge",
-        "export",
-        str(checkpoint),
-        "-o",
-        str(out),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        while process.poll() is None and not list(tmp_path.glob(".out.*.partial/*")):
-            time.sleep(0.001)
-        os.kill(process.pid, signal.SIGKILL)
-    finally:
-        process.wait()
+    program = (
+        "import os, sys\n"
+        "from multires_edge.cli.main import main\n"
+        "def hear(event, arguments):\n"
+        "    if event == 'os.rename' and str(arguments[0]).endswith('.partial'):\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "sys.addaudithook(hear)\n"
+        "main(['export', *sys.argv[1:]])\n"
+    )
+    command = [sys.executable, "-c", program, str(checkpoint), "-o", str(out)]
+    process = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
     assert process.returncode == -signal.SIGKILL
-    assert not out.exists()
+    assert not out.exists() and list(tmp_path.glob(".out.*.partial/manifest.json"))

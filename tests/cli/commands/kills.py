@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.runtime.conftest import beats
+from tests.waiting import PATIENCE, until
 
 _RATE = 250
 _EVERY = 0.1
@@ -51,8 +52,16 @@ class History(ABC):
         """The source and its options."""
 
     @abstractmethod
+    def last_life(self) -> tuple[str, int]:
+        """Let a run end without a kill. Returns its messages and its exit code."""
+
     def end(self) -> None:
-        """Let a run end without a kill: the last one."""
+        """The last life, and another if the file was moved away just before the kill of the one before."""
+        complaints, code = self.last_life()
+        if "restore the file" in complaints:
+            self.restore()
+            complaints, code = self.last_life()
+        assert code == 0, complaints
 
     @abstractmethod
     def check(self) -> None:
@@ -75,8 +84,8 @@ class History(ABC):
         process = self.start()
         assert process.stderr is not None
         early = self.draw.random() < 0.2  # killed while it starts
-        until = time.monotonic() + (self.draw.random() * 1.0 if early else 60)
-        while process.poll() is None and self._changed() == before and time.monotonic() < until:
+        limit = time.monotonic() + (self.draw.random() * 1.0 if early else PATIENCE)
+        while process.poll() is None and self._changed() == before and time.monotonic() < limit:
             time.sleep(0.005)
         if process.poll() is None and not early:
             time.sleep(self.draw.random() * self.longest / 2)
@@ -128,9 +137,13 @@ class History(ABC):
     def _refuse_states(self, process: subprocess.Popen[str]) -> None:
         """No state can be written, as on a full disk."""
         partial = self.folder / ".state.partial"
-        while not partial.is_dir():
+
+        def is_refused() -> bool:
             with self._asleep(process), contextlib.suppress(FileExistsError):  # it is writing a state
                 partial.mkdir()
+            return partial.is_dir()
+
+        until(is_refused)
 
     @contextlib.contextmanager
     def _asleep(self, process: subprocess.Popen[str]) -> Iterator[None]:
@@ -172,7 +185,7 @@ class History(ABC):
 
     def _check_refused(self, command: list[str], reason: str) -> None:
         files = {path: path.read_bytes() for path in (self.out, self.state) if path.exists()}
-        result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+        result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
         assert result.returncode == 2, result.stderr
         assert reason in result.stderr, result.stderr
         assert result.stderr.count("\n") == 1, result.stderr
@@ -213,22 +226,15 @@ class Recording(History):
     def source(self) -> tuple[str, ...]:
         return str(self._path), "--rate", str(_RATE), "--unit", "mV", *self.options
 
-    def end(self) -> None:
-        complaints, code = self._finished()
-        if "restore the file" in complaints:
-            self.restore()
-            complaints, code = self._finished()
-        assert code == 0, complaints
-
-    def _finished(self) -> tuple[str, int]:
+    def last_life(self) -> tuple[str, int]:
         process = self.start()
-        _, complaints = process.communicate(timeout=300)
+        _, complaints = process.communicate(timeout=PATIENCE)
         return complaints, process.returncode
 
     def whole(self) -> list[str]:
         """The lines of a run that was left alone."""
         self.options, self.out = (), self.folder / "whole"
-        subprocess.run(self.command(None), check=True, timeout=300)
+        subprocess.run(self.command(None), check=True, timeout=PATIENCE)
         return self.out.read_text().splitlines()
 
     def lines(self) -> list[str]:
@@ -269,19 +275,16 @@ class Followed(Recording):
                 file.flush()
                 time.sleep(1499 / len(text) * self.seconds / 40)
 
-    def end(self) -> None:
+    def last_life(self) -> tuple[str, int]:
         process = self.start()
-        assert process.stderr is not None
-        last = ""
-        while process.poll() is None and f'"time": {self.seconds - 1}.' not in last:
-            time.sleep(0.05)
-            with self.out.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
-                last = file.read().decode()
-        process.send_signal(signal.SIGTERM)
-        complaints = process.stderr.read()
-        process.stderr.close()
-        assert process.wait() == 0, complaints
+        until(lambda: process.poll() is not None or self._all_written())
+        return stopped(process)
+
+    def _all_written(self) -> bool:
+        with contextlib.suppress(FileNotFoundError), self.out.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
+            return f'"time": {self.seconds - 1}.' in file.read().decode()
+        return False
 
     def check(self) -> None:
         lines = self.lines()
@@ -328,17 +331,16 @@ class Device(History):
                 connection.sendall(json.dumps(packet).encode() + b"\n")
                 sent += size
 
-    def end(self) -> None:
-        process = self.start()
-        assert process.stderr is not None
+    def last_life(self) -> tuple[str, int]:
         before = self._changed()
-        while process.poll() is None and self._changed() == before:
-            time.sleep(0.01)
-        time.sleep(self.longest)
-        process.send_signal(signal.SIGTERM)
-        complaints = process.stderr.read()
-        process.stderr.close()
-        assert process.wait() == 0, complaints
+        process = self.start()
+        until(lambda: process.poll() is not None or self._changed() != before)
+        if process.poll() is None:
+            time.sleep(self.longest)
+        return stopped(process)
+
+    def end(self) -> None:
+        super().end()
         self._server.close()
 
     def check(self) -> None:
@@ -354,6 +356,13 @@ class Device(History):
             assert at > last + 1e-6 or may_repeat, f"{at} s after {last} s: {line}"
             assert at < last + 1.5 * _EVERY or explained or last < 0, f"{at} s after {last} s: {line}"
             last, explained, may_repeat = at, False, False
+
+
+def stopped(process: subprocess.Popen[str]) -> tuple[str, int]:
+    """The messages and the exit code of a run that a signal ends."""
+    process.send_signal(signal.SIGTERM)
+    _, complaints = process.communicate(timeout=PATIENCE)
+    return complaints, process.returncode
 
 
 def first_difference(lines: list[str], whole: list[str]) -> str:

@@ -18,6 +18,7 @@ from multires_edge.cli.main import main
 from multires_edge.runtime.ecg.output_file import OutputFile
 from tests.cli.commands.test_export import assert_refused
 from tests.runtime.conftest import beats, two_leads
+from tests.waiting import PATIENCE
 
 __all__ = ["two_leads"]
 
@@ -79,7 +80,7 @@ def everything(address: str) -> list[dict[str, Any]]:
     told = []
     with connect(f"ws{address.removeprefix('http')}stream", proxy=None) as page:
         while True:
-            message = page.recv(timeout=30)
+            message = page.recv(timeout=PATIENCE)
             if isinstance(message, str):
                 told.append(json.loads(message))
                 if told[-1]["type"] == "status" and told[-1]["feed"] in ("ended", "lost"):
@@ -93,7 +94,7 @@ def test_lines_are_written_beside(two_leads: Path, recording: Path, tmp_path: Pa
     process, address = start(two_leads, recording, *options)
     told = everything(address)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30) == ("", "") and process.returncode == 0
+    assert process.communicate(timeout=PATIENCE) == ("", "") and process.returncode == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [e for e in told if e["type"] in ("decision", "event")] == lines
     assert [e["time"] for e in lines if e["type"] == "decision"] == [0.5, 1, 1.5, 2, 2.5, 3]
@@ -115,5 +116,5 @@ def test_a_source_that_breaks_off_is_exit_code_1(two_leads: Path, tmp_path: Path
     process, address = start(two_leads, tmp_path / "b")
     assert everything(address)[-1]["feed"] == "lost"
     process.terminate()
-    _, complaint = process.communicate(timeout=30)
+    _, complaint = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1 and "b: truncated" in complaint and complaint.count("\n") == 1

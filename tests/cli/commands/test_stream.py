@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from multires_edge.runtime import open_bundle
 from multires_edge.runtime.ecg.stream import EcgStream
 from tests.cli.commands.test_export import assert_refused
 from tests.runtime.conftest import CARD, beats, two_leads
+from tests.waiting import PATIENCE, until
 
 __all__ = ["two_leads"]
 
@@ -134,6 +136,17 @@ def command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(line, text=True, **options)
 
 
+def killed(out: Path, size: int, *arguments: object, after: float = 0.0) -> str:
+    """What ``stream`` has said when it is killed, ``after`` seconds later than ``out`` has ``size`` bytes."""
+    program = Path(__file__).with_name("mortal.py")
+    line = [sys.executable, program, out, size, after, "stream", *arguments]
+    ended = subprocess.run(
+        [*map(str, line)], stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    return ended.stderr
+
+
 @pytest.mark.slow
 def test_killed_and_started_again_it_writes_every_decision_once(two_leads: Path, tmp_path: Path) -> None:
     """By SIGKILL, wherever it is; the tests of the session are thorough about that."""
@@ -153,13 +166,8 @@ def test_killed_and_started_again_it_writes_every_decision_once(two_leads: Path,
     kept = (*options, "--output", out, "--state-file", tmp_path / "state")
     pause = random.Random(0)
     for _ in range(3):
-        process = command(*kept)
         size = out.stat().st_size if out.exists() else 0
-        while process.poll() is None and (not out.exists() or out.stat().st_size <= size):
-            time.sleep(0.005)
-        time.sleep(pause.random() * 0.1)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed(out, size + 1, *kept, after=pause.random() * 0.1)
     assert run(*kept).exit_code == 0
     assert out.read_bytes() == whole.read_bytes()
 
@@ -174,12 +182,12 @@ def test_from_a_socket_and_standard_input_at_once(two_leads: Path) -> None:
             client.sendall("".join([header, *lines]).encode())
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener,))
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
         process = command(two_leads, "-", address, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        stdout, _ = process.communicate("".join([header, *lines]), timeout=60)
-        thread.join()
+        stdout, _ = process.communicate("".join([header, *lines]), timeout=PATIENCE)
+        thread.join(PATIENCE)
     assert process.returncode == 0
     for source in ("-", address):
         mine = [d for d in decisions(stdout) if d["source"] == source]
@@ -196,7 +204,7 @@ def test_a_reader_that_leaves_ends_it_quietly(two_leads: Path, recording: Path) 
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
     process.stderr.close()
 
 
@@ -207,7 +215,7 @@ def test_standard_output_that_takes_nothing(two_leads: Path, recording: Path) ->
         process = command(two_leads, recording, stdout=full, stderr=subprocess.PIPE)
         assert process.stderr is not None
         message = process.stderr.read()
-    assert process.wait(60) == 2
+    assert process.wait(PATIENCE) == 2
     assert (
         message.startswith("error: standard output cannot be written (No space") and message.count("\n") == 1
     )
@@ -261,6 +269,12 @@ def test_a_state_is_of_the_weights_that_made_it(two_leads: Path, recording: Path
     assert (tmp_path / "out").read_bytes() == before
 
 
+def version_of(path: Path) -> tuple[int, int]:
+    """What differs after a file was replaced, also within a tick of the clock of file times."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_with_its_state_kept(
     two_leads: Path, tmp_path: Path, number: signal.Signals
@@ -275,13 +289,12 @@ def test_a_signal_ends_it_with_its_state_kept(
         pipe.write('{"leads": ["I", "II"], "rate": 250, "unit": "mV"}\n')
         pipe.write("".join(f"[{row}]\n" for row in rows.split()))
         pipe.flush()
-        while not (tmp_path / "out").exists() or len((tmp_path / "out").read_text().splitlines()) < 5:
-            assert process.poll() is None
-            time.sleep(0.01)
-        before = state.stat().st_mtime_ns
+        out = tmp_path / "out"
+        until(lambda: state.exists() and out.exists() and len(out.read_text().splitlines()) >= 5, of=process)
+        before = version_of(state)
         process.send_signal(number)
-        assert process.wait(60) == 0
-    assert state.stat().st_mtime_ns > before
+        assert process.wait(PATIENCE) == 0
+    assert version_of(state) != before
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stderr.close()
@@ -296,16 +309,14 @@ def test_a_reader_that_stands_still_does_not_keep_it_from_hearing_a_signal(
     state = tmp_path / "state"
     options = (two_leads, tmp_path / "a.npz", "--every", "0.02s", "--state-file", state, "--json")
     process = command(*options, stdout=write, stderr=subprocess.PIPE)
+    until(lambda: state.exists() and not select.select([], [write], [], 0)[1], of=process)
     os.close(write)
-    while not state.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    before = state.stat().st_mtime_ns
-    time.sleep(0.5)  # it may stand still now, or later
+    before = version_of(state)
+    time.sleep(0.5)  # the pipe takes some lines more
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
     os.close(read)
-    assert state.stat().st_mtime_ns > before
+    assert version_of(state) != before
     assert process.stderr is not None
     *_, warning = process.stderr.read().splitlines()
     assert "the reader of standard output is too slow" in warning
@@ -325,13 +336,13 @@ def test_a_device_that_hung_up_is_a_new_recording_when_it_is_back(two_leads: Pat
 
     state, output = tmp_path / "state", tmp_path / "output"
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener,))
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
         options = ("--rate", 250, "--unit", "mV", "--no-timing", "--state-file", state, "--output", output)
         for _ in range(2):
             result = run(two_leads, f"tcp://127.0.0.1:{listener.getsockname()[1]}", *options)
             assert (result.exit_code, result.stderr) == (0, "")
-        thread.join()
+        thread.join(PATIENCE)
     found = decisions(output.read_text())
     half = len(found) // 2
     assert half == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import pytest
 from tests.cli.commands.test_export import assert_refused
 from tests.cli.commands.test_stream import command, decisions, recording, run
 from tests.runtime.conftest import beats, two_leads
+from tests.waiting import PATIENCE, until
 
 __all__ = ["recording", "two_leads"]
 
@@ -40,7 +42,7 @@ def device(tmp_path: Path) -> Iterator[str]:
                 connection, _ = listener.accept()
                 with contextlib.suppress(OSError), connection:
                     connection.sendall(b'{"leads": ["I", "II"], "rate": 250, "unit": "mV"}\n')
-                    for i in range(0, 15000, 25):
+                    for i in itertools.cycle(range(0, len(rows), 25)):
                         connection.sendall(b"".join(rows[i : i + 25]))
                         time.sleep(0.1)
 
@@ -53,7 +55,7 @@ def device(tmp_path: Path) -> Iterator[str]:
 def stopped(process: subprocess.Popen[str], expected: int = 0) -> str:
     """End a run by a signal; its messages."""
     process.send_signal(signal.SIGTERM)
-    _, messages = process.communicate(timeout=60)
+    _, messages = process.communicate(timeout=PATIENCE)
     assert process.returncode == expected, messages
     return messages
 
@@ -67,21 +69,17 @@ def test_lines_of_a_device_stay_although_no_state_could_be_written(two_leads: Pa
         files = ("--output", out, "--state-file", folder / "state")
         options = (*files, "--every", "0.1s", "--state-every", "10ms")
         process = command(two_leads, address, *options, stderr=subprocess.PIPE)
-        while len(lines_of(out)) < 3 or not (folder / "state").exists():
-            time.sleep(0.01)
+        until(lambda: len(lines_of(out)) >= 3 and (folder / "state").exists(), of=process)
         folder.rename(away)
         at = len(lines_of(out))
-        while len(lines_of(out)) < at + 10:
-            time.sleep(0.01)
+        until(lambda: len(lines_of(out)) >= at + 10, of=process)
         messages = stopped(process, 1)
         assert "decisions continue without a new checkpoint" in messages
         assert "the next start keeps every line of the output" in messages
         away.rename(folder)
         before = lines_of(out)
         process = command(two_leads, address, *options, stderr=subprocess.PIPE)
-        while len(lines_of(out)) < len(before) + 5:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
+        until(lambda: len(lines_of(out)) >= len(before) + 5, of=process)
         assert "lines before this one are newer" in stopped(process)
     after = lines_of(out)
     assert after[: len(before)] == before
@@ -102,8 +100,7 @@ def test_a_second_run_on_one_output_is_refused(
         process = command(
             two_leads, address, "--output", out, "--state-file", tmp_path / "state", stderr=subprocess.PIPE
         )
-        while len(lines_of(out)) < 2:
-            time.sleep(0.01)
+        until(lambda: len(lines_of(out)) >= 2, of=process)
         mine = [tmp_path / option if option in ("state", "other") else option for option in options]
         assert_refused(run(two_leads, address, "--output", out, *mine), "another process")
         assert stopped(process) == ""
@@ -119,17 +116,15 @@ def test_a_file_is_followed_while_it_grows_and_over_a_restart(two_leads: Path, t
     path.write_text("I,II\n")
     options = (*given, "--follow", "--output", out, "--state-file", tmp_path / "state")
     written = 0
-    for until in (2005, 2200, 5000):
+    for end in (2005, 2200, 5000):
         process = command(*options, stderr=subprocess.PIPE)
         with path.open("a") as file:
-            for row in rows[written:until]:
+            for row in rows[written:end]:
                 file.write(row[:5])
                 file.flush()
                 file.write(row[5:])
-        written = until
-        while len(lines_of(out)) < (until - 25) // 125:
-            assert process.poll() is None
-            time.sleep(0.01)
+        written, least = end, (end - 25) // 125
+        until(lambda least=least: len(lines_of(out)) >= least, of=process)  # type: ignore[misc]
         assert stopped(process) == ""
     assert out.read_text().splitlines() == whole.read_text().splitlines()[:-1]  # which the end would bring
 
@@ -159,7 +154,7 @@ def test_an_output_that_is_no_file(two_leads: Path, recording: Path, tmp_path: P
     assert_refused(run(two_leads, recording, "--output", tmp_path / "pipe"), "no program reads it")
     assert run(two_leads, recording, "--output", os.devnull).exit_code == 0
     process = command(two_leads, recording, "--output", "/dev/stdout", stdout=subprocess.PIPE)
-    stdout, _ = process.communicate(timeout=60)
+    stdout, _ = process.communicate(timeout=PATIENCE)
     assert len(decisions(stdout)) == 24
 
 
