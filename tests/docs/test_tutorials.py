@@ -52,8 +52,8 @@ def clone(folder: Path) -> None:
         (folder / name).symlink_to(ROOT / name)
 
 
-def run(block: Block, folder: Path, output: IO[str]) -> int:
-    """Run a block as a shell or Python would, and fail as it fails. Returns the group of its processes."""
+def run(block: Block, folder: Path, output: IO[str], groups: list[int]) -> None:
+    """Run a block as a shell or Python would, and fail as it fails. Adds the group of its processes."""
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     # The package is installed already: tests do not install into their own environment.
@@ -67,10 +67,10 @@ def run(block: Block, folder: Path, output: IO[str]) -> int:
         stderr=output,
         start_new_session=True,
     )
-    if ran.wait(timeout=300):
+    groups.append(ran.pid)
+    if ran.wait(timeout=900):
         output.flush()
         pytest.fail(f"{block.body}\n{Path(output.name).read_text()}")
-    return ran.pid
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_runs_as_printed(page: Path, tmp_path: Path) -> None:
     if page.stem == "cpp" and shutil.which("cmake") is None:
         pytest.skip("needs cmake")
     clone(tmp_path)
-    groups = []
+    groups: list[int] = []
     with (tmp_path / "output").open("w") as output:
         try:
             for block in blocks(page):
@@ -88,7 +88,7 @@ def test_runs_as_printed(page: Path, tmp_path: Path) -> None:
                     assert block.title is not None
                     (tmp_path / block.title).write_text(block.body)
                 elif block.title is None:
-                    groups.append(run(block, tmp_path, output))
+                    run(block, tmp_path, output, groups)
         finally:
             for group in groups:  # what a failed tutorial left running
                 with contextlib.suppress(ProcessLookupError):

@@ -21,6 +21,7 @@ from multires_edge.format.minisign import read_public_key
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.deployment import deploy, go_back
 from tests.minisign_keys import KeyPair, make_keys
+from tests.waiting import exit_code_of
 
 _CHANGING = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "os.truncate"}
 
@@ -210,7 +211,7 @@ def killed_before(change: int, call: Callable[[], Any]) -> None:
                 call()
         finally:
             os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert exit_code_of(child) == 9
 
 
 @pytest.mark.filterwarnings("ignore:This process .*is multi-threaded:DeprecationWarning")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import resource
 import statistics
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from multires_edge.format.fields import digest_of
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime import Bundle, Stream, StreamState, open_bundle
 from tests.conftest import SMALL, as_double, random_inputs, random_net, save_published, variant, within_limit
+from tests.waiting import PATIENCE
 
 X = random_inputs(SMALL, 3, 60)
 
@@ -394,17 +397,17 @@ def test_a_second_thread_is_turned_away(opened: Bundle, backend: str) -> None:
             except StateError as error:
                 refused.append(error)
 
-    thread = threading.Thread(target=intrude)
+    thread = threading.Thread(target=intrude, daemon=True)
     thread.start()
     try:
+        limit = time.monotonic() + PATIENCE
         while not refused:
-            try:
+            assert time.monotonic() < limit, "no thread was turned away"
+            with contextlib.suppress(StateError):
                 stream.run(x[..., :2000])
-            except StateError:
-                continue
     finally:
         done.set()
-        thread.join()
+        thread.join(PATIENCE)
     assert "another thread" in str(refused[0])
 
 

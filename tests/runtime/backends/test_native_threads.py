@@ -14,6 +14,7 @@ from multires_edge.base.errors import InputError
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.backends.native_threads import in_threads, parts_of
 from tests.conftest import SMALL, random_inputs
+from tests.waiting import exit_code_of
 
 BATCH = 5
 X = random_inputs(SMALL, BATCH, 40)
@@ -79,7 +80,7 @@ def test_a_forked_process_has_all_threads(opened: Bundle) -> None:
     if child == 0:
         stream.run(X)
         os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    assert exit_code_of(child) == 0
 
 
 def test_an_error_in_any_thread_is_raised() -> None:

@@ -23,10 +23,11 @@ SECONDS = 0.8
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The time of the leases, which only a test advances. The broker keeps its entries meanwhile."""
-    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(leases, "time", clock)
+    hands = SimpleNamespace(now=100.0)
+    hands.monotonic = lambda: hands.now
+    monkeypatch.setattr(leases, "time", hands)
     monkeypatch.setattr(leases, "_TIMEOUT", PATIENCE)
-    return clock
+    return hands
 
 
 async def bucket_of(server: Server) -> tuple[JetStreamContext, KeyValue]:

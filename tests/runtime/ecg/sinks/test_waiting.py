@@ -17,7 +17,7 @@ from multires_edge.runtime.ecg.sinks import waiting
 from multires_edge.runtime.ecg.sinks.position import Position
 from multires_edge.runtime.ecg.sinks.waiting import LogLines, MemoryLines, Waiting, new_run
 from tests.runtime.ecg.sinks.receivers import texts
-from tests.waiting import PATIENCE, until
+from tests.waiting import PATIENCE, ends, until
 
 
 def taken(lines: Waiting, most: int = 3) -> list[tuple[str, str]]:
@@ -79,8 +79,12 @@ class TestMemory:
             time.sleep(seconds)
 
         monkeypatch.setattr(lines._changed, "wait", wait)
-        for text in texts(5, 105):
-            lines.put([text])
+
+        def put() -> None:
+            for text in texts(5, 105):
+                lines.put([text])
+
+        ends(put)
         assert len(waits) <= 1 and lines.dropped > 90
 
 

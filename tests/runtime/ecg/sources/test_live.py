@@ -15,7 +15,7 @@ from multires_edge.runtime.ecg.sources import live
 from multires_edge.runtime.ecg.sources.connections import Connection
 from multires_edge.runtime.ecg.sources.live import LiveSource
 from multires_edge.runtime.ecg.sources.opening import open_source
-from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples
+from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Piece, Samples, Source
 from multires_edge.runtime.ecg.sources.text import lines, parser
 from multires_edge.runtime.ecg.sources.text.parser import LineParser
 from tests.waiting import PATIENCE, until
@@ -60,7 +60,7 @@ def drain(source: LiveSource) -> list[Piece]:
     return pieces
 
 
-def read_until(source: LiveSource, condition: Callable[[list[Piece]], bool]) -> list[Piece]:
+def read_until(source: Source, condition: Callable[[list[Piece]], bool]) -> list[Piece]:
     """Pieces until a condition holds for them; then close the source."""
     pieces: list[Piece] = []
 
