@@ -11,21 +11,24 @@ from urllib.parse import unquote, urlsplit
 _LONGEST_PATH = 60
 
 
-def pip_install(extra: str) -> str:
-    """The command that installs an extra of this installation.
+def pip_install(extra: str = "", *, again: bool = False) -> str:
+    """The command that installs an extra of this installation, or the package again.
 
     An installation from a folder is not on any index: there the command names the folder, "." if the user is
     in it. A path that is long is left out, and the command is for the folder.
     """
     folder, editable = _source_folder()
+    extras = f"[{extra}]" if extra else ""
     if folder is None:
-        return f"pip install 'multires-edge[{extra}]'"
+        # pip installs a folder anew every time, but no release.
+        force = "--force-reinstall --no-deps " if again else ""
+        return f"pip install {force}{shlex.quote(f'multires-edge{extras}')}"
     where, note = str(folder), ""
     with contextlib.suppress(OSError):  # the working folder may be gone
         where = "." if folder.samefile(".") else where
     if len(where) > _LONGEST_PATH:
         where, note = ".", " in the folder of multires-edge"
-    return f"pip install {'-e ' if editable else ''}{shlex.quote(f'{where}[{extra}]')}{note}"
+    return f"pip install {'-e ' if editable else ''}{shlex.quote(f'{where}{extras}')}{note}"
 
 
 def _source_folder() -> tuple[Path | None, bool]:

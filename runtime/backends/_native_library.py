@@ -16,6 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from multires_edge.base.errors import BackendError
+from multires_edge.base.installation import pip_install
+from multires_edge.runtime.backends._native_interface import INTERFACE
+
 POINTER, SIZE, INT, TEXT, REFERENCE = (
     ctypes.c_void_p,
     ctypes.c_size_t,
@@ -43,9 +47,27 @@ def _load() -> ctypes.CDLL:
     if path is None:
         raise ImportError("there is no library _engine")
     try:
-        return ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(path))
     except OSError as error:
         raise ImportError(str(error)) from error
+    _check_interface(library, path)
+    return library
+
+
+def _check_interface(library: ctypes.CDLL, path: Path) -> None:
+    """Raise BackendError if the library has other functions or structs than this package calls."""
+    try:
+        ask = library.native_interface
+    except AttributeError:  # that of a release before fingerprints
+        found = None
+    else:
+        ask.restype = TEXT
+        found = ask()
+    if found != INTERFACE.encode():
+        raise BackendError(
+            f"the native engine {path} was built from other sources than this Python package; install the "
+            f"package again: {pip_install(again=True)}"
+        )
 
 
 LIBRARY = _load()

@@ -54,8 +54,13 @@ class NativeBackend(Backend):
     place = "the CPU"
 
     def missing(self) -> str | None:
-        found = find_spec("multires_edge.runtime.backends._engine")
-        return None if found else "install multires-edge with a C++ compiler"
+        if find_spec("multires_edge.runtime.backends._engine") is None:
+            return "install multires-edge with a C++ compiler"
+        try:
+            load_engine()
+        except BackendError as error:
+            return str(error)
+        return None
 
     def load(self) -> None:
         load_engine()
@@ -107,7 +112,7 @@ class NativeBackend(Backend):
 
 
 def load_engine() -> Any:
-    """The engine's module. Raises BackendError if it was not built."""
+    """The engine's module. Raises BackendError if it was not built, or from other sources."""
     try:
         from multires_edge.runtime.backends import _native
     except ImportError as error:

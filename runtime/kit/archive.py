@@ -22,6 +22,7 @@ from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, MANIFEST,
 from multires_edge.format.parity import PARITY_FILE
 from multires_edge.format.specs import Graphs
 from multires_edge.format.targets import target_by_name
+from multires_edge.runtime.backends._native_interface import INTERFACE
 from multires_edge.runtime.backends.cuda.plans import PLANS, plans_path, read_plans
 from multires_edge.runtime.backends.tensorrt.rings import PTX
 from multires_edge.runtime.bundle import Bundle
@@ -173,6 +174,8 @@ def _engine(wheel: Path) -> dict[str, bytes]:
         raise ConfigError(f"{wheel}: is not a wheel ({error})") from error
     if not found:
         raise ConfigError(f"{wheel}: has no native engine; give a wheel of multires-edge for the device")
+    if not all(INTERFACE.encode() in content for content in found.values()):
+        raise ConfigError(f"{wheel}: its native engine is of another release; give a wheel of this one")
     return found
 
 

@@ -57,6 +57,14 @@ def test_a_folder_that_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert pip_install("ecg") == "pip install 'multires-edge[ecg]'"
 
 
+def test_the_package_again(monkeypatch: pytest.MonkeyPatch, clone: Path) -> None:
+    installed_from(monkeypatch, None)
+    assert pip_install(again=True) == "pip install --force-reinstall --no-deps multires-edge"
+    installed_from(monkeypatch, {"url": clone.as_uri(), "dir_info": {"editable": True}})
+    monkeypatch.chdir(clone)
+    assert pip_install(again=True) == "pip install -e ."
+
+
 def test_the_error_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     installed_from(monkeypatch, None)
     error = MissingExtraError("torch", "export", "exporting")

@@ -41,9 +41,9 @@ class CudaBackend(Backend):
 
     def missing(self) -> str | None:
         reason = why_no_gpu()
-        if reason is not None or not _has_engine():
-            return reason
         try:
+            if reason is not None or not _has_engine():
+                return reason
             find_nvrtc(Driver().version)
         except BackendError as error:
             return str(error)
@@ -82,10 +82,10 @@ class CudaBackend(Backend):
 
 
 def _has_engine() -> bool:
-    """Whether the native engine is here."""
+    """Whether the native engine was built. Raises BackendError if it was built from other sources."""
     try:
-        load_engine()
-    except BackendError:
+        from multires_edge.runtime.backends import _native  # noqa: F401
+    except ImportError:
         return False
     return True
 

@@ -61,6 +61,9 @@ NativeStatus fail_as(const std::exception_ptr& error) noexcept {
   }
 }
 
+// Python loads only an engine that was compiled from the sources its own files were written for.
+NATIVE_API const char* native_interface() { return NATIVE_INTERFACE; }
+
 NATIVE_API const char* native_error_message() { return last_error().message.c_str(); }
 NATIVE_API int native_error_code() { return last_error().code; }
 

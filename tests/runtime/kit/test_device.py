@@ -151,15 +151,27 @@ def test_our_kernel_without_the_engine(for_jetson: Path, tmp_path: Path) -> None
     assert done.returncode == 2 and "has no plan of the kernel in fp32" in done.stderr
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip"])
-def test_a_wheel_without_an_engine(content: bytes, for_jetson: Path, tmp_path: Path) -> None:
-    wheel = tmp_path / "a.whl"
-    if content:
-        wheel.write_bytes(content)
-    else:
+class TestRefusesAWheel:
+    @pytest.fixture
+    def wheel(self, tmp_path: Path) -> Path:
+        return tmp_path / "a.whl"
+
+    def refused(self, wheel: Path, bundle: Path, why: str) -> None:
+        with pytest.raises(ConfigError, match=rf"a\.whl: {why}"):
+            make_kit(open_bundle(bundle), wheel=wheel)
+
+    def test_that_is_not_a_zip_file(self, for_jetson: Path, wheel: Path) -> None:
+        wheel.write_bytes(b"no zip")
+        self.refused(wheel, for_jetson, "is not a wheel")
+
+    def test_without_an_engine(self, for_jetson: Path, wheel: Path) -> None:
         zipfile.ZipFile(wheel, "w").close()
-    with pytest.raises(ConfigError, match=r"a\.whl: (has no native engine|is not a wheel)"):
-        make_kit(open_bundle(for_jetson), wheel=wheel)
+        self.refused(wheel, for_jetson, "has no native engine")
+
+    def test_of_another_release(self, for_jetson: Path, wheel: Path) -> None:
+        with zipfile.ZipFile(wheel, "w") as packed:
+            packed.writestr("multires_edge/runtime/backends/_engine.so", b"\x7fELF")
+        self.refused(wheel, for_jetson, "its native engine is of another release")
 
 
 def test_a_kit_without_the_native_engine(check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
