@@ -2,8 +2,8 @@
 
     python package/check_wheels.py DIST BUNDLE
 
-auditwheel compares the tags with the libraries. The libraries for Linux run a bundle's weights, that for
-another processor under qemu, if a cross compiler and qemu are here.
+auditwheel compares the tags with the libraries. The libraries for Linux run a bundle's weights, those for
+another processor under qemu, if the loader of their libc and qemu are here.
 """
 
 from __future__ import annotations
@@ -16,17 +16,26 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from wheels import PLATFORMS
 
 from multires_edge.runtime import open_bundle
+from multires_edge.runtime.backends._native_interface import INTERFACE
 from multires_edge.runtime.backends.native import open_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 _ENGINES = ("multires_edge/runtime/backends/_engine.so", "multires_edge/runtime/backends/_engine.pyd")
 # By the start of a tag: the first bytes of a library.
 _KINDS = {"manylinux": b"\x7fELF", "musllinux": b"\x7fELF", "macosx": b"\xcf\xfa\xed\xfe", "win": b"MZ"}
-_RUNNERS = {
-    "manylinux_2_17_x86_64": ("gcc", []),
-    "manylinux_2_17_aarch64": ("aarch64-linux-gnu-gcc", ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]),
+# The loader of a libc, and what runs its programs. Debian's packages are libc6-arm64-cross, musl, musl:arm64
+# and qemu-user.
+_RUNNERS: dict[str, tuple[str, list[str]]] = {
+    "manylinux_2_17_x86_64": ("/lib64/ld-linux-x86-64.so.2", []),
+    "manylinux_2_17_aarch64": (
+        "/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1",
+        ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"],
+    ),
+    "musllinux_1_2_x86_64": ("/lib/ld-musl-x86_64.so.1", []),
+    "musllinux_1_2_aarch64": ("/lib/ld-musl-aarch64.so.1", ["qemu-aarch64"]),
 }
 
 
@@ -53,6 +62,8 @@ def check_contents(wheel: Path, tag: str, folder: Path) -> str:
         content = file.read(engine)
     if not content.startswith(_KINDS[tag.partition("_")[0]]):
         sys.exit(f"{wheel}: {engine} is not for {tag}")
+    if INTERFACE.encode() not in content:
+        sys.exit(f"{wheel}: {engine} was built from other sources than this package")
     for path in (ROOT, Path.home(), Path(tempfile.gettempdir())):
         if len(path.parts) > 1 and str(path).encode() + b"/" in content:
             sys.exit(f"{wheel}: {engine} names the folder {path}")
@@ -62,22 +73,29 @@ def check_contents(wheel: Path, tag: str, folder: Path) -> str:
 
 def check_tag(wheel: Path, tag: str) -> str:
     """The library needs no newer system than the tag says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "auditwheel", "show", wheel], capture_output=True, text=True, check=False
-    )
-    if f'platform tag: "{tag}"' not in " ".join(done.stdout.split()):
+    # No library of this machine: it may be that of another libc, under the same name.
+    command = [sys.executable, "-m", "auditwheel", "show", "--ldpaths", "", str(wheel)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = " ".join(done.stdout.split())
+    if tag.startswith("musl"):
+        # auditwheel knows musl by the name that Alpine links. The loader takes this one for itself, too.
+        good = 'required by the wheel: { "libc.so": null }' in found and "references no external" in found
+    else:
+        good = f'platform tag: "{tag}"' in found
+    if not good:
         sys.exit(f"{wheel}: auditwheel does not agree with its tag\n{done.stdout}{done.stderr}")
     return "auditwheel agrees"
 
 
 def check_engine(path: Path, tag: str, folder: Path) -> str:
     """The library computes a bundle's recorded outputs within the limit of exports."""
-    compiler, runner = _RUNNERS[tag]
-    if shutil.which(compiler) is None or (runner and shutil.which(runner[0]) is None):
-        return f"not run ({' or '.join([compiler, *runner[:1]])} is missing)"
+    loader, runner = _RUNNERS[tag]
+    if not Path(loader).exists() or (runner and shutil.which(runner[0]) is None):
+        return f"not run ({' or '.join([loader, *runner[:1]])} is missing)"
     program = folder / "program"
     source, include = ROOT / "package" / "golden_program.c", ROOT / "runtime" / "cpp" / "include"
-    subprocess.run([compiler, "-O1", f"-I{include}", source, "-ldl", "-o", program], check=True)
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", PLATFORMS[tag].target, "-dynamic"]
+    subprocess.run([*zig, "-O1", f"-I{include}", source, "-ldl", "-o", program], check=True)
     bundle = open_bundle(path)
     golden = bundle.golden()
     (folder / "weights").write_bytes(bundle.read(bundle.manifest.native["fp32"].file))
