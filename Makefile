@@ -32,7 +32,7 @@ TYPESCRIPT := 7.0.2
 # The tests start hundreds of Pythons: without bytecode, each would compile everything again.
 test check: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check lowest dist gpu-test lint lint-python lint-cpp lint-js site docs bench lock clean
+.PHONY: demo test check lowest dist gpu-test lint lint-python lint-cpp lint-js lint-workflows site docs bench lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/multires-export models/demo/ckpt.pth --card models/demo/card.json -o $(OUT)/demo.bundle --force
@@ -66,7 +66,7 @@ gpu-test: $(VENV)/.installed-test
 	@mkdir -p $(OUT)/gpu
 	$(BIN)/python -m tests.on_gpu $(OUT)/gpu/report.md
 
-lint: lint-python lint-cpp lint-js site
+lint: lint-python lint-cpp lint-js lint-workflows site
 
 lint-python: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
@@ -92,6 +92,10 @@ lint-cpp: $(VENV)/.installed-lint
 lint-js: $(VENV)/.installed-lint
 	$(BIN)/node $(VENV)/node_modules/typescript/bin/tsc --project runtime/monitor
 	$(BIN)/node $(VENV)/node_modules/typescript/bin/tsc --project export/web
+
+# Without the shell checker, which some machines have.
+lint-workflows: $(VENV)/.installed-lint
+	$(BIN)/actionlint -shellcheck= .github/workflows/*.yml
 
 # The documentation as a site, in build/site. A broken link is an error.
 site: $(VENV)/.installed-lint
