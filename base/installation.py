@@ -44,3 +44,16 @@ def _source_folder() -> tuple[Path | None, bool]:
     if information is None or not (path / "pyproject.toml").is_file():
         return None, False
     return path, bool(information.get("editable"))
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """The installed versions of packages, "unknown" for those that are missing."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found

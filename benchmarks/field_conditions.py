@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.palette import LIGHT
-from multires_edge.format.card import Preprocessing, volts_per
+from multires_edge.format.card import Preprocessing
 from multires_edge.format.high_pass import HighPass
 from multires_edge.runtime import Bundle, open_bundle
-from multires_edge.runtime.ecg.sources.protocol import Samples, SignalSpec
 from multires_edge.runtime.ecg.streams import preprocessing_of
-from multires_edge.runtime.evaluation.pieces import Recording, RecordPieces
+from multires_edge.runtime.evaluation.field_conditions import field_conditions
+from multires_edge.runtime.evaluation.pieces import RecordPieces
 from multires_edge.runtime.evaluation.recordings import load_recordings
 from multires_edge.runtime.evaluation.scoring import MacroAuroc, bootstrap, interval
 
-Records = NDArray[np.float64]
 Inputs = Mapping[str, NDArray[np.float32]]  # by condition
 
 FILTERS: list[HighPass | None] = [
@@ -43,7 +41,6 @@ RESAMPLES = 1000
 ROWS = 32  # streams in a batch
 # What offsets may cost a bundle with a filter.
 LIMIT = 0.003
-ARMS_SWAPPED = {"II": "III", "III": "II", "aVR": "aVL", "aVL": "aVR"}
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,10 @@ def main() -> None:
             labelled = load_recordings(arguments.data, bundle)
             metrics[name] = MacroAuroc(labelled.positive, bundle.class_names)
             if card not in inputs:
-                records = read_records(labelled.recordings)
-                inputs[card] = {what: inputs_of(card, x) for what, x in conditions(card, records)}
+                inputs[card] = {
+                    each.name: RecordPieces(each.recordings, card, each.recordings[0].length)[:]
+                    for each in field_conditions(labelled.recordings)
+                }
             outcomes[name][high_pass] = measure(bundle, inputs[card])
             areas = outcomes[name][high_pass].areas(metrics[name])
             print(name, high_pass, {what: round(area, 4) for what, area in areas.items()}, file=sys.stderr)
@@ -113,69 +112,6 @@ def report(
     report_differences(outcomes, metric, own)
 
 
-def read_records(recordings: Sequence[Recording]) -> Records:
-    """Recordings of one length as (records, channels, time), in their unit."""
-    return np.stack(
-        [
-            np.concatenate([part.values for part in recording.parts() if isinstance(part, Samples)]).T
-            for recording in recordings
-        ]
-    )
-
-
-def conditions(card: Preprocessing, records: Records) -> Iterator[tuple[str, Records]]:
-    """Records (records, channels, time) in the card's unit as electrodes and amplifiers change them."""
-    random = np.random.default_rng(0)
-    millivolt = 1e-3 / volts_per(card.unit)
-    count, channels, length = records.shape
-    t = np.arange(length) / card.sampling_rate
-
-    def uniform(low: float, high: float, *shape: int) -> Records:
-        return random.uniform(low, high, shape)
-
-    yield "clean", records
-    yield "offsets", records + uniform(-1, 1, count, channels, 1) * millivolt
-    amplitude, phase = uniform(0.2, 0.6, count, channels, 1), uniform(0, 2 * np.pi, count, channels, 1)
-    breath = 2 * np.pi * uniform(0.15, 0.4, count, 1, 1) * t
-    yield "wander", records + amplitude * np.sin(breath + phase) * millivolt
-    yield "motion", records + motion(random, t, count, channels) * millivolt
-    moved = t >= uniform(1, 9, count, 1, 1)
-    yield "electrode moves", records + moved * uniform(-1, 1, count, channels, 1) * millivolt
-    phase = uniform(0, 2 * np.pi, count, channels, 1)
-    # At 100 Hz, 50 Hz is half the rate and would depend on its phase: mains is never exactly at 50 Hz.
-    yield "mains", records + 0.1 * np.sin(2 * np.pi * 49.8 * t + phase) * millivolt
-    yield "gain", records * np.exp(uniform(np.log(0.8), np.log(1.25), count, 1, 1))
-    names = list(card.channels)
-    if set(ARMS_SWAPPED) <= set(names):
-        swapped = records[:, [names.index(ARMS_SWAPPED.get(name, name)) for name in names]]
-        swapped[:, names.index("I")] *= -1
-        yield "arms swapped", swapped
-
-
-def motion(random: np.random.Generator, t: Records, count: int, channels: int) -> Records:
-    """A movement of four seconds in each record: three waves of 0.5 to 5 Hz, up to 1 mV each."""
-    inside = (t - random.uniform(0, 6, (count, 1, 1))) / 4
-    envelope = np.where((inside > 0) & (inside < 1), np.sin(np.pi * np.clip(inside, 0, 1)) ** 2, 0)
-    total = np.zeros((count, channels, len(t)))
-    for _ in range(3):
-        phase = random.uniform(0, 2 * np.pi, (count, channels, 1))
-        wave = np.sin(2 * np.pi * random.uniform(0.5, 5, (count, 1, 1)) * t + phase)
-        total += random.uniform(0, 1, (count, channels, 1)) * wave
-    return total * envelope
-
-
-def inputs_of(card: Preprocessing, records: Records) -> NDArray[np.float32]:
-    """The inputs (records, channels, time) that the front end of a stream makes of records."""
-
-    def parts(row: int, start: int = 0) -> Iterator[Samples]:
-        yield Samples(records[row].T[start:])
-
-    length = records.shape[-1]
-    signal = SignalSpec(card.channels, card.sampling_rate, card.unit, "record")
-    recordings = [Recording(signal, partial(parts, row), length) for row in range(len(records))]
-    return RecordPieces(recordings, card, length)[:]
-
-
 def measure(bundle: Bundle, inputs: Inputs) -> Outcome:
     """The logits of a network at the end of each record, under every condition, and without each lead."""
     clean = inputs["clean"]
@@ -200,7 +136,7 @@ def report_differences(
 ) -> None:
     """Paired 95 % intervals: each filter against none, and the card's filter with and without offsets."""
     clean = {high_pass: outcome.logits["clean"] for high_pass, outcome in outcomes.items()}
-    drawn = bootstrap(metric, [*clean.values(), outcomes[own].logits["offsets"]], RESAMPLES)
+    drawn = bootstrap(metric, [*clean.values(), outcomes[own].logits["offsets"]], RESAMPLES)[..., 0]
     low, high = interval(drawn[:, 0])
     print(f"\nclean, first filter: 95 % [{low:.4f}, {high:.4f}]")
     for column, high_pass in enumerate(clean):

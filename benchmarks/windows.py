@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.field_conditions import read_records
 from multires_edge.base.palette import LIGHT
 from multires_edge.runtime import Bundle, EcgStream, open_bundle
 from multires_edge.runtime.ecg.decision import Decision
@@ -27,6 +26,7 @@ from multires_edge.runtime.ecg.sources.opening import open_source
 from multires_edge.runtime.ecg.sources.protocol import Samples
 from multires_edge.runtime.ecg.streams import preprocessing_of
 from multires_edge.runtime.evaluation.diagnostic import youden_threshold
+from multires_edge.runtime.evaluation.pieces import Recording
 from multires_edge.runtime.evaluation.recordings import LabelledRecordings, load_recordings
 from multires_edge.runtime.evaluation.scoring import MacroAuroc, bootstrap, interval
 
@@ -82,6 +82,16 @@ def main() -> None:
         traces = record_table(bundle, arguments.record, rename, thresholds)
     if arguments.plot:
         plot(arguments.plot, curves, traces, bundle.labels or [])
+
+
+def read_records(recordings: Sequence[Recording]) -> NDArray[np.float64]:
+    """Recordings of one length as (records, channels, time), in their unit."""
+    return np.stack(
+        [
+            np.concatenate([part.values for part in recording.parts() if isinstance(part, Samples)]).T
+            for recording in recordings
+        ]
+    )
 
 
 def alone(bundle: Bundle, data: LabelledRecordings) -> NDArray[np.float64]:
@@ -165,7 +175,7 @@ def patients_table(
         curves[way.name] = np.array([metric.value(beside[:, k]) for k in range(steps)])
         two, five, ten, thirty = (round(since / EVERY) - 1 for since in (2, 5, 10, 30))
         same = (p >= thresholds) == np.tile(decided, (ORDERS, 1))[:, None]
-        drawn = bootstrap(metric, [beside[:, thirty], alone_in_all], RESAMPLES)
+        drawn = bootstrap(metric, [beside[:, thirty], alone_in_all], RESAMPLES)[..., 0]
         curve = curves[way.name]
         low, high = interval(drawn[:, 0] - drawn[:, 1])
         yes = p >= thresholds

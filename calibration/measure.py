@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError, OverflowedError
-from multires_edge.base.files import sha256_of, sha256_of_folder
-from multires_edge.base.names import printable
 from multires_edge.calibration.histogram import MagnitudeHistogram
 from multires_edge.calibration.ranges import Method, clipping_thresholds, signal_to_quantization_noise
 from multires_edge.calibration.table import (
     HISTOGRAM_BINS,
     CalibratedNetwork,
     CalibrationTable,
-    DataUsed,
     Histogram,
     TensorRange,
     network_digest,
@@ -27,7 +23,7 @@ from multires_edge.calibration.table import (
 from multires_edge.calibration.tensors import Collect, logical_tensors, observe
 from multires_edge.format.arrays import check_inputs, check_lengths
 from multires_edge.models.threads import one_thread
-from multires_edge.runtime.evaluation.dataset import Dataset
+from multires_edge.runtime.evaluation.dataset import Dataset, data_used
 from multires_edge.runtime.evaluation.pieces import RecordPieces
 
 if TYPE_CHECKING:
@@ -102,7 +98,7 @@ def measured(
         except DataError as error:
             raise DataError(f"{dataset.path}: {name} is {error}") from error
     _warn_of_little(dataset, ranges)
-    return CalibrationTable(method, _describe(dataset), network, ranges)
+    return CalibrationTable(method, data_used(dataset), network, ranges)
 
 
 def _range(method: Method, histogram: MagnitudeHistogram) -> TensorRange:
@@ -143,16 +139,3 @@ def _warn_of_little(dataset: Dataset, ranges: dict[str, TensorRange]) -> None:
         if given < advised:
             message = f"{dataset.path}: {who}has only {given} {what}, at least {advised} are advised"
             warnings.warn(message, stacklevel=5)
-
-
-def _describe(dataset: Dataset) -> DataUsed:
-    rows, steps = len(dataset), dataset.inputs.shape[-1]
-    total = rows * steps if dataset.lengths is None else int(dataset.lengths.sum())
-    return DataUsed(printable(dataset.path.name), _digest(dataset.path), rows, total)
-
-
-def _digest(path: Path) -> str | None:
-    """The digest of the data; None for data that were made in memory."""
-    if path.is_dir():
-        return sha256_of_folder(path)
-    return sha256_of(path) if path.is_file() else None

@@ -18,8 +18,9 @@ from multires_edge.base.names import listed
 from multires_edge.calibration.ranges import LEVELS, Method
 from multires_edge.calibration.tensors import logical_tensors
 from multires_edge.format.config import ModelConfig
-from multires_edge.format.fields import Above, Between, Document, Line, Name, Natural, Sha256, plain
+from multires_edge.format.fields import Above, Between, Document, Name, Natural, Sha256, plain
 from multires_edge.format.module import ModuleConfig
+from multires_edge.format.specs import DataUsed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,20 +34,6 @@ _Number = Annotated[float, Between(-float(_FLOAT32.max), float(_FLOAT32.max))]
 _Positive = Annotated[float, Above(0), Between(0, float(_FLOAT32.max))]
 # A scale below the normal float32 numbers would have no finite reciprocal.
 _Threshold = Annotated[float, Between(LEVELS * float(_FLOAT32.tiny), float(_FLOAT32.max))]
-
-
-@dataclass(frozen=True)
-class DataUsed:
-    """The data that the ranges were measured on; ``sha256`` is None for data that were made in memory."""
-
-    file: Line
-    sha256: Sha256 | None
-    records: Natural
-    steps: Natural
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.records <= self.steps:
-            raise DataError(f"{self.records} records of {self.steps} steps, expected at least one step each")
 
 
 @dataclass(frozen=True)

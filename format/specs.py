@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from multires_edge.base.errors import DataError
 from multires_edge.format.fields import ABSENT, Count, FileName, Line, Name, Natural, OneOf, Sha256
 
 # A dimension is a number, or a name if it is dynamic.
@@ -138,6 +139,20 @@ class GraphSpec:
 
 
 Graphs = dict[Kind, dict[Precision, GraphSpec]]
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """Data that something was measured on; ``sha256`` is None for data that were made in memory."""
+
+    file: Line
+    sha256: Sha256 | None
+    records: Natural
+    steps: Natural
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.records <= self.steps:
+            raise DataError(f"{self.records} records of {self.steps} steps, expected at least one step each")
 
 
 @dataclass(frozen=True)

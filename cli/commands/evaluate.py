@@ -26,6 +26,7 @@ from multires_edge.cli.options import (
 from multires_edge.cli.terminal import Progress, counted, print_json, print_table
 
 if TYPE_CHECKING:
+    from multires_edge.format.figures import ConditionFigures
     from multires_edge.runtime.evaluation.evaluate import Evaluation
 
 _NAMES = {
@@ -34,7 +35,7 @@ _NAMES = {
     "auroc_macro": "macro AUROC",
 }
 # The parameters that only one of the two kinds of evaluation has.
-_NOT_ECG = ("graph", "state", "resamples", "limit", "batch", "threads", "window")
+_NOT_ECG = ("graph", "state", "resamples", "limit", "batch", "threads", "window", "conditions")
 _ONLY_ECG = ("thresholds_from", "thresholds", "pool", "every")
 
 
@@ -72,6 +73,11 @@ _ONLY_ECG = ("thresholds_from", "thresholds", "pool", "every")
     "Resample the records N times, for 95 % intervals.",
     metavar="N",
 )
+@flag(
+    "--field-conditions conditions",
+    "Also measure recordings with offsets, wander, motion, noise, lost leads and the like, in the first "
+    "precision.",
+)
 @option("--limit", AT_LEAST_1, "Only the first N records.")
 @option(
     "--batch", AT_LEAST_1, "Records per call, or streams with --state carried  [default: 16, or 1 stream]"
@@ -95,6 +101,7 @@ def evaluate(bundle: Path, data_path: Path, ecg: bool, as_json: bool, **given: A
     Autoregressive bundles: bits per dimension of the images. Classification: accuracy for labels (n,),
     macro AUROC for labels (n, classes) of 0 and 1. Further precisions are compared with the first: the
     difference of the metric, and the sum of |logits - first logits| divided by the sum of |first logits|.
+    --json writes the figures as `multires-export --evaluation` reads them for the model card.
 
     --ecg measures decisions as `multires-edge stream` makes them, in every precision: sensitivity,
     specificity and predictive values with 95 % intervals, and delays in seconds.
@@ -108,36 +115,31 @@ def evaluate(bundle: Path, data_path: Path, ecg: bool, as_json: bool, **given: A
         evaluate_ecg(bundle, data_path, given, as_json=as_json)
         return
     _refuse(_ONLY_ECG, "is an option of --ecg, which is missing")
+    from multires_edge.format.figures import EVALUATION
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.evaluation.evaluate import EvaluationOptions, compare
-    from multires_edge.runtime.evaluation.recordings import load_data
+    from multires_edge.runtime.evaluation.figures import figures_of, under_field_conditions
+    from multires_edge.runtime.evaluation.recordings import load_data, load_recordings
 
     options = pick(EvaluationOptions, given)
     with Progress() as progress:
         progress("reading")
         opened = open_bundle(bundle)
-        folder = {name: given[name] for name in ("window", "allow_missing", "rename")}
-        data = load_data(data_path, opened.manifest.network, opened.manifest.card, **folder)
+        leads = {name: given[name] for name in ("allow_missing", "rename")}
+        network, card = opened.manifest.network, opened.manifest.card
+        data = load_data(data_path, network, card, window=given["window"], **leads)
         if given["limit"] is not None:
             data = data.first(given["limit"])
+        recordings = []
+        if given["conditions"]:
+            recordings = load_recordings(data_path, opened, given["rename"]).recordings
         results = compare(opened, data, given["precisions"], options, progress=progress)
-    first = results[0]
+        first, conditions = results[0], {}
+        if recordings:
+            leads |= {"precision": first.precision, "progress": progress}
+            conditions = under_field_conditions(opened, data, recordings, options, **leads)
     if as_json:
-        print_json(
-            {
-                "bundle": str(bundle),
-                "data": str(data_path),
-                "graph": options.graph,
-                "backend": options.backend,
-                "precision": first.precision,
-                "state": options.state if options.graph == "step" else None,
-                "records": len(data),
-                "metric": first.metric,
-                "value": first.value,
-                "by_class": first.by_class,
-                "results": [_entry(result) for result in results],
-            }
-        )
+        print_json(EVALUATION.to_json(figures_of(opened, data, results, options, conditions)))
         return
     of = f"{options.graph} graph" + (", state carried" if options.state == "carried" else "")
     records = counted(len(data), "record")
@@ -146,6 +148,9 @@ def evaluate(bundle: Path, data_path: Path, ecg: bool, as_json: bool, **given: A
     else:
         click.echo(f"{_NAMES[first.metric]}  ({records}, {of})")
         _print_several(results)
+    if conditions:
+        click.echo(f"under field conditions, {first.precision}")
+        _print_conditions(conditions)
 
 
 def _refuse(names: Collection[str], why: str) -> None:
@@ -160,15 +165,16 @@ def _typed(name: str) -> bool:
     return source is click.core.ParameterSource.COMMANDLINE
 
 
-def _entry(result: Evaluation) -> dict[str, Any]:
-    return {key: value for key, value in vars(result).items() if key not in ("metric", "predictions")}
-
-
 def _print_one(result: Evaluation, of_what: str) -> None:
     within = "" if result.interval is None else f" {_range(result.interval)}"
     click.echo(f"{_NAMES[result.metric]} {result.value:.4f}{within}  {of_what}")
     if result.by_class:
-        print_table([(name, f"{value:.4f}") for name, value in result.by_class.items()])
+        within_of = result.class_intervals or {}
+        rows = [
+            (name, f"{value:.4f}", *([_range(within_of[name])] if name in within_of else []))
+            for name, value in result.by_class.items()
+        ]
+        print_table(rows)
 
 
 def _print_several(results: list[Evaluation]) -> None:
@@ -186,6 +192,23 @@ def _print_several(results: list[Evaluation]) -> None:
                 "" if result.difference_interval is None else _range(result.difference_interval, "+.5f"),
                 "" if first else f"{result.relative_error:.2e}",
                 *(f"{(result.by_class or {})[name]:.4f}" for name in classes),
+            ]
+        )
+    shown = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    print_table(list(zip(*shown, strict=True)), frozenset(range(1, len(shown))))
+
+
+def _print_conditions(conditions: dict[str, ConditionFigures]) -> None:
+    rows = [["", "value", "95 %", "difference", "95 %"]]
+    for name, figures in conditions.items():
+        value, difference = figures.value, figures.difference
+        rows.append(
+            [
+                name,
+                f"{value.value:.4f}",
+                "" if value.interval is None else _range(value.interval),
+                f"{difference.value:+.4f}",
+                "" if difference.interval is None else _range(difference.interval, "+.4f"),
             ]
         )
     shown = [column for column in zip(*rows, strict=True) if any(column[1:])]

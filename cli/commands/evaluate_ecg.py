@@ -17,7 +17,13 @@ from multires_edge.runtime.ecg.leads import LeadMap, check_applied
 from multires_edge.runtime.ecg.settings import StreamOptions
 from multires_edge.runtime.ecg.streams import preprocessing_of
 from multires_edge.runtime.ecg.thresholds import Alarms, Threshold
-from multires_edge.runtime.evaluation.decision_accuracy import Delays, Performance, assess, choose_thresholds
+from multires_edge.runtime.evaluation.decision_accuracy import (
+    ClassFigures,
+    Delays,
+    Performance,
+    assess,
+    choose_thresholds,
+)
 from multires_edge.runtime.evaluation.diagnostic import Rate
 from multires_edge.runtime.evaluation.recordings import LabelledRecordings, load_recordings
 
@@ -87,7 +93,7 @@ def _print(result: Performance, data: LabelledRecordings, how: str, precision: s
                 _rate(figures.sensitivity),
                 _rate(figures.specificity),
                 _rate(figures.positive_predictive_value),
-                "" if figures.auroc is None else f"{figures.auroc:.4f}",
+                _area(figures),
             ]
         )
     print_table(rows, frozenset(range(1, 7)))
@@ -109,6 +115,13 @@ def _print(result: Performance, data: LabelledRecordings, how: str, precision: s
             rows.append([name, _rate(each.decisions, ".2%"), *off])
         print_table(rows, frozenset((1, 2, 3)))
     click.echo(result.notice)
+
+
+def _area(figures: ClassFigures) -> str:
+    if figures.auroc is None:
+        return ""
+    within = figures.auroc_interval
+    return f"{figures.auroc:.4f}" + (f" [{within[0]:.4f}, {within[1]:.4f}]" if within else "")
 
 
 def _rate(rate: Rate, form: str = ".1%") -> str:

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import DataError, InputError
+from multires_edge.base.files import sha256_of, sha256_of_folder
+from multires_edge.base.names import printable
 from multires_edge.format.arrays import check_array, check_inputs, check_lengths, read_arrays
 from multires_edge.format.card import VOLTS, Preprocessing
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.module import ModuleConfig
-from multires_edge.format.specs import Shape
+from multires_edge.format.specs import DataUsed, Shape
 from multires_edge.runtime.evaluation.named_records import NamedRecords, module_inputs
 from multires_edge.runtime.evaluation.pieces import RecordPieces
 from multires_edge.runtime.images.pixels import scale_levels, to_sequence
@@ -82,6 +84,18 @@ def load_file(path: Path, model: ModelConfig | ModuleConfig, preprocessing: Prep
         raise DataError(f"{path}: {error}") from error
     classes = [str(name) for name in arrays["classes"].flat] if "classes" in arrays else None
     return Dataset(path, inputs, lengths, labels, classes, outputs)
+
+
+def data_used(data: Dataset) -> DataUsed:
+    """The name, digest and size of data. Raises OSError."""
+    rows, steps = len(data), data.inputs.shape[-1]
+    total = rows * steps if data.lengths is None else int(data.lengths.sum())
+    path, digest = data.path, None
+    if path.is_dir():
+        digest = sha256_of_folder(path)
+    elif path.is_file():
+        digest = sha256_of(path)
+    return DataUsed(printable(path.name), digest, rows, total)
 
 
 def has_inputs(path: Path) -> bool:

@@ -19,7 +19,13 @@ from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.settings import StreamOptions
 from multires_edge.runtime.ecg.sources.protocol import Samples, SignalSpec
 from multires_edge.runtime.ecg.stream import EcgStream
-from multires_edge.runtime.evaluation.diagnostic import Rate, auroc, diagnostic_rates, youden_threshold
+from multires_edge.runtime.evaluation.diagnostic import (
+    Rate,
+    auroc,
+    auroc_interval,
+    diagnostic_rates,
+    youden_threshold,
+)
 from multires_edge.runtime.evaluation.pieces import Recording
 from multires_edge.runtime.evaluation.recordings import LabelledRecordings
 
@@ -49,7 +55,10 @@ class Delays:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """The figures of one label. ``auroc`` is None if all recordings have the same label."""
+    """The figures of one label. ``auroc`` is None if all recordings have the same label.
+
+    ``auroc_interval`` is that of :func:`auroc_interval`, with 95 %.
+    """
 
     threshold: float
     sensitivity: Rate
@@ -57,6 +66,7 @@ class ClassFigures:
     positive_predictive_value: Rate
     negative_predictive_value: Rate
     auroc: float | None
+    auroc_interval: tuple[float, float] | None
     onset_delay: Delays
     offset_delay: Delays
 
@@ -129,8 +139,10 @@ def assess(
     for i, label in enumerate(labels):
         positive = data.positive[:, i]
         rates = diagnostic_rates(last[:, i] >= limits[i], positive)
-        area = auroc(last[:, i], positive) if 0 < positive.sum() < len(last) else None
-        by_class[label] = ClassFigures(float(limits[i]), *rates, area, onset[i], offset[i])
+        area, within = None, None
+        if 0 < positive.sum() < len(last):
+            area, within = auroc(last[:, i], positive), auroc_interval(last[:, i], positive)
+        by_class[label] = ClassFigures(float(limits[i]), *rates, area, within, onset[i], offset[i])
     agreement = {}
     for name, runs in zip(precisions[1:], others, strict=True):
         other = runs.alone(name).last

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import InputError
+from multires_edge.format.figures import Interval
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.pieces import RecordPieces
@@ -19,7 +20,6 @@ from multires_edge.runtime.stream import Stream
 GRAPHS = ("full", "step")
 STATES = ("reset", "carried")
 
-Interval = tuple[float, float]
 # The numbers of some records, and their outputs.
 Outputs = Iterator[tuple[NDArray[np.intp], NDArray[Any]]]
 
@@ -54,7 +54,8 @@ class Evaluation:
 
     All precisions after the first have ``difference``, their value minus that of the first, and
     ``relative_error``, sum |y - y_first| / sum |y_first| over all outputs. With a bootstrap, ``interval``
-    contains 95 % of the resampled values, and ``difference_interval`` 95 % of their differences.
+    contains 95 % of the resampled values, ``class_intervals`` those of each class, and
+    ``difference_interval`` 95 % of their differences.
     """
 
     metric: str
@@ -66,6 +67,7 @@ class Evaluation:
     relative_error: float | None = None
     interval: Interval | None = None
     difference_interval: Interval | None = None
+    class_intervals: dict[str, Interval] | None = None
 
 
 def evaluate(
@@ -131,20 +133,28 @@ def compare(
     if options.resamples:
         progress("resampling")
         drawn = bootstrap(metric, predictions, options.resamples)
-    return [
-        Evaluation(
-            metric.name,
-            values[k],
-            metric.by_class(predictions[k]),
-            predictions[k],
-            precision,
-            values[k] - values[0] if k else None,
-            float(errors[k] / (total or 1.0)) if k else None,
-            None if drawn is None else interval(drawn[:, k]),
-            None if drawn is None or not k else interval(drawn[:, k] - drawn[:, 0]),
+    results = []
+    for k, precision in enumerate(precisions):
+        result = Evaluation(
+            metric.name, values[k], metric.by_class(predictions[k]), predictions[k], precision
         )
-        for k, precision in enumerate(precisions)
-    ]
+        if k:
+            error = float(errors[k] / (total or 1.0))
+            result = replace(result, difference=values[k] - values[0], relative_error=error)
+        results.append(result if drawn is None else _with_intervals(result, drawn[:, k], drawn[:, 0]))
+    return results
+
+
+def _with_intervals(result: Evaluation, drawn: NDArray[np.float64], first: NDArray[np.float64]) -> Evaluation:
+    """``drawn`` (resamples, values) are its values, ``first`` those of the first precision."""
+    classes, difference = None, None
+    if result.by_class is not None:
+        classes = {name: interval(drawn[:, i]) for i, name in enumerate(result.by_class, 1)}
+    if result.difference is not None:
+        difference = interval(drawn[:, 0] - first[:, 0])
+    return replace(
+        result, interval=interval(drawn[:, 0]), class_intervals=classes, difference_interval=difference
+    )
 
 
 def _check_carried(bundle: Bundle, data: Dataset, graph: str, batch: int) -> None:

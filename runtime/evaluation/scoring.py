@@ -36,6 +36,10 @@ class Metric(ABC):
     def check_defined(self) -> None:  # noqa: B027, most metrics are defined on any records
         """Raise DataError if the metric has no value on these records."""
 
+    def values(self, predictions: NDArray[Any], rows: Any = slice(None)) -> list[float]:
+        """The metric of the records ``rows``, and then that of each class if it has one."""
+        return [self.value(predictions, rows)]
+
     def by_class(self, predictions: NDArray[Any]) -> dict[str, float] | None:
         """The value of each class, or None if the metric has only one value."""
         return None
@@ -82,7 +86,11 @@ class MacroAuroc(Metric):
     classes: Sequence[str]
 
     def value(self, predictions: NDArray[Any], rows: Any = slice(None)) -> float:
-        return float(np.mean(self._areas(predictions[rows], self.labels[rows])))
+        return self.values(predictions, rows)[0]
+
+    def values(self, predictions: NDArray[Any], rows: Any = slice(None)) -> list[float]:
+        areas = self._areas(predictions[rows], self.labels[rows])
+        return [float(np.mean(areas)), *areas]
 
     def check_defined(self) -> None:
         of_class = np.moveaxis(self.labels, 1, 0).reshape(len(self.classes), -1)
@@ -196,18 +204,20 @@ def _bits_per_dimension(model: ModelConfig, data: Dataset) -> Metric:
 def bootstrap(
     metric: Metric, predictions: Sequence[NDArray[Any]], resamples: int, seed: int = _SEED
 ) -> NDArray[np.float64]:
-    """The metric of each of ``predictions`` on records drawn with replacement: (resamples, len(predictions)).
+    """The metric of each of ``predictions`` on records drawn with replacement.
+
+    Returns (resamples, len(predictions), values): the metric, and that of each class if it has one.
 
     All predictions are scored on the same draws, so their differences are paired. A draw in which the AUROC
     of a class is undefined is drawn again. Raises DataError if that happens too often.
     """
     random = np.random.default_rng(seed)
     count = len(predictions[0])
-    values: list[list[float]] = []
+    values: list[list[list[float]]] = []
     for _ in range(resamples * _DRAWS_PER_RESAMPLE):
         rows = random.integers(0, count, count)
         try:
-            values.append([metric.value(each, rows) for each in predictions])
+            values.append([metric.values(each, rows) for each in predictions])
         except DataError:
             continue
         if len(values) == resamples:

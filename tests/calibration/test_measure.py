@@ -18,10 +18,10 @@ from multires_edge.base.files import sha256_of
 from multires_edge.calibration import CalibrationTable, calibrate
 from multires_edge.calibration.histogram import MagnitudeHistogram
 from multires_edge.calibration.ranges import METHODS, Method, clipping_thresholds
-from multires_edge.calibration.table import DataUsed
 from multires_edge.calibration.tensors import ENCODER_INPUT, HEAD_INPUT, logical_tensors, observe, queue
 from multires_edge.format.card import read_card
 from multires_edge.format.config import ModelConfig
+from multires_edge.format.specs import DataUsed
 from multires_edge.models import load_checkpoint
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.recordings import load_data

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from multires_edge.base.files import sha256_of
 from multires_edge.cli.main import main
 from multires_edge.export import export_bundle
+from multires_edge.format.figures import EVALUATION, Figure
+from multires_edge.format.specs import DataUsed
 from multires_edge.runtime import open_bundle
 from tests.cli.commands.test_export import assert_refused
 from tests.conftest import SMALL, random_inputs
@@ -43,21 +46,16 @@ def test_for_a_person(exported: Path, data: Path) -> None:
 def test_as_json(exported: Path, data: Path, graph: str, limit: int | None, value: float) -> None:
     options = [] if limit is None else ["--limit", limit]
     result = run(exported, data, "--json", "--graph", graph, "--batch", 4, "--backend", "native", *options)
-    entry = json.loads(result.stdout)
-    [first] = entry.pop("results")
-    assert entry == {
-        "bundle": str(exported),
-        "data": str(data),
-        "graph": graph,
-        "backend": "native",
-        "precision": "fp32",
-        "state": "reset" if graph == "step" else None,
-        "records": min(limit or 6, 6),
-        "metric": "accuracy",
-        "value": value,
-        "by_class": None,
-    }
-    assert (first["precision"], first["value"], first["difference"]) == ("fp32", value, None)
+    figures = EVALUATION.from_json(json.loads(result.stdout))
+    manifest = open_bundle(exported).manifest
+    figures.check(manifest)
+    records = min(limit or 6, 6)
+    assert figures.data == DataUsed("data.npz", sha256_of(data), records, 20 * records)
+    assert (figures.graph, figures.backend, figures.metric) == (graph, "native", "accuracy")
+    assert figures.state == ("reset" if graph == "step" else None)
+    [(precision, first)] = figures.precisions.items()
+    assert (precision, first.value, first.difference) == ("fp32", Figure(value), None)
+    assert first.graph.sha256 == manifest.graph(graph, "fp32").sha256
 
 
 def test_precisions_side_by_side(checkpoint: Path, data: Path, tmp_path: Path) -> None:
@@ -68,10 +66,11 @@ def test_precisions_side_by_side(checkpoint: Path, data: Path, tmp_path: Path) -
     assert [line[0] for line in lines[2:]] == ["fp32", "fp16"]
     assert "difference" in lines[1] and lines[3][1] == "0.6667" and "+0.00000" in lines[3]
     entry = json.loads(run(bundle, data, "--precision", "fp32,fp16", "--bootstrap", 50, "--json").stdout)
-    first, second = entry["results"]
-    assert entry["value"] == first["value"] == second["value"] and 0 < second["relative_error"] < 1e-2
-    low, high = first["interval"]
-    assert low <= first["value"] <= high and second["difference_interval"] == [0, 0]
+    first, second = entry["precisions"].values()
+    assert first["value"] == second["value"] and 0 < second["relative_error"] < 1e-2
+    low, high = first["value"]["interval"]
+    assert low <= first["value"]["value"] <= high
+    assert second["difference"] == {"value": 0, "interval": [0, 0]}
 
 
 def test_an_interval_beside_one_value(exported: Path, data: Path) -> None:
@@ -110,6 +109,9 @@ class TestRefusals:
     def test_microvolt_without_preprocessing(self, exported: Path, tmp_path: Path) -> None:
         np.savez(tmp_path / "uv.npz", x_uv=X.astype(np.int16), labels=np.zeros(6, int))
         assert_refused(run(exported, tmp_path / "uv.npz"), "needs a card with preprocessing")
+
+    def test_field_conditions_without_a_card(self, exported: Path, data: Path) -> None:
+        assert_refused(run(exported, data, "--field-conditions"), "card")
 
     def test_a_precision_or_backend_that_is_not_there(self, exported: Path, data: Path) -> None:
         assert_refused(run(exported, data, "--precision", "fp16"), "'fp16'", "it has: fp32")

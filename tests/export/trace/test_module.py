@@ -151,9 +151,9 @@ class TestPlain:
             options = ("--precision", "fp32,fp16,int8", "--graph", graph, "--json")
             result = run("evaluate", tcn.path, "--data", data, *options)
             assert result.exit_code == 0, result.output
-            values = json.loads(result.stdout)["results"]
-            assert values[0]["value"] == 1  # the labels are the module's own
-            assert values[1]["relative_error"] < 1e-2
+            values = json.loads(result.stdout)["precisions"]
+            assert values["fp32"]["value"]["value"] == 1  # the labels are the module's own
+            assert values["fp16"]["relative_error"] < 1e-2
 
     @pytest.mark.native
     def test_an_engine(self, tcn: ModuleResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from multires_edge.base.errors import DataError
-from multires_edge.runtime.evaluation.diagnostic import Rate, auroc, diagnostic_rates, youden_threshold
+from multires_edge.runtime.evaluation.diagnostic import (
+    Rate,
+    auroc,
+    auroc_interval,
+    diagnostic_rates,
+    youden_threshold,
+)
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -40,6 +46,24 @@ def test_auroc_is_the_chance_of_the_right_order(records: list[tuple[int, bool]])
         return
     pairs = [(p > n) + (p == n) / 2 for p in scores[positive] for n in scores[~positive]]
     assert math.isclose(auroc(scores, positive.astype(np.uint8)), float(np.mean(pairs)))
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=4, max_size=40))
+def test_intervals_of_auroc_are_delongs(records: list[tuple[int, bool]]) -> None:
+    """By the definition: the components of every record, from all pairs."""
+    scores = np.array([score for score, _ in records], float)
+    positive = np.array([kind for _, kind in records])
+    if positive.all() or not positive.any():
+        return
+    pairs = np.sign(scores[positive][:, None] - scores[~positive]) / 2 + 0.5
+    area, found = pairs.mean(), auroc_interval(scores, positive)
+    if min(pairs.shape) < 2 or area in (0, 1):
+        assert found is None
+        return
+    variance = pairs.mean(1).var(ddof=1) / len(pairs) + pairs.mean(0).var(ddof=1) / pairs.shape[1]
+    half = 1.959963984540054 * math.sqrt(variance) / (area * (1 - area))
+    logits = math.log(area / (1 - area)) + np.array([-half, half])
+    assert found == pytest.approx(tuple(1 / (1 + np.exp(-logits))), abs=1e-9)
 
 
 class TestYouden:

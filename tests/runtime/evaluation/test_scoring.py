@@ -85,7 +85,7 @@ class TestBootstrap:
         """n draws with replacement of a p: variance p (1 - p) / n."""
         right = np.arange(200) < 140
         logits = np.stack([right, ~right], axis=1).astype(float)
-        values = bootstrap(Accuracy(np.zeros(200, int)), [logits], 2000)[:, 0]
+        values = bootstrap(Accuracy(np.zeros(200, int)), [logits], 2000)[:, 0, 0]
         assert values.mean() == pytest.approx(0.7, abs=0.005)
         assert values.std() == pytest.approx(np.sqrt(0.7 * 0.3 / 200), rel=0.1)
         low, high = interval(values)
