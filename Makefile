@@ -23,6 +23,12 @@ rm -rf build/types && mkdir -p build/types/multires_edge && \
   build/types/multires_edge/
 endef
 
+# The demonstration's bundle, with the model card of its measured figures.
+define EXPORT_DEMO
+$(BIN)/multires-export models/demo/ckpt.pth --card models/demo/card.json \
+  --evaluation models/demo/evaluation.json -o $(OUT)/demo.bundle --force
+endef
+
 # The extras whose lowest versions are tested.
 LOWEST := export images ecg wfdb devices monitor sign
 
@@ -35,9 +41,9 @@ test check: export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test check lowest dist gpu-test lint lint-python lint-cpp lint-js lint-workflows site docs bench lock clean
 
 demo: $(VENV)/.installed
-	$(BIN)/multires-export models/demo/ckpt.pth --card models/demo/card.json -o $(OUT)/demo.bundle --force
+	$(EXPORT_DEMO)
 	$(BIN)/python examples/python/classify_ecg.py $(OUT)/demo.bundle models/demo/records.npz --plots $(OUT)/demo
-	@echo "report: $(OUT)/demo.bundle/report.html"
+	@echo "report: $(OUT)/demo.bundle/report.html, model card: $(OUT)/demo.bundle/card.md"
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal

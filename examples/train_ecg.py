@@ -282,6 +282,8 @@ def write_card(
     card = json.loads(like.read_text(encoding="utf-8"))
     card["preprocessing"] |= {"mean": 0.0, "std": inputs.std}
     card["labels"] = list(training.classes)
+    for name in ("intended_use", "limits"):  # of the other network
+        card.pop(name, None)
     known = card.get("label_descriptions", {})
     card["label_descriptions"] = {label: known[label] for label in training.classes if label in known}
     card["description"] = (

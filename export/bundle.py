@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import torch
 
 from multires_edge.base.errors import ConfigError, MultiresError
 from multires_edge.base.files import sha256_of
+from multires_edge.base.installation import versions_of
 from multires_edge.base.names import printable
 from multires_edge.export.bundle_folder import atomic_folder
 from multires_edge.export.compact import compact
@@ -24,19 +24,21 @@ from multires_edge.export.folding import FoldedNetwork, fold
 from multires_edge.export.graphs.full import build_full_graph
 from multires_edge.export.graphs.step import StepGraph, build_step_graph
 from multires_edge.export.graphs.taps import RingsOutside
+from multires_edge.export.model_card import write_pages
 from multires_edge.export.native_weights import file_name, native_weights, runs_natively
 from multires_edge.export.options import ExportOptions, output_folder
 from multires_edge.export.own_module import OwnModule
 from multires_edge.export.parity import Proof, noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
 from multires_edge.export.quantization import Quantization, plan_int8
-from multires_edge.export.report import GraphStatistics, write_report
+from multires_edge.export.report import GraphStatistics
 from multires_edge.export.target_selection import forms_of, targets_named
 from multires_edge.export.trial import find_network, first_guess
 from multires_edge.format.card import Card, read_card
 from multires_edge.format.comparison import failures
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.fields import plain
+from multires_edge.format.figures import read_figures
 from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Manifest
 from multires_edge.format.parity import PARITY_FILE
@@ -182,6 +184,7 @@ def export_network(
         about=card.about if card else None,
         tools=tools_used(),
     )
+    figures = None if options.evaluation is None else read_figures(options.evaluation, manifest)
     progress("building the graphs")
     with atomic_folder(final, force=force) as folder:
         statistics: dict[str, GraphStatistics] = {}
@@ -194,7 +197,7 @@ def export_network(
             statistics |= _write_precision(folder, manifest, network, precision, lengths)
             del network
         del folded
-        names = [GOLDEN_FILE, PARITY_FILE, "report.html"]
+        names = [GOLDEN_FILE, PARITY_FILE]
         if quantization is not None:
             names.append(CALIBRATION_FILE)
             quantization.table.write(folder / CALIBRATION_FILE)  # the proof reads it
@@ -204,7 +207,7 @@ def export_network(
         golden.save(folder / GOLDEN_FILE)
         quantized = None if quantization is None else {"int8": quantization.to_json()}
         write_json(folder / PARITY_FILE, plain(proof.parity(quantized)))
-        write_report(folder / "report.html", manifest, proof, statistics, quantization)
+        names += write_pages(folder, manifest, proof, statistics, quantization, figures)
         # The manifest is the last file, because it has the digests of all others.
         manifest.files.update({name: sha256_of(folder / name) for name in names})
         write_json(folder / FILE_NAME, manifest.to_json())
@@ -333,13 +336,7 @@ def _metadata(manifest: Manifest, precision: str, targets: Sequence[Target]) -> 
 
 def tools_used() -> dict[str, str]:
     """The versions of what an export is made with."""
-    tools = {}
-    for name in ("multires-edge", "torch", "onnx", "onnxruntime", "numpy"):
-        try:
-            tools[name] = version(name)
-        except PackageNotFoundError:
-            tools[name] = "unknown"
-    return tools
+    return versions_of("multires-edge", "torch", "onnx", "onnxruntime", "numpy")
 
 
 def _check_state_sizes(config: ModelConfig, pooling: Pooling | None) -> None:

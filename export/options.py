@@ -12,6 +12,7 @@ from multires_edge.base.names import check_name
 from multires_edge.export.bundle_folder import check_output
 from multires_edge.export.target_selection import targets_named
 from multires_edge.format.card import read_card
+from multires_edge.format.figures import read_figures
 from multires_edge.format.pooling import pooling_named
 from multires_edge.format.targets import PRECISIONS
 from multires_edge.models.containers import check_file
@@ -80,8 +81,9 @@ class ExportOptions:
     separated by commas; the first target's graphs are full.onnx and step.onnx, further graphs are written
     where they differ. None is the newest target that the installed ONNX Runtime runs. ``lengths``: whether
     the full graph takes the length of each row; None means for token models that pool. ``card`` is a file.
-    The graphs are also compared on ``verify_data``. ``overrides`` are facts about the network that the
-    checkpoint does not contain.
+    ``evaluation`` is a file of `multires-edge evaluate --json`, for the model card. The graphs are also
+    compared on ``verify_data``. ``overrides`` are facts about the network that the checkpoint does not
+    contain.
     """
 
     precisions: Sequence[str] = ("fp32",)
@@ -89,6 +91,7 @@ class ExportOptions:
     target: str | Sequence[str] | None = None
     lengths: bool | None = None
     card: str | Path | None = None
+    evaluation: str | Path | None = None
     verify_data: str | Path | None = None
     int8: Int8Options = Int8Options()
     overrides: Overrides | None = None
@@ -104,6 +107,8 @@ class ExportOptions:
         self.int8.check(wanted="int8" in self.precisions)
         if self.card is not None:
             read_card(self.card)
+        if self.evaluation is not None:
+            read_figures(self.evaluation)
         if self.int8.table is not None:
             from multires_edge.calibration.table import CalibrationTable
 

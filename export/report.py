@@ -19,6 +19,8 @@ from multires_edge.format.manifest import Manifest
 from multires_edge.format.module import ModuleConfig
 from multires_edge.format.parity import Parity
 
+REPORT_FILE = "report.html"
+
 
 @dataclass(frozen=True)
 class GraphStatistics:

@@ -93,7 +93,8 @@ class Preprocessing:
 class About:
     """Texts about a network; ``output`` is "sigmoid" (each label on its own) or "softmax" (exactly one).
 
-    Networks that end with an activation need no ``output``. ``label_descriptions`` say what labels mean.
+    Networks that end with an activation need no ``output``. ``source`` says how and on what data the network
+    was trained. ``label_descriptions`` say what labels mean.
     """
 
     name: Text | None = field(default=None, metadata=ABSENT)
@@ -101,6 +102,8 @@ class About:
     output: Literal["sigmoid", "softmax"] | None = field(default=None, metadata=ABSENT)
     source: Text | None = field(default=None, metadata=ABSENT)
     license: Text | None = field(default=None, metadata=ABSENT)
+    intended_use: Text | None = field(default=None, metadata=ABSENT)
+    limits: Text | None = field(default=None, metadata=ABSENT)
     label_descriptions: dict[Line, Line] | None = field(default=None, metadata=ABSENT)
 
 

@@ -52,6 +52,7 @@ COST = (
 )
 @flag("--force", "Replace an existing bundle.")
 @option("--card", FILE, "Card in JSON: preprocessing, labels, source.")
+@option("--evaluation", FILE, "Figures that `multires-edge evaluate --json` wrote, for the model card.")
 @option(
     "--target",
     TARGET_LIST,

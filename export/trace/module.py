@@ -20,9 +20,10 @@ from multires_edge.export.bundle_folder import atomic_folder
 from multires_edge.export.compact import compact
 from multires_edge.export.graphs.step import StepGraph
 from multires_edge.export.graphs.taps import RingsOutside
+from multires_edge.export.model_card import write_pages
 from multires_edge.export.options import ExportOptions
 from multires_edge.export.quantization import Quantization
-from multires_edge.export.report import GraphStatistics, write_report
+from multires_edge.export.report import GraphStatistics
 from multires_edge.export.target_selection import forms_of, targets_named
 from multires_edge.export.trace.factors import write_factors
 from multires_edge.export.trace.filters import described, with_banks
@@ -40,6 +41,7 @@ from multires_edge.export.trace.writer import onnx_type
 from multires_edge.export.types import FLOAT32
 from multires_edge.format.comparison import failures
 from multires_edge.format.fields import plain
+from multires_edge.format.figures import read_figures
 from multires_edge.format.golden import GOLDEN_FILE
 from multires_edge.format.manifest import CALIBRATION_FILE, FILE_NAME, Manifest
 from multires_edge.format.module import ModuleConfig
@@ -133,6 +135,7 @@ def export_traced(
         quantization={} if quantization is None else {"int8": quantization.spec},
         tools=tools_used(),
     )
+    figures = None if options.evaluation is None else read_figures(options.evaluation, manifest)
     progress("building the graphs")
     with atomic_folder(final, force=force) as folder:
         statistics: dict[str, GraphStatistics] = {}
@@ -145,7 +148,7 @@ def export_traced(
                 rounded, precision = in_int8(plan.program, products, quantization.table, quantization.names)
                 version = _Version(rounded, with_banks(rounded), precision)
             statistics |= _write_precision(folder, manifest, version, name)
-        names = [GOLDEN_FILE, PARITY_FILE, "report.html"]
+        names = [GOLDEN_FILE, PARITY_FILE]
         if quantization is not None:
             names.append(CALIBRATION_FILE)
             quantization.table.write(folder / CALIBRATION_FILE)
@@ -154,7 +157,7 @@ def export_traced(
         (folder / GOLDEN_FILE).write_bytes(golden.to_bytes())
         quantized = None if quantization is None else {"int8": quantization.to_json()}
         write_json(folder / PARITY_FILE, plain(proof.parity(quantized)))
-        write_report(folder / "report.html", manifest, proof, statistics, quantization)
+        names += write_pages(folder, manifest, proof, statistics, quantization, figures)
         # The manifest is the last file, because it has the digests of all others.
         manifest.files.update({name: sha256_of(folder / name) for name in names})
         write_json(folder / FILE_NAME, manifest.to_json())

@@ -60,7 +60,7 @@ def calls(page: Path) -> list[list[str]]:
     for line in lines:
         if line.startswith(OURS):
             words = shlex.split(line, comments=True)
-            end = next((i for i, word in enumerate(words) if word in ("|", "&&", "<", ">")), len(words))
+            end = next((i for i, word in enumerate(words) if word in ("|", "&&", "<")), len(words))
             found.append(words[:end])
     return found
 
@@ -123,8 +123,11 @@ def test_commands_run(page: Path, home: Path, pixels: Path, monkeypatch: pytest.
     for words in calls(page):
         if any(re.search(pattern, " ".join(words)) for pattern in NOT_HERE):
             continue
-        arguments = arguments_of(words, pixels)
+        call, _, output = " ".join(map(shlex.quote, words)).partition(" '>' ")
+        arguments = arguments_of(shlex.split(call), pixels)
         result = CliRunner().invoke(main, arguments)
+        if output:
+            (home / output).write_text(result.stdout)
         if result.exit_code:
             failed.append(f"{' '.join(arguments)}\n{result.output[-500:]}{result.exception!r}")
     assert not failed, "\n\n".join(failed)

@@ -43,7 +43,7 @@ def test_json(checkpoint: Path, tmp_path: Path) -> None:
     summary = json.loads(result.stdout)
     assert summary["passed"] and summary["pool"] == "window:5"
     assert set(summary["files"]) == {
-        "manifest.json", "full.onnx", "step.onnx", "parity.json", "report.html", "golden.npz",
+        "manifest.json", "full.onnx", "step.onnx", "parity.json", "report.html", "card.md", "golden.npz",
         "native/weights.safetensors",
     }  # fmt: skip
 
