@@ -19,6 +19,7 @@ from multires_edge.cli.commands.kit import kit
 from multires_edge.cli.commands.mcu import mcu
 from multires_edge.cli.commands.monitor import monitor
 from multires_edge.cli.commands.page import page
+from multires_edge.cli.commands.push import push
 from multires_edge.cli.commands.sample import sample
 from multires_edge.cli.commands.serve import serve
 from multires_edge.cli.commands.sign import sign
@@ -37,7 +38,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(export, calibrate, targets, build, verify, evaluate, sign, deploy),
+    *(export, calibrate, targets, build, verify, evaluate, sign, deploy, push),
     *(stream, monitor, serve, archive, bench, kit, mcu, page, triton, sample, inspect, doctor, cmake_dir),
 )
 for command in COMMANDS:

@@ -65,6 +65,13 @@ class FilePath(click.Path):
         return self._metavar
 
 
+class CheckpointPath(FilePath):
+    """A path, or an address of a hub, which stays a string."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if str(value).startswith("hf://") else super().convert(value, param, ctx)
+
+
 class Number(click.IntRange):
     """A whole number."""
 

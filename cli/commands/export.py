@@ -17,8 +17,8 @@ from multires_edge.cli.options import (
     PART_LIST,
     PRECISION_LIST,
     TARGET_LIST,
+    CheckpointPath,
     FilePath,
-    checkpoint_argument,
     flag,
     json_option,
     method_option,
@@ -44,7 +44,7 @@ COST = (
 
 
 @click.command(cls=Command)
-@checkpoint_argument
+@click.argument("checkpoint", type=CheckpointPath("CHECKPOINT"))
 @option(
     "-o --output",
     FilePath("DIR"),
@@ -99,7 +99,7 @@ COST = (
 )
 @json_option
 def export(
-    checkpoint: Path, output: Path | None, force: bool, module: str | None, as_json: bool, **given: Any
+    checkpoint: Path | str, output: Path | None, force: bool, module: str | None, as_json: bool, **given: Any
 ) -> None:
     """Turn a trained CHECKPOINT into a proven bundle.
 
@@ -109,8 +109,13 @@ def export(
     every check passed, 1 when one failed, 2 for an error in what was given.
 
     With --module the network is your own PyTorch module, and so is the reference of every check.
+
+    CHECKPOINT may be hf://ORG/NAME[@REVISION][/FILE] of the Hugging Face hub (extra hub); DIR is then
+    NAME.bundle.
     """
     require_export_extra()
+    if isinstance(checkpoint, str):
+        checkpoint, output = _fetch(checkpoint, output)
     if module is not None:
         _finish(_export_own(checkpoint, output, module, force, given), as_json)
         return
@@ -127,6 +132,16 @@ def export(
         except ParityError as error:
             result = error.result
     _finish(result, as_json)
+
+
+def _fetch(address: str, output: Path | None) -> tuple[Path, Path]:
+    """Download a checkpoint. Returns its path and that of the bundle."""
+    from multires_edge.export.hub import HubAddress, fetch_checkpoint
+
+    parsed = HubAddress.parse(address)
+    with Progress() as progress:
+        path = fetch_checkpoint(parsed, progress)
+    return path, output or Path(f"{parsed.repo.partition('/')[2]}.bundle")
 
 
 def _export_own(

@@ -65,6 +65,7 @@ COMMANDS = {
     "mcu": "a.bundle -o program --force",
     "sign": "a.bundle --key 1.key",
     "deploy": "a.bundle target",
+    "push": "empty hf://org/net",  # no bundle: nothing may reach a network
     "page": "a.bundle -o page --force",
     "triton": "a.bundle -o repository --force",
     "inspect": "a.bundle",

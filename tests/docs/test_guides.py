@@ -29,6 +29,7 @@ OURS = ("multires-edge", "multires-export")
 
 # Calls that are not run here, and why.
 NOT_HERE = {
+    r"hf://": "needs a hub: tests/export/test_hub.py has one",
     r" bench (?!.*--quick)": "takes ten seconds a call; --quick is run",
     r" monitor ": "runs until Ctrl-C: tests/runtime/monitor",
     r" serve ": "runs until Ctrl-C, and needs a server: the tutorial about a fleet has both",
