@@ -81,7 +81,7 @@ lint-python: $(VENV)/.installed-lint
 	PYTHONPATH="build/types:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	  $(BIN)/python -S -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 	$(BIN)/mypy
-	$(BIN)/mypy examples/python examples/*.py benchmarks docs/architecture.py package/backend.py package/check_wheels.py package/interface.py package/lowest.py package/wheel_file.py package/wheels.py package/lock.py package/requirements.py package/sbom.py docs/site/pages.py
+	$(BIN)/mypy examples/python examples/*.py benchmarks docs/architecture.py package/backend.py package/check_wheels.py package/interface.py package/lowest.py package/wheel_file.py package/wheels.py package/lock.py package/requirements.py package/sbom.py docs/site/notebooks.py docs/site/pages.py
 
 # rings.cu and the fakes in tests/ are formatted only: they need a CUDA compiler, or headers that a test writes.
 lint-cpp: $(VENV)/.installed-lint
@@ -103,8 +103,9 @@ lint-js: $(VENV)/.installed-lint
 lint-workflows: $(VENV)/.installed-lint
 	$(BIN)/actionlint -shellcheck= .github/workflows/*.yml
 
-# The documentation as a site, in build/site. A broken link is an error.
+# The documentation as a site, in build/site. A broken link is an error. The notebooks are run.
 site: $(VENV)/.installed-lint
+	@test -e $(OUT)/demo.bundle/manifest.json || { $(EXPORT_DEMO); }
 	@$(LAID_OUT)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 

@@ -1,14 +1,16 @@
 """A hook of MkDocs: what the pages in ``docs`` are in a site and not in a repository.
 
-The README, the changelog and the like become pages. A link whose text is the name of a page gets the title
-of the page, and a link to another file of the repository becomes its name. A page can include a file, and
-the help of the commands.
+The README, the changelog and the like become pages, and so do the notebooks with their outputs. A link whose
+text is the name of a page gets the title of the page, and a link to another file of the repository becomes
+its name. A page can include a file, and the help of the commands.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -17,7 +19,11 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+sys.path.insert(0, str(Path(__file__).parent))  # a hook is loaded by itself
+from notebooks import NotebookError, page_of, run_notebook
+
 ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ROOT / "examples" / "notebooks"
 OF_THE_ROOT = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "RELEASING.md", "CHANGELOG.md")
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)]*)?\)")
 INCLUDE = re.compile(r"^@include (?P<file>\S+) (?P<language>\w+)$", re.MULTILINE)
@@ -30,10 +36,27 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of the root. The index is for readers of the repository; here is a menu."""
     for name in OF_THE_ROOT:
         files.append(File.generated(config, name, content=(ROOT / name).read_text(encoding="utf-8")))
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        _add_notebook(path, files, config)
     index = files.get_file_from_path("index.md")
     assert index is not None
     files.remove(index)
     return files
+
+
+def _add_notebook(path: Path, files: Files, config: MkDocsConfig) -> None:
+    """Run a notebook and add its page and its figures."""
+    before = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        page, figures = page_of(run_notebook(path), path.stem)
+    except NotebookError as error:
+        raise PluginError(str(error)) from error
+    finally:
+        os.chdir(before)
+    files.append(File.generated(config, f"notebooks/{path.stem}.md", content=page))
+    for name, content in figures.items():
+        files.append(File.generated(config, f"notebooks/{name}", content=content))
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

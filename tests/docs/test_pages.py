@@ -14,6 +14,7 @@ from multires_edge.cli.main import main
 from tests.conftest import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(
     r"^```[^\n]*\n(?P<fenced>.*?)^```$|(?P<indented>(?:^    [^\n]*\n)+)", re.MULTILINE | re.DOTALL
 )
@@ -77,7 +78,7 @@ def test_the_menu_of_the_site_has_every_page() -> None:
     menu = (ROOT / "mkdocs.yml").read_text()
     assert sorted(re.findall(r"^ +- (?:Home: )?(\S+\.md)$", menu, re.MULTILINE)) == sorted(
         str(page.relative_to(ROOT if page.parent == ROOT else ROOT / "docs"))
-        for page in PAGES
+        for page in (*PAGES, *(ROOT / "docs" / "notebooks" / f"{each.stem}.md" for each in NOTEBOOKS))
         if page != ROOT / "docs" / "index.md"
     )
 
