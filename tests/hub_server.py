@@ -30,6 +30,7 @@ class Hub:
     cut: int | None = None
     damaged: bool = False
     commits: list[dict[str, Any]] = field(default_factory=list)
+    objects: dict[str, bytes] = field(default_factory=dict)  # large files that were uploaded, by digest
 
     def entry(self, name: str, content: bytes) -> dict[str, Any]:
         """What the hub says of a file."""
@@ -98,22 +99,34 @@ class _Handler(BaseHTTPRequestHandler):
             self.served.repositories.setdefault(repo, {})
             self._json(200, {"url": f"{self.served.url}/{repo}", "name": repo})
         elif "/preupload/" in path:
-            files = [
-                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
-                for file in json.loads(body)["files"]
-            ]
+            files = []
+            for file in json.loads(body)["files"]:
+                mode = "lfs" if file["path"].endswith(self.served.large) else "regular"
+                files.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False})
             self._json(200, {"files": files})
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            objects = [
+                each | {"actions": {"upload": {"href": f"{self.served.url}/objects/{each['oid']}"}}}
+                for each in json.loads(body)["objects"]
+            ]
+            self._json(200, {"transfer": "basic", "objects": objects})
         else:
             self._commit(path, [json.loads(line) for line in body.splitlines()])
 
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.served.objects[hashlib.sha256(content).hexdigest()] = content
+        self._json(200, {})
+
     def _commit(self, path: str, lines: list[dict[str, Any]]) -> None:
         repo, _, revision = path.removeprefix("/api/models/").partition("/commit/")
-        files = {
-            line["value"]["path"]: base64.b64decode(line["value"]["content"])
-            for line in lines
-            if line["key"] == "file"
-        }
-        self.served.repositories[repo] |= files
+        files = self.served.repositories[repo]
+        for line in lines[1:]:
+            file = line["value"]
+            if line["key"] == "lfsFile":
+                files[file["path"]] = self.served.objects[file["oid"]]
+            else:
+                files[file["path"]] = base64.b64decode(file["content"])
         self.served.commits.append(lines[0]["value"] | {"revision": revision})
         url = f"{self.served.url}/{repo}/commit/{COMMIT}"
         self._json(200, {"success": True, "commitUrl": url, "commitOid": COMMIT})

@@ -60,6 +60,7 @@ def test_pushes_a_bundle_that_others_can_use(
     assert result.exit_code == 0, result.output
     assert f"{hub.url}/org/ecg/commit/" in result.output
     files = dict(hub.repositories["org/ecg"])
+    assert len(hub.objects) == sum(name.endswith(hub.large) for name in files) > 0
     readme = files.pop("README.md").decode()
     assert readme.startswith("---\nlibrary_name: multires-edge\n")
     assert readme.endswith((bundle / "card.md").read_text())
