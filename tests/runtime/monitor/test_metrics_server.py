@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -86,7 +87,9 @@ def test_the_health(port: int, told: Any) -> None:
 def test_refusals(port: int) -> None:
     assert get(port, "/metrics", Host="evil.example")[0] == 421
     assert get(port, "/metricsx")[0] == 404
-    assert get(port, "/metrics", method="POST")[0] in (405, 501)
+    # Older releases of websockets close the connection without an answer.
+    with contextlib.suppress(http.client.RemoteDisconnected):
+        assert get(port, "/metrics", method="POST")[0] in (405, 501)
 
 
 @pytest.mark.parametrize("page", [False, True])
