@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from multires_edge.base.errors import MultiresError
+from multires_edge.cli.paths import check_outputs
 from multires_edge.cli.terminal import one_line, say
 
 USAGE_ERROR = 2
@@ -65,6 +66,7 @@ class Command(_Program):
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_warning
             try:
+                check_outputs(ctx)
                 return super().invoke(ctx)
             except click.ClickException:
                 raise

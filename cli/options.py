@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from multires_edge.base.errors import ConfigError
 from multires_edge.base.names import check_name, split_names
+from multires_edge.cli.paths import FilePath
 from multires_edge.format.config import OUTPUT_ACTIVATIONS
 from multires_edge.format.pooling import usages
 from multires_edge.format.targets import PRECISIONS, TARGETS
@@ -54,26 +55,10 @@ def pick(cls: type[T], given: dict[str, Any], **others: Any) -> T:
     return cls(**{name: value for name, value in given.items() if name in names}, **others)
 
 
-class FilePath(click.Path):
-    """A path, shown in the help as ``metavar``."""
-
-    def __init__(self, metavar: str = "FILE") -> None:
-        super().__init__(path_type=Path)
-        self._metavar = metavar
-
-    def get_metavar(self, *_: Any, **__: Any) -> str:
-        return self._metavar
-
-
-class CheckpointPath(FilePath):
-    """A path, or an address of a hub, which stays a string."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if str(value).startswith("hf://") else super().convert(value, param, ctx)
-
-
 class Number(click.IntRange):
     """A whole number."""
+
+    name = "whole number"
 
     def get_metavar(self, *_: Any, **__: Any) -> str:
         return "N"
@@ -189,7 +174,8 @@ def _parts() -> Iterable[str]:
     return PARTS
 
 
-FILE = FilePath()
+FILE, OUTPUT = FilePath(), FilePath(written=True)
+OUTPUT_FOLDER = FilePath("DIR", written=True)
 AT_LEAST_1 = Number(1)
 TARGET, TARGET_LIST = Name("target", lambda: TARGETS), Names("target", lambda: TARGETS)
 PRECISION, PRECISION_LIST = Name("precision", lambda: PRECISIONS), Names("precision", lambda: PRECISIONS)

@@ -37,6 +37,8 @@ class Place:
 
     def current(self) -> int:
         """The number of the bundle that the link leads to; 0 if there is no link. Raises OutputError."""
+        if self.target.name in ("", ".."):
+            raise OutputError(f"{self.target}: cannot be the name of a link; choose another target")
         if not self.target.is_symlink():
             if self.target.exists():
                 raise OutputError(
@@ -80,6 +82,8 @@ def deploy(bundle: Path, target: Path, *, key: PublicKey | None = None, keep: in
     another process deploys there or the disk is full. Then the link leads where it led before.
     """
     _check(open_bundle(bundle, key=key))
+    if bundle.resolve() in target.absolute().parent.resolve().joinpath(target.name).parents:
+        raise OutputError(f"{target}: lies in the bundle {bundle}; choose a place outside it")
     place = Place(target)
     with _locked(place):
         current = place.current()

@@ -12,9 +12,9 @@ import click
 from multires_edge.base.errors import InputError
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
-    AT_LEAST_1,
+    OUTPUT,
     PRECISION,
-    FilePath,
+    Number,
     backend_option,
     bundle_argument,
     flag,
@@ -23,14 +23,15 @@ from multires_edge.cli.options import (
     option,
     pick,
 )
+from multires_edge.cli.paths import FilePath
 from multires_edge.cli.terminal import Progress, counted, print_json, say
 
 
 @click.command(cls=Command)
 @bundle_argument
 @click.argument("folder", type=FilePath("FOLDER"), metavar="FOLDER")
-@option("-o --output", FilePath(), "The Parquet file; parts are in FILE.parts.", required=True)
-@option("--jobs", AT_LEAST_1, "Processes of this machine  [default: 1]")
+@option("-o --output", OUTPUT, "The Parquet file; parts are in FILE.parts.", required=True)
+@option("--jobs", Number(1, 1024), "Processes of this machine  [default: 1]")
 @option("--scheduler", "ADDRESS", "Use the workers of a Dask scheduler, such as tcp://10.0.0.5:8786.")
 @option("--piece", "TIME", "Length of the pieces that long recordings are cut into.", default="1h")
 @option("--every", "TIME", "Record time between decisions.", default="0.5s")

@@ -9,9 +9,9 @@ import click
 
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
+    AT_LEAST_1,
     NAMED_BACKEND,
     PRECISION,
-    Number,
     bundle_argument,
     flag,
     json_option,
@@ -24,9 +24,9 @@ from multires_edge.cli.terminal import Progress, print_json
 @bundle_argument
 @option("--backend backends", NAMED_BACKEND, "Only this backend; may be repeated.", multiple=True)
 @option("--precision precisions", PRECISION, "Only this precision; may be repeated.", multiple=True)
-@option("--threads", Number(), "Threads of each backend.", default=1)
-@option("--steps", Number(), "Length of a whole sequence.", default=1000)
-@option("--streams", Number(), "Streams in one call; may be repeated.", multiple=True, default=(1, 8, 64))
+@option("--threads", AT_LEAST_1, "Threads of each backend.", default=1)
+@option("--steps", AT_LEAST_1, "Length of a whole sequence.", default=1000)
+@option("--streams", AT_LEAST_1, "Streams in one call; may be repeated.", multiple=True, default=(1, 8, 64))
 @flag("--quick", "Measure roughly, in one or two seconds.")
 @json_option
 def bench(bundle: Path, quick: bool, as_json: bool, **options: Any) -> None:

@@ -11,7 +11,7 @@ from multires_edge.base.errors import DataError, require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     FILE,
-    FilePath,
+    OUTPUT,
     checkpoint_argument,
     flag,
     json_option,
@@ -21,6 +21,7 @@ from multires_edge.cli.options import (
     tree_options,
     window_option,
 )
+from multires_edge.cli.paths import FilePath
 from multires_edge.cli.terminal import Progress, counted, print_json, print_table
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     "An .npz (x, x_uv, x_u8 or tokens), or a folder of recordings (needs --card).",
     required=True,
 )
-@option("-o --output", FILE, "Table to write.", default="calibration.json")
+@option("-o --output", OUTPUT, "Table to write.", default="calibration.json")
 @flag("--force", "Replace an existing table.")
 @method_option("--method")
 @option("--percentile", float, "For --method percentile  [default: 99.99]", metavar="P")

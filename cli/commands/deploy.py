@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FilePath, Number, flag, json_option, key_option, option
+from multires_edge.cli.options import Number, flag, json_option, key_option, option
+from multires_edge.cli.paths import FilePath
 from multires_edge.cli.terminal import Progress, print_json
 
 

@@ -13,7 +13,6 @@ from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     AT_LEAST_1,
     PRECISION_LIST,
-    FilePath,
     backend_option,
     bundle_argument,
     flag,
@@ -23,6 +22,7 @@ from multires_edge.cli.options import (
     pick,
     window_option,
 )
+from multires_edge.cli.paths import FilePath
 from multires_edge.cli.terminal import Progress, counted, print_json, print_table
 
 if TYPE_CHECKING:

@@ -14,11 +14,10 @@ from multires_edge.base.errors import ConfigError, require_extra
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     FILE,
+    OUTPUT_FOLDER,
     PART_LIST,
     PRECISION_LIST,
     TARGET_LIST,
-    CheckpointPath,
-    FilePath,
     flag,
     json_option,
     method_option,
@@ -26,6 +25,7 @@ from multires_edge.cli.options import (
     pick,
     tree_options,
 )
+from multires_edge.cli.paths import CheckpointPath, FilePath
 from multires_edge.cli.terminal import Progress, human_bytes, print_json, print_table
 from multires_edge.format.config import ModelConfig
 
@@ -47,7 +47,7 @@ COST = (
 @click.argument("checkpoint", type=CheckpointPath("CHECKPOINT"))
 @option(
     "-o --output",
-    FilePath("DIR"),
+    OUTPUT_FOLDER,
     "Bundle folder to write  [default: the checkpoint's path with suffix .bundle]",
 )
 @flag("--force", "Replace an existing bundle.")

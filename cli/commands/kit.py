@@ -7,16 +7,26 @@ from pathlib import Path
 import click
 
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, PRECISION_LIST, TARGET, bundle_argument, flag, json_option, option
+from multires_edge.cli.options import (
+    FILE,
+    OUTPUT,
+    PRECISION_LIST,
+    TARGET,
+    bundle_argument,
+    flag,
+    json_option,
+    option,
+)
+from multires_edge.cli.paths import beside
 from multires_edge.cli.terminal import Progress, human_bytes, print_json
 
 
 @click.command(cls=Command)
 @bundle_argument
 @option("--target", TARGET, "Target, such as jetpack6  [default: the bundle's]")
-@option("-o --output", FILE, "Archive to write  [default: BUNDLE with the suffix .kit.tar.gz]")
+@option("-o --output", OUTPUT, "Archive to write  [default: BUNDLE with the suffix .kit.tar.gz]")
 @option("--precision precisions", PRECISION_LIST, "Precisions, separated by commas  [default: all]")
-@option("--wheel", FILE, "Wheel of multires-edge for the device: the kit takes its native engine")
+@option("--wheel", FILE, "Wheel of multires-edge for the device: the kit takes its native engine.")
 @flag("--force", "Replace an existing archive.")
 @json_option
 def kit(
@@ -38,7 +48,7 @@ def kit(
     from multires_edge.runtime.bundle import open_bundle
     from multires_edge.runtime.kit.archive import make_kit
 
-    final = output or bundle.absolute().with_suffix(".kit.tar.gz")
+    final = output or beside(bundle, ".kit.tar.gz")
     check_file(final, force=force)
     with Progress() as progress:
         progress("checking digests")

@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import PRECISION, FilePath, Name, bundle_argument, flag, json_option, option
+from multires_edge.cli.options import (
+    OUTPUT_FOLDER,
+    PRECISION,
+    Name,
+    bundle_argument,
+    flag,
+    json_option,
+    option,
+)
+from multires_edge.cli.paths import beside
 from multires_edge.cli.terminal import Progress, print_json
 
 
@@ -39,7 +48,7 @@ def _cpus() -> tuple[str, ...]:
 
 @click.command(cls=Command)
 @bundle_argument
-@option("-o --output", FilePath("DIR"), "Folder to write  [default: BUNDLE with the suffix .mcu]")
+@option("-o --output", OUTPUT_FOLDER, "Folder to write  [default: BUNDLE with the suffix .mcu]")
 @option("--cpu", Name("cpu", _cpus, metavar=None), "CPU of the device.", default="cortex-m7")
 @option("--precision", PRECISION, "Precision of the weights  [default: the smallest of the bundle]")
 @option("--flash", _Bytes(), "Flash of the device, such as 512K  [default: that of the emulated board]")
@@ -58,7 +67,7 @@ def mcu(bundle: Path, output: Path | None, force: bool, as_json: bool, **given: 
     from multires_edge.export.mcu.writing import PROGRAM, write_firmware
     from multires_edge.runtime.bundle import open_bundle
 
-    final = output or bundle.absolute().with_suffix(".mcu")
+    final = output or beside(bundle, ".mcu")
     check_output(final, force=force, kind=PROGRAM)
     with Progress() as progress:
         progress("checking digests")

@@ -12,7 +12,7 @@ import click
 
 from multires_edge.base.errors import InputError, require_extra
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, Number, option
+from multires_edge.cli.options import OUTPUT, Number, option
 from multires_edge.cli.stream_options import open_session, session_options, stopped_by_signals
 from multires_edge.cli.stream_outputs import metrics_of, with_sinks
 from multires_edge.cli.terminal import one_line, say
@@ -32,7 +32,7 @@ _SYNC_EVERY = 10.0  # seconds
 
 @click.command(cls=Command)
 @session_options(speed="realtime")
-@option("--output", FILE, "Write JSON lines to FILE too.")
+@option("--output", OUTPUT, "Write JSON lines to FILE too.")
 @option(
     "--name names", "NAME", "Name of a source on the page; once per source, in their order.", multiple=True
 )

@@ -13,6 +13,7 @@ from multires_edge.cli.command import Command
 from multires_edge.cli.options import (
     AT_LEAST_1,
     FILE,
+    OUTPUT,
     Number,
     backend_option,
     bundle_argument,
@@ -31,8 +32,8 @@ _DEFAULT_SIZE = "32x32"
 
 @click.command(cls=Command)
 @bundle_argument
-@option("-o --output", FILE, "PNG to write, all images in a grid.")
-@option("--npz", FILE, "The images as an array, x_u8.")
+@option("-o --output", OUTPUT, "PNG to write, all images in a grid.")
+@option("--npz", OUTPUT, "The images as an array, x_u8.")
 @flag("--force", "Replace existing files.")
 @option("--count", AT_LEAST_1, "Images to draw.", default=1)
 @option("--size", "HxW", f"Height and width in pixels  [default: {_DEFAULT_SIZE}]")

@@ -13,7 +13,7 @@ import click
 
 from multires_edge.base.errors import InputError
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, flag, option
+from multires_edge.cli.options import OUTPUT, flag, option
 from multires_edge.cli.stream_options import open_session, session_options, stopped_by_signals
 from multires_edge.cli.stream_outputs import served_metrics, with_sinks
 from multires_edge.cli.terminal import one_line, say
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @session_options(speed="max")
-@option("--output", FILE, "Write lines to FILE.")
-@option("--state-file", FILE, "Save the state in FILE, and continue from it.")
+@option("--output", OUTPUT, "Write lines to FILE.")
+@option("--state-file", OUTPUT, "Save the state in FILE, and continue from it.")
 @option("--state-every", "TIME", "Clock time between states.", default="10s")
 @option(
     "--metrics",

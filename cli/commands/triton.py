@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import PRECISION, FilePath, Name, bundle_argument, flag, json_option, option
+from multires_edge.cli.options import FILE, PRECISION, Name, bundle_argument, flag, json_option, option
+from multires_edge.cli.paths import FilePath, beside, check_output
 from multires_edge.cli.terminal import print_json
 
 
@@ -20,12 +21,12 @@ def _backends() -> tuple[str, ...]:
 @click.command(cls=Command)
 @bundle_argument
 @option("-o --output", FilePath("DIR"), "The model repository; other models in it stay.", required=True)
-@option("--name", click.STRING, "Name of the model  [default: that of the bundle]", metavar="NAME")
+@option("--name", "NAME", "Name of the model  [default: that of the bundle]")
 @option("--backend", Name("backend", _backends, metavar=None), "What computes.", default="native")
 @option("--precision", PRECISION, "Precision of the weights.", default="fp32")
 @option("--streams", click.IntRange(1, 1 << 16), "Most sequences at a time.", default=256, metavar="N")
-@option("--idle", click.STRING, "A sequence without a request ends after this time.", default="1min")
-@option("--wheel", FilePath("FILE"), "This package for the server's Python, if that does not have it.")
+@option("--idle", "TIME", "A sequence without a request ends after this time.", default="1min")
+@option("--wheel", FILE, "This package for the server's Python, if that does not have it.")
 @flag("--force", "Replace a model of this name.")
 @json_option
 def triton(
@@ -57,7 +58,8 @@ def triton(
         idle=parse_duration(idle, "--idle"),
         wheel=wheel,
     )
-    name = name or bundle.absolute().stem
+    name = name or beside(bundle, "").name
+    check_output(output / name, [bundle])
     model = write_model(open_bundle(bundle), output, name, serving, force=force)
     if as_json:
         print_json({"bundle": str(bundle), "model": str(model), "name": name, "backend": backend})

@@ -65,7 +65,7 @@ class TestErrors:
             (["export"], "missing argument 'CHECKPOINT' (see main export --help)"),
             (["build", "b"], "missing option '--target' (see main build --help)"),
             (["sample", "b", "--count", "0"], "--count: 0 is not in the range x>=1 (see main sample --help)"),
-            (["bench", "b", "--steps", "x"], "--steps: 'x' is not a valid integer"),
+            (["bench", "b", "--steps", "x"], "--steps: 'x' is not a valid whole number"),
             (["inspect", "b", "--jason"], "no such option '--jason'"),
             (["inspect", "a", "b"], "got unexpected extra argument (b)"),
             (["evaluate", "b", "--data", "d", "--graph", "x"], "--graph: 'x' is not one of 'full', 'step'"),

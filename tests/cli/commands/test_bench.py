@@ -51,9 +51,9 @@ def test_one_backend(exported: Path) -> None:
         (["--backend", "abacus"], "unknown backend 'abacus', expected one of native, onnxruntime"),
         (["--backend", "tensorrt"], "nothing to measure"),
         (["--precision", "fp3"], "unknown precision 'fp3', expected one of fp32"),
-        (["--threads", 0], "threads is 0, expected a whole number"),
-        (["--steps", -5], "steps is -5, expected a whole number"),
-        (["--streams", 0], "streams is 0, expected a whole number"),
+        (["--threads", 0], "--threads: 0 is not in the range x>=1"),
+        (["--steps", -5], "--steps: -5 is not in the range x>=1"),
+        (["--streams", 0], "--streams: 0 is not in the range x>=1"),
     ],
 )
 def test_what_cannot_be(exported: Path, arguments: list[object], message: str) -> None:
