@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from multires_edge.export.bundle_folder import Kind, atomic_folder
 from multires_edge.export.triton.config import python_config, step_config
 from multires_edge.format.manifest import FILE_NAME
 from multires_edge.runtime.bundle import Bundle
-from multires_edge.runtime.kit.wheel import ENGINE, read_members
+from multires_edge.runtime.kit.wheel import read_members
 
 MODEL = Kind("a model of Triton", "config.pbtxt")
 _PROGRAM = Path(__file__).with_name("model.py")
@@ -96,12 +95,6 @@ def _write_step_graph(bundle: Bundle, folder: Path, name: str, serving: Serving)
 
 def _unpack(wheel: Path, folder: Path) -> None:
     """The package of a wheel. Raises ConfigError if it is another one."""
-    try:
-        files = read_members(wheel, r"multires_edge/.*[^/]")
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{wheel}: cannot be read as a wheel ({error})") from error
-    if not any(re.fullmatch(ENGINE, name) for name in files):
-        raise ConfigError(f"{wheel}: is no wheel of multires-edge with the native engine")
-    for name, content in files.items():
+    for name, content in read_members(wheel, r"multires_edge/.*[^/]").items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import sys
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -206,7 +208,9 @@ def test_the_configuration_is_whole(bundle: Bundle, tmp_path: Path, backend: str
         ("../up", {}, ConfigError, "is no name of a model"),
         ("small", {"precision": "int8"}, BundleError, "no native weights in 'int8'"),
         ("small", {"backend": "onnxruntime", "precision": "fp16"}, BundleError, "no step graph in 'fp16'"),
-        ("small", {"wheel": "other.whl"}, ConfigError, "cannot be read as a wheel"),
+        ("small", {"wheel": "other.whl"}, ConfigError, "is not a wheel"),
+        ("small", {"wheel": "hostile.whl"}, ConfigError, "leads out of it"),
+        ("small", {"wheel": "pipe"}, ConfigError, "not a regular file"),
         ("small", {"backend": "tensorrt", "wheel": "other.whl"}, ConfigError, "needs no Python"),
     ],
 )
@@ -214,8 +218,11 @@ def test_what_is_refused_changes_nothing(
     bundle: Bundle, tmp_path: Path, name: str, given: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     (tmp_path / "other.whl").write_bytes(b"PK")
+    os.mkfifo(tmp_path / "pipe")
+    with zipfile.ZipFile(tmp_path / "hostile.whl", "w") as wheel:
+        wheel.writestr("multires_edge/../../../escaped", "")
     if "wheel" in given:
         given = {**given, "wheel": tmp_path / given["wheel"]}
     with pytest.raises(kind, match=words):
         write_model(bundle, tmp_path / "repository", name, Serving(**given), force=False)
-    assert not (tmp_path / "repository" / "small").exists()
+    assert not (tmp_path / "repository" / "small").exists() and not list(tmp_path.rglob("escaped"))
