@@ -7,16 +7,29 @@ from pathlib import Path
 import click
 
 from multires_edge.cli.command import Command
-from multires_edge.cli.options import FILE, PRECISION, FilePath, bundle_argument, flag, json_option, option
+from multires_edge.cli.options import (
+    FILE,
+    OUTPUT_FOLDER,
+    PRECISION,
+    bundle_argument,
+    flag,
+    json_option,
+    option,
+)
+from multires_edge.cli.paths import beside
 from multires_edge.cli.terminal import Progress, human_bytes, print_json
 
 
 @click.command(cls=Command)
 @bundle_argument
-@option("-o --output", FilePath("DIR"), "Folder to write  [default: BUNDLE with the suffix .page]")
+@option("-o --output", OUTPUT_FOLDER, "Folder to write  [default: BUNDLE with the suffix .page]")
 @option("--precision", PRECISION, "fp32, fp16 or int8.", default="fp32")
 @option("--every", "TIME", "Record time between decisions.", default="0.5s")
-@option("--example", FILE, "Recording that the page offers: a WFDB record, an .edf or a .csv file.")
+@option(
+    "--example",
+    FILE,
+    "Recording that the page offers: a WFDB record, an .edf or a .csv file, with all leads of BUNDLE.",
+)
 @option("--rate", float, "Rate of an example that does not name it.", metavar="HZ")
 @option("--unit", "UNIT", "Unit of an example that does not name it: uV, mV or V.")
 @flag("--force", "Replace an existing page.")
@@ -41,7 +54,7 @@ def page(
     from multires_edge.export.web.page import PAGE, Example, write_page
     from multires_edge.runtime.bundle import open_bundle
 
-    final = output or bundle.absolute().with_suffix(".page")
+    final = output or beside(bundle, ".page")
     check_output(final, force=force, kind=PAGE)
     with Progress() as progress:
         progress("checking digests")

@@ -14,6 +14,7 @@ import numpy as np
 
 from multires_edge.base import palette
 from multires_edge.base.errors import DataError, InputError
+from multires_edge.base.files import read_regular
 from multires_edge.export.bundle_folder import Kind, atomic_folder
 from multires_edge.export.web.card_source import card_source, check_streams
 from multires_edge.export.web.compiler import GROUP, compile_module
@@ -26,7 +27,10 @@ from multires_edge.runtime.ecg.lead_names import name_rules
 from multires_edge.runtime.ecg.leads import DERIVED
 from multires_edge.runtime.ecg.quality import FLAGS
 from multires_edge.runtime.ecg.settings import Pool, parse_duration
+from multires_edge.runtime.ecg.sources.opening import open_source, read_through
+from multires_edge.runtime.ecg.sources.protocol import Format, Samples
 from multires_edge.runtime.ecg.sources.recordings.wfdb_header import NO_FILE, read_header
+from multires_edge.runtime.ecg.stream import EcgStream
 
 _PAGE = Path(__file__).with_name("page")
 _MONITOR = Path(__file__).parents[2] / "runtime" / "monitor" / "page"
@@ -38,6 +42,9 @@ _SHARED = (
 _SOURCES = ("ecg_exports.cpp", "ecg_stream.cpp", "quality.cpp", "trends.cpp")
 PAGE = Kind("a page that multires-edge wrote", "network.wasm")
 EVERY = "0.5s"
+# Recordings that a page does not read, and how an EDF file begins; open.js has the same.
+_OTHERS = (".bdf", ".rec", ".npz", ".dcm", ".xml", ".ecg", ".jsonl", ".ndjson", ".mat")
+_EDF = b"0       "
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def write_page(
     DataError, InputError, MissingExtraError or OutputError.
     """
     check_streams(bundle)
-    files = {} if example is None else _example_files(example.path)
+    files = {} if example is None else _example_files(example, bundle)
     about = _about(bundle, precision, every)
     if example is not None:
         about["example"] = {"files": list(files), "rate": example.rate, "unit": example.unit}
@@ -153,17 +160,38 @@ def _golden_facts(golden: Golden, precision: str) -> dict[str, Any]:
     return {"rows": rows, "steps": steps, "limit": limit.value, "measure": limit.measure}
 
 
-def _example_files(path: Path) -> dict[str, bytes]:
-    """The files of a recording, by name: that of a WFDB record is that of its header. Raises DataError."""
+def _example_files(example: Example, bundle: Bundle) -> dict[str, bytes]:
+    """The files of a recording, by name: that of a WFDB record is that of its header.
+
+    Raises DataError or InputError for a recording that the page would refuse.
+    """
+    path = example.path
     header = Path(f"{path}.hea") if Path(f"{path}.hea").is_file() else path
     names = [header.name]
     try:
+        _check_example(example, bundle)
         if header.suffix == ".hea":
             names += dict.fromkeys(signal.file for signal in read_header(header).signals)
         if NO_FILE in names or any(Path(name).name != name for name in names):
             raise InputError(f"{path}: a page takes a WFDB record whose signals are files beside the header")
-        return {name: header.with_name(name).read_bytes() for name in names}
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        files = {name: read_regular(header.with_name(name)) for name in names}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    start = files[header.name][:256]
+    is_other = header.suffix.casefold() in _OTHERS or min(start, default=0) < 9
+    if is_other and not start.startswith(_EDF):
+        raise InputError(f"{path}: a page reads WFDB records, EDF and CSV files; give one of these")
+    return files
+
+
+def _check_example(example: Example, bundle: Bundle) -> None:
+    """Read a recording to its end, for a stream of the bundle. Raises DataError or InputError."""
+    channels = check_streams(bundle).channels
+    source = open_source(str(example.path.absolute()), Format(example.rate, example.unit, wanted=channels))
+    try:
+        signal = source.signal
+        EcgStream(bundle, leads=signal.leads, rate=signal.rate, unit=signal.unit, name=signal.name)
+        if not any(isinstance(piece, Samples) for piece in list(read_through(source))):
+            raise DataError(f"{example.path}: has no samples")
+    finally:
+        source.close()

@@ -54,6 +54,8 @@ def open_source(spec: str, given: Format | None = None) -> Source:
     if (device := open_device(spec, given)) is not None:
         return device
     path = Path(spec)
+    if not path.name:
+        raise DataError(f"{spec!r}: is not the name of a source, {_EXPECTED}")
     suffix = path.suffix.casefold()
     start = _start(path)
     if suffix not in _WFDB:
@@ -103,6 +105,8 @@ def _why_not(path: Path) -> str:
             return "is a folder"
         if not path.exists():
             return "no such source"
+        if not path.is_file():  # opening a pipe would wait for its writer
+            return "is not a regular file"
         with path.open("rb"):
             pass
     except OSError as error:

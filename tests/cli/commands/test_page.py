@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from multires_edge.cli.main import main
 from multires_edge.export.web import page as pages
-from tests.conftest import ROOT
+from tests.conftest import DEMO, ROOT
 from tests.runtime.conftest import LUDB, opened, two_leads
 
 __all__ = ["opened", "two_leads"]
@@ -74,8 +74,11 @@ def test_a_missing_compiler(two_leads: Path, tmp_path: Path, monkeypatch: pytest
     [
         (["--precision", "int8"], "it has: fp32"),
         (["--every", "1ms"], "expected a whole number of samples"),
-        (["--example", "nothing.csv"], "cannot be read"),
-        (["--example", ROOT], "cannot be read"),
+        (["--example", "nothing.csv"], "No such file"),
+        (["--example", ROOT], "is a folder"),
+        (["--example", ROOT / "README.md"], "has no rate"),
+        (["--example", ROOT / "examples" / "ecg.csv", "--rate", 100, "--unit", "bar"], "the unit of I"),
+        (["--example", DEMO / "records.npz"], "expected samples"),
     ],
 )
 def test_errors(arguments: list[object], message: str, two_leads: Path, tmp_path: Path) -> None:
