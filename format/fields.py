@@ -326,7 +326,8 @@ class Document(Generic[T]):
         except (OSError, ValueError, RecursionError) as error:
             if isinstance(error, self.error):
                 raise self.error(f"{path}: {error}") from error
-            raise self.error(f"{path}: cannot be read ({error}): {self.remedy}") from error
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise self.error(f"{path}: cannot be read ({reason}): {self.remedy}") from error
 
 
 def read_json(path: Path, sha256: str | None = None) -> Any:
