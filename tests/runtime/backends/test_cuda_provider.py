@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 from multires_edge.format.targets import FORMS
 from tests.conftest import random_net, variant
 from tests.export.every_graph import INT8_QUEUES, KINDS, unproven_bundle
-from tests.runtime.cpp.programs import needs, run, tensorrt_wheels
+from tests.runtime.cpp.programs import cxx, needed_wheels, needs, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.native]
 
@@ -50,9 +49,6 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def cuda(provider: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the libraries that its CUDA provider links with."""
-    wheels, compiler = tensorrt_wheels(), shutil.which(os.environ.get("CXX", "c++"))
-    if wheels is None or compiler is None:
-        pytest.skip("needs a C++ compiler and CUDA's headers, which `make test` installs on Linux and x86-64")
     needs("nm")
     folder = tmp_path_factory.mktemp("cuda")
     library = provider / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so"
@@ -66,15 +62,8 @@ def cuda(provider: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             if f" {name}(" not in ours
         )
     )
-    command = [
-        compiler,
-        "-std=c++17",
-        "-shared",
-        "-fPIC",
-        "-w",
-        f"-I{folder}",
-        f"-isystem{wheels.cuda_headers}",
-    ]
+    headers = [f"-I{folder}", f"-isystem{needed_wheels().cuda_headers}"]
+    command = [cxx(), "-std=c++17", "-shared", "-fPIC", "-w", *headers]
     libraries = set(re.findall(r"@(lib(?:cuda|cublas)\S+)", wanted)) | {"libcuda.so.1", "libcurand.so.10"}
     for name in libraries:
         (folder / "versions").write_text(f"{name} {{ global: *; }};\n")

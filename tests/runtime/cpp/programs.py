@@ -27,6 +27,13 @@ def needs(*tools: str) -> None:
         pytest.skip(f"needs {', '.join(missing)}, which this machine does not have")
 
 
+def cxx() -> str:
+    """The C++ compiler; the test is skipped without."""
+    compiler = os.environ.get("CXX", "c++")
+    needs(compiler)
+    return compiler
+
+
 def build(name: str, tmp_path_factory: pytest.TempPathFactory, *options: str, source: Path = SOURCE) -> Path:
     """Configure and compile without a warning, once for all workers of a test run; the build folder."""
     root = tmp_path_factory.getbasetemp()
@@ -85,6 +92,14 @@ def tensorrt_wheels() -> TensorRtWheels | None:
         )
     except (PackageNotFoundError, StopIteration):
         return None
+
+
+def needed_wheels() -> TensorRtWheels:
+    """The same; the test is skipped without."""
+    wheels = tensorrt_wheels()
+    if wheels is None:
+        pytest.skip("needs TensorRT's and CUDA's wheels, which `make test` installs on Linux and x86-64")
+    return wheels
 
 
 def tensorrt_options() -> list[str]:

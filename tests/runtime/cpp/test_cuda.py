@@ -10,7 +10,7 @@ import pytest
 
 from tests.runtime.backends.device.fake_driver import build_driver
 from tests.runtime.cpp.networks import NETWORKS, write_weights
-from tests.runtime.cpp.programs import build, build_plain, needs, run, tensorrt_wheels
+from tests.runtime.cpp.programs import build, build_plain, needed_wheels, needs, run
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,5 @@ def test_links_nothing_of_cuda(program: Path) -> None:
 
 
 def test_the_functions_of_the_driver_are_those_of_its_header(program: Path) -> None:
-    if tensorrt_wheels() is None:
-        pytest.skip("needs CUDA's headers, which `make test` installs on Linux and x86-64")
+    needed_wheels()
     assert program.with_name("cuda_header_test").exists()  # it compiles

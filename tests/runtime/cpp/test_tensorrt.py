@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.runtime.cpp.networks import NETWORKS, write_weights
-from tests.runtime.cpp.programs import SOURCE, build_plain, run, tensorrt_wheels
+from tests.runtime.cpp.programs import SOURCE, build_plain, cxx, needed_wheels, run
 from tests.runtime.cpp.stubs import write_stubs
 
 FLOATS = [name for name, network in NETWORKS.items() if network.precision != "int8"]
@@ -19,8 +18,7 @@ FLOATS = [name for name, network in NETWORKS.items() if network.precision != "in
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if tensorrt_wheels() is None:
-        pytest.skip("needs TensorRT's and CUDA's wheels, which `make test` installs on Linux and x86-64")
+    needed_wheels()
     return build_plain(tmp_path_factory)
 
 
@@ -32,17 +30,14 @@ def program(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def gpu(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """fake_gpu.cpp, to be preloaded."""
-    wheels = tensorrt_wheels()
-    assert wheels is not None
+    wheels = needed_wheels()
     made = tmp_path_factory.mktemp("gpu")
     write_stubs(wheels.tensorrt_headers, made)
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    assert compiler is not None
     own = [f"-I{path}" for path in (made, SOURCE / "include", SOURCE / "cuda")]
     theirs = [f"-isystem{path}" for path in (wheels.tensorrt_headers, wheels.cuda_headers)]
     options = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC"]
     source = Path(__file__).with_name("fake_gpu.cpp")
-    output = run(compiler, *options, *own, *theirs, source, folder / "libmultires.a", "-o", made / "gpu.so")
+    output = run(cxx(), *options, *own, *theirs, source, folder / "libmultires.a", "-o", made / "gpu.so")
     assert not output
     return made / "gpu.so"
 

@@ -12,14 +12,14 @@ from click.testing import CliRunner
 from multires_edge.cli.main import main
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends import _native
-from multires_edge.runtime.backends.cuda import backend, planned
+from multires_edge.runtime.backends.cuda import backend
 from multires_edge.runtime.backends.cuda.plans import FOLDER
+from multires_edge.runtime.backends.device.cuda import CudaDevice
 from multires_edge.runtime.backends.native import open_weights
 from multires_edge.runtime.engine_builder.kernels import build_kernels
 from tests.conftest import random_inputs, variant, within_limit
 from tests.runtime.backends.cuda.compiled import nvrtc_of
-from tests.runtime.backends.cuda.ptx.device import InterpretedDevice
-from tests.runtime.backends.device.fake_driver import ORIN
+from tests.runtime.backends.cuda.ptx import compile_ptx
 
 NOT_FOUND = 0  # no NVRTC is of CUDA 0
 
@@ -60,10 +60,15 @@ def test_the_same_files_again(built: Path) -> None:
     assert paths[-1].name == "cuda.fp32.json"
 
 
+@pytest.mark.usefixtures("driver")
 def test_a_machine_without_the_engine_runs_them(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By their plans; the PTX that the bundle carries runs in the interpreter."""
-    monkeypatch.setattr(planned, "CudaDevice", InterpretedDevice)
-    monkeypatch.setattr(planned, "find_gpu", lambda: ORIN)
+    """By their plans. The driver translates the PTX that the bundle carries."""
+    load = CudaDevice.load
+
+    def translated(self: CudaDevice, image: bytes) -> int:
+        return load(self, compile_ptx(image.rstrip(b"\0").decode()))
+
+    monkeypatch.setattr(CudaDevice, "load", translated)
     monkeypatch.setattr(backend, "_has_engine", lambda: False)
     bundle, x = open_bundle(built), random_inputs(variant(), 2, 6)
     stream, native = (bundle.stream(2, backend=name) for name in ("cuda", "native"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -19,6 +17,7 @@ from multires_edge.runtime.backends import _native
 from multires_edge.runtime.backends.cuda.backend import find_nvrtc
 from multires_edge.runtime.backends.cuda.stepper import CudaStepper
 from tests.conftest import ROOT
+from tests.runtime.cpp.programs import cxx
 
 HERE = Path(__file__).parent
 SOURCES = ROOT / "runtime" / "cpp" / "cuda" / "step"
@@ -57,15 +56,12 @@ def compile_program(
     plan: _native.CudaPlan, folder: Path, program: Path, *options: str, kernel: Path = SOURCES
 ) -> Path:
     """A program with the kernel of a plan."""
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        pytest.skip("no C++ compiler on this machine")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "network.h").write_text(header_of(plan))
     (folder / "platform.h").write_text('#include "host.h"\n')
     output = folder / program.stem
     includes = [f"-I{place}" for place in (folder, kernel, HERE)]
-    command: list[str | Path] = [compiler, *OPTIONS, "-O1", *options, *includes, program, "-o", output]
+    command: list[str | Path] = [cxx(), *OPTIONS, "-O1", *options, *includes, program, "-o", output]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-4000:]
     return output
@@ -84,6 +80,11 @@ def stepper_on_host(
     plan = plan_of(weights, rows, threads, window)
     with tempfile.TemporaryDirectory() as folder:
         code = compile_for_host(plan, Path(folder), *options).read_bytes()
+    return stepper_on(weights, plan, code, batch, seed)
+
+
+def stepper_on(weights: bytes, plan: _native.CudaPlan, code: bytes, batch: int, seed: int = 0) -> CudaStepper:
+    """Streams on the kernel of a plan, by the driver without a GPU. Its launches have their own orders."""
     from tests.runtime.backends.device.fake_driver import build_driver  # it takes OPTIONS from here
 
     library = build_driver() / "libcuda.so.1"
@@ -91,7 +92,7 @@ def stepper_on_host(
     # An earlier test may have asked for failures, or for another device or none.
     driver.fake_fail(b"", 0)
     driver.fake_device(b"Orin", 8, 7, 16, 30, 1)
-    driver.fake_seed(1000 * seed)  # every launch has its own order of threads
+    driver.fake_seed(1000 * seed)
     return CudaStepper(_native.Model(weights), plan, code, batch, str(library))
 
 

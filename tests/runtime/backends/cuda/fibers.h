@@ -4,7 +4,8 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
-#include <memory>
+#include <stdexcept>
+#include <utility>
 
 class Fibers {
  public:
@@ -29,18 +30,28 @@ class Fibers {
     }
   }
 
-  // Called by the kernel: lets others run up to this barrier.
-  void wait(bool in_warp) {
+  // Called by the kernel: lets others run up to this barrier, which they must reach too.
+  void wait(bool in_warp, int barrier = 0) {
     Fiber& fiber = fibers_[static_cast<size_t>(thread)];
-    fiber.in_warp = in_warp;
+    fiber.in_warp = in_warp, fiber.barrier = barrier;
     leave(fiber);
   }
+
+  // Called by the kernel: ends the launch.
+  void refuse(const char* why) {
+    why_ = why;
+    leave(fibers_[static_cast<size_t>(thread)]);
+  }
+
+  // Whether no other thread of the block has begun.
+  bool is_first() const { return begun_ == 1; }
 
  private:
   struct Fiber {
     static constexpr size_t kStack = 64 << 10;
-    std::unique_ptr<char[]> stack{new char[kStack]};
+    std::vector<char> stack = std::vector<char>(kStack);
     jmp_buf place;
+    int barrier = 0;
     bool begun = false, done = false, in_warp = false;  // waits for its warp, not for the block
   };
 
@@ -59,10 +70,10 @@ class Fibers {
   void resume(Fiber& fiber) {
     if (_setjmp(scheduler_) != 0) return;
     if (fiber.begun) _longjmp(fiber.place, 1);
-    fiber.begun = true;
+    fiber.begun = true, ++begun_;
     ucontext_t context;
     getcontext(&context);
-    context.uc_stack.ss_sp = fiber.stack.get();
+    context.uc_stack.ss_sp = fiber.stack.data();
     context.uc_stack.ss_size = Fiber::kStack;
     context.uc_link = nullptr;
     makecontext(&context, enter, 0);
@@ -86,6 +97,7 @@ class Fibers {
       for (const int each : shuffled(first, kWarp)) {
         thread = each;
         resume(fibers_[static_cast<size_t>(each)]);
+        if (why_) throw std::runtime_error(std::exchange(why_, nullptr));
       }
       for (int i = first; i < first + kWarp; ++i) check_together(i, first);
     } while (fibers_[static_cast<size_t>(first)].in_warp && !fibers_[static_cast<size_t>(first)].done);
@@ -93,6 +105,7 @@ class Fibers {
 
   void run_block() {
     for (Fiber& fiber : fibers_) fiber.begun = fiber.done = false;
+    begun_ = 0;
     const int warps = static_cast<int>(fibers_.size()) / kWarp;
     do {
       for (const int warp : shuffled(0, warps)) run_warp(warp);
@@ -102,11 +115,14 @@ class Fibers {
 
   void check_together(int one, int other) const {
     const Fiber &a = fibers_[static_cast<size_t>(one)], &b = fibers_[static_cast<size_t>(other)];
-    if (a.done != b.done || (!a.done && a.in_warp != b.in_warp)) std::abort();
+    if (a.done != b.done || (!a.done && (a.in_warp != b.in_warp || a.barrier != b.barrier)))
+      throw std::runtime_error("not all threads come to a barrier");
   }
 
   std::vector<Fiber> fibers_;
   jmp_buf scheduler_;
+  int begun_ = 0;
+  const char* why_ = nullptr;
   unsigned long long random_ = 1;
   void (*run_)(void*) = nullptr;
   void* kernel_ = nullptr;

@@ -10,10 +10,15 @@ struct Launch {
   int batch, steps;
 };
 
-extern "C" {
-__attribute__((visibility("default"))) void multires_release(Launch* launch) { delete launch; }
+#define EXPORTED __attribute__((visibility("default")))
 
-__attribute__((visibility("default"))) Launch* multires_bind(void** parameters) {
+extern "C" {
+EXPORTED extern const char* const multires_kernels[];
+const char* const multires_kernels[] = {"multires_step", nullptr};
+
+EXPORTED void multires_release(Launch* launch) { delete launch; }
+
+EXPORTED Launch* multires_bind(const char*, void** parameters) {
   const auto pointer = [&](int i) { return *static_cast<void**>(parameters[i]); };
   return new Launch{
       static_cast<unsigned char*>(pointer(0)),
@@ -26,11 +31,11 @@ __attribute__((visibility("default"))) Launch* multires_bind(void** parameters) 
   };
 }
 
-__attribute__((visibility("default"))) void multires_run(const Launch* launch, int blocks, int threads, unsigned seed) {
+EXPORTED const char* multires_run(const Launch* launch, int x, int y, int threads, unsigned seed) {
   const Launch& l = *launch;
-  if (threads != kThreads || blocks != (l.batch + kRows - 1) / kRows) std::abort();
+  if (threads != kThreads || y != 1 || x != (l.batch + kRows - 1) / kRows) return "another grid than the plan's";
   seed_order(seed);
-  run_grid(blocks, threads,
-           [&l] { multires_step(l.weights, l.states, l.samples, l.outputs, l.scratch, l.batch, l.steps); });
+  run_grid(x, threads, [&l] { multires_step(l.weights, l.states, l.samples, l.outputs, l.scratch, l.batch, l.steps); });
+  return nullptr;
 }
 }

@@ -6,7 +6,6 @@ import ctypes
 import functools
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +22,7 @@ from multires_edge.runtime.backends.device.gpu import Gpu
 from tests.conftest import ROOT
 from tests.runtime.backends.cuda.compiled import HERE as KERNEL_TESTS
 from tests.runtime.backends.cuda.compiled import OPTIONS
-from tests.runtime.cpp.programs import run, tensorrt_wheels
+from tests.runtime.cpp.programs import cxx, needed_wheels, run
 
 ORIN = Gpu("Orin", "8.7", 16, 30, None)
 _CUDA = ROOT / "runtime" / "cpp" / "cuda"
@@ -34,9 +33,7 @@ _WORK = ctypes.CFUNCTYPE(None)
 @functools.cache
 def build_driver() -> Path:
     """A folder with libcuda.so.1 and libnvrtc.so.12, which later test runs keep."""
-    wheels, compiler = tensorrt_wheels(), shutil.which(os.environ.get("CXX", "c++"))
-    if wheels is None or compiler is None:
-        pytest.skip("needs a C++ compiler and CUDA's headers, which `make test` installs on Linux and x86-64")
+    wheels, compiler = needed_wheels(), cxx()
     kernel = " ".join([compiler, *OPTIONS, "-O1", f"-I{KERNEL_TESTS}", str(KERNEL_TESTS / "host.cpp")])
     command = [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     # Without the checks of virtual tables, which open and close a pipe: the thread sanitizer of a program

@@ -37,6 +37,7 @@ struct Driver {
   std::string name = "Orin";
   unsigned flags = 0;
   std::string calls, launched;  // names, each followed by a space
+  std::string refusal;               // what a kernel did that it may not
   Works queue;
   std::unique_ptr<Works> captured;
   // What a program has to give back, by its handle or address.
@@ -61,6 +62,7 @@ CUresult take(Handle handle, std::map<size_t, Thing>& things) {
 
 std::recursive_mutex lock;  // a call may do the work of another thread
 unsigned launches = 0;      // the seed of the next launch
+void* newest = nullptr;     // the library of the module that was loaded last
 
 // CUDA_FAILS=function:status in the environment asks a process of its own to let a function fail.
 CUresult called(const char* function) {
@@ -135,18 +137,24 @@ CUresult load_library(CUmodule* module, const char* image) {
   if (write(file, image, size) != static_cast<ssize_t>(size)) return CUDA_ERROR_INVALID_IMAGE;
   void* library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW);
   if (!library) return CUDA_ERROR_INVALID_IMAGE;
-  // Copies the parameters of a launch; runs it with blocks, threads, and a seed for the order of the threads; frees it.
-  const auto bind = reinterpret_cast<void* (*)(void**)>(dlsym(library, "multires_bind"));
-  const auto run = reinterpret_cast<void (*)(void*, int, int, unsigned)>(dlsym(library, "multires_run"));
+  // Copies the parameters of a kernel's launch; runs it with a grid, threads, and a seed for the order of the threads,
+  // and returns what it may not do; frees it.
+  const auto bind = reinterpret_cast<void* (*)(const char*, void**)>(dlsym(library, "multires_bind"));
+  const auto run = reinterpret_cast<const char* (*)(void*, int, int, int, unsigned)>(dlsym(library, "multires_run"));
   const auto release = reinterpret_cast<void (*)(void*)>(dlsym(library, "multires_release"));
-  if (!bind || !run || !release) return CUDA_ERROR_INVALID_IMAGE;
-  const Kernel kernel = [bind, run, release](unsigned blocks, unsigned many, unsigned threads, void** parameters) {
-    if (many != 1) return CUDA_ERROR_INVALID_VALUE;
-    return ask([=, launch = std::shared_ptr<void>(bind(parameters), release)] {
-      run(launch.get(), static_cast<int>(blocks), static_cast<int>(threads), launches++);
-    });
-  };
-  return give(module, driver.modules, Module{{{"multires_step", kernel}}});
+  const auto* names = static_cast<const char* const*>(dlsym(library, "multires_kernels"));
+  if (!bind || !run || !release || !names) return CUDA_ERROR_INVALID_IMAGE;
+  if (void* owns = dlsym(library, "multires_owns")) *static_cast<bool (**)(const void*, size_t)>(owns) = has;
+  Module made;
+  for (; *names; ++names)
+    made.kernels[*names] = [=, name = *names](unsigned x, unsigned y, unsigned threads, void** parameters) {
+      return ask([=, launch = std::shared_ptr<void>(bind(name, parameters), release)] {
+        const char* why = run(launch.get(), int(x), int(y), int(threads), launches++);
+        if (why) driver.refusal = why;
+      });
+    };
+  newest = library;
+  return give(module, driver.modules, std::move(made));
 }
 
 }  // namespace
@@ -214,7 +222,7 @@ CUresult cuStreamSynchronize(CUstream stream) {
   const Works works = std::move(driver.queue);
   driver.queue.clear();
   for (const Work& work : works) work();
-  return CUDA_SUCCESS;
+  return driver.refusal.empty() ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_ADDRESS;
 }
 CUresult cuStreamDestroy(CUstream stream) {
   CALLED;
@@ -337,7 +345,9 @@ CUresult cuGetErrorName(CUresult status, const char** text) {
   NAMED(CUDA_ERROR_SYSTEM_DRIVER_MISMATCH);
   return *text = status == CUDA_ERROR_UNKNOWN ? "CUDA_ERROR_UNKNOWN" : "CUDA_ERROR", CUDA_SUCCESS;
 }
-CUresult cuGetErrorString(CUresult, const char** text) { return *text = "of the fake driver", CUDA_SUCCESS; }
+CUresult cuGetErrorString(CUresult, const char** text) {
+  return *text = driver.refusal.empty() ? "of the fake driver" : driver.refusal.c_str(), CUDA_SUCCESS;
+}
 
 void fake_forget() { driver = Driver(); }
 void fake_device(const char* name, int major, int minor, int multiprocessors, int memory_gib, int devices) {
@@ -345,7 +355,11 @@ void fake_device(const char* name, int major, int minor, int multiprocessors, in
   driver.major = major, driver.minor = minor, driver.multiprocessors = multiprocessors;
   driver.memory_gib = memory_gib, driver.devices = devices;
 }
-void fake_fail(const char* function, int status) { driver.fail = function, driver.status = status; }
+void fake_fail(const char* function, int status) {
+  driver.fail = function, driver.status = status, driver.refusal = "";
+}
+// A variable of the module that was loaded last.
+void* fake_variable(const char* name) { return dlsym(newest, name); }
 // The order of threads in the next launch.
 void fake_seed(unsigned seed) { launches = seed; }
 unsigned fake_flags() { return driver.flags; }

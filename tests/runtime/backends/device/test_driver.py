@@ -5,17 +5,12 @@ from __future__ import annotations
 import ctypes
 import re
 
-import pytest
-
 from multires_edge.runtime.backends.device.driver import SIGNATURES
-from tests.runtime.cpp.programs import tensorrt_wheels
+from tests.runtime.cpp.programs import needed_wheels
 
 
 def test_signatures_are_those_of_the_header() -> None:
-    wheels = tensorrt_wheels()
-    if wheels is None:
-        pytest.skip("needs CUDA's headers, which `make test` installs on Linux and x86-64")
-    header = (wheels.cuda_headers / "cuda.h").read_text()
+    header = (needed_wheels().cuda_headers / "cuda.h").read_text()
     # The library has most functions under another name than programs do.
     renamed = re.findall(r"# *define (cu\w+) +(?:__CUDA_API_PTSZ\()?(cu\w+)", header)
     short = {exported: name for name, exported in reversed(renamed)}
