@@ -32,8 +32,6 @@ _STRINGS = (ctypes.POINTER(TEXT), SIZE)
 _nvrtc_new = function("native_nvrtc_new", INT, TEXT, REFERENCE)
 _nvrtc_find = function("native_nvrtc_find", INT, INT, *_STRINGS, REFERENCE)
 _nvrtc_free = function("native_nvrtc_free", None, POINTER)
-_nvrtc_version = function("native_nvrtc_version", INT, POINTER, REFERENCE)
-_nvrtc_architectures = function("native_nvrtc_architectures", INT, POINTER, REFERENCE)
 _nvrtc_compile = function(
     *("native_nvrtc_compile", INT, POINTER, TEXT, ctypes.POINTER(TEXT), ctypes.POINTER(TEXT), SIZE),
     *(*_STRINGS, INT, REFERENCE, REFERENCE),
@@ -73,16 +71,6 @@ class Nvrtc:
     def __del__(self, free: Any = _nvrtc_free) -> None:
         if self.handle is not None:
             free(self.handle)
-
-    @property
-    def version(self) -> str:
-        """Such as 13.0."""
-        return _text(_nvrtc_version, self.handle).decode()
-
-    @property
-    def architectures(self) -> list[int]:
-        """Compute capabilities, such as 87."""
-        return [int(line) for line in _text(_nvrtc_architectures, self.handle).split()]
 
     def compile(
         self, source: str, headers: Mapping[str, str], options: Sequence[str], ptx: bool = False

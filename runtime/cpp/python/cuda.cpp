@@ -95,19 +95,6 @@ NATIVE_API NativeStatus native_nvrtc_find(int most, const char* const* more, siz
 
 NATIVE_API void native_nvrtc_free(cuda::Nvrtc* nvrtc) { delete nvrtc; }
 
-NATIVE_API NativeStatus native_nvrtc_version(const cuda::Nvrtc* nvrtc, NativeText** version) {
-  return guarded_device([&] { *version = new NativeText(nvrtc->version()); });
-}
-
-// The compute capabilities, such as 87, one a line.
-NATIVE_API NativeStatus native_nvrtc_architectures(const cuda::Nvrtc* nvrtc, NativeText** capabilities) {
-  return guarded_device([&] {
-    std::string lines;
-    for (const int capability : nvrtc->architectures()) lines += std::to_string(capability) + '\n';
-    *capabilities = new NativeText(std::move(lines));
-  });
-}
-
 NATIVE_API NativeStatus native_nvrtc_compile(const cuda::Nvrtc* nvrtc, const char* source, const char* const* names,
                                              const char* const* texts, size_t headers, const char* const* options,
                                              size_t count, int ptx, NativeText** code, NativeText** said) {

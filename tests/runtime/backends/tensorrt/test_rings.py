@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from multires_edge.runtime.backends.tensorrt.device import RING_ACCESS, Device, 
 from multires_edge.runtime.backends.tensorrt.host import HostDevice
 from multires_edge.runtime.backends.tensorrt.rings import RingDevice, kernel_names, word_bytes
 from tests.runtime.backends.device.fake_driver import FakeCuda
-from tests.runtime.backends.tensorrt.nvrtc import PTX, SOURCE, compile_ptx, compile_rings
+from tests.runtime.backends.tensorrt.nvrtc import PTX, compile_ptx, compile_rings
 
 ARCHITECTURES = ("75", "80", "86", "87", "89", "90", "100", "110", "120", "121")
 
@@ -121,22 +120,12 @@ def test_the_widest_words_that_divide_a_row(size: int, word: int) -> None:
 
 class TestCompiling:
     def test_the_ptx_is_of_this_source(self) -> None:
-        assert PTX.read_text() == compile_ptx(), (
-            "python -m tests.runtime.backends.tensorrt.nvrtc writes it again"
-        )
-
-    def test_the_ptx_has_every_kernel(self) -> None:
         text = PTX.read_text()
+        assert text == compile_ptx(), "python -m tests.runtime.backends.tensorrt.nvrtc writes it again"
         assert ".version 8.5\n.target sm_75\n" in text  # of CUDA 12.5 and Turing: nothing later than that
-        assert all(f".entry {name}(" in text for name in kernel_names())
 
     @pytest.mark.slow
     @pytest.mark.parametrize("architecture", ARCHITECTURES)
     def test_for_every_gpu(self, architecture: str) -> None:
         code = compile_rings(13, f"sm_{architecture}")
         assert code.startswith(b"\x7fELF")
-
-
-def test_the_source_names_its_kernels() -> None:
-    source = Path(SOURCE).read_text()
-    assert all(f"MULTIRES_KERNELS({name.rpartition('_')[2]}," in source for name in kernel_names())

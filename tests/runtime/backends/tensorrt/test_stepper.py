@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -155,21 +154,6 @@ class TestMemory:
             del stepper
         assert used["step"] - used["step in place"] == queues
         assert queues < used["taps"] < used["step"]
-
-    def test_runs_of_any_length_allocate_once(self, with_taps: Bundle) -> None:
-        device, stepper = placed(with_taps, "taps", 1)
-        samples = np.zeros((200, 1, 2), np.float32)
-        stepper.run(samples[:16])
-        used = device_bytes(device)
-        stepper.run(samples)
-        assert device_bytes(device) == used
-
-    def test_a_dropped_stream_frees_its_device(self, with_taps: Bundle) -> None:
-        device, stepper = placed(with_taps, "step in place", 1)
-        assert device_bytes(device) > 0
-        del stepper
-        gc.collect()
-        assert device_bytes(device) == 0
 
 
 class TestEngines:
