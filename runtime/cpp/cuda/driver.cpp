@@ -3,9 +3,10 @@
 #include <dlfcn.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
+
+#include "wait.h"
 
 namespace multires {
 inline namespace v0 {
@@ -14,9 +15,6 @@ namespace {
 
 constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
 constexpr unsigned kMapped = 2;       // CU_MEMHOSTALLOC_DEVICEMAP
-
-// How a thread waits for the device: CU_CTX_SCHED_SPIN, _YIELD and _BLOCKING_SYNC. Otherwise the driver chooses.
-constexpr std::pair<const char*, unsigned> kWaits[] = {{"spin", 1}, {"yield", 2}, {"block", 4}};
 
 void* open_library(const std::string& given) {
   if (!given.empty()) return dlopen(given.c_str(), RTLD_NOW);
@@ -60,14 +58,8 @@ Device::Device(std::shared_ptr<const Driver> driver) : driver_(std::move(driver)
   d.check(d.cuDeviceGetCount(&count), "cuDeviceGetCount");
   if (count < 1) throw Error(MULTIRES_DEVICE, "the CUDA driver found no device");
   d.check(d.cuDeviceGet(&device_, 0), "cuDeviceGet");
-  const char* wait = std::getenv("MULTIRES_CUDA_WAIT");
-  if (wait && *wait) {
-    const auto* way = std::find_if(std::begin(kWaits), std::end(kWaits),
-                                   [&](const auto& known) { return std::strcmp(known.first, wait) == 0; });
-    if (way == std::end(kWaits))
-      throw Error(MULTIRES_DEVICE, "MULTIRES_CUDA_WAIT is '" + std::string(wait) + "', expected spin, yield, block");
-    d.check(d.cuDevicePrimaryCtxSetFlags_v2(device_, way->second), "cuDevicePrimaryCtxSetFlags");
-  }
+  if (const unsigned wait = wait_flag())
+    d.check(d.cuDevicePrimaryCtxSetFlags_v2(device_, wait), "cuDevicePrimaryCtxSetFlags");
   d.check(d.cuDevicePrimaryCtxRetain(&context_, device_), "cuDevicePrimaryCtxRetain");
   try {
     activate();

@@ -15,7 +15,8 @@
 // first that CUDA_VISIBLE_DEVICES names.
 //
 // Threads: any number may use one Engine. A Stream belongs to one thread at a time. step, run and reset throw
-// nothing and allocate nothing, but they wait for the device.
+// nothing and allocate nothing, but they wait for the device: by the environment variable MULTIRES_CUDA_WAIT, "spin",
+// "yield" or "block", which the first Engine reads. Without it, the driver chooses.
 #ifndef MULTIRES_TENSORRT_HPP
 #define MULTIRES_TENSORRT_HPP
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "../cuda/wait.h"
 #include "rings_ptx.h"
 
 namespace multires {
@@ -60,6 +61,8 @@ void require_device() {
   if (status != cudaSuccess)
     throw Error(MULTIRES_DEVICE, std::string("needs a CUDA device: ") + cudaGetErrorString(status));
   if (count < 1) throw Error(MULTIRES_DEVICE, "needs a CUDA device; the driver found none");
+  // Before the first use of the device.
+  if (const unsigned wait = cuda::wait_flag()) check(cudaSetDeviceFlags(wait), "cudaSetDeviceFlags");
   check(cudaSetDevice(0), "cudaSetDevice");
 }
 

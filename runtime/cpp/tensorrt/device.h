@@ -19,7 +19,7 @@ inline void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) throw Error(MULTIRES_DEVICE, std::string(what) + ": " + cudaGetErrorString(status));
 }
 
-// Throws Error if this driver and runtime find no device.
+// Throws Error if this driver and runtime find no device. Threads then wait for it as MULTIRES_CUDA_WAIT says.
 void require_device();
 
 // Frees a handle by a function of CUDA.

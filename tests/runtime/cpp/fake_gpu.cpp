@@ -7,6 +7,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -96,6 +97,7 @@ static bool refused(const char* function) {
   const char* name = std::getenv("REFUSED");
   return name && std::strcmp(name, function) == 0;
 }
+cudaError_t cudaSetDeviceFlags(unsigned flags) { return std::fprintf(stderr, "flags %u\n", flags), cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t) { return "of the fake runtime"; }
 cudaError_t cudaMalloc(void** data, size_t size) { return allocate(data, size); }
 cudaError_t cudaHostAlloc(void** data, size_t size, unsigned) { return allocate(data, size); }

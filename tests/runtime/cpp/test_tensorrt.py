@@ -80,7 +80,21 @@ def test_steps_that_cannot_be_captured(kind: str, program: Path, gpu: Path, tmp_
     assert result.returncode == 0 and result.stdout.startswith("not captured: cudaGraphInstantiate: ")
 
 
+@pytest.mark.parametrize(("wait", "flags"), [("spin", 1), ("yield", 2), ("block", 4)])
+def test_it_waits_as_the_user_says(wait: str, flags: int, program: Path, gpu: Path, tmp_path: Path) -> None:
+    weights = write_weights("fading", tmp_path)
+    engine = write_engine(tmp_path, "step", weights)
+    result = outcome(program, weights, engine, 0, gpu=gpu, MULTIRES_CUDA_WAIT=wait)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "0\n", f"flags {flags}\n")
+
+
 class TestRefusals:
+    def test_a_way_to_wait_that_is_none(self, program: Path, gpu: Path, tmp_path: Path) -> None:
+        weights = write_weights("fading", tmp_path)
+        result = outcome(program, weights, "", gpu=gpu, MULTIRES_CUDA_WAIT="sleep")
+        assert result.returncode == 3
+        assert "MULTIRES_CUDA_WAIT is 'sleep', expected spin, yield, block" in result.stderr
+
     def test_no_device(self, program: Path, tmp_path: Path) -> None:
         if Path("/dev/nvidiactl").exists() or Path("/dev/nvhost-gpu").exists():
             pytest.skip("this machine has a GPU")
