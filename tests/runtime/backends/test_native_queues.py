@@ -78,7 +78,7 @@ def test_each_step_is_the_slow_one(
     for model in models(weights, tmp_path_factory.mktemp("weights")):
         state, slow = _native.State(model, rows), SlowStream(network, pooling, rows)
         rings, position = parts_of(state), state.parts()["position"]
-        outputs, expected = [], []
+        outputs, expected, beyond = [], [], []
         for t in range(steps):
             if t == 11:
                 state.reset(1)
@@ -88,16 +88,24 @@ def test_each_step_is_the_slow_one(
                 ring[...] = given_ring.reshape(ring.shape)
             outputs.append(run(state, inputs[..., t : t + 1], config.d_output))
             expected.append(slow.step(inputs[..., t])[..., None])
-            check_pushes(slow, rings)
+            beyond += check_pushes(slow, rings, exact_layers=1 if precision == "int8" else None)
         y, reference = np.concatenate(outputs, -1), np.concatenate(expected, -1)
         if precision == "int8":  # whose products have borders of their own
             assert np.abs(y - reference).mean() <= 1e-3 * max(1, np.abs(reference).max()), model.isa
+            assert np.mean(beyond) <= 1e-3, model.isa
         else:
             assert within_limit(y, reference, 2e-5), model.isa
 
 
-def check_pushes(slow: SlowStream, rings: list[NDArray[Any]]) -> None:
-    """What stands in the rings is nearest to what was pushed, and nothing else was written."""
+def check_pushes(
+    slow: SlowStream, rings: list[NDArray[Any]], exact_layers: int | None = None
+) -> list[NDArray[Any]]:
+    """What stands in the rings is nearest to what was pushed, and nothing else was written.
+
+    Layers after the first ``exact_layers`` follow int8 products, which may round an input the other way.
+    Returns the errors of each scale beyond rounding.
+    """
+    beyond = []
     for j, (ring, exact, after) in enumerate(zip(rings, slow.pushed, slow.rings, strict=True)):
         assert ring.dtype == slow.network.queue_type
         held = ring.reshape(after.shape)
@@ -108,9 +116,11 @@ def check_pushes(slow: SlowStream, rings: list[NDArray[Any]]) -> None:
         high: Any = 65504.0 if level is None else 127 * worth
         step = np.abs(exact) / 1024 + 1e-7 if level is None else worth
         error = np.abs(held[row, slot] * worth - np.clip(exact, low, high))
-        assert (error <= step / 2 + 2e-5 * np.maximum(1, np.abs(exact))).all()
+        beyond.append(np.maximum(error - step / 2, 0) / np.maximum(1, np.abs(exact)))
+        assert (beyond[-1][:, :exact_layers] <= 2e-5).all()
         after[row, slot] = held[row, slot]
         assert np.array_equal(held, after)
+    return beyond
 
 
 @pytest.mark.slow
