@@ -95,7 +95,7 @@ def test_streams_of_others(two_leads: Path, server: Server, tmp_path: Path) -> N
     at = ["--nats", server.address]
 
     async def foreign(client: Client) -> None:
-        context = client.jetstream()
+        context = client.jetstream(timeout=PATIENCE)
         await context.add_stream(StreamConfig(name="plain", subjects=["plain.*"]))
         transform = SubjectTransform(src="short.*", dest="short.{{partition(4,1)}}.{{wildcard(1)}}")
         await context.add_stream(
@@ -108,7 +108,7 @@ def test_streams_of_others(two_leads: Path, server: Server, tmp_path: Path) -> N
     assert "is not of a fleet" in refused(two_leads, *at, "--decisions", "plain")
 
     async def streams(client: Client) -> set[str | None]:
-        return {info.config.name for info in await client.jetstream().streams_info()}
+        return {info.config.name for info in await client.jetstream(timeout=PATIENCE).streams_info()}
 
     assert with_client(server, streams) == {"plain", "short"}  # nothing was made for what is refused
     worker = WorkerProcess(two_leads, server.address, tmp_path / "log")
@@ -159,7 +159,7 @@ def test_foreign_messages_disturb_no_patient(two_leads: Path, server: Server, tm
     other = Packet(Signal(("V1",), RATE, "uV"), recording, 0, samples[:50, :1])
 
     async def body(client: Client) -> dict[str, list[bytes]]:
-        context = client.jetstream()
+        context = client.jetstream(timeout=PATIENCE)
         while "ecg" not in [info.config.name for info in await context.streams_info()]:
             await asyncio.sleep(0.05)
         for i, packet in enumerate(packets):

@@ -24,7 +24,7 @@ async def opened(server: Server) -> Client:
 
 
 async def fill(client: Client, first: int, count: int) -> None:
-    context = client.jetstream()
+    context = client.jetstream(timeout=PATIENCE)
     for i in range(first, first + count):
         await context.publish(f"log.{i % 3}", str(i).encode())
 
@@ -34,10 +34,10 @@ def test_each_message_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> N
 
     async def body() -> None:
         client = await opened(server)
-        context = client.jetstream()
+        context = client.jetstream(timeout=PATIENCE)
         await context.add_stream(StreamConfig(name="log", subjects=["log.*"]))
         await fill(client, 0, COUNT)
-        reader = LogReader(client, context, "log", "log.*", 101)
+        reader = LogReader(client, client.jetstream(), "log", "log.*", 101)
         found: list[Entry] = []
         await reader.open()
         assert reader.left == COUNT - 100

@@ -51,7 +51,7 @@ def with_worker(server: Server, bundle: Bundle, body: Body) -> None:
         try:
             while metrics.partitions < 4:
                 await asyncio.sleep(0.02)
-            await body(client, client.jetstream(), metrics, said)
+            await body(client, client.jetstream(timeout=PATIENCE), metrics, said)
         finally:
             stop.set()
             await running
