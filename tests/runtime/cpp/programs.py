@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -34,7 +35,13 @@ def cxx() -> str:
     return compiler
 
 
-def build(name: str, tmp_path_factory: pytest.TempPathFactory, *options: str, source: Path = SOURCE) -> Path:
+def build(
+    name: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    *options: str,
+    source: Path = SOURCE,
+    targets: Sequence[str] = ("all",),
+) -> Path:
     """Configure and compile without a warning, once for all workers of a test run; the build folder."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -47,7 +54,7 @@ def build(name: str, tmp_path_factory: pytest.TempPathFactory, *options: str, so
             cmake = shutil.which("cmake", path=search)
             assert cmake is not None, "cmake is part of the test extra"
             run(cmake, "-S", source, "-B", folder, *options)
-            output = run(cmake, "--build", folder, "-j2")
+            output = run(cmake, "--build", folder, "-j2", "--target", *targets)
             assert "warning:" not in output, output
             (folder / "done").touch()
     return folder
@@ -111,6 +118,20 @@ def tensorrt_options() -> list[str]:
 def build_plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that can be built here, as users build it; the build folder."""
     return build("plain", tmp_path_factory, "-DMULTIRES_TESTS=ON", *tensorrt_options())
+
+
+# What runs under which sanitizers: compiling everything takes longer than running it.
+_SANITIZED = {
+    "address,undefined": ("engine_test", "header_test", "products_test", "stored_test", "cuda_test"),
+    "thread": ("threads_test", "cuda_test"),
+}
+
+
+def build_sanitized(sanitizers: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Test programs with sanitizers; the folder with the programs."""
+    options = ("-DMULTIRES_TESTS=ON", f"-DMULTIRES_SANITIZE={sanitizers}")
+    name = sanitizers.partition(",")[0]
+    return build(name, tmp_path_factory, *options, targets=_SANITIZED[sanitizers]) / "tests"
 
 
 def run(*command: str | Path, **environment: str) -> str:

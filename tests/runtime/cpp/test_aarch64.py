@@ -40,7 +40,7 @@ def test_networks(name: str, cpu: str, folder: Path, tmp_path: Path) -> None:
     assert used == CPUS[cpu]
     assert 0 < float(error) <= limit
     scratch = tmp_path / "scratch"
-    assert f"passed on {used}" in emulate(cpu, folder / "tests" / "engine_test", weights, scratch, "20")
+    assert f"passed on {used}" in emulate(cpu, folder / "tests" / "engine_test", weights, scratch, "brief")
 
 
 @pytest.mark.parametrize("name", NETWORKS)

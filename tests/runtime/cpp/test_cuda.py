@@ -10,7 +10,7 @@ import pytest
 
 from tests.runtime.backends.device.fake_driver import build_driver
 from tests.runtime.cpp.networks import NETWORKS, write_weights
-from tests.runtime.cpp.programs import build, build_plain, needed_wheels, needs, run
+from tests.runtime.cpp.programs import build_plain, build_sanitized, needed_wheels, needs, run
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,7 @@ def test_under_sanitizers(
     name: str, machine: dict[str, str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Addresses too, of the kernel itself. Its threads are those of the system: fibers move stacks."""
-    options = ("-DMULTIRES_TESTS=ON", "-DMULTIRES_SANITIZE=address,undefined")
-    program = build("address", tmp_path_factory, *options) / "tests" / "cuda_test"
+    program = build_sanitized("address,undefined", tmp_path_factory) / "cuda_test"
     flags = "-DMULTIRES_THREADS -fsanitize=address,undefined -fno-sanitize-recover=all"
     own = machine | {"HOST_FLAGS": flags, "XDG_CACHE_HOME": str(tmp_path)}
     run(program, write_weights(name, tmp_path), "0.1", "2", **own)
@@ -53,8 +52,7 @@ def test_two_threads(
 ) -> None:
     """Which share a model, by the thread sanitizer."""
     needs("setarch")
-    options = ("-DMULTIRES_TESTS=ON", "-DMULTIRES_SANITIZE=thread")
-    program = build("thread", tmp_path_factory, *options) / "tests" / "cuda_test"
+    program = build_sanitized("thread", tmp_path_factory) / "cuda_test"
     run("setarch", "-R", program, write_weights("fading", tmp_path), **machine)
 
 
