@@ -93,7 +93,7 @@ def archive(
 
     The file has the same bytes whatever the workers and pieces. A recording that cannot be read is left out,
     and ``say`` is called with the reason. An existing file is replaced if it is one of decisions, or with
-    ``force``. Raises MultiresError; the parts that are done stay.
+    ``force`` if it is outside ``folder``. Raises MultiresError; the parts that are done stay.
     """
     need_parquet()
     options = options or StreamOptions()
@@ -102,7 +102,12 @@ def archive(
     reader.stream(SignalSpec(preprocessing.channels, preprocessing.sampling_rate, preprocessing.unit))
     work = Work(bundle.absolute(), options, _digest(reader))
     paths = _recordings(folder)
-    check_file(output, force=force or (output.is_file() and about(output) is not None))
+    ours = output.is_file() and about(output) is not None
+    if output.exists() and not ours and folder.resolve() in output.resolve().parents:
+        raise OutputError(
+            f"{output}: lies among the recordings and is no table of decisions; choose another output"
+        )
+    check_file(output, force=force or ours)
     with _parts_of(output) as parts:
         run = _Run(work, workers, {_name(path, folder): path for path in paths}, parts, progress, say)
         recordings = run.survey()

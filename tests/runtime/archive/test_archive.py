@@ -207,6 +207,11 @@ class TestRefusals:
         with pytest.raises(OutputError, match="exists already; give --force"):
             archive(two_leads, folder, out, ThisProcess())
         assert out.read_text() == "a thesis"
+        for recording in filter(Path.is_file, folder.rglob("*")):
+            before = recording.read_bytes()
+            with pytest.raises(OutputError, match="lies among the recordings"):
+                archive(two_leads, folder, recording, ThisProcess(), force=True)
+            assert recording.read_bytes() == before
         for name in X:
             (folder / f"{name}.dat").unlink()
         with pytest.raises(DataError, match="no recording could be read; the first: "):
