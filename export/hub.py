@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from multires_edge.base.errors import BundleError, CheckpointError, MultiresError, require_extra
+from multires_edge.base.errors import CheckpointError, MultiresError, require_extra
 from multires_edge.base.files import sha256_of
 from multires_edge.base.names import listed
 from multires_edge.format.fields import shortened
 from multires_edge.format.figures import CARD_FILE
-from multires_edge.format.signed_files import LIST_FILE, SIGNATURE_FILE, files_in
+from multires_edge.format.signed_files import every_file_in
 from multires_edge.runtime.bundle import Bundle
 
 SCHEME = "hf://"
@@ -106,17 +106,13 @@ def push_bundle(
 
     if address.file is not None:
         raise HubError(f"{address}: names a file, but a bundle is a repository: leave the file out")
-    if not bundle.parity().passed:
-        raise BundleError(f"{bundle.path}: its parity proof failed, so it is not pushed; see report.html")
-    files = dict(files_in(bundle.path))
-    for name in (LIST_FILE, SIGNATURE_FILE):
-        if (bundle.path / name).is_file():
-            files[name] = bundle.path / name
+    bundle.check_proof("pushed")
+    files = every_file_in(bundle.path)
     card = bundle.path / CARD_FILE
-    additions = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
     readme = _FRONT_MATTER + (card.read_text(encoding="utf-8") if card.is_file() else "")
-    additions.append(CommitOperationAdd(_README, readme.encode()))
     with _one_line(address):
+        additions = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
+        additions.append(CommitOperationAdd(_README, readme.encode()))
         progress(f"uploading {len(files)} files")
         api = _api()
         api.create_repo(address.repo, private=private, exist_ok=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from multires_edge.base.errors import BundleError, InputError, SignatureError, require_extra
+from multires_edge.base.errors import InputError, SignatureError, require_extra
 from multires_edge.base.files import disk_errors, sha256_of, write_file
 from multires_edge.format.minisign import (
     HASHED,
@@ -79,9 +79,7 @@ def sign_bundle(folder: Path, key: SecretKey, comment: str | None = None) -> int
     comment = f"timestamp:{_now()}\tfile:{LIST_FILE}\thashed" if comment is None else comment
     if not comment.replace("\t", " ").isprintable():
         raise InputError(f"the comment {comment[:80]!r} has control characters; give one line of text")
-    bundle = open_bundle(folder)
-    if not bundle.parity().passed:
-        raise BundleError(f"{folder}: its parity proof failed, so it is not signed; see report.html")
+    open_bundle(folder).check_proof("signed")
     with disk_errors(folder):
         digests = {name: sha256_of(path) for name, path in files_in(folder).items()}
     content = list_of(digests)

@@ -74,6 +74,12 @@ def files_in(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def every_file_in(folder: Path) -> dict[str, Path]:
+    """The files of :func:`files_in`, and the list and its signature where a bundle has them."""
+    signature = {name: folder / name for name in (LIST_FILE, SIGNATURE_FILE)}
+    return files_in(folder) | {name: path for name, path in signature.items() if path.exists()}
+
+
 def _check_files(folder: Path, digests: dict[str, str], again: str) -> None:
     try:
         found = files_in(folder)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from multires_edge.base.errors import InputError
+from multires_edge.base.errors import BundleError, InputError
 from multires_edge.format.card import Preprocessing
 from multires_edge.format.fields import digest_of, plain
 from multires_edge.format.golden import GOLDEN_FILE, Golden
@@ -163,6 +163,11 @@ class Bundle:
     def parity(self) -> Parity:
         """The export's parity checks, the content of parity.json. Raises BundleError."""
         return parse_parity(self.read(PARITY_FILE), self.path / PARITY_FILE)
+
+    def check_proof(self, undone: str) -> None:
+        """Raise BundleError if the proof failed: so the bundle is not ``undone``, such as "signed"."""
+        if not self.parity().passed:
+            raise BundleError(f"{self.path}: its parity proof failed, so it is not {undone}; see report.html")
 
     def golden(self) -> Golden:
         """The export's recorded inputs and outputs, the content of golden.npz. Raises BundleError.

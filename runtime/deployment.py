@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from multires_edge.base.errors import BundleError, OutputError
+from multires_edge.base.errors import OutputError
 from multires_edge.base.files import disk_errors, flush_folder, lock_file, open_regular
 from multires_edge.format.minisign import PublicKey
-from multires_edge.format.signed_files import LIST_FILE, SIGNATURE_FILE, files_in
-from multires_edge.runtime.bundle import Bundle, open_bundle
+from multires_edge.format.signed_files import every_file_in
+from multires_edge.runtime.bundle import open_bundle
 
 _UNCHANGED = "the deployed bundle was not changed"
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -81,7 +81,7 @@ def deploy(bundle: Path, target: Path, *, key: PublicKey | None = None, keep: in
     Raises BundleError for a bundle that is damaged, not signed, or whose proof failed, and OutputError if
     another process deploys there or the disk is full. Then the link leads where it led before.
     """
-    _check(open_bundle(bundle, key=key))
+    open_bundle(bundle, key=key).check_proof("deployed")
     if bundle.resolve() in target.absolute().parent.resolve().joinpath(target.name).parents:
         raise OutputError(f"{target}: lies in the bundle {bundle}; choose a place outside it")
     place = Place(target)
@@ -92,7 +92,8 @@ def deploy(bundle: Path, target: Path, *, key: PublicKey | None = None, keep: in
                 place.remove(number)
         copied = place.store / f".{current + 1}.partial"
         _copy(bundle, copied)
-        _check(open_bundle(copied, key=key))  # what runs is what was checked, not what it was copied from
+        # What runs is what was checked, not what it was copied from.
+        open_bundle(copied, key=key).check_proof("deployed")
         copied.rename(place.folder(current + 1))
         flush_folder(place.store)
         place.lead_to(current + 1)
@@ -112,7 +113,7 @@ def go_back(target: Path, *, key: PublicKey | None = None) -> Path:
         before = [number for number in place.numbers() if number < place.current()]
         if not before:
             raise OutputError(f"{target}: has no earlier bundle to go back to; deploy one")
-        _check(open_bundle(place.folder(before[-1]), key=key))
+        open_bundle(place.folder(before[-1]), key=key).check_proof("deployed")
         place.lead_to(before[-1])
     return place.folder(before[-1])
 
@@ -143,18 +144,12 @@ def _clean(place: Place) -> None:
             path.unlink()
 
 
-def _check(bundle: Bundle) -> None:
-    if not bundle.parity().passed:
-        raise BundleError(f"{bundle.path}: its parity proof failed, so it is not deployed; see report.html")
-
-
 def _copy(bundle: Path, to: Path) -> None:
     """Copy the files of a bundle, and write them to the disk."""
-    files = files_in(bundle)
-    extra = {name: bundle / name for name in (LIST_FILE, SIGNATURE_FILE) if (bundle / name).exists()}
+    files = every_file_in(bundle)
     to.mkdir()
     folders = {to}
-    for name, path in (files | extra).items():
+    for name, path in files.items():
         copy = to / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         folders |= set(copy.parents[: len(Path(name).parents)])
