@@ -69,6 +69,17 @@ def print_table(rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset
         click.echo("  " + "  ".join(cells).rstrip())
 
 
+def print_figures(rows: Sequence[Sequence[str]]) -> None:
+    """Print a table whose first row has the heads and first column the names. Empty columns are left out."""
+    shown = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    print_table(list(zip(*shown, strict=True)), frozenset(range(1, len(shown))))
+
+
+def interval(bounds: tuple[float, float] | None, form: str = ".4f") -> str:
+    """The bounds of an interval, empty if there is no interval."""
+    return "" if bounds is None else f"[{bounds[0]:{form}}, {bounds[1]:{form}}]"
+
+
 def counted(count: int, noun: str) -> str:
     """A number of things, such as "1 record" or "2 records"."""
     return f"{count} {noun}{'s' if count > 1 else ''}"

@@ -23,7 +23,7 @@ from multires_edge.cli.options import (
     window_option,
 )
 from multires_edge.cli.paths import FilePath
-from multires_edge.cli.terminal import Progress, counted, print_json, print_table
+from multires_edge.cli.terminal import Progress, counted, interval, print_figures, print_json, print_table
 
 if TYPE_CHECKING:
     from multires_edge.format.figures import ConditionFigures
@@ -166,15 +166,13 @@ def _typed(name: str) -> bool:
 
 
 def _print_one(result: Evaluation, of_what: str) -> None:
-    within = "" if result.interval is None else f" {_range(result.interval)}"
+    within = f" {interval(result.interval)}".rstrip()
     click.echo(f"{_NAMES[result.metric]} {result.value:.4f}{within}  {of_what}")
     if result.by_class:
         within_of = result.class_intervals or {}
-        rows = [
-            (name, f"{value:.4f}", *([_range(within_of[name])] if name in within_of else []))
-            for name, value in result.by_class.items()
-        ]
-        print_table(rows)
+        print_table(
+            [(name, f"{value:.4f}", interval(within_of.get(name))) for name, value in result.by_class.items()]
+        )
 
 
 def _print_several(results: list[Evaluation]) -> None:
@@ -187,15 +185,14 @@ def _print_several(results: list[Evaluation]) -> None:
             [
                 result.precision,
                 f"{result.value:.4f}",
-                "" if result.interval is None else _range(result.interval),
+                interval(result.interval),
                 "" if first else f"{result.difference:+.5f}",
-                "" if result.difference_interval is None else _range(result.difference_interval, "+.5f"),
+                interval(result.difference_interval, "+.5f"),
                 "" if first else f"{result.relative_error:.2e}",
                 *(f"{(result.by_class or {})[name]:.4f}" for name in classes),
             ]
         )
-    shown = [column for column in zip(*rows, strict=True) if any(column[1:])]
-    print_table(list(zip(*shown, strict=True)), frozenset(range(1, len(shown))))
+    print_figures(rows)
 
 
 def _print_conditions(conditions: dict[str, ConditionFigures]) -> None:
@@ -206,14 +203,9 @@ def _print_conditions(conditions: dict[str, ConditionFigures]) -> None:
             [
                 name,
                 f"{value.value:.4f}",
-                "" if value.interval is None else _range(value.interval),
+                interval(value.interval),
                 f"{difference.value:+.4f}",
-                "" if difference.interval is None else _range(difference.interval, "+.4f"),
+                interval(difference.interval, "+.4f"),
             ]
         )
-    shown = [column for column in zip(*rows, strict=True) if any(column[1:])]
-    print_table(list(zip(*shown, strict=True)), frozenset(range(1, len(shown))))
-
-
-def _range(bounds: tuple[float, float], form: str = ".4f") -> str:
-    return f"[{bounds[0]:{form}}, {bounds[1]:{form}}]"
+    print_figures(rows)

@@ -10,7 +10,7 @@ import click
 
 from multires_edge.base.errors import DataError, InputError
 from multires_edge.cli.options import pick
-from multires_edge.cli.terminal import Progress, print_json, print_table
+from multires_edge.cli.terminal import Progress, interval, print_json, print_table
 from multires_edge.format.fields import plain
 from multires_edge.runtime.bundle import Bundle, open_bundle
 from multires_edge.runtime.ecg.leads import LeadMap, check_applied
@@ -120,13 +120,11 @@ def _print(result: Performance, data: LabelledRecordings, how: str, precision: s
 def _area(figures: ClassFigures) -> str:
     if figures.auroc is None:
         return ""
-    within = figures.auroc_interval
-    return f"{figures.auroc:.4f}" + (f" [{within[0]:.4f}, {within[1]:.4f}]" if within else "")
+    return f"{figures.auroc:.4f} {interval(figures.auroc_interval)}".rstrip()
 
 
 def _rate(rate: Rate, form: str = ".1%") -> str:
-    low, high = rate.interval
-    return "none" if rate.value is None else f"{rate.value:{form}} [{low:{form}}, {high:{form}}]"
+    return "none" if rate.value is None else f"{rate.value:{form}} {interval(rate.interval, form)}"
 
 
 def _delays(delays: Delays) -> list[str]:
