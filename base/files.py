@@ -24,6 +24,11 @@ def check_file(final: Path, *, force: bool) -> None:
             raise OutputError(f"{final.parent}: no such folder; create it or choose another")
 
 
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path leads into a folder, also through links. Neither has to exist."""
+    return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
+
+
 def check_name_free(final: Path, is_kind: Callable[[Path], bool], kind: str, *, force: bool) -> None:
     """Raise OutputError if a name is not UTF-8, is of another kind, or exists and ``force`` is not given."""
     try:

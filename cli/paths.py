@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from multires_edge.base.errors import InputError, OutputError
+from multires_edge.base.files import lies_in
 
 
 class FilePath(click.Path):
@@ -45,7 +46,7 @@ def beside(bundle: Path, suffix: str) -> Path:
 
 
 def check_outputs(context: click.Context) -> None:
-    """Check what a command writes by :func:`check_output`. Raises OutputError."""
+    """Check what a command writes by :func:`check_spares_inputs`. Raises OutputError."""
     read, written = list[Path](), list[Path]()
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
@@ -54,26 +55,22 @@ def check_outputs(context: click.Context) -> None:
             given = written if parameter.type.written else read
             given.extend(path for path in paths if isinstance(path, Path))
     for number, output in enumerate(written):
-        check_output(output, read)
+        check_spares_inputs(output, read)
         if any(_same(output, other) for other in written[:number]):
             raise OutputError(f"{output}: is given for two outputs; choose two names")
 
 
-def check_output(output: Path, read: Iterable[Path]) -> None:
+def check_spares_inputs(output: Path, read: Iterable[Path]) -> None:
     """Raise OutputError for an output that would replace a path that is read, or lies in a bundle."""
     from multires_edge.format.manifest import FILE_NAME
 
     for path in read:
         # An output may be a folder, which is replaced as a whole.
-        if _same(output, path) or _lies_in(path, output):
+        if _same(output, path) or lies_in(path, output):
             raise OutputError(f"{output}: would replace {path}, which is read; choose another output")
-        if _lies_in(output, path) and (path / FILE_NAME).is_file():
+        if lies_in(output, path) and (path / FILE_NAME).is_file():
             raise OutputError(f"{output}: lies in the bundle {path}; choose a place outside it")
 
 
 def _same(a: Path, b: Path) -> bool:
     return os.path.realpath(a) == os.path.realpath(b)
-
-
-def _lies_in(path: Path, folder: Path) -> bool:
-    return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents

@@ -8,7 +8,7 @@ import click
 
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import FILE, PRECISION, Name, bundle_argument, flag, json_option, option
-from multires_edge.cli.paths import FilePath, beside, check_output
+from multires_edge.cli.paths import FilePath, beside, check_spares_inputs
 from multires_edge.cli.terminal import print_json
 
 
@@ -59,7 +59,7 @@ def triton(
         wheel=wheel,
     )
     name = name or beside(bundle, "").name
-    check_output(output / name, [bundle])
+    check_spares_inputs(output / name, [bundle])
     model = write_model(open_bundle(bundle), output, name, serving, force=force)
     if as_json:
         print_json({"bundle": str(bundle), "model": str(model), "name": name, "backend": backend})

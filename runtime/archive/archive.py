@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from multires_edge.base.errors import BundleError, DataError, OutputError, StateError
-from multires_edge.base.files import check_file, disk_errors, lock_file, write_file
+from multires_edge.base.files import check_file, disk_errors, lies_in, lock_file, write_file
 from multires_edge.format.fields import digest_of, plain
 from multires_edge.runtime.archive.pieces import Piece, Reader, cut, decide
 from multires_edge.runtime.archive.survey import Survey, digest_of_record, stamp_of
@@ -103,7 +103,7 @@ def archive(
     work = Work(bundle.absolute(), options, _digest(reader))
     paths = _recordings(folder)
     ours = output.is_file() and about(output) is not None
-    if output.exists() and not ours and folder.resolve() in output.resolve().parents:
+    if output.exists() and not ours and lies_in(output, folder):
         raise OutputError(
             f"{output}: lies among the recordings and is no table of decisions; choose another output"
         )
