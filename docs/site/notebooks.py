@@ -18,7 +18,7 @@ from typing import Any
 
 
 class NotebookError(Exception):
-    """A notebook that is none, or a cell that failed."""
+    """An invalid notebook, or a cell that failed."""
 
 
 @dataclass(frozen=True)
