@@ -96,7 +96,12 @@ class Figures:
 
 
 EVALUATION = Document(
-    "evaluation", "multires-evaluation", 1, Figures, CardError, "write it with multires-edge evaluate --json"
+    "document of figures",
+    "multires-evaluation",
+    1,
+    Figures,
+    CardError,
+    "write it with multires-edge evaluate --json",
 )
 
 
