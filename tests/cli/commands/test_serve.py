@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,13 @@ from multires_edge.runtime.fleet.packet import Packet, Signal
 from tests.ports import free_port
 from tests.runtime.conftest import beats, named_leads, two_leads
 from tests.runtime.fleet.cluster import Server, WorkerProcess, running
+from tests.runtime.fleet.conftest import server
 from tests.waiting import PATIENCE
 
-__all__ = ["two_leads"]
+__all__ = ["server", "two_leads"]
 
 RATE, SECONDS = 250, 20
 SIGNAL = Signal(("I", "II"), RATE, "uV")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path / "broker", mqtt=True)
-    with running(server):
-        server.start()
-        yield server
 
 
 def refused(*words: object) -> str:
