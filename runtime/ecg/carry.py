@@ -42,7 +42,7 @@ class Carry:
     alarms: AlarmsState
 
     def to_bytes(self, settings: bytes) -> bytes:
-        """At most ``MOST_BYTES`` bytes. ``settings`` is that of :func:`digest_of`."""
+        """At most ``MOST_BYTES`` bytes. ``settings`` is that of :func:`tag_of`."""
         alarms = zip(self.alarms.on, self.alarms.reached, strict=True)
         parts = [_HEAD.pack(_MAGIC, settings, self.origin, self.step)]
         body = b"".join(parts + [_ALARM.pack(on, reached) for on, reached in alarms])
@@ -76,6 +76,6 @@ def origin_of(data: bytes) -> int:
     return int(_HEAD.unpack_from(data)[2])
 
 
-def digest_of(settings: Any) -> bytes:
+def tag_of(settings: Any) -> bytes:
     """Four bytes that tell settings, which are plain JSON values, from others."""
     return hashlib.sha256(json.dumps(settings).encode()).digest()[:4]

@@ -16,7 +16,7 @@ from multires_edge.format.fields import Natural
 from multires_edge.runtime.backends.registry import FixedPoolingError
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.ecg.block import Block
-from multires_edge.runtime.ecg.carry import Carry, digest_of
+from multires_edge.runtime.ecg.carry import Carry, tag_of
 from multires_edge.runtime.ecg.decision import Decision, Event, Timing
 from multires_edge.runtime.ecg.frontend import FrontEnd, FrontEndState
 from multires_edge.runtime.ecg.gaps import GapPolicy
@@ -94,10 +94,10 @@ class EcgStreams:
         self._alarm_after = self._steps_before_alarms(rate)
         settings = [every, rate, self._alarm_after, options.alarm_decisions, self.labels]
         alarms = [[each.label, each.on, each.off] for each in thresholds]
-        self._settings = [digest_of([*settings, float(source.rate), alarms]) for source in sources]
+        self._settings = [tag_of([*settings, float(source.rate), alarms]) for source in sources]
         carries = [
-            None if start.carry is None else Carry.from_bytes(start.carry, digest, len(thresholds))
-            for start, digest in zip(starts, self._settings, strict=True)
+            None if start.carry is None else Carry.from_bytes(start.carry, tag, len(thresholds))
+            for start, tag in zip(starts, self._settings, strict=True)
         ]
         self.fronts = [
             FrontEnd(
