@@ -2,6 +2,7 @@
 
     python -m benchmarks.ecg_stream speed RECORD          # times real time, of a two-lead WFDB record
     python -m benchmarks.ecg_stream latency RECORD        # from a sample to its decision, in real time
+    python -m benchmarks.ecg_stream look-ahead RECORD     # the same with and without prepare(), by packets
     python -m benchmarks.ecg_stream day RECORD... [--hours 24]
     python -m benchmarks.ecg_stream sources RECORD [--count 32] [--seconds 30]
     python -m benchmarks.ecg_stream kills RECORD [--count 200]
@@ -13,6 +14,7 @@ paper) or of the demonstration's (--size demo). One thread each; trust the ratio
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -31,6 +33,7 @@ from numpy.typing import NDArray
 
 from multires_edge.cli.commands.stream import stream as command
 from multires_edge.runtime import Bundle, open_bundle
+from multires_edge.runtime.bench.paced import use_caches
 from multires_edge.runtime.ecg.conversion import Conversion
 from multires_edge.runtime.ecg.decision import Decision
 from multires_edge.runtime.ecg.leads import LeadMap
@@ -42,12 +45,14 @@ from multires_edge.runtime.ecg.streams import EcgStreams, preprocessing_of
 
 SIZES = {"paper": (128, 6), "demo": (64, 4)}  # d_model, n_layers
 _POOL = "window:10s"
+# Samples of a packet, and tens of seconds of a measurement.
+_PACKETS, _TENS_AHEAD = (1, 10, 25), 3
 
 
 def main() -> None:
     """Parse, make a bundle, measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["speed", "latency", "day", "sources", "kills"])
+    parser.add_argument("what", choices=["speed", "latency", "look-ahead", "day", "sources", "kills"])
     parser.add_argument("records", nargs="+")
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--size", choices=sorted(SIZES), default="demo")
@@ -62,6 +67,8 @@ def main() -> None:
             speed(open_bundle(path), arguments.records[0])
         elif arguments.what == "latency":
             latency(open_bundle(path), arguments.records[0], arguments.seconds)
+        elif arguments.what == "look-ahead":
+            look_ahead(open_bundle(path), arguments.records[0])
         elif arguments.what == "day":
             day(open_bundle(path), arguments.records, arguments.hours)
         elif arguments.what == "sources":
@@ -99,6 +106,58 @@ def latency(bundle: Bundle, record: str, seconds: float) -> None:
             taken.append(1e3 * (time.perf_counter() - came))
     print(f"{len(taken)} decisions in {seconds:.0f} s at {given.rate:g} Hz, from the sample to the decision:")
     print_percentiles(taken)
+
+
+def look_ahead(bundle: Bundle, record: str) -> None:
+    """From the last packet that a decision needs to the decision, after prepare() and without.
+
+    Hot, and after other work with much memory, which comes between prepare() and that packet.
+    """
+    given = open_source(record).signal
+    samples = np.concatenate(list(_repeated([record], 0, _TENS_AHEAD)))
+    print("milliseconds without and with prepare(), their ratio, and milliseconds of a prepare():")
+    for every, size in itertools.product((1.0, 0.1), _PACKETS):
+        for name, before in (("hot", lambda: None), ("cold", use_caches)):
+            (without, prepared), ahead = time_decisions(bundle, given, samples, size, every, before)
+            print(
+                f"every {every:3g} s, packets of {size:2}, {name:4} {without:8.3f} {prepared:8.3f} "
+                f"{without / prepared:6.2f} {ahead:8.3f}"
+            )
+
+
+def time_decisions(
+    bundle: Bundle,
+    given: SignalSpec,
+    samples: NDArray[np.float64],
+    size: int,
+    every: float,
+    before: Callable[[], None],
+) -> tuple[list[float], float]:
+    """Milliseconds to a decision without and with prepare(), in turns, and those of a prepare(); medians.
+
+    ``before`` is called before each packet that completes a decision.
+    """
+    streams = [EcgStreams(bundle, [given], every=every, pool=_POOL) for _ in range(2)]
+    taken: list[list[float]] = [[], []]
+    ahead = list[float]()
+    for start in range(0, len(samples), size):
+        packet = samples[start : start + size]
+        decisions = []
+        for stream, seconds in zip(streams, taken, strict=True):
+            decides = stream.fronts[0].awaited <= len(packet)
+            if decides:
+                before()
+            started = time.perf_counter()
+            stream.feed(0, packet)
+            decisions.append(stream.pump())
+            if decides:
+                seconds.append(1e3 * (time.perf_counter() - started))
+        if decisions[0] != decisions[1]:
+            raise SystemExit("the decisions differ")
+        started = time.perf_counter()
+        streams[1].prepare(0)
+        ahead.append(1e3 * (time.perf_counter() - started))
+    return [float(np.median(seconds)) for seconds in taken], float(np.median(ahead))
 
 
 def first_samples(source: Source, count: int) -> NDArray[np.float64]:

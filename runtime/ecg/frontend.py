@@ -243,9 +243,29 @@ class FrontEnd:
         verdict = self._quality.take()
         return Block(x, self.received / self.rate, self._steps + x.shape[1], quality=verdict.flags)
 
+    def advance(self) -> Block | None:
+        """Steps of the next block whose samples are there; None if there are no such steps.
+
+        The network may run them before the block is whole. Events and flags come with its end, so results and
+        their order do not change. A block that starts over is not divided: its events tell when it ends.
+        """
+        if self._stopped or self._restarted or self._steps < self._entry or self.ready:
+            return None
+        if len(self._waiting):
+            self._take(len(self._waiting))
+        if not self._conversion.ready:
+            return None
+        x = self._conversion.take(self._conversion.ready)
+        self._steps += x.shape[1]
+        return Block(x, self._time(self._steps), self._steps, origin=self._origin)
+
+    def _time(self, steps: int) -> float:
+        """Seconds of the record up to a step."""
+        return (self._origin + self._conversion.samples(steps)) / self.rate
+
     def reopen(self) -> None:
         """Continue a source that had ended or was away. The next value starts a new recording."""
-        self._drop(len(self._waiting))
+        self._pass_over_waiting()
         self._pause()
         self._told = True
 
@@ -303,7 +323,7 @@ class FrontEnd:
         entered = cut > self._entry
         block = Block(
             x if entered else None,
-            (self._origin + self._conversion.samples(cut)) / self.rate,
+            self._time(cut),
             cut,
             self._restarted,
             decide and entered,
@@ -326,13 +346,17 @@ class FrontEnd:
     # Silences, in which the gap policy has stopped the stream.
 
     def _stop(self, arrived: float | None) -> None:
-        x, came = self._drop(len(self._waiting))
-        self._quality.skim(x, ~came)
+        self._pass_over_waiting()
         at = self._index
         self._told = self._note(at, "silent", {})
         self._pause()
         events = self._events_until(self._index)
         self.ready.append(Block(None, at / self.rate, silent=True, events=events, arrived=arrived))
+
+    def _pass_over_waiting(self) -> None:
+        """Drop the samples that wait. The next decision still says which values were missing."""
+        x, came = self._drop(len(self._waiting))
+        self._quality.skim(x, ~came)
 
     def _pause(self) -> None:
         self._quality.start_over(gap=self._lost > 0)

@@ -73,7 +73,8 @@ class Networks:
         x = np.zeros((stream.batch, *next(iter(inputs.values())).shape), np.float32)
         for i, samples in inputs.items():
             x[i] = samples
-        y = stream.run(x)
+        # A step uses what prepare() did, and a chunk does not.
+        y = stream.step(x[..., 0])[..., None] if x.shape[-1] == 1 else stream.run(x)
         logits = {}
         for i in inputs:
             run = runs[rows[i]]
@@ -81,6 +82,10 @@ class Networks:
             if run[-1].reset:
                 stream.reset([i])
         return logits
+
+    def prepare(self, row: int) -> None:
+        """Do what the next step of a source with its own stream can do before its sample comes."""
+        self._streams[row].prepare()
 
     def save(self) -> NetworksState:
         """The states of all sources."""

@@ -235,8 +235,19 @@ class Session:
                 feed.source.expect(feed.awaited, self._arrival.set)
             elif self._realtime:
                 until = min(until, feed.due(feed.awaited))
+        self._prepare(until)
         self._arrival.wait(max(0.0, until - time.monotonic()))
         self._arrival.clear()
+
+    def _prepare(self, until: float) -> None:
+        """Work ahead, one source after the other, until a time or until samples complete a decision."""
+        for feed in self._feeds:
+            started = time.monotonic()
+            if started >= until or self._arrival.is_set():
+                return
+            if not feed.finished:
+                self.streams.prepare(feed.row)
+                feed.charge(time.monotonic() - started)
 
     def _read(self, feed: _Feed, count: int, now: float) -> list[Item]:
         streams, source = self.streams, feed.source

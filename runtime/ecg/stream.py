@@ -86,6 +86,10 @@ class EcgStream:
         self._streams.missing(0, count)
         return self._pump()
 
+    def prepare(self) -> None:
+        """Work ahead while the program waits for samples; see :meth:`EcgStreams.prepare`."""
+        self._streams.prepare(0)
+
     def finish(self) -> list[Decision]:
         """End the record; returns the decisions that waited for the resampler."""
         self._streams.finish(0)

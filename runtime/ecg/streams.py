@@ -200,6 +200,22 @@ class EcgStreams:
                     out += [] if replayed else items
         return out
 
+    def prepare(self, row: int) -> None:
+        """Work ahead for a source while the program waits for samples.
+
+        The samples that wait for a decision are converted and their steps are run; if one more sample
+        completes the decision, its step is prepared. The decision then comes sooner after its last sample,
+        and no result changes. In lockstep the rows of a batch advance together: with several sources, nothing
+        is done. Raises as :meth:`pump`.
+        """
+        front = self._open_front(row)
+        if (self.lockstep and len(self.fronts) > 1) or front.ready:
+            return
+        if (block := front.advance()) is not None:
+            self._networks.run({row: [block]}, ())
+        if front.awaited == 1:
+            self._networks.prepare(row)
+
     def _is_replayed(self, row: int, block: Block) -> bool:
         """Whether a block comes before what the stream was started for."""
         replay = self._replays[row]

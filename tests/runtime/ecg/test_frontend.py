@@ -24,9 +24,9 @@ Part = NDArray[np.float64] | int
 
 
 def run(
-    bundle: Bundle, parts: list[Part], *, save_at: int = -1, **options: Any
+    bundle: Bundle, parts: list[Part], *, save_at: int = -1, prepare_every: int = 0, **options: Any
 ) -> tuple[list[Any], list[Any]]:
-    """Decisions as JSON with their logits, and events."""
+    """Decisions as JSON with their logits, and events; with look-ahead after some of the parts."""
     arguments: dict[str, Any] = {"leads": ["I", "II"], "rate": RATE} | options
     stream, decisions, events = EcgStream(bundle, **arguments), [], []
     for i, part in enumerate(parts):
@@ -36,6 +36,8 @@ def run(
             stream = EcgStream(bundle, **arguments)
             stream.load(saved)
         decisions += stream.missing(part) if isinstance(part, int) else stream.feed(part)
+        if prepare_every and i % prepare_every == 0:
+            stream.prepare()
     decisions += stream.finish()
     return [_shown(d) for d in decisions], [e.to_json() for e in events + stream.events]
 
@@ -117,11 +119,22 @@ PARTS = st.lists(
     PARTS,
     st.lists(st.integers(1, 400), min_size=1, max_size=6),
     st.integers(0, 20),
+    st.integers(0, 3),
     st.sampled_from(["hold", "zero", "restart:0.7s"]),
-    st.sampled_from(["0.5s", "20s"]),
+    st.sampled_from(["bundle", "window:1s", "reset:0.7s"]),
+    st.sampled_from(["0.01s", "0.5s", "20s"]),
+    st.sampled_from([RATE, 77, 360]),
 )
-def test_chunks_and_saved_states_give_the_same_bits(
-    opened: Bundle, parts: list[Any], sizes: list[int], save_at: int, gap: str, every: str
+def test_chunks_saved_states_and_look_ahead_give_the_same_bits(
+    opened: Bundle,
+    parts: list[Any],
+    sizes: list[int],
+    save_at: int,
+    prepare_every: int,
+    gap: str,
+    pool: str,
+    every: str,
+    rate: int,
 ) -> None:
     """Samples that never arrived come in chunks too, as those of lost packets do."""
     record: list[Part] = []
@@ -138,8 +151,11 @@ def test_chunks_and_saved_states_give_the_same_bits(
             cut += [size] * (piece // size) + [piece % size]
         else:
             cut += [piece[i : i + size] for i in range(0, len(piece), size)]
-    options: dict[str, Any] = {"gap": gap, "every": every, "thresholds": ["A=0.405:0.402"]}
-    assert run(opened, record, **options) == run(opened, cut, save_at=save_at, **options)
+    options: dict[str, Any] = {
+        "gap": gap, "pool": pool, "every": every, "rate": rate, "thresholds": ["A=0.405:0.402"],
+    }  # fmt: skip
+    again = run(opened, cut, save_at=save_at, prepare_every=prepare_every, **options)
+    assert run(opened, record, **options) == again
 
 
 def test_long_blocks_are_cut_and_decide_as_before(opened: Bundle) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multires_edge.base.errors import StateError
-from multires_edge.runtime import Bundle
+from multires_edge.runtime import Bundle, EcgStream
 from multires_edge.runtime.ecg.checkpoint import Checkpoint, Checkpointer
 from multires_edge.runtime.ecg.decision import Decision, Event
 from multires_edge.runtime.ecg.output_file import OutputFile
@@ -388,6 +389,30 @@ def test_events_of_a_silent_source_do_not_wait_for_a_decision(
         seen |= {item.kind: round_ for item in items if isinstance(item, Event)}
         now += 1.0
     assert seen == {"stalled": 3, "lost": 3}
+
+
+def test_a_session_works_ahead_while_no_samples_wait(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Waited(Scripted):
+        waits = True
+
+        def expect(self, count: int, wake: Callable[[], None]) -> None:
+            """The next packet comes after the wait."""
+
+    x = beats(4, 250)
+    source = Waited("x", [[Samples(x[i : i + 25], 0.0)] for i in range(0, len(x), 25)])
+    streams = EcgStreams(opened, [source.signal], lockstep=False, pool="window:1s")
+    session = Session(streams, [source])
+    monkeypatch.setattr(session._arrival, "wait", lambda seconds: None)
+    waiting, decisions = [], []
+    for items in session.run():
+        waiting.append(len(streams.fronts[0].save().waiting))
+        decisions += [item for item in items if isinstance(item, Decision)]
+    # A decision every 125 samples: without look-ahead, so many wait.
+    assert max(waiting) < 2 * 25
+    stream = EcgStream(opened, leads=["I", "II"], rate=250, pool="window:1s", name="x")
+    expected = stream.feed(x) + stream.finish()
+    assert [d.time for d in decisions] == [d.time for d in expected] and len(expected) == 8
+    assert all(np.array_equal(a.logits, b.logits) for a, b in zip(decisions, expected, strict=True))
 
 
 @pytest.mark.slow

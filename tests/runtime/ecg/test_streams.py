@@ -281,6 +281,26 @@ class TestManySources:
         assert [e.details for e in out if isinstance(e, Event)] == [{"message": "a cable"}]
 
 
+def test_a_source_that_was_away_has_the_same_flags_with_look_ahead(opened: Bundle) -> None:
+    """Values that were missing before it went are told, whether they were worked on or not."""
+    x = X.copy()
+    x[297:299, 1] = np.nan
+    runs = []
+    for prepared in (False, True):
+        streams = EcgStreams(opened, [SignalSpec(LEADS, 500, "mV")])
+        streams.feed(0, x[:299])
+        items = streams.pump()
+        if prepared:
+            streams.prepare(0)
+        streams.reopen(0)
+        streams.feed(0, x[299:])
+        streams.finish(0)
+        runs.append(items + streams.pump())
+    assert runs[0] == runs[1]
+    flags = [item.quality.get("II") for item in runs[0] if isinstance(item, Decision)]
+    assert flags[:3] == [None, ("nan",), None]
+
+
 def test_a_rate_of_numpys_is_a_number(opened: Bundle) -> None:
     stream = EcgStream(opened, leads=LEADS, rate=np.float32(500))  # type: ignore[arg-type]
     assert stream.feed(beats(2, 500)) == EcgStream(opened, leads=LEADS, rate=500).feed(beats(2, 500))
