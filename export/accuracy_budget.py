@@ -19,6 +19,7 @@ from multires_edge.base.errors import ConfigError, DataError, MultiresError, Ove
 from multires_edge.export.options import check_max_drop
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.module import ModuleConfig
+from multires_edge.runtime.backends.providers import load_onnxruntime
 from multires_edge.runtime.evaluation.dataset import Dataset
 from multires_edge.runtime.evaluation.scoring import Metric, metric_for
 
@@ -173,8 +174,7 @@ class _Measure:
 
     def _run(self, names: set[str] | None) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]]]]:
         """The outputs batch by batch, with the predictions from them if there is a metric."""
-        import onnxruntime
-
+        onnxruntime = load_onnxruntime()
         model = self.build(names)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3

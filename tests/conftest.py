@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from dataclasses import replace
@@ -29,6 +30,9 @@ settings.register_profile("graphs", deadline=None, derandomize=True, suppress_he
 settings.load_profile("graphs")
 # Tests run side by side; threads of theirs would only stand in each other's way.
 torch.set_num_threads(1)
+
+# The tests that import ONNX Runtime themselves send nothing either.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # Commands that the tests start obey signals, also where the tests run by nohup or in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -91,11 +91,13 @@ def _version(name: str) -> str | None:
 
 
 def _providers() -> list[str]:
+    from multires_edge.base.errors import MissingExtraError
+    from multires_edge.runtime.backends.providers import load_onnxruntime
+
     try:
-        import onnxruntime
-    except ImportError:
+        return list(load_onnxruntime().get_available_providers())
+    except MissingExtraError:
         return []
-    return list(onnxruntime.get_available_providers())
 
 
 def _missing_cuda() -> str | None:

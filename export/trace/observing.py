@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from multires_edge.export.trace.program import Program
 from multires_edge.export.trace.whole_graph import WholeGraph
 from multires_edge.format.targets import GraphForm
+from multires_edge.runtime.backends.providers import load_onnxruntime
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -40,8 +41,7 @@ class Observer:
 
 def in_memory(model: bytes) -> Any:
     """A session of a graph that is in no file, on one thread of the CPU."""
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import platform
 from contextlib import redirect_stdout
 from functools import cache
@@ -19,7 +20,12 @@ CUDA_NAMES = ("cuda", CUDA)
 
 
 def load_onnxruntime() -> Any:
-    """The module ``onnxruntime``. Raises MissingExtraError."""
+    """The module ``onnxruntime``, without its telemetry. Raises MissingExtraError.
+
+    Newer releases send events to their publisher, and their import writes an identifier of the machine into
+    the home folder, unless this variable is set before.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -258,3 +261,11 @@ class TestForms:
 def test_a_session_of_a_graph(exported: Path) -> None:
     session = open_session(exported, open_bundle(exported).manifest.graph("full", "fp32"), 1, "cpu")
     assert session.get_providers() == ["CPUExecutionProvider"]
+
+
+def test_onnxruntime_writes_and_sends_nothing(tmp_path: Path) -> None:
+    code = "from multires_edge.runtime.backends.providers import load_onnxruntime\nload_onnxruntime()"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []
