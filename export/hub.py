@@ -7,9 +7,12 @@ was downloaded is run: the export reads it as it reads any file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -169,13 +172,14 @@ def _check_digest(path: Path, file: Any, address: HubAddress) -> None:
 
 @contextlib.contextmanager
 def _one_line(address: HubAddress) -> Iterator[None]:
-    """Errors of the hub as a HubError in one line."""
-    from huggingface_hub import errors
+    """Errors of the hub as a HubError in one line, without warnings; progress bars only on a terminal."""
+    from huggingface_hub import constants, errors
 
     # The base of all errors of its HTTP client, which is another package in each of its versions.
     of_client: type[Exception] = getattr(errors, "HTTPError", OSError)
     try:
-        yield
+        with _quiet():
+            yield
     except MultiresError:
         raise
     except errors.GatedRepoError as error:
@@ -192,5 +196,30 @@ def _one_line(address: HubAddress) -> Iterator[None]:
             raise HubError(f"{address}: needs a token that may do this; hf auth login") from error
         raise HubError(f"{address}: the hub answered {status}; try again later") from error
     except (of_client, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise HubError(
+                f"{address}: the disk of {constants.HF_HUB_CACHE} is full; make room, or set HF_HUB_CACHE"
+            ) from error
         reason = shortened(str(error) or type(error).__name__)
         raise HubError(f"{address}: the transfer failed ({reason}); try again") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the library: what it says in warnings is in its errors, and files want no progress bars."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if hide:
+        disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if hide:
+            enable_progress_bars()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +29,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr("time.sleep", lambda _: None)  # between the library's attempts
     monkeypatch.chdir(tmp_path)
@@ -46,7 +47,7 @@ def run(*arguments: object) -> Result:
 @pytest.mark.parametrize("address", ["hf://org/net", "hf://org/net@main/ckpt.pth"])
 def test_exports_from_the_hub(hub: Hub, address: str, tmp_path: Path) -> None:
     result = run("export", address)
-    assert result.exit_code == 0, result.output
+    assert (result.exit_code, result.stderr) == (0, "")
     manifest = open_bundle(tmp_path / "net.bundle").manifest
     assert manifest.source.sha256 == sha256_of(tmp_path / "net" / "ckpt.pth")
     assert manifest.model == SMALL  # args.txt came too
@@ -57,7 +58,7 @@ def test_pushes_a_bundle_that_others_can_use(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     result = run("push", bundle, "hf://org/ecg", "--message", "First")
-    assert result.exit_code == 0, result.output
+    assert (result.exit_code, result.stderr) == (0, "")
     assert f"{hub.url}/org/ecg/commit/" in result.output
     files = dict(hub.repositories["org/ecg"])
     assert len(hub.objects) == sum(name.endswith(hub.large) for name in files) > 0
@@ -97,6 +98,14 @@ class TestRefusals:
         assert_refused(run("export", "hf://org/net"), "hf://org/net: the transfer failed")
         hub.cut = None
         assert run("export", "hf://org/net").exit_code == 0
+
+    def test_a_full_disk(self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def download(*_: object, **__: object) -> str:
+            warnings.warn("Not enough free disk space", stacklevel=1)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+        assert_refused(run("export", "hf://org/net"), f"the disk of {tmp_path / 'cache'} is full")
 
     def test_a_damaged_download(self, hub: Hub) -> None:
         hub.damaged = True
