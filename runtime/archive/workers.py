@@ -77,8 +77,12 @@ class Processes(Workers):
                 item = again.pop() if again else next(left, _END)
                 if item is _END:
                     break
-                running[self._pool.submit(_result, function, item)] = item
-            if not running:
+                try:
+                    running[self._pool.submit(_result, function, item)] = item
+                except BrokenProcessPool:  # a process died since the last wait
+                    again.append(item)
+                    break
+            if not running and not again:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:

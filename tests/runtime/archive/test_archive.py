@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -143,6 +145,11 @@ class TestProcesses:
         assert results == {item: 10 * item for item in range(9)}
         assert dict(workers.run(fail, [7])) == {7: Failure("item 7")}
         workers.close()
+
+    def test_one_that_dies_between_two_items_is_replaced(self) -> None:
+        with contextlib.closing(Processes(2)) as workers:
+            assert isinstance(workers._pool.submit(die, 0).exception(), BrokenProcessPool)
+            assert sorted(workers.run(abs, [-1, -2])) == [(-2, 2), (-1, 1)]
 
     def test_an_item_that_kills_all_of_them_is_an_error(self) -> None:
         workers = Processes(1)
