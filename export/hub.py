@@ -31,6 +31,7 @@ _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _BESIDE = ("args.txt", "config.json")  # what says how a checkpoint was trained
 _README = "README.md"
+_NOT_WRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS)
 # What the hub shows of a repository.
 _FRONT_MATTER = "---\nlibrary_name: multires-edge\ntags:\n- multires-edge\n- onnx\n---\n\n"
 
@@ -196,9 +197,9 @@ def _one_line(address: HubAddress) -> Iterator[None]:
             raise HubError(f"{address}: needs a token that may do this; hf auth login") from error
         raise HubError(f"{address}: the hub answered {status}; try again later") from error
     except (of_client, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
             raise HubError(
-                f"{address}: the disk of {constants.HF_HUB_CACHE} is full; make room, or set HF_HUB_CACHE"
+                f"{address}: {constants.HF_HUB_CACHE} cannot be written ({error.strerror}); set HF_HUB_CACHE"
             ) from error
         reason = shortened(str(error) or type(error).__name__)
         raise HubError(f"{address}: the transfer failed ({reason}); try again") from error
