@@ -28,8 +28,9 @@ from multires_edge.export.model_card import write_pages
 from multires_edge.export.native_weights import file_name, native_weights, runs_natively
 from multires_edge.export.options import ExportOptions, output_folder
 from multires_edge.export.own_module import OwnModule
-from multires_edge.export.parity import Proof, noise, prove
+from multires_edge.export.parity import noise, prove
 from multires_edge.export.precision.fp16 import plan_fp16
+from multires_edge.export.proof import Proof
 from multires_edge.export.quantization import Quantization, plan_int8
 from multires_edge.export.report import GraphStatistics
 from multires_edge.export.target_selection import forms_of, targets_named

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from multires_edge.export.parity import Proof, sequence_steps
+from multires_edge.export.parity import sequence_steps
+from multires_edge.export.proof import Proof
 from multires_edge.format.pooling import Window
 from tests.conftest import variant
 
