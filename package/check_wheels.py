@@ -2,12 +2,15 @@
 
     python package/check_wheels.py DIST BUNDLE
 
-auditwheel compares the tags with the libraries. The libraries for Linux run a bundle's weights, those for
-another processor under qemu, if the loader of their libc and qemu are here.
+auditwheel compares the tags with the libraries. The libraries for Linux and Windows run a bundle's weights,
+if what runs them is here: the loader of their libc, qemu for another processor, and Wine for Windows.
 """
 
 from __future__ import annotations
 
+import fnmatch
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,10 +27,11 @@ from multires_edge.runtime.backends.native import open_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 _ENGINES = ("multires_edge/runtime/backends/_engine.so", "multires_edge/runtime/backends/_engine.pyd")
+_CALLERS = "multires_edge/runtime/backends/_native_*.py"
 # By the start of a tag: the first bytes of a library.
 _KINDS = {"manylinux": b"\x7fELF", "musllinux": b"\x7fELF", "macosx": b"\xcf\xfa\xed\xfe", "win": b"MZ"}
-# The loader of a libc, and what runs its programs. Debian's packages are libc6-arm64-cross, musl, musl:arm64
-# and qemu-user.
+# What a program of a platform needs, and what runs it. Debian's packages are libc6-arm64-cross, musl,
+# musl:arm64, qemu-user and wine64.
 _RUNNERS: dict[str, tuple[str, list[str]]] = {
     "manylinux_2_17_x86_64": ("/lib64/ld-linux-x86-64.so.2", []),
     "manylinux_2_17_aarch64": (
@@ -36,6 +40,7 @@ _RUNNERS: dict[str, tuple[str, list[str]]] = {
     ),
     "musllinux_1_2_x86_64": ("/lib/ld-musl-x86_64.so.1", []),
     "musllinux_1_2_aarch64": ("/lib/ld-musl-aarch64.so.1", ["qemu-aarch64"]),
+    "win_amd64": ("/usr/lib/wine/wine64", ["/usr/lib/wine/wine64"]),
 }
 
 
@@ -56,19 +61,28 @@ def main(dist: Path, bundle: Path) -> None:
 
 
 def check_contents(wheel: Path, tag: str, folder: Path) -> str:
-    """The engine is of the platform, and names no folder of this machine. It is left in ``folder``."""
+    """The engine is of the platform, has what Python calls, and names no folder of this machine.
+
+    It is left in ``folder``.
+    """
     with zipfile.ZipFile(wheel) as file:
         (engine,) = (name for name in file.namelist() if name in _ENGINES)
         content = file.read(engine)
+        callers = fnmatch.filter(file.namelist(), _CALLERS)
+        if "-DMULTIRES_CUDA=OFF" in PLATFORMS[tag].options:
+            callers = [path for path in callers if "cuda" not in path]
+        called = {name for path in callers for name in re.findall(rb'function\(\s*"(\w+)"', file.read(path))}
     if not content.startswith(_KINDS[tag.partition("_")[0]]):
         sys.exit(f"{wheel}: {engine} is not for {tag}")
     if INTERFACE.encode() not in content:
         sys.exit(f"{wheel}: {engine} was built from other sources than this package")
+    if lacks := {name.decode() for name in called if name + b"\0" not in content}:
+        sys.exit(f"{wheel}: {engine} has no function {min(lacks)}")
     for path in (ROOT, Path.home(), Path(tempfile.gettempdir())):
         if len(path.parts) > 1 and str(path).encode() + b"/" in content:
             sys.exit(f"{wheel}: {engine} names the folder {path}")
     (folder / "_engine.so").write_bytes(content)
-    return f"engine of {len(content):,} bytes"
+    return f"engine of {len(content):,} bytes with {len(called)} functions"
 
 
 def check_tag(wheel: Path, tag: str) -> str:
@@ -94,17 +108,21 @@ def check_engine(path: Path, tag: str, folder: Path) -> str:
         return f"not run ({' or '.join([loader, *runner[:1]])} is missing)"
     program = folder / "program"
     source, include = ROOT / "package" / "golden_program.c", ROOT / "runtime" / "cpp" / "include"
-    zig = [sys.executable, "-m", "ziglang", "cc", "-target", PLATFORMS[tag].target, "-dynamic"]
-    subprocess.run([*zig, "-O1", f"-I{include}", source, "-ldl", "-o", program], check=True)
+    platform = PLATFORMS[tag]
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", platform.target, "-dynamic"]
+    libraries = [] if platform.system == "Windows" else ["-ldl"]
+    subprocess.run([*zig, "-O1", f"-I{include}", source, *libraries, "-o", program], check=True)
+    environment = os.environ | {"WINEPREFIX": str(folder / "wine"), "WINEDEBUG": "-all"}
     bundle = open_bundle(path)
     golden = bundle.golden()
     (folder / "weights").write_bytes(bundle.read(bundle.manifest.native["fp32"].file))
     worst = 0.0
     for x, expected in zip(golden.inputs, golden.stepwise, strict=True):
         np.ascontiguousarray(x.T).tofile(folder / "x")
-        names = ("program", "_engine.so", "weights", "x", "y")
-        command = [*runner, *(str(folder / name) for name in names)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [*runner, "./program", "./_engine.so", "weights", "x", "y"]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             sys.exit(f"{tag}: {done.stderr}")
         y = np.fromfile(folder / "y", np.float32).reshape(expected.T.shape)

@@ -1,9 +1,13 @@
 /* Run a model by the library of a wheel, which this program loads: LIBRARY WEIGHTS SAMPLES OUTPUTS. SAMPLES are float32
  * (steps, d_input), OUTPUTS float32 (steps, d_output). */
-#include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
 
 #include "multires.h"
 
@@ -14,8 +18,21 @@ static void fail(const char* what) {
   exit(1);
 }
 
+static void load_library(const char* path) {
+#if defined(_WIN32)
+  library = (void*)LoadLibraryA(path);
+#else
+  library = dlopen(path, RTLD_NOW);
+#endif
+  if (!library) fail(path);
+}
+
 static void* find(const char* name) {
+#if defined(_WIN32)
+  void* found = (void*)GetProcAddress((HMODULE)library, name);
+#else
   void* found = dlsym(library, name);
+#endif
   if (!found) fail(name);
   return found;
 }
@@ -36,8 +53,7 @@ int main(int count, char** arguments) {
   multires_model* model = NULL;
   multires_state* state = NULL;
   if (count != 5) fail("expected LIBRARY WEIGHTS SAMPLES OUTPUTS");
-  library = dlopen(arguments[1], RTLD_NOW);
-  if (!library) fail(dlerror());
+  load_library(arguments[1]);
   multires_status (*load)(const void*, size_t, multires_model**, char*, size_t);
   multires_status (*create)(const multires_model*, int32_t, int32_t, multires_state**, char*, size_t);
   multires_status (*run)(multires_state*, const float*, int64_t, float*);

@@ -1,3 +1,3 @@
 """What the engine was compiled with, if it fits these files. Written by package/interface.py."""
 
-INTERFACE = "d8192d415dc32bf8"
+INTERFACE = "5cdb99463dc4022c"

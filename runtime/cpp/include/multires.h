@@ -38,7 +38,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(_WIN32)
+#if defined(_WIN32) && defined(MULTIRES_DLL) /* while a library is built that programs load */
+#define MULTIRES_API __declspec(dllexport)
+#elif defined(_WIN32)
 #define MULTIRES_API
 #else
 #define MULTIRES_API __attribute__((visibility("default")))
