@@ -7,6 +7,7 @@ namespace {
 // x * Phi(x) = max(x, 0) - h(|x|) with h(a) = a * (1 - Phi(a)), which is smooth, at most 0.17 and below
 // 1e-6 from 5.5 on. h is a polynomial in s = a / 2.75 - 1, interpolated at Chebyshev nodes.
 // |error| < 5e-7 for every x (tested); no branch, no division, no exponential.
+#if !defined(MULTIRES_GELU)  // else the instruction set has its own
 inline Vec gelu(Vec x) {
   static constexpr float kH[] = {
       8.194348896e-03f,  -6.057822884e-02f, 1.912661398e-01f, -3.086717827e-01f, 1.788887135e-01f, 2.603210509e-01f,
@@ -19,6 +20,7 @@ inline Vec gelu(Vec x) {
   for (int k = n - 2; k >= 0; --k) h = h * s + all(kH[k]);
   return most(x, all(0.0f)) - h;
 }
+#endif
 
 // e^z for |z| <= 87, by 2^n * e^r with |r| <= ln 2 / 2 and a polynomial of degree 6.
 inline Vec exponential(Vec z) {

@@ -21,8 +21,8 @@ std::vector<float> arguments() {
   }
   for (int i = -2000000; i <= 2000000; ++i) all.push_back(static_cast<float>(i) * 5e-5f);
   using Limits = std::numeric_limits<float>;
-  for (float x : {Limits::denorm_min(), Limits::min(), Limits::epsilon(), 5.5f, 87.0f, 88.0f, 104.0f, Limits::max(),
-                  Limits::infinity()})
+  for (float x : {Limits::denorm_min(), Limits::min(), Limits::epsilon(), 5.4f, 5.5f, 87.0f, 88.0f, 104.0f,
+                  Limits::max(), Limits::infinity()})
     for (float near : {x, std::nextafter(x, 0.0f), std::nextafter(x, Limits::infinity())})
       all.insert(all.end(), {near, -near});
   return all;
