@@ -2,22 +2,13 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
+
+#include "files.h"
 
 namespace multires {
 inline namespace v0 {
 namespace tensorrt {
 namespace {
-
-constexpr bool knows_aliases(int version) { return version >= 101500; } // TensorRT 10.15
-
-std::vector<char> read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::vector<char> content((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!file || content.empty()) throw Error(MULTIRES_IO, path + ": cannot be read, or is empty");
-  return content;
-}
 
 nvinfer1::DataType data_type(multires_dtype dtype) {
   switch (dtype) {
@@ -60,11 +51,13 @@ LoadedEngine::LoadedEngine(const std::string& path, const Model& model_) : model
   // Without a device, createInferRuntime returns an invalid pointer that is not
   // null.
   require_device();
-  const std::vector<char> content = read_file(path);
+  const std::string content = read_file(path);
+  if (content.empty()) throw Error(MULTIRES_IO, path + ": cannot be read, or is empty");
   runtime.reset(nvinfer1::createInferRuntime(log));
   if (!runtime) refuse(MULTIRES_DEVICE, log.last_error());
   engine.reset(runtime->deserializeCudaEngine(content.data(), content.size()));
   if (!engine) refuse(MULTIRES_DEVICE, "TensorRT refuses it: " + log.last_error());
+  cache = std::make_unique<RuntimeCache>(*engine, path);
 
   const multires::Stream host(model);
   const std::vector<multires_part> parts = parts_of(host);
@@ -79,12 +72,6 @@ LoadedEngine::LoadedEngine(const std::string& path, const Model& model_) : model
   smallest_batch = static_cast<int>(engine->getProfileShape(inputs[0].c_str(), 0, OptProfileSelector::kMIN).d[0]);
   largest_batch = static_cast<int>(engine->getProfileShape(inputs[0].c_str(), 0, OptProfileSelector::kMAX).d[0]);
   if (banks.empty()) {
-    if (!knows_aliases(NV_TENSORRT_VERSION) && knows_aliases(getInferLibVersion()))
-      refuse(MULTIRES_UNSUPPORTED,
-             "this program was compiled with headers of TensorRT before 10.15 "
-             "and runs with a later library, so it does "
-             "not know which queues are updated in place; compile it with the "
-             "headers of that library");
     for (const multires_part& part : parts) in_place |= updates_in_place(part);
   } else {
     kernels = std::make_unique<RingKernels>();
@@ -101,10 +88,15 @@ bool LoadedEngine::has(const std::string& tensor) const {
 
 bool LoadedEngine::updates_in_place(const multires_part& part) const {
   if (!banks.empty()) return is_ring(part);
-#if NV_TENSORRT_MAJOR > 10 || (NV_TENSORRT_MAJOR == 10 && NV_TENSORRT_MINOR >= 15)
+// Headers of TensorRT before 10.15 cannot ask for it.
+#if defined(TRT_MAJOR_RTX) || NV_TENSORRT_MAJOR > 10 || (NV_TENSORRT_MAJOR == 10 && NV_TENSORRT_MINOR >= 15)
   const char* aliased = engine->getAliasedInputTensor(("next_" + std::string(part.name)).c_str());
   return aliased && std::string(aliased) == part.name;
 #else
+  if (getInferLibVersion() >= 101500)
+    refuse(MULTIRES_UNSUPPORTED,
+           "this program was compiled with headers of TensorRT before 10.15 and runs with a later library, so it does "
+           "not know which queues are updated in place; compile it with the headers of that library");
   return false;
 #endif
 }
@@ -170,7 +162,7 @@ void LoadedEngine::check_tensors(const std::vector<multires_part>& parts) const 
 }
 
 std::unique_ptr<nvinfer1::IExecutionContext> LoadedEngine::context(int batch) const {
-  std::unique_ptr<nvinfer1::IExecutionContext> made(engine->createExecutionContext());
+  std::unique_ptr<nvinfer1::IExecutionContext> made = cache->context();
   if (!made) refuse(MULTIRES_DEVICE, "no execution context: " + log.last_error());
   for (const std::string& input : inputs) {
     nvinfer1::Dims shape = engine->getTensorShape(input.c_str());

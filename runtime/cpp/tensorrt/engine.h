@@ -11,6 +11,7 @@
 
 #include "device.h"
 #include "multires_tensorrt.hpp"
+#include "runtime_cache.h"
 
 namespace multires {
 inline namespace v0 {
@@ -52,6 +53,8 @@ struct LoadedEngine {
   Log log;
   std::unique_ptr<nvinfer1::IRuntime> runtime;
   std::unique_ptr<nvinfer1::ICudaEngine> engine;
+  std::unique_ptr<RuntimeCache> cache;
+  mutable std::mutex opening;  // streams are made one after the other, as the cache wants it
   std::unique_ptr<RingKernels> kernels; // only if there are banks
   std::vector<Bank> banks;
   std::vector<std::string> tensors,

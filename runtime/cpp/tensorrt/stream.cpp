@@ -266,7 +266,9 @@ Stream::Stream(const Engine& engine, std::int32_t batch) {
                                        std::to_string(loaded.smallest_batch) + " to " +
                                        std::to_string(loaded.largest_batch));
   check(cudaSetDevice(0), "cudaSetDevice");
+  const std::lock_guard<std::mutex> one(loaded.opening);
   state_ = std::make_unique<StreamState>(engine.loaded_, batch);
+  loaded.cache->keep();
 }
 
 Stream::Stream(Stream&&) noexcept = default;

@@ -3,6 +3,8 @@
 // are rings.cu itself, and an engine computes its step or taps graph by the native engine.
 //
 // An engine's file holds: KIND SMALLEST_BATCH LARGEST_BATCH WEIGHTS, with KIND "step" or "taps".
+//
+// With the headers of TensorRT-RTX, a step engine updates its queues in place, and contexts need a cache for kernels.
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
@@ -195,6 +197,14 @@ struct Network {
 
   bool takes_tokens() const { return multires_model_info(model).n_tokens > 0; }
   bool is_taps() const { return kind == "taps"; }
+  // The input whose memory an output updates; empty without one.
+  std::string alias(const std::string& output) const {
+#ifdef TRT_MAJOR_RTX
+    for (const Tensor& tensor : tensors)
+      if (!is_taps() && tensor.shape.size() == 4 && output == "next_" + tensor.name) return tensor.name;
+#endif
+    return "";
+  }
 };
 
 std::vector<multires_part> parts_of(multires_state* state) {
@@ -270,14 +280,15 @@ struct ContextImpl : StubExecutionContext {
     if (!state) multires_state_new(network.model, batch, MULTIRES_DEFAULT_WINDOW, &state, nullptr, 0);
     return true;
   }
-  bool setTensorAddress(char const* name, void* data) noexcept override {
-    for (const auto& [other, address] : bound)
-      if (address == data && other != name) return false;  // this engine updates nothing in place
-    return bound[name] = data, true;
-  }
+  bool setTensorAddress(char const* name, void* data) noexcept override { return bound[name] = data, true; }
   bool enqueueV3(cudaStream_t) noexcept override {
     for (const Tensor& tensor : network.tensors)
       if (!bound.count(tensor.name)) return false;
+    // Two tensors have the same address if the engine updates one in place, and in no other case.
+    for (const auto& [name, address] : bound)
+      for (const auto& [other, its] : bound)
+        if (name != other && (address == its) != (network.alias(name) == other || network.alias(other) == name))
+          return false;
     return ask([this] { run(); }) == cudaSuccess;
   }
 
@@ -340,6 +351,57 @@ struct FakeContext : nvinfer1::IExecutionContext {
   ContextImpl impl;
 };
 
+#ifdef TRT_MAJOR_RTX
+constexpr char kCompiled[] = "kernels";  // what the cache of this device holds
+
+struct MemoryImpl : StubHostMemory {
+  std::string content;
+  void* data() const noexcept override { return const_cast<char*>(content.data()); }
+  std::size_t size() const noexcept override { return content.size(); }
+};
+
+struct FakeMemory : nvinfer1::IHostMemory {
+  explicit FakeMemory(const std::string& content) {
+    impl.content = content;
+    mImpl = &impl;
+  }
+  MemoryImpl impl;
+};
+
+struct CacheImpl : StubRuntimeCache {
+  std::string content;
+  nvinfer1::IHostMemory* serialize() const noexcept override { return new FakeMemory(content); }
+  bool deserialize(void const* blob, std::size_t size) noexcept override {
+    const std::string given(static_cast<const char*>(blob), size);
+    if (given == kCompiled) content = given;
+    return given == kCompiled;
+  }
+};
+
+struct FakeCache : nvinfer1::IRuntimeCache {
+  FakeCache() { mImpl = &impl; }
+  CacheImpl impl;
+};
+
+struct ConfigImpl : StubRuntimeConfig {
+  const FakeCache* cache = nullptr;
+  bool eager = false;
+  nvinfer1::IRuntimeCache* createRuntimeCache() const noexcept override { return new FakeCache; }
+  bool setRuntimeCache(nvinfer1::IRuntimeCache const& given) noexcept override {
+    return cache = static_cast<const FakeCache*>(&given), true;
+  }
+  void setDynamicShapesKernelSpecializationStrategy(
+      nvinfer1::DynamicShapesKernelSpecializationStrategy strategy) noexcept override {
+    eager = strategy == nvinfer1::DynamicShapesKernelSpecializationStrategy::kEAGER;
+  }
+};
+
+struct FakeConfig : nvinfer1::IRuntimeConfig {
+  FakeConfig() { mImpl = &impl; }
+  ConfigImpl impl;
+};
+#endif
+
 struct EngineImpl : StubCudaEngine {
   Network network;
 
@@ -367,9 +429,27 @@ struct EngineImpl : StubCudaEngine {
                                  nvinfer1::OptProfileSelector select) const noexcept override {
     return dims(name, select == nvinfer1::OptProfileSelector::kMIN ? network.smallest : network.largest);
   }
+#ifdef TRT_MAJOR_RTX
+  nvinfer1::IRuntimeConfig* createRuntimeConfig() noexcept override { return new FakeConfig; }
+  nvinfer1::IExecutionContext* createExecutionContextWithRuntimeConfig(
+      nvinfer1::IRuntimeConfig* config) noexcept override {
+    const ConfigImpl& of = static_cast<FakeConfig*>(config)->impl;
+    if (!of.cache || !of.eager) return nullptr;
+    std::string& kernels = const_cast<std::string&>(of.cache->impl.content);
+    if (kernels.empty()) std::fprintf(stderr, "compiled\n");
+    kernels = kCompiled;
+    return new FakeContext(network);
+  }
+  char const* getAliasedInputTensor(char const* output) const noexcept override {
+    static std::string answer;
+    answer = network.alias(output);
+    return answer.empty() ? nullptr : answer.c_str();
+  }
+#else
   nvinfer1::IExecutionContext* createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy) noexcept override {
     return new FakeContext(network);
   }
+#endif
 };
 
 struct FakeEngine : nvinfer1::ICudaEngine {

@@ -68,6 +68,7 @@ class TensorRtWheels:
     tensorrt: Path
     cuda_headers: Path
     cudart: Path
+    tensorrt_rtx: Path
 
     @property
     def options(self) -> list[str]:
@@ -96,6 +97,7 @@ def tensorrt_wheels() -> TensorRtWheels | None:
             find("tensorrt-lean-cu12-libs", "libnvinfer_lean.so.10"),
             find("nvidia-cuda-runtime", "cuda_runtime_api.h").parent,
             find("nvidia-cuda-runtime", "libcudart.so.13"),
+            find("tensorrt-rtx-cu13-libs", "libtensorrt_rtx.so.1"),
         )
     except (PackageNotFoundError, StopIteration):
         return None

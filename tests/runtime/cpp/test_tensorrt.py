@@ -11,6 +11,7 @@ import pytest
 
 from tests.runtime.cpp.networks import NETWORKS, write_weights
 from tests.runtime.cpp.programs import SOURCE, build_plain, cxx, needed_wheels, run
+from tests.runtime.cpp.rtx_headers import write_rtx_headers
 from tests.runtime.cpp.stubs import write_stubs
 
 FLOATS = [name for name, network in NETWORKS.items() if network.precision != "int8"]
@@ -30,16 +31,35 @@ def program(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def gpu(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """fake_gpu.cpp, to be preloaded."""
-    wheels = needed_wheels()
-    made = tmp_path_factory.mktemp("gpu")
-    write_stubs(wheels.tensorrt_headers, made)
+    return build_gpu(folder, needed_wheels().tensorrt_headers, tmp_path_factory.mktemp("gpu"))
+
+
+def build_gpu(folder: Path, tensorrt_headers: Path, made: Path) -> Path:
+    """fake_gpu.cpp for headers of TensorRT or TensorRT-RTX."""
+    write_stubs(tensorrt_headers, made)
     own = [f"-I{path}" for path in (made, SOURCE / "include", SOURCE / "cuda")]
-    theirs = [f"-isystem{path}" for path in (wheels.tensorrt_headers, wheels.cuda_headers)]
+    theirs = [f"-isystem{path}" for path in (tensorrt_headers, needed_wheels().cuda_headers)]
     options = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC"]
     source = Path(__file__).with_name("fake_gpu.cpp")
     output = run(cxx(), *options, *own, *theirs, source, folder / "libmultires.a", "-o", made / "gpu.so")
     assert not output
     return made / "gpu.so"
+
+
+@pytest.fixture(scope="module")
+def rtx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The program with TensorRT-RTX's own library, and what is preloaded in the place of that."""
+    wheels, made = needed_wheels(), tmp_path_factory.mktemp("rtx")
+    headers = write_rtx_headers(wheels.tensorrt_headers, made / "headers")
+    own = [f"-I{path}" for path in (SOURCE / "include", SOURCE / "src", folder / "tensorrt")]
+    theirs = [f"-isystem{path}" for path in (headers, wheels.cuda_headers)]
+    sources = [*(SOURCE / "tensorrt").glob("*.cpp"), Path(__file__).parent / "sources" / "tensorrt_test.cpp"]
+    libraries = [folder / "libmultires.a", wheels.tensorrt_rtx, wheels.cudart, "-ldl", "-pthread"]
+    options = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
+    places = [f"-Wl,-rpath,{path.parent}" for path in (wheels.tensorrt_rtx, wheels.cudart)]
+    program = made / "rtx_test"
+    run(cxx(), *options, *own, *theirs, *sources, *libraries, *places, "-o", program)
+    return program, build_gpu(folder, headers, made)
 
 
 def outcome(
@@ -67,6 +87,26 @@ def test_streams_are_those_of_the_native_engine(
     for variables in ({}, {"INTEGRATED": "1"}):
         result = outcome(program, weights, engine, 0, gpu=gpu, **variables)
         assert (result.returncode, result.stdout, result.stderr) == (0, "0\n", "")
+
+
+@pytest.mark.parametrize("name", ["fading", "float16", "windows"])
+def test_engines_of_rtx_update_queues_in_place_and_compile_once(
+    name: str, rtx: tuple[Path, Path], tmp_path: Path
+) -> None:
+    program, gpu = rtx
+    weights = write_weights(name, tmp_path)
+    engine = write_engine(tmp_path, "step", weights)
+    kernels = tmp_path / "step.kernels"
+    for before, compiled in ((None, True), (b"kernels", False), (b"of another driver", True)):
+        assert before is None or kernels.write_bytes(before)
+        result = outcome(program, weights, engine, 0, gpu=gpu)
+        said = (result.returncode, result.stdout, result.stderr)
+        assert said == (0, "in place\n0\n", "compiled\n" * compiled)
+        assert kernels.read_bytes() == b"kernels"
+    kernels.unlink()
+    (tmp_path / "step.kernels" / "full").mkdir(parents=True)  # it cannot be replaced
+    assert outcome(program, weights, engine, 0, gpu=gpu).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {weights.name, "step.engine", "step.kernels"}
 
 
 @pytest.mark.parametrize("kind", ["step", "taps"])
@@ -105,11 +145,17 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("content", "reason"),
-        [("truncated", "TensorRT refuses it: magic tag"), ("", "cannot be read, or is empty")],
+        [
+            ("truncated", "TensorRT refuses it: magic tag"),
+            ("", "be read, or is empty"),
+            (None, "be read, or"),
+        ],
     )
-    def test_no_engine(self, content: str, reason: str, program: Path, gpu: Path, tmp_path: Path) -> None:
+    def test_no_engine(
+        self, content: str | None, reason: str, program: Path, gpu: Path, tmp_path: Path
+    ) -> None:
         engine = tmp_path / "a.engine"
-        engine.write_text(content)
+        engine.mkdir() if content is None else engine.write_text(content)
         result = outcome(program, write_weights("fading", tmp_path), engine, gpu=gpu)
         assert result.returncode == 3 and reason in result.stderr
 

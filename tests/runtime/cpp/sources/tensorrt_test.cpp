@@ -49,6 +49,7 @@ int main(int count, char** arguments) {
   const Model model(arguments[1]);
   try {
     const multires::tensorrt::Engine engine(arguments[2], model);
+    if (engine.in_place()) std::printf("in place\n");
     const double most = roll(model, engine);
     std::printf("%.3g\n", most);
     return most <= (count == 4 ? std::atof(arguments[3]) : 1e-4) ? 0 : 1;
