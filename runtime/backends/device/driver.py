@@ -54,11 +54,18 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
 # What to do about a CUresult, where the driver's words do not say it.
 _ADVICE = {
     2: "stop other programs on the device, or use fewer streams",
+    3: "a process that was forked cannot use the CUDA of its parent: start it anew (spawn)",
+    34: "the stub of CUDA's toolkit was found before the driver: remove stubs from LD_LIBRARY_PATH",
     46: "another program has the device for itself, or it is closed to programs: sudo nvidia-smi -c DEFAULT",
+    100: "nvidia-smi lists the devices; in MIG mode an instance must be created first",
+    221: "install all of the driver: libnvidia-ptxjitcompiler.so, which translates the kernels, is missing",
     222: "the kernels need the driver of CUDA 12.5 or later: update it",
+    802: "the GPUs of this server need nvidia-fabricmanager: start its service",
     803: "the driver is too old, or was updated since the machine started: restart, or update the driver",
+    804: "this GPU cannot use CUDA's compatibility package: remove compat folders from LD_LIBRARY_PATH",
+    999: "its part nvidia_uvm may not be loaded: sudo nvidia-modprobe -u, or restart the machine",
 }
-_NO_DEVICE, _NOT_PERMITTED = 100, (801, 999)
+_NO_DEVICE, _NOT_PERMITTED = 100, (100, 801, 999)  # the second on a Jetson, which always has its device
 ROOT = Path("/")  # where facts about this machine are
 
 

@@ -191,8 +191,7 @@ CUresult cuDeviceTotalMem(size_t* size, CUdevice) {
 }
 CUresult cuDevicePrimaryCtxSetFlags(CUdevice, unsigned flags) {
   CALLED;
-  driver.flags = flags;
-  return driver.contexts.empty() ? CUDA_SUCCESS : CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE;
+  return driver.flags = flags, CUDA_SUCCESS;  // also of a device in use, since CUDA 11
 }
 CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
   CALLED;

@@ -16,7 +16,9 @@ def test_it_waits_as_the_user_says_or_the_driver_chooses(
     wait: str, flags: int | None, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(WAIT, wait)
-    CudaDevice().close()
+    devices = CudaDevice(), CudaDevice()
+    for device in devices:
+        device.close()
     assert ("cuDevicePrimaryCtxSetFlags_v2" in driver.calls) == (flags is not None)
     assert flags is None or driver.fake_flags() == flags
 

@@ -46,12 +46,13 @@ def test_a_device(driver: FakeCuda, root: Path) -> None:
     "call", ["cuInit", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceTotalMem_v2"]
 )
 def test_every_failure_is_in_the_words_of_the_driver(driver: FakeCuda, call: str) -> None:
-    driver.refuse(call, 999)
-    with pytest.raises(BackendError, match=r"^cu\w+ failed: CUDA_ERROR_UNKNOWN \(999\), of the fake driver$"):
+    driver.refuse(call, 801)
+    said = r"^cu\w+ failed: CUDA_ERROR_NOT_SUPPORTED \(801\), of the fake driver$"
+    with pytest.raises(BackendError, match=said):
         find_gpu()
 
 
-@pytest.mark.parametrize("status", [801, 999])
+@pytest.mark.parametrize("status", [100, 801, 999])
 @pytest.mark.parametrize(
     ("name", "content"),
     [("etc/nv_tegra_release", b"# R36"), ("proc/device-tree/compatible", b"nvidia,p3768\0nvidia,tegra234\0")],
@@ -70,10 +71,17 @@ def test_a_user_outside_the_groups_of_a_jetson(
 @pytest.mark.parametrize(
     ("status", "advice"),
     [
-        (803, "update the driver"),
-        (46, "nvidia-smi -c DEFAULT"),
         (2, "stop other programs"),
+        (3, "start it anew"),
+        (34, "remove stubs from LD_LIBRARY_PATH"),
+        (46, "nvidia-smi -c DEFAULT"),
+        (100, "nvidia-smi lists the devices"),
+        (221, "libnvidia-ptxjitcompiler"),
         (222, "need the driver of CUDA 12.5 or later"),
+        (802, "nvidia-fabricmanager"),
+        (803, "update the driver"),
+        (804, "remove compat folders"),
+        (999, "sudo nvidia-modprobe -u"),
     ],
 )
 def test_advice(driver: FakeCuda, status: int, advice: str) -> None:
@@ -83,7 +91,6 @@ def test_advice(driver: FakeCuda, status: int, advice: str) -> None:
 
 def test_no_device(driver: FakeCuda, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     driver.refuse("cuInit", 100)
-    assert why_no_gpu() == "cuInit failed: CUDA_ERROR_NO_DEVICE (100), of the fake driver"
     put(root, "run/.containerenv")
     assert "--gpus all" in str(why_no_gpu())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
