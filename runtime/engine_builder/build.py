@@ -19,7 +19,7 @@ from multires_edge.format.module import ModuleConfig
 from multires_edge.format.pooling import Max
 from multires_edge.format.specs import GraphSpec
 from multires_edge.format.targets import FORMS, TARGETS, Target, dotted, target_by_name
-from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu
+from multires_edge.runtime.backends.device.gpu import Gpu, find_gpu, shares_memory
 from multires_edge.runtime.backends.tensorrt.api import Api, load_api, log_of
 from multires_edge.runtime.backends.tensorrt.engine_file import engine_path, options_of
 from multires_edge.runtime.backends.tensorrt.messages import explain, why_it_failed
@@ -294,8 +294,8 @@ def _configure(trt: Any, config: Any, builder: Builder, plan: Plan) -> dict[str,
     if flag is not None and "time" not in plan.profile.ranges:
         config.set_flag(flag)  # TensorRT-RTX then allocates nothing in a step, which can be captured
         options["require_user_allocation"] = True
-    if builder.gpu is not None and builder.gpu.board is not None:
-        # The CPU shares the memory of a board, and TensorRT by default tries kernels that need all of it.
+    if builder.gpu is not None and shares_memory():
+        # TensorRT by default tries kernels that need all of the memory, and here the CPU needs some of it.
         options["workspace_bytes"] = available_memory() // 2
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace_bytes"])
     return options

@@ -12,12 +12,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from multires_edge.base.errors import BackendError
 from multires_edge.runtime.backends.device.driver import Driver
+from multires_edge.runtime.backends.device.gpu import shares_memory
 from multires_edge.runtime.backends.device.states import Exchanged
 
 _INT, _POINTER = ctypes.c_int, ctypes.c_void_p
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _MAPPED = 2  # CU_MEMHOSTALLOC_DEVICEMAP
-_INTEGRATED = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate meanwhile
 # How a thread waits for the device: CU_CTX_SCHED_SPIN, _YIELD and _BLOCKING_SYNC. Else the driver chooses.
 WAITS = {"spin": 1, "yield": 2, "block": 4}
@@ -46,7 +46,7 @@ class CudaDevice:
             if wait not in WAITS:
                 raise BackendError(f"{WAIT} is {wait!r}, expected {', '.join(WAITS)}")
             self._call("cuDevicePrimaryCtxSetFlags_v2", self._device, WAITS[wait])
-        self._shares_memory = bool(get(_INT, "cuDeviceGetAttribute", _INTEGRATED, self._device))
+        self._shares_memory = shares_memory()
         self._context = get(_POINTER, "cuDevicePrimaryCtxRetain", self._device)
         self.activate()
         self.stream = get(_POINTER, "cuStreamCreate", _NON_BLOCKING)  # the stream's handle, for TensorRT

@@ -12,7 +12,7 @@ from multires_edge.format.fields import Count, Line, Natural, Pattern
 from multires_edge.runtime.backends.device.driver import Driver, board
 
 # CUdevice_attribute of the CUDA driver API.
-_MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76
+_MULTIPROCESSORS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76
 
 
 Capability = Annotated[str, Pattern(r"[0-9]{1,2}\.[0-9]", "a compute capability such as 8.7")]
@@ -52,6 +52,13 @@ def find_gpu() -> Gpu:
     memory = driver.get(ctypes.c_size_t, "cuDeviceTotalMem_v2", device)
     known = printable(name.value.decode("utf-8", "replace"))
     return Gpu(known, f"{major}.{minor}", processors, round(memory / (1 << 30)), board())
+
+
+def shares_memory() -> bool:
+    """Whether the first CUDA device uses the host's memory, as that of a Jetson. Raises BackendError."""
+    driver = Driver()
+    device = driver.get(ctypes.c_int, "cuDeviceGet", 0)
+    return bool(driver.get(ctypes.c_int, "cuDeviceGetAttribute", _INTEGRATED, device))
 
 
 def why_no_gpu() -> str | None:
