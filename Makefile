@@ -123,7 +123,8 @@ bench: $(VENV)/.installed-bench
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'CPython 3.10 or later is needed: make PYTHON=...')"
-	$(PYTHON) -m venv $(VENV)
+# On a Jetson, TensorRT is a package of the system's Python.
+	$(PYTHON) -m venv $(if $(wildcard /etc/nv_tegra_release),--system-site-packages )$(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard runtime/cpp/* runtime/cpp/*/*)
 # The pip that comes with a Python may be too old for hashes in constraints.

@@ -42,7 +42,7 @@ from multires_edge.runtime.backends.protocol import RunOptions
 from multires_edge.runtime.backends.providers import why_no_cuda
 from multires_edge.runtime.backends.registry import backend_named, backend_names
 from multires_edge.runtime.backends.tensorrt.api import load_api
-from multires_edge.runtime.bench.candidate import random_sample
+from multires_edge.runtime.bench.candidate import random_inputs, random_sample
 from multires_edge.runtime.bench.timing import Timing, calls
 from multires_edge.runtime.bundle import Bundle, open_bundle
 from multires_edge.runtime.engine_builder.build import Builder
@@ -55,29 +55,32 @@ from tests.export.every_graph import unproven_bundle
 STREAMS = (1, 4, 16, 64, 256, 1024)
 SEQUENCE = 1000  # steps
 RATE = 100  # Hz
-SANITIZERS = ("memcheck", "racecheck")
+SANITIZERS = ("memcheck", "racecheck", "synccheck")
+TOOLKIT = "/usr/local/cuda/bin"
 # The precision and the options of each way to run a bundle, by its name.
 Ways = dict[str, tuple[str, dict[str, Any]]]
 _HEAD = "| | p50 | p99 | at 100 Hz |\n| --- | ---: | ---: | ---: |"
 
 
 class Report:
-    """Lines of Markdown, printed as they come."""
+    """Lines of Markdown, printed and written as they come: a GPU may end or stop the process."""
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[str] = []
         self.passed = True
 
     def say(self, text: str) -> None:
         """Add a line."""
         print(text, flush=True)
-        self.lines.append(text)
+        self._lines.append(text)
+        write_file(self._path, "\n".join([*self._lines, ""]).encode(), force=True)
 
     def check(self, name: str, work: Callable[[], object]) -> None:
-        """Add whether some work succeeds, with its error."""
+        """Add whether some work succeeds, with its error. What fails for any reason costs no other check."""
         try:
             work()
-        except (MultiresError, AssertionError, subprocess.CalledProcessError) as error:
+        except Exception as error:
             self.passed = False
             self.say(f"- [ ] {name}: {type(error).__name__}: {error}")
         else:
@@ -97,13 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BackendError as error:
         print(f"no GPU: {error}", file=sys.stderr)
         return 2
-    report = Report()
+    report = Report(options.report)
     report.say(f"# {gpu}, compute capability {gpu.compute_capability}\n")
     with tempfile.TemporaryDirectory() as folder:
         bundle = open_bundle(options.bundle or export(Path(folder)))
-        check_kernels(report)
-        if backend_named("cuda").missing() is None:
-            report.check("kernels as PTX, with their plans", partial(build_kernels, bundle, ()))
+        check_kernels(report, bundle, gpu)
         # Before anything else holds the device: how a thread waits is chosen once.
         report.check("floors", partial(time_floors, report, options.calls))
         build_engines(report, bundle, gpu, max(options.streams))
@@ -113,7 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         time_steps(report, bundle, ways, options.streams, options.calls)
         for target in targets_of(gpu):
             time_filters(report, target, gpu, options.calls)
-    write_file(options.report, "\n".join([*report.lines, ""]).encode(), force=True)
     return 0 if report.passed else 1
 
 
@@ -127,18 +127,35 @@ def export(folder: Path) -> Path:
     ).path  # fmt: skip
 
 
-def check_kernels(report: Report) -> None:
-    """The ring kernels by the real driver, also under NVIDIA's sanitizers."""
+def check_kernels(report: Report, bundle: Bundle, gpu: Gpu) -> None:
+    """The ring kernels and our own by the real driver, also under NVIDIA's sanitizers."""
     report.say("## Kernels\n")
     code = "from tests.runtime.backends.tensorrt.test_rings import check_widths; check_widths()"
-    command = [sys.executable, "-c", code]
-    report.check("ring kernels as numpy", lambda: run(*command))
-    sanitizer = shutil.which("compute-sanitizer")
+    commands = {"ring kernels": [sys.executable, "-c", code]}
+    report.check("ring kernels as numpy", partial(run, *commands["ring kernels"]))
+    if (missing := backend_named("cuda").missing()) is not None:
+        report.say(f"- our own kernel: {missing}")
+    else:
+        report.check("kernels as PTX, with their plans", partial(build_kernels, bundle, ()))
+        code = f"from tests.on_gpu import run_steps; run_steps({str(bundle.path)!r}, {gpu.multiprocessors})"
+        commands["our own kernel"] = [sys.executable, "-c", code]
+    sanitizer = shutil.which("compute-sanitizer", path=os.pathsep.join([os.environ["PATH"], TOOLKIT]))
     if sanitizer is None:
         report.say("- compute-sanitizer is not installed")
     for tool in SANITIZERS if sanitizer else ():
         under = (str(sanitizer), "--tool", tool, "--error-exitcode", "1")
-        report.check(tool, partial(run, *under, *command))
+        for name, command in commands.items():
+            report.check(f"{tool} of {name}", partial(run, *under, *command))
+
+
+def run_steps(bundle: str, multiprocessors: int) -> None:
+    """A step and a chunk by our own kernel in every precision, with one and with four streams in a block."""
+    opened = open_bundle(Path(bundle))
+    for precision in opened.manifest.native:
+        for streams in (3, 8 * multiprocessors):
+            stream = opened.stream(streams, backend="cuda", precision=precision)
+            stream.step(random_sample(opened.manifest, streams))
+            stream.run(random_inputs(opened.manifest, streams, 2))
 
 
 def run(*command: str) -> None:
@@ -154,8 +171,15 @@ def build_engines(report: Report, bundle: Bundle, gpu: Gpu, most: int) -> None:
         builder, ranges = builder_of(target, gpu), {"streams": Range(1, min(64, most), most)}
         for kind in ("taps", "step"):
             for precision in bundle.manifest.graphs[kind]:
-                plan = builder.plan(bundle, kind, precision, ranges, force=True)
-                report.check(f"{plan.path.stem} by {builder.api.name}", partial(builder.build, plan))
+                work = partial(build_engine, builder, bundle, kind, precision, ranges)
+                report.check(f"{kind}.{precision}.{target.name} by {builder.api.name}", work)
+
+
+def build_engine(
+    builder: Builder, bundle: Bundle, kind: str, precision: str, ranges: dict[str, Range]
+) -> None:
+    """Build an engine again."""
+    builder.build(builder.plan(bundle, kind, precision, ranges, force=True))
 
 
 def builder_of(target: Target, gpu: Gpu) -> Builder:
@@ -300,8 +324,10 @@ def time_steps(report: Report, bundle: Bundle, ways: Ways, streams: Sequence[int
                 report.say(
                     row(what, *timed(partial(stream.step, random_sample(bundle.manifest, count)), times))
                 )
-            except (MultiresError, MemoryError) as error:
-                report.say(f"| {what}: {error} | | | |")
+            except Exception as error:
+                # An engine may be built for fewer streams, or a device too small.
+                report.passed &= isinstance(error, (MultiresError, MemoryError))
+                report.say(f"| {what}: {' '.join(str(error).split())} | | | |")
 
 
 def time_filters(report: Report, target: Target, gpu: Gpu, times: int) -> None:

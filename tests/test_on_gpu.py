@@ -25,15 +25,19 @@ def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(on_gpu, "run", lambda *command: ran.append(command))
     monkeypatch.setattr(on_gpu, "PAPER_SIZE", SMALL)
     monkeypatch.setattr(on_gpu, "SEQUENCE", 30)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name, **_: f"/bin/{name}")
     bundle, report = export(tmp_path, target="tensorrt10"), tmp_path / "report.md"
     arguments = [str(report), str(bundle.path), "--streams", "1,3", "--calls", "10"]
     assert on_gpu.main(arguments) == 0
     text = report.read_text()
     assert text.startswith(f"# {ORIN}, compute capability 8.7\n")
     assert [command[:3] for command in ran[1:]] == [
-        ("/bin/compute-sanitizer", "--tool", tool) for tool in on_gpu.SANITIZERS
+        ("/bin/compute-sanitizer", "--tool", tool) for tool in on_gpu.SANITIZERS for _ in ("rings", "our own")
     ]
+    assert ran[-1][-1].endswith(f"run_steps({str(bundle.path)!r}, 16)")
+    before = len(driver.launched)
+    on_gpu.run_steps(str(bundle.path), 1)
+    assert set(driver.launched[before:]) == {"multires_step"}
     for line in (
         "- [x] taps.fp16.jetpack6 by TensorRT 10.3.0", "- native: fp32, fp16",
         "- [x] kernels as PTX, with their plans", "- cuda: fp32, fp16", "- cuda by plan: fp32, fp16",
@@ -46,9 +50,15 @@ def test_a_report_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert line in text, line
     assert "- [ ]" not in text
 
+    def breaks(*_: object) -> None:
+        raise RuntimeError("as nobody expects")
+
     driver.refuse("cuGraphLaunch", 700)
+    monkeypatch.setattr(on_gpu, "build_kernels", breaks)
     assert on_gpu.main(arguments) == 1
-    assert "- [ ] tensorrt fp32, one whole stream: BackendError: cuGraphLaunch failed" in report.read_text()
+    text = report.read_text()
+    assert "- [ ] kernels as PTX, with their plans: RuntimeError: as nobody expects\n" in text
+    assert "- [ ] tensorrt fp32, one whole stream: BackendError: cuGraphLaunch failed" in text
 
 
 def test_without_a_gpu(
