@@ -47,6 +47,9 @@ def test_systemd_verifies_it(tmp_path: Path) -> None:
 def test_systemd_verifies_the_drop_in_for_gpus(tmp_path: Path) -> None:
     gpu = (HOME / "multires-edge@.service.d" / "gpu.conf").read_text()
     assert verify(tmp_path, gpu) == (0, "")
+    # The driver and the cuda backend keep their kernels for the next start.
+    for variable in ("CUDA_CACHE_PATH", "XDG_CACHE_HOME"):
+        assert f"\nEnvironment={variable}=%C/multires-edge/%i\n" in gpu
     assert "Unknown key" in verify(tmp_path, gpu, "[Service]\nPrivateDevice=no\n")[1]
 
 
