@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from multires_edge.base.errors import BackendError
 from multires_edge.format.comparison import Check
 from multires_edge.format.golden import Golden
 from multires_edge.format.module import ModuleConfig
@@ -13,6 +15,7 @@ from multires_edge.runtime.backends.registry import backend_named, backend_names
 from multires_edge.runtime.backends.tensorrt.host import TapsOnHost
 from multires_edge.runtime.bundle import Bundle
 from multires_edge.runtime.state import StreamState
+from multires_edge.runtime.stream import Stream
 from multires_edge.runtime.verify_module import verify_module
 
 
@@ -29,11 +32,11 @@ def checked_backends(bundle: Bundle, precision: str, *, graphs_only: bool = Fals
     return sorted(able, key=lambda backend: not backend.runs_graphs)
 
 
-def verify_bundle(bundle: Bundle) -> list[Check]:
+def verify_bundle(bundle: Bundle, skip: Callable[[str, str], object] = lambda what, why: None) -> list[Check]:
     """Compare a bundle's outputs for its recorded inputs with the recorded reference.
 
     It runs every form and precision by every backend that can run it here; :func:`unchecked_files` has the
-    rest.
+    rest. ``skip`` gets what a GPU does not take, and why: another program may have all of it.
     """
     own = isinstance(bundle.manifest.network, ModuleConfig)
     whole = None if own else bundle.golden()
@@ -44,7 +47,7 @@ def verify_bundle(bundle: Bundle) -> list[Check]:
         prefix = "" if first else f"{form}, "
         of_form = _of_one_form(bundle, form)
         if whole is not None:
-            checks += _verify_form(of_form, whole, prefix, graphs_only=not first)
+            checks += _verify_form(of_form, whole, prefix, skip, graphs_only=not first)
         elif backend_named("onnxruntime").unable(of_form.manifest) is None:
             checks += verify_module(of_form, prefix, partial(_able_backends, of_form))
     return checks
@@ -74,7 +77,9 @@ def _of_one_form(bundle: Bundle, form: str) -> Bundle:
     return Bundle(bundle.path, replace(bundle.manifest.in_form(form), forms={}))
 
 
-def _verify_form(bundle: Bundle, whole: Golden, form: str, *, graphs_only: bool) -> list[Check]:
+def _verify_form(
+    bundle: Bundle, whole: Golden, form: str, skip: Callable[[str, str], object], *, graphs_only: bool
+) -> list[Check]:
     checks = []
     for precision in bundle.manifest.graphs["full"]:
         backends = _able_backends(bundle, precision, graphs_only=graphs_only)
@@ -88,16 +93,22 @@ def _verify_form(bundle: Bundle, whole: Golden, form: str, *, graphs_only: bool)
             full.compare(runner(golden.inputs), golden.full)
             checks.append(full)
         for backend in backends:
-            checks += _verify_streams(bundle, golden, backend, prefix, precision)
+            what = f"{prefix}{backend.checked_as}"
+            try:
+                stream = bundle.stream(rows, backend=backend, precision=precision)
+            except BackendError as error:
+                if not backend.needs_gpu:
+                    raise
+                skip(what, str(error))
+                continue
+            checks += _verify_streams(bundle, golden, stream, backend, what, precision)
     return checks
 
 
 def _verify_streams(
-    bundle: Bundle, golden: Golden, backend: Backend, prefix: str, precision: str
+    bundle: Bundle, golden: Golden, stream: Stream, backend: Backend, what: str, precision: str
 ) -> list[Check]:
-    what = f"{prefix}{backend.checked_as}"
     rows, steps = golden.inputs.shape[0], golden.inputs.shape[-1]
-    stream = bundle.stream(rows, backend=backend, precision=precision)
     step = Check(f"{what}, every prefix", "step", f"{rows} rows of {steps} steps", precision)
     half = steps // 2
     step.compare(stream.run(golden.inputs[..., :half]), golden.stepwise[..., :half], over_time=True)

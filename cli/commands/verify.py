@@ -49,8 +49,8 @@ def verify(
         opened = open_bundle(bundle, key=key)
         report = None if device_report is None else read_report(device_report, opened)
         progress("comparing with the recorded reference")
-        checks = verify_bundle(opened)
         unchecked = unchecked_files(opened)
+        checks = verify_bundle(opened, unchecked.__setitem__)
         if checkpoint is not None:
             checks += _prove_again(opened, checkpoint, progress)
         if not checks and report is None:

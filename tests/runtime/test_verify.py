@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from multires_edge.cli.main import main
 from multires_edge.export import export_bundle
 from multires_edge.format.golden import Golden
 from multires_edge.format.pooling import Window
@@ -55,6 +57,10 @@ def test_the_kernel_where_there_is_a_gpu(
     install_compiler(monkeypatch, tmp_path)
     ours = [check for check in verify_bundle(open_bundle(exported)) if "kernel on the GPU" in check.name]
     assert len(ours) == 3 and all(check.passed for check in ours)
+    driver.refuse("cuDevicePrimaryCtxRetain", 46)  # another program has the GPU for itself
+    result = CliRunner().invoke(main, ["verify", str(exported)])
+    assert result.exit_code == 0 and "native engine, resumed" in result.stdout
+    assert "-[ ] kernel on the GPU: not checked (cuDevicePrimaryCtxRetain failed: " in result.stdout
 
 
 def test_whole_sequences_where_onnxruntime_is_too_old(
