@@ -201,14 +201,16 @@ class TapsOnHost(OnnxRuntimeBackend):
     ability = "run the taps graph as the tensorrt backend does"
     checked_as = "taps graph"
     takes = frozenset()
+    kind, in_place = "taps", False
 
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
-        return list(manifest.graphs.get("taps", {}))
+        return list(manifest.graphs.get(self.kind, {}))
 
     def make_stepper(
         self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
     ) -> TensorRtStepper:
-        return host_stepper(folder, in_runnable_form(manifest), "taps", options.precision, batch)
+        runnable, precision = in_runnable_form(manifest), options.precision
+        return host_stepper(folder, runnable, self.kind, precision, batch, in_place=self.in_place)
 
 
 class InPlaceOnHost(TapsOnHost):
@@ -217,15 +219,7 @@ class InPlaceOnHost(TapsOnHost):
     name = "in-place"
     ability = "run the step graph as the tensorrt backend does"
     checked_as = "step graph in place"
-
-    def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
-        return list(manifest.graphs.get("step", {}))
-
-    def make_stepper(
-        self, folder: Path, manifest: Manifest, batch: int, options: RunOptions
-    ) -> TensorRtStepper:
-        runnable = in_runnable_form(manifest)
-        return host_stepper(folder, runnable, "step", options.precision, batch, in_place=True)
+    kind, in_place = "step", True
 
 
 def host_stepper(
