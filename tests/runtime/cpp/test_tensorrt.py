@@ -58,7 +58,7 @@ def rtx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
     options = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
     places = [f"-Wl,-rpath,{path.parent}" for path in (wheels.tensorrt_rtx, wheels.cudart)]
     program = made / "rtx_test"
-    run(cxx(), *options, *own, *theirs, *sources, *libraries, *places, "-o", program)
+    run(cxx(), *options, *own, *theirs, *sources, *map(str, libraries), *places, "-o", program)
     return program, build_gpu(folder, headers, made)
 
 

