@@ -17,8 +17,8 @@ import pytest
 
 from multires_edge.runtime.bundle import open_bundle
 from multires_edge.runtime.kit.archive import make_kit
-from tests.conftest import SMALL, random_net, save_published
 from tests.runtime.backends.device.fake_driver import FakeCuda, install_compiler
+from tests.runtime.backends.tensorrt.bundles import export
 
 # As on a device: this package is the kit's own, without its compiled part, and there is neither torch nor
 # anything else that the kit does not name.
@@ -71,13 +71,7 @@ def unpack(archive: bytes, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def for_jetson(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small bundle that a Jetson's TensorRT reads, in two precisions, with taps graphs."""
-    from multires_edge.export import export_bundle
-
-    folder = tmp_path_factory.mktemp("for_jetson")
-    checkpoint = save_published(random_net(SMALL), folder / "run")
-    return export_bundle(
-        checkpoint, folder / "small.bundle", target="jetpack6", precisions=("fp32", "fp16")
-    ).path
+    return export(tmp_path_factory.mktemp("for_jetson"), target="jetpack6").path
 
 
 @pytest.fixture(scope="session")

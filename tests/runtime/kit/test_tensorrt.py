@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from multires_edge.base.errors import OutputError
-from multires_edge.export import export_bundle
-from multires_edge.runtime.backends.cuda import backend as cuda_backend
 from multires_edge.runtime.backends.tensorrt.stepper import TensorRtStepper
-from multires_edge.runtime.bundle import open_bundle
-from multires_edge.runtime.engine_builder import writing
 from multires_edge.runtime.kit.archive import make_kit
-from tests.conftest import SMALL, random_net, save_published
 from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda
+from tests.runtime.backends.tensorrt.bundles import export
 from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt, install
 from tests.runtime.kit.conftest import report_in, unpack
 
@@ -88,9 +80,7 @@ def test_queues_that_are_updated_in_place(
     driver: FakeCuda, monkeypatch: pytest.MonkeyPatch, check: Check, tmp_path: Path
 ) -> None:
     install(monkeypatch, driver, FakeTensorRt(driver, "11.4.1"))
-    checkpoint = save_published(random_net(SMALL), tmp_path / "run")
-    bundle = export_bundle(checkpoint, tmp_path / "a.bundle", target="tensorrt11").path
-    folder = unpack(make_kit(open_bundle(bundle)), tmp_path / "here")
+    folder = unpack(make_kit(export(tmp_path)), tmp_path / "here")
     assert check(*ON, folder=folder) == 0
     assert report_in(tmp_path)["engines"][0]["what"] == "step engine, queues in place"
 
@@ -127,18 +117,6 @@ def test_our_own_kernel(our_kernel: FakeCuda, check: Check, tmp_path: Path) -> N
     assert not our_kernel.alive and set(our_kernel.launched) == {"multires_step"}
 
 
-def test_no_compiler(
-    our_kernel: FakeCuda, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    for name in ("libnvrtc.so.12", "libnvrtc.so.13"):
-        with suppress(OSError):
-            ctypes.CDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-            pytest.skip("a test before this one has loaded NVRTC, where the loader finds it")
-    monkeypatch.setattr(cuda_backend, "nvrtc_of_packages", list)
-    assert check("--backend", "cuda") == 2
-    assert "compiled by NVRTC; it was not found" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("backend", ["tensorrt", "cuda"])
 @pytest.mark.parametrize("there", [True, False])
 def test_no_device(
@@ -155,15 +133,3 @@ def test_no_tensorrt(driver: FakeCuda, monkeypatch: pytest.MonkeyPatch, check: C
     install(monkeypatch, driver)
     assert check(*ON) == 2
     assert "python3-libnvinfer" in capsys.readouterr().err
-
-
-def test_a_full_disk_leaves_no_engine(
-    jetson: FakeTensorRt, kit: Path, check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    def full(path: Path, content: bytes) -> Any:
-        raise OutputError(f"{path}: cannot be written (No space left on device)")
-
-    monkeypatch.setattr(writing, "staged_file", full)
-    assert check(*ON) == 2
-    assert "fp32.jetpack6.engine: cannot be written (No space left on device)" in capsys.readouterr().err
-    assert not list((kit / "bundle" / "engines").glob("*.engine"))

@@ -19,12 +19,12 @@ from multires_edge.runtime.backends.cuda.stepper import CudaStepper
 from multires_edge.runtime.backends.protocol import Outcome
 from tests.conftest import as_double, configs, random_inputs, random_net, variant, within_limit
 from tests.runtime.backends.cuda.compiled import header_of, plan_of, run, stepper_on_host
+from tests.runtime.backends.cuda.test_kernel import PAPER
 from tests.runtime.backends.test_native_queues import check_pushes, network_in
 from tests.runtime.cpp.networks import NETWORKS, expected_outputs
 from tests.runtime.slow_stream import SlowStream
 
 poolings = st.one_of(st.just(Cumulative()), st.integers(1, 60).map(Window))
-PAPER = {"d_input": 12, "d_output": 5, "d_model": 128, "n_layers": 6, "depth": 10}
 
 pytestmark = pytest.mark.native
 

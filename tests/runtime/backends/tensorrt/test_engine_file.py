@@ -29,15 +29,6 @@ from tests.hostile import put as put_value
 from tests.runtime.backends.device.fake_driver import ORIN, FakeCuda
 from tests.runtime.backends.tensorrt.bundles import put_engine
 
-RTX = Gpu("NVIDIA GeForce RTX 4090", "8.9", 128, 24)
-
-
-def put_rtx(bundle: Path) -> Path:
-    return put_engine(
-        bundle, "step", "rtx", tensorrt=TensorRtRelease("tensorrt_rtx", "1.7.1.116"), device=None,
-        compute_capabilities=("8.6", "8.9"),
-    )  # fmt: skip
-
 
 @pytest.fixture(autouse=True)
 def release(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
@@ -57,10 +48,6 @@ def signed(entry: dict[str, Any]) -> str:
     return json.dumps(entry | {"sha256": digest_of(entry)})
 
 
-def read_rtx(bundle: Path, gpu: Gpu = RTX) -> EngineFile:
-    return read(bundle, "rtx", gpu)
-
-
 class TestWhatFits:
     def test_an_engine_of_this_device(self, bundle: Path) -> None:
         path = put_engine(bundle, in_place=True)
@@ -69,8 +56,10 @@ class TestWhatFits:
         assert engine.sidecar.in_place["queue_00"] == "next_queue_00"
 
     def test_an_engine_for_several_devices(self, bundle: Path) -> None:
-        path = put_rtx(bundle)
-        assert read_rtx(bundle).path == path
+        release = TensorRtRelease("tensorrt_rtx", "1.7.1.116")
+        able = ("8.6", "8.9")
+        path = put_engine(bundle, "step", "rtx", tensorrt=release, device=None, compute_capabilities=able)
+        assert read(bundle, "rtx", Gpu("NVIDIA GeForce RTX 4090", "8.9", 128, 24)).path == path
         assert engines_of(bundle) == [path]
         assert open_bundle(bundle).manifest.files
 
@@ -146,12 +135,25 @@ def test_an_engine_that_does_not_fit(
         read(bundle, gpu=gpu)
 
 
-def test_other_numbers_of_streams(bundle: Path) -> None:
-    put_engine(bundle)
-    read(bundle).check_sizes(batch=4)
-    command = f"multires-edge build {bundle} --target jetpack7 --graph step --streams 5 --force"
-    with pytest.raises(InputError, match=f"was built for 1 to 4 streams, not 5: {re.escape(command)}$"):
-        read(bundle).check_sizes(batch=5)
+@pytest.mark.parametrize(
+    ("kind", "sizes", "words", "options"),
+    [
+        ("step", {"batch": 5}, "1 to 4 streams, not 5", "--streams 5"),
+        ("full", {"batch": 5, "time": 1}, "1 to 4 sequences, not 5", "--batch 5"),
+        ("full", {"batch": 4, "time": 41}, "1 to 40 steps, not 41", "--time 41"),
+    ],
+)
+def test_sizes_that_it_was_not_built_for(
+    kind: str, sizes: dict[str, int], words: str, options: str, bundle: Path
+) -> None:
+    engine = check_engine(put_engine(bundle, kind), open_bundle(bundle).manifest, ORIN)
+    engine.check_sizes(batch=4, time=40)
+    command = f"multires-edge build {bundle} --target jetpack7 --graph {kind} {options} --force"
+    with pytest.raises(InputError, match=f"was built for {words}: {re.escape(command)}$"):
+        engine.check_sizes(**sizes)
+
+
+def test_other_than_the_one_number_of_streams(bundle: Path) -> None:
     put_engine(bundle, profile={"batch": (64, 64, 64)})
     with pytest.raises(InputError, match="was built for 64 streams, not 1: "):
         read(bundle).check_sizes(batch=1)

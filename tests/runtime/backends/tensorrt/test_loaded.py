@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from multires_edge.base.errors import BackendError
 from multires_edge.runtime import Bundle
 from multires_edge.runtime.backends.tensorrt.sidecar import TensorRtRelease
 from tests.runtime.backends.device.fake_driver import FakeCuda
@@ -25,6 +26,17 @@ def install_engine(
     plan = plan_of(bundle.path / bundle.manifest.graph("step", "fp32").file)
     release = TensorRtRelease(trt.__name__, trt.__version__)
     return put_engine(bundle, "step", "tensorrt11", plan, tensorrt=release, **changes)
+
+
+@pytest.mark.parametrize("function", ["cuMemAlloc_v2", "cuMemHostAlloc"])
+def test_too_little_memory_leaves_nothing(
+    function: str, copied: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_engine(monkeypatch, FakeTensorRt(driver), copied)
+    driver.refuse(function, 2)
+    with pytest.raises(BackendError, match=rf"{function[:10]}\w* failed: CUDA_ERROR_OUT_OF_MEMORY .*; stop"):
+        copied.stream(2, backend="tensorrt")
+    assert not driver.alive
 
 
 def test_the_warnings_of_an_engine_that_loads(

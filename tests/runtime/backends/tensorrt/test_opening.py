@@ -56,15 +56,6 @@ class TestChoice:
         with pytest.raises(InputError, match=r"built for 1 to 4 streams, not 65: .* --streams 65"):
             copied.stream(65, backend="tensorrt")
 
-    def test_sequences_that_an_engine_was_not_built_for(self, copied: Bundle) -> None:
-        put_engine(copied, "full")
-        engine = find_engine(copied.path, copied.manifest, "fp32", ("full",))
-        engine.check_sizes(batch=4, time=40)
-        with pytest.raises(InputError, match=r"for 1 to 40 steps, not 41: .* --graph full --time 41 --f"):
-            engine.check_sizes(batch=4, time=41)
-        with pytest.raises(InputError, match=r"built for 1 to 4 sequences, not 5: .* --batch 5 --force$"):
-            engine.check_sizes(batch=5, time=1)
-
     def test_the_full_graph_is_no_step(self, copied: Bundle) -> None:
         put_engine(copied, "full")
         with pytest.raises(BackendError, match="no step engine"):
