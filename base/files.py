@@ -29,12 +29,19 @@ def lies_in(path: Path, folder: Path) -> bool:
     return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written into JSON, Parquet and HTML. A file system also has others."""
+    try:
+        name.encode()
+    except UnicodeError:
+        return False
+    return True
+
+
 def check_name_free(final: Path, is_kind: Callable[[Path], bool], kind: str, *, force: bool) -> None:
     """Raise OutputError if a name is not UTF-8, is of another kind, or exists and ``force`` is not given."""
-    try:
-        os.fsencode(final).decode("utf-8")
-    except UnicodeError:
-        raise OutputError(f"{str(final)!r}: is not UTF-8; choose another name") from None
+    if not is_utf8(str(final)):
+        raise OutputError(f"{str(final)!r}: is not UTF-8; choose another name")
     if final.is_symlink() or (final.exists() and not is_kind(final)):
         raise OutputError(f"{final}: exists and is not {kind}; choose another name")
     if final.exists() and not force:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import sys
 import traceback
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from multires_edge.base.errors import MultiresError
+from multires_edge.base.files import is_utf8
 from multires_edge.cli.paths import check_outputs
 from multires_edge.cli.terminal import one_line, say
 
@@ -34,6 +36,8 @@ class _Program(click.Command):
         kwargs["standalone_mode"] = False  # then click returns the exit code, and raises errors
         if not alone:
             return super().main(*args, **kwargs)
+        if isinstance(sys.stdout, io.TextIOWrapper):  # an encoding may lack ✓, or a letter of a name
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             sys.exit(super().main(*args, **kwargs))
         except click.UsageError as error:
@@ -45,6 +49,13 @@ class _Program(click.Command):
             sys.exit(INTERRUPTED)
         except OSError as error:  # while --help or --version is written
             _fail(_message(error))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse names that JSON, Parquet and HTML cannot have."""
+        for text in args:
+            if not is_utf8(text):
+                raise click.UsageError(f"{text!r} is not UTF-8; rename the file", ctx)
+        return super().parse_args(ctx, args)
 
 
 class Command(_Program):

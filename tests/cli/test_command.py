@@ -54,6 +54,13 @@ class TestErrors:
         assert result.exit_code == 2 and result.stdout == ""
         assert result.stderr.startswith(line) and result.stderr.count("\n") == 1
 
+    def test_an_encoding_without_a_letter_is_no_error(self) -> None:
+        code = "import click; from multires_edge.cli.command import Command\n"
+        code += r"Command('x', callback=lambda: click.echo('\u2713 \xe4')).main([])"
+        environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+        assert (done.returncode, done.stdout) == (0, b"\\u2713 \xe4\n"), done.stderr
+
     def test_debug_shows_the_traceback_before_the_line(self) -> None:
         result = CliRunner().invoke(raising(InputError("wrong")), ["--debug"])
         assert result.exit_code == 2
@@ -69,6 +76,7 @@ class TestErrors:
             (["inspect", "b", "--jason"], "no such option '--jason'"),
             (["inspect", "a", "b"], "got unexpected extra argument (b)"),
             (["evaluate", "b", "--data", "d", "--graph", "x"], "--graph: 'x' is not one of 'full', 'step'"),
+            (["inspect", "b\udcff"], "'b\\udcff' is not UTF-8; rename the file (see main --help)"),
             (["exprt", "b"], "no such command 'exprt'. Did you mean 'export'? (see main --help)"),
             (
                 ["export", "c", "--precision", "fp23"],

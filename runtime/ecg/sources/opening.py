@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from multires_edge.base.errors import DataError, InputError
+from multires_edge.base.files import is_utf8
 from multires_edge.runtime.ecg.sources.devices.registry import open_device
 from multires_edge.runtime.ecg.sources.protocol import Format, Missing, Note, Samples, Source
 from multires_edge.runtime.ecg.sources.recordings.record import Record, RecordSource
@@ -126,9 +127,15 @@ def _opener(kind: str) -> Callable[[Path, Format], Record]:
 
 
 def find_records(folder: Path) -> list[Path]:
-    """The recordings in a folder and its subfolders, sorted by name. Their files must name rate and unit."""
+    """The recordings in a folder and its subfolders, sorted by name. Their files must name rate and unit.
+
+    Raises DataError for a name that is not UTF-8, which no output can have.
+    """
     suffixes = (*_SUFFIXES, ".jsonl", ".ndjson")
     found = [path for path in folder.rglob("*") if path.suffix.casefold() in suffixes]
+    for path in found:
+        if not is_utf8(str(path)):
+            raise DataError(f"{str(path)!r}: is not UTF-8; rename it")
     segments = {header.parent / f"{name}.hea" for header in found for name in segments_of(header)}
     return sorted(path for path in found if path not in segments)
 

@@ -207,6 +207,9 @@ class TestRefusals:
         (tmp_path / "empty").mkdir()
         with pytest.raises(DataError, match="no recordings in the folder"):
             archive(two_leads, tmp_path / "empty", out, ThisProcess())
+        (tmp_path / "empty" / "\udcff.npz").touch()
+        with pytest.raises(DataError, match="is not UTF-8; rename it"):
+            archive(two_leads, tmp_path / "empty", out, ThisProcess())
         for options in (StreamOptions(pool="7"), StreamOptions(every="x"), StreamOptions(gap="y")):
             with pytest.raises(MultiresError, match="expected"):
                 archive(two_leads, folder, out, ThisProcess(), options)
