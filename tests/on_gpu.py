@@ -86,6 +86,20 @@ class Report:
         else:
             self.say(f"- [x] {name}")
 
+    def time(
+        self,
+        name: str,
+        make: Callable[[], Callable[[], object]],
+        times: int,
+        allowed: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """Add a row with the time of what ``make`` makes, or with its error: a failure unless ``allowed``."""
+        try:
+            self.say(row(name, *timed(make(), times)))
+        except Exception as error:
+            self.passed &= isinstance(error, allowed)
+            self.say(f"| {name}: {' '.join(str(error).split())} | | | |")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all of it. Returns the exit code."""
@@ -266,8 +280,11 @@ def time_floors(report: Report, times: int) -> None:
         with patch.dict(os.environ, {WAIT: wait}):
             device = CudaDevice()
         for name, nodes in floors_of(device).items():
-            hot, paced = timed(partial(finish, device, device.capture(nodes)), times)
-            report.say(row(f"graph of {name}{wait and f', {wait}'}", hot, paced))
+
+            def graph(nodes: Callable[[], None] = nodes, device: CudaDevice = device) -> Callable[[], None]:
+                return partial(finish, device, device.capture(nodes))
+
+            report.time(f"graph of {name}{wait and f', {wait}'}", graph, times)
         device.close()
 
 
@@ -318,16 +335,15 @@ def time_steps(report: Report, bundle: Bundle, ways: Ways, streams: Sequence[int
     report.say(f"\n## Steps, µs\n\n{_HEAD}")
     for name, (precision, way) in ways.items():
         for count in streams:
-            what = f"{name}, {count} streams"
-            try:
-                stream = bundle.stream(count, precision=precision, **way)
-                report.say(
-                    row(what, *timed(partial(stream.step, random_sample(bundle.manifest, count)), times))
-                )
-            except Exception as error:
-                # An engine may be built for fewer streams, or a device too small.
-                report.passed &= isinstance(error, (MultiresError, MemoryError))
-                report.say(f"| {what}: {' '.join(str(error).split())} | | | |")
+            step = partial(step_of, bundle, count, precision, way)
+            # An engine may be built for fewer streams, and a device have no memory for so many.
+            report.time(f"{name}, {count} streams", step, times, allowed=(MultiresError, MemoryError))
+
+
+def step_of(bundle: Bundle, count: int, precision: str, way: dict[str, Any]) -> Callable[[], object]:
+    """A step of new streams."""
+    stream = bundle.stream(count, precision=precision, **way)
+    return partial(stream.step, random_sample(bundle.manifest, count))
 
 
 def time_filters(report: Report, target: Target, gpu: Gpu, times: int) -> None:

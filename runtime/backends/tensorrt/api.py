@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,11 +61,15 @@ class Message:
 
 
 class Log:
-    """Collects TensorRT's messages. Each package needs a single log: TensorRT keeps its first logger."""
+    """Collects TensorRT's messages. Each package needs a single log: TensorRT keeps its first logger.
+
+    ``recent`` has the last ones that nobody collected.
+    """
 
     def __init__(self, trt: Any) -> None:
-        self._collected: list[Message] = []
-        collected = self._collected
+        self.recent: deque[Message] = deque(maxlen=20)
+        self._messages: list[Message] | deque[Message] = self.recent
+        outer = self
         severities = {trt.ILogger.WARNING: "warning", trt.ILogger.ERROR: "error"}
         severities[trt.ILogger.INTERNAL_ERROR] = "error"
 
@@ -74,15 +79,19 @@ class Log:
 
             def log(self, severity: Any, text: str) -> None:
                 if severity in severities:
-                    collected.append(Message(severities[severity], text))
+                    outer._messages.append(Message(severities[severity], text))
 
         self.logger = Logger()
 
     @contextmanager
     def collect(self) -> Iterator[list[Message]]:
         """Collect warnings and errors in a new list."""
-        self._collected.clear()
-        yield self._collected
+        collected: list[Message] = []
+        self._messages = collected
+        try:
+            yield collected
+        finally:
+            self._messages = self.recent
 
 
 @functools.cache

@@ -11,8 +11,8 @@ from multires_edge.base.errors import BackendError, OutputError
 from multires_edge.base.files import write_file
 from multires_edge.runtime.backends.device.cuda import CudaDevice
 from multires_edge.runtime.backends.interface import TensorInfo
-from multires_edge.runtime.backends.tensorrt.api import Api, log_of
-from multires_edge.runtime.backends.tensorrt.messages import explain
+from multires_edge.runtime.backends.tensorrt.api import Api, Log, log_of
+from multires_edge.runtime.backends.tensorrt.messages import explain, why_it_failed
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32", "INT64": "int64"}
 
@@ -34,8 +34,7 @@ class LoadedEngine:
             self._runtime = api.module.Runtime(self._log.logger)
             self._engine = self._runtime.deserialize_cuda_engine(content)
             if self._engine is None:
-                said = "; ".join(message.text for message in messages) or "no reason given"
-                raise BackendError(f"{name}: {api.name} refuses it: {said}")
+                raise BackendError(f"{name}: {api.name} refuses it: {why_it_failed(messages)}")
         for warned in explain(messages):
             warnings.warn(f"{name}: {warned.line()}", stacklevel=2)
         self._config: Any = None
@@ -64,7 +63,10 @@ class LoadedEngine:
 
     def context(self) -> LoadedContext:
         options = () if self._config is None else (self._config,)
-        context = LoadedContext(self._device, self, self._engine.create_execution_context(*options))
+        self._log.recent.clear()
+        context = LoadedContext(
+            self._device, self, self._engine.create_execution_context(*options), self._log
+        )
         self._device.before_close(context.release)
         return context
 
@@ -96,26 +98,27 @@ class LoadedEngine:
 class LoadedContext:
     """One execution context. Its addresses must not change after a graph has captured it."""
 
-    def __init__(self, device: CudaDevice, engine: LoadedEngine, context: Any) -> None:
-        self._device, self._context = device, context
+    def __init__(self, device: CudaDevice, engine: LoadedEngine, context: Any, log: Log) -> None:
+        self._device, self._context, self._log = device, context, log
         self._name, self._tensors = engine.name, engine.tensors
         if context is None:
-            raise BackendError(
-                f"{self._name}: too little memory for an execution context; use a smaller batch"
-            )
+            raise self._refusal("no execution context")
 
     def bind(self, tensor: str, address: int, shape: tuple[int, ...]) -> None:
         if self._tensors[tensor].is_input and not self._context.set_input_shape(tensor, shape):
-            raise BackendError(f"{self._name}: refused shape {shape} for {tensor}")
+            raise self._refusal(f"refused shape {shape} for {tensor}")
         if not self._context.set_tensor_address(tensor, address):
-            raise BackendError(f"{self._name}: refused an address for {tensor}")
+            raise self._refusal(f"refused an address for {tensor}")
 
     def enqueue(self) -> None:
         capturable = getattr(self._context, "is_stream_capturable", None)
         if self._device.capturing and capturable and not capturable(self._device.stream):
             raise BackendError(f"{self._name}: cannot be captured into a CUDA graph")
         if not self._context.execute_async_v3(self._device.stream):
-            raise BackendError(f"{self._name}: could not be enqueued")
+            raise self._refusal("could not be enqueued")
+
+    def _refusal(self, what: str) -> BackendError:
+        return BackendError(f"{self._name}: {what}: {why_it_failed(self._log.recent)}")
 
     def release(self) -> None:
         self._context = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from multires_edge.runtime.backends.tensorrt.api import Message
 from multires_edge.runtime.backends.tensorrt.sidecar import Warned
@@ -66,8 +66,9 @@ def explain(messages: Sequence[Message]) -> list[Warned]:
     return list(found.values())
 
 
-def why_it_failed(messages: Sequence[Message]) -> str:
+def why_it_failed(messages: Iterable[Message]) -> str:
     """The first error, with advice if any of the messages is known."""
+    messages = list(messages)
     errors = [message.text for message in messages if message.severity == "error"]
     if not errors:
         return "it gave no reason"

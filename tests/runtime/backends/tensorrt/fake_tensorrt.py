@@ -55,6 +55,7 @@ class FakeTensorRt(ModuleType):
         self.__spec__ = ModuleSpec(self.__name__, None)
         self.aliases, self.capturable, self.warning, self.builds = aliases, capturable, warning, 0
         self.compiled = 0  # engines whose kernels were in no cache
+        self.too_little_memory = False
         if rtx:
             self.IRuntimeCache = _Kernels
             self.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
@@ -85,6 +86,8 @@ class FakeTensorRt(ModuleType):
         return SimpleNamespace(parse=parse, num_errors=1, get_error=lambda _: error)
 
     def Runtime(self, logger: Any) -> Any:
+        self.logger = logger
+
         def deserialize(content: bytes) -> Any:
             header, _, model = content.partition(b"\n")
             if not header.startswith(b"{"):
@@ -195,6 +198,9 @@ class _Engine:
             (cache,) = self.caches
             self._trt.compiled += not cache.content
             cache.content = b"kernels"
+        if self._trt.too_little_memory:
+            self._trt.logger.log("error", "Error Code 2: OutOfMemory (Requested size was 9 bytes.)")
+            return None
         return _Context(self, self._trt)
 
     def create_engine_inspector(self) -> Any:

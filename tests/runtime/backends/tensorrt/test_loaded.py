@@ -39,6 +39,18 @@ def test_too_little_memory_leaves_nothing(
     assert not driver.alive
 
 
+def test_too_little_memory_for_tensorrt(
+    copied: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = FakeTensorRt(driver)
+    install_engine(monkeypatch, trt, copied)
+    trt.too_little_memory = True
+    words = r"tensorrt11\.engine: no execution context: .* OutOfMemory .*; the device has too little free"
+    with pytest.raises(BackendError, match=words):
+        copied.stream(2, backend="tensorrt")
+    assert not driver.alive
+
+
 def test_the_warnings_of_an_engine_that_loads(
     copied: Bundle, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
