@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.networks import PAPER_SIZE, random_checkpoint
 from benchmarks.rivals.iree import IreeFull
-from benchmarks.rivals.openvino_full import OpenVinoFull
+from benchmarks.rivals.openvino import OpenVinoFull
 from multires_edge.export import Int8Options, export_bundle
 from multires_edge.models import MultiresNet, load_checkpoint
 from multires_edge.runtime import Bundle, open_bundle
