@@ -82,6 +82,7 @@ lint-python: $(VENV)/.installed-lint
 	PYTHONPATH="build/types:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	  $(BIN)/python -S -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/windows base cli format runtime
 	$(BIN)/mypy examples/python examples/*.py benchmarks docs/architecture.py package/backend.py package/check_wheels.py package/interface.py package/lowest.py package/wheel_file.py package/wheels.py package/lock.py package/requirements.py package/sbom.py docs/site/notebooks.py docs/site/pages.py
 
 # rings.cu and the fakes in tests/ are formatted only: they need a CUDA compiler, or headers that a test writes.

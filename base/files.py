@@ -7,13 +7,18 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from multires_edge.base.descriptors import open_file
 from multires_edge.base.errors import OutputError
 from multires_edge.base.memory import available_memory
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def check_file(final: Path, *, force: bool) -> None:
@@ -99,30 +104,28 @@ def disk_errors(final: Path, remedy: str = "no partial file was left") -> Iterat
 
 
 def flush_folder(folder: Path) -> None:
-    """Write the entries of a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Write the entries of a folder to the disk, except on Windows, which opens no folders."""
+    if sys.platform != "win32":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def lock_file(descriptor: int) -> bool:
     """Lock an open file for this process until it is closed. Returns False if another process has locked it.
 
-    A process that is killed leaves no lock. Systems and disks without such locks lock nothing.
+    A process that is killed leaves no lock. Windows, and disks without such locks, lock nothing.
     """
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-            raise
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                raise
     return True
 
 
@@ -138,7 +141,7 @@ def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading. Raises OSError, also for a pipe or a device, which may never end."""
     # Opening a device may already do something, so look first. A pipe would wait for a writer.
     _check_regular(path, path.stat())
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = open_file(path, os.O_RDONLY)
     try:
         _check_regular(path, os.fstat(descriptor))
         return os.fdopen(descriptor, "rb")

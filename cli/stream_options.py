@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from multires_edge.base.errors import InputError
+from multires_edge.base.signals import ENDING
 from multires_edge.cli.options import (
     AT_LEAST_1,
     PRECISION,
@@ -179,12 +180,11 @@ def _keep_freed_memory() -> None:
 
     Other C libraries are left as they are.
     """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "gnu_get_libc_version"):
-        for parameter, size in _KEPT_BYTES.items():
-            libc.mallopt(parameter, size)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "gnu_get_libc_version"):
+            for parameter, size in _KEPT_BYTES.items():
+                libc.mallopt(parameter, size)
 
 
 def _say_all(source: str, notes: Iterable[str]) -> None:
@@ -205,7 +205,7 @@ def stopped_by_signals(session: Session) -> Iterator[None]:
 
     before = {
         number: signal.signal(number, stop)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in ENDING
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:

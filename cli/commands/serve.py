@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from multires_edge.base.errors import require_extra
+from multires_edge.base.signals import ENDING
 from multires_edge.cli.command import Command
 from multires_edge.cli.options import AT_LEAST_1, bundle_argument, lead_options, option, pick
 from multires_edge.cli.stream_options import decision_options, engine_options, spare_imports
@@ -97,7 +98,7 @@ async def _run(worker: Any) -> None:
         stop.set()
         loop.remove_signal_handler(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, end, number)

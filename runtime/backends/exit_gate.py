@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import weakref
 
@@ -22,7 +23,8 @@ class ExitGate:
         self._own = threading.local()
         self._locks: weakref.WeakSet[threading.RLock] = weakref.WeakSet()
         atexit.register(self._close)
-        os.register_at_fork(after_in_child=self._open)
+        if sys.platform != "win32":
+            os.register_at_fork(after_in_child=self._open)
 
     def lock(self) -> threading.RLock:
         """The lock of the calling thread. It is free, unless the gate has closed."""

@@ -9,7 +9,7 @@ grows like a user's program. The disk's cache is warm.
 from __future__ import annotations
 
 import json
-import os
+import mmap
 import subprocess
 import sys
 import time
@@ -90,7 +90,7 @@ def resident_bytes() -> int | None:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except (OSError, ValueError, IndexError):
         return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return pages * mmap.PAGESIZE
 
 
 if __name__ == "__main__":

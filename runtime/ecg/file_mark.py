@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 
+from multires_edge.base.descriptors import read_at
 from multires_edge.format.fields import Natural, Sha256
 
 # Bytes before the mark that are compared: many lines, whose times differ.
@@ -23,7 +24,7 @@ class FileMark:
     def of(cls, descriptor: int, size: int) -> FileMark:
         """The mark of an open file. Raises OSError."""
         start = max(0, size - _ENDING)
-        return cls(size, hashlib.sha256(os.pread(descriptor, size - start, start)).hexdigest())
+        return cls(size, hashlib.sha256(read_at(descriptor, size - start, start)).hexdigest())
 
     def fits(self, descriptor: int) -> bool:
         """Whether an open file begins with the same bytes. Raises OSError."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from multires_edge.base.descriptors import NO_TERMINAL, open_file
 from multires_edge.base.errors import OutputError
 from multires_edge.runtime.ecg.file_mark import FileMark
 
@@ -83,9 +84,9 @@ class DeviceOutput(Output):
             if (number := _descriptor(path)) is not None:
                 self._file = os.dup(number)
             else:
-                # A pipe without a reader would wait.
-                self._file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-                os.set_blocking(self._file, True)
+                self._file = open_file(path, os.O_WRONLY | NO_TERMINAL)
+                if sys.platform != "win32":
+                    os.set_blocking(self._file, True)
         except OSError as error:
             reason = "no program reads it" if error.errno == errno.ENXIO else error.strerror or error
             raise OutputError(f"{path}: cannot be written ({reason}); start its reader first") from error

@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import stat
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from multires_edge.base.descriptors import append, open_file, read_at
 from multires_edge.base.errors import OutputError, StateError
 from multires_edge.base.files import disk_errors, flush_folder, lock_file
 from multires_edge.format.fields import parse_json
@@ -120,7 +122,7 @@ class OutputFile(Output):
 
     def _check_other_file(self, mark: FileMark, endless: bool) -> None:
         """Refuse a file that is not the one of the mark, if it is a mistake of the user's."""
-        ours = os.pread(self._file, len(_BEGINNING), 0) in (b"", _BEGINNING)
+        ours = read_at(self._file, len(_BEGINNING), 0) in (b"", _BEGINNING)
         if not endless or not ours:
             raise StateError(
                 f"{self.path}: has {self._size} bytes, and not the {mark.size} that it had when the state "
@@ -178,7 +180,7 @@ class OutputFile(Output):
         """Continue at the end of the file, after its last whole line."""
         self._size = os.fstat(self._file).st_size
         start = max(0, self._size - _LONGEST_LINE)
-        self._position = start + os.pread(self._file, self._size - start, start).rfind(b"\n") + 1
+        self._position = start + read_at(self._file, self._size - start, start).rfind(b"\n") + 1
         if self._position < self._size:
             self._set_aside("the last line was not whole")
         self._go_on_at(self._position)
@@ -201,7 +203,7 @@ class OutputFile(Output):
         try:
             while written < len(data):
                 # O_APPEND: at the end, even if the file was cut a moment ago.
-                written += os.write(self._file, data[written:])
+                written += append(self._file, data[written:])
         except OSError:
             whole = data[:written].rfind(b"\n") + 1
             os.ftruncate(self._file, max(0, os.fstat(self._file).st_size - (written - whole)))
@@ -213,7 +215,7 @@ class OutputFile(Output):
         """The lines that the file does not have yet. Others than these are moved away."""
         if self._position == self._size:
             return data
-        there = os.pread(self._file, len(data), self._position)
+        there = read_at(self._file, len(data), self._position)
         before = self._position
         common = next((i for i, (a, b) in enumerate(zip(there, data, strict=False)) if a != b), len(there))
         whole = data[:common].rfind(b"\n") + 1
@@ -236,7 +238,7 @@ class OutputFile(Output):
             try:
                 at = self._position
                 while at < self._size:
-                    at += os.write(copy, os.pread(self._file, min(1 << 20, self._size - at), at))
+                    at += append(copy, read_at(self._file, min(1 << 20, self._size - at), at))
                 os.fsync(copy)
             finally:
                 os.close(copy)
@@ -250,7 +252,7 @@ def check_not_in_use(path: Path) -> None:
     if not path.is_file():
         return
     with disk_errors(path):
-        file = os.open(path, os.O_RDONLY)
+        file = open_file(path, os.O_RDONLY)
         try:
             _lock(file, path)
         finally:
@@ -269,10 +271,8 @@ def _open(path: Path, like: int | None = None) -> int:
     """
     try:
         new = like is not None and not path.exists()
-        # A pipe without a reader would wait.
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
-        file = os.open(path, flags, 0o600 if new else 0o666)
-        if new and like is not None:
+        file = open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600 if new else 0o666)
+        if new and like is not None and sys.platform != "win32":
             os.fchmod(file, stat.S_IMODE(os.fstat(like).st_mode))
     except FileNotFoundError as error:
         raise OutputError(f"{path.parent}: no such folder; create it or choose another") from error

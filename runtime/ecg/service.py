@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 
 
@@ -16,7 +17,8 @@ class Service:
     """
 
     def __init__(self) -> None:
-        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        # Windows has no such sockets.
+        self._address = "" if sys.platform == "win32" else os.environ.get("NOTIFY_SOCKET", "")
         period = os.environ.get("WATCHDOG_USEC", "")
         mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         # Half of the allowed time, as sd_watchdog_enabled(3) recommends.
@@ -41,6 +43,7 @@ class Service:
         if address.startswith("@"):  # in the abstract namespace
             address = "\0" + address[1:]
         # A missing listener must not stop the decisions.
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
-            sender.sendto(message.encode(), address)
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
+                sender.sendto(message.encode(), address)

@@ -57,7 +57,7 @@ class StateFile:
             try:
                 with self._partial.open("wb") as file:
                     with contextlib.suppress(FileNotFoundError):
-                        os.fchmod(file.fileno(), stat.S_IMODE(self.path.stat().st_mode))
+                        self._partial.chmod(stat.S_IMODE(self.path.stat().st_mode))
                     file.write(_MAGIC + digest + payload)
                     file.flush()
                     os.fsync(file.fileno())

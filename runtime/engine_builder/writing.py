@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from multires_edge.base.errors import OutputError
 from multires_edge.base.files import disk_errors, flush_folder, staged_file
 from multires_edge.runtime.backends.tensorrt.sidecar import SIDECAR, Sidecar, sidecar_path
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def write_engine(path: Path, engine: bytes, layers: str, sidecar: Sidecar, *, force: bool) -> None:
@@ -44,12 +48,13 @@ def write_engine(path: Path, engine: bytes, layers: str, sidecar: Sidecar, *, fo
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep other builds out of the folder, so that engine and sidecar are of the same build."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(ImportError, OSError):  # some systems and network disks have no locks
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    if sys.platform == "win32":
+        yield  # it locks no folders
+    else:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # some network disks have no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from multires_edge.base.descriptors import open_file, read_at
 from multires_edge.runtime.monitor.access import Refused
 
 MOST_HOURS = 24
@@ -110,17 +111,17 @@ def lines_from_end(path: Path, until: float) -> Iterator[bytes]:
     ``until`` is a time of the monotonic clock. A block and a line are in memory at a time. If the file is cut
     meanwhile, or a line is longer than a MiB, the lines end there.
     """
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would wait
+    file = open_file(path, os.O_RDONLY)
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise OSError(f"{path} is not a regular file")
         end = os.fstat(file).st_size
         last = max(0, end - _LONGEST_LINE)
-        end = last + os.pread(file, end - last, last).rfind(b"\n") + 1  # the last line may not be whole
+        end = last + read_at(file, end - last, last).rfind(b"\n") + 1  # the last line may not be whole
         rest = b""
         while end and len(rest) <= _LONGEST_LINE:
             start = max(0, end - _BLOCK)
-            block = os.pread(file, end - start, start)
+            block = read_at(file, end - start, start)
             if len(block) < end - start:
                 return
             rest, *lines = (block + rest).split(b"\n")

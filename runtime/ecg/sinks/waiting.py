@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from multires_edge.base.descriptors import read_at
 from multires_edge.runtime.ecg.file_mark import FileMark
 from multires_edge.runtime.ecg.sinks.position import Position
 
@@ -297,7 +298,7 @@ class LogLines(Waiting):
 def _whole_lines(file: int, start: int, end: int) -> list[bytes]:
     """Lines between two offsets without their ends; none if the file has none there. Raises OSError."""
     for size in (_BLOCK, _LONGEST_LINE):
-        data = os.pread(file, min(size, end - start), start)
+        data = read_at(file, min(size, end - start), start)
         if lines := data.split(b"\n")[:-1]:
             return lines
     return []
@@ -307,4 +308,4 @@ def end_of_lines(file: int) -> int:
     """Where the last whole line of a file ends. Raises OSError."""
     size = os.fstat(file).st_size
     start = max(0, size - _LONGEST_LINE)
-    return start + os.pread(file, size - start, start).rfind(b"\n") + 1
+    return start + read_at(file, size - start, start).rfind(b"\n") + 1

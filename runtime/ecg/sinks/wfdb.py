@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from multires_edge.base.descriptors import NO_LINKS, open_file, write_at
 from multires_edge.base.errors import InputError, OutputError
 from multires_edge.base.files import disk_errors
 from multires_edge.format.fields import Natural, parse_json, read_fields
@@ -108,13 +109,13 @@ class AnnotationFiles(Sink):
     def _write(path: Path, size: int, data: bytes) -> None:
         """Replace what follows ``size``. A reader never finds half an annotation but during the write."""
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            file = open_file(path, os.O_RDWR | os.O_CREAT | NO_LINKS)
             try:
                 if os.fstat(file).st_size < size:
                     raise DeliveryError(f"{path}: another program cut it; the next run begins a new file")
                 written, content = 0, data + _END
                 while written < len(content):
-                    written += os.pwrite(file, content[written:], size + written)
+                    written += write_at(file, content[written:], size + written)
                 os.ftruncate(file, size + len(content))
                 os.fsync(file)
             finally:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.descriptors import read_at
 from multires_edge.format.card import is_voltage
 from multires_edge.runtime.ecg.lead_names import unit_named
 from multires_edge.runtime.ecg.sources.protocol import Format, SignalSpec
@@ -180,7 +180,7 @@ def _starts(
     times = np.empty(min(records, frames.length()))
     with frames.path.open("rb") as file:
         for i in range(len(times)):
-            text = os.pread(file.fileno(), min(64, frames.sizes[place] * width), offset + i * record)
+            text = read_at(file.fileno(), min(64, frames.sizes[place] * width), offset + i * record)
             times[i] = _real(text.split(b"\x14")[0].split(b"\x15")[0])
     if not len(times) or not (np.abs(times) < _LATEST).all():
         raise Damaged("data records without times")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multires_edge.base.descriptors import read_at
 from multires_edge.runtime.ecg.sources.recordings.record import Damaged, Values
 
 # Bytes that are read at once.
@@ -136,7 +136,7 @@ class FrameFile:
         begin, end = first * self.samples, stop * self.samples
         groups = begin // encoding.samples, -(-end // encoding.samples)
         size = (groups[1] - groups[0]) * encoding.bytes
-        data = os.pread(file, size, self.start + groups[0] * encoding.bytes)
+        data = read_at(file, size, self.start + groups[0] * encoding.bytes)
         # The last group may lack the bytes that no sample needs.
         last = end % encoding.samples
         unneeded = encoding.bytes - -(-last * encoding.bytes // encoding.samples) if last else 0

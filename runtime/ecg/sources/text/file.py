@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from multires_edge.base.descriptors import read_at
 from multires_edge.base.errors import DataError, StateError
 from multires_edge.runtime.ecg.file_mark import FileMark
 from multires_edge.runtime.ecg.sources.protocol import Format, Note, Piece, Source
@@ -156,7 +157,7 @@ class TextFileSource(Source):
         self._file.seek(saved.read.size)
         size = os.fstat(file).st_size
         self.ended = saved.ended and not self.waits and size == saved.read.size
-        if saved.ended and size > saved.read.size > 0 and os.pread(file, 1, saved.read.size - 1) != b"\n":
+        if saved.ended and size > saved.read.size > 0 and read_at(file, 1, saved.read.size - 1) != b"\n":
             rest = self._file.readline(LONGEST_LINE)
             if rest.strip():
                 message = "its start was read before its end was written"
