@@ -91,6 +91,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         precisions=("fp16", "int8"),
         int8=Int8Options(data=folder / "records.npz"),
     )
+    # A bundle to go back to.
+    signed = shutil.copytree(folder / "out" / "demo.bundle", folder / "signed.bundle")
+    for call in (
+        ["sign", signed, "--key", folder / "release.key"],
+        ["deploy", signed, folder / PLACES["TARGET"]],
+    ):
+        result = CliRunner().invoke(main, [str(word) for word in call])
+        assert result.exit_code == 0, result.output
     return folder
 
 
