@@ -44,7 +44,11 @@ def print_benchmark(entry: dict[str, Any]) -> None:
     kinds = ("open", "import", "stream", "first_step")
     _section(
         ["start in a new process, ms", "bundle", "library", "stream", "first step"],
-        [[_name(r), *(f"{r['load'][f'{kind}_seconds'] * 1e3:.2f}" for kind in kinds)] for r in results],
+        [
+            [_name(r), *(f"{r['load'][f'{kind}_seconds'] * 1e3:.2f}" for kind in kinds)]
+            for r in results
+            if r["load"]
+        ],
     )
     _section(
         ["memory", "state", "stream in all", "library", "process"],

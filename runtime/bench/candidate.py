@@ -71,13 +71,14 @@ class Candidate:
         self._timed: dict[str, TimedCalls] = {}
         refused: MultiresError | None = None
         for count in streams:
+            sample = random_sample(manifest, count)
             try:
                 stream = bundle.stream(count, **options)
+                stream.step(sample)
             except MultiresError as error:
                 refused = error
                 self._skip(f"{count} streams", error)
                 continue
-            sample = random_sample(manifest, count)
             self._timed[f"step of {count}"] = calls(stream.step, sample)
             self.state_bytes = stream.state_bytes
             if not self.streams:
@@ -90,7 +91,9 @@ class Candidate:
         if timer is not None:
             self._timed["step in C++"] = timed_steps(timer, manifest)
         try:
-            self._timed["full"] = calls(bundle.full(**options), random_inputs(manifest, 1, steps))
+            full, sequence = bundle.full(**options), random_inputs(manifest, 1, steps)
+            full(sequence)  # an engine may be built for shorter ones
+            self._timed["full"] = calls(full, sequence)
         except MultiresError as error:
             self._skip("whole sequences", error)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from multires_edge.base.errors import BackendError
 
+MEMORY = ("process_bytes", "library_bytes", "stream_bytes")
 _TIMEOUT_SECONDS = 600
 
 
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     for _ in range(10):
         stream.step(sample)
     at_last = resident_bytes()
-    memory: dict[str, int | None] = dict.fromkeys(("process_bytes", "library_bytes", "stream_bytes"))
+    memory: dict[str, int | None] = dict.fromkeys(MEMORY)
     if at_first is not None and with_library is not None and at_last is not None:
         memory = {
             "process_bytes": at_last,

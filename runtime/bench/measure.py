@@ -12,7 +12,7 @@ from multires_edge.format.fields import plain
 from multires_edge.runtime.backends.native import open_weights
 from multires_edge.runtime.backends.registry import backend_named, backend_names
 from multires_edge.runtime.bench.candidate import Candidate
-from multires_edge.runtime.bench.cold import measure_cold
+from multires_edge.runtime.bench.cold import MEMORY, measure_cold
 from multires_edge.runtime.bench.paced import PACED
 from multires_edge.runtime.bench.roofline import Roofline
 from multires_edge.runtime.bench.timing import FULL_BUDGET, Budget, TimedCalls, Timing, time_in_turns
@@ -64,7 +64,8 @@ def benchmark(
                 skipped.append({"what": f"{backend} {precision}", "reason": str(error)})
     skipped += [entry for candidate in candidates for entry in candidate.skipped]
     if not candidates:
-        raise BackendError("nothing to measure: " + "; ".join(entry["reason"] for entry in skipped))
+        reasons = dict.fromkeys(entry["reason"] for entry in skipped)
+        raise BackendError("nothing to measure: " + "; ".join(reasons))
     skipped += [
         {
             "what": f"{count} streams",
@@ -84,7 +85,11 @@ def benchmark(
     for candidate in candidates:
         progress(f"starting {candidate.name} in a new process")
         least = candidate.streams[0]
-        cold = measure_cold(bundle.path, candidate.backend, candidate.precision, threads, least)
+        cold: dict[str, Any] = {"load": None, "memory": dict.fromkeys(MEMORY)}
+        try:
+            cold = measure_cold(bundle.path, candidate.backend, candidate.precision, threads, least)
+        except BackendError as error:  # this process may have all of a device
+            skipped.append({"what": f"{candidate.name}, start in a new process", "reason": str(error)})
         entry = _result(candidate, _of(candidate.name, timings), steps, bounds)
         cold["memory"]["state_bytes"] = candidate.state_bytes
         results.append(entry | cold)

@@ -13,13 +13,14 @@ from multires_edge.cli.bench_table import print_benchmark
 from multires_edge.export import export_bundle
 from multires_edge.format.fields import digest_of
 from multires_edge.runtime import open_bundle
-from multires_edge.runtime.bench import measure
+from multires_edge.runtime.backends.tensorrt.sidecar import TensorRtRelease
 from multires_edge.runtime.bench.cold import measure_cold
 from multires_edge.runtime.bench.measure import benchmark
 from multires_edge.runtime.bench.timing import QUICK_BUDGET
 from tests.conftest import random_net, save_published, variant
 from tests.runtime.backends.device.fake_driver import FakeCuda
-from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt
+from tests.runtime.backends.tensorrt.bundles import put_engine
+from tests.runtime.backends.tensorrt.fake_tensorrt import FakeTensorRt, plan_of
 from tests.runtime.backends.tensorrt.test_loaded import install_engine
 
 pytestmark = pytest.mark.slow
@@ -144,18 +145,12 @@ class TestWhatCannotRun:
     def test_an_engine_for_some_streams_and_no_sequences(
         self, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        trt = FakeTensorRt(FakeCuda())
-        install_engine(monkeypatch, trt, open_bundle(bundle), profile={"batch": (2, 2, 4)})
-        cold = {
-            "load": dict.fromkeys(
-                [f"{what}_seconds" for what in ("open", "import", "stream", "first_step")], 0
-            ),
-            "memory": dict.fromkeys(f"{what}_bytes" for what in ("process", "library", "stream")),
-        }  # the stand-in for TensorRT is not in a new process
-        monkeypatch.setattr(measure, "measure_cold", lambda *_: dict(cold))
-        entry = benchmark(
-            open_bundle(bundle), backends=["tensorrt"], steps=5, streams=[2, 4, 8], budget=QUICK_BUDGET
-        )
+        """Nor does the stand-in for TensorRT start in a new process."""
+        trt, opened = FakeTensorRt(FakeCuda()), open_bundle(bundle)
+        install_engine(monkeypatch, trt, opened, profile={"batch": (2, 2, 4)})
+        full = plan_of(bundle / opened.manifest.graph("full", "fp32").file)
+        put_engine(opened, "full", "tensorrt11", full, tensorrt=TensorRtRelease("tensorrt", trt.__version__))
+        entry = benchmark(opened, backends=["tensorrt"], steps=50, streams=[2, 4, 8], budget=QUICK_BUDGET)
         (result,) = entry["results"]
         assert result["step"]["streams"] == 2 and result["step"]["paced"]["p50"] > 0
         assert [call["streams"] for call in result["streams"]] == [2, 4]
@@ -163,9 +158,12 @@ class TestWhatCannotRun:
         assert result["step"]["to_roofline"] is None
         skipped = {each["what"]: each["reason"] for each in entry["skipped"]}
         assert list(skipped) == [
-            f"tensorrt fp32, {what}" for what in ("1 streams", "8 streams", "whole sequences")
+            f"tensorrt fp32, {what}"
+            for what in ("1 streams", "8 streams", "whole sequences", "start in a new process")
         ]
         assert "--streams 8" in skipped["tensorrt fp32, 8 streams"]
+        assert "--time 50" in skipped["tensorrt fp32, whole sequences"]
+        assert result["load"] is None and result["memory"]["process_bytes"] is None
         print_benchmark(entry)
         said = capsys.readouterr().out
         assert "tensorrt fp32, from Python, 2 streams" in said and "whole sequence of" not in said
