@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -52,8 +54,23 @@ def compile_module(
             *("network.cpp", "-o", str(output.absolute())),
         ]
         # In the folder: with its name in the command, no object would be found in the compiler's cache.
-        result = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+        environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(cache_folder(here / "cache"))}
+        result = subprocess.run(
+            command, cwd=here, env=environment, capture_output=True, text=True, check=False
+        )
     if result.returncode:
         lines = result.stderr.splitlines() or [f"exit code {result.returncode}"]
         why = next((line for line in lines if "error:" in line), lines[-1])
         raise BackendError(f"the WebAssembly module could not be compiled: {why.strip()[-300:]}")
+
+
+def cache_folder(otherwise: Path) -> Path:
+    """The folder of Zig's cache, or ``otherwise`` where no home folder can be written."""
+    if given := os.environ.get("ZIG_GLOBAL_CACHE_DIR"):
+        return Path(given)
+    with contextlib.suppress(OSError, RuntimeError):
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "zig")
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    return otherwise

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from multires_edge.cli.main import main
 from multires_edge.export import export_bundle
+from multires_edge.export.web.compiler import cache_folder
 from multires_edge.export.web.page import write_page
 from multires_edge.runtime import Bundle, open_bundle
 from multires_edge.runtime.ecg.lead_names import plain_names
@@ -336,3 +337,14 @@ def test_the_golden_data(demo_page: Path, tmp_path: Path) -> None:
     wrong[77] += 1e-3
     wrong.tofile(golden)
     assert not run_node("decide.mjs", tmp_path / "page", given={})["golden"]["passed"]
+
+
+def test_the_compiler_works_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZIG_GLOBAL_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert cache_folder(tmp_path / "other") == tmp_path / "cache" / "zig"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert cache_folder(tmp_path / "other") == tmp_path / "other"
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(tmp_path / "given"))
+    assert cache_folder(tmp_path / "other") == tmp_path / "given"
