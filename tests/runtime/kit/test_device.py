@@ -148,27 +148,28 @@ def test_our_kernel_without_the_engine(for_jetson: Path, tmp_path: Path) -> None
     assert report["backend"]["name"] == "cuda" and report["timing"]
 
 
-class TestRefusesAWheel:
-    @pytest.fixture
-    def wheel(self, tmp_path: Path) -> Path:
-        return tmp_path / "a.whl"
-
-    def refused(self, wheel: Path, bundle: Path, why: str) -> None:
-        with pytest.raises(ConfigError, match=rf"a\.whl: {why}"):
-            make_kit(open_bundle(bundle), wheel=wheel)
-
-    def test_that_is_not_a_zip_file(self, for_jetson: Path, wheel: Path) -> None:
-        wheel.write_bytes(b"no zip")
-        self.refused(wheel, for_jetson, "is not a wheel")
-
-    def test_without_an_engine(self, for_jetson: Path, wheel: Path) -> None:
-        zipfile.ZipFile(wheel, "w").close()
-        self.refused(wheel, for_jetson, "has no native engine")
-
-    def test_of_another_release(self, for_jetson: Path, wheel: Path) -> None:
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        (None, "is not a wheel"),
+        ({}, "has no native engine"),
+        (
+            {"multires_edge/runtime/backends/_engine.so": b"\x7fELF"},
+            "its native engine is of another release",
+        ),
+    ],
+)
+def test_a_wheel_that_it_refuses(
+    members: dict[str, bytes] | None, why: str, for_jetson: Path, tmp_path: Path
+) -> None:
+    wheel = tmp_path / "a.whl"
+    wheel.write_bytes(b"no zip")
+    if members is not None:
         with zipfile.ZipFile(wheel, "w") as packed:
-            packed.writestr("multires_edge/runtime/backends/_engine.so", b"\x7fELF")
-        self.refused(wheel, for_jetson, "its native engine is of another release")
+            for name, content in members.items():
+                packed.writestr(name, content)
+    with pytest.raises(ConfigError, match=rf"a\.whl: {why}"):
+        make_kit(open_bundle(for_jetson), wheel=wheel)
 
 
 def test_a_kit_without_the_native_engine(check: Check, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
