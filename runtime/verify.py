@@ -48,7 +48,7 @@ def verify_bundle(bundle: Bundle, skip: Callable[[str, str], object] = lambda wh
         of_form = _of_one_form(bundle, form)
         if whole is not None:
             checks += _verify_form(of_form, whole, prefix, skip, graphs_only=not first)
-        elif backend_named("onnxruntime").unable(of_form.manifest) is None:
+        elif backend_named("onnxruntime").unable(of_form.path, of_form.manifest) is None:
             checks += verify_module(of_form, prefix, partial(_able_backends, of_form))
     return checks
 
@@ -56,7 +56,7 @@ def verify_bundle(bundle: Bundle, skip: Callable[[str, str], object] = lambda wh
 def _able_backends(bundle: Bundle, precision: str, *, graphs_only: bool = False) -> list[Backend]:
     """The backends that check a bundle in one precision, and that can run it here."""
     backends = checked_backends(bundle, precision, graphs_only=graphs_only)
-    return [backend for backend in backends if backend.unable(bundle.manifest) is None]
+    return [backend for backend in backends if backend.unable(bundle.path, bundle.manifest) is None]
 
 
 def unchecked_files(bundle: Bundle) -> dict[str, str]:
@@ -65,9 +65,9 @@ def unchecked_files(bundle: Bundle) -> dict[str, str]:
     onnxruntime, native = backend_named("onnxruntime"), backend_named("native")
     for form in bundle.manifest.by_form:
         manifest = _of_one_form(bundle, form).manifest
-        if (reason := onnxruntime.unable(manifest)) is not None:
+        if (reason := onnxruntime.unable(bundle.path, manifest)) is not None:
             found |= {spec.file: reason for *_, spec in manifest.every_graph()}
-    if (reason := native.unable(bundle.manifest)) is not None:
+    if (reason := native.unable(bundle.path, bundle.manifest)) is not None:
         found |= {weights.file: reason for weights in bundle.manifest.native.values()}
     return found
 

@@ -65,10 +65,10 @@ class NativeBackend(Backend):
     def load(self) -> None:
         load_engine()
 
-    def unable(self, manifest: Manifest) -> str | None:
+    def unable(self, folder: Path, manifest: Manifest) -> str | None:
         if (missing := self.missing()) is not None or not isinstance(manifest.network, ModuleConfig):
             return missing
-        return OnnxRuntimeBackend().unable(manifest)
+        return OnnxRuntimeBackend().unable(folder, manifest)
 
     def precisions(self, folder: Path, manifest: Manifest) -> list[str]:
         return [*manifest.native, *manifest.graphs.get("sums", {})]

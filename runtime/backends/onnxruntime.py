@@ -60,7 +60,7 @@ class OnnxRuntimeBackend(Backend):
     def missing(self) -> str | None:
         return None if find_spec("onnxruntime") else pip_install("onnxruntime")
 
-    def unable(self, manifest: Manifest) -> str | None:
+    def unable(self, folder: Path, manifest: Manifest) -> str | None:
         if (missing := self.missing()) is not None:
             return missing
         installed, needed = release(), min(map(_first_release, manifest.by_form))

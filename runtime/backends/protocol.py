@@ -117,7 +117,7 @@ class Backend(ABC):
     def missing(self) -> str | None:
         """The missing requirement and how to install it; None if the backend can run on this machine."""
 
-    def unable(self, manifest: Manifest) -> str | None:
+    def unable(self, folder: Path, manifest: Manifest) -> str | None:
         """Why the backend cannot run a bundle here, and what to install; None if it can."""
         return self.missing()
 

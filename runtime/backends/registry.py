@@ -61,7 +61,7 @@ def make_stepper(
     if options.pooling is not None and not chosen.changes_pooling:
         able = [each for each in map(backend_named, backend_names()) if each.changes_pooling]
         able = [each for each in able if options.precision in each.precisions(folder, manifest)]
-        able = [each for each in able if each.unable(manifest) is None]
+        able = [each for each in able if each.unable(folder, manifest) is None]
         instead = f", or use backend {' or '.join(each.name for each in able)}" if able else ""
         raise FixedPoolingError(
             f"the {chosen.name} backend cannot change the bundle's pooling {manifest.pooling}; export the "
@@ -78,7 +78,9 @@ def make_runner(backend: str | Backend, folder: Path, manifest: Manifest, option
     Raises BackendError if the backend is unknown or does not support the options.
     """
     if backend == "auto":
-        native = options.provider is None and backend_named("onnxruntime").unable(manifest) is not None
+        native = (
+            options.provider is None and backend_named("onnxruntime").unable(folder, manifest) is not None
+        )
         native = native and options.precision in backend_named("native").precisions(folder, manifest)
         backend = "native" if native else "onnxruntime"
     chosen = backend_named(backend) if isinstance(backend, str) else backend

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from multires_edge.base.errors import BackendError
 from multires_edge.format.manifest import Manifest
 from multires_edge.runtime.backends.cuda.planned import PlannedStepper, planned_stepper
-from multires_edge.runtime.backends.cuda.plans import FOLDER
+from multires_edge.runtime.backends.cuda.plans import FOLDER, plans_path
 from multires_edge.runtime.backends.cuda.stepper import CudaStepper, driver_errors
 from multires_edge.runtime.backends.device import driver
 from multires_edge.runtime.backends.device.driver import Driver
@@ -48,6 +48,11 @@ class CudaBackend(Backend):
         except BackendError as error:
             return str(error)
         return None
+
+    def unable(self, folder: Path, manifest: Manifest) -> str | None:
+        """A bundle with kernels for every precision needs no compiler."""
+        has_kernels = all(plans_path(folder, precision).is_file() for precision in manifest.native)
+        return why_no_gpu() if has_kernels else self.missing()
 
     def load(self) -> None:
         Driver()

@@ -81,13 +81,18 @@ class TestWhatIsMissing:
         with pytest.raises(BackendError, match="no CUDA driver was found"):
             open_bundle(exported).stream(backend="cuda")
 
-    def test_the_compiler(self, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_compiler(
+        self, exported: Path, planned: Path, driver: FakeCuda, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def nothing(most: int) -> None:
             assert most == 12
             raise BackendError("no NVRTC")
 
         monkeypatch.setattr(backend, "find_nvrtc", nothing)
-        assert backend_named("cuda").missing() == "no NVRTC"
+        cuda = backend_named("cuda")
+        assert cuda.missing() == "no NVRTC"
+        bundles = [open_bundle(path) for path in (exported, planned)]
+        assert [cuda.unable(each.path, each.manifest) for each in bundles] == ["no NVRTC", None]
 
     def test_nothing(self, opened: Bundle) -> None:
         assert backend_named("cuda").missing() is None
