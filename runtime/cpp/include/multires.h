@@ -143,10 +143,10 @@ MULTIRES_API multires_status multires_step_tokens(multires_state* state, const i
 
 /* Look-ahead, for the least time from a sample to its outputs. While a program waits for the next sample,
  * multires_prepare does all of the next step that does not depend on it: it sums what is in the queues, and brings the
- * weights into a cache. The step after it leaves out what its outputs do not need: it writes nothing into the queues.
- * multires_commit does this afterwards; so do the next multires_prepare, step, run, reset and snapshot, if it was not
- * called. Without multires_prepare, a step does everything. Outputs and states are the same to the last bit. A second
- * call of either function does nothing.
+ * weights and the code of a step into the caches. The step after it leaves out what its outputs do not need: it writes
+ * nothing into the queues. multires_commit does this afterwards; so do the next multires_prepare, step, run, reset and
+ * snapshot, if it was not called. Without multires_prepare, a step does everything. Outputs and states are the same to
+ * the last bit. A second call of either function does nothing.
  *
  * @code
  *   for (;;) {

@@ -129,19 +129,15 @@ void leave(const Network& network, State& state, Scratch& scratch, const Call& c
     for (int row = 0; row < rows.count; ++row) softmax(outputs_of(row), info.d_output);
 }
 
-void forward(const Network& network, State& state, Scratch& scratch, const Call& call, const Rows& rows) {
+// The layers, from the features that enter the first one to those that leave the last. A step and its rehearsal share
+// the compiled code.
+[[gnu::noinline]] void pass_layers(const Network& network, State& state, Scratch& scratch, const Rows& rows) {
   const int d = network.info.d_model, width = network.width, layers = network.info.n_layers, total = network.total_taps;
   const size_t stride = scratch.stride;
   float *features = scratch.x.data(), *mixed = scratch.mixed.data(), *gated = scratch.gated.data();
   const size_t row_bytes = static_cast<size_t>(d) * size_of(network.queues);  // of one layer in a row of a ring
-  const bool prepared = state.phase == Phase::kPrepared;
-  const int near = prepared ? total : state.near_taps, far = total - near;
-  encode(network, state, scratch, call, rows, features);
-  for (int row = 0; row < rows.count && !prepared; ++row) {
-    unsigned char** taps = scratch.taps.data() + row * total;
-    find_taps(network, state, rows.stream(row), rows.ahead(row), taps);
-    prefetch_taps(taps, near, total, 0, row_bytes);
-  }
+  const bool whole = state.phase == Phase::kSettled;
+  const int near = whole ? state.near_taps : total, far = total - near;
   const auto multires = multires_of<Stage::kWhole>(network);
   for (int i = 0; i < layers; ++i) {
     const Layer& layer = network.layers[static_cast<size_t>(i)];
@@ -151,12 +147,13 @@ void forward(const Network& network, State& state, Scratch& scratch, const Call&
         norm_row(layer, d, width, entered, gated + row * stride);
         entered = gated + row * stride;
       }
-      if (prepared) {
+      if (whole) {
+        multires(network, layer, static_cast<size_t>(i) * d, scratch.taps.data() + row * total, entered, sum, 0);
+      } else {
         float* known = state.known(rows.stream(row), i);
         add_input(network, layer, known, entered, sum);
-        std::memcpy(known, entered, static_cast<size_t>(width) * sizeof(float));  // for the pushes
-      } else {
-        multires(network, layer, static_cast<size_t>(i) * d, scratch.taps.data() + row * total, entered, sum, 0);
+        if (state.phase == Phase::kPrepared)
+          std::memcpy(known, entered, static_cast<size_t>(width) * sizeof(float));  // for the pushes
       }
       activate_row(network.activation, width, sum);
     }
@@ -167,7 +164,20 @@ void forward(const Network& network, State& state, Scratch& scratch, const Call&
                     static_cast<size_t>(i + 1) * row_bytes, row_bytes);
     });
   }
-  leave(network, state, scratch, call, rows, features);
+}
+
+void forward(const Network& network, State& state, Scratch& scratch, const Call& call, const Rows& rows) {
+  const int total = network.total_taps;
+  const size_t row_bytes = static_cast<size_t>(network.info.d_model) * size_of(network.queues);
+  const bool prepared = state.phase == Phase::kPrepared;
+  encode(network, state, scratch, call, rows, scratch.x.data());
+  for (int row = 0; row < rows.count && !prepared; ++row) {
+    unsigned char** taps = scratch.taps.data() + row * total;
+    find_taps(network, state, rows.stream(row), rows.ahead(row), taps);
+    prefetch_taps(taps, state.near_taps, total, 0, row_bytes);
+  }
+  pass_layers(network, state, scratch, rows);
+  leave(network, state, scratch, call, rows, scratch.x.data());
   for (int row = 0; row < rows.count && !prepared; ++row) advance_heads(network, state, rows.stream(row));
 }
 

@@ -20,6 +20,15 @@ void touch(const Panels& panels) {
   touch(panels.reciprocal_scales);
 }
 
+// Passes rows through the layers, from features of zero. The step that follows then finds in the caches the weights,
+// its code and its memory.
+void rehearse(const Network& network, State& state) {
+  Scratch& scratch = state.scratch;
+  const int rows = std::min({kRows, state.batch, scratch.rows});
+  std::fill_n(scratch.x.data(), static_cast<size_t>(rows) * scratch.stride, 0.0f);
+  pass_layers(network, state, scratch, {state.batch, 0, 0, rows});
+}
+
 void prepare(const Network& network, State& state) {
   const auto sum = multires_of<Stage::kTaps>(network);
   unsigned char** taps = state.scratch.taps.data();
@@ -30,13 +39,15 @@ void prepare(const Network& network, State& state) {
           state.known(b, i), 0);
   }
   touch(network.encoder);
+  touch(network.head);
+  if constexpr (kKinds.any) return rehearse(network, state);
+  // A microcontroller has small caches, and nothing else runs there: it saves the instructions.
   for (const Layer& layer : network.layers) {
     touch(layer.mixing);
     touch(layer.output);
     touch(layer.scale);
     touch(layer.shift);
   }
-  touch(network.head);
 }
 
 void commit(const Network& network, State& state) {

@@ -25,6 +25,7 @@ void prepare(State& state) noexcept {
   if (state.phase == Phase::kPrepared) return;
   commit(state);
   const RoundToNearest rounding;
+  state.phase = Phase::kPreparing;
   state.network.kernels->prepare(state.network, state);
   state.phase = Phase::kPrepared;
 }

@@ -11,8 +11,9 @@ namespace multires {
 // Where a state is between two steps. Only the first phase has all of it in its parts.
 enum class Phase {
   kSettled,
-  kPrepared,  // known() has the sums of the taps for the next step
-  kAnswered,  // known() has the layers' inputs of the last step, which has not yet been pushed
+  kPreparing,  // kernels rehearse the next step: only known() and memory that is unused between calls may change
+  kPrepared,   // known() has the sums of the taps for the next step
+  kAnswered,   // known() has the layers' inputs of the last step, which has not yet been pushed
 };
 
 // The arrays are those of a storage.
