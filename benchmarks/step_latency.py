@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from benchmarks.networks import PAPER_SIZE, random_checkpoint
 from benchmarks.rivals.c_generator import GeneratedC
 from benchmarks.rivals.iree import IreeStep
-from benchmarks.rivals.shift_queues import ShiftQueues
+from benchmarks.rivals.openvino import OpenVinoStep
+from benchmarks.rivals.shift_queues import CompiledShiftQueues, ShiftQueues
 from benchmarks.rivals.tract_pulse import TractPulse
 from multires_edge.export import export_bundle
 from multires_edge.export.report import minimum_state_bytes
@@ -57,7 +58,12 @@ def compare(net: MultiresNet, bundle: Bundle, portable: Bundle, folder: Path) ->
     graph = bundle.manifest.graph("step", "fp32")
     shift = ShiftQueues(net, folder)
     tract = TractPulse(bundle.path / bundle.manifest.graph("full", "fp32").file, folder)
-    iree = IreeStep(portable.path / portable.manifest.graph("step", "fp32").file, folder)
+    portable_step = portable.path / portable.manifest.graph("step", "fp32").file
+    iree = IreeStep(portable_step, folder)
+    openvino, openvino_16 = (
+        OpenVinoStep(portable_step, folder, float32=float32) for float32 in (True, False)
+    )
+    compiled = CompiledShiftQueues(net)
     generated = GeneratedC(bundle.path / graph.file, folder)
     stream = bundle.stream(backend="onnxruntime")
     native = bundle.stream(backend="native")
@@ -70,6 +76,9 @@ def compare(net: MultiresNet, bundle: Bundle, portable: Bundle, folder: Path) ->
     check("tract", tract.step, x, features)
     check("IREE", iree.step, x, logits)
     check("generated C", generated.step, x, logits)
+    check("torch.compile", compiled.step, x, logits)
+    check("OpenVINO, float32", openvino.step, x, logits)
+    check("OpenVINO, by default", openvino_16.step, x, logits, within=2e-2)
     check("ours", stream.step, x, logits)
     check("native", native.step, x, logits)
     sample = np.ascontiguousarray(x[..., 0])
@@ -77,7 +86,10 @@ def compare(net: MultiresNet, bundle: Bundle, portable: Bundle, folder: Path) ->
         {
             "shift queues, run": calls(shift.step_by_run, sample),
             "shift queues": calls(shift.step, sample),
+            "torch.compile": calls(compiled.step, sample),
             "tract": calls(tract.step, sample),
+            "OpenVINO": calls(openvino.step, sample),
+            "OpenVINO, 16 bit": calls(openvino_16.step, sample),
             "IREE": calls(iree.step, sample),
             "generated C": calls(generated.step, sample),
             "ours": calls(stream.step, sample),
@@ -94,7 +106,10 @@ def compare(net: MultiresNet, bundle: Bundle, portable: Bundle, folder: Path) ->
     for name, what in (
         ("shift queues, run", f"ONNX Runtime, a shift queue a layer and scale ({shift.nodes} nodes)"),
         ("shift queues", "  the same with its states bound to buffers in turn"),
+        ("torch.compile", "torch.compile, the same shift queues"),
         ("tract", "tract, Pulse on our full graph (without pooling and head)"),
+        ("OpenVINO", "OpenVINO, our step graph of opset 17, float32"),
+        ("OpenVINO, 16 bit", "  the same by default (16 bit where the CPU has it)"),
         ("IREE", "IREE, our step graph of opset 17"),
         ("generated C", "C by emx-onnx-cgen from our step graph"),
         ("ours", f"ONNX Runtime, our step graph in place ({nodes} nodes)"),
@@ -113,11 +128,12 @@ def check(
     step: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     x: NDArray[np.float32],
     y: NDArray[np.float64],
+    within: float = 1e-4,
 ) -> None:
     """A candidate that computes something else is out of the race."""
     outputs = np.stack([step(np.ascontiguousarray(x[..., t])) for t in range(x.shape[-1])], axis=-1)
     error = np.abs(outputs - y).max() / max(1.0, np.abs(y).max())
-    if not error < 1e-4:
+    if not error < within:
         raise SystemExit(f"{name} computes something else: error {error:.1e}")
 
 

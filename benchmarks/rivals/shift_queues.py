@@ -6,6 +6,7 @@ each dilated convolution keeps its past in a tensor that is shifted by one at ev
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,26 @@ class ShiftQueueStep(nn.Module):
         total, count = total + x[..., 0], count + 1
         return net.output_mapping(total / count), total, count, *new
 
+    def state_shapes(self) -> list[tuple[int, ...]]:
+        return [(1, self.net.config.d_model), (1, 1), *self.queue_shapes()]
+
+
+class CompiledShiftQueues:
+    """That step by torch.compile."""
+
+    def __init__(self, net: MultiresNet) -> None:
+        # It is compiled at the first call. Until then the caller may make its network float64.
+        step = ShiftQueueStep(copy.deepcopy(net))
+        self._states = [torch.zeros(shape) for shape in step.state_shapes()]
+        self._step = torch.compile(step)
+
+    def step(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Feed one sample (1, d_input); logits (1, d_output)."""
+        with torch.inference_mode():
+            logits, *self._states = self._step(torch.from_numpy(x), *self._states)
+        found: NDArray[np.float32] = logits.numpy()
+        return found
+
 
 class ShiftQueues:
     """That step in ONNX Runtime; states are bound to two buffers in turn, so nothing is allocated."""
@@ -59,7 +80,7 @@ class ShiftQueues:
     def __init__(self, net: MultiresNet, folder: Path) -> None:
         step = ShiftQueueStep(net)
         config = net.config
-        shapes = [(1, config.d_model), (1, 1), *step.queue_shapes()]
+        shapes = step.state_shapes()
         names = [f"state_{i:03d}" for i in range(len(shapes))]
         path = folder / "shift_queues.onnx"
         assert config.d_input is not None
