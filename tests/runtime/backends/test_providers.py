@@ -18,6 +18,7 @@ import pytest
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.export import export_bundle
+from multires_edge.format.targets import TARGETS
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends import providers
 from multires_edge.runtime.backends.device import driver
@@ -32,6 +33,8 @@ CPU, CUDA, NNAPI = "CPUExecutionProvider", "CUDAExecutionProvider", "NnapiExecut
 
 @pytest.fixture(scope="module")
 def exported_twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if providers.release() < TARGETS["cpu"].onnxruntime:
+        pytest.skip("this ONNX Runtime cannot run the graphs of the target cpu")
     folder = tmp_path_factory.mktemp("twice")
     checkpoint = save_published(random_net(SMALL), folder / "run")
     return export_bundle(checkpoint, folder / "two.bundle", target="cpu,portable").path
@@ -167,7 +170,8 @@ class TestSelection:
         options = {"NNAPI_FLAG_USE_FP16": "1"}
         open_bundle(exported).full(provider=NNAPI, provider_options=options)
         open_bundle(exported).stream(provider=NNAPI, provider_options=options)
-        assert devices.opened == [("full.onnx", NNAPI, options), ("step.onnx", NNAPI, options)]
+        opened = [(file.partition(".")[0], *given) for file, *given in devices.opened]
+        assert opened == [("full", NNAPI, options), ("step", NNAPI, options)]
 
 
 class TestStreams:
