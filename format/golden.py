@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multires_edge.base.errors import BundleError
-from multires_edge.format.arrays import check_array, check_inputs, read_npz
+from multires_edge.format.arrays import check_array, check_inputs, npz_bytes, read_npz
 from multires_edge.format.config import ModelConfig
 from multires_edge.format.pooling import Pooling
 
@@ -60,7 +60,7 @@ class Golden:
     def save(self, path: Path) -> None:
         name = "x" if self.inputs.dtype.kind == "f" else "tokens"
         arrays: dict[str, Any] = {name: self.inputs, "stepwise": self.stepwise, "full": self.full}
-        np.savez_compressed(path, **arrays)
+        path.write_bytes(npz_bytes(**arrays))
 
     @classmethod
     def parse(cls, content: bytes, path: Path, model: ModelConfig) -> Golden:
