@@ -197,6 +197,16 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def opset24() -> None:
+    """Skips a test of graphs that the ONNX Runtime of Python 3.10 does not run."""
+    from multires_edge.format.targets import TARGETS
+    from multires_edge.runtime.backends.providers import release
+
+    if release() < TARGETS["cpu"].onnxruntime:
+        pytest.skip("this ONNX Runtime cannot run the graphs of the target cpu")
+
+
+@pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small proven bundle; copy it (``bundle``) before changing it."""
     from multires_edge.export import export_bundle

@@ -76,7 +76,9 @@ def write(folder: Path, entry: dict[str, Any]) -> Path:
         ("more", 1, r"unknown keys \['more'\]"),
     ],
 )
-def test_refused(entry: dict[str, Any], path: str, value: Any, message: str, tmp_path: Path) -> None:
+def test_refused(
+    opset24: None, entry: dict[str, Any], path: str, value: Any, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(BundleError, match=message) as caught:
         read_manifest(write(tmp_path, put(copy.deepcopy(entry), path, value)))
     assert "\n" not in str(caught.value)

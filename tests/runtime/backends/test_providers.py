@@ -18,7 +18,6 @@ import pytest
 
 from multires_edge.base.errors import BackendError, BundleError
 from multires_edge.export import export_bundle
-from multires_edge.format.targets import TARGETS
 from multires_edge.runtime import open_bundle
 from multires_edge.runtime.backends import providers
 from multires_edge.runtime.backends.device import driver
@@ -32,9 +31,7 @@ CPU, CUDA, NNAPI = "CPUExecutionProvider", "CUDAExecutionProvider", "NnapiExecut
 
 
 @pytest.fixture(scope="module")
-def exported_twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if providers.release() < TARGETS["cpu"].onnxruntime:
-        pytest.skip("this ONNX Runtime cannot run the graphs of the target cpu")
+def exported_twice(opset24: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("twice")
     checkpoint = save_published(random_net(SMALL), folder / "run")
     return export_bundle(checkpoint, folder / "two.bundle", target="cpu,portable").path

@@ -82,7 +82,7 @@ def test_the_bundle_is_that_of_the_target(for_jetson: Path, kit: Path) -> None:
     assert there == {"manifest.json", *manifest.digests()}
 
 
-def test_a_bundle_of_several_targets_gives_each_its_forms(exported: Path) -> None:
+def test_a_bundle_of_several_targets_gives_each_its_forms(opset24: None, exported: Path) -> None:
     manifest = open_bundle(exported).manifest
     manifest = replace(manifest, forms={"opset17": manifest.graphs})
     assert list(manifest_for(manifest, "jetpack7", ()).by_form) == ["opset24", "opset17"]
@@ -113,7 +113,7 @@ def test_refusals(for_jetson: Path, arguments: tuple[str, ...], words: str, tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_graphs_that_are_too_new(exported: Path, tmp_path: Path) -> None:
+def test_graphs_that_are_too_new(opset24: None, exported: Path, tmp_path: Path) -> None:
     result = run("kit", exported, "--target", "jetpack6", "-o", tmp_path / "kit.tar.gz")
     assert result.exit_code == 2 and "--target jetpack6" in result.stderr
 
