@@ -29,7 +29,6 @@ from multires_edge.runtime.backends._native_streams import Model
 
 _DEFAULT_WINDOW = -1
 _STRINGS = (ctypes.POINTER(TEXT), SIZE)
-_nvrtc_new = function("native_nvrtc_new", INT, TEXT, REFERENCE)
 _nvrtc_find = function("native_nvrtc_find", INT, INT, *_STRINGS, REFERENCE)
 _nvrtc_free = function("native_nvrtc_free", None, POINTER)
 _nvrtc_compile = function(
@@ -61,12 +60,15 @@ Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 
 class Nvrtc:
-    """NVRTC, the CUDA compiler as a library, from a file."""
+    """The newest NVRTC, CUDA's compiler as a library, for a driver of CUDA ``most``.
+
+    It is looked for in ``more``, with the loader, and in CUDA's folder.
+    """
 
     handle: ctypes.c_void_p | None = None
 
-    def __init__(self, path: str) -> None:
-        self.handle = _made(_nvrtc_new, path.encode("utf-8", "surrogateescape"))
+    def __init__(self, most: int, more: Sequence[str]) -> None:
+        self.handle = _made(_nvrtc_find, most, *texts(more))
 
     def __del__(self, free: Any = _nvrtc_free) -> None:
         if self.handle is not None:
@@ -122,7 +124,7 @@ class CudaPlan:
         return taken(name).decode(), taken(content)
 
     def kernel(self, capability: int, engines: str, most: int, more: Sequence[str]) -> bytes:
-        """The kernel by NVRTC, as :func:`find_nvrtc` finds it, or out of the folder ``engines``."""
+        """The kernel by NVRTC, as :class:`Nvrtc` finds it, or out of the folder ``engines``."""
         folder = engines.encode("utf-8", "surrogateescape")
         return _text(_plan_kernel, self.handle, capability, folder, most, *texts(more))
 
@@ -187,13 +189,6 @@ class CudaStreams:
     def write(self, name: str, row: int, array: NDArray[np.uint8]) -> None:
         """Copy the state of a row, or of all rows for -1, from ``array``."""
         check(_streams_write(self.handle, name.encode(), row, address_of(array), array.nbytes))
-
-
-def find_nvrtc(most: int, more: Sequence[str]) -> Nvrtc:
-    """The newest NVRTC for a driver of CUDA ``most``: in ``more``, with the loader, or in CUDA's folder."""
-    nvrtc = Nvrtc.__new__(Nvrtc)
-    nvrtc.handle = _made(_nvrtc_find, most, *texts(more))
-    return nvrtc
 
 
 def rows_for(batch: int, multiprocessors: int) -> int:

@@ -98,7 +98,7 @@ def _has_engine() -> bool:
 def find_nvrtc(most: int) -> _native.Nvrtc:
     """The newest NVRTC whose code a driver of CUDA ``most`` loads. Raises BackendError without NVRTC."""
     with driver_errors():
-        nvrtc: _native.Nvrtc = load_engine().find_nvrtc(most, nvrtc_of_packages())
+        nvrtc: _native.Nvrtc = load_engine().Nvrtc(most, nvrtc_of_packages())
         return nvrtc
 
 

@@ -85,10 +85,6 @@ NativeStatus guarded_device(Function function) noexcept {
 
 }  // namespace
 
-NATIVE_API NativeStatus native_nvrtc_new(const char* path, cuda::Nvrtc** nvrtc) {
-  return guarded_device([&] { *nvrtc = new cuda::Nvrtc(path); });
-}
-
 NATIVE_API NativeStatus native_nvrtc_find(int most, const char* const* more, size_t count, cuda::Nvrtc** nvrtc) {
   return guarded_device([&] { *nvrtc = cuda::find_nvrtc(most, strings(more, count)).release(); });
 }

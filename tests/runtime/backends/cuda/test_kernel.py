@@ -144,7 +144,7 @@ class TestArchitectures:
 class TestFinding:
     def test_none(self) -> None:
         with pytest.raises(RuntimeError, match=r"compiled by NVRTC; .*: on a Jetson: sudo apt install"):
-            _native.find_nvrtc(0, [])
+            _native.Nvrtc(0, [])
 
     def test_only_one_that_is_newer_than_the_driver(self, compiler: _native.Nvrtc) -> None:
         with pytest.raises(BackendError, match=r"only NVRTC 1\d\.\d, newer than the driver's CUDA 11"):
@@ -161,7 +161,7 @@ class TestFinding:
         for part in Path(there).parent.glob("libnvrtc*"):
             (tmp_path / "lib64" / part.name).unlink(missing_ok=True)
             (tmp_path / "lib64" / part.name).symlink_to(part)
-        assert release_of(_native.find_nvrtc(13, [])) == release_of(compiler)
+        assert release_of(_native.Nvrtc(13, [])) == release_of(compiler)
 
     def test_words_of_the_compiler(self, compiler: _native.Nvrtc) -> None:
         with pytest.raises(RuntimeError, match=r"refuses the kernel: step\.cu.* error"):
