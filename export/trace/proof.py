@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 
 from multires_edge.base.errors import ModuleError
 from multires_edge.export.parity import AGREEMENT
+from multires_edge.export.proof import AnyProof
 from multires_edge.export.trace.executor import StepExecutor
 from multires_edge.export.trace.noise import SEED, Noise
 from multires_edge.export.trace.planning import Plan
@@ -22,7 +23,6 @@ from multires_edge.export.trace.tracing import output_names, output_tensors
 from multires_edge.format.comparison import LIMITS, Check, Limit
 from multires_edge.format.fields import shortened
 from multires_edge.format.module import ModuleGolden
-from multires_edge.format.parity import Parity
 from multires_edge.format.specs import concrete
 from multires_edge.models.depthwise import fast_depthwise
 from multires_edge.runtime.backends.onnxruntime import open_session
@@ -49,46 +49,25 @@ _INSTRUCTIONS = 60_000  # of the traced step, in all its steps
 
 
 @dataclass
-class ModuleProof:
-    """All checks of one bundle. ``prefixes`` are the lengths that were compared one by one."""
+class ModuleProof(AnyProof):
+    """The proof of a module. ``prefixes`` are the lengths that were compared one by one."""
 
-    data: str
-    steps: int
     n_parameters: int
     longest_queue: int
     reach: int
     prefixes: NDArray[np.int64]
-    checks: list[Check] = field(default_factory=list)
 
     @property
     def basis(self) -> str:
-        """What the reference is."""
         return "your module"
 
     @property
-    def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
+    def layer_receptive_field(self) -> int:
+        return self.longest_queue + 1
 
-    def parity(self, quantization: dict[str, Any] | None = None) -> Parity:
-        """The content of parity.json; ``quantization`` is what it says of each precision's weights."""
-        return Parity(
-            passed=self.passed,
-            reference="PyTorch, float64",
-            basis=self.basis,
-            measures={
-                "max": "max |y - reference| / max(1, |reference|)",
-                "mean": "sum |y - reference| / sum |reference|",
-            },
-            data=self.data,
-            steps=self.steps,
-            layer_receptive_field=self.longest_queue + 1,
-            receptive_field=self.reach + 1,
-            covers_layer_receptive_field=self.steps > self.longest_queue + 1,
-            covers_receptive_field=self.steps > self.reach + 1,
-            covers_window=None,
-            checks=tuple(check.result() for check in self.checks),
-            quantization=quantization,
-        )
+    @property
+    def receptive_field(self) -> int:
+        return self.reach + 1
 
 
 def prefixes_of(program: Program, n_parameters: int) -> NDArray[np.int64]:
