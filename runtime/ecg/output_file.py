@@ -17,9 +17,9 @@ from multires_edge.base.files import disk_errors, flush_folder, lock_file
 from multires_edge.format.fields import parse_json
 from multires_edge.runtime.ecg.file_mark import FileMark
 from multires_edge.runtime.ecg.output import Output
+from multires_edge.runtime.ecg.whole_lines import LONGEST_LINE, end_of_lines
 
 _GO_ON = "free some space and start again, which continues from the state file if there is one"
-_LONGEST_LINE = 1 << 20
 _LATEST = 1e10  # seconds
 _BEGINNING = b'{"type": "'
 
@@ -134,7 +134,7 @@ class OutputFile(Output):
         self._position = start
         with os.fdopen(os.dup(self._file), "rb") as file:
             file.seek(start)
-            for line in iter(lambda: file.readline(_LONGEST_LINE), b""):
+            for line in iter(lambda: file.readline(LONGEST_LINE), b""):
                 try:
                     entry = parse_json(line.decode()) if line.endswith(b"\n") else None
                 except (ValueError, RecursionError):
@@ -179,8 +179,7 @@ class OutputFile(Output):
     def _end_whole(self) -> None:
         """Continue at the end of the file, after its last whole line."""
         self._size = os.fstat(self._file).st_size
-        start = max(0, self._size - _LONGEST_LINE)
-        self._position = start + read_at(self._file, self._size - start, start).rfind(b"\n") + 1
+        self._position = end_of_lines(self._file, self._size)
         if self._position < self._size:
             self._set_aside("the last line was not whole")
         self._go_on_at(self._position)

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from multires_edge.base.descriptors import open_file, read_at
+from multires_edge.runtime.ecg.whole_lines import LONGEST_LINE, end_of_lines
 from multires_edge.runtime.monitor.access import Refused
 
 MOST_HOURS = 24
@@ -26,7 +27,6 @@ _MOST_EVENTS = 300
 _LONGEST_EVENT = 4096  # bytes
 _LATEST = 1e10  # seconds
 _BLOCK = 1 << 20
-_LONGEST_LINE = 1 << 20
 _SECONDS = 2.5  # to read; a request has five
 
 
@@ -115,11 +115,9 @@ def lines_from_end(path: Path, until: float) -> Iterator[bytes]:
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise OSError(f"{path} is not a regular file")
-        end = os.fstat(file).st_size
-        last = max(0, end - _LONGEST_LINE)
-        end = last + read_at(file, end - last, last).rfind(b"\n") + 1  # the last line may not be whole
+        end = end_of_lines(file, os.fstat(file).st_size)
         rest = b""
-        while end and len(rest) <= _LONGEST_LINE:
+        while end and len(rest) <= LONGEST_LINE:
             start = max(0, end - _BLOCK)
             block = read_at(file, end - start, start)
             if len(block) < end - start:

@@ -15,7 +15,8 @@ from multires_edge.runtime.ecg.sinks.follower import Follower
 from multires_edge.runtime.ecg.sinks.position import Position, PositionFile
 from multires_edge.runtime.ecg.sinks.protocol import Sink
 from multires_edge.runtime.ecg.sinks.registry import OpenedSink
-from multires_edge.runtime.ecg.sinks.waiting import LogLines, MemoryLines, end_of_lines
+from multires_edge.runtime.ecg.sinks.waiting import LogLines, MemoryLines
+from multires_edge.runtime.ecg.whole_lines import end_of_lines
 
 # At the end of the sources, a sink may take its time as long as it takes a line in so many seconds.
 _PATIENCE = 10.0
@@ -79,7 +80,7 @@ class SinkOutput(Output):
         try:
             with disk_errors(self._log.path):
                 os.fsync(descriptor)
-                size = end_of_lines(descriptor)
+                size = end_of_lines(descriptor, os.fstat(descriptor).st_size)
                 position = self._load(opened.sink, file, descriptor)
         except BaseException:
             os.close(descriptor)

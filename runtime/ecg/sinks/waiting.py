@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multires_edge.base.descriptors import read_at
 from multires_edge.runtime.ecg.file_mark import FileMark
 from multires_edge.runtime.ecg.sinks.position import Position
+from multires_edge.runtime.ecg.whole_lines import LONGEST_LINE
 
 # Lines in memory: minutes of decisions, about a megabyte.
 _LONGEST_QUEUE = 2000
@@ -23,7 +24,7 @@ _PATIENCE = 10.0
 # A sink that waited for lines takes them so many seconds later. Decisions often come for several sources at
 # once, and the sinks' threads would take the interpreter's lock between them.
 _GATHER = 0.02
-_BLOCK, _LONGEST_LINE = 1 << 16, 1 << 20
+_BLOCK = 1 << 16
 # Files that were moved away, and that a sink has not read to their ends.
 _MOST_STRETCHES = 4
 
@@ -297,15 +298,8 @@ class LogLines(Waiting):
 
 def _whole_lines(file: int, start: int, end: int) -> list[bytes]:
     """Lines between two offsets without their ends; none if the file has none there. Raises OSError."""
-    for size in (_BLOCK, _LONGEST_LINE):
+    for size in (_BLOCK, LONGEST_LINE):
         data = read_at(file, min(size, end - start), start)
         if lines := data.split(b"\n")[:-1]:
             return lines
     return []
-
-
-def end_of_lines(file: int) -> int:
-    """Where the last whole line of a file ends. Raises OSError."""
-    size = os.fstat(file).st_size
-    start = max(0, size - _LONGEST_LINE)
-    return start + read_at(file, size - start, start).rfind(b"\n") + 1
