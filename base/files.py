@@ -129,6 +129,21 @@ def lock_file(descriptor: int) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Wait for other processes that have locked a folder, and lock it. Windows locks none. Raises OSError."""
+    if sys.platform == "win32":
+        yield
+    else:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # some network disks have no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
 def umask() -> int:
     """The umask of the process."""
     # The only way to read it is to set it.

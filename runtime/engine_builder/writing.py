@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from multires_edge.base.errors import OutputError
-from multires_edge.base.files import disk_errors, flush_folder, staged_file
+from multires_edge.base.files import disk_errors, flush_folder, locked_folder, staged_file
 from multires_edge.runtime.backends.tensorrt.sidecar import SIDECAR, Sidecar, sidecar_path
-
-if sys.platform != "win32":
-    import fcntl
 
 
 def write_engine(path: Path, engine: bytes, layers: str, sidecar: Sidecar, *, force: bool) -> None:
@@ -34,7 +28,8 @@ def write_engine(path: Path, engine: bytes, layers: str, sidecar: Sidecar, *, fo
         staged = [
             (stack.enter_context(staged_file(final, content)), final) for final, content in contents.items()
         ]
-        stack.enter_context(_locked(folder))
+        # Engine and sidecar are of the same build.
+        stack.enter_context(locked_folder(folder))
         if beside.exists() and not force:
             raise OutputError(f"{path}: another process built it meanwhile; give --force to replace it")
         # An engine without a sidecar is left over from a killed build, and is replaced.
@@ -43,18 +38,3 @@ def write_engine(path: Path, engine: bytes, layers: str, sidecar: Sidecar, *, fo
         for temporary, final in staged:
             temporary.replace(final)
             flush_folder(folder)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other builds out of the folder, so that engine and sidecar are of the same build."""
-    if sys.platform == "win32":
-        yield  # it locks no folders
-    else:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # some network disks have no locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
