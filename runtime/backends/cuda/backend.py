@@ -50,7 +50,7 @@ class CudaBackend(Backend):
         return None
 
     def unable(self, folder: Path, manifest: Manifest) -> str | None:
-        """A bundle with kernels for every precision needs no compiler."""
+        """As :meth:`missing`. A bundle that has compiled kernels of all precisions needs no NVRTC."""
         has_kernels = all(plans_path(folder, precision).is_file() for precision in manifest.native)
         return why_no_gpu() if has_kernels else self.missing()
 
